@@ -28,9 +28,18 @@ ALLOWED = {
     "evaluation": {
         *{"errors", "distributions", "losses", "risk", "data", "backbones", "heads", "model", "fitting"},
     },
+    "policy": {
+        *{"errors", "distributions", "losses", "risk", "data", "backbones", "heads", "model", "fitting"},
+    },
     "report": {"errors"},
-    "lab": {"errors", "distributions", "risk", "data"},
-    "cli": {"errors", "risk", "data", "backbones", "model", "fitting", "evaluation", "report", "lab"},
+    "lab": {
+        *{"errors", "distributions", "losses", "risk", "data", "backbones", "heads", "model", "fitting"},
+        *{"policy", "evaluation"},
+    },
+    "cli": {
+        *{"errors", "distributions", "losses", "risk", "data", "backbones", "heads", "model", "fitting"},
+        *{"policy", "evaluation", "report", "lab"},
+    },
 }
 
 

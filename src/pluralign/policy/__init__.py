@@ -1,0 +1,26 @@
+"""Policies: reference completions, quantile rewards, and trainers that ask for a utility.
+
+It stands on `losses`, `risk` and `model`, and knows nothing of evaluation, reports, the lab or the command
+line: a gold reward reaches it as a callable. Names are imported when they are first used, because the
+trainers need transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# name -> file that defines it; one line each, no logic.
+_NAMES: dict[str, str] = {}
+
+__all__: list[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"pluralign.policy.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'pluralign.policy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
