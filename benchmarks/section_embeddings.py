@@ -1,0 +1,37 @@
+"""Embedding against the plain loop."""
+
+from __future__ import annotations
+
+from tables import read, table
+
+
+def section() -> str:
+    """`Backbone.embed` against the plain loop."""
+    text = (
+        "## Embeddings\n\n`Backbone.embed` against a loop in file order, batches of 32, padded "
+        "(`python benchmarks/embeddings.py`), one thread."
+    )
+    found = read("embeddings.json")
+    if found is None:
+        return text + "\n\nNot run yet."
+
+    def ratio(value: dict[str, float]) -> str:
+        return f"{value['median']:,.1f}x [{value['min']:,.1f}, {value['max']:,.1f}]"
+
+    texts, pairs, decoder = found["texts"], found["pairs"], found["decoder"]
+    rows = [
+        ["MiniLM, hh_rlhf_harmless texts, float32", ratio(texts["speedup"])],
+        ["the same in bfloat16, each against its own plain loop", ratio(texts["speedup_bfloat16"])],
+        ["bfloat16 over float32, both ours", ratio(texts["bfloat16_over_float32"])],
+        ["ukpconvarg, per pair, each text once", ratio(pairs["speedup"])],
+        ["ukpconvarg, per pair, cached", ratio(pairs["speedup_cached"])],
+        ["a small decoder, 8 responses per long prompt, prompt shared", ratio(decoder["speedup"])],
+    ]
+    text += "\n\n" + table(["", "times faster [min, max]"], rows)
+    share, cosine = texts["share_of_matmul_rate"], texts["bfloat16_cosine"]
+    return text + (
+        f"\n\nShare of the machine's measured matrix-product rate: {100 * share['float32']:.0f} % in float32, "
+        f"{100 * share['bfloat16']:.0f} % in bfloat16. bfloat16 changes the vectors to a cosine of "
+        f"{cosine['mean']:.5f} on average, {cosine['min']:.5f} at least. Load average while measuring: "
+        f"{found['load_average'][0]:.1f} on {found['hardware']['cores']} cores."
+    )

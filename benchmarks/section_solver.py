@@ -1,0 +1,51 @@
+"""The quantile solver against its peers."""
+
+from __future__ import annotations
+
+from tables import Rows, read, table
+
+
+def section() -> str:
+    """`fit_quantiles` against scikit-learn and statsmodels."""
+    text = (
+        "## Quantile regression\n\n`pl.solvers.fit_quantiles`, 19 levels at once, each with a certified relative gap of at "
+        "most 1e-6, against one level at a time of the peer, timed on some levels and scaled to 19 "
+        "(`python benchmarks/solver.py`). Correlated features, condition number 1e4, one thread each, processor "
+        "seconds; `degenerate` has duplicate rows, null directions and whole-number targets; `ukpconvarg-minilm` is real text, a row per vote. Some peer times are kept from an earlier run on the same input; the JSON says which."
+    )
+    cases = read("solver.json")
+    if cases is None:
+        return text + "\n\nNot run yet."
+    against: Rows = []
+    scaling: Rows = []
+    for name, case in cases.items():
+        ours = case["ours"]
+        spread = f"{ours['cpu_median_s']:.2f} s [{ours['cpu_min_s']:.2f}, {ours['cpu_max_s']:.2f}]"
+        if "peer" in case:
+            peer = case["peer"]
+            against.append(
+                [
+                    name.removeprefix("sklearn-").removeprefix("statsmodels-").replace("-l1", ", l1"),
+                    peer["name"],
+                    spread,
+                    f"{ours['largest_gap']:.1e}",
+                    f"{peer['cpu_s_scaled_to_19_levels']:,.0f} s",
+                    f"{case['times_faster']:,.0f}x",
+                ]
+            )
+        else:
+            scaling.append(
+                [
+                    name.removeprefix("scaling-").replace("-l1", ", l1"),
+                    spread,
+                    f"{ours['largest_gap']:.1e}",
+                    f"{case.get('solver_peak_mib', case['peak_mib']):,.0f} MiB",
+                ]
+            )
+    text += "\n\n" + table(
+        ["rows x columns", "peer", "ours", "largest gap", "peer, 19 levels", "ratio"], against
+    )
+    if scaling:
+        text += "\n\nGrowth with the number of rows; peak memory is what the solver adds to the process that holds the data.\n\n"
+        text += table(["rows x columns", "ours", "largest gap", "peak memory"], scaling)
+    return text
