@@ -6,10 +6,14 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell that starts the tests in the background has Ctrl-C ignored; what they raise themselves must arrive.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine; a slow machine is no failure. HYPOTHESIS_PROFILE=default searches anew.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
