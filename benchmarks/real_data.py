@@ -34,8 +34,14 @@ SETS: dict[str, tuple[str, str, str, dict[str, str] | None]] = {
     "wmt_mqm23": ("quantile", "ratings", "wmt_mqm23/ratings.jsonl.gz", None),
     "ukpconvarg": ("bradley_terry", "votes", "ukpconvarg/comparisons.jsonl.gz", None),
 }
-LENGTH = " + length"  # the same with the response's length as one more column of the embedding
-SETS |= {name + LENGTH: SETS[name] for name in ("summeval-expert", "summeval-crowd", "wmt_mqm23")}
+# The same with more columns beside the embedding: the response's length, and its surface.
+COLUMNS: dict[str, dict[str, bool]] = {
+    " + length": {"length": True},
+    " + length, surface": {"length": True, "surface": True},
+}
+SETS |= {
+    name + more: SETS[name] for more in COLUMNS for name in ("summeval-expert", "summeval-crowd", "wmt_mqm23")
+}
 FOLDS = 5
 
 
@@ -49,7 +55,7 @@ def run(name: str) -> dict[str, Any]:
         family,
         **{kind: table},
         num_folds=FOLDS,
-        backbone=pl.backbones.load("minilm", length=name.endswith(LENGTH)),
+        backbone=pl.backbones.load("minilm", **next((v for k, v in COLUMNS.items() if name.endswith(k)), {})),
         report=lambda line: print(f"  {line}", file=sys.stderr),
     )
     return {
@@ -82,7 +88,7 @@ def main() -> None:
         sys.exit(f"no data at {DATA}: set SHARED_DATA to the folder that holds emobank/, summeval/, ...")
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in options.sets:
-        target = RESULTS / f"{name.replace(LENGTH, '-length')}.json"
+        target = RESULTS / f"{name.replace(' + ', '-').replace(', ', '-')}.json"
         if target.exists() and not options.force:
             print(f"{name}: {target} is there already")
             continue

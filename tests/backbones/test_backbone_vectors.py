@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pluralign.backbones import Backbone, EmbeddingCache, load
+from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.errors import ArgumentError
 
 Conversations = list[list[dict[str, str]]]
@@ -211,4 +212,22 @@ def test_length_is_one_more_column(
     assert torch.equal(result.response[:, :-1], plain.response)
     expected = torch.tensor([math.log(1 + n) for n in plain.num_tokens.tolist()])
     torch.testing.assert_close(result.response[:, -1], expected)
+    assert load(**backbone.describe()).config == backbone.config
+
+
+@pytest.mark.parametrize("model", ["bert", "llama"])
+def test_surface_columns_follow_the_vector_and_precede_length(
+    model: str, conversations: Conversations, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path, cache = request.getfixturevalue(model), EmbeddingCache(tmp_path / "cache")
+    plain = load_one(path, length=True).embed(conversations, cache=cache)
+    backbone = load_one(path, length=True, surface=True)
+    result = backbone.embed(conversations, cache=cache)
+    width = plain.response.shape[1] - 1
+    assert result.stats.computed == 0
+    assert result.response.shape[1] == backbone.response_size == width + len(COLUMNS) + 1
+    assert torch.equal(result.response[:, :width], plain.response[:, :width])
+    assert torch.equal(result.response[:, -1], plain.response[:, -1])
+    expected = surface([one[-1]["content"] for one in conversations])
+    assert torch.equal(result.response[:, width:-1], expected)
     assert load(**backbone.describe()).config == backbone.config

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pluralign.backbones.cache import EmbeddingCache, Record
 from pluralign.backbones.config import BackboneConfig, check_choice
-from pluralign.backbones.conversations import Conversation, has_prompt
+from pluralign.backbones.conversations import Conversation, has_prompt, response_text
 from pluralign.backbones.distributed import ALONE, World, find_world
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVectors, no_embeddings, store
 from pluralign.backbones.forward import Forward
@@ -32,6 +32,7 @@ from pluralign.backbones.plan import TextTable, plan
 from pluralign.backbones.pooling import pooled_width
 from pluralign.backbones.progress import Progress, on_behalf, reporter
 from pluralign.backbones.schedule import divide, estimate_tokens, prompts_together
+from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.backbones.tokens import Reader
 from pluralign.errors import ArgumentError
@@ -101,7 +102,7 @@ class Backbone:
         self._on_cpu = model.device.type == "cpu"
         self.prompt_size: int = model.config.get_text_config().hidden_size
         self._pooled_size = pooled_width(self.prompt_size, config.pooling)
-        self.response_size = self._pooled_size + config.length
+        self.response_size = self._pooled_size + config.surface * len(COLUMNS) + config.length
         self._threads_stated = num_threads
         self._threads = num_threads
         causal = config.context == "conversation"
@@ -180,6 +181,9 @@ class Backbone:
         if self.config.context == "conversation":
             empty = [not has_prompt(one) for one in conversations]
             result.prompt[torch.tensor(empty, dtype=torch.bool)] = 0.0
+        if self.config.surface:
+            columns = surface([response_text(one) for one in conversations])
+            result.response[:, self._pooled_size : self._pooled_size + len(COLUMNS)] = columns
         if self.config.length:  # the cache keeps the number of tokens beside each vector
             result.response[:, -1] = result.num_tokens.float().log1p()
         stats.truncated = int(result.truncated.sum())

@@ -36,6 +36,8 @@ class BackboneConfig:
         quantization: `4bit` or `8bit` weights (bitsandbytes), or None.
         length: whether the response's vector ends with log(1 + its number of tokens). A mean over tokens
             forgets how many there were, which is most of what some ratings depend on (error counts).
+        surface: whether the response's vector also has the columns of `surface.COLUMNS`: repetition,
+            punctuation, how the text ends. A pooled vector hardly holds them, and raters see them at once.
     """
 
     name_or_path: str
@@ -46,6 +48,7 @@ class BackboneConfig:
     max_length: int
     quantization: str | None = None
     length: bool = False
+    surface: bool = False
 
     def __post_init__(self) -> None:
         check_choice("pooling", self.pooling, POOLINGS)

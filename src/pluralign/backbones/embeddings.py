@@ -49,7 +49,8 @@ class Embeddings:
     """Vectors of N conversations, on the CPU.
 
     Attributes:
-        response: `[N, W]` float32, W is D, or 2 D for `last_mean`, and one more with `length`.
+        response: `[N, W]` float32, W is D, or 2 D for `last_mean`; then the columns of `surface`
+            and of `length`, where they are asked for.
         prompt: `[N, D]` float32; zero where the prompt has no text.
         num_tokens: `[N]`, tokens of the response that the model read, with the special tokens that close
             (encoders: surround) it, after any cut.

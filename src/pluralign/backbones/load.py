@@ -40,6 +40,7 @@ def load(
     max_length: int | None = None,
     quantization: str | None = None,
     length: bool = False,
+    surface: bool = False,
     fingerprint: str | None = None,
     device: str | torch.device | None = None,
     device_map: Any = None,
@@ -65,6 +66,7 @@ def load(
             512 work).
         quantization: `4bit` or `8bit`, by bitsandbytes.
         length: end the response's vector with log(1 + its number of tokens).
+        surface: add columns of repetition, punctuation and how the text ends (`surface.COLUMNS`).
         fingerprint: refuse any other weights than these (as `Backbone.describe` gives it).
         device: where to put the model; by default a GPU if there is one, under `accelerate launch` or
             `torchrun` this process's own. Not together with `device_map`.
@@ -115,6 +117,7 @@ def load(
         max_length=_max_length(max_length, model, tokenizer, folder),
         quantization=quantization,
         length=length,
+        surface=surface,
     )
     return Backbone(
         model,

@@ -90,7 +90,7 @@ def plan(conversations: Sequence[Conversation], config: BackboneConfig, fingerpr
         ArgumentError: a conversation is not a list of messages that ends in a response.
     """
     identity = {**asdict(config), "fingerprint": fingerprint, "format": _FORMAT}
-    del identity["length"]  # a column beside the vector that is kept
+    del identity["length"], identity["surface"]  # columns beside the vector that is kept
     # The fingerprint says what the name does, and holds when the folder moves.
     del identity["name_or_path"], identity["revision"]
     base = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16)

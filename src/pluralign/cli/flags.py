@@ -75,6 +75,7 @@ class BackboneFlags:
         max_length: Most tokens per text; null for the model's own limit.
         quantization: 4bit or 8bit weights, by bitsandbytes.
         length: Also give the head the response's length, log(1 + its number of tokens).
+        surface: Also give the head repetition, punctuation, word and sentence length, and how the text ends.
         attn_implementation: Passed on to transformers.
         device: cpu, cuda, cuda:1, ...; null for a GPU if there is one.
         cache: Embedding cache; null for PLURALIGN_CACHE or ~/.cache/pluralign, none to keep nothing.
@@ -88,6 +89,7 @@ class BackboneFlags:
     max_length: int | None = None
     quantization: Literal["4bit", "8bit"] | None = None
     length: bool = False
+    surface: bool = False
     attn_implementation: str | None = None
     device: str | None = None
     cache: str | None = None
