@@ -11,8 +11,8 @@ from torch.nn.functional import softplus
 from pluralign.errors import ConfigError, GateWarning
 from pluralign.fitting import gate as gate_module
 from pluralign.fitting.gate import GatePairs, entropy, train_gate
-from pluralign.fitting.gate_state import GateState
 from pluralign.fitting.mix_config import MixConfig
+from pluralign.fitting.training_state import TrainingState
 
 SMALL = {
     "gate_hidden": 16,
@@ -82,17 +82,17 @@ def test_an_interrupted_training_goes_on_where_it_stopped(trained, tmp_path, mon
         return real(*args)
 
     monkeypatch.setattr(gate_module, "_step", stops)
-    monkeypatch.setattr("pluralign.fitting.gate_state.REST", 0)
+    monkeypatch.setattr("pluralign.fitting.training_state.REST", 0)
     with pytest.raises(KeyboardInterrupt):
-        train_gate(pairs, MixConfig(**SMALL), state=GateState(path, "key"))
+        train_gate(pairs, MixConfig(**SMALL), state=TrainingState(path, "key"))
     begun = len(steps)
-    gate, summary = train_gate(pairs, MixConfig(**SMALL), state=GateState(path, "key"))
+    gate, summary = train_gate(pairs, MixConfig(**SMALL), state=TrainingState(path, "key"))
     assert steps[begun] == 20
     assert summary == trained[1]
     for name, tensor in trained[0].state_dict().items():
         assert torch.equal(gate.state_dict()[name], tensor)
     begun = len(steps)
-    train_gate(pairs, MixConfig(**SMALL), state=GateState(path, "of other data"))
+    train_gate(pairs, MixConfig(**SMALL), state=TrainingState(path, "of other data"))
     assert steps[begun] == 0
 
 

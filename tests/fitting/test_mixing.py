@@ -128,7 +128,7 @@ class TestGate:
         assert twin.fitted["gate"] == gated.fitted["gate"]
 
     def test_an_interrupted_fit_goes_on_inside_the_gate(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("pluralign.fitting.gate_state.REST", 0)
+        monkeypatch.setattr("pluralign.fitting.training_state.REST", 0)
         data = {"ratings": ratings(20), "pairs": pairs(200)}
         whole = fit("regression", **data)
 

@@ -27,9 +27,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import GateWarning
-from pluralign.fitting.gate_state import GateState
 from pluralign.fitting.inputs import fold_of
 from pluralign.fitting.mix_config import MixConfig
+from pluralign.fitting.training_state import TrainingState
 from pluralign.heads import ColumnScaling, Gate, GateShape
 from pluralign.losses import bradley_terry
 from pluralign.solvers.bradley_terry import fit_bradley_terry
@@ -75,7 +75,7 @@ def train_gate(
     config: MixConfig,
     *,
     seed: int = 0,
-    state: GateState | None = None,
+    state: TrainingState | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Gate, dict[str, Any]]:
     """Trains a gate on pairs.
@@ -98,7 +98,7 @@ def train_gate(
     train, held_out = (part.to(device) for part in _split(pairs, seed))
     gate = _new_gate(train, config, seed).to(device)
     optimizer = torch.optim.AdamW(gate.parameters(), lr=config.gate_lr, weight_decay=config.gate_weight_decay)
-    state = GateState(None) if state is None else state
+    state = TrainingState(None) if state is None else state
     judged = held_out if len(held_out.weight) else train
     if not state.resume(gate, optimizer):
         state.look(0, _judge(gate, judged), gate, optimizer)

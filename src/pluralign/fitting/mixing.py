@@ -22,9 +22,9 @@ from pluralign.errors import DataError, DebiasWarning, GateWarning
 from pluralign.fitting.bradley_terry import pair_index
 from pluralign.fitting.debias import smallest_lambdas
 from pluralign.fitting.gate import GatePairs, train_gate
-from pluralign.fitting.gate_state import GateState
 from pluralign.fitting.inputs import Inputs
 from pluralign.fitting.mix_config import MixConfig
+from pluralign.fitting.training_state import TrainingState
 from pluralign.heads import Debias, MixedHead, Reference
 from pluralign.heads.debias import LENGTH_UNITS, LengthUnit
 from pluralign.model.reading import head_inputs, response_lengths
@@ -155,7 +155,7 @@ def _add_gate(head: MixedHead, inputs: Inputs, config: MixConfig, seed: int) -> 
         return _useless("every comparison is tied")
     key = hashlib.sha256(f"{config} {seed} {len(pairs.weight)}".encode())
     key.update(pairs.difference.double().sum(0).numpy().tobytes())
-    state = GateState(inputs.journal.beside("gate.safetensors"), key.hexdigest())
+    state = TrainingState(inputs.journal.beside("gate.safetensors"), key.hexdigest())
     gate, summary = train_gate(pairs, config, seed=seed, state=state, report=inputs.report)
     head.gate = gate
     names = [a.name for a in head.attributes]

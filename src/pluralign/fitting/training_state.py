@@ -1,6 +1,6 @@
-"""Where the training of a gate stands: its best look so far, and a file from which it goes on.
+"""Where the training of a module stands: its best look so far, and a file from which it goes on.
 
-In: a gate and its optimiser after a look at held-out pairs. Out: the same, restored. It does not know the
+In: a module and its optimiser after a look at held-out rows. Out: the same, restored. It does not know the
 data, the loss or the schedule. The file is written whole or not at all, holds tensors only, and belongs to
 one training: one of another key is ignored.
 """
@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pluralign.heads import Gate
-
-__all__ = ["GateState"]
+__all__ = ["TrainingState"]
 
 REST = 20  # a file that took a second to write is not written again for so many seconds
 
 
-class GateState:
+class TrainingState:
     """The best look and, given a path, its file.
 
     Args:
@@ -35,7 +33,7 @@ class GateState:
         best_loss: of the best look.
         best_step: its step.
         looks_since_best: looks since then.
-        best: the gate's state dict at the best look.
+        best: the module's state dict at the best look.
     """
 
     def __init__(self, path: Path | None, key: str = "") -> None:
@@ -52,17 +50,17 @@ class GateState:
         self,
         step: int,
         loss: float,
-        gate: Gate,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
         keep_last: bool = False,
     ) -> None:
-        """Takes note of a look, and keeps the gate if it is the best one.
+        """Takes note of a look, and keeps the module if it is the best one.
 
         Args:
             step: steps done.
-            loss: on the pairs by which gates are judged.
-            gate: as it is now.
+            loss: on the rows by which looks are judged.
+            module: as it is now.
             optimizer: as it is now.
             keep_last: there is nothing to judge by, so every look counts as the best one.
         """
@@ -71,15 +69,15 @@ class GateState:
             self.first_loss = loss
         if not self.best or loss < self.best_loss or keep_last:
             self.best_loss, self.best_step, self.looks_since_best = loss, step, 0
-            self.best = {k: v.detach().cpu().clone() for k, v in gate.state_dict().items()}
+            self.best = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
         else:
             self.looks_since_best += 1
         if self._path is not None and (started := time.monotonic()) >= self._next_save:
-            self._save(self._path, gate, optimizer)
+            self._save(self._path, module, optimizer)
             self._next_save = time.monotonic() + REST * (time.monotonic() - started)
 
-    def resume(self, gate: Gate, optimizer: torch.optim.Optimizer) -> bool:
-        """Puts gate and optimiser where the file says; False where there is none of this training."""
+    def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+        """Puts module and optimiser where the file says; False where there is none of this training."""
         from safetensors import SafetensorError, safe_open
 
         if self._path is None or not self._path.is_file():
@@ -92,7 +90,7 @@ class GateState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return False
-        gate.load_state_dict(_part(tensors, "gate."))
+        module.load_state_dict(_part(tensors, "module."))
         self.best = _part(tensors, "best.")
         self.step, self.best_step, self.looks_since_best = (
             int(facts[name]) for name in ("step", "best_step", "looks_since_best")
@@ -105,10 +103,10 @@ class GateState:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         return True
 
-    def _save(self, path: Path, gate: Gate, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         from safetensors.torch import save_file
 
-        tensors: dict[str, Any] = {f"gate.{k}": v for k, v in gate.state_dict().items()}
+        tensors: dict[str, Any] = {f"module.{k}": v for k, v in module.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
