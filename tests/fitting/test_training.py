@@ -1,0 +1,115 @@
+"""The training loop: what it finds, when it stops, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pluralign.errors import ConfigError, ConvergenceWarning
+from pluralign.fitting.training import Schedule, train
+from pluralign.fitting.training_state import TrainingState
+
+
+class Problem:
+    """A ridge regression of 200 rows, whose optimum has a closed form."""
+
+    def __init__(self, noise=0.3):
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(200, 4, generator=generator)
+        self.y = self.x @ torch.tensor([1.0, -2.0, 0.0, 0.5]) + noise * torch.randn(200, generator=generator)
+        self.module = nn.Linear(4, 1, bias=False)
+        nn.init.zeros_(self.module.weight)
+        self.rows = torch.arange(200)
+
+    def loss(self, rows):
+        return (self.module(self.x[rows])[:, 0] - self.y[rows]).square()
+
+    def penalty(self):
+        return 0.5 * self.module.weight.square().sum()
+
+    def optimum(self):
+        return torch.linalg.solve(self.x.T @ self.x / 200 + 0.5 * torch.eye(4), self.x.T @ self.y / 200)
+
+
+def test_it_finds_the_optimum_of_loss_and_penalty():
+    problem = Problem()
+    summary = train(
+        problem.module, problem.loss, problem.rows, Schedule(lr=0.05), penalty=problem.penalty, name="ridge"
+    )
+    torch.testing.assert_close(problem.module.weight[0], problem.optimum(), atol=1e-3, rtol=0)
+    assert summary["loss"] == pytest.approx(problem.loss(problem.rows).mean().item(), rel=1e-5)
+    assert summary["first_loss"] == pytest.approx(problem.y.square().mean().item(), rel=1e-5)
+    assert (summary["steps"], summary["best_step"], summary["diverged"]) == (300, 300, False)
+    assert not problem.module.training
+
+
+def test_the_seed_decides_batches_and_dropout():
+    weights = []
+    for seed, outside in ((1, 0), (1, 5), (2, 0)):
+        problem = Problem()
+        problem.module = nn.Sequential(nn.Dropout(0.5), problem.module)
+        torch.manual_seed(outside)
+        before = torch.random.get_rng_state()
+        train(problem.module, problem.loss, problem.rows, Schedule(steps=20, batch=16), seed=seed)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        weights.append(problem.module[1].weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_best_look_at_held_out_rows_is_kept():
+    """Training rows pull the weights away from where held-out rows are right at the start."""
+    problem = Problem(noise=0.0)
+    problem.y[150:] = 0.0
+    schedule = Schedule(lr=0.05, judge_every=5, patience=3)
+    summary = train(problem.module, problem.loss, problem.rows[:150], schedule, held_out=problem.rows[150:])
+    assert (summary["best_step"], summary["steps"]) == (0, 15)
+    assert not problem.module.weight.any()
+
+
+def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("pluralign.fitting.training_state.REST", 0)
+    schedule, path = Schedule(steps=60, batch=32, judge_every=10), tmp_path / "state.safetensors"
+    whole, cut, resumed = Problem(), Problem(), Problem()
+    train(whole.module, whole.loss, whole.rows, schedule)
+    calls = []
+
+    def breaks(rows):
+        calls.append(len(rows))
+        if len(calls) == 35:
+            raise KeyboardInterrupt
+        return cut.loss(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cut.module, breaks, cut.rows, schedule, state=TrainingState(path, "k"))
+    steps = []
+    train(
+        resumed.module,
+        lambda rows: steps.append(len(rows)) or resumed.loss(rows),
+        resumed.rows,
+        schedule,
+        state=TrainingState(path, "k"),
+    )
+    assert torch.equal(resumed.module.weight, whole.module.weight)
+    assert steps.count(32) == 30
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
+    problem = Problem()
+    calls = []
+
+    def breaks(rows):
+        calls.append(0)
+        return problem.loss(rows) / (0.0 if len(calls) == 30 else 1.0)
+
+    with pytest.warns(ConvergenceWarning, match="not finite after step 20"):
+        summary = train(problem.module, breaks, problem.rows, Schedule(judge_every=10))
+    assert (summary["diverged"], summary["best_step"]) == (True, 20)
+    assert bool(problem.module.weight.isfinite().all())
+
+
+def test_what_is_no_schedule():
+    for wrong in ({"lr": 0.0}, {"steps": 0}, {"batch": 0}, {"weight_decay": float("nan")}, {"patience": 0}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            Schedule(**wrong)
