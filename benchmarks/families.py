@@ -1,0 +1,219 @@
+"""How near do the families come to the people? Distances to held-out raters, by cross-fitting over groups.
+
+    python benchmarks/families.py [--sets emobank ...] [--methods transport ...]
+
+Every family is read on the categories of the raters and compared with all held-out raters of a response; what
+it is fitted on is thinned to a share of the responses and to a number of raters per response. One JSON per
+(set, method, thinning) under results/families; runs that exist are skipped. The data lies beside the project
+(SHARED_DATA, or ../shared/data).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+import pluralign as pl
+from pluralign.data.splits import folds
+from pluralign.evaluation import crowd
+
+DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+RESULTS = Path(__file__).parent / "results" / "families"
+FOLDS = 5
+
+# method -> family and config. `constant` is the average law of the people, `average` one number per response.
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "constant": ("constant", {}),
+    "average": ("regression", {"baselines": False}),
+    "gaussian": ("regression", {"baselines": False, "residual": "gaussian"}),
+    "quantile": ("quantile", {"baselines": False}),
+    "gaussian_ensemble": ("gaussian_ensemble", {"baselines": False}),
+    "transport": ("categorical", {"baselines": False, "loss": "transport"}),
+    "cross_entropy": ("categorical", {"baselines": False, "loss": "cross_entropy"}),
+    "rps": ("categorical", {"baselines": False, "loss": "rps"}),
+}
+# (share of the training responses, raters per response; None: all)
+THINNINGS: tuple[tuple[float, int | None], ...] = ((1.0, None), (0.1, None), (1.0, 1), (1.0, 3), (1.0, 5))
+
+
+def emobank() -> Any:
+    """The reader's valence and arousal of about 2,500 sentences, whole documents."""
+    table = pl.load_ratings(DATA / "emobank/ratings.jsonl.gz", where={"subset": "reader"})
+    chosen = {g for g in set(table["group"]) if _hash("documents", g) < 0.3}
+    wanted = ("reader_valence", "reader_arousal")
+    return table.filter(lambda r: r["group"] in chosen and r["attribute"] in wanted)
+
+
+def summeval() -> Any:
+    """The crowd's ratings of summaries."""
+    return pl.load_ratings(DATA / "summeval/ratings.jsonl.gz", where={"subset": "crowd"})
+
+
+def ukpconvarg() -> Any:
+    """Arguments, rated by the votes they got; whole topics are held out."""
+    return pl.data.ratings_from_votes(pl.load_comparisons(DATA / "ukpconvarg/comparisons.jsonl.gz"))
+
+
+def ukpconvarg_seen_topics() -> Any:
+    """The same with single arguments held out, so that their topics were seen."""
+    return ukpconvarg().map(lambda row: {"group": f"{row['group']}/{_hash('argument', row['id'])}"})
+
+
+SETS: dict[str, Callable[[], Any]] = {
+    "emobank": emobank,
+    "summeval-crowd": summeval,
+    "ukpconvarg": ukpconvarg,
+    "ukpconvarg-seen-topics": ukpconvarg_seen_topics,
+}
+
+
+def _hash(*parts: object) -> float:
+    """A place in [0, 1) that depends on nothing but the parts."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def thinned(table: Any, share: float, raters: int | None) -> Any:
+    """A share of the responses, each with its first `raters` in an order of its own."""
+    table = table.filter(lambda row: _hash("share", row["prompt"], row["response"]) < share)
+    if raters is None:
+        return table
+
+    def fewer(row: dict[str, Any]) -> dict[str, Any]:
+        order = np.random.default_rng(int(_hash("raters", row["id"]) * 2**32)).permutation(
+            len(row["ratings"])
+        )
+        return {"ratings": [row["ratings"][i] for i in order[:raters]], "rater_ids": None}
+
+    return table.map(fewer)
+
+
+def laws(family: str, config: dict[str, Any], train: Any, test: Any, backbone: Any) -> dict[str, Any]:
+    """The predicted law of every test row, by attribute, with the test rows' indices."""
+    attributes = list(dict.fromkeys(test["attribute"]))
+    rows = {a: [i for i, one in enumerate(test["attribute"]) if one == a] for a in attributes}
+    if family == "constant":
+        return {a: (index, _average(train, a, len(index))) for a, index in rows.items()}
+    model = pl.fit(family, ratings=train, backbone=backbone, config=config, progress=False)
+    found = {}
+    for a, index in rows.items():
+        conversations = [pl.data.conversation(test[i]["prompt"], test[i]["response"]) for i in index]
+        found[a] = (index, model.attribute_distributions(conversations)[a])
+    return found
+
+
+def _average(train: Any, attribute: str, count: int) -> pl.Categorical:
+    """The law of a random rater of a random response."""
+    rows = [r for r, a in zip(train["ratings"], train["attribute"], strict=True) if a == attribute]
+    weights: dict[float, float] = {}
+    for row in rows:
+        for rating in row:
+            weights[rating] = weights.get(rating, 0.0) + 1 / len(row)
+    probs = torch.tensor(list(weights.values()), dtype=torch.float64) / len(rows)
+    return pl.Categorical(probs.expand(count, -1), torch.tensor(list(weights), dtype=torch.float64))
+
+
+def judge(law: Any, ratings: list[list[float]], atoms: torch.Tensor) -> dict[str, np.ndarray]:
+    """Distances of laws to their raters, read on the categories; a point stays the number it is."""
+    padded = np.full((len(ratings), max(map(len, ratings))), np.nan)
+    for i, row in enumerate(ratings):
+        padded[i, : len(row)] = row
+    law = law.to(dtype=torch.float64)
+    on = law if isinstance(law, pl.Point) else crowd.on_categories(law, atoms)
+    return {
+        "wasserstein": crowd.wasserstein_to_raters(on, padded).numpy(),
+        "energy": crowd.energy_distance(on, padded).numpy(),
+        "majority": crowd.majority_accuracy(crowd.category_probs(law, atoms), padded, atoms).numpy(),
+    }
+
+
+def floors(table: Any, atoms: torch.Tensor) -> dict[str, float]:
+    """What the true laws would score, and how far halves of the raters are apart; mean over attributes."""
+    least, halves = [], []
+    for attribute in dict.fromkeys(table["attribute"]):
+        rows = [r for r, a in zip(table["ratings"], table["attribute"], strict=True) if a == attribute]
+        padded = np.full((len(rows), max(map(len, rows))), np.nan)
+        for i, row in enumerate(rows):
+            padded[i, : len(row)] = row
+        least.append(crowd.wasserstein_floor(crowd.rater_counts(padded, atoms), atoms))
+        halves.append(float(crowd.split_half_distance(padded).nanmean()))
+    return {"wasserstein_floor": float(np.mean(least)), "raters_apart": float(np.mean(halves))}
+
+
+def run(name: str, method: str, share: float, raters: int | None, backbone: Any) -> dict[str, Any]:
+    """One run: mean distances per group of the set, in units of the rating scale."""
+    table = SETS[name]()
+    low, high = table["scale"][0]
+    atoms = torch.arange(low, high + 0.5, dtype=torch.float64)
+    family, config = METHODS[method]
+    started = time.process_time()
+    measured: dict[str, dict[str, list[float]]] = {}
+    for train, test in folds(table, FOLDS):
+        for index, law in laws(family, config, thinned(train, share, raters), test, backbone).values():
+            distances = judge(law, [test["ratings"][i] for i in index], atoms)
+            for place, i in enumerate(index):
+                own = measured.setdefault(test["group"][i], {})
+                for key, values in distances.items():
+                    own.setdefault(key, []).append(float(values[place]))
+    return {
+        "set": name,
+        "method": method,
+        "share": share,
+        "raters": raters,
+        "config": config,
+        "folds": FOLDS,
+        "cpu_seconds": round(time.process_time() - started, 1),
+        "rows": len(table),
+        "floors": floors(table, atoms),
+        "groups": {
+            g: {k: round(float(np.nanmean(v)), 6) for k, v in own.items()} for g, own in measured.items()
+        },
+        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
+        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
+    }
+
+
+def main() -> None:
+    """Runs what was asked for and is not there yet."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS), metavar="SET")
+    parser.add_argument(
+        "--methods", nargs="*", default=list(METHODS), choices=list(METHODS), metavar="METHOD"
+    )
+    parser.add_argument("--force", action="store_true", help="run again what is there already")
+    options = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(f"no data at {DATA}: set SHARED_DATA to the folder that holds emobank/, summeval/, ...")
+    datasets.disable_progress_bars()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    backbone = pl.backbones.load("minilm", length=True, surface=True)
+    for share, raters in THINNINGS:
+        for name in options.sets:
+            for method in options.methods:
+                target = RESULTS / f"{name}.{method}.{share:g}.{raters or 'all'}.json"
+                if target.exists() and not options.force:
+                    continue
+                record = run(name, method, share, raters, backbone)
+                work = target.with_suffix(".tmp")
+                work.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+                work.replace(target)
+                mean = np.mean([g["wasserstein"] for g in record["groups"].values()])
+                print(f"{target.stem}: W1 {mean:.4f}, {record['cpu_seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
