@@ -20,7 +20,8 @@ keeps working for people who do not know this package.
     ├── TailWarning                         a tail measure asks for more than the levels can tell
     ├── ConstantHeadWarning                 a fitted head predicts a constant
     ├── GateWarning                         a gate learned nothing, or its training broke off
-    └── DebiasWarning                       an attribute still follows the bias variable
+    ├── DebiasWarning                       an attribute still follows the bias variable
+    └── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
 
 A message says what was received, what is allowed and what to do.
 """
@@ -38,6 +39,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "DebiasWarning",
+    "EnsembleWarning",
     "FingerprintError",
     "GateWarning",
     "MissingDependencyError",
@@ -124,3 +126,7 @@ class GateWarning(PluralignWarning):
 
 class DebiasWarning(PluralignWarning):
     """No lambda on the grid makes an attribute stop following the bias variable."""
+
+
+class EnsembleWarning(PluralignWarning):
+    """The heads of an ensemble say the same, so that comparing them does nothing, or training broke off."""
