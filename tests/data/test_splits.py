@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pluralign.data import folds, split
+from pluralign.data import deal_groups, folds, folds_of_tables, split
 from pluralign.errors import ArgumentError, DataError
 
 group_lists = st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=40).filter(
@@ -96,6 +96,32 @@ def test_folds_partition_the_groups_evenly(groups: set[str], k: int, seed: int) 
     assert all(sides(part) == (groups - test, test) for part, test in zip(parts, tests, strict=True))
     backwards = folds(data.select(range(len(data) - 1, -1, -1)), k, seed=seed)
     assert [sides(part)[1] for part in backwards] == tests
+
+
+@settings(max_examples=30, deadline=None)
+@given(group_lists, group_lists, st.integers(0, 3))
+def test_a_group_is_held_out_from_all_tables_at_once(first: list[str], second: list[str], seed: int) -> None:
+    tables = {"ratings": table(first), "pairs": table(second)}
+    fold = deal_groups(first + second, 2, seed)
+    if any(len({fold[g] for g in groups}) < 2 for groups in (first, second)):
+        with pytest.raises(DataError, match="fall into one fold of 2"):
+            folds_of_tables(tables, 2, seed=seed)
+        return
+    parts = folds_of_tables(tables, 2, seed=seed)
+    for number, (train, test) in enumerate(parts):
+        held_out = {g for part in test.values() for g in part["group"]}
+        assert held_out == {g for g in fold if fold[g] == number}
+        assert not held_out & {g for part in train.values() for g in part["group"]}
+    for name, groups in (("ratings", first), ("pairs", second)):
+        assert sorted(row for _, test in parts for row in test[name]["row"]) == list(range(len(groups)))
+
+
+def test_a_table_is_absent_where_it_has_nothing_to_judge() -> None:
+    many, few = [f"g{i}" for i in range(20)], ["g0", "g1", "g2"]
+    parts = folds_of_tables({"ratings": table(many), "pairs": table(few)}, 10)
+    assert sorted(g for _, test in parts if "pairs" in test for g in test["pairs"]["group"]) == few
+    assert any("pairs" not in test for _, test in parts)
+    assert all(len(train["pairs"]) for train, _ in parts)
 
 
 def test_what_cannot_be_split_is_an_error() -> None:

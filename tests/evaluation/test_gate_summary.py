@@ -22,6 +22,7 @@ def test_averages_and_entropy():
         "care": {"help": 0.75, "safe": 0.25},
         "gift": {"help": 0.5, "safe": 0.5},
     }
+    assert (summary["rows"], summary["subset_rows"]) == (3, {"care": 2, "gift": 1})
     assert summary["entropy"] == pytest.approx(2 / 3 * math.log(2))
     assert summary["entropy_share"] == pytest.approx(2 / 3)
 

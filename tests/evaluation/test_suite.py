@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -133,6 +134,51 @@ def test_the_baseline_heads_stand_beside_the_model():
     derived = results["pairs"]["pairs_from_ratings"]["accuracy"]
     assert (derived["model"]["estimate"], derived["bradley_terry"]["estimate"]) == (1.0, 0.0)
     assert "constant" not in derived
+
+
+def test_pairs_from_ratings_are_judged_by_attribute():
+    """a is rated like x, b against it, and the model predicts x for both: right on a, wrong on b."""
+    table = pl.load_ratings(
+        [
+            {"prompt": "p", "response": f"{x} 0 t{i}", "attribute": name, "ratings": [3 + sign * x],
+             "scale": [1, 5], "group": f"g{i // 2}", "id": f"{i}"}
+            for i, x in enumerate((0.0, 1.0, 0.2, 0.7))
+            for name, sign in (("a", 1), ("b", -1))
+        ]
+    )  # fmt: skip
+    model = uniform_model(("a", "b"), slope=0.2)
+    part = evaluate(model, ratings=table)["pairs"]["pairs_from_ratings"]
+    accuracy = {name: found["accuracy"]["model"]["estimate"] for name, found in part["attributes"].items()}
+    assert accuracy == {"a": 1.0, "b": 0.0}
+    assert part["accuracy"]["model"]["estimate"] == 0.5
+    assert {(found["rows"], found["groups"]) for found in part["attributes"].values()} == {(2, 2)}
+    model.head.weight[1] *= -1.5  # now b's own prediction is right, and outweighs a's in the mix
+    part = evaluate(model, ratings=table)["pairs"]["pairs_from_ratings"]
+    of = {name: found["accuracy"] for name, found in part["attributes"].items()}
+    assert {name: found["model"]["estimate"] for name, found in of.items()} == {"a": 0.0, "b": 1.0}
+    assert {name: found["own_attribute"]["estimate"] for name, found in of.items()} == {"a": 1.0, "b": 1.0}
+
+
+def test_every_baseline_with_distributions_stands_beside_the_model():
+    """A second quantile baseline is measured like the constant one, and judged on pairs by the same risk."""
+    model = uniform_model(slope=0.2, constant=uniform_model().head, twin=uniform_model(slope=-0.1).head)
+    table = ratings(
+        *(
+            {"response": f"{x} 0 t{i}", "ratings": [3 + 0.8 * x], "group": f"g{i % 4}"}
+            for i, x in enumerate(np.linspace(-2, 2, 12))
+        )
+    )
+    results = evaluate(model, ratings=table)
+    loss = results["ratings"]["a"]["pinball"]
+    (twin,) = loss["others"].values()
+    assert twin["value"]["estimate"] > loss["constant"]["estimate"] > loss["model"]["estimate"]
+    assert twin["difference"]["estimate"] == pytest.approx(
+        loss["model"]["estimate"] - twin["value"]["estimate"]
+    )
+    assert list(results["ratings"]["a"]["coverage"]["others"]["twin"]) == ["value"]
+    accuracy = results["pairs"]["pairs_from_ratings"]["accuracy"]
+    assert {name: accuracy[name]["estimate"] for name in ("model", "twin")} == {"model": 1.0, "twin": 0.0}
+    assert list(accuracy) == ["model", "twin", "length"]
 
 
 def test_all_attributes_together_are_in_shares_of_their_scales():
@@ -279,12 +325,50 @@ def test_cross_fitting_pairs_and_votes(kind):
     assert part["accuracy"]["model"]["estimate"] > 0.5
 
 
-def test_cross_fitting_takes_one_table_and_enough_groups():
+@pytest.mark.filterwarnings("ignore::pluralign.errors.GateWarning")  # all prompts have one vector here
+def test_cross_fitting_a_gate_takes_ratings_and_pairs_together(tmp_path):
+    """Every row of both tables is judged once, by a fit whose rows are all of other groups."""
+    tables = {
+        "ratings": pl.load_ratings(ratings_rows(20, attributes=2)),
+        "pairs": pl.load_pairs([row | {"id": str(i)} for i, row in enumerate(pairs_rows(40))]),
+    }
+    lines: list[str] = []
+    results = cross_fit(
+        "regression",
+        **tables,
+        num_folds=4,
+        backbone=FakeBackbone(),
+        config={
+            "l2": 0.1,
+            "gate_layers": 0,
+            "gate_batch": 16,
+            "gate_temperature": 1.0,
+            "gate_lr": 0.1,
+            "baselines": False,
+        },
+        cache=None,
+        out=tmp_path,
+        report=lines.append,
+    )
+    scores = pq.read_table(tmp_path / "scores.parquet").to_pylist()
+    for name, table in tables.items():
+        assert sorted(s["id"] for s in scores if s["table"] == name) == sorted(table["id"])
+    assert sorted(results["gate"]) == ["pairs", "pairs_from_ratings", "ratings"]
+    assert results["gate"]["pairs"]["rows"] == 40
+    assert results["pairs"]["pairs"]["accuracy"]["model"]["estimate"] > 0.5
+    folds = [line for line in lines if line.startswith("fold ")]
+    assert len(folds) == 4
+    assert all(re.search(r"[\d,]+ ratings, [\d,]+ pairs to fit", line) for line in folds)
+
+
+def test_cross_fitting_takes_some_table_and_enough_groups():
     table = pl.load_pairs(pairs_rows(4))
-    with pytest.raises(ArgumentError, match="takes one table"):
-        cross_fit("bradley_terry", pairs=table, votes=table, backbone=FakeBackbone())
+    with pytest.raises(ArgumentError, match="received no data to cross-fit"):
+        cross_fit("bradley_terry", backbone=FakeBackbone())
     with pytest.raises(DataError, match="9 folds for 4 groups"):
         cross_fit("bradley_terry", pairs=table, num_folds=9, backbone=FakeBackbone(), cache=None)
+    with pytest.raises(ArgumentError, match="k: received 1"):
+        cross_fit("bradley_terry", pairs=table, num_folds=1, backbone=FakeBackbone(), cache=None)
 
 
 def test_a_conversation_is_embedded_once():

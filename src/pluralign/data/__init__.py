@@ -22,7 +22,7 @@ from pluralign.data.loading import (
 )
 from pluralign.data.messages import conversation
 from pluralign.data.problems import Problem
-from pluralign.data.splits import folds, split
+from pluralign.data.splits import deal_groups, folds, folds_of_tables, split
 from pluralign.data.summary import Summary, summarise
 from pluralign.data.tables import LoadReport, read_table
 
@@ -33,8 +33,10 @@ __all__ = [
     "Summary",
     "check_table",
     "conversation",
+    "deal_groups",
     "detect_shape",
     "folds",
+    "folds_of_tables",
     "grid_step",
     "krippendorff_alpha",
     "load_comparisons",

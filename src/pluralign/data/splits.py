@@ -7,6 +7,8 @@ Does not use a column `split`, and does not look at anything but the groups.
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from pluralign.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["folds", "split"]
+__all__ = ["deal_groups", "folds", "folds_of_tables", "split"]
 
 _RANGE = 2**64
 
@@ -71,12 +73,28 @@ def split(
     return _part(dataset, groups, set(positions) - test), _part(dataset, groups, test)
 
 
+def deal_groups(groups: Iterable[str], k: int, seed: int = 0) -> dict[str, int]:
+    """The fold of each distinct group, 0 to k - 1: groups are sorted by their hash and dealt out in turn.
+
+    The folds' numbers of groups differ by at most 1. Several tables that share groups stay apart if the
+    groups of all of them are dealt together.
+
+    Args:
+        groups: names, in any order, repeated or not.
+        k: number of folds.
+        seed: another seed, another dealing.
+
+    >>> deal_groups(["a", "b", "a", "c"], 2) == deal_groups(["c", "b", "a"], 2)
+    True
+    """
+    dealt = sorted(set(groups), key=lambda group: (_position(group, seed), group))
+    return {group: place % k for place, group in enumerate(dealt)}
+
+
 def folds(
     dataset: datasets.Dataset, k: int = 5, seed: int = 0
 ) -> list[tuple[datasets.Dataset, datasets.Dataset]]:
-    """Cross-fitting: `k` times (train, test); every group is in one test part.
-
-    Groups are sorted by their hash and dealt out in turn: the folds' numbers of groups differ by at most 1.
+    """Cross-fitting: `k` times (train, test); every group is in one test part, as `deal_groups` deals them.
 
     Args:
         dataset: rows with a column `group`.
@@ -90,14 +108,49 @@ def folds(
         ArgumentError: `k` is no whole number or below 2.
         DataError: there are fewer groups than folds.
     """
+    return [(train["data"], test["data"]) for train, test in folds_of_tables({"data": dataset}, k, seed)]
+
+
+def folds_of_tables(
+    tables: Mapping[str, datasets.Dataset], k: int = 5, seed: int = 0
+) -> list[tuple[dict[str, datasets.Dataset], dict[str, datasets.Dataset]]]:
+    """Cross-fitting on several tables at once: a group is held out from all of them in the same fold.
+
+    Args:
+        tables: by name, at least one; rows with a column `group`.
+        k: number of folds, from 2 to the number of groups in all tables together.
+        seed: another seed, another dealing.
+
+    Returns:
+        `k` pairs (train, test) by the same names, rows in their order; a table is absent from the test parts
+        of a fold that holds none of its groups.
+
+    Raises:
+        ArgumentError: `k` is no whole number or below 2.
+        DataError: there are fewer groups than folds, or all groups of one table fall into one fold.
+    """
     if not _is(Integral, k) or k < 2:
         raise ArgumentError(f"k: received {k!r}; allowed: a whole number of at least 2")
-    groups = _groups(dataset)
-    dealt = sorted(set(groups), key=lambda group: (_position(group, seed), group))
-    if len(dealt) < k:
-        raise DataError(f"folds: k={k} folds for {len(dealt)} groups; allowed: at most one fold per group")
-    parts = [set(dealt[i::k]) for i in range(k)]
-    return [(_part(dataset, groups, set(dealt) - part), _part(dataset, groups, part)) for part in parts]
+    groups = {name: _groups(table) for name, table in tables.items()}
+    fold = deal_groups(itertools.chain.from_iterable(groups.values()), k, seed)
+    if len(fold) < k:
+        raise DataError(f"folds: k={k} folds for {len(fold)} groups; allowed: at most one fold per group")
+    for name, names in groups.items():
+        if len({fold[group] for group in names}) < 2:
+            raise DataError(
+                f"folds: the {len(set(names))} groups of {name} fall into one fold of {k}, so one fit would "
+                "have none of its rows; give more groups, or another seed"
+            )
+    parts = []
+    for held_out in range(k):
+        train, test = {}, {}
+        for name, table in tables.items():
+            apart = {group for group in groups[name] if fold[group] == held_out}
+            train[name] = _part(table, groups[name], set(groups[name]) - apart)
+            if apart:
+                test[name] = _part(table, groups[name], apart)
+        parts.append((train, test))
+    return parts
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pluralign.data import DistinctConversations
 from pluralign.distributions import Point, RewardDistribution
-from pluralign.errors import DataError
+from pluralign.errors import DataError, RiskError
 from pluralign.evaluation import metrics
 from pluralign.heads import Attribute, Head, MixedHead
 from pluralign.risk import RiskMeasure, parse
@@ -176,12 +176,14 @@ def pair_rows(
     risk: str | RiskMeasure = "mean",
     progress: bool | None = None,
 ) -> Columns:
-    """Scores one row per pair, with the outcomes of the model, its Bradley-Terry baseline and length.
+    """Scores one row per pair, with the outcomes of the model, its baselines and length.
 
     Returns:
-        Columns of length N: id, subset, group; utilities and `probability` of the chosen side; outcomes 1
-        (chosen wins), 0 (tie), -1 for `model`, each point-estimate baseline and `length` (characters); and,
-        where the model has a gate, its weight of each attribute as `gate_<attribute>`.
+        Columns of length N: id, subset, group, where the table has it the attribute; utilities and
+        `probability` of the chosen side; outcomes 1 (chosen wins), 0 (tie), -1 for `model`, each baseline to
+        which the risk measure applies and that tells texts apart, `length` (characters) and, where the pairs
+        are about one of several attributes of the model, `own_attribute` (its predicted mean of that
+        attribute); and, where the model has a gate, its weight of each attribute as `gate_<attribute>`.
     """
     distinct = DistinctConversations()
     index = {
@@ -191,7 +193,8 @@ def pair_rows(
         for side in ("chosen", "rejected")
     }
     inputs = model.read(distinct.conversations, progress=progress)
-    columns: Columns = {name: list(pairs[name]) for name in ("id", "subset", "group")}
+    about = [name for name in ("attribute",) if name in pairs.column_names]
+    columns: Columns = {name: list(pairs[name]) for name in ("id", "subset", "group", *about)}
     columns["kind"] = ["pair"] * len(pairs)
     chosen, rejected = index["chosen"], index["rejected"]
     columns |= _gate_columns(model.head, inputs.prompt[chosen])
@@ -206,13 +209,33 @@ def pair_rows(
     )
     rules = {"model": utility}
     for name, head in model.baselines.items():
-        reward = head.distribution(*inputs)
-        if isinstance(reward, Point):
-            rules[name] = reward.mean()
+        value = _utility(head.distribution(*inputs), risk)
+        if value is not None:
+            rules[name] = value
     rules["length"] = torch.tensor([float(len(c[-1]["content"])) for c in distinct.conversations])
     for name, value in rules.items():
         columns[f"{name}_outcome"] = _array(metrics.pair_outcomes(value[chosen], value[rejected]))
+    names = [a.name for a in model.head.attributes]
+    if len(names) > 1 and about and set(columns["attribute"]) <= set(names):
+        laws = model.head.attribute_distributions(inputs.response)
+        means = torch.stack([laws[name].mean() for name in names], 1)
+        own = torch.tensor([names.index(name) for name in columns["attribute"]])
+        outcomes = metrics.pair_outcomes(means[chosen, own], means[rejected, own])
+        columns["own_attribute_outcome"] = _array(outcomes)
     return columns
+
+
+def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | None:
+    """A baseline's utility; None where the measure does not apply to it, or it is the same for every text."""
+    mean = reward.mean()
+    if isinstance(reward, Point):
+        return mean
+    if bool((mean == mean[0]).all()):
+        return None
+    try:
+        return parse(risk)(reward)
+    except RiskError:
+        return None
 
 
 def _gate_columns(head: Head, prompt: Tensor) -> Columns:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pluralign import __version__
-from pluralign.data import check_table, folds, pairs_from_ratings, weighted_pairs
+from pluralign.data import check_table, folds_of_tables, pairs_from_ratings, weighted_pairs
 from pluralign.errors import ArgumentError, DataError
 from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_results, write_scores
@@ -90,14 +90,15 @@ def cross_fit(
 ) -> dict[str, Any]:
     """Fits on all folds of groups but one and judges on that one, for every fold; for data with few groups.
 
-    Every row is judged exactly once, by a model that has not seen its group. Intervals are over groups.
+    Every row is judged exactly once, by a model that has not seen its group in any table. Intervals are over
+    groups.
 
     Args:
-        family: as in `pluralign.fit`.
-        ratings: the whole table, or pairs, or votes; exactly one.
-        pairs: see ratings.
-        votes: see ratings.
-        num_folds: at most the number of groups.
+        family: as in `pluralign.fit`, like the tables.
+        ratings: a whole table, like pairs and votes; those that are given are fitted on and judged together.
+        pairs: beside ratings of several attributes, what a gate is trained on.
+        votes: see pairs.
+        num_folds: at most the number of groups in all tables together.
         backbone: a name or a loaded backbone.
         config: the family's config.
         cache: as in `pluralign.fit`.
@@ -110,25 +111,28 @@ def cross_fit(
 
     Returns:
         As `evaluate`, with `folds`.
+
+    Raises:
+        ArgumentError: no table was given, or `num_folds` is below 2.
+        DataError: there are fewer groups than folds, or all groups of one table fall into one fold.
     """
     from pluralign import backbones
     from pluralign.fitting import fit
 
     given = {k: v for k, v in {"ratings": ratings, "pairs": pairs, "votes": votes}.items() if v is not None}
-    if len(given) != 1:
-        raise ArgumentError(f"cross-fitting takes one table; received {', '.join(given) or 'none'}")
-    ((kind, table),) = given.items()
+    if not given:
+        raise ArgumentError("received no data to cross-fit: pass ratings, pairs or votes")
     loaded = backbones.load(backbone) if isinstance(backbone, str) else backbone
     say = report or (lambda line: None)
     parts: list[dict[str, Columns]] = []
     examples: list[dict[str, Any]] = []
-    model: RewardModel | None = None
-    for number, (train, test) in enumerate(folds(table, num_folds, seed=seed), 1):
-        say(f"fold {number} of {num_folds}: {len(train):,} rows to fit, {len(test):,} to judge")
-        given_train: dict[str, Any] = {kind: train}
+    for number, (train, test) in enumerate(folds_of_tables(given, num_folds, seed=seed), 1):
+        say(f"fold {number} of {num_folds}: {_rows(train)} to fit, {_rows(test)} to judge")
+        fitted_on: dict[str, Any] = train
+        judged: dict[str, Any] = test
         model = fit(
             family,
-            **given_train,
+            **fitted_on,
             backbone=loaded,
             config=config,
             cache=cache,
@@ -136,13 +140,10 @@ def cross_fit(
             report=report,
             progress=progress,
         )
-        given_test: dict[str, Any] = {kind: test}
-        parts.append(_score(model, **given_test, risk=risk, seed=seed, progress=progress))
+        parts.append(_score(model, **judged, risk=risk, seed=seed, progress=progress))
         if out is not None:
             share = max(1, MAX_EXAMPLES // num_folds)
-            examples += example_lines(model, given_test, parts[-1].get("ratings"), limit=share)
-    if model is None:
-        raise ArgumentError(f"num_folds = {num_folds}: at least 2 are needed")
+            examples += example_lines(model, test, parts[-1].get("ratings"), limit=share)
     tables = {
         name: _concatenate([part[name] for part in parts if name in part])
         for name in dict.fromkeys(name for part in parts for name in part)
@@ -151,6 +152,10 @@ def cross_fit(
     if out is not None:
         _write(Path(out), tables, results, examples)
     return results
+
+
+def _rows(tables: Mapping[str, datasets.Dataset]) -> str:
+    return ", ".join(f"{len(table):,} {name}" for name, table in tables.items())
 
 
 def _write(

@@ -1,8 +1,8 @@
 """Aggregates of per-row scores, with intervals over groups: the content of `results.json`.
 
 In: the columns that `rows` makes. Out: plain numbers, lists and dicts. It knows no models and no files.
-A difference is always paired, row by row, and negative means that the model's loss is smaller; one whose
-interval holds 0 is no difference.
+A difference is always paired, row by row: the model minus the other, so negative means that the model's loss
+is smaller; one whose interval holds 0 is no difference.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ def summarise_ratings(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
     """Calibration per attribute, and over all attributes with losses as shares of each scale.
 
     Returns:
-        `{attribute: {...}, "all": {...}}`; "all" only where there are several attributes. Empty where the
-        family has no distribution on rating scales.
+        `{attribute: {...}, "all": {...}}`; "all" only where there are several attributes. Per measure the
+        intervals of `model` and `constant`, their `difference`, and where the model has more baselines, their
+        values and differences by name in `others`. Empty where the family has no distribution on rating
+        scales.
     """
     if "model_pinball" not in columns:
         return {}
@@ -41,10 +43,9 @@ def summarise_ratings(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
         scaled = dict(columns)
         scaled["observed_mean"] = (columns["observed_mean"] - columns["low"]) / columns["span"]
         scaled["model_mean"] = (columns["model_mean"] - columns["low"]) / columns["span"]
-        for head in ("model", "constant"):
-            for key in (*_LOSSES, "std"):
-                if f"{head}_{key}" in columns:
-                    scaled[f"{head}_{key}"] = columns[f"{head}_{key}"] / columns["span"]
+        for name in [f"{head}_{key}" for head in _heads(columns) for key in (*_LOSSES, "std")]:
+            if name in columns:
+                scaled[name] = columns[name] / columns["span"]
         summary["all"] = _attribute(scaled, np.arange(len(columns["attribute"])), seed) | {
             "unit": "share of the scale"
         }
@@ -58,21 +59,9 @@ def _attribute(columns: Columns, where: Any, seed: int) -> dict[str, Any]:
         "groups": len(set(groups.tolist())),
         "unit": "the rating scale",
     }
-    for key in _LOSSES:
-        if f"model_{key}" not in columns:
-            continue
-        ours = columns[f"model_{key}"][where]
-        result[key] = {"model": _interval(ours, groups, seed)}
-        if f"constant_{key}" in columns:
-            constant = columns[f"constant_{key}"][where]
-            result[key]["constant"] = _interval(constant, groups, seed)
-            result[key]["difference"] = difference_interval(ours, constant, groups, seed=seed).to_dict()
-    for key in _SHARES:
-        result[key] = {
-            head: _interval(columns[f"{head}_{key}"][where], groups, seed)
-            for head in ("model", "constant")
-            if f"{head}_{key}" in columns
-        }
+    for key in (*_LOSSES, *_SHARES):
+        if f"model_{key}" in columns:
+            result[key] = _measure(columns, key, where, groups, seed)
     result["coverage"]["nominal"] = COVERAGE
     pit = _ragged([columns["model_pit"][i] for i in where])
     result["levels"] = metrics.coverage_curve(pit, LEVELS)
@@ -83,6 +72,31 @@ def _attribute(columns: Columns, where: Any, seed: int) -> dict[str, Any]:
         metrics.spearman(columns["model_std"][where], np.abs(mean - observed)) if len(where) > 1 else None
     )
     return result
+
+
+def _heads(columns: Columns) -> list[str]:
+    """The model, the constant model and any other baseline whose distributions were measured."""
+    return [key.removesuffix("_pinball") for key in columns if key.endswith("_pinball")]
+
+
+def _measure(columns: Columns, key: str, where: Any, groups: Any, seed: int) -> dict[str, Any]:
+    """One measure of every head; of losses also the model's difference from each baseline."""
+
+    def beside(head: str) -> dict[str, Any]:
+        other = columns[f"{head}_{key}"][where]
+        value = _interval(other, groups, seed)
+        if key not in _LOSSES:
+            return {"value": value}
+        return {"value": value, "difference": difference_interval(ours, other, groups, seed=seed).to_dict()}
+
+    ours = columns[f"model_{key}"][where]
+    baselines = {h: beside(h) for h in _heads(columns) if h != "model" and f"{h}_{key}" in columns}
+    result: dict[str, Any] = {"model": _interval(ours, groups, seed)}
+    if "constant" in baselines:
+        constant = baselines.pop("constant")
+        result["constant"] = constant.pop("value")
+        result |= constant
+    return result | ({"others": baselines} if baselines else {})
 
 
 def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
@@ -103,6 +117,7 @@ def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
             if rule != "model"
         },
         "subsets": _by_subset(columns, wins),
+        "attributes": _by_attribute(columns, wins, seed),
         "brier": _interval(probabilities.brier(probability, outcome), groups, seed),
         "expected_calibration_error": probabilities.expected_calibration_error(curve),
         "reliability": curve,
@@ -121,12 +136,31 @@ def _by_subset(columns: Columns, wins: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _by_attribute(columns: Columns, wins: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Accuracy on the pairs of each attribute; empty where pairs are not about one of several."""
+    about = np.asarray(columns.get("attribute", ()))
+    names = list(dict.fromkeys(about.tolist()))
+    if len(names) < 2:
+        return {}
+    groups = np.asarray(columns["group"])
+    return {
+        name: {"rows": int((about == name).sum()), "groups": len(set(groups[about == name].tolist()))}
+        | {
+            "accuracy": {
+                rule: _interval(values[about == name], groups[about == name], seed)
+                for rule, values in wins.items()
+            }
+        }
+        for name in names
+    }
+
+
 def summarise_gate(columns: Columns) -> dict[str, Any]:
     """The gate's weights averaged over rows and over the rows of each subset, and its entropy.
 
     Returns:
-        `weights` by attribute, `subsets` of the same, `entropy` in nats and `entropy_share` of the largest,
-        that of equal weights; empty where the model has no gate.
+        `rows`, `weights` by attribute, `subsets` of the same and `subset_rows`, `entropy` in nats and
+        `entropy_share` of the largest, that of equal weights; empty where the model has no gate.
     """
     names = [key.removeprefix("gate_") for key in columns if key.startswith("gate_")]
     if not names:
@@ -134,13 +168,16 @@ def summarise_gate(columns: Columns) -> dict[str, Any]:
     weights = np.stack([columns[f"gate_{name}"] for name in names], 1).astype(np.float64)
     nats = -float((weights * np.log(np.where(weights > 0, weights, 1.0))).sum(1).mean())
     subset = np.asarray(columns["subset"])
+    kinds = list(dict.fromkeys(columns["subset"]))
 
     def by_name(rows: Any) -> dict[str, float]:
         return dict(zip(names, rows.mean(0).tolist(), strict=True))
 
     return {
+        "rows": len(weights),
         "weights": by_name(weights),
-        "subsets": {name: by_name(weights[subset == name]) for name in dict.fromkeys(columns["subset"])},
+        "subsets": {kind: by_name(weights[subset == kind]) for kind in kinds},
+        "subset_rows": {kind: int((subset == kind).sum()) for kind in kinds},
         "entropy": nats,
         "entropy_share": nats / float(np.log(len(names))),
     }

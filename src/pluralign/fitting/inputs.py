@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pluralign.data import deal_groups
 from pluralign.errors import DataError
 from pluralign.fitting.journal import Journal
 from pluralign.heads import Head
@@ -57,7 +57,7 @@ class Fitted:
 
 
 def fold_of(groups: Sequence[str], seed: int, *, what: str) -> Tensor:
-    """The fold of each row, 0 to 4 at most: groups are dealt out in the order of a hash. [N] -> [N]
+    """The fold of each row, 0 to 4 at most, as `data.deal_groups` deals groups. [N] -> [N]
 
     Args:
         groups: the group of each row.
@@ -73,8 +73,7 @@ def fold_of(groups: Sequence[str], seed: int, *, what: str) -> Tensor:
             f"{what} is chosen on held-out groups, but the data has only {len(names)} group; "
             f"set {what} yourself or give rows of different prompts different groups"
         )
-    dealt = sorted(names, key=lambda g: hashlib.blake2b(f"{seed}:{g}".encode(), digest_size=8).digest())
-    fold = {group: i % NUM_FOLDS for i, group in enumerate(dealt)}
+    fold = deal_groups(names, NUM_FOLDS, seed)
     return torch.tensor([fold[group] for group in groups])
 
 
