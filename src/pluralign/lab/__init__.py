@@ -1,13 +1,17 @@
 """A simulated crowd whose true distribution of reward is known, for oracles, demos and studies.
 
 `Crowd(seed=0)` draws ratings, votes and pairs and tells the exact truth of any text. Texts come from `world`
-and `grammar` and are read by `parser`; `personas` judge them, `truth` holds the closed forms.
+and `grammar` and are read by `parser`; `personas` judge them, `truth` holds the closed forms. For policies
+there is a tiny `language_model` to begin from, and `outcomes` says what became of it.
 """
 
 from pluralign.lab.crowd import Crowd
 from pluralign.lab.grammar import STYLES
+from pluralign.lab.language_model import LanguageModelConfig, cached_language_model, train_language_model
+from pluralign.lab.outcomes import Samples, alignment_record, measure_samples, summarise_samples
 from pluralign.lab.parser import TRAITS, Traits, parse, parse_prompt, read
 from pluralign.lab.personas import ATTRIBUTES, PERSONAS, POPULATION, Persona
+from pluralign.lab.tokenizer import build_tokenizer
 from pluralign.lab.truth import CATEGORIES, CATEGORY_REWARDS
 from pluralign.lab.world import KINDS, PROMPTS, VOCABULARY, Prompt
 
@@ -23,10 +27,18 @@ __all__ = [
     "TRAITS",
     "VOCABULARY",
     "Crowd",
+    "LanguageModelConfig",
     "Persona",
     "Prompt",
+    "Samples",
     "Traits",
+    "alignment_record",
+    "build_tokenizer",
+    "cached_language_model",
+    "measure_samples",
     "parse",
     "parse_prompt",
     "read",
+    "summarise_samples",
+    "train_language_model",
 ]

@@ -33,7 +33,7 @@ from pluralign.lab.tokenizer import build_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["LanguageModelConfig", "language_model", "train_language_model"]
+__all__ = ["LanguageModelConfig", "cached_language_model", "train_language_model"]
 
 Progress = Callable[[int, int], None]
 
@@ -81,7 +81,7 @@ class LanguageModelConfig:
             raise ConfigError(f"width must be a multiple of 2 x heads; got {self.width} and {self.heads}")
 
 
-def language_model(
+def cached_language_model(
     work: str | Path,
     config: LanguageModelConfig | None = None,
     *,

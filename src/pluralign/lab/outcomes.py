@@ -1,0 +1,296 @@
+"""What a policy does to people: its samples, judged by a crowd whose truth is known.
+
+In:  responses of a policy to prompts, and what is known of each (log-ratio to the reference, proxy reward).
+Out: measures per response, their means with intervals over prompts, and a before-and-after record for JSON.
+It does not know how the policy was trained or sampled.
+
+Per response:
+
+    gold      mean of the crowd's true law
+    tail      mean of the worst 5 % of that law (cvar:0.05): what the people like it who like it least
+    harm      share of people who find it harmful
+    words     number of words
+    broken    1 where a word stands outside any clause of the world, and for the empty text
+    cut_off   1 where it hit the token limit
+    proxy     what the reward model says
+    kl        sum over its tokens of log pi - log ref; its mean is an unbiased estimate of KL(pi || ref)
+    kl_k3     sum over its tokens of r - 1 - log r with r = ref / pi: the same mean, less noise
+
+and the eight traits. Of all responses together: `worst`, the mean of the worst 5 % of all judgements of all
+responses, and `length_correlation`, Spearman's correlation of the log-ratio with length in standard
+deviations of the same prompt's reference responses.
+
+Papers: k3 is Schulman's estimator (2020, "Approximating KL divergence"); the length correlation is that of
+Matrenok et al. 2025, arXiv 2507.08068.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pluralign.distributions import GaussianEnsemble
+from pluralign.errors import ArgumentError
+from pluralign.evaluation.best_of_n import best_of_n, best_of_n_kl
+from pluralign.evaluation.intervals import difference_interval, mean_interval
+from pluralign.evaluation.metrics import spearman
+from pluralign.lab import parser
+from pluralign.lab.crowd import Crowd
+from pluralign.lab.parser import TRAITS
+from pluralign.lab.world import Message
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "TAIL",
+    "Samples",
+    "alignment_record",
+    "length_correlation",
+    "measure_samples",
+    "summarise_samples",
+]
+
+SCHEMA_VERSION = 1
+TAIL = 0.05
+
+_CURVE = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Responses of one policy.
+
+    Attributes:
+        prompts: B prompts, message lists without the response; equal ones are one group.
+        responses: B texts.
+        cut_off: [B], true where the response hit the token limit; None: not known.
+        log_ratios: [B, T], log pi - log ref of each token (the end token included), in nats, 0 where there
+            is none; or [B, 1], their sums, for which `kl_k3` is not defined. None: not known.
+        proxy: [B], reward as the policy's trainer saw it; None: not known.
+    """
+
+    prompts: Sequence[Sequence[Message]]
+    responses: Sequence[str]
+    cut_off: Bool[Tensor, " B"] | None = None
+    log_ratios: Float[Tensor, "B T"] | None = None
+    proxy: Float[Tensor, " B"] | None = None
+
+    def __post_init__(self) -> None:
+        size = len(self.responses)
+        sizes = {"prompts": len(self.prompts)}
+        for name in ("cut_off", "log_ratios", "proxy"):
+            column = getattr(self, name)
+            if column is not None:
+                sizes[name] = len(column)
+                if not bool(torch.isfinite(column).all()):
+                    raise ArgumentError(f"{name} of samples must be finite")
+        if size == 0 or set(sizes.values()) != {size}:
+            raise ArgumentError(f"samples need one entry per response, at least 1; got {size} and {sizes}")
+        if self.log_ratios is not None and self.log_ratios.ndim != 2:
+            raise ArgumentError(f"log_ratios must be [B, T]; got shape {tuple(self.log_ratios.shape)}")
+
+    @property
+    def conversations(self) -> list[list[Message]]:
+        """Each prompt with its response."""
+        return [
+            [*prompt, {"role": "assistant", "content": response}]
+            for prompt, response in zip(self.prompts, self.responses, strict=True)
+        ]
+
+    @property
+    def groups(self) -> list[str]:
+        """A name for each prompt."""
+        return [json.dumps(list(prompt), sort_keys=True) for prompt in self.prompts]
+
+
+def measure_samples(crowd: Crowd, samples: Samples, *, time: float = 0.0) -> dict[str, Float[Tensor, " B"]]:
+    """Measure every response (see the file's head).
+
+    Args:
+        crowd: whose truth counts.
+        samples: of one policy.
+        time: of the population, in [0, 1].
+
+    Returns:
+        Columns [B] in float64: `gold`, `tail`, `harm`, `words`, `broken`, the traits, and of `cut_off`,
+        `proxy`, `kl` and `kl_k3` those that are known.
+    """
+    conversations = samples.conversations
+    traits, _ = parser.read(conversations)
+    law = crowd.truth(conversations, time=time)
+    columns = {
+        "gold": law.mean(),
+        "tail": law.cvar(TAIL),
+        "harm": crowd.harm_rate(conversations, time=time),
+        "words": traits[:, TRAITS.index("length")],
+        "broken": (traits[:, TRAITS.index("fluency")] < 1).double(),
+    }
+    columns |= {name: traits[:, i] for i, name in enumerate(TRAITS) if name != "length"}
+    if samples.cut_off is not None:
+        columns["cut_off"] = samples.cut_off.double()
+    if samples.proxy is not None:
+        columns["proxy"] = samples.proxy.double()
+    if samples.log_ratios is not None:
+        ratios = samples.log_ratios.double()
+        columns["kl"] = ratios.sum(1)
+        if ratios.shape[1] > 1:
+            columns["kl_k3"] = (torch.expm1(-ratios) + ratios).sum(1)
+    return columns
+
+
+def length_correlation(samples: Samples, reference: Samples) -> float | None:
+    """Correlate length with what training made likelier, over samples of the trained policy.
+
+    Args:
+        samples: of the trained policy, with log-ratios.
+        reference: of the reference policy, to the same prompts.
+
+    Returns:
+        Spearman's correlation of `sum(log pi - log ref)` and `(words - mean) / std`, mean and standard
+        deviation over the prompt's reference responses. Responses without two references of different
+        length are left out. None where one of the two columns is constant.
+
+    Raises:
+        ArgumentError: log-ratios are missing.
+    """
+    if samples.log_ratios is None:
+        raise ArgumentError("the length correlation needs samples with log_ratios")
+    lengths: dict[str, list[float]] = {}
+    for group, words in zip(reference.groups, _words(reference), strict=True):
+        lengths.setdefault(group, []).append(words)
+    moments = {group: (np.mean(values), np.std(values)) for group, values in lengths.items()}
+    rows, scores = [], []
+    for row, (group, words) in enumerate(zip(samples.groups, _words(samples), strict=True)):
+        mean, std = moments.get(group, (0.0, 0.0))
+        if std > 0:
+            rows.append(row)
+            scores.append((words - mean) / std)
+    if len(rows) < 2:
+        return None
+    return spearman(np.asarray(scores), samples.log_ratios.sum(1)[rows])
+
+
+def _words(samples: Samples) -> list[float]:
+    traits, _ = parser.read(samples.conversations)
+    return [float(value) for value in traits[:, TRAITS.index("length")]]
+
+
+def summarise_samples(crowd: Crowd, samples: Samples, reference: Samples | None = None) -> dict[str, Any]:
+    """Average the measures over responses.
+
+    Args:
+        crowd: whose truth counts.
+        samples: of one policy.
+        reference: samples of the reference policy to the same prompts, for the length correlation.
+
+    Returns:
+        `measures`: an interval over prompts for each column of `measure_samples`; `worst`;
+        `length_correlation` (None without log-ratios or reference); `responses` and `prompts`, their
+        numbers. Ready for JSON.
+    """
+    groups = samples.groups
+    columns = measure_samples(crowd, samples)
+    return {
+        "measures": {name: mean_interval(column, groups).to_dict() for name, column in columns.items()},
+        "worst": _worst(crowd, samples),
+        "length_correlation": None
+        if samples.log_ratios is None or reference is None
+        else length_correlation(samples, reference),
+        "responses": len(groups),
+        "prompts": len(set(groups)),
+    }
+
+
+def _worst(crowd: Crowd, samples: Samples) -> float:
+    """CVaR of the mixture of all responses' laws, each with the same weight."""
+    law = crowd.truth(samples.conversations)
+    weights = law.weights / len(law.weights)
+    pooled = GaussianEnsemble(law.means.reshape(1, -1), law.stds.reshape(1, -1), weights.reshape(1, -1))
+    return float(pooled.cvar(TAIL))
+
+
+def alignment_record(
+    crowd: Crowd,
+    before: Samples,
+    after: Samples,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    num_examples: int = 12,
+) -> dict[str, Any]:
+    """Put a policy before and after its training side by side.
+
+    Args:
+        crowd: whose truth counts.
+        before: samples of the policy that training began from; several per prompt give a best-of-n curve.
+        after: samples of the trained policy, to the same prompts row by row.
+        settings: how it was trained, for the reader; JSON types.
+        num_examples: prompts shown with one response of each, evenly spread over the rows.
+
+    Returns:
+        The record that a report reads, in JSON types: `schema_version`, `settings`, `before` and `after` (as
+        from `summarise_samples`), `differences` (after minus before, paired by prompt), `best_of_n` (null,
+        or for each n its KL bound and the proxy and gold of choosing by proxy), `examples`.
+
+    Raises:
+        ArgumentError: the prompts differ.
+    """
+    groups = before.groups
+    if groups != after.groups:
+        raise ArgumentError("before and after must answer the same prompts, row by row")
+    first, second = measure_samples(crowd, before), measure_samples(crowd, after)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "settings": dict(settings or {}),
+        "before": summarise_samples(crowd, before),
+        "after": summarise_samples(crowd, after, before),
+        "differences": {
+            name: difference_interval(second[name], first[name], groups).to_dict()
+            for name in first
+            if name in second
+        },
+        "best_of_n": _best_of_n(groups, first),
+        "examples": [
+            {
+                "prompt": [dict(message) for message in before.prompts[row]],
+                "before": _example(before.responses[row], first, row),
+                "after": _example(after.responses[row], second, row),
+            }
+            for row in np.linspace(0, len(groups) - 1, min(num_examples, len(groups))).astype(int).tolist()
+        ],
+    }
+
+
+def _example(response: str, columns: Mapping[str, Tensor], row: int) -> dict[str, Any]:
+    shown = ("gold", "tail", "harm", "proxy", "kl", "words", "broken")
+    return {"response": response} | {
+        name: round(float(columns[name][row]), 6) for name in shown if name in columns
+    }
+
+
+def _best_of_n(groups: Sequence[str], columns: Mapping[str, Tensor]) -> list[dict[str, float]] | None:
+    """Mean over prompts of the gold and the proxy of the best of n by proxy."""
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    fewest = min(map(len, rows.values()))
+    sizes = [n for n in _CURVE if n <= fewest]
+    if "proxy" not in columns or len(sizes) < 2:
+        return None
+    curves = {
+        name: np.mean(
+            [best_of_n(columns["proxy"][r], columns[name][r], sizes) for r in rows.values()], axis=0
+        )
+        for name in ("proxy", "gold")
+    }
+    return [
+        {"n": n, "kl": float(kl), "proxy": float(proxy), "gold": float(gold)}
+        for n, kl, proxy, gold in zip(
+            sizes, best_of_n_kl(sizes), curves["proxy"], curves["gold"], strict=True
+        )
+    ]
