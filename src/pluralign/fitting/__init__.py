@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from pluralign.data.given import check_table
 from pluralign.errors import ArgumentError, ConfigError
-from pluralign.fitting.config import CONFIGS, BradleyTerryConfig, QuantileConfig, RegressionConfig
+from pluralign.fitting.config import (
+    CONFIGS,
+    BradleyTerryConfig,
+    GaussianEnsembleConfig,
+    QuantileConfig,
+    RegressionConfig,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -23,10 +29,18 @@ if TYPE_CHECKING:
     from pluralign.backbones import Backbone, EmbeddingCache
     from pluralign.model import RewardModel
 
-__all__ = ["CONFIGS", "BradleyTerryConfig", "QuantileConfig", "RegressionConfig", "fit"]
+__all__ = [
+    "CONFIGS",
+    "BradleyTerryConfig",
+    "GaussianEnsembleConfig",
+    "QuantileConfig",
+    "RegressionConfig",
+    "fit",
+]
 
 _RECIPES = {
     "bradley_terry": "pluralign.fitting.bradley_terry",
+    "gaussian_ensemble": "pluralign.fitting.gaussian_ensemble",
     "quantile": "pluralign.fitting.quantile",
     "regression": "pluralign.fitting.regression",
 }
@@ -39,7 +53,12 @@ def fit(
     pairs: datasets.Dataset | None = None,
     votes: datasets.Dataset | None = None,
     backbone: str | Backbone = "minilm",
-    config: QuantileConfig | RegressionConfig | BradleyTerryConfig | Mapping[str, Any] | None = None,
+    config: QuantileConfig
+    | RegressionConfig
+    | BradleyTerryConfig
+    | GaussianEnsembleConfig
+    | Mapping[str, Any]
+    | None = None,
     cache: EmbeddingCache | str | None = "default",
     journal: Path | None = None,
     progress: bool | None = None,
@@ -48,7 +67,7 @@ def fit(
     """Fits a reward model on a frozen backbone.
 
     Args:
-        family: `quantile` (QRM), `regression` (ArmoRM) or `bradley_terry`.
+        family: `quantile` (QRM), `regression` (ArmoRM), `gaussian_ensemble` (BRME) or `bradley_terry`.
         ratings: rows from `load_ratings`. Bradley-Terry derives pairs from them when no pairs are given.
         pairs: rows from `load_pairs`. Beside ratings of several attributes they train the gate of the
             quantile and regression families.

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pluralign.errors import ConfigError
 from pluralign.fitting.checks import check_choice, check_grid, check_number
+from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
 from pluralign.fitting.mix_config import MixConfig
 
-__all__ = ["CONFIGS", "BradleyTerryConfig", "QuantileConfig", "RegressionConfig"]
+__all__ = ["CONFIGS", "BradleyTerryConfig", "GaussianEnsembleConfig", "QuantileConfig", "RegressionConfig"]
 
 QRM_LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 
@@ -128,6 +129,7 @@ class RegressionConfig(MixConfig):
 
 CONFIGS: dict[str, Any] = {
     "bradley_terry": BradleyTerryConfig,
+    "gaussian_ensemble": GaussianEnsembleConfig,
     "quantile": QuantileConfig,
     "regression": RegressionConfig,
 }

@@ -10,6 +10,7 @@ from pluralign.heads.base import Attribute, Head, HeadInputs, Reference
 from pluralign.heads.bradley_terry import BradleyTerryHead
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate, GateShape
+from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
 from pluralign.heads.mixed import MixedHead
 from pluralign.heads.quantile import QuantileHead
 from pluralign.heads.regression import RegressionHead
@@ -24,6 +25,7 @@ __all__ = [
     "Debias",
     "Gate",
     "GateShape",
+    "GaussianEnsembleHead",
     "Head",
     "HeadInputs",
     "MixedHead",
@@ -35,6 +37,7 @@ __all__ = [
 
 FAMILIES: dict[str, type[Head]] = {
     "bradley_terry": BradleyTerryHead,
+    "gaussian_ensemble": GaussianEnsembleHead,
     "quantile": QuantileHead,
     "regression": RegressionHead,
 }

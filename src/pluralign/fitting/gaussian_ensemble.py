@@ -1,0 +1,360 @@
+"""The Gaussian ensemble recipe (BRME): H heads with a mean and a standard deviation each.
+
+In: ratings, comparisons or pairs. Out: a `GaussianEnsembleHead`, with its baselines beside it. Three ways:
+
+    ratings         stage 2 alone: Gaussian heads on the ratings. Stage 1 is their Bradley-Terry baseline.
+    pairs, votes    stage 1: H Bradley-Terry heads; stage 2: Gaussian heads on each one's standardised reward.
+                    Pairs cannot tell mean and spread apart: the std is only how far a head is from stage 1.
+    bradley_terry   the heads of stage 1 are the model, without standard deviations: the ensembles of Coste et
+                    al. (mean, worst case, UWO).
+
+Heads differ by their own resample of the groups and by their own anchor (`ensemble_training`); without both,
+heads on one backbone and a convex loss become one head. Training runs in the eigenbasis of the embeddings,
+where one step size fits all directions; penalties do not notice a rotation.
+
+Paper: Yan et al. 2024, arXiv 2409.15360; Coste et al. 2023, arXiv 2310.02743. Number of heads, target,
+bootstrap, anchors, penalties and the default loss are this project's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.errors import ConstantHeadWarning, EnsembleWarning
+from pluralign.fitting import bradley_terry
+from pluralign.fitting.baselines import baselines_of
+from pluralign.fitting.config import QRM_LEVELS, BradleyTerryConfig
+from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble_search import chosen_penalties
+from pluralign.fitting.ensemble_targets import (
+    GaussianObjective,
+    GaussianTargets,
+    PairObjective,
+    bootstrap_counts,
+    gaussian_targets,
+    loss_of,
+    row_shares,
+)
+from pluralign.fitting.ensemble_training import Objective, prior_precision, start_at_draws, train_members
+from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting.mixing import add_mixing
+from pluralign.fitting.targets import RatingTargets, rated_table, rating_targets
+from pluralign.fitting.training_state import TrainingState
+from pluralign.heads import ColumnScaling, Head, Reference
+from pluralign.heads.ensemble_members import Members
+from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
+
+if TYPE_CHECKING:
+    from pluralign.backbones import Embeddings
+
+__all__ = ["fit", "head_agreement", "principal_axes", "train_heads"]
+
+_STAGE_2 = 3  # times as many steps where there is no noise, until the std has come down to its floor
+ALIKE = 1e-3  # heads that differ by less than this share of the reward's spread are one head
+
+_STD_MEANS = {
+    "gaussian_nll": "the spread of the ratings around the head's mean",
+    "beta_nll": "the spread of the ratings around the head's mean",
+    "reparameterized_mse": "how long training took: the published loss drives it to 0 whatever the noise",
+    "bradley_terry": "nothing, it is 0: these heads have none",
+    "stage_1": "how far a head is from its stage-1 reward: pairs cannot tell mean and spread apart",
+}
+
+
+def fit(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
+    """Fits the heads on what was given: ratings, or the rewards of Bradley-Terry heads on pairs."""
+    target = config.target or ("stage_1" if inputs.ratings is None else "ratings")
+    if config.loss != "bradley_terry" and target == "ratings":
+        return _fit_ratings(inputs, config)
+    return _fit_pairs(inputs, config)
+
+
+def train_heads(
+    objective: Objective,
+    config: GaussianEnsembleConfig,
+    l2: Float[Tensor, "M O"],
+    width: int,
+    num_rows: float,
+    *,
+    anchor: bool,
+    state: TrainingState | None = None,
+    **options: Any,
+) -> Members:
+    """Members at draws from the prior, trained; `options` are those of `train_members`.
+
+    Args:
+        objective: on the device to train on.
+        config: of the fit.
+        l2: penalties of each member's outputs; one row per member.
+        width: of the features.
+        num_rows: how many rows a member sees, which with l2 is the width of the prior.
+        anchor: whether members are drawn towards their start.
+        state: where training is kept.
+    """
+    members = Members(len(l2), width, l2.shape[1], config.hidden)
+    precision = prior_precision(members, l2, num_rows)
+    seeds = [_seed(config, "anchor", m) for m in range(len(l2))]
+    penalty = start_at_draws(members, precision, num_rows, seeds, anchor=anchor)
+    device = options.pop("device", torch.device("cpu"))
+    train_members(
+        members.to(device),
+        objective,
+        {name: (p.to(device), a.to(device)) for name, (p, a) in penalty.items()},
+        steps=config.steps,
+        lr=config.lr,
+        batch=config.batch,
+        seed=config.seed,
+        state=state,
+        **options,
+    )
+    return members
+
+
+def principal_axes(features: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
+    """The eigenvectors of the features' second moments, a rotation, float32."""
+    moments = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
+    for start in range(0, len(features), 16_384):
+        rows = features[start : start + 16_384].double()
+        moments += rows.T @ rows
+    axes: Tensor = torch.linalg.eigh(moments).eigenvectors
+    return axes.float()
+
+
+def head_agreement(means: Float[Tensor, "N H"], spread: float) -> dict[str, float]:
+    """How alike heads are on some responses.
+
+    Args:
+        means: of each head.
+        spread: the standard deviation of reward over the same responses.
+
+    Returns:
+        `correlation`, the mean over pairs of heads; `disagreement`, the mean over responses of the standard
+        deviation between heads, as a share of the spread.
+    """
+    between = float(means.double().std(1, unbiased=False).mean())
+    correlation = 1.0
+    if means.shape[1] > 1 and bool((means.std(0) > 0).all()):
+        matrix = torch.corrcoef(means.double().T)
+        correlation = float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].mean())
+    return {"correlation": correlation, "disagreement": between / spread if spread > 0 else 0.0}
+
+
+def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
+    inputs = replace(inputs, ratings=rated_table(inputs, "gaussian_ensemble"))
+    targets = rating_targets(
+        inputs.ratings, raters=config.raters, dequantise=config.dequantise, seed=config.seed
+    )
+    names = [rows.attribute.name for rows in targets.attributes]
+    inputs.report(f"{len(targets.conversations):,} distinct texts, {len(names)} attributes")
+    _warn_of_constants(targets)
+    embedded = inputs.embed(targets.conversations)
+    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
+    features = scaling(embedded.response)
+    axes = principal_axes(features)
+    features = features @ axes
+    points = gaussian_targets(targets)
+    l2 = chosen_penalties(inputs, config, points, names, targets.groups, features)
+    members = _gaussian_heads(inputs, config, features, points, targets.groups, l2)
+    members.rotate_(axes)
+    head = GaussianEnsembleHead(
+        scaling,
+        members,
+        tuple(rows.attribute for rows in targets.attributes),
+        target_center=points.center,
+        target_scale=points.scale,
+        std_floor=config.std_floor,
+    )
+    summary: dict[str, Any] = {
+        "target": "ratings",
+        "l2": dict(zip(names, l2[:, 0].tolist(), strict=True)),
+        "std_l2": dict(zip(names, l2[:, 1].tolist(), strict=True)),
+        "num_texts": len(targets.conversations),
+    }
+    summary |= add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    summary |= _finish(inputs, config, head, targets.conversations, embedded, config.loss)
+    baselines: dict[str, Head] = {}
+    if config.baselines:
+        levels = torch.tensor(QRM_LEVELS, dtype=torch.float64)
+        baselines, facts = baselines_of(inputs, targets, scaling, levels, config.seed)
+        summary |= facts
+    return Fitted(head, baselines, summary)
+
+
+def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
+    settings = BradleyTerryConfig(l2=config.l2, margin=config.margin, seed=config.seed)
+    single, l2, _ = bradley_terry.fit_head(inputs, settings)
+    pairs = bradley_terry.pair_index(bradley_terry.training_pairs(inputs, settings))
+    embedded = inputs.embed(pairs.conversations)
+    features = single.scaling(embedded.response)
+    axes = principal_axes(features)
+    features = features @ axes
+    members = _preference_heads(inputs, config, features, pairs, l2)
+    summary: dict[str, Any] = {"l2": l2, "num_pairs": len(pairs.weight)}
+    if config.loss == "bradley_terry":
+        members.rotate_(axes)
+        head = GaussianEnsembleHead(single.scaling, members)
+        summary |= {"target": "pairs"} | _finish(
+            inputs, config, head, pairs.conversations, embedded, config.loss
+        )
+    else:
+        with torch.no_grad():
+            reward = members(features)[..., 0].cpu()
+        reward = (reward - reward.mean(0)) / reward.std(0, unbiased=False).clamp_min(1e-9)
+        points = GaussianTargets(
+            reward[:, None, :, None], torch.ones(len(reward), 1), torch.zeros(1), torch.ones(1)
+        )
+        # Stage 1 has made the heads different; here each only has to follow its own reward.
+        loose = replace(config, bootstrap=False, anchor=False, steps=_STAGE_2 * config.steps)
+        penalties = torch.tensor([[min(config.l2_grid), max(config.std_l2_grid)]])
+        members = _gaussian_heads(inputs, loose, features, points, [""] * len(reward), penalties)
+        members.rotate_(axes)
+        head = GaussianEnsembleHead(single.scaling, members, std_floor=config.std_floor)
+        summary |= {"target": "stage_1"} | _finish(
+            inputs, config, head, pairs.conversations, embedded, "stage_1"
+        )
+    return Fitted(head, {"bradley_terry": single} if config.baselines else {}, summary)
+
+
+def _gaussian_heads(
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    features: Tensor,
+    points: GaussianTargets,
+    groups: Sequence[str],
+    l2: Float[Tensor, "A 2"],
+) -> Members:
+    """A H members with means and standard deviations, attribute-major."""
+    weight = points.present[:, :, None].expand(-1, -1, config.heads)
+    if config.bootstrap:
+        weight = weight * _bootstrap(config, groups)[:, None]
+    device = features.device
+    objective = GaussianObjective(
+        features, points.points.to(device), row_shares(weight).to(device), loss_of(config), config.std_floor
+    )
+    penalties = l2.repeat_interleave(config.heads, 0)
+    inputs.report(
+        f"{config.heads} heads by {config.loss}, {config.hidden or 'no'} hidden units, bootstrap "
+        f"{_on(config.bootstrap)}, anchors {_on(config.anchor)}"
+    )
+    return train_heads(
+        objective,
+        config,
+        penalties,
+        features.shape[1],
+        len(features),
+        anchor=config.anchor,
+        state=_state(inputs, config, "heads", features, points.points),
+        report=inputs.report,
+        device=device,
+    )
+
+
+def _preference_heads(
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    features: Tensor,
+    pairs: bradley_terry.PairIndex,
+    l2: float,
+) -> Members:
+    """H members with one output, a Bradley-Terry score in logits."""
+    weight = pairs.weight.float()[:, None].expand(-1, config.heads)
+    if config.bootstrap:
+        weight = weight * _bootstrap(config, pairs.groups)
+    device = features.device
+    objective = PairObjective(
+        features, pairs.chosen.to(device), pairs.rejected.to(device), row_shares(weight).to(device)
+    )
+    inputs.report(
+        f"stage 1: {config.heads} Bradley-Terry heads, bootstrap {_on(config.bootstrap)}, anchors "
+        f"{_on(config.anchor)}"
+    )
+    return train_heads(
+        objective,
+        config,
+        torch.full((config.heads, 1), l2),
+        features.shape[1],
+        float(pairs.weight.sum()),
+        anchor=config.anchor,
+        state=_state(inputs, config, "stage-1", features, pairs.weight),
+        report=inputs.report,
+        device=device,
+    )
+
+
+def _finish(
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    head: GaussianEnsembleHead,
+    conversations: Sequence[Any],
+    embedded: Embeddings,
+    meaning: str,
+) -> dict[str, Any]:
+    """Standardises the heads, measures the unit of reward and how alike heads are, and says what a std is."""
+    from pluralign.model.reading import head_inputs
+
+    given = head_inputs(head, conversations, embedded)
+    head.eval()
+    head.standardise_heads(*given)
+    head.reference = Reference.of(head.raw(*given))
+    law = head.raw(*given)
+    spread = float(law.mean().std(unbiased=False))
+    agreement = head_agreement(law.means, spread)  # type: ignore[attr-defined]
+    inputs.report(
+        f"heads: correlation {agreement['correlation']:.4f}, disagreement {agreement['disagreement']:.3f} of "
+        f"the spread of rewards; std means {_STD_MEANS[meaning]}"
+    )
+    if config.heads > 1 and agreement["disagreement"] < ALIKE:
+        warnings.warn(
+            f"the {config.heads} heads are nearly equal (disagreement {agreement['disagreement']:.1e} of the "
+            f"spread of rewards, correlation {agreement['correlation']:.6f}): the minimum over heads does "
+            "nothing. Switch on bootstrap or anchor, or give more than one group.",
+            EnsembleWarning,
+            stacklevel=5,
+        )
+    return {
+        "heads": config.heads,
+        "loss": config.loss,
+        "agreement": agreement,
+        "std_means": _STD_MEANS[meaning],
+    }
+
+
+def _bootstrap(config: GaussianEnsembleConfig, groups: Sequence[str]) -> Float[Tensor, "N H"]:
+    return bootstrap_counts(groups, [_seed(config, "bootstrap", h) for h in range(config.heads)]).float()
+
+
+def _seed(config: GaussianEnsembleConfig, what: str, number: int) -> int:
+    """A seed of its own for every draw, which does not depend on how many others there are."""
+    digest = hashlib.blake2b(f"{config.seed} {what} {number}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _state(
+    inputs: Inputs, config: GaussianEnsembleConfig, name: str, features: Tensor, targets: Tensor
+) -> TrainingState:
+    key = hashlib.sha256(f"{config} {tuple(features.shape)} {tuple(targets.shape)}".encode())
+    for tensor in (features, targets):
+        key.update(f"{float(tensor.double().abs().sum()):.12g}".encode())
+    return TrainingState(inputs.journal.beside(f"{name}.safetensors"), key.hexdigest())
+
+
+def _warn_of_constants(targets: RatingTargets) -> None:
+    for rows in targets.attributes:
+        if float(rows.target.min()) == float(rows.target.max()):
+            warnings.warn(
+                f"every rating of {rows.attribute.name!r} is the same; its heads will predict that constant",
+                ConstantHeadWarning,
+                stacklevel=5,
+            )
+
+
+def _on(flag: bool) -> str:
+    return "on" if flag else "off"
