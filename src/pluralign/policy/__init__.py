@@ -11,9 +11,22 @@ import importlib
 from typing import Any
 
 # name -> file that defines it; one line each, no logic.
-_NAMES: dict[str, str] = {}
+_NAMES: dict[str, str] = {
+    "Diagnosis": "diagnostics",
+    "check_training_table": "columns",
+    "clamp_ranks": "ranks",
+    "diagnose": "diagnostics",
+    "diagnose_table": "diagnostics",
+    "pad_references": "ranks",
+    "quantile_rewards": "ranks",
+    "reference_ranks": "ranks",
+    "smooth_quantile_rewards": "smooth_ranks",
+    "smooth_reference_ranks": "smooth_ranks",
+    "smooth_scores": "smooth_ranks",
+    "tied_prompts": "ranks",
+}
 
-__all__: list[str] = []
+__all__: list[str] = sorted(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

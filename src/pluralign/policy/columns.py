@@ -18,7 +18,7 @@ Known, and never required:
                          true where the response hit the token limit: it has no end token, so its
                          log-probability must not count one; missing or null means false
     among_references     true where the rewards of the row are among `ref_rewards`, so that one is left out
-                         of its own rank; missing or null: recognised by equality (see `quantile_rewards`)
+                         of its own rank; missing or null: recognised by equality (see `ranks`)
     ref_lengths          number of tokens of each reference completion, in the order of `ref_rewards`
     num_tokens           number of tokens of the completion
 

@@ -1,0 +1,88 @@
+"""The diagnosis before training: each number against its definition on data made for it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+
+from pluralign.errors import ArgumentError
+from pluralign.policy.diagnostics import diagnose, diagnose_table
+
+
+def continuous(rows=2_000, n=8, seed=0):
+    return torch.randn(rows, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_continuous_rewards_of_the_reference_policy():
+    references = continuous()
+    found = diagnose(references[:, 0], references, beta=0.1)
+    assert found.responses == 2_000
+    assert found.references == (7, 7)
+    assert found.among_references == 1.0
+    assert found.tied_prompts == found.tie_probability == 0.0
+    assert found.mean_rank == pytest.approx(0.5, abs=0.02)
+    assert found.break_even == pytest.approx(0.770, abs=1e-3)
+    # mid-ranks of 8 are k/7; 6/7 and 1 lie above .77
+    assert found.positive_share == pytest.approx(2 / 8, abs=0.03)
+    assert found.optimum_kl == pytest.approx(math.log(10) - 1, abs=2e-3)
+    assert found.largest_log_ratio == pytest.approx((1 - 0.76974) / 0.1, abs=1e-3)
+    assert found.advice == ()
+
+
+def test_a_coin_is_told_to_use_the_finite_partition():
+    coin = (continuous() > 0).double()
+    found = diagnose(coin[:, 0], coin, beta=0.01)
+    assert found.tie_probability == pytest.approx(0.5, abs=0.01)
+    assert found.tied_prompts == pytest.approx(2 / 2**8, abs=0.006)
+    assert found.positive_share < 0.01  # a success ties with others, so its mid-rank stays below break-even
+    # under the finite Z a success is above average wherever a failure exists
+    assert found.positive_share_finite == pytest.approx(0.5 - 1 / 2**8, abs=0.03)
+    assert any("finite partition function" in note for note in found.advice)
+    assert any("all tie" in note for note in found.advice)
+
+
+def test_all_references_tie():
+    found = diagnose(torch.ones(3), torch.ones(3, 4), beta=0.1)
+    assert found.tied_prompts == found.tie_probability == 1.0
+    assert found.positive_share == found.positive_share_finite == 0.0
+
+
+def test_single_references_and_transforms_that_need_clamping():
+    references = continuous(n=1)
+    found = diagnose(references[:, 0] + 1e-3, references, beta=0.5, transform="log")
+    assert found.references == (1, 1)
+    assert math.isnan(found.positive_share_finite)
+    assert "needs two references" in str(found)
+    assert found.break_even == pytest.approx((1 / 3) ** 0.5)
+
+
+def test_the_table_prints():
+    text = str(diagnose(continuous()[:, 0], continuous(), beta=0.1))
+    assert "break-even quantile         0.7697" in text
+    assert "positive targets, exact Z" in text
+
+
+def test_tables():
+    row = {"prompt": "p", "ref_rewards": [0.0, 1.0, 2.0]}
+    pairs = [row | {"chosen": "a", "rejected": "b", "reward_chosen": 2.0, "reward_rejected": 0.0}] * 2
+    found = diagnose_table(Dataset.from_list(pairs), beta=0.1)
+    assert (found.responses, found.among_references, found.mean_rank) == (4, 1.0, 0.5)
+    apart = [one | {"among_references": False} for one in pairs]
+    found = diagnose_table(Dataset.from_list(apart), beta=0.1)
+    assert (found.among_references, found.references) == (0.0, (3, 3))
+    unpaired = [
+        row | {"completion": "a", "reward": 1.5},
+        row | {"completion": "a", "reward": 1.0, "ref_rewards": [1.0, 0.0]},
+    ]
+    found = diagnose_table(Dataset.from_list(unpaired), beta=0.1, transform="normal")
+    assert found.references == (1, 3)
+
+
+def test_illegal_arguments():
+    with pytest.raises(ArgumentError, match="beta must be positive"):
+        diagnose(torch.zeros(1), torch.ones(1, 2), beta=0.0)
+    with pytest.raises(ArgumentError, match="received nan"):
+        diagnose(torch.tensor([math.nan]), torch.ones(1, 2), beta=1.0)
