@@ -128,26 +128,57 @@ def test_responses_are_picked_by_prediction_alone(copy, change):
     assert [e["response"] for e in again] == [e["response"] for e in chosen["contested"]]
 
 
-def test_gate_weights_are_averaged_by_kind_of_prompt(copy, change):
+def test_gate_weights_are_those_of_the_results(copy, change):
     folder = copy("two")
+    assert "No gate: each of the 2" in content_of(folder)["prompts"]["gates"]["quantile"]["missing"]
+    part = {
+        "rows": 7,
+        "weights": {"a0": 0.3, "a1": 0.7},
+        "subsets": {"craft": {"a0": 0.5, "a1": 0.5}, "care": {"a0": 0.1, "a1": 0.9}},
+        "subset_rows": {"craft": 4, "care": 3},
+        "entropy": 0.5,
+        "entropy_share": 0.8,
+    }
+    gates = dict.fromkeys(("ratings", "pairs_from_ratings", "pairs"), part)
+    change(folder / "results.json", lambda r: r.update(gate=gates))
+    gate = content_of(folder)["prompts"]["gates"]["quantile"]
+    assert gate["attributes"] == ["a0", "a1"]
+    assert [table["table"] for table in gate["tables"]] == ["ratings", "pairs"]
+    assert gate["tables"][0] == {
+        "table": "ratings",
+        "rows": [
+            {"subset": "all", "rows": 7, "weights": [0.3, 0.7]},
+            {"subset": "care", "rows": 3, "weights": [0.1, 0.9]},
+            {"subset": "craft", "rows": 4, "weights": [0.5, 0.5]},
+        ],
+        "entropy": 0.8,
+    }
+
+
+def test_gate_weights_that_the_results_do_not_hold_are_averaged_over_examples(copy, change):
+    folder = copy("two")
+    change(folder / "results.json", lambda r: r.pop("gate"))
     assert "No gate" in content_of(folder)["prompts"]["gates"]["quantile"]["missing"]
     change(
         folder / "examples.jsonl",
         lambda e: e.update(gate=[0.9, 0.1] if e["subset"] == "craft" else [0.4, 0.6]),
     )
-    gate = content_of(folder)["prompts"]["gates"]["quantile"]
-    rows = {row["subset"]: row for row in gate["rows"]}
+    (table,) = content_of(folder)["prompts"]["gates"]["quantile"]["tables"]
+    rows = {row["subset"]: row for row in table["rows"]}
     assert rows["craft"]["weights"] == pytest.approx([0.9, 0.1])
     assert rows["care"]["weights"] == pytest.approx([0.4, 0.6])
     share = rows["craft"]["rows"] / rows["all"]["rows"]
     assert rows["all"]["weights"][0] == pytest.approx(0.9 * share + 0.4 * (1 - share))
     entropies = [-sum(w * np.log2(w) for w in pair) for pair in ([0.9, 0.1], [0.4, 0.6])]
-    assert gate["entropy"] == pytest.approx(entropies[0] * share + entropies[1] * (1 - share))
+    assert table["entropy"] == pytest.approx(entropies[0] * share + entropies[1] * (1 - share))
+    (folder / "examples.jsonl").unlink()
+    assert "not known" in content_of(folder)["prompts"]["gates"]["quantile"]["missing"]
 
 
 def test_ratings_by_kind_of_prompt_are_means_of_rows(copy):
     folder = copy("two")
     table = pq.read_table(folder / "scores.parquet").to_pandas()
+    table = table[table["table"] == "ratings"]
     cells = content_of(folder)["prompts"]["attributes"]["quantile"]
     assert len(cells) == 4
     for cell in cells:

@@ -81,6 +81,13 @@ def change_at(value, place, new):
         (["ratings", "a0", "pit", "share"], [], "one edge more than shares"),
         (["pairs", "pairs_from_ratings", "reliability", "count"], [1], "differ in length"),
         (["pairs", "pairs_from_ratings", "accuracy"], [], r"accuracy is \[\]; allowed: an object"),
+        (["gate"], {"ratings": {"weights": {"a": 1}}}, r"gate\.ratings\.subsets is missing"),
+        (
+            ["gate"],
+            {"ratings": {"weights": {"a": 1}, "subsets": {"x": {"b": 1}}, "entropy_share": 1}},
+            "not all of the same attributes",
+        ),
+        (["ratings", "a0", "crps", "others"], {"twin": {}}, r"others\.twin\.value is missing"),
         (["fitted", "split"], {"test_share": "half"}, r"fitted\.split\.test_share"),
     ],
 )

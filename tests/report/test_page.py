@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -147,6 +148,25 @@ def test_the_numbers_on_the_page_are_those_of_the_results(copy):
     accuracy = evaluation.results["pairs"]["pairs_from_ratings"]["accuracy"]["model"]
     assert f"{100 * accuracy['estimate']:.1f} % [{100 * accuracy['low']:.1f}," in text
     assert f"{100 * part['crossing']['model']['estimate']:.1f} %" in text
+
+
+def test_more_baselines_and_attributes_have_their_own_columns_and_rows(copy, change):
+    folder = copy("two")
+    value = {"estimate": 0.8765, "low": 0.87, "high": 0.88, "reason": ""}
+    other = {"value": value, "difference": {"estimate": -0.4321, "low": -0.5, "high": -0.4, "reason": ""}}
+    change(
+        folder / "results.json",
+        lambda r: r["ratings"]["a0"]["pinball"].update(others={"gaussian_ensemble": other}),
+    )
+    accuracy = json.loads((folder / "results.json").read_text())["pairs"]["pairs_from_ratings"]
+    shares = accuracy["attributes"]["a1"]["accuracy"]
+    text = bare(page_of(folder))
+    assert "Gaussian ensemble" in text
+    assert "0.876 [0.870, 0.880]" in text or "0.877 [0.870, 0.880]" in text
+    assert "\u22120.432 [\u22120.500, \u22120.400] better" in text
+    row = text[text.index("By attribute") :]
+    assert f"{100 * shares['model']['estimate']:.1f} %" in row[row.index("a1") :][:80]
+    assert "its mean of the attribute that the pair is about" in text
 
 
 def test_an_end_of_an_interval_beside_zero_does_not_look_like_zero(copy, change):

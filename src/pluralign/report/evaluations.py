@@ -132,6 +132,10 @@ def _check_curves(results: Mapping[str, Any], source: str) -> None:
         curve = part["reliability"]
         if len({len(curve[key]) for key in ("predicted", "observed", "count")}) > 1:
             raise ArtifactError(f"{source}: the lists of pairs.{name}.reliability differ in length")
+    gates = results.get("gate", {})
+    attributes = {tuple(w) for part in gates.values() for w in (part["weights"], *part["subsets"].values())}
+    if len(attributes) > 1 or () in attributes:
+        raise ArtifactError(f"{source}: the weights of gate are not all of the same attributes")
 
 
 def _check_example(example: Mapping[str, Any], source: str) -> None:

@@ -65,6 +65,7 @@ def render_page(content: Mapping[str, Any]) -> str:
         "zip": zip,
         "accuracy_ends": pictures.accuracy_ends,
         "by_kind": _by_kind,
+        "by_attribute": _by_attribute,
         "pair_counts": _pair_counts,
         "middle": pictures.quantile,
         "coverage_verdict": wording.coverage_verdict,
@@ -144,19 +145,33 @@ def _pair_counts(found: Mapping[str, Any]) -> str:
 
 def _by_kind(found: Mapping[str, Any]) -> dict[str, Any]:
     """Accuracy per kind of prompt: a column per run and per baseline, like columns once."""
-    kinds = sorted({kind for pairs in found.values() for kind in pairs["subsets"]})
+    return _broken_down({name: pairs["subsets"] for name, pairs in found.items()})
+
+
+def _by_attribute(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy on the pairs of each attribute, as `_by_kind`."""
+    return _broken_down(
+        {
+            run: {
+                attribute: {"rows": part["rows"]} | {k: v["estimate"] for k, v in part["accuracy"].items()}
+                for attribute, part in pairs.get("attributes", {}).items()
+            }
+            for run, pairs in found.items()
+        }
+    )
+
+
+def _broken_down(parts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Of runs with `rows` and a share per rule for each kind: the kinds, their rows and the columns."""
+    kinds = sorted({kind for shares in parts.values() for kind in shares})
     columns: dict[tuple[Any, ...], tuple[str, str]] = {}
-    for name, pairs in found.items():
-        if pairs["subsets"]:
-            for rule in pairs["accuracy"]:
-                values = tuple(pairs["subsets"].get(kind, {}).get(rule) for kind in kinds)
-                columns.setdefault((rule if rule != "model" else name, values), (name, rule))
+    for name, shares in parts.items():
+        for rule in dict.fromkeys(rule for of_kind in shares.values() for rule in of_kind if rule != "rows"):
+            values = tuple(shares.get(kind, {}).get(rule) for kind in kinds)
+            columns.setdefault((rule if rule != "model" else name, values), (name, rule))
     rows = [
-        " / ".join(
-            f"{n:,}"
-            for n in dict.fromkeys(p["subsets"][k]["rows"] for p in found.values() if k in p["subsets"])
-        )
-        for k in kinds
+        " / ".join(f"{n:,}" for n in dict.fromkeys(s[kind]["rows"] for s in parts.values() if kind in s))
+        for kind in kinds
     ]
     return {"kinds": kinds, "rows": rows, "columns": [(*who, values) for (_, values), who in columns.items()]}
 

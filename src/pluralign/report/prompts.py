@@ -1,7 +1,7 @@
 """Attributes and gate weights by kind of prompt: the `subset` of the data.
 
-In: evaluations. Out: averages per subset. The gate is averaged over `examples.jsonl`, attributes over
-`scores.parquet`.
+In: evaluations. Out: averages per subset. Gate weights are those of `results.json`, averaged over all rows;
+where the results hold none, over `examples.jsonl`. Attributes are averaged over `scores.parquet`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pluralign.report.evaluations import Evaluation, Scores
 
@@ -44,17 +45,39 @@ def _attributes(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _gate(evaluation: Evaluation) -> dict[str, Any]:
-    examples = evaluation.examples
-    if not examples:
+    """Per judged table its rows (`subset`, `rows`, `weights`) and the entropy as a share; or `missing`."""
+    gates, examples = evaluation.results.get("gate"), evaluation.examples
+    names = list(examples[0]["attributes"]) if examples else []
+    if gates:
+        names = list(next(iter(gates.values()))["weights"])
+        # Pairs from ratings are of the same prompts as the ratings.
+        shown = {k: v for k, v in gates.items() if k != "pairs_from_ratings" or "ratings" not in gates}
+        return {"attributes": names, "tables": [_table(name, part) for name, part in shown.items()]}
+    if gates is None and not examples:
         return {"missing": "examples.jsonl is not there, so gate weights are not known."}
-    names = list(examples[0]["attributes"])
-    if len(names) < 2:
+    if gates is None and len(names) > 1:
+        weights = np.array([e["gate"] for e in examples or ()], dtype=np.float64)
+        if np.abs(weights - 1 / len(names)).max() >= 1e-4:
+            subsets = np.array([e.get("subset", "") for e in examples or ()], dtype=object)
+            return {"attributes": names, "tables": [_table_of_examples(weights, subsets)]}
+    judged = names or [name for name in evaluation.results["ratings"] if name != "all"]
+    if len(judged) < 2:
         return {"missing": "The model has one attribute, so there is nothing to weigh."}
-    weights = np.array([e["gate"] for e in examples], dtype=np.float64)
-    uniform = 1 / len(names)
-    if np.abs(weights - uniform).max() < 1e-4:
-        return {"missing": f"No gate: each of the {len(names)} attributes weighs 1/{len(names)}."}
-    subsets = np.array([e.get("subset", "") for e in examples], dtype=object)
+    return {"missing": f"No gate: each of the {len(judged)} attributes weighs 1/{len(judged)}."}
+
+
+def _table(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    counts = part.get("subset_rows", {})
+    rows = [{"subset": "all", "rows": part.get("rows"), "weights": list(part["weights"].values())}]
+    if len(part["subsets"]) > 1:
+        rows += [
+            {"subset": kind, "rows": counts.get(kind), "weights": list(weights.values())}
+            for kind, weights in sorted(part["subsets"].items())
+        ]
+    return {"table": name, "rows": rows, "entropy": part["entropy_share"]}
+
+
+def _table_of_examples(weights: npt.NDArray[np.float64], subsets: npt.NDArray[Any]) -> dict[str, Any]:
     kinds = sorted(set(subsets))
     rows = [{"subset": "all", "rows": len(weights), "weights": weights.mean(0).tolist()}]
     if len(kinds) > 1:
@@ -67,5 +90,5 @@ def _gate(evaluation: Evaluation) -> dict[str, Any]:
             for kind in kinds
         ]
     positive = np.clip(weights, 1e-12, None)
-    entropy = -(positive * np.log(positive)).sum(1).mean() / np.log(len(names))
-    return {"attributes": names, "rows": rows, "entropy": float(entropy)}
+    entropy = -(positive * np.log(positive)).sum(1).mean() / np.log(weights.shape[1])
+    return {"table": "examples", "rows": rows, "entropy": float(entropy)}

@@ -37,7 +37,12 @@ class Each:
 NUMBER, TEXT = "a finite number", "a text"
 
 _INTERVAL = {"estimate": NUMBER, "low": Maybe(NUMBER), "high": Maybe(NUMBER), "reason": TEXT}
-_MEASURE = {"model": _INTERVAL, "constant?": _INTERVAL, "difference?": _INTERVAL}
+_MEASURE = {
+    "model": _INTERVAL,
+    "constant?": _INTERVAL,
+    "difference?": _INTERVAL,
+    "others?": Each({"value": _INTERVAL, "difference?": _INTERVAL}),
+}
 _RATINGS = {
     "rows": NUMBER,
     "groups": NUMBER,
@@ -61,10 +66,18 @@ _PAIRS = {
     "ties": Each(NUMBER),
     "difference": Each(_INTERVAL),
     "subsets": Each(Each(NUMBER)),
+    "attributes?": Each({"rows": NUMBER, "accuracy": Each(_INTERVAL)}),
     "brier": _INTERVAL,
     "expected_calibration_error": Maybe(NUMBER),
     "reliability": {"predicted": [Maybe(NUMBER)], "observed": [Maybe(NUMBER)], "count": [NUMBER]},
     "tied_in_data": NUMBER,
+}
+_GATE = {
+    "weights": Each(NUMBER),
+    "subsets": Each(Each(NUMBER)),
+    "entropy_share": NUMBER,
+    "rows?": NUMBER,
+    "subset_rows?": Each(NUMBER),
 }
 RESULTS = {
     "schema": NUMBER,
@@ -76,6 +89,7 @@ RESULTS = {
     "seed": NUMBER,
     "ratings": Each(_RATINGS),
     "pairs": Each(_PAIRS),
+    "gate?": Each(_GATE),
     "part?": TEXT,
     "judged?": TEXT,
     "folds?": NUMBER,

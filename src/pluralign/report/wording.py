@@ -93,6 +93,10 @@ MEASURES = {
 }
 
 _FAMILIES = {"bradley_terry": "Bradley-Terry", "gaussian_ensemble": "Gaussian ensemble"}
+_RULES = {
+    "length": "the longer response",
+    "own_attribute": "its mean of the attribute that the pair is about",
+}
 _UNITS = {"the rating scale": "points of the rating scale", "share of the scale": "shares of each scale"}
 
 
@@ -102,8 +106,8 @@ def family_words(family: str) -> str:
 
 
 def rule_words(rule: str) -> str:
-    """What a baseline of the accuracy does: the longer response, or another family on the same backbone."""
-    return "the longer response" if rule == "length" else f"{family_words(rule)}, same backbone"
+    """Who else chooses: the longer response, the model's own attributes, another family on the backbone."""
+    return _RULES.get(rule, f"{family_words(rule)}, same backbone")
 
 
 def unit_words(unit: str) -> str:
