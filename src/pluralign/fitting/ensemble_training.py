@@ -11,7 +11,8 @@ trained as it would be alone: a search over penalties and folds, or five bootstr
 A prior over functions sets penalties and anchors together. A linear output of weights N(0, 1/(N l2)) has
 variance D/(N l2) at scaled embeddings; hidden layers are given He's variance and outputs the same variance of
 the function. A start drawn from that prior to which the penalty pulls back makes the trained members samples
-of the posterior, where the model is linear and Gaussian.
+of the posterior, where the model is linear and Gaussian. The variance of a drawn function is at most 1, that of
+the target, where a small l2 would allow more.
 
 Notation: N rows, M members, D width, U hidden units, l2 the penalty on an output's weights.
 Paper: Pearce et al. 2020 (anchored ensembling), arXiv 1810.05546, equation 9; the function-space scale of
@@ -79,6 +80,9 @@ def start_at_draws(
 ) -> Penalty:
     """Puts each member at its own draw from the prior, and says where the penalty pulls to: there, or to 0.
 
+    Without anchors the last layer starts at a tenth of its draw. Second outputs, the standard deviations,
+    start without weights: a likelihood that begins with wild ones is slow to mend them.
+
     Args:
         members: started in place.
         precision: as from `prior_precision`.
@@ -91,10 +95,15 @@ def start_at_draws(
     for name, strength in precision.items():
         parameter = parameters[name]
         spread = (num_rows * strength).rsqrt()
+        if name == "weight":
+            spread = spread.clamp_max(parameter.shape[-1] ** -0.5)
         for m, seed in enumerate(seeds):
             draw = torch.randn(parameter[m].shape, generator=torch.Generator().manual_seed(seed))
             parameter[m].copy_(draw.to(parameter) * spread[m])
         penalty[name] = (strength, parameter.clone() if anchor else torch.zeros_like(parameter))
+    if not anchor:
+        members.weight.mul_(0.1)
+    members.weight[:, 1:] = 0.0
     return penalty
 
 
