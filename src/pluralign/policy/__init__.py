@@ -13,6 +13,10 @@ from typing import Any
 # name -> file that defines it; one line each, no logic.
 _NAMES: dict[str, str] = {
     "Diagnosis": "diagnostics",
+    "OBJECTIVES": "objectives",
+    "Objective": "objectives",
+    "OfflineConfig": "offline_config",
+    "OfflineTrainer": "offline_trainer",
     "check_training_table": "columns",
     "clamp_ranks": "ranks",
     "diagnose": "diagnostics",
@@ -24,6 +28,7 @@ _NAMES: dict[str, str] = {
     "smooth_reference_ranks": "smooth_ranks",
     "smooth_scores": "smooth_ranks",
     "tied_prompts": "ranks",
+    "token_log_probs": "log_probs",
 }
 
 __all__: list[str] = sorted(_NAMES)

@@ -1,0 +1,121 @@
+"""The flags of `OfflineTrainer`: transformers' `TrainingArguments` and what offline objectives add.
+
+In: numbers and names. Out: a checked configuration. It knows nothing about data or models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import TrainingArguments
+
+from pluralign.errors import ConfigError
+from pluralign.losses.transforms import parse_transform
+from pluralign.policy.objectives import Settings, find_objective
+from pluralign.policy.ranks import ESTIMATORS
+
+__all__ = ["OfflineConfig"]
+
+_COUNTS = ("bin_tokens", "reference_batch_tokens", "eval_prompts", "eval_completions", "eval_max_new_tokens")
+
+
+@dataclass
+class OfflineConfig(TrainingArguments):
+    """Settings of `OfflineTrainer`. Every field of `TrainingArguments` is one too.
+
+    Defaults that differ from `TrainingArguments`: one epoch, learning rate 1e-6 with cosine decay after 10 %
+    warm-up, a log line every 10 steps, bfloat16 autocast where a GPU has it, all tokens counted.
+
+    Attributes:
+        objective: qrpo, qrpo_absolute, dpo, rebel or simpo.
+        beta: Weight of the KL penalty (SimPO: of the margin); null for the objective's default.
+        transform: What QRPO makes of quantile rewards: identity, log, square, sqrt, normal ...
+        partition: exact, or finite where rewards have atoms (unit tests, integer judges).
+        estimator: How ranks among the references are counted: mid, inclusive or randomised.
+        leave_one_out: Leave a response out of its own references; null where its reward is among them.
+        length_normalized: Log-probabilities per token; for QRPO beta / length, with its partition function.
+        beta_max: Largest beta / length; null for none.
+        gamma_beta_ratio: Margin of SimPO, in nats per token.
+        pair_responses: Which responses of a pair QRPO learns from.
+        max_length: Most tokens of prompt and response; the prompt loses its beginning, then the response
+            its end. Null for no limit.
+        end_token: Token that ends a response; null for the tokenizer's end-of-sequence token.
+        disable_dropout: Train without dropout, so that log-probabilities are those of the policy.
+        bin_tokens: Tokens that are run together where attention is masked; null for 512 on a CPU and 2,048
+            elsewhere. With flash attention and with sharded models the whole batch is one bin.
+        reference_path: File of reference log-probabilities; null for one in output_dir.
+        reference_batch_tokens: Tokens at a time when reference log-probabilities are computed.
+        dataset_num_proc: Processes that tokenize.
+        eval_prompts: Prompts to sample from when evaluating with a scorer.
+        eval_completions: Completions per prompt.
+        eval_max_new_tokens: Most tokens of a sampled completion.
+        eval_batch_prompts: Completions sampled at a time.
+    """
+
+    objective: str = "qrpo"
+    beta: float | None = None
+    transform: str = "identity"
+    partition: Literal["exact", "finite"] = "exact"
+    estimator: str = "mid"
+    leave_one_out: bool | None = None
+    length_normalized: bool = False
+    beta_max: float | None = 0.1
+    gamma_beta_ratio: float = 0.5
+    pair_responses: Literal["both", "chosen", "rejected"] = "both"
+    max_length: int | None = 2048
+    end_token: str | None = None
+    disable_dropout: bool = True
+    bin_tokens: int | None = None
+    reference_path: str | None = None
+    reference_batch_tokens: int = 16384
+    dataset_num_proc: int | None = None
+    eval_prompts: int = 64
+    eval_completions: int = 1
+    eval_max_new_tokens: int = 512
+    eval_batch_prompts: int = 16
+
+    # Other defaults than TrainingArguments.
+    learning_rate: float = 1e-6
+    num_train_epochs: float = 1.0
+    lr_scheduler_type: str = "cosine"  # type: ignore[assignment]
+    warmup_steps: float = 0.1
+    logging_steps: float = 10
+    bf16: bool | None = None  # type: ignore[assignment]
+    remove_unused_columns: bool | None = False
+    include_num_input_tokens_seen: str = "all"  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.bf16 = self._half_by_default() if self.bf16 is None else self.bf16
+        super().__post_init__()
+        objective = find_objective(self.objective)
+        self.label_names = []
+        if self.remove_unused_columns:
+            raise ConfigError(
+                "remove_unused_columns: received True; batches need columns that no model takes"
+            )
+        if self.estimator not in ESTIMATORS:
+            raise ConfigError(f"estimator: received {self.estimator!r}; allowed: {', '.join(ESTIMATORS)}")
+        parse_transform(self.transform)
+        positive = {
+            "beta": objective.beta if self.beta is None else self.beta,
+            "beta_max": self.beta_max,
+            **{name: getattr(self, name) for name in _COUNTS},
+        }
+        for name, value in positive.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{name}: received {value}; allowed: more than 0")
+        if self.max_length is not None and self.max_length < 2:
+            raise ConfigError(f"max_length: received {self.max_length}; allowed: at least 2 tokens")
+
+    def _half_by_default(self) -> bool:
+        import torch
+
+        on_gpu = torch.cuda.is_available() and not self.use_cpu
+        return on_gpu and not self.fp16 and torch.cuda.is_bf16_supported()
+
+    @property
+    def settings(self) -> Settings:
+        """What the objective is told."""
+        beta = find_objective(self.objective).beta if self.beta is None else self.beta
+        return Settings(beta, self.transform, self.gamma_beta_ratio, self.length_normalized, self.beta_max)

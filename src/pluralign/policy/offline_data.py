@@ -1,0 +1,245 @@
+"""From a training table to rows of token ids and targets, and from rows to batches.
+
+In: a table as in `columns`, a tokenizer. Out: an Arrow table with one row per prompt (ids, lengths, rewards,
+quantile rewards), counts of what was cut, and a collator that packs rows without padding. Token ids stay on
+disk where the table is. It knows nothing about models or losses.
+
+    prompt_ids             of the prompt, its beginning cut off where the whole would be too long
+    {side}_ids             of a response, with the end token unless it was cut off; tokens_{side} counts them
+    reward_{side}, rank_{side}, log_partition_{side}
+                           numbers that the objective needs; a side is completion, chosen or rejected
+    row                    number of the row
+    cut_off                share of the row's responses without an end token
+    length                 tokens of all sequences of the row
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.errors import ArgumentError, DataError
+from pluralign.losses.partition import log_partition
+from pluralign.policy.columns import CUT_OFF, PAIRS, REFERENCES, REWARDS, TEXTS, check_training_table
+from pluralign.policy.diagnostics import clamp_where_needed
+from pluralign.policy.objectives import Objective, Responses, Settings, row_beta
+from pluralign.policy.offline_config import OfflineConfig
+from pluralign.policy.packing import pack
+from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
+from pluralign.policy.ranks import pad_references, quantile_rewards, reference_ranks
+
+__all__ = ["Collator", "Prepared", "data_digest", "prepare"]
+
+_NUMBERS = ("cut_off", "reward_", "rank_", "log_partition_", "tokens_")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table that is ready to train on.
+
+    Attributes:
+        rows: `datasets.Dataset`; columns as above.
+        sides: names of the responses of a row.
+        prompts_cut: rows whose prompt lost its beginning.
+        responses_cut: responses that lost their end here, on top of those that came cut off.
+    """
+
+    rows: Any
+    sides: tuple[str, ...]
+    prompts_cut: int
+    responses_cut: int
+
+
+def prepare(
+    table: Any,
+    tokenizer: Any,
+    config: OfflineConfig,
+    objective: Objective,
+    name: str = "training data",
+    first_row: int = 0,
+) -> Prepared:
+    """Checks, tokenizes and ranks a table.
+
+    Args:
+        table: a `datasets.Dataset`; see `columns`.
+        tokenizer: of the policy.
+        config: lengths, the end token, how ranks are counted.
+        objective: what the numbers are for.
+        name: what messages call the table.
+        first_row: number of its first row, where several tables are numbered together.
+
+    Raises:
+        DataError: the table is not what the objective needs; every problem is listed.
+        ArgumentError: the tokenizer cannot read it.
+    """
+    shape = check_training_table(table, rewards=objective.rewards, references=objective.ranks, name=name)
+    if shape not in objective.shapes:
+        raise DataError(
+            f"{name}: {shape} rows do not fit this objective; allowed: {' or '.join(objective.shapes)}"
+        )
+    sides, places = TEXTS[shape], range(len(TEXTS[shape]))
+    if shape == PAIRS and objective.ranks and config.pair_responses != "both":
+        places = range(sides.index(config.pair_responses), sides.index(config.pair_responses) + 1)
+        sides = (config.pair_responses,)
+    end = end_token_id(tokenizer, config.end_token)
+    flags = [CUT_OFF[shape][place] for place in places]
+
+    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        rows = [
+            _encode_row(tokenizer, {k: v[i] for k, v in batch.items()}, sides, flags, end, config.max_length)
+            for i in range(len(batch["prompt"]))
+        ]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    rows = table.map(
+        encode,
+        batched=True,
+        remove_columns=table.column_names,
+        num_proc=config.dataset_num_proc,
+        load_from_cache_file=False,
+        desc=f"tokenizing {name}",
+    )
+    _no_empty(rows, sides, name)
+    rows = rows.add_column("row", list(range(first_row, first_row + len(rows))))
+    numbers = _numbers(table, rows, shape, sides, places, config, objective)
+    for column, values in numbers.items():
+        rows = rows.add_column(column, values.tolist())
+    prompts_cut, responses_cut = (sum(rows[column]) for column in ("prompt_cut", "responses_cut"))
+    return Prepared(rows.remove_columns(["prompt_cut", "responses_cut"]), sides, prompts_cut, responses_cut)
+
+
+def data_digest(rows: Any, sides: Sequence[str]) -> str:
+    """SHA-256 of the token ids of all rows."""
+    total = hashlib.sha256()
+    for batch in rows.select_columns(["prompt_ids", *(f"{side}_ids" for side in sides)]).iter(1000):
+        for column in batch.values():
+            for ids in column:
+                total.update(len(ids).to_bytes(8, "little") + torch.tensor(ids).numpy().tobytes())
+    return total.hexdigest()
+
+
+class Collator:
+    """Rows to one packed batch: the first side of all rows, then the second.
+
+    Args:
+        sides: names of the responses of a row.
+        bin_tokens: see `pack`.
+    """
+
+    def __init__(self, sides: Sequence[str], bin_tokens: int | None) -> None:
+        self.sides = tuple(sides)
+        self.bin_tokens = bin_tokens
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The batch; `row` comes first because transformers counts rows by the first tensor."""
+        sequences = [(row["prompt_ids"], row[f"{side}_ids"]) for side in self.sides for row in rows]
+        packed = pack(sequences, self.bin_tokens)
+        numbers = {
+            key: torch.tensor([row[key] for row in rows], dtype=torch.float64)
+            for key in rows[0]
+            if key.startswith(_NUMBERS)
+        }
+        row = torch.tensor([row["row"] for row in rows])
+        return {"row": row, **vars(packed), **numbers}
+
+
+def _encode_row(
+    tokenizer: Any,
+    row: dict[str, Any],
+    sides: Sequence[str],
+    flags: Sequence[str],
+    end: int,
+    max_length: int | None,
+) -> dict[str, Any]:
+    """Token ids of one row; each sequence fits, and the sides keep the same prompt."""
+    cut_off = [bool(row.get(flag)) for flag in flags]
+    prompt = prompt_ids(tokenizer, row["prompt"])
+    responses = [
+        response_ids(tokenizer, row[side], None if cut else end)
+        for side, cut in zip(sides, cut_off, strict=True)
+    ]
+    kept = prompt
+    if max_length is not None:
+        longest = max(map(len, responses))
+        kept = prompt[-max(1, max_length - longest) :] if len(prompt) + longest > max_length else prompt
+        room = max_length - len(kept)
+        cut_here = [len(response) > room for response in responses]
+        responses = [response[:room] for response in responses]
+    else:
+        cut_here = [False] * len(responses)
+    ended = [not (cut or here) for cut, here in zip(cut_off, cut_here, strict=True)]
+    return {
+        "prompt_ids": kept,
+        **{f"{side}_ids": response for side, response in zip(sides, responses, strict=True)},
+        **{f"tokens_{side}": len(response) for side, response in zip(sides, responses, strict=True)},
+        "cut_off": 1 - sum(ended) / len(ended),
+        "length": sum(len(kept) + len(response) for response in responses),
+        "prompt_cut": len(kept) < len(prompt),
+        "responses_cut": sum(cut_here),
+    }
+
+
+def _no_empty(rows: Any, sides: Sequence[str], name: str) -> None:
+    empty = [
+        (row, side) for side in sides for row, count in enumerate(rows[f"tokens_{side}"], 1) if not count
+    ]
+    if empty:
+        row, side = empty[0]
+        raise DataError(
+            f"{name}: {len(empty)} responses are empty and cut off, so there is no token to learn from "
+            f"(first: row {row}, {side}). Allowed: text, or an empty response that ended"
+        )
+
+
+def _numbers(
+    table: Any,
+    rows: Any,
+    shape: Any,
+    sides: Sequence[str],
+    places: Sequence[int],
+    config: OfflineConfig,
+    objective: Objective,
+) -> dict[str, Tensor]:
+    """The columns of numbers that the objective needs, [rows] each."""
+    found: dict[str, Tensor] = {}
+    if not objective.rewards:
+        return found
+    rewards = {
+        side: torch.tensor(table[REWARDS[shape][place]], dtype=torch.float64)
+        for side, place in zip(sides, places, strict=True)
+    }
+    found |= {f"reward_{side}": values for side, values in rewards.items()}
+    if not objective.ranks:
+        return found
+    references, keep = pad_references(table[REFERENCES])
+    generator = torch.Generator().manual_seed(config.seed)
+    own: Any = config.leave_one_out
+    if own is None and "among_references" in table.column_names:
+        own = torch.tensor([bool(value) for value in table["among_references"]])
+    for side, values in rewards.items():
+        ranks = quantile_rewards(values, references, config.estimator, own, keep, generator)
+        left_out = (references == values[:, None]).logical_and(keep).any(-1) if own is None else own
+        counts = keep.sum(-1) - torch.as_tensor(left_out).long()
+        found[f"rank_{side}"] = clamp_where_needed(ranks, counts, config.transform)
+        if config.partition == "finite":
+            lengths = torch.tensor(rows[f"tokens_{side}"][:])
+            found[f"log_partition_{side}"] = _finite(references, keep, lengths, config, generator)
+    return found
+
+
+def _finite(
+    references: Tensor, keep: Tensor, lengths: Tensor, config: OfflineConfig, generator: torch.Generator
+) -> Tensor:
+    """log Z of each prompt's own references, at the beta of the response."""
+    if int(keep.sum(-1).min()) < 2:
+        raise ArgumentError("partition=finite needs two reference rewards per prompt; some rows have one")
+    ranks = reference_ranks(references, config.estimator, True, keep, generator)
+    ranks = clamp_where_needed(ranks, keep.sum(-1, keepdim=True) - 1, config.transform)
+    settings: Settings = config.settings
+    beta = row_beta(Responses(torch.zeros(len(lengths)), lengths), settings)
+    return log_partition(beta, config.transform, ranks, keep)

@@ -1,0 +1,429 @@
+"""`OfflineTrainer`: fits a policy to rewards or preferences that were collected before.
+
+In: a causal language model, a training table (`columns`), an `OfflineConfig`. Out: a trained model, its
+checkpoints and a log. It is a `transformers.Trainer` with another loss: everything that `Trainer` does
+(optimisers, schedules, DDP, FSDP, checkpoints, resuming, callbacks, trackers) it does. It knows no formula:
+losses are in `losses`, their table in `objectives`.
+
+Reference log-probabilities are those of the model as it is given, before the first step; they are stored, so
+that no second model is held (`reference_log_probs`). A step packs its sequences without padding and never
+holds logits of the whole batch (`packing`, `log_probs`).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback
+
+from pluralign.errors import ArgumentError, ConfigError, MissingDependencyError, RunError
+from pluralign.losses.partition import break_even_quantile, optimum_kl
+from pluralign.losses.policy import qrpo_target
+from pluralign.policy import reference_log_probs as references
+from pluralign.policy.objectives import Objective, Responses, find_objective, row_beta
+from pluralign.policy.offline_config import OfflineConfig
+from pluralign.policy.offline_data import Collator, Prepared, data_digest, prepare
+from pluralign.policy.packing import Packed
+from pluralign.policy.prompts import tokenizer_digest
+from pluralign.policy.scored_forward import install, response_log_probs
+
+__all__ = ["OfflineTrainer"]
+
+_log = logging.getLogger("pluralign.policy")
+
+_BIN_TOKENS = {"cpu": 512}
+_PACKED = ("input_ids", "position_ids", "predictors", "tokens", "bins", "counts", "places")
+
+
+class OfflineTrainer(Trainer):
+    """Trains a policy offline: QRPO, DPO, REBEL, SimPO or an objective of your own.
+
+    Args:
+        model: a causal language model, or a hub id or folder of one.
+        args: the configuration; None for the defaults.
+        train_dataset: a `datasets.Dataset`; see `columns` for its shapes.
+        eval_dataset: another one, or several by name; same shape.
+        processing_class: the tokenizer; None loads the model's own.
+        peft_config: train this adapter instead of the whole model.
+        ref_model: the reference, where it is not the model as given; it is used once and not kept.
+        objective: an `Objective` that is not in the table; None for `args.objective`.
+        callbacks: as in `Trainer`.
+        optimizers: as in `Trainer`.
+
+    Raises:
+        ConfigError: settings that do not go together.
+        DataError: a table is not what the objective needs.
+        ArgumentError: model, tokenizer or objective do not fit.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: OfflineConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        peft_config: Any = None,
+        ref_model: Any = None,
+        objective: Objective | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+    ) -> None:
+        args = OfflineConfig("policy") if args is None else args
+        model, tokenizer = _load(model, processing_class)
+        self.objective = find_objective(args.objective) if objective is None else objective
+        self._model_digest = references.model_digest(model if ref_model is None else ref_model)
+        self._ref_model = ref_model
+        if peft_config is not None:
+            model = _with_adapter(model, peft_config)
+        if args.disable_dropout:
+            _disable_dropout(model)
+        isolates = install(model)
+        _check_vocabulary(model, tokenizer)
+        tables = {"train": train_dataset} if train_dataset is not None else {}
+        tables |= eval_dataset if isinstance(eval_dataset, Mapping) else {"eval": eval_dataset}
+        self.prepared: dict[str, Prepared] = {}
+        with args.main_process_first():
+            for name, table in tables.items():
+                if table is not None:
+                    first = sum(len(part.rows) for part in self.prepared.values())
+                    self.prepared[name] = prepare(table, tokenizer, args, self.objective, name, first)
+                    _report_cuts(name, self.prepared[name])
+        if not self.prepared:
+            raise ArgumentError("OfflineTrainer needs a train_dataset, or an eval_dataset to evaluate on")
+        self.sides = next(iter(self.prepared.values())).sides
+        if any(part.sides != self.sides for part in self.prepared.values()):
+            raise ArgumentError("training and evaluation tables must have the same shape")
+        evaluation = {name: part.rows for name, part in self.prepared.items() if name != "train"}
+        self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
+        self._reference: Tensor | None = None
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=self.prepared["train"].rows if "train" in self.prepared else None,
+            eval_dataset=evaluation.get("eval") if list(evaluation) == ["eval"] else evaluation or None,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        if args.n_gpu > 1:
+            raise ConfigError(
+                f"{args.n_gpu} GPUs in one process would split packed rows; start one process per GPU with "
+                "`accelerate launch`, or set CUDA_VISIBLE_DEVICES to one"
+            )
+        # The loss is already divided by all rows of the step, so Trainer must not divide it again.
+        self.loss_is_scaled_for_ga = True
+        self.can_return_loss, self.label_names = True, []
+        self.data_collator = Collator(self.sides, self._bin_tokens(isolates))
+        self.add_callback(_ReferenceFirst(self))
+
+    def _bin_tokens(self, isolates: bool) -> int | None:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded or "flash" in (getattr(self.model.config, "_attn_implementation", None) or ""):
+            return None  # one call of each layer per step: ranks of a sharded model must make the same calls
+        if not isolates:
+            return 1
+        return self.args.bin_tokens or _BIN_TOKENS.get(self.args.device.type, 2048)
+
+    # ---- the loss -----------------------------------------------------------------------------------------
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
+    ) -> tuple[list[Any], Any]:
+        """The batches of one optimiser step and how many rows they have over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        rows = torch.tensor(sum(len(batch["row"]) for batch in batches), device=device)
+        return batches, self.accelerator.gather(rows).sum()
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Mean loss over the rows of the whole step, as far as this batch contributes to it.
+
+        Divided by all rows of the step, so that the gradient does not depend on how the step was split over
+        batches and processes; DDP and FSDP average over processes, which the factor undoes.
+        """
+        sides = self._score(model, inputs)
+        losses = self.objective.loss(sides, self.args.settings)
+        self._note(inputs, sides, losses, "train" if model.training else "eval")
+        if num_items_in_batch is None:
+            loss = losses.mean()
+        else:
+            loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _score(self, model: Any, inputs: dict[str, Any]) -> dict[str, Responses]:
+        """The batch as objectives see it."""
+        count = len(inputs["row"])
+        packed = Packed(**{name: inputs[name] for name in _PACKED})
+        log_probs = response_log_probs(model, packed).split(count)
+        stored = (
+            None if self._reference is None else self._reference[inputs["row"].cpu()].to(log_probs[0].device)
+        )
+        return {
+            side: Responses(
+                log_probs=log_probs[i],
+                num_tokens=inputs[f"tokens_{side}"].long(),
+                reference_log_probs=None if stored is None else stored[:, i],
+                rewards=inputs.get(f"reward_{side}"),
+                quantile_rewards=inputs.get(f"rank_{side}"),
+                log_partition=inputs.get(f"log_partition_{side}"),
+            )
+            for i, side in enumerate(self.sides)
+        }
+
+    # ---- reference log-probabilities ----------------------------------------------------------------------
+
+    @property
+    def reference_path(self) -> Path:
+        """Where the reference log-probabilities of all tables are stored."""
+        named = self.args.reference_path
+        return Path(named or Path(self.args.output_dir, "reference_log_probs.safetensors"))
+
+    def ensure_reference(self) -> None:
+        """Reads the reference log-probabilities, or computes and stores them before the first step.
+
+        Raises:
+            FingerprintError: the stored ones are of another model, tokenizer or data.
+            RunError: training has begun and they are gone.
+        """
+        if self._reference is not None or not self.objective.reference:
+            return
+        rows, prints = self._all_rows(), self._fingerprints()
+        stored = references.load(self.reference_path, prints, len(rows), len(self.sides))
+        self.accelerator.wait_for_everyone()
+        if stored is None and self.state.global_step > 0:
+            raise RunError(
+                f"{self.reference_path} is gone, and the model has been trained since; restore the file, or "
+                "start again in another output_dir"
+            )
+        self._reference = self._compute_reference(rows, prints) if stored is None else stored
+        self._ref_model = None
+
+    def _compute_reference(self, rows: Any, fingerprints: references.Fingerprints) -> Tensor:
+        from accelerate.utils import gather_object
+
+        model = self.model_wrapped if self._ref_model is None else self._ref_model.to(self.args.device)
+        isolates = True if self._ref_model is None else install(model)
+        collator = Collator(self.sides, self.data_collator.bin_tokens if isolates else 1)
+        training = model.training
+        model.eval()
+
+        def score(places: list[int]) -> Tensor:
+            batch = self._prepare_inputs(collator([rows[place] for place in places]))
+            packed = Packed(**{name: batch[name] for name in _PACKED})
+            with torch.no_grad(), self.compute_loss_context_manager():
+                return response_log_probs(model, packed).reshape(len(self.sides), -1).T
+
+        def report(done: int, total: int) -> None:
+            if self.is_world_process_zero() and (done == total or done % max(1, total // 20) == 0):
+                _log.info("reference log-probabilities: %d of %d batches", done, total)
+
+        try:
+            return references.compute(
+                self.reference_path,
+                fingerprints,
+                rows,
+                len(self.sides),
+                score,
+                self.args.reference_batch_tokens,
+                rank=self.args.process_index,
+                world=self.args.world_size,
+                gather=gather_object if self.args.world_size > 1 else lambda found: found,
+                report=report,
+            )
+        finally:
+            model.train(training)
+
+    def _all_rows(self) -> Any:
+        from datasets import concatenate_datasets
+
+        return concatenate_datasets([part.rows for part in self.prepared.values()])
+
+    def _fingerprints(self) -> references.Fingerprints:
+        from accelerate.utils import broadcast_object_list
+
+        own = {
+            "model": self._model_digest,
+            "tokenizer": tokenizer_digest(self.processing_class),
+            "data": data_digest(self._all_rows(), self.sides),
+        }
+        found: dict[str, str] = broadcast_object_list([own])[
+            0
+        ]  # with sharded loading only rank 0 has weights
+        return found
+
+    # ---- measurements -------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _note(
+        self, inputs: dict[str, Any], sides: Mapping[str, Responses], losses: Tensor, mode: str
+    ) -> None:
+        """Adds this batch to the sums that the next log line reports as means over rows."""
+        values = {"cut_off": inputs["cut_off"], "loss": losses.detach()}
+        rewards = {}
+        for side, responses in sides.items():
+            values[f"logps/{side}"] = responses.log_probs.detach()
+            values[f"tokens/{side}"] = responses.num_tokens
+            rewards[side] = self._implicit_reward(responses)
+            values[f"rewards/{side}"] = rewards[side]
+            if responses.reference_log_probs is not None:
+                values[f"log_ratio/{side}"] = responses.log_probs.detach() - responses.reference_log_probs
+            if responses.quantile_rewards is not None:
+                values[f"positive_targets/{side}"] = self._positive(responses)
+        if len(rewards) == 2:
+            margins = rewards["chosen"] - rewards["rejected"]
+            values["rewards/margins"] = margins
+            values["rewards/accuracies"] = (margins > 0).double()
+        sums = self._sums[mode]
+        for name, value in values.items():
+            entry = torch.stack([value.double().sum(), value.new_tensor(len(value), dtype=torch.float64)])
+            sums[name] = sums[name] + entry if name in sums else entry
+
+    def _implicit_reward(self, responses: Responses) -> Tensor:
+        """The reward whose optimum the policy would be, up to a constant of the prompt: b D, or SimPO's."""
+        log_probs = responses.log_probs.detach()
+        if responses.reference_log_probs is None:
+            return self.args.settings.beta * log_probs / responses.num_tokens
+        beta = row_beta(responses, self.args.settings)
+        return beta * (log_probs - responses.reference_log_probs)
+
+    def _positive(self, responses: Responses) -> Tensor:
+        settings = self.args.settings
+        beta = row_beta(responses, settings)
+        target = qrpo_target(responses.quantile_rewards, beta, settings.transform, responses.log_partition)
+        return (target > 0).double()
+
+    def _means(self, mode: str) -> dict[str, float]:
+        """Means over all rows of all processes since the last call."""
+        sums, self._sums[mode] = self._sums[mode], {}
+        if not sums:
+            return {}
+        total = self.accelerator.reduce(torch.stack(list(sums.values())).float(), "sum").double()
+        return {name: (value / count).item() for name, (value, count) in zip(sums, total, strict=True)}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds what was measured since the last log line; `loss` marks a line of training."""
+        if "loss" in logs:
+            means = self._means("train")
+            means.pop("loss", None)
+            logs |= means | self._constants() | {"num_tokens": float(self.state.num_input_tokens_seen)}
+        super().log(logs, start_time)
+
+    def _constants(self) -> dict[str, float]:
+        """Where QRPO's targets change sign, and how far its optimum is from the reference."""
+        settings = self.args.settings
+        if not self.objective.ranks or settings.length_normalized or self.args.partition != "exact":
+            return {}
+        return {
+            "break_even": float(break_even_quantile(settings.beta, settings.transform)),
+            "optimum_kl": float(optimum_kl(settings.beta, settings.transform)),
+        }
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Loss and measurements on an evaluation table that the trainer was made with.
+
+        Raises:
+            ArgumentError: another table is given; its reference log-probabilities are not known any more.
+        """
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            raise ArgumentError("pass evaluation tables when the trainer is made; here name one of them")
+        self.ensure_reference()
+        result: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        return result
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
+        """As in `Trainer`; means are over rows, however the last batch came out."""
+        self._sums["eval"] = {}
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
+        output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in self._means("eval").items()})
+        return output
+
+    # ---- checkpoints --------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As in `Trainer`; a checkpoint that could not be written does not stay half written."""
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
+            free = shutil.disk_usage(self.args.output_dir).free / 2**30
+            raise RunError(
+                f"{folder} could not be written ({error}); {free:.1f} GiB are free there. Earlier "
+                "checkpoints are whole: free some space and resume"
+            ) from error
+
+
+class _ReferenceFirst(TrainerCallback):
+    """Sees to the reference log-probabilities when the model is where it will be trained, before it moves."""
+
+    def __init__(self, trainer: OfflineTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, *args: Any, **options: Any) -> None:
+        self._trainer.ensure_reference()
+
+
+def _load(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """Model and tokenizer, from names where names were given."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = model if isinstance(model, str) else getattr(model, "name_or_path", "") or None
+    if tokenizer is None:
+        if name is None:
+            raise ArgumentError("pass the tokenizer as processing_class; this model does not name its own")
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    if isinstance(model, str):
+        model = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    return model, tokenizer
+
+
+def _with_adapter(model: Any, peft_config: Any) -> Any:
+    try:
+        from peft import get_peft_model
+    except ImportError:
+        raise MissingDependencyError("adapters need peft: pip install peft") from None
+    return get_peft_model(model, peft_config)
+
+
+def _disable_dropout(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for name, value in vars(model.config).items():
+        if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")):
+            setattr(model.config, name, 0.0)
+    for module in model.modules():  # attention layers that keep the probability as a number
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+def _check_vocabulary(model: Any, tokenizer: Any) -> None:
+    known = model.get_input_embeddings().weight.shape[0]
+    if known and len(tokenizer) > known:
+        raise ArgumentError(
+            f"the tokenizer has {len(tokenizer):,} tokens and the model knows {known:,}: it is that of "
+            "another model, or model.resize_token_embeddings is missing"
+        )
+
+
+def _report_cuts(name: str, part: Prepared) -> None:
+    if part.prompts_cut or part.responses_cut:
+        _log.warning(
+            "%s: %d prompts lost their beginning and %d responses their end to max_length",
+            *(name, part.prompts_cut, part.responses_cut),
+        )

@@ -1,0 +1,123 @@
+"""Many sequences in one row without padding, and the sums of their tokens' log-probabilities.
+
+In: token ids of prompts and responses. Out: `Packed`, flat tensors with positions that start again at 0 at
+each sequence, and which positions predict a token of a response. It knows nothing about models.
+
+A row is cut into bins, and attention never crosses sequences: transformers isolates sequences of one row by
+their positions, with variable-length kernels where flash attention is used and with a block mask elsewhere.
+A mask costs time quadratic in the length of a bin, so bins are short where there is one, and one bin holds
+the whole row where there is none. The last token of a sequence predicts nothing and is not run at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pluralign.errors import ArgumentError
+
+__all__ = ["Packed", "TokenPair", "pack", "sequence_sums"]
+
+TokenPair = tuple[Sequence[int], Sequence[int]]  # a prompt and the response to it
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences of one batch, end to end.
+
+    Attributes:
+        input_ids: [T], all tokens but each sequence's last.
+        position_ids: [T], 0, 1, ... within each sequence.
+        predictors: [P], ascending places in [0, T) of the tokens that a response's token follows.
+        tokens: [P], the response's tokens.
+        bins: lengths of the bins, in order; they sum to T.
+        counts: number of response tokens of each sequence, in packed order; they sum to P.
+        places: for each sequence as it was given, its number in packed order.
+    """
+
+    input_ids: Int[Tensor, " T"]
+    position_ids: Int[Tensor, " T"]
+    predictors: Int[Tensor, " P"]
+    tokens: Int[Tensor, " P"]
+    bins: list[int]
+    counts: list[int]
+    places: list[int]
+
+
+def pack(sequences: Sequence[TokenPair], bin_tokens: int | None) -> Packed:
+    """Packs sequences into bins.
+
+    Args:
+        sequences: token ids of prompt and response; each prompt has at least one token, since the first
+            token of a response is predicted from what stands before it.
+        bin_tokens: most tokens of a bin, unless one sequence alone is longer; None for one bin.
+
+    Returns:
+        The packed batch.
+
+    Raises:
+        ArgumentError: there is no sequence, or a prompt has no token.
+    """
+    if not sequences:
+        raise ArgumentError("pack needs at least one sequence, received none")
+    if any(len(prompt) == 0 for prompt, _ in sequences):
+        raise ArgumentError("pack: a prompt has no token, so nothing predicts the response's first token")
+    lengths = [len(prompt) + len(response) - 1 for prompt, response in sequences]
+    groups = [list(range(len(sequences)))] if bin_tokens is None else _first_fit(lengths, bin_tokens)
+    order = [one for group in groups for one in group]
+    ids: list[int] = []
+    positions: list[int] = []
+    predictors: list[int] = []
+    tokens: list[int] = []
+    for one in order:
+        prompt, response = sequences[one]
+        first = len(ids) + len(prompt) - 1
+        ids += [*prompt, *response][: lengths[one]]
+        positions += range(lengths[one])
+        predictors += range(first, first + len(response))
+        tokens += response
+    places = [0] * len(order)
+    for place, one in enumerate(order):
+        places[one] = place
+    return Packed(
+        *(torch.tensor(values, dtype=torch.long) for values in (ids, positions, predictors, tokens)),
+        bins=[sum(lengths[one] for one in group) for group in groups],
+        counts=[len(sequences[one][1]) for one in order],
+        places=places,
+    )
+
+
+def sequence_sums(token_log_probs: Float[Tensor, " P"], packed: Packed) -> Float[Tensor, " S"]:
+    """Sum of the log-probabilities of each response, in the order in which sequences were given.
+
+    The sum runs in float64, so that it does not depend on what the sequence was packed with.
+
+    Args:
+        token_log_probs: of `packed.tokens`, [P].
+        packed: the batch.
+
+    Returns:
+        [S], in the dtype of the tokens' log-probabilities; 0 for a response without tokens.
+    """
+    parts = token_log_probs.double().split(packed.counts)
+    sums = torch.stack([part.sum() for part in parts])
+    return sums[torch.tensor(packed.places, device=sums.device)].to(token_log_probs.dtype)
+
+
+def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Bins by first fit, longest sequence first; deterministic."""
+    groups: list[list[int]] = []
+    room: list[int] = []
+    for one in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        place = next((g for g, free in enumerate(room) if free >= lengths[one]), None)
+        if place is None:
+            groups.append([one])
+            room.append(max(capacity - lengths[one], 0))
+        else:
+            groups[place].append(one)
+            room[place] -= lengths[one]
+    return groups

@@ -1,0 +1,198 @@
+"""log ref(y|x) of every training response: computed once by the model as given, then read from a file.
+
+In: prepared rows and a function that scores a batch. Out: float32 [rows, sides], and a safetensors file that
+carries the fingerprints of what it was made from: weights, tokenizer, token ids. A file made from anything
+else is an error, never silently used and never silently replaced.
+
+While the work goes on, finished batches are lines of a journal beside the file, so an interrupted run loses
+one batch. Under `accelerate launch` each process does its share, and all make the same number of calls, as
+sharded models need. It knows nothing about objectives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.errors import ArtifactError, FingerprintError
+
+__all__ = ["Fingerprints", "compute", "load", "model_digest", "save"]
+
+Fingerprints = Mapping[str, str]  # "model", "tokenizer", "data" -> SHA-256
+
+_WHAT = {
+    "tokenizer": "another tokenizer",
+    "model": "another reference model",
+    "data": "other data, or the same cut differently",
+}
+
+
+@torch.no_grad()
+def model_digest(model: Any) -> str:
+    """SHA-256 over names, shapes, dtypes and exact checksums of all weights.
+
+    The checksums are integer sums of the weights' bits, plain and weighted by place, modulo 2^64: equal on
+    every device, and much quicker than hashing what may be 16 GB on a GPU.
+
+    Args:
+        model: a module whose weights are all at hand.
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        bits = tensor.detach().contiguous().reshape(-1)
+        bits = bits.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[bits.itemsize])
+        plain, weighted = 0, 0
+        for start in range(0, len(bits), 2**24):
+            part = bits[start : start + 2**24].long()
+            places = torch.arange(start + 1, start + 1 + len(part), device=part.device)
+            plain += int(part.sum())
+            weighted += int((part * places).sum())
+        line = f"{name} {tuple(tensor.shape)} {tensor.dtype} {plain % 2**64} {weighted % 2**64}\n"
+        total.update(line.encode())
+    return total.hexdigest()
+
+
+def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tensor, "N S"] | None:
+    """Stored log-probabilities, or None where there is no file.
+
+    Raises:
+        FingerprintError: they are of another model, tokenizer or data set.
+        ArtifactError: the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(str(path), "pt") as file:
+            stored, values = file.metadata() or {}, file.get_tensor("log_probs")
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); remove it, and it is computed again") from None
+    for key, what in _WHAT.items():
+        if stored.get(key) != wanted[key]:
+            raise FingerprintError(
+                f"{path} holds log-probabilities of {what}: its {key} is {stored.get(key, 'unnamed'):.12}, "
+                f"this run's is {wanted[key]:.12}. Remove the file to compute them again, name another with "
+                "reference_path, or give the model, tokenizer and data that it was made from (resume a run "
+                "with the model that it began with)"
+            )
+    if values.shape != (rows, sides) or not bool(values.isfinite().all()):
+        raise ArtifactError(
+            f"{path}: received {list(values.shape)}, needed finite [{rows}, {sides}]; remove it"
+        )
+    result: Tensor = values
+    return result
+
+
+def save(path: Path, log_probs: Float[Tensor, "N S"], fingerprints: Fingerprints) -> None:
+    """Writes the file under a temporary name and renames it, so that it is whole or absent."""
+    from safetensors.torch import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Through Python's own file, so that a full disk is an OSError that says so.
+        work.write_bytes(save({"log_probs": log_probs.float().contiguous()}, metadata=dict(fingerprints)))
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def compute(
+    path: Path,
+    fingerprints: Fingerprints,
+    rows: Any,
+    num_sides: int,
+    score: Callable[[list[int]], Tensor],
+    batch_tokens: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    gather: Callable[[list[Any]], list[Any]] = lambda found: found,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Float[Tensor, "N S"]:
+    """Scores every row once.
+
+    Args:
+        path: where the finished file will be; journals lie beside it.
+        fingerprints: what it is made from; they name the journals.
+        rows: a `datasets.Dataset` with the column `length`.
+        num_sides: responses per row, S.
+        score: places of rows to log-probabilities [B, S].
+        batch_tokens: tokens of a batch, unless one row alone has more.
+        rank: number of this process.
+        world: how many processes there are.
+        gather: joins the lists of all processes, in every process.
+        report: told how many of this process's batches are done, of how many.
+
+    Returns:
+        float32 [N, S] on the CPU.
+
+    Raises:
+        ArtifactError: a log-probability is not finite.
+    """
+    name = hashlib.sha256(json.dumps(dict(sorted(fingerprints.items()))).encode()).hexdigest()[:12]
+    mine = path.with_name(f".{path.name}.{name}.{rank}.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found: dict[int, list[float]] = {}
+    for journal in gather([str(p) for p in path.parent.glob(f".{path.name}.{name}.*.jsonl")]):
+        found |= _read(Path(journal))
+    found = dict(gather(list(found.items())))
+    lengths = rows["length"][:]
+    batches = list(_batches([i for i in range(len(rows)) if i not in found], lengths, batch_tokens))
+    turns = -(-len(batches) // world)
+    with mine.open("a", encoding="utf-8") as file:
+        for turn in range(turns):
+            # A process without a batch of its own repeats the last one: all must make the same calls.
+            batch = batches[min(turn * world + rank, len(batches) - 1)]
+            values = score(batch).float().cpu()
+            if not bool(values.isfinite().all()):
+                worst = batch[int((~values.isfinite().all(-1)).nonzero()[0])]
+                raise ArtifactError(
+                    f"the reference gives row {worst + 1} a log-probability that is not finite; "
+                    "its weights or its precision are broken"
+                )
+            found |= zip(batch, values.tolist(), strict=True)
+            file.write(json.dumps([batch, values.tolist()]) + "\n")
+            file.flush()
+            report(turn + 1, turns)
+    found = dict(gather(list(found.items())))
+    result = torch.tensor([found[i] for i in range(len(rows))]).reshape(len(rows), num_sides)
+    if rank == 0:
+        save(path, result, fingerprints)
+    mine.unlink(missing_ok=True)
+    return result
+
+
+def _read(journal: Path) -> Iterator[tuple[int, list[float]]]:
+    """Finished rows of a journal; a line that an interruption cut short is left out."""
+    if not journal.exists():  # of another machine
+        return
+    for line in journal.read_text(encoding="utf-8").splitlines():
+        try:
+            places, values = json.loads(line)
+        except ValueError:
+            continue
+        yield from zip(places, values, strict=True)
+
+
+def _batches(places: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Rows of like length together, up to a number of tokens; longest first, so that memory fails early."""
+    batch: list[int] = []
+    total = 0
+    for place in sorted(places, key=lambda i: (-lengths[i], i)):
+        if batch and total + lengths[place] > tokens:
+            yield batch
+            batch, total = [], 0
+        batch.append(place)
+        total += lengths[place]
+    if batch:
+        yield batch
