@@ -76,6 +76,16 @@ def test_legend_names_only_what_is_drawn(tmp_path):
     assert not {"true distribution", "ratings"} & set(texts(svg))
 
 
+def test_point_estimates_are_strokes_at_their_place(drawn, tmp_path):
+    draw(tmp_path / "figure", points=[-0.5, 0.0, 1.25])
+    (figure,) = drawn
+    strokes = [c for axes in figure.axes for c in axes.collections if type(c).__name__ == "LineCollection"]
+    assert [float(s.get_segments()[0][0, 0]) for s in strokes] == [-0.5, 0.0, 1.25]
+    assert "point estimate" in [text.get_text() for text in figure.texts]
+    draw(tmp_path / "figure")
+    assert "point estimate" not in [text.get_text() for text in drawn[1].texts]
+
+
 def test_png_is_800_pixels_wide_at_twice_the_density(tmp_path):
     image = pytest.importorskip("matplotlib.image")
     for figure in (draw, calibrate):
@@ -164,6 +174,8 @@ def test_import_is_lazy():
         (lambda p: draw(p, true=TRUE[:2]), "shape"),
         (lambda p: draw(p, true=np.full_like(TRUE, np.nan)), "finite"),
         (lambda p: draw(p, observed=[[1.0]]), "one list per label"),
+        (lambda p: draw(p, points=[1.0]), r"points must have shape \[3 labels\]"),
+        (lambda p: draw(p, points=[1.0, 2.0, np.inf]), "points holds a value that is not finite"),
         (lambda p: draw(p, theme="blue"), "light, dark"),
         (lambda p: distributions_figure(p, LEVELS[::-1], PREDICTED, LABELS, (-3, 3)), "increasing"),
         (lambda p: distributions_figure(p, LEVELS, PREDICTED, LABELS, (3, 3)), "scale"),

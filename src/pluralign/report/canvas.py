@@ -97,7 +97,7 @@ def canvas(width: float, height: float, colours: Palette) -> Iterator[Figure]:
 
 
 def heading(figure: Figure, title: str, entries: Sequence[tuple[str, str, str]], colours: Palette) -> None:
-    """Title, and under it a mark and words for each (kind, colour, words); kinds are area, line and dots."""
+    """Title, and under it a mark and words for each (kind, colour, words): area, line, dots or stroke."""
     height = figure.get_figheight()
     figure.text(
         MARGIN,
@@ -117,6 +117,8 @@ def heading(figure: Figure, title: str, entries: Sequence[tuple[str, str, str]],
         marks.set_ylim(0, 1)
         if kind == "area":
             marks.fill_between([0, 1], [1, 1], color=colour, alpha=0.45, linewidth=0)
+        elif kind == "stroke":
+            marks.plot([0.5, 0.5], [0, 1], color=colour, linewidth=2)
         else:
             marks.plot(
                 [0.1, 0.5, 0.9], [0.5] * 3, "o-" if kind == "line" else "o", color=colour, markersize=3.2

@@ -40,6 +40,7 @@ def distributions_figure(
     *,
     true: npt.ArrayLike | None = None,
     observed: Sequence[Sequence[float]] | None = None,
+    points: npt.ArrayLike | None = None,
     title: str = "What people would say, and what the model predicts",
     axis: str = "reward",
     theme: Theme = "light",
@@ -57,6 +58,7 @@ def distributions_figure(
         scale: lowest and highest reward that is drawn, in the unit of the quantiles.
         true: [M, K] true quantiles, drawn as a filled shape, or None.
         observed: [M] lists of ratings, each drawn as a dot below the line, or None.
+        points: [M] predictions of a model that answers with one number, each drawn as a stroke, or None.
         title: heading, up to about 60 letters.
         axis: name of the horizontal axis.
         theme: "light" or "dark".
@@ -81,6 +83,7 @@ def distributions_figure(
     laws = {"predicted": _quantiles(predicted, "predicted", len(labels), len(grid))}
     if true is not None:
         laws["true"] = _quantiles(true, "true", len(labels), len(grid))
+    strokes = None if points is None else _finite(points, "points", (len(labels),))
     x = np.linspace(low, high, 401)
     curves = {name: [density(row, grid, x) for row in rows] for name, rows in laws.items()}
     top = max(float(curve.max()) for rows in curves.values() for curve in rows)
@@ -91,6 +94,8 @@ def distributions_figure(
         entries.insert(0, ("dots", colours.truth, "ratings"))
     if true is not None:
         entries.insert(0, ("area", colours.truth, "true distribution"))
+    if strokes is not None:
+        entries.append(("stroke", colours.third, "point estimate"))
 
     with canvas(WIDTH, _HEAD + _FOOT + _ROW * len(labels), colours) as figure:
         height = figure.get_figheight()
@@ -107,6 +112,8 @@ def distributions_figure(
                 axes.fill_between(x, shape, where=shape > faint, color=colours.truth, alpha=0.45, linewidth=0)
             if observed is not None:
                 _rater_dots(axes, observed[row], colours)
+            if strokes is not None:
+                axes.vlines(strokes[row], 0, 0.9 * top, color=colours.third, linewidth=2)
             values, curve = laws["predicted"][row], curves["predicted"][row]
             axes.plot(x, np.where(curve > faint, curve, np.nan), color=colours.predicted, linewidth=1.6)
             axes.plot(values, np.interp(values, x, curve), "o", color=colours.predicted, markersize=3.2)
@@ -235,14 +242,17 @@ def _levels(levels: npt.ArrayLike) -> _FLOATS:
 
 
 def _quantiles(values: npt.ArrayLike, name: str, rows: int, levels: int) -> _FLOATS:
+    return np.sort(_finite(values, name, (rows, levels)), axis=1)
+
+
+def _finite(values: npt.ArrayLike, name: str, shape: tuple[int, ...]) -> _FLOATS:
     table = np.asarray(values, dtype=np.float64)
-    if table.shape != (rows, levels):
-        raise ArgumentError(
-            f"{name} must have shape [{rows} labels, {levels} levels]; got {list(table.shape)}"
-        )
+    if table.shape != shape:
+        sizes = ", ".join(f"{size} {of}" for size, of in zip(shape, ("labels", "levels"), strict=False))
+        raise ArgumentError(f"{name} must have shape [{sizes}]; got {list(table.shape)}")
     if not np.isfinite(table).all():
         raise ArgumentError(f"{name} holds a value that is not finite: leave that response out")
-    return np.sort(table, axis=1)
+    return table
 
 
 def _shares(values: npt.ArrayLike, name: str, size: int | None = None) -> _FLOATS:
