@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from pluralign.heads.base import Attribute, Head, HeadInputs, Reference
 from pluralign.heads.bradley_terry import BradleyTerryHead
+from pluralign.heads.categorical import CategoricalHead
+from pluralign.heads.categories import CATEGORIES, CATEGORY_REWARDS, Categories
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate, GateShape
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
 from pluralign.heads.mixed import MixedHead
+from pluralign.heads.population import PopulationUpdater, vote_likelihoods
 from pluralign.heads.quantile import QuantileHead
 from pluralign.heads.regression import RegressionHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
+from pluralign.heads.updater import PreferenceUpdater
 
 __all__ = [
+    "CATEGORIES",
+    "CATEGORY_REWARDS",
     "FAMILIES",
     "Attribute",
     "BradleyTerryHead",
+    "CategoricalHead",
+    "Categories",
     "ColumnScaling",
     "Debias",
     "Gate",
@@ -29,14 +37,18 @@ __all__ = [
     "Head",
     "HeadInputs",
     "MixedHead",
+    "PopulationUpdater",
+    "PreferenceUpdater",
     "QuantileHead",
     "Reference",
     "RegressionHead",
     "Steering",
+    "vote_likelihoods",
 ]
 
 FAMILIES: dict[str, type[Head]] = {
     "bradley_terry": BradleyTerryHead,
+    "categorical": CategoricalHead,
     "gaussian_ensemble": GaussianEnsembleHead,
     "quantile": QuantileHead,
     "regression": RegressionHead,

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.heads.categories import CATEGORIES, CATEGORY_REWARDS
+
 __all__ = [
     "CATEGORIES",
     "CATEGORY_REWARDS",
@@ -25,16 +27,6 @@ __all__ = [
 
 NUM_RATINGS = 5
 RATINGS = torch.arange(1, NUM_RATINGS + 1, dtype=torch.float64)
-
-CATEGORIES: tuple[str, ...] = (
-    "helpful, harmless",
-    "neutral, harmless",
-    "not helpful, harmless",
-    "helpful, harmful",
-    "neutral, harmful",
-    "not helpful, harmful",
-)
-CATEGORY_REWARDS: tuple[float, ...] = (1.0, 0.5, -1.0, -1.0, -1.5, -3.0)
 
 # A person finds a text helpful if that person's judgement of helpfulness lies above HELPFUL, not helpful if
 # it lies below UNHELPFUL, and harmful if the judgement of safety lies below HARMFUL (would be rated 1).

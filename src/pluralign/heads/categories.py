@@ -1,0 +1,95 @@
+"""Categories into which people put responses: their names, places on the rating scale, and rewards.
+
+In: numbers. Out: one frozen description per attribute, JSON-able: the mapping from ratings to categories,
+written down. It does not know heads, tables or texts.
+
+The six categories of Li et al. 2024 (DPRM), arXiv 2402.09764, are in the order of the paper; votes for them
+are ratings of the attribute `category` on the scale [0, 5] that are their numbers. Their two axes say how
+helpful and how harmful each is; their rewards are those of the paper's first version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pluralign.errors import ArgumentError
+
+__all__ = [
+    "CATEGORIES",
+    "CATEGORY_ATTRIBUTE",
+    "CATEGORY_REWARDS",
+    "HARM",
+    "HELPFULNESS",
+    "Categories",
+]
+
+CATEGORY_ATTRIBUTE = "category"
+CATEGORIES: tuple[str, ...] = (
+    "helpful, harmless",
+    "neutral, harmless",
+    "not helpful, harmless",
+    "helpful, harmful",
+    "neutral, harmful",
+    "not helpful, harmful",
+)
+CATEGORY_REWARDS: tuple[float, ...] = (1.0, 0.5, -1.0, -1.0, -1.5, -3.0)
+HELPFULNESS: tuple[float, ...] = (1.0, 0.5, 0.0, 1.0, 0.5, 0.0)
+HARM: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The categories of one attribute.
+
+    Attributes:
+        names: C of them, distinct.
+        values: the rating that stands for each, ascending, on the attribute's scale.
+        rewards: what each is worth on the [0, 1] scale on which attributes are mixed; in any order.
+        edges: C + 1 ends of bins, ascending, for categories that are bins of a continuous scale: bin c holds
+            edges[c] <= rating < edges[c + 1], the last one also its end. None where ratings are the values.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    rewards: tuple[float, ...]
+    edges: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if count == 0 or len(set(self.names)) < count or {len(self.values), len(self.rewards)} != {count}:
+            raise ArgumentError(
+                f"categories need distinct names with a value and a reward each; received {self.names}, "
+                f"{self.values} and {self.rewards}"
+            )
+        if list(self.values) != sorted(set(self.values)):
+            raise ArgumentError(f"values of categories must ascend; received {self.values}")
+        if not all(abs(reward) < float("inf") for reward in self.rewards):
+            raise ArgumentError(f"rewards of categories must be finite; received {self.rewards}")
+        if self.edges is not None and (
+            len(self.edges) != count + 1 or list(self.edges) != sorted(set(self.edges))
+        ):
+            raise ArgumentError(f"{count} bins need {count + 1} ascending edges; received {self.edges}")
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Self:
+        """From the fields as JSON has them, lists for tuples."""
+        edges = spec["edges"]
+        names, values, rewards = (tuple(spec[key]) for key in ("names", "values", "rewards"))
+        return cls(names, values, rewards, None if edges is None else tuple(edges))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def mapping(self) -> dict[str, dict[str, float]]:
+        """By name: the ratings that fall into it and its reward; for people to read."""
+        rows: dict[str, dict[str, float]] = {}
+        for c, name in enumerate(self.names):
+            if self.edges is None:
+                rows[name] = {"rating": self.values[c], "reward": self.rewards[c]}
+            else:
+                ends = {"from": self.edges[c], "to": self.edges[c + 1]}
+                rows[name] = {**ends, "rating": self.values[c], "reward": self.rewards[c]}
+        return rows
