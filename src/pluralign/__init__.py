@@ -34,6 +34,8 @@ _NAMES = {
     "Empirical": "distributions",
     "GaussianEnsemble": "distributions",
     "Point": "distributions",
+    "PopulationUpdater": "heads",
+    "PreferenceUpdater": "heads",
     "Quantiles": "distributions",
     "RewardDistribution": "distributions",
     "RewardModel": "model",
@@ -50,6 +52,8 @@ __all__ = [
     "Empirical",
     "GaussianEnsemble",
     "Point",
+    "PopulationUpdater",
+    "PreferenceUpdater",
     "Quantiles",
     "RewardDistribution",
     "RewardModel",
@@ -103,6 +107,7 @@ if TYPE_CHECKING:
         RewardDistribution,
     )
     from pluralign.fitting import fit
+    from pluralign.heads import PopulationUpdater, PreferenceUpdater
     from pluralign.model import RewardModel
 
 

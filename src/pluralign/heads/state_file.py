@@ -1,0 +1,75 @@
+"""One file for the state of an updater: safetensors, with its settings as JSON in the file's header.
+
+In: a kind, settings and tensors. Out: a file that is whole or absent; and back. It does not know what the
+tensors mean. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pluralign.errors import ArtifactError
+
+__all__ = ["read_state", "write_state"]
+
+_FORMAT = 1
+_KEY = "pluralign"
+
+
+def write_state(
+    path: str | os.PathLike[str], kind: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Path:
+    """Writes the file under a temporary name and renames it.
+
+    Raises:
+        ArtifactError: the path is a folder, or cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    target = Path(path)
+    if target.is_dir():
+        raise ArtifactError(f"{target} is a folder; name a file")
+    header = json.dumps({"format": _FORMAT, "kind": kind, **settings}, allow_nan=False)
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
+            save_file(stored, Path(work) / "state", metadata={_KEY: header})
+            (Path(work) / "state").replace(target)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{target} cannot be written: {error}") from error
+    return target
+
+
+def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Reads settings and tensors.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, of another kind or of a newer format.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    file = Path(path)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = (opened.metadata() or {}).get(_KEY)
+        tensors = dict(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{file} is missing or damaged ({error}); save the {kind} again") from error
+    settings = {} if header is None else json.loads(header)
+    if settings.get("kind") != kind:
+        raise ArtifactError(f"{file} holds {settings.get('kind') or 'something else'}, not a {kind}")
+    if settings["format"] != _FORMAT:
+        raise ArtifactError(
+            f"{file} has format {settings['format']}; this version of pluralign reads format {_FORMAT}"
+        )
+    return settings, tensors

@@ -1,0 +1,121 @@
+"""Votes: how much one of the past still counts, and which categories, counts and times are legal.
+
+In: elapsed times and a half-life, in one unit of the user's choice; and what users hand in. Out: weights
+2^(-elapsed / half_life); checked tensors. It does not know what is voted on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.errors import ArgumentError
+
+__all__ = [
+    "as_counts",
+    "as_indices",
+    "as_times",
+    "check_half_life",
+    "check_number",
+    "check_probs",
+    "remaining",
+]
+
+
+def remaining(elapsed: Float[Tensor, "*N"], half_life: float | None) -> Float[Tensor, "*N"]:
+    """Weight that is left after `elapsed`: g^elapsed with g = 2^(-1 / half_life); 1 without a half-life."""
+    return torch.ones_like(elapsed) if half_life is None else torch.exp2(-elapsed / half_life)
+
+
+def check_number(value: Any, name: str) -> float:
+    """Return `value` as a finite float, or raise `ArgumentError`."""
+    try:
+        number = math.nan if isinstance(value, str | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentError(f"{name} must be a finite number, received {value!r}")
+    return number
+
+
+def check_half_life(half_life: float | None) -> float | None:
+    """Return a positive, finite half-life or None, or raise `ArgumentError`."""
+    if half_life is None:
+        return None
+    number = check_number(half_life, "half_life")
+    if number <= 0:
+        raise ArgumentError(f"half_life must be positive, or None to forget nothing; received {half_life!r}")
+    return number
+
+
+def as_times(times: Any, shape: torch.Size, start: float, device: torch.device) -> Tensor:
+    """Return times as float64 of the given shape.
+
+    Args:
+        times: one number for all votes, or numbers that broadcast to `shape`.
+        shape: of the votes.
+        start: the time of the prior; nothing may be older.
+        device: where the result goes.
+
+    Raises:
+        ArgumentError: a time is missing, not finite or before the start, or there are more or fewer of them.
+    """
+    try:
+        given = torch.as_tensor(times, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"times must be numbers, one per vote; received {times!r}") from error
+    try:
+        found = given.expand(shape)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"every vote needs a time: received times {list(given.shape)} for votes {list(shape)}"
+        ) from error
+    if not bool(found.isfinite().all()):
+        raise ArgumentError("times must be finite; a vote without a time cannot be weighed")
+    if bool((found < start).any()):
+        raise ArgumentError(
+            f"a vote at time {float(found.min()):g} is older than the prior, from start = {start:g}; "
+            "set start to the time of the prior"
+        )
+    return found
+
+
+def as_counts(prior: Any) -> Tensor:
+    """Return a prior's counts, [C] or [B, C], or raise `ArgumentError`."""
+    try:
+        counts = torch.as_tensor(prior)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"prior must be counts [C] or [B, C], received {type(prior).__name__}") from error
+    if counts.ndim not in (1, 2) or counts.shape[-1] == 0 or counts.is_complex():
+        raise ArgumentError(f"prior must be counts [C] or [B, C], received shape {list(counts.shape)}")
+    legal = counts.double().isfinite() & (counts >= 0)
+    if not bool(legal.all()) or not bool((counts.double().sum(-1) > 0).all()):
+        raise ArgumentError("prior must be counts, finite and not negative, each row with a positive sum")
+    return counts
+
+
+def as_indices(values: Any, name: str, limit: int, device: torch.device) -> Tensor:
+    """Return whole numbers in [0, limit) as int64, of one or two dimensions, or raise `ArgumentError`."""
+    try:
+        given = torch.as_tensor(values, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"{name} must be whole numbers, received {values!r}") from error
+    if given.ndim not in (1, 2) or given.dtype == torch.bool or given.is_complex():
+        raise ArgumentError(
+            f"{name} must be whole numbers, [V] or [B, V]; received {given.dtype} {list(given.shape)}"
+        )
+    legal = (given >= 0) & (given < limit) & (given == given.round())
+    if not bool(legal.all()):
+        wrong = given[~legal].flatten()[0].item()
+        raise ArgumentError(f"{name} must be whole numbers in [0, {limit}), received {wrong}")
+    return given.long()
+
+
+def check_probs(probs: Tensor) -> None:
+    """Raise `ArgumentError` unless the last dimension holds probabilities."""
+    if not bool((probs.isfinite() & (probs >= 0)).all()) or bool(((probs.sum(-1) - 1).abs() > 1e-2).any()):
+        raise ArgumentError("probs must be finite and not negative, and sum to 1 over the categories")

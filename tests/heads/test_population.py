@@ -1,0 +1,193 @@
+"""PopulationUpdater: counts of known people, maximum likelihood for unknown ones, order, files, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from pluralign.errors import ArgumentError, ArtifactError, ConvergenceWarning
+from pluralign.heads import mixture_weights as module
+from pluralign.heads.mixture_weights import mixture_weights
+from pluralign.heads.population import PopulationUpdater, vote_likelihoods
+from pluralign.heads.updater import PreferenceUpdater
+
+PERSONAS = {"strict": 2.0, "lenient": 1.0, "odd": 1.0}
+
+
+def drawn(num_votes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Likelihoods, times and raters, some of whom vote often."""
+    rng = np.random.default_rng(seed)
+    likelihoods = torch.tensor(rng.uniform(0.01, 1.0, (num_votes, 3)))
+    times = torch.tensor(rng.uniform(0, 10, num_votes))
+    names = [None if r == 0 else f"r{r}" for r in rng.integers(0, 6, num_votes)]
+    return likelihoods, times, names
+
+
+def by_scipy(prior, likelihoods, times, names, half_life):
+    """The maximum of the concave function of the docstring, by a general optimiser over softmax logits."""
+    at = float(times.max())
+    weight = 2 ** (-(at - times.numpy()) / half_life)
+    people: dict = {}
+    for i, name in enumerate(names):
+        people.setdefault(i if name is None else name, []).append(i)
+    logs = np.stack([np.log(likelihoods.numpy()[rows]).sum(0) for rows in people.values()])
+    total = np.array([weight[rows].sum() for rows in people.values()])
+    counts = np.asarray(prior) * 2 ** (-at / half_life)
+
+    def loss(logits):
+        log_w = logits - np.log(np.exp(logits).sum())
+        return -(counts @ log_w + total @ np.log(np.exp(logs + log_w).sum(1)))
+
+    found = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-9})
+    return np.exp(found.x) / np.exp(found.x).sum()
+
+
+def test_unknown_people_give_the_maximum_of_the_stated_function():
+    likelihoods, times, names = drawn(40)
+    updater = PopulationUpdater(PERSONAS, 4.0).update(likelihoods, times, raters=names)
+    expected = by_scipy([2.0, 1.0, 1.0], likelihoods, times, names, 4.0)
+    np.testing.assert_allclose(updater.posterior().numpy(), expected, atol=1e-6)
+
+
+def test_order_batches_and_merging_do_not_matter():
+    likelihoods, times, names = drawn(30, seed=1)
+    known = {"r1": "odd", "r4": "strict"}
+    whole = PopulationUpdater(PERSONAS, 2.0, raters=known).update(likelihoods, times, raters=names)
+    parts = [PopulationUpdater(PERSONAS, 2.0, raters=known) for _ in range(2)]
+    one_by_one = PopulationUpdater(PERSONAS, 2.0, raters=known)
+    for i in torch.randperm(30, generator=torch.Generator().manual_seed(0)).tolist():
+        for updater in (one_by_one, parts[i % 2]):
+            updater.update(likelihoods[i : i + 1], times[i : i + 1], raters=names[i : i + 1])
+    for other in (one_by_one, parts[0].merge(parts[1]), parts[1].merge(parts[0])):
+        torch.testing.assert_close(other.alpha(at=12.0), whole.alpha(at=12.0), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(other.posterior(), whole.posterior(), rtol=1e-9, atol=1e-12)
+
+
+def test_known_people_are_counted():
+    people = PopulationUpdater(PERSONAS, 1.0, raters={"ann": "odd", "bob": "strict"})
+    people.update(None, [0.0, 3.0, 2.0], raters=["ann", "bob", "ann"])
+    expected = torch.tensor([2 / 8 + 1, 1 / 8, 1 / 8 + 1 / 8 + 1 / 2], dtype=torch.float64)
+    torch.testing.assert_close(people.alpha(), expected)
+    torch.testing.assert_close(people.posterior(), expected / expected.sum())
+    torch.testing.assert_close(people.alpha(at=4.0), expected / 2)
+
+
+def test_votes_that_name_a_persona_count_as_if_it_were_known():
+    one_hot = torch.eye(3, dtype=torch.float64)[[0, 2, 2]]
+    inferred = PopulationUpdater(PERSONAS).update(one_hot, 1.0)
+    known = PopulationUpdater(PERSONAS, raters={"a": "strict", "b": "odd"})
+    known.update(None, 1.0, raters=["a", "b", "b"])
+    torch.testing.assert_close(inferred.posterior(), known.posterior(), rtol=1e-9, atol=1e-9)
+
+
+def test_one_person_is_of_one_persona():
+    # Each vote of r points 2:1 to the first; ten votes of one person leave no doubt, ten strangers do.
+    rows = torch.tensor([[0.6, 0.3]]).expand(10, 2)
+    person = PopulationUpdater([1.0, 1.0]).update(rows, 0.0, raters=["r"] * 10)
+    strangers = PopulationUpdater([1.0, 1.0]).update(rows[:5], 0.0)
+    assert float(person.alpha()[0]) == pytest.approx(11, abs=0.05)
+    assert float(strangers.alpha()[0]) < 6
+
+
+def test_a_shifted_population_is_recovered_and_moves_every_text():
+    rng = np.random.default_rng(0)
+    laws = torch.tensor(rng.dirichlet(np.full(4, 0.7), size=(3000, 3)))  # texts, personas, categories
+    before, after = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.3, 0.6])
+    updater = PopulationUpdater([1.0, 1.0, 1.0], half_life=400.0)
+    for start, truth in ((0, before), (1500, after)):
+        people = rng.choice(3, size=1500, p=truth)
+        votes = [rng.choice(4, p=laws[start + i, p].numpy()) for i, p in enumerate(people)]
+        likelihoods = vote_likelihoods(votes, laws[start : start + 1500])
+        updater.update(likelihoods, np.arange(start, start + 1500.0))
+        # 1,500 votes are 3.75 half-lives: 7 % of the old weight is left, and 600 votes' worth of news
+        np.testing.assert_allclose(updater.posterior().numpy(), truth, atol=0.12)
+    law = updater.predict(laws[:5], [0.0, 1.0, 2.0, 3.0])
+    torch.testing.assert_close(law.probs, torch.einsum("p,bpc->bc", updater.posterior(), laws[:5]))
+
+
+def test_an_impossible_person_and_forgotten_votes_leave_numbers():
+    updater = PopulationUpdater([1.0, 1.0], 1.0)
+    updater.update([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0], raters=["r", "r"])  # contradicts both personas
+    assert updater.posterior().tolist() == pytest.approx([0.5, 0.5])
+    updater.update([[0.5, 0.1]] * 50, [0.0] * 50)
+    assert len(updater._weight) == 51
+    updater.update([[0.1, 0.9]], [500.0])
+    assert len(updater._weight) == 2  # the named rater and the new vote
+    assert float(updater.posterior()[1]) > 0.99
+
+
+@pytest.mark.parametrize(("num_rows", "spread"), [(0, 1.0), (5, 3.0), (2000, 0.05), (200, 300.0), (50, 0.0)])
+@pytest.mark.parametrize("count", [1.0, 1e-6])
+def test_weights_solve_their_equations(num_rows, spread, count):
+    generator = torch.Generator().manual_seed(num_rows)
+    logs = spread * torch.randn(num_rows, 6, generator=generator, dtype=torch.float64)
+    weight = torch.rand(num_rows, generator=generator, dtype=torch.float64)
+    counts = torch.full((6,), count, dtype=torch.float64)
+    w = mixture_weights(counts, logs, weight)
+    assert float(w.sum()) == pytest.approx(1)
+    assert bool((w > 0).all())
+    shared = counts + weight @ (logs + w.log()).softmax(1)
+    torch.testing.assert_close(w, shared / shared.sum(), rtol=0, atol=1e-9)
+
+
+def test_a_solution_that_is_not_reached_is_said(monkeypatch):
+    monkeypatch.setattr(module, "_STEPS", 2)
+    with pytest.warns(ConvergenceWarning, match="after 2 steps"):
+        mixture_weights(torch.ones(2).double(), torch.tensor([[0.0, -3.0]]).double(), torch.ones(1).double())
+
+
+def test_saved_and_loaded_it_goes_on_alike(tmp_path):
+    likelihoods, times, names = drawn(20, seed=2)
+    updater = PopulationUpdater(PERSONAS, 2.0, raters={"r1": "odd"}).update(likelihoods, times, raters=names)
+    updater.save(tmp_path / "people")
+    twin = PopulationUpdater.load(tmp_path / "people")
+    for both in (updater, twin):
+        both.update(likelihoods[:3], 11.0, raters=["r1", "r2", None])
+    assert torch.equal(twin.posterior(), updater.posterior())
+    assert twin.personas == tuple(PERSONAS)
+    updater.merge(twin)
+    with pytest.raises(ArtifactError, match="not a preference updater"):
+        PreferenceUpdater.load(tmp_path / "people")
+
+
+@pytest.mark.parametrize(
+    ("likelihoods", "times", "raters", "message"),
+    [
+        ([[0.5, 0.5]], 0.0, None, r"likelihoods must be \[V, 3\]"),
+        ([[0.5, 0.5, 1.5]], 0.0, None, "probabilities in"),
+        ([[0.5, 0.5, float("nan")]], 0.0, None, "probabilities in"),
+        ([[0.1, 0.1, 0.1], [0.0, 0.0, 0.0]], 0.0, None, "vote 1 has probability 0 under every persona"),
+        ([[0.1, 0.1, 0.1]], 0.0, ["a", "b"], "1 likelihoods and 2 raters"),
+        ([[0.1, 0.1, 0.1]], -1.0, None, "older than the prior"),
+        (None, 0.0, ["ann", "zoe"], "persona of rater 'zoe' is unknown"),
+        (None, 0.0, [None], "persona of rater None is unknown"),
+    ],
+)
+def test_illegal_votes_are_named_and_change_nothing(likelihoods, times, raters, message):
+    updater = PopulationUpdater(PERSONAS, raters={"ann": "odd"})
+    before = updater.alpha()
+    with pytest.raises(ArgumentError, match=message):
+        updater.update(likelihoods, times, raters=raters)
+    assert torch.equal(updater.alpha(), before)
+
+
+def test_illegal_settings_and_laws_are_named():
+    for prior in ([1.0, 0.0], [[1.0]], [float("nan")], "people"):
+        with pytest.raises(ArgumentError, match="prior must be"):
+            PopulationUpdater(prior)
+    with pytest.raises(ArgumentError, match="the personas are strict, lenient, odd"):
+        PopulationUpdater(PERSONAS, raters={"ann": "kind"})
+    with pytest.raises(ArgumentError, match="lies before the last vote"):
+        PopulationUpdater(PERSONAS).update([[1.0, 1.0, 1.0]], 2.0).alpha(at=1.0)
+    with pytest.raises(ArgumentError, match="same prior"):
+        PopulationUpdater(PERSONAS).merge(PopulationUpdater(PERSONAS, 1.0))
+    with pytest.raises(ArgumentError, match="sum to 1"):
+        vote_likelihoods([0], torch.full((1, 3, 2), 0.4))
+    with pytest.raises(ArgumentError, match="sum to 1"):
+        PopulationUpdater(PERSONAS).predict(torch.full((1, 3, 2), 0.6), [0.0, 1.0])
+    with pytest.raises(ArgumentError, match=r"needed: votes \[V\]"):
+        vote_likelihoods([0, 0], torch.full((1, 3, 2), 0.5))
+    with pytest.raises(ArgumentError, match=r"votes must be whole numbers in \[0, 2\)"):
+        vote_likelihoods([2], torch.full((1, 3, 2), 0.5))
