@@ -113,7 +113,8 @@ class GaussianEnsemble(RewardDistribution):
             difference = first.means.unsqueeze(-1) - second.means.unsqueeze(-2)
             scale = hypot(first.stds.unsqueeze(-1), second.stds.unsqueeze(-2))
             greater = 0.5 * (normal_cdf(difference, scale) + normal_cdf(difference, scale, left=True))
-            return torch.einsum("bh,bk,bhk->b", first.weights, second.weights, greater)
+            total = torch.einsum("bh,bk,bhk->b", first.weights, second.weights, greater)
+            return total.clamp(0, 1)  # products of weights sum to 1 up to rounding
         if isinstance(second, PiecewiseLinear):
             segments = second._segments()
             return 1 - (segments.mass * first._average_cdf(segments.lower, segments.upper)).sum(-1)

@@ -21,6 +21,7 @@ from pluralign.data import DistinctConversations
 from pluralign.distributions import Point, RewardDistribution
 from pluralign.errors import DataError, RiskError
 from pluralign.evaluation import metrics
+from pluralign.evaluation.ensembles import law_columns, margin_columns
 from pluralign.heads import Attribute, Head, MixedHead
 from pluralign.risk import RiskMeasure, parse
 
@@ -130,7 +131,7 @@ def _calibration(
         "closed_coverage": metrics.closed_coverage(law, observed, COVERAGE),
         "peaked": metrics.peaked(law, attribute.span),
         "crossing": crossing if crossing is not None else torch.zeros(len(law)),
-    }
+    } | law_columns(law)
     if truth is not None:
         measured["quantile_error"] = _quantile_error(law, truth)
     columns: Columns = {key: _array(values) for key, values in measured.items()}
@@ -207,6 +208,7 @@ def pair_rows(
     columns["probability"] = _array(
         model.head.preference_probability(distribution[chosen], distribution[rejected])
     )
+    columns |= margin_columns(model.head, distribution[chosen], distribution[rejected])
     rules = {"model": utility}
     for name, head in model.baselines.items():
         value = _utility(head.distribution(*inputs), risk)

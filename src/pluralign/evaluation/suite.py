@@ -16,6 +16,7 @@ import numpy as np
 from pluralign import __version__
 from pluralign.data import check_table, folds_of_tables, pairs_from_ratings, weighted_pairs
 from pluralign.errors import ArgumentError, DataError
+from pluralign.evaluation.ensembles import summarise_ensemble
 from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_results, write_scores
 from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
@@ -218,6 +219,7 @@ def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, se
         "ratings": {},
         "pairs": {},
         "gate": {name: gate for name, columns in tables.items() if (gate := summarise_gate(columns))},
+        "ensemble": {name: part for name, columns in tables.items() if (part := summarise_ensemble(columns))},
     }
     for name, columns in tables.items():
         if name == "ratings":

@@ -11,8 +11,8 @@ trained as it would be alone: a search over penalties and folds, or five bootstr
 A prior over functions sets penalties and anchors together. A linear output of weights N(0, 1/(N l2)) has
 variance D/(N l2) at scaled embeddings; hidden layers are given He's variance and outputs the same variance of
 the function. A start drawn from that prior to which the penalty pulls back makes the trained members samples
-of the posterior, where the model is linear and Gaussian. The variance of a drawn function is at most 1, that of
-the target, where a small l2 would allow more.
+of the posterior, where the model is linear and Gaussian. The variance of a drawn function is at most 1, that
+of the target, where a small l2 would allow more.
 
 Notation: N rows, M members, D width, U hidden units, l2 the penalty on an output's weights.
 Paper: Pearce et al. 2020 (anchored ensembling), arXiv 1810.05546, equation 9; the function-space scale of

@@ -50,12 +50,12 @@ from pluralign.fitting.targets import RatingTargets, rated_table, rating_targets
 from pluralign.fitting.training_state import TrainingState
 from pluralign.heads import ColumnScaling, Head, Reference
 from pluralign.heads.ensemble_members import Members
-from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
+from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
 
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings
 
-__all__ = ["fit", "head_agreement", "principal_axes", "train_heads"]
+__all__ = ["fit", "principal_axes", "train_heads"]
 
 _STAGE_2 = 3  # times as many steps where there is no noise, until the std has come down to its floor
 ALIKE = 0.01  # heads that differ by less than this share of the reward's spread are one head
@@ -126,25 +126,6 @@ def principal_axes(features: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
         moments += rows.T @ rows
     axes: Tensor = torch.linalg.eigh(moments).eigenvectors
     return axes.float()
-
-
-def head_agreement(means: Float[Tensor, "N H"], spread: float) -> dict[str, float]:
-    """How alike heads are on some responses.
-
-    Args:
-        means: of each head.
-        spread: the standard deviation of reward over the same responses.
-
-    Returns:
-        `correlation`, the mean over pairs of heads; `disagreement`, the mean over responses of the standard
-        deviation between heads, as a share of the spread.
-    """
-    between = float(means.double().std(1, unbiased=False).mean())
-    correlation = 1.0
-    if means.shape[1] > 1 and bool((means.std(0) > 0).all()):
-        matrix = torch.corrcoef(means.double().T)
-        correlation = float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].mean())
-    return {"correlation": correlation, "disagreement": between / spread if spread > 0 else 0.0}
 
 
 def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
@@ -304,9 +285,7 @@ def _finish(
     head.eval()
     head.standardise_heads(*given)
     head.reference = Reference.of(head.raw(*given))
-    law = head.raw(*given)
-    spread = float(law.mean().std(unbiased=False))
-    agreement = head_agreement(law.means, spread)  # type: ignore[attr-defined]
+    agreement = head_agreement(head.head_means(*given))
     inputs.report(
         f"heads: correlation {agreement['correlation']:.4f}, disagreement {agreement['disagreement']:.3f} of "
         f"the spread of rewards; std means {_STD_MEANS[meaning]}"

@@ -38,7 +38,7 @@ from pluralign.heads.mixed import MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
 
-__all__ = ["GaussianEnsembleHead"]
+__all__ = ["GaussianEnsembleHead", "head_agreement"]
 
 _WHOLE = "preference"  # what a reward without attributes is called, as in Bradley-Terry
 
@@ -158,6 +158,15 @@ class GaussianEnsembleHead(MixedHead):
             return chosen.prob_greater(rejected)
         return torch.sigmoid((chosen.means - rejected.means) * self.reference.std).mean(-1)
 
+    def head_means(
+        self,
+        response: Float[Tensor, "N D"],
+        prompt: Float[Tensor, "N P"],
+        length: Float[Tensor, " N"] | None = None,
+    ) -> Float[Tensor, "N H"]:
+        """The mean reward of each head, before the gate's scale. Arguments as `distribution`."""
+        return self._mixed(response, length, self.gate_weights(prompt), Steering()).means
+
     @torch.no_grad()
     def standardise_heads(
         self,
@@ -172,7 +181,7 @@ class GaussianEnsembleHead(MixedHead):
         """
         self.head_scale.fill_(1.0)
         self.head_shift.fill_(0.0)
-        means = self._mixed(response, length, self.gate_weights(prompt), Steering()).means.double()
+        means = self.head_means(response, prompt, length).double()
         center, spread = means.mean(0), means.std(0, unbiased=False)
         scale = torch.where(spread > 1e-9, spread.mean() / spread.clamp_min(1e-9), torch.ones_like(spread))
         self.head_scale.copy_(scale)
@@ -216,3 +225,24 @@ class GaussianEnsembleHead(MixedHead):
         return GaussianEnsemble(
             mean * self.head_scale + self.head_shift, std * self.head_scale, validate=False
         )
+
+
+def head_agreement(means: Float[Tensor, "N H"]) -> dict[str, float]:
+    """How alike heads are on some responses.
+
+    Args:
+        means: of each head; N >= 2.
+
+    Returns:
+        `correlation`, the mean over pairs of heads (1 where a head is constant or alone); `disagreement`, the
+        mean over responses of the standard deviation between heads, as a share of that of the heads' average
+        over the responses (0 where this does not vary).
+    """
+    means = means.double()
+    between = float(means.std(1, unbiased=False).mean())
+    spread = float(means.mean(1).std(unbiased=False))
+    correlation = 1.0
+    if means.shape[1] > 1 and bool((means.std(0) > 0).all()):
+        matrix = torch.corrcoef(means.T)
+        correlation = float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].mean())
+    return {"correlation": correlation, "disagreement": between / spread if spread > 0 else 0.0}

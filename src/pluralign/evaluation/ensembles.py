@@ -1,0 +1,107 @@
+"""What an ensemble's heads say beside its law: how alike they are, and whether their doubt warns of errors.
+
+In: laws with several heads on judged rows. Out: columns per row, and a summary. It knows no tables and no
+files.
+
+Two kinds of doubt are kept apart: `within`, what a head itself expects ratings to vary by, and `between`, the
+standard deviation of the heads' means, which is large where the data does not say what the reward is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pluralign.distributions import GaussianEnsemble, RewardDistribution
+from pluralign.evaluation import metrics
+from pluralign.heads import Head
+from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
+
+__all__ = ["law_columns", "margin_columns", "summarise_ensemble"]
+
+_HEAD, _MARGIN = "model_head_", "margin_head_"
+
+
+def law_columns(law: RewardDistribution) -> dict[str, Tensor]:
+    """One entry per row, for a law with several heads: each head's mean, and both kinds of doubt.
+
+    Returns:
+        `head_0` ..., `within_std` and `between_std`, each [N]; empty for any other law.
+    """
+    if not isinstance(law, GaussianEnsemble) or law.means.shape[1] < 2:
+        return {}
+    heads = {f"head_{h}": law.means[:, h] for h in range(law.means.shape[1])}
+    within = law.stds.square().mean(1).sqrt()
+    return heads | {"within_std": within, "between_std": law.means.std(1, unbiased=False)}
+
+
+def margin_columns(head: Head, chosen: RewardDistribution, rejected: RewardDistribution) -> dict[str, Any]:
+    """Each head's mean reward of the chosen minus the rejected response, one entry per pair.
+
+    Returns:
+        `margin_head_0` ..., each [N]; empty where the model is no ensemble of several heads.
+    """
+    if not isinstance(head, GaussianEnsembleHead) or head.num_heads < 2:
+        return {}
+    margins = chosen.means - rejected.means  # type: ignore[attr-defined]
+    return {f"{_MARGIN}{h}": margins[:, h].cpu().numpy() for h in range(head.num_heads)}
+
+
+def summarise_ensemble(columns: dict[str, Any]) -> dict[str, Any]:
+    """How alike heads are, and the rank correlation of their doubt with the error.
+
+    Args:
+        columns: of a table of ratings or pairs.
+
+    Returns:
+        For ratings by attribute, for pairs at once: `heads`, `correlation` and `disagreement` as
+        `head_agreement` has them, and Spearman's correlation of each kind of doubt with the error: |mean -
+        observed mean|, or 1 where the pair was judged wrongly. Pairs also have `split`, the share on which
+        some head prefers the other side. Empty where the model is no ensemble.
+    """
+    margins = _stacked(columns, _MARGIN)
+    if margins is not None:
+        return _of_pairs(columns, margins)
+    means = _stacked(columns, _HEAD)
+    if means is None:
+        return {}
+    attribute = np.asarray(columns["attribute"])
+    error = np.abs(columns["model_mean"] - columns["observed_mean"])
+    return {
+        name: _of_ratings(columns, means, error, np.flatnonzero(attribute == name))
+        for name in dict.fromkeys(columns["attribute"])
+    }
+
+
+def _of_ratings(columns: dict[str, Any], means: Any, error: Any, where: Any) -> dict[str, Any]:
+    if len(where) < 2:
+        return {}
+    doubts = {"std": "model_std", "within": "model_within_std", "between": "model_between_std"}
+    return {
+        "heads": means.shape[1],
+        **head_agreement(torch.from_numpy(means[where])),
+        **{
+            f"spearman_{name}_error": metrics.spearman(columns[column][where], error[where])
+            for name, column in doubts.items()
+        },
+    }
+
+
+def _of_pairs(columns: dict[str, Any], margins: Any) -> dict[str, Any]:
+    wrong = (columns["model_outcome"] <= 0).astype(np.float64)
+    few = len(wrong) < 2
+    return {
+        "heads": margins.shape[1],
+        **({} if few else head_agreement(torch.from_numpy(margins))),
+        "split": float(((margins > 0).any(1) & (margins <= 0).any(1)).mean()),
+        "spearman_between_error": None if few else metrics.spearman(margins.std(1), wrong),
+    }
+
+
+def _stacked(columns: dict[str, Any], prefix: str) -> Any:
+    """[N, H] of the columns prefix0, prefix1, ..., or None where there are none."""
+    names = sorted((c for c in columns if c.startswith(prefix)), key=lambda c: int(c.removeprefix(prefix)))
+    return np.stack([columns[name] for name in names], 1).astype(np.float64) if names else None
