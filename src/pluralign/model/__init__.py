@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pluralign.model.contrastive import Contrastive
 from pluralign.model.reward_model import Conversation, RewardModel
 
-__all__ = ["Conversation", "RewardModel"]
+__all__ = ["Contrastive", "Conversation", "RewardModel"]
