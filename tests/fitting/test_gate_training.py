@@ -142,6 +142,21 @@ def test_one_group_holds_nothing_out_and_trains_to_the_end():
     assert summary["best_step"] == summary["steps"] == 60
 
 
+def test_prompts_that_say_nothing_leave_what_holds_for_all_of_them():
+    pairs, _ = pairs_of_two_kinds(2000)
+    generator = torch.Generator().manual_seed(3)
+    margin = 20 * (0.8 * pairs.difference[:, 0] + 0.2 * pairs.difference[:, 1])
+    chosen = torch.rand(2000, generator=generator) < torch.sigmoid(margin)
+    difference = torch.where(chosen[:, None], pairs.difference, -pairs.difference)
+    blind = GatePairs(torch.randn(2000, 5, generator=generator), difference, pairs.weight, pairs.groups)
+    gate, summary = train_gate(blind, MixConfig(**SMALL | {"gate_lr": 0.3}))
+    assert summary["loss"] <= summary["loss_of_constant_weights"] < summary["loss_of_equal_weights"]
+    weights = gate(blind.prompt)[:, 0]
+    assert float(weights.mean()) == pytest.approx(0.8, abs=0.1)
+    _, published = train_gate(blind, MixConfig(**SMALL | {"gate_scale": 20.0, "gate_steps": 1}))
+    assert published["loss_of_constant_weights"] == published["loss_of_equal_weights"]
+
+
 def test_weights_count_like_repeated_pairs_when_judged():
     pairs, _ = pairs_of_two_kinds(200)
     weight = torch.arange(200) % 3 + 1.0
@@ -149,14 +164,6 @@ def test_weights_count_like_repeated_pairs_when_judged():
     repeated = pairs[torch.arange(200).repeat_interleave(weight.long())]
     gate, _ = train_gate(pairs, MixConfig(**SMALL | {"gate_steps": 10}))
     assert gate_module._judge(gate, weighted) == pytest.approx(gate_module._judge(gate, repeated), rel=1e-5)
-
-
-def test_the_first_scale_fits_equal_weights():
-    pairs, _ = pairs_of_two_kinds(3000)
-    mean = pairs.difference.mean(1).double()
-    scale = gate_module._first_scale(pairs)
-    loss = [float(softplus(-s * mean).mean()) for s in (0.9 * scale, scale, 1.1 * scale)]
-    assert loss[1] == min(loss)
 
 
 def test_entropy_is_that_of_the_definition():

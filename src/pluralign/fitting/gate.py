@@ -6,8 +6,9 @@ In: prompts' vectors and differences of debiased mean rewards, chosen minus reje
 came about. It does not know heads, texts or tables. The mean of the mix is linear in the weights, so heads
 are evaluated once and a step costs one pass of the gate.
 
-Training starts at equal weights and looks at the pairs of held-out groups every few steps; the best look is
-kept, so that the gate is never worse there than equal weights. A loss that is not finite ends training with a
+Training starts at equal weights, or at the one set of weights for all prompts that fits best (`gate_start`)
+where that is better on the pairs of held-out groups. It looks at those every few steps and keeps the best
+look, so that the gate is never worse there than either. A loss that is not finite ends training with a
 warning, and the best look so far is kept.
 
 Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.2 and its published code; held-out selection,
@@ -16,6 +17,7 @@ the start and the prompts' scaling are this project's.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,12 +29,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import GateWarning
+from pluralign.fitting.gate_start import best_constant_weights, scale_of_equal_weights
 from pluralign.fitting.inputs import fold_of
 from pluralign.fitting.mix_config import MixConfig
 from pluralign.fitting.training_state import TrainingState
 from pluralign.heads import ColumnScaling, Gate, GateShape
 from pluralign.losses import bradley_terry
-from pluralign.solvers.bradley_terry import fit_bradley_terry
 
 __all__ = ["GatePairs", "entropy", "train_gate"]
 
@@ -100,8 +102,13 @@ def train_gate(
     optimizer = torch.optim.AdamW(gate.parameters(), lr=config.gate_lr, weight_decay=config.gate_weight_decay)
     state = TrainingState(None) if state is None else state
     judged = held_out if len(held_out.weight) else train
+    constant = _at_constant_weights(gate, train) if config.gate_scale is None else gate
+    loss_of_constant = _judge(constant, judged)
     if not state.resume(gate, optimizer):
         state.look(0, _judge(gate, judged), gate, optimizer)
+        if loss_of_constant < state.best_loss:
+            gate.load_state_dict(constant.state_dict())
+            state.look(0, loss_of_constant, gate, optimizer)
     diverged = False
     while state.step < config.gate_steps and state.looks_since_best < config.gate_patience and not diverged:
         end = min(state.step + config.gate_judge_every, config.gate_steps)
@@ -129,6 +136,7 @@ def train_gate(
         "best_step": state.best_step,
         "loss": state.best_loss,
         "loss_of_equal_weights": state.first_loss,
+        "loss_of_constant_weights": loss_of_constant,
         "diverged": diverged,
         "scale": float(gate.scale),
     }
@@ -163,18 +171,19 @@ def _new_gate(train: GatePairs, config: MixConfig, seed: int) -> Gate:
         torch.manual_seed(seed)
         gate = Gate(shape, ColumnScaling.fitted(train.prompt).cpu())
     with torch.no_grad():
-        gate.scale.fill_(_first_scale(train) if config.gate_scale is None else config.gate_scale)
+        first = config.gate_scale
+        gate.scale.fill_(scale_of_equal_weights(train.difference, train.weight) if first is None else first)
     return gate
 
 
-def _first_scale(train: GatePairs) -> float:
-    """The factor on equally weighted rewards that fits the pairs best; where they fit none, a small one."""
-    equal = train.difference.double().mean(1)
-    spread = float(equal.square().mean().sqrt())
-    if spread == 0:
-        return 1.0
-    fit = fit_bradley_terry(equal[:, None] / spread, l2=1e-6, sample_weight=train.weight)
-    return max(float(fit.coef), 0.1) / spread
+def _at_constant_weights(gate: Gate, train: GatePairs) -> Gate:
+    """A copy that gives every prompt the weights that fit all pairs best."""
+    weights, scale = best_constant_weights(train.difference, train.weight, float(gate.scale.detach()))
+    constant = copy.deepcopy(gate)
+    with torch.no_grad():
+        constant.out.bias.copy_(gate.shape.temperature * weights.log())
+        constant.scale.fill_(scale)
+    return constant
 
 
 def _step(

@@ -27,8 +27,8 @@ class MixConfig:
         gate_regularisation: What follows each ReLU: dropout (ArmoRM), batchnorm (QRM) or none.
         gate_dropout: Share of units dropped in training.
         gate_temperature: The softmax's; QRM-Llama3.1 uses 5.
-        gate_scale: Start of the learnable scale after the softmax, published 1; null starts where equal
-            weights fit the pairs best (ours).
+        gate_scale: Start of the learnable scale after the softmax, published 1, with equal weights; null
+            starts where one set of weights for all prompts fits the pairs best (ours).
         gate_lr: Learning rate of AdamW at the start of its cosine.
         gate_weight_decay: Weight decay of AdamW.
         gate_steps: Most steps.

@@ -208,6 +208,7 @@ def _gate_line(summary: dict[str, Any], head: MixedHead) -> str:
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in summary["mean_weights"].items())
     return (
         f"gate: {summary['pairs']:,} weighted pairs, loss {summary['loss']:.4f} at step "
-        f"{summary['best_step']:,} against {summary['loss_of_equal_weights']:.4f} of equal weights, "
+        f"{summary['best_step']:,} against {summary['loss_of_equal_weights']:.4f} of equal weights and "
+        f"{summary['loss_of_constant_weights']:.4f} of the best single set, "
         f"entropy {summary['entropy_share']:.0%} of the largest; on average {weights}"
     )
