@@ -1,0 +1,125 @@
+"""Completions that were made elsewhere -> a folder of the reference stage.
+
+In: files of another program (a batch job on GPUs, a published set). Out: the shards that `sampling_stage`
+would have made, every row checked. It knows nothing about models or rewards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pluralign.data.formats import BadRow
+from pluralign.data.messages import read_prompt_and_sides
+from pluralign.data.problems import Problem, preview, raise_problems
+from pluralign.data.sources import find_tables, source_name
+from pluralign.errors import ArgumentError, DataError
+from pluralign.policy.sampling import Prompt, prompt_key
+from pluralign.policy.sampling_stage import Told, sample_columns, sample_schema
+from pluralign.policy.shards import ShardFolder
+
+__all__ = ["import_samples"]
+
+_COLUMNS = ("prompt", "completion", "completions", "num_tokens", "cut_off")
+
+
+def import_samples(
+    source: Any,
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    note: Mapping[str, Any] | None = None,
+) -> Path:
+    """Checks completions that were made elsewhere and stores them as a folder of this stage.
+
+    Rows are one per completion {prompt, completion}, with `num_tokens` and `cut_off` where they are known, or
+    one per prompt {prompt, completions: [text, ...]} with lists of these. Rows of one prompt need not stand
+    together.
+
+    Args:
+        source: path, folder, hub id, data set or rows; see `load_ratings`.
+        path: the folder to write.
+        columns: our column names to the file's.
+        split: which split of a hub set.
+        note: what made them (model, temperature ...), kept in the manifest; JSON-able.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: rows are illegal; each problem in `.problems`.
+        RunError: the folder holds something else.
+    """
+    names = dict(columns or {})
+    if unknown := set(names) - set(_COLUMNS):
+        raise ArgumentError(f"columns: {sorted(unknown)} are no columns of samples")
+    problems: list[Problem] = []
+    groups: dict[str, tuple[Prompt, list[Told]]] = {}
+    for table in find_tables(source, split):
+        for number, raw in table.rows():
+            if isinstance(raw, BadRow):
+                problems.append(raw.problem)
+                continue
+            row = {ours: raw.get(names.get(ours, ours)) for ours in _COLUMNS}
+            reader = _ForeignRow(table.name, number, row)
+            told = list(reader.completions())
+            problems += reader.problems
+            if reader.prompt and not reader.problems:
+                groups.setdefault(prompt_key(reader.prompt), (reader.prompt, []))[1].extend(told)
+    if problems:
+        raise_problems(source_name(source), problems)
+    if not groups:
+        raise DataError(f"{source_name(source)}: received no rows; at least one is needed")
+    content = sample_columns([prompt for prompt, _ in groups.values()], [told for _, told in groups.values()])
+    rows = sorted(zip(content["prompt_id"], content["index"], content["completion"], strict=True))
+    digest = hashlib.sha256(repr(rows).encode())
+    description = {"stage": "samples", "imported": dict(note or {}), "digest": digest.hexdigest()}
+    folder = ShardFolder(path, description, 1, sample_schema())
+    if folder.missing():
+        folder.write(0, content)
+    return folder.path
+
+
+class _ForeignRow:
+    """Reads one row of samples made elsewhere, collecting what is wrong with it."""
+
+    def __init__(self, file: str, number: int, row: Mapping[str, Any]) -> None:
+        self.problems: list[Problem] = []
+        self._place = (file, number)
+        self._row = row
+        self.prompt, _ = read_prompt_and_sides(row["prompt"], {}, self._complain, lambda _: None)
+        if not self.prompt and not self.problems:
+            self._complain("prompt", "nothing", "text, or a list of messages")
+
+    def completions(self) -> Iterator[Told]:
+        many = self._row["completions"] is not None
+        texts = self._row["completions"] if many else [self._row["completion"]]
+        if not isinstance(texts, list) or not texts:
+            self._complain("completions", preview(texts), "a list of at least one text")
+            return
+        counts, cuts = (self._beside(column, len(texts), many) for column in ("num_tokens", "cut_off"))
+        for text, count, cut in zip(texts, counts, cuts, strict=True):
+            if not isinstance(text, str):
+                self._complain("completions" if many else "completion", preview(text), "text")
+            elif count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
+                self._complain("num_tokens", preview(count), "a whole number of tokens, or null")
+            elif cut is not None and not isinstance(cut, bool):
+                self._complain("cut_off", preview(cut), "true, false or null")
+            else:
+                yield text, count, cut
+
+    def _beside(self, column: str, length: int, many: bool) -> list[Any]:
+        value = self._row[column]
+        if value is None:
+            return [None] * length
+        values = value if many else [value]
+        if not isinstance(values, list) or len(values) != length:
+            self._complain(column, preview(value), f"a list with one entry per completion ({length})")
+            return [None] * length
+        return values
+
+    def _complain(self, column: str, found: str, allowed: str) -> None:
+        self.problems.append(Problem(*self._place, column, found, allowed))

@@ -1,0 +1,167 @@
+"""Sampling from a server that speaks the OpenAI completions protocol, such as vLLM.
+
+In: prompts. Out: completions. Only the standard library is used, so the server's environment (its own torch
+and transformers) stays apart from ours. It knows nothing about files or rewards.
+
+Prompts are sent as token ids made by the policy's own tokenizer, so that the policy sees exactly what
+training will show it. What a server might fill in from the publisher's defaults (top_k, penalties) is stated.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pluralign.errors import ConfigError, RunError
+from pluralign.policy.prompts import prompt_ids, response_ids, tokenizer_digest
+from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, completion_seed
+
+__all__ = ["ServerSampler"]
+
+_TRIES = 5
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+
+class ServerSampler:
+    """Samples over HTTP; one request per prompt, several at a time.
+
+    Args:
+        url: base address, with or without `/v1`.
+        tokenizer: of the policy.
+        model: name that the server gives the model; None for the only one it serves.
+        api_key: sent as a bearer token; None for none.
+        concurrency: requests at a time.
+        timeout: seconds that one request may take.
+        patience: seconds to wait after a first failed try; doubled each time.
+
+    Raises:
+        ConfigError: the address is none.
+        RunError: the server does not answer, or serves no such model.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        tokenizer: Any,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 600.0,
+        patience: float = 1.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"server: received {url!r}; allowed: an address such as http://localhost:8000")
+        if concurrency < 1:
+            raise ConfigError(f"concurrency must be at least 1, received {concurrency}")
+        self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
+        self.tokenizer = tokenizer
+        self._key = api_key
+        self._concurrency = concurrency
+        self._timeout = timeout
+        self._patience = patience
+        self.model, self._root = self._find_model(model)
+
+    def _find_model(self, wanted: str | None) -> tuple[str, str]:
+        served = {card["id"]: str(card.get("root") or card["id"]) for card in self._call("/models")["data"]}
+        name = next(iter(served)) if wanted is None and len(served) == 1 else wanted
+        if name is None or name not in served:
+            raise RunError(f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}")
+        return name, served[name]
+
+    def describe(self) -> dict[str, Any]:
+        """The model's name and root on the server, and the tokenizer; not where the server is.
+
+        A server does not tell the fingerprint of its weights: serve them under a name that does.
+        """
+        return {
+            "kind": "server",
+            "model": self.model,
+            "root": self._root,
+            "tokenizer": tokenizer_digest(self.tokenizer),
+        }
+
+    def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
+        """N completions of each prompt; see `Sampler`.
+
+        Raises:
+            RunError: the server refuses a request, or does not answer after 5 tries.
+        """
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            try:
+                return list(pool.map(lambda prompt: self._complete(prompt, settings), prompts))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _complete(self, prompt: Prompt, settings: SamplingSettings) -> list[Completion]:
+        answer = self._call(
+            "/completions",
+            {
+                "model": self.model,
+                "prompt": prompt_ids(self.tokenizer, prompt),
+                "n": settings.completions,
+                "max_tokens": settings.max_new_tokens,
+                "temperature": settings.temperature,
+                "top_p": settings.top_p,
+                "seed": completion_seed(settings.seed, prompt, 0),
+                "presence_penalty": 0.0,
+                "frequency_penalty": 0.0,
+                # of vLLM: off, whatever the model's generation_config says
+                "top_k": -1,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+                "return_token_ids": True,
+            },
+        )
+        choices = sorted(answer.get("choices", ()), key=lambda choice: choice["index"])
+        if len(choices) != settings.completions:
+            raise RunError(
+                f"{self.url} gave {len(choices)} completions of a prompt; "
+                f"{settings.completions} were asked for"
+            )
+        return [self._read(choice) for choice in choices]
+
+    def _read(self, choice: dict[str, Any]) -> Completion:
+        reason, text = choice.get("finish_reason"), choice.get("text")
+        if reason not in ("stop", "length") or not isinstance(text, str):
+            raise RunError(
+                f"{self.url} gave a completion that ended by {reason!r}; allowed: stop or length, with a text"
+            )
+        ids = choice.get("token_ids")
+        cut_off = reason == "length"
+        # Servers that do not tell the ids: counted by our tokenizer, the end token included.
+        count = len(ids) if ids else len(response_ids(self.tokenizer, text, None)) + (not cut_off)
+        return Completion(text, count, cut_off)
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request; waits and tries again where the server is busy or away."""
+        headers = {"Content-Type": "application/json"}
+        if self._key is not None:
+            headers["Authorization"] = f"Bearer {self._key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, headers=headers)
+        for attempt in range(_TRIES):
+            try:
+                with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                    answer = json.load(response)
+                if not isinstance(answer, dict):
+                    raise RunError(f"{self.url}{path} answered {type(answer).__name__} instead of an object")
+                return answer
+            except urllib.error.HTTPError as error:
+                problem = f"{error.code} {error.read(300).decode(errors='replace')}"
+                if error.code not in _BUSY:
+                    raise RunError(f"{self.url}{path} refused the request: {problem}") from error
+            except ValueError as error:
+                raise RunError(f"{self.url}{path} did not answer with JSON: {error}") from error
+            except (OSError, http.client.HTTPException) as error:  # no route, refused, reset, timed out
+                problem = str(getattr(error, "reason", error))
+            if attempt + 1 < _TRIES:
+                time.sleep(self._patience * 2**attempt)
+        raise RunError(f"{self.url}{path} does not answer after {_TRIES} tries: {problem}")

@@ -1,0 +1,173 @@
+"""A folder of Parquet shards with a manifest: how the stages before training keep their work.
+
+    manifest.json        what decides the content (settings, model, digest of the input), number of shards
+    shard-00000.parquet  rows, written under a temporary name and renamed: a shard is whole or absent
+
+In: a description and one table per shard. Out: a folder that can be continued after any interruption, and
+that refuses another description. It does not know what rows mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pluralign import __version__
+from pluralign.errors import ArtifactError, RunError
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+__all__ = ["ShardFolder", "read_manifest", "read_shards", "shard_file"]
+
+_MANIFEST = "manifest.json"
+_FORMAT = 1
+
+
+class ShardFolder:
+    """One stage's output.
+
+    Args:
+        path: the folder.
+        description: what decides the rows; JSON-able.
+        num_shards: how many there will be.
+        columns: Arrow schema of every shard.
+
+    Raises:
+        RunError: the folder belongs to another description, or holds other files.
+    """
+
+    def __init__(
+        self, path: str | Path, description: Mapping[str, Any], num_shards: int, columns: pa.Schema
+    ) -> None:
+        self.path = Path(path)
+        self.num_shards = num_shards
+        self.columns = columns
+        wanted = json.loads(json.dumps(description))
+        manifest = self.path / _MANIFEST
+        if manifest.exists():
+            self._compare(wanted)
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(f"{self.path} exists and holds no shards of ours; choose another folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = {
+            "format": _FORMAT,
+            "pluralign": __version__,
+            "shards": num_shards,
+            "description": wanted,
+        }
+        _write_whole(manifest, lambda work: work.write_text(json.dumps(content, indent=2) + "\n"))
+
+    def _compare(self, wanted: Mapping[str, Any]) -> None:
+        stored = read_manifest(self.path)
+        found = stored["description"]
+        if found == wanted and stored["shards"] == self.num_shards:
+            return
+        changes = list(_changes(found, wanted)) or [f"{stored['shards']} shards then, {self.num_shards} now"]
+        raise RunError(
+            f"{self.path} holds shards made with other settings ({'; '.join(changes)}). They are not mixed: "
+            "choose another folder, or remove this one"
+        )
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are still to be made; a damaged one is made again."""
+        return [number for number in range(self.num_shards) if not self._is_whole(number)]
+
+    def write(self, number: int, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Stores one shard, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written, for instance because the disk is full; nothing is left behind.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(dict(columns), schema=self.columns)
+        _write_whole(self._file(number), lambda work: pq.write_table(table, work))
+
+    def read_shard(self, number: int) -> pa.Table:
+        """The rows of one shard."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self._file(number))
+
+    def _file(self, number: int) -> Path:
+        return shard_file(self.path, number)
+
+    def _is_whole(self, number: int) -> bool:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return bool(pq.read_schema(self._file(number)).equals(self.columns))
+        except (OSError, pa.ArrowException):
+            return False
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """The manifest of a shard folder.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged or of another format.
+    """
+    file = Path(path) / _MANIFEST
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        known = content["format"] == _FORMAT and {"shards", "description"} <= content.keys()
+    except OSError as error:
+        raise ArtifactError(f"{path} is no folder of shards: {file} cannot be read ({error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file} is damaged: {error}") from error
+    if not known:
+        raise ArtifactError(f"{file} is of format {content['format']}, this version reads {_FORMAT}")
+    return dict(content)
+
+
+def read_shards(path: str | Path) -> datasets.Dataset:
+    """All rows of a finished folder, in order.
+
+    Raises:
+        ArtifactError: it is none, or shards are missing.
+    """
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = read_manifest(path)["shards"]
+    files = [shard_file(Path(path), number) for number in range(count)]
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
+        raise ArtifactError(
+            f"{path} is not finished: {len(absent)} of {count} shards are missing, the first is {absent[0]}. "
+            "The command that began it continues it"
+        )
+    return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
+
+
+def shard_file(path: Path, number: int) -> Path:
+    """The file of one shard."""
+    return path / f"shard-{number:05d}.parquet"
+
+
+def _write_whole(target: Path, write: Any) -> None:
+    work = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        write(work)
+        with work.open("rb") as stream:
+            os.fsync(stream.fileno())  # a full disk may show only here
+        work.replace(target)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _changes(found: Any, wanted: Any, place: str = "") -> list[str]:
+    """Every leaf that differs, as `settings.seed: 0 then, 1 now`."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted({*found, *wanted})
+        return [c for k in keys for c in _changes(found.get(k), wanted.get(k), f"{place}.{k}".lstrip("."))]
+    return [] if found == wanted else [f"{place}: {found!r} then, {wanted!r} now"]

@@ -1,0 +1,173 @@
+"""Sampling over HTTP, against a server in this process: the protocol, retries, refusals."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import tiny_policy
+from tiny_policy import user
+
+from pluralign.errors import ConfigError, RunError
+from pluralign.policy.prompts import prompt_ids
+from pluralign.policy.sampling import Completion, SamplingSettings, completion_seed
+from pluralign.policy.sampling_server import ServerSampler
+from pluralign.policy.sampling_stage import read_samples, sample_references
+
+PROMPTS = [user(f"question {i}") for i in range(5)]
+SETTINGS = SamplingSettings(completions=3, max_new_tokens=7, seed=4)
+
+
+class Stub(BaseHTTPRequestHandler):
+    """Answers like vLLM; the test sets `server.answer` and `server.failures`."""
+
+    def do_GET(self):
+        cards = [{"id": name, "root": f"/models/{name}"} for name in self.server.models]
+        self.reply(200, {"data": cards})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append((self.path, body, self.headers.get("Authorization")))
+            status = self.server.failures.pop(0) if self.server.failures else 200
+        if status == "drop":
+            self.connection.close()
+            return
+        self.reply(status, self.server.answer(body) if status == 200 else {"error": "no such luck"})
+
+    def reply(self, status, content):
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+def answer(body):
+    choices = [
+        {
+            "index": i,
+            "text": f"{i}",
+            "finish_reason": "length" if i == 2 else "stop",
+            "token_ids": [9] * (i + 1),
+        }
+        for i in range(body["n"])
+    ]
+    return {"choices": choices[::-1]}
+
+
+@pytest.fixture
+def server():
+    stub = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    stub.lock = threading.Lock()
+    stub.models, stub.requests, stub.failures, stub.answer = ["policy"], [], [], answer
+    thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    stub.url = f"http://127.0.0.1:{stub.server_port}"
+    yield stub
+    stub.shutdown()
+    stub.server_close()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_policy.tokenizer()
+
+
+def sampler(server, tokenizer, **options):
+    return ServerSampler(server.url, tokenizer, patience=0.001, **options)
+
+
+def test_what_is_asked_and_what_comes_back(server, tokenizer):
+    found = sampler(server, tokenizer, api_key="secret").sample(PROMPTS, SETTINGS)
+    assert found == [[Completion("0", 1, False), Completion("1", 2, False), Completion("2", 3, True)]] * 5
+    asked = {tuple(body["prompt"]): body for _, body, _ in server.requests}
+    assert set(asked) == {tuple(prompt_ids(tokenizer, prompt)) for prompt in PROMPTS}
+    path, body, key = server.requests[0]
+    assert (path, key) == ("/v1/completions", "Bearer secret")
+    stated = {
+        k: body[k]
+        for k in ("model", "n", "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
+    }
+    assert list(stated.values()) == ["policy", 3, 7, 1.0, 1.0, -1, 1.0]
+    assert asked[tuple(prompt_ids(tokenizer, PROMPTS[0]))]["seed"] == completion_seed(4, PROMPTS[0], 0)
+
+
+def test_it_fits_the_stage(server, tokenizer, tmp_path):
+    path = sample_references(
+        PROMPTS, sampler(server, tokenizer), tmp_path / "s", SETTINGS, prompts_per_shard=2
+    )
+    rows = read_samples(path)
+    assert len(rows) == 15
+    assert rows[2]["cut_off"]
+    stored = json.loads((path / "manifest.json").read_text())["description"]["sampler"]
+    assert (stored["kind"], stored["model"], stored["root"]) == ("server", "policy", "/models/policy")
+
+
+def test_a_busy_server_is_asked_again(server, tokenizer):
+    ready = sampler(server, tokenizer, concurrency=1)
+    server.failures = [503, "drop", 429]
+    assert len(ready.sample(PROMPTS[:1], SETTINGS)) == 1
+    assert len(server.requests) == 4
+    server.failures = [500] * 5
+    with pytest.raises(RunError, match="does not answer after 5 tries: 500"):
+        ready.sample(PROMPTS[:1], SETTINGS)
+
+
+def test_a_refusal_is_not_repeated(server, tokenizer):
+    ready = sampler(server, tokenizer)
+    server.failures = [400]
+    with pytest.raises(RunError, match="refused the request: 400 .*no such luck"):
+        ready.sample(PROMPTS[:1], SETTINGS)
+    assert len(server.requests) == 1
+
+
+def test_tokens_are_counted_where_the_server_does_not_tell(server, tokenizer):
+    server.answer = lambda body: {
+        "choices": [
+            {"index": 0, "text": "abc", "finish_reason": "stop"},
+            {"index": 1, "text": "abcd", "finish_reason": "length"},
+        ]
+    }
+    ((first, second),) = sampler(server, tokenizer).sample(PROMPTS[:1], SamplingSettings(2, 4))
+    assert (first, second) == (Completion("abc", 4, False), Completion("abcd", 4, True))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"choices": []}, "gave 0 completions of a prompt; 3 were asked for"),
+        (
+            {"choices": [{"index": i, "text": "x", "finish_reason": "abort"} for i in range(3)]},
+            "ended by 'abort'",
+        ),
+        ({"choices": [{"index": i, "text": None, "finish_reason": "stop"} for i in range(3)]}, "with a text"),
+        (b"<html>", "did not answer with JSON"),
+        (b"[]", "answered list instead of an object"),
+    ],
+)
+def test_answers_that_are_none(server, tokenizer, content, message):
+    server.answer = lambda body: content
+    with pytest.raises(RunError, match=message):
+        sampler(server, tokenizer).sample(PROMPTS[:1], SETTINGS)
+
+
+def test_which_model(server, tokenizer):
+    server.models = ["a", "b"]
+    with pytest.raises(RunError, match="serves a, b; received model None"):
+        sampler(server, tokenizer)
+    assert sampler(server, tokenizer, model="b").describe()["root"] == "/models/b"
+
+
+def test_no_server(tokenizer):
+    with pytest.raises(RunError, match="does not answer after 5 tries"):
+        ServerSampler("http://127.0.0.1:9", tokenizer, patience=0.001)
+    with pytest.raises(ConfigError, match="an address such as"):
+        ServerSampler("localhost:8000", tokenizer)
+    with pytest.raises(ConfigError, match="concurrency"):
+        ServerSampler("http://localhost", tokenizer, concurrency=0)
