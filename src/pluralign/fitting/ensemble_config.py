@@ -71,10 +71,10 @@ class GaussianEnsembleConfig(MixConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("heads", "steps"):
-            check_number(name, getattr(self, name), at_least=1)
-        check_number("batch", self.batch, at_least=2)
-        check_number("hidden", self.hidden, at_least=0)
+        for name, least in {"heads": 1, "steps": 1, "batch": 2, "hidden": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name} = {value!r}: a whole number of at least {least} is needed")
         check_number("margin", self.margin, at_least=0)
         for name in ("std_floor", "lr"):
             check_number(name, getattr(self, name), above=0)

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["fit", "principal_axes", "train_heads"]
 
 _STAGE_2 = 3  # times as many steps where there is no noise, until the std has come down to its floor
-ALIKE = 0.01  # heads that differ by less than this share of the reward's spread are one head
+ALIKE = 0.003  # heads that differ by less than this share of the reward's spread are one head
 
 _STD_MEANS = {
     "gaussian_nll": "the spread of the ratings around the head's mean",
