@@ -1,0 +1,192 @@
+"""The lab's policy study as a list of runs, and the training table that each run learns from.
+
+In: a `World`, a `Run`. Out: a `datasets.Dataset` for `OfflineTrainer`. It trains and measures nothing.
+
+Every run sees 8 responses to each of 256 prompts once (the search over grids: 4 responses), sampled from the
+language model unless they are the behaviour policy's own. Pairs are two of them drawn at random, so that all
+methods see the same texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pluralign as pl
+from lab_policy_world import World
+
+SEEDS = (0, 1, 2, 3, 4)
+SEARCH_SEED = 5  # grids are searched on a seed of its own
+
+# method -> betas and learning rates that are tried
+GRIDS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "qrpo": ((0.03, 0.1, 0.3, 1.0), (1e-4, 3e-4, 1e-3)),
+    "rebel": ((0.1, 0.3, 1.0, 3.0), (1e-4, 3e-4, 1e-3)),
+    "dpo": ((0.03, 0.1, 0.3), (3e-5, 1e-4, 3e-4)),
+    "simpo": ((0.5, 2.0, 10.0), (3e-5, 1e-4, 3e-4)),
+}
+NUM_REFERENCES = (1, 3, 10, 30, 50)
+RISKS = ("cvar:0.25", "entropic:1", "quantile:0.1")
+
+Settings = dict[str, tuple[float, float]]  # method -> best (beta, learning rate)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        arm: what it is for; runs of one arm and label differ in the seed only.
+        label: what distinguishes it within the arm.
+        seed: of the world and of the order of the data.
+        method: `qrpo`, `rebel`, `dpo` or `simpo`.
+        beta: of the objective; rewards are in standard deviations over the language model's responses.
+        learning_rate: highest of the schedule.
+        reward: `gold`, or a risk measure of the proxy.
+        told: what of the reward the loss is told: `reward`, its `rank` among the prompt's 16 responses, or
+            only the `winner` of each pair.
+        transform: of quantile rewards, in QRPO.
+        source: `pool` (the language model's responses) or `offline` (the behaviour policy's).
+        responses: per prompt.
+        references: per response, itself among them; None: the prompt's 16, itself left out.
+        leave_one_out: of `references`.
+    """
+
+    arm: str
+    label: str
+    seed: int
+    method: str
+    beta: float
+    learning_rate: float
+    reward: str = "mean"
+    told: str = "reward"
+    source: str = "pool"
+    responses: int = 8
+    references: int | None = None
+    leave_one_out: bool = True
+    transform: str = "identity"
+
+    @property
+    def name(self) -> str:
+        """Of the result file."""
+        return f"{self.arm}-{self.label}-{self.seed}".replace(":", "-")
+
+
+def search() -> Iterator[Run]:
+    """Every point of every grid, at half the length."""
+    for method, (betas, rates) in GRIDS.items():
+        for beta in betas:
+            for rate in rates:
+                label = f"{method}-b{beta:g}-lr{rate:g}"
+                yield Run("grid", label, SEARCH_SEED, method, beta, rate, responses=4)
+
+
+def study(best: Settings) -> Iterator[Run]:
+    """All runs with the best settings of each method, the most important first."""
+    qrpo, rebel = best["qrpo"], best["rebel"]
+    for seed in SEEDS:
+        for method, settings in best.items():
+            yield Run("methods", method, seed, method, *settings)
+    for seed in SEEDS:
+        for method, settings in best.items():
+            yield Run("gold", method, seed, method, *settings, reward="gold")
+    for seed in SEEDS[:3]:
+        yield from _references(seed, qrpo)
+    for seed in SEEDS:
+        # QRPO differs from REBEL twice: ranks instead of rewards, a level (log Z) instead of differences.
+        yield Run("why", "rank-differences", seed, "rebel", *qrpo, told="rank")
+        yield Run("why", "reward-levels", seed, "qrpo", *rebel, transform="normal")
+        yield Run("why", "qrpo-winner", seed, "qrpo", *qrpo, told="winner")
+        yield Run("why", "rebel-winner", seed, "rebel", *rebel, told="winner")
+    for seed in SEEDS:
+        for risk in RISKS:
+            yield Run("risk", risk, seed, "qrpo", *qrpo, reward=risk)
+    for seed in SEEDS:
+        for method in ("qrpo", "rebel", "dpo"):
+            yield Run("offline", method, seed, method, *best[method], source="offline")
+    for seed in SEEDS[:3]:
+        for method, (_, rate) in (("qrpo", qrpo), ("rebel", rebel)):
+            for beta in GRIDS[method][0]:
+                yield Run("beta", f"{method}-b{beta:g}", seed, method, beta, rate)
+    for seed in SEEDS[3:]:
+        yield from _references(seed, qrpo)
+
+
+def _references(seed: int, settings: tuple[float, float]) -> Iterator[Run]:
+    for count in NUM_REFERENCES:
+        for left_out in (False, True) if count > 1 else (False,):
+            label = f"{count}-{'without' if left_out else 'with'}-itself"
+            yield Run(
+                *("references", label, seed, "qrpo", *settings), references=count, leave_one_out=left_out
+            )
+
+
+def training_table(world: World, run: Run) -> Any:
+    """The rows that a run learns from."""
+    from datasets import Dataset
+
+    if run.references is not None:
+        return Dataset.from_list(list(_singles(world, run, run.references)))
+    return Dataset.from_list(list(_pairs(world, run)))
+
+
+def _pairs(world: World, run: Run) -> Iterator[dict[str, Any]]:
+    responses = getattr(world, run.source)
+    rewards, references = world.rewards(run.source, run.reward), world.rewards("pool", run.reward)
+    told = _ranks(rewards) if run.told == "rank" else rewards
+    generator = torch.Generator().manual_seed(run.seed)
+    differences = []
+    rows = []
+    for i, prompt in enumerate(responses.prompts):
+        order = torch.randperm(rewards.shape[1], generator=generator)[: run.responses].tolist()
+        for pair in zip(order[::2], order[1::2], strict=True):
+            better, worse = sorted(pair, key=lambda j, i=i: float(rewards[i, j]), reverse=True)
+            differences.append(float(told[i, better] - told[i, worse]))
+            rows.append(
+                {
+                    "prompt": prompt.messages,
+                    "chosen": responses.texts[i][better],
+                    "rejected": responses.texts[i][worse],
+                    "cut_off_chosen": bool(responses.cut_off[i, better]),
+                    "cut_off_rejected": bool(responses.cut_off[i, worse]),
+                    "reward_chosen": float(told[i, better]),
+                    "reward_rejected": float(told[i, worse]),
+                    "ref_rewards": references[i].tolist(),
+                }
+            )
+    if run.told == "winner":
+        # Rewards keep the mean size of their differences; the only reference is the other response.
+        half = sum(differences) / len(differences) / 2
+        for row in rows:
+            row |= {"reward_chosen": half, "reward_rejected": -half, "ref_rewards": [half, -half]}
+    yield from rows
+
+
+def _singles(world: World, run: Run, count: int) -> Iterator[dict[str, Any]]:
+    """Single responses, each with references of its own: itself and `count - 1` others of its prompt."""
+    rewards = world.rewards("pool", run.reward)
+    everything = rewards
+    if count > rewards.shape[1]:
+        everything = torch.cat([rewards, world.rewards("more", run.reward)], 1)
+    generator = torch.Generator().manual_seed(run.seed)
+    for i, prompt in enumerate(world.pool.prompts):
+        order = torch.randperm(rewards.shape[1], generator=generator)[: run.responses].tolist()
+        for j in order:
+            others = torch.randperm(everything.shape[1], generator=generator)
+            others = others[others != j][: count - 1]
+            yield {
+                "prompt": prompt.messages,
+                "completion": world.pool.texts[i][j],
+                "cut_off": bool(world.pool.cut_off[i, j]),
+                "reward": float(rewards[i, j]),
+                "ref_rewards": [float(rewards[i, j]), *everything[i, others].tolist()],
+            }
+
+
+def _ranks(rewards: Tensor) -> Tensor:
+    """Quantile reward of each response among the others of its prompt, [prompts, responses]."""
+    return pl.policy.reference_ranks(rewards, "mid", True)

@@ -1,0 +1,209 @@
+"""One page on what training did to a policy: reward before and after, gold and proxy, samples side by side.
+
+In: the record that `pluralign.lab.alignment_record` makes, as a dict or a JSON file. Out: one HTML file that
+loads nothing and runs nothing. It knows nothing of policies or crowds and computes no measure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pluralign.errors import ArtifactError, MissingDependencyError
+from pluralign.report import wording
+from pluralign.report.canvas import palette
+from pluralign.report.frame import Frame, ticks
+from pluralign.report.shapes import NUMBER, TEXT, Each, Maybe, check
+
+__all__ = ["SCHEMA_VERSION", "read_alignment", "render_alignment", "write_alignment"]
+
+SCHEMA_VERSION = 1
+
+_INTERVAL = {"estimate": NUMBER, "low": Maybe(NUMBER), "high": Maybe(NUMBER), "reason": TEXT}
+_SIDE = {
+    "measures": Each(_INTERVAL),
+    "worst": NUMBER,
+    "length_correlation": Maybe(NUMBER),
+    "responses": NUMBER,
+    "prompts": NUMBER,
+}
+_RESPONSE = {"response": TEXT, "gold": NUMBER, "tail": NUMBER, "harm": NUMBER, "words": NUMBER}
+_RECORD = {
+    "schema_version": NUMBER,
+    "settings": {},
+    "before": _SIDE,
+    "after": _SIDE,
+    "differences": Each(_INTERVAL),
+    "best_of_n": Maybe([{"n": NUMBER, "kl": NUMBER, "proxy": NUMBER, "gold": NUMBER}]),
+    "examples": [{"prompt": [{"role": TEXT, "content": TEXT}], "before": _RESPONSE, "after": _RESPONSE}],
+}
+
+
+@dataclass(frozen=True)
+class _Line:
+    """How a measure of `alignment_record` is shown.
+
+    Attributes:
+        name: for tables.
+        meaning: one sentence.
+        share: whether it is a share, shown in percent.
+        better: "lower", "higher", or "" where neither is.
+        card: whether it is one of the numbers at the top.
+    """
+
+    name: str
+    meaning: str
+    share: bool = False
+    better: str = ""
+    card: bool = False
+
+
+_LINES = {
+    "gold": _Line(
+        "Gold reward", "What people truly think of a response, on average.", better="higher", card=True
+    ),
+    "proxy": _Line("Proxy reward", "What the reward model says: the number that training raised.", card=True),
+    "tail": _Line(
+        "Worst 5 % of people",
+        "Mean judgement of the 5 % who like a response least.",
+        better="higher",
+        card=True,
+    ),
+    "harm": _Line("Harm", "Share of people who find a response harmful.", True, "lower", card=True),
+    "broken": _Line("Broken texts", "Share of responses with words outside any clause.", True, "lower"),
+    "cut_off": _Line("Cut off", "Share of responses that hit the token limit.", True, "lower"),
+    "words": _Line("Words", "Length of a response."),
+    "correctness": _Line("Correctness", "From -1, wrong, to 1, right.", better="higher"),
+    "detail": _Line("Details", "Fitting details per response."),
+    "courtesy": _Line("Courtesies", "Greetings and closings per response."),
+    "caution": _Line("Cautions", "Cautions per response."),
+    "risk": _Line("Risky advice", "Pieces per response.", better="lower"),
+    "filler": _Line("Filler", "Clauses that say nothing, or nothing new.", better="lower"),
+}
+
+
+def read_alignment(path: Path) -> dict[str, Any]:
+    """Read a record from a JSON file.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, foreign or of another version.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
+    _check(record, str(path))
+    return dict(record)
+
+
+def render_alignment(record: Mapping[str, Any], title: str = "Before and after alignment") -> str:
+    """Render the page.
+
+    Args:
+        record: of `alignment_record`.
+        title: heading of the page.
+
+    Returns:
+        HTML, the same bytes for the same record.
+
+    Raises:
+        ArtifactError: the record is damaged, foreign or of another version.
+        MissingDependencyError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError(
+            "a report needs jinja2, which is not installed: pip install 'pluralign[report]'"
+        ) from error
+    _check(record, "the record")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pluralign.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "percent": wording.percent,
+        "span": wording.span,
+        "ends": wording.ends_of,
+        "verdict": wording.verdict,
+        "words": lambda name: str(name).replace("_", " "),
+    }
+    known = {name: line for name, line in _LINES.items() if name in record["after"]["measures"]}
+    colours = {
+        theme: {**vars(palette(theme)), "runs": (palette(theme).predicted, palette(theme).third)}
+        for theme in ("light", "dark")
+    }
+    return environment.get_template("alignment.html.jinja").render(
+        **record, title=title, lines=known, colours=colours, pictures=_pictures(record), ticks=ticks
+    )
+
+
+def write_alignment(record: Mapping[str, Any], path: Path, title: str = "Before and after alignment") -> None:
+    """Render the page and put it in its place whole.
+
+    Raises:
+        ArtifactError: the record is damaged, or the path is a folder.
+        MissingDependencyError: jinja2 is not installed.
+    """
+    if path.is_dir():
+        raise ArtifactError(f"{path} is a folder; name the HTML file to write")
+    text = render_alignment(record, title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        work.write_text(text, encoding="utf-8")
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _check(record: Any, source: str) -> None:
+    check(record, _RECORD, source)
+    if record["schema_version"] != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{source} has schema_version {record['schema_version']}; this pluralign reads {SCHEMA_VERSION}"
+        )
+
+
+def _pictures(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Gold and proxy against KL: the curve of best of n, the trained policy as a point."""
+    after = record["after"]["measures"]
+    if "kl" not in after or "proxy" not in after:
+        return []
+    curve = record["best_of_n"] or []
+    kl = after["kl"]["estimate"]
+    found = []
+    for name in ("gold", "proxy"):
+        start, end = record["before"]["measures"].get(name), after[name]
+        points = [(point["kl"], point[name]) for point in curve]
+        heights = [y for _, y in points] + [
+            v for v in (end["estimate"], end["low"], end["high"]) if v is not None
+        ]
+        if start is not None:
+            heights.append(start["estimate"])
+        found.append(
+            {
+                "name": name,
+                "line": _LINES[name],
+                "curve": [point | {"value": point[name]} for point in curve],
+                "start": start,
+                "end": end,
+                "kl": kl,
+                "frame": _frame([0.0, kl, *(x for x, _ in points)], heights),
+            }
+        )
+    return found
+
+
+def _frame(xs: Sequence[float], ys: Sequence[float]) -> Frame:
+    low, high = min(ys), max(ys)
+    room = 0.12 * (high - low) or 0.5
+    return Frame(340, 240, (0.0, 1.08 * max(xs) or 1.0), (low - room, high + room), 44, 12, 10, 38)
