@@ -38,7 +38,7 @@ def test_it_shows_the_record(record: dict[str, Any], tmp_path: Path) -> None:
     page = render_alignment(read_alignment(path), "Policy <one>")
     assert SCHEMA_VERSION == WRITTEN_VERSION
     before, after = (record[side]["measures"]["gold"]["estimate"] for side in ("before", "after"))
-    assert f"{before:.3f} → {after:.3f}" in page
+    assert f"{before:.2f} → {after:.2f}" in page
     assert page.count("<svg") == 2
     assert page.count('<li class="card">') == 12
     assert record["examples"][3]["after"]["response"] in page
