@@ -20,6 +20,7 @@ keeps working for people who do not know this package.
     ├── TailWarning                         a tail measure asks for more than the levels can tell
     ├── ConstantHeadWarning                 a fitted head predicts a constant
     ├── GateWarning                         a gate learned nothing, or its training broke off
+    ├── CategoryWarning                     categories were rated by too few people, or one was never chosen
     ├── DebiasWarning                       an attribute still follows the bias variable
     └── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
 
@@ -34,6 +35,7 @@ __all__ = [
     "ArgumentError",
     "ArtifactError",
     "CacheError",
+    "CategoryWarning",
     "ConfigError",
     "ConstantHeadWarning",
     "ConvergenceWarning",
@@ -122,6 +124,10 @@ class ConstantHeadWarning(PluralignWarning):
 
 class GateWarning(PluralignWarning):
     """A gate gives equal weights after training, or its training broke off."""
+
+
+class CategoryWarning(PluralignWarning):
+    """Categories were rated by too few people for the loss at hand, or one was never chosen."""
 
 
 class DebiasWarning(PluralignWarning):

@@ -18,6 +18,7 @@ from pluralign.errors import ArgumentError, ConfigError
 from pluralign.fitting.config import (
     CONFIGS,
     BradleyTerryConfig,
+    CategoricalConfig,
     GaussianEnsembleConfig,
     QuantileConfig,
     RegressionConfig,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIGS",
     "BradleyTerryConfig",
+    "CategoricalConfig",
     "GaussianEnsembleConfig",
     "QuantileConfig",
     "RegressionConfig",
@@ -40,6 +42,7 @@ __all__ = [
 
 _RECIPES = {
     "bradley_terry": "pluralign.fitting.bradley_terry",
+    "categorical": "pluralign.fitting.categorical",
     "gaussian_ensemble": "pluralign.fitting.gaussian_ensemble",
     "quantile": "pluralign.fitting.quantile",
     "regression": "pluralign.fitting.regression",
@@ -56,6 +59,7 @@ def fit(
     config: QuantileConfig
     | RegressionConfig
     | BradleyTerryConfig
+    | CategoricalConfig
     | GaussianEnsembleConfig
     | Mapping[str, Any]
     | None = None,
@@ -67,7 +71,8 @@ def fit(
     """Fits a reward model on a frozen backbone.
 
     Args:
-        family: `quantile` (QRM), `regression` (ArmoRM), `gaussian_ensemble` (BRME) or `bradley_terry`.
+        family: `quantile` (QRM), `regression` (ArmoRM), `gaussian_ensemble` (BRME),
+            `categorical` (DPRM) or `bradley_terry`.
         ratings: rows from `load_ratings`. Bradley-Terry derives pairs from them when no pairs are given.
         pairs: rows from `load_pairs`. Beside ratings of several attributes they train the gate of the
             quantile and regression families.

@@ -18,7 +18,7 @@ from pluralign.fitting.inputs import Inputs
 from pluralign.fitting.targets import RatingTargets
 from pluralign.heads import ColumnScaling, Head, QuantileHead, Reference
 
-__all__ = ["baselines_of", "constant_head", "weighted_quantiles"]
+__all__ = ["baselines_of", "bradley_terry_of", "constant_head", "weighted_quantiles"]
 
 
 def baselines_of(
@@ -33,13 +33,18 @@ def baselines_of(
         levels: [K], of the constant model's quantiles.
         seed: of Bradley-Terry's held-out groups.
     """
-    heads: dict[str, Head] = {"constant": constant_head(targets, scaling, levels)}
+    heads, facts = bradley_terry_of(inputs, seed)
+    return {"constant": constant_head(targets, scaling, levels), **heads}, facts
+
+
+def bradley_terry_of(inputs: Inputs, seed: int) -> tuple[dict[str, Head], dict[str, Any]]:
+    """Bradley-Terry by its name, and what to remember; without it where the data gives no pairs."""
     try:
         head, l2, _ = bradley_terry.fit_head(inputs, BradleyTerryConfig(seed=seed))
     except DataError as error:  # an absent baseline is reported, it does not spoil the model
         inputs.report(f"no Bradley-Terry baseline: {error}")
-        return heads, {"no_bradley_terry": str(error)}
-    return heads | {"bradley_terry": head}, {"bradley_terry_l2": l2}
+        return {}, {"no_bradley_terry": str(error)}
+    return {"bradley_terry": head}, {"bradley_terry_l2": l2}
 
 
 def constant_head(targets: RatingTargets, scaling: ColumnScaling, levels: Tensor) -> QuantileHead:

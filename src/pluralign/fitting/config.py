@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pluralign.errors import ConfigError
+from pluralign.fitting.categorical_config import CategoricalConfig
 from pluralign.fitting.checks import check_choice, check_grid, check_number
 from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
 from pluralign.fitting.mix_config import MixConfig
 
-__all__ = ["CONFIGS", "BradleyTerryConfig", "GaussianEnsembleConfig", "QuantileConfig", "RegressionConfig"]
+__all__ = [
+    "CONFIGS",
+    "BradleyTerryConfig",
+    "CategoricalConfig",
+    "GaussianEnsembleConfig",
+    "QuantileConfig",
+    "RegressionConfig",
+]
 
 QRM_LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 
@@ -129,6 +137,7 @@ class RegressionConfig(MixConfig):
 
 CONFIGS: dict[str, Any] = {
     "bradley_terry": BradleyTerryConfig,
+    "categorical": CategoricalConfig,
     "gaussian_ensemble": GaussianEnsembleConfig,
     "quantile": QuantileConfig,
     "regression": RegressionConfig,

@@ -1,0 +1,299 @@
+"""The categorical recipe (DPRM): what the crowd said of each response to probabilities of categories.
+
+In: ratings or votes for categories, or comparisons; pairs or votes for the gate. Out: a `CategoricalHead`,
+with the constant model and Bradley-Terry beside it. Two ways:
+
+    ratings              every response's raters as a distribution over categories, attribute by attribute;
+                         comparisons too with `comparisons=pointwise`, each side with the votes it got
+    votes (comparisons)  one score and one tie parameter for pairs (`category_comparisons`)
+
+Paper: Li et al. 2024 (DPRM), arXiv 2402.09764; bins, the choice of the penalty, the gate and the way of
+comparisons are this project's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.errors import CategoryWarning, DataError
+from pluralign.fitting.baselines import bradley_terry_of
+from pluralign.fitting.categorical_config import CategoricalConfig
+from pluralign.fitting.category_comparisons import (
+    COMPARED,
+    PREFERENCE,
+    comparison_problem,
+    comparisons_of,
+    equal_scores,
+)
+from pluralign.fitting.category_targets import CategoryRows, category_rows, is_six
+from pluralign.fitting.category_training import Problem, fit_logits, rotate
+from pluralign.fitting.gaussian_ensemble import principal_axes
+from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting.mixing import add_mixing
+from pluralign.fitting.targets import rated_table, rating_targets
+from pluralign.heads import CategoricalHead, ColumnScaling, Head, Reference
+from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
+from pluralign.heads.categories import HARM, HELPFULNESS
+from pluralign.losses import (
+    cross_entropy,
+    ranked_probability_score,
+    smooth_neighbours,
+    transport,
+    two_axis_cost,
+)
+
+if TYPE_CHECKING:
+    from pluralign.backbones import Embeddings
+
+__all__ = ["few_raters", "fit"]
+
+ENOUGH_RATERS = 5  # from here on the minimiser of the expected transport loss is close to the crowd
+
+
+def fit(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    """Fits categories on ratings, or a model of comparisons on votes alone."""
+    if inputs.ratings is None and inputs.votes is not None and config.comparisons == "pairwise":
+        return _fit_comparisons(inputs, config)
+    return _fit_ratings(inputs, config)
+
+
+def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
+    targets = rating_targets(inputs.ratings, raters="raw", dequantise=False)
+    rows = [category_rows(attribute, config) for attribute in targets.attributes]
+    _check(rows, config)
+    inputs.report(f"{len(targets.conversations):,} distinct texts, {len(rows)} attributes")
+    for part in rows:
+        _report_categories(inputs, part, config)
+    embedded, scaling, features, axes = _features(inputs, targets.conversations)
+    modules, facts = [], {}
+    for part in rows:
+        problem = _category_problem(part, features, targets.groups, config)
+        module, facts[part.attribute.name] = fit_logits(problem, inputs, config)
+        modules.append(module)
+    head = _head(scaling, axes, modules, rows, config)
+    summary: dict[str, Any] = {
+        "categories": {part.attribute.name: part.categories.mapping for part in rows},
+        "l2": {name: fact["l2"] for name, fact in facts.items()},
+        "median_raters": {part.attribute.name: float(part.raters.median()) for part in rows},
+        "num_texts": len(targets.conversations),
+    }
+    summary |= add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    baselines: dict[str, Head] = {}
+    if config.baselines:
+        constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
+        constant = _head(scaling, None, constants, rows, config)
+        baselines, found = _baselines(inputs, constant, embedded, config)
+        summary |= found
+    return Fitted(head, baselines, summary)
+
+
+def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    comparisons = comparisons_of(inputs.votes)
+    inputs.report(
+        f"{len(comparisons.conversations):,} distinct texts, {len(comparisons.first):,} comparisons, "
+        f"{float(comparisons.target[:, 1].mean()):.1%} of the votes are ties"
+    )
+    embedded, scaling, features, axes = _features(inputs, comparisons.conversations)
+    smooth = partial(smooth_neighbours, smoothing=config.smoothing)
+    problem = comparison_problem(comparisons, features, config.hidden, smooth)
+    module, facts = fit_logits(problem, inputs, config)
+    with torch.no_grad():
+        module.center.copy_(module.score(features).mean())  # an opponent of score 0 is the average response
+    rotate(module, axes)
+    head = _comparison_head(scaling, module.cpu(), config)
+    head.reference = Reference.of(head.raw(embedded.response, embedded.prompt))
+    summary = {
+        **facts,
+        "categories": {PREFERENCE.name: COMPARED.mapping},
+        "comparisons": len(comparisons.first),
+        "ties": float(comparisons.target[:, 1].mean()),
+        "log_tie": float(module.log_tie),
+        "num_texts": len(comparisons.conversations),
+    }
+    baselines: dict[str, Head] = {}
+    if config.baselines:
+        level = equal_scores(comparisons.target, len(scaling.center), config.hidden)
+        constant = _comparison_head(scaling, level, config)
+        baselines, found = _baselines(inputs, constant, embedded, config)
+        summary |= found
+    return Fitted(head, baselines, summary)
+
+
+# -- parts of both ---------------------------------------------------------------------------------
+
+
+def _features(
+    inputs: Inputs, conversations: list[list[dict[str, str]]]
+) -> tuple[Embeddings, ColumnScaling, Tensor, Tensor]:
+    """Embeddings, their scaling, scaled features along their principal axes, and the axes."""
+    embedded = inputs.embed(conversations)
+    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
+    features = scaling(embedded.response)
+    axes = principal_axes(features)
+    return embedded, scaling, features @ axes, axes
+
+
+def _baselines(
+    inputs: Inputs, constant: CategoricalHead, embedded: Embeddings, config: CategoricalConfig
+) -> tuple[dict[str, Head], dict[str, Any]]:
+    constant.reference = Reference.of(constant.raw(embedded.response[:1], embedded.prompt[:1]))
+    heads, facts = bradley_terry_of(inputs, config.seed)
+    return {"constant": constant, **heads}, facts
+
+
+# -- ratings ---------------------------------------------------------------------------------------
+
+
+def _category_problem(
+    rows: CategoryRows, features: Float[Tensor, "N D"], groups: list[str], config: CategoricalConfig
+) -> Problem[CategoryLogits]:
+    own = features[rows.item.to(features.device)]
+    smoothed = smooth_neighbours(rows.target, config.smoothing, _neighbours(rows))
+    return Problem(
+        rows.attribute.name,
+        smoothed.to(features.device),
+        [groups[i] for i in rows.item.tolist()],
+        lambda target: _start(target, features.shape[1], config.hidden),
+        lambda module, some: module(own[some]),
+        _score(rows, config, features.device),
+    )
+
+
+def _start(target: Tensor, width: int, hidden: int) -> CategoryLogits:
+    """Logits that give every row the mean of the targets, and no category a probability of 0."""
+    module = CategoryLogits(width, target.shape[1], hidden)
+    with torch.no_grad():
+        module.out.bias.copy_((target.sum(0) + 0.5).log() - (target.sum() + 0.5 * target.shape[1]).log())
+    return module
+
+
+def _score(
+    rows: CategoryRows, config: CategoricalConfig, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Logits and targets to a loss per row; one line per choice, since each takes something else."""
+    rewards = torch.tensor(rows.categories.rewards, device=device)
+    if config.loss == "cross_entropy":
+        return cross_entropy
+    if config.loss == "rps":
+        return lambda logits, target: ranked_probability_score(logits.softmax(-1), target, rewards)
+    if config.cost == "rewards":
+        return lambda logits, target: transport(logits.softmax(-1), target, rewards, config.floor)
+    cost = two_axis_cost(torch.tensor(HELPFULNESS), torch.tensor(HARM), config.axis_weights).to(device)
+    return lambda logits, target: transport(
+        logits.softmax(-1), target, cost=cost, floor=config.floor, regularization=config.regularization
+    )
+
+
+def _neighbours(rows: CategoryRows) -> Tensor | None:
+    """On the two axes of the six categories a neighbour is one step away; else the next in order is."""
+    if not is_six(rows.attribute):
+        return None
+    steps = two_axis_cost(2 * torch.tensor(HELPFULNESS), torch.tensor(HARM))
+    return steps == 1
+
+
+def _head(
+    scaling: ColumnScaling,
+    axes: Tensor | None,
+    modules: list[CategoryLogits],
+    rows: list[CategoryRows],
+    config: CategoricalConfig,
+) -> CategoricalHead:
+    if axes is not None:
+        for module in modules:
+            rotate(module, axes)
+    head = CategoricalHead(
+        scaling,
+        [module.requires_grad_(False) for module in modules],
+        tuple(part.categories for part in rows),
+        tuple(part.attribute for part in rows),
+        hidden=config.hidden,
+        mix=config.mix,
+    )
+    head.eval()
+    return head
+
+
+# -- comparisons -----------------------------------------------------------------------------------
+
+
+def _comparison_head(
+    scaling: ColumnScaling, module: ComparisonLogits, config: CategoricalConfig
+) -> CategoricalHead:
+    module.requires_grad_(False)
+    head = CategoricalHead(
+        scaling, [module], (COMPARED,), (PREFERENCE,), hidden=config.hidden, mix=config.mix
+    )
+    head.eval()
+    return head
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+def few_raters(raters: Tensor, config: CategoricalConfig) -> bool:
+    """Whether transport would learn another distribution than the crowd's, because too few people rated."""
+    return config.loss == "transport" and not config.smoothing and float(raters.median()) < ENOUGH_RATERS
+
+
+def _check(rows: list[CategoryRows], config: CategoricalConfig) -> None:
+    """What the data does not allow is an error, what it makes doubtful a warning."""
+    names = [part.attribute.name for part in rows]
+    if config.cost == "two_axis" and not all(is_six(part.attribute) for part in rows):
+        raise DataError(
+            f"cost = 'two_axis' is for votes on the six categories; these are ratings of {', '.join(names)}"
+        )
+    if config.rewards is not None and not any(_matches(part, config.rewards) for part in rows):
+        known = "; ".join(f"{part.attribute.name}: {', '.join(part.categories.names)}" for part in rows)
+        raise DataError(
+            f"rewards has {', '.join(config.rewards)}; needed: one reward for each category of an attribute, "
+            f"by name or number from 0, of {known}"
+        )
+    few = [part for part in rows if few_raters(part.raters, config)]
+    if few:
+        counts = ", ".join(f"{part.attribute.name} has {float(part.raters.median()):g}" for part in few)
+        warnings.warn(
+            f"{counts} raters per response: with under {ENOUGH_RATERS} the transport loss learns a more "
+            "extreme distribution than the crowd's. Use loss = 'rps' or 'cross_entropy', or smoothing = 0.1",
+            CategoryWarning,
+            stacklevel=4,
+        )
+    for part in rows:
+        chosen = part.target.sum(0) > 0
+        unused = [name for name, used in zip(part.categories.names, chosen.tolist(), strict=True) if not used]
+        if unused:
+            warnings.warn(
+                f"nobody chose {', '.join(map(repr, unused))} of {part.attribute.name}: what the model says "
+                "of it is a guess",
+                CategoryWarning,
+                stacklevel=4,
+            )
+
+
+def _matches(rows: CategoryRows, rewards: dict[str, float]) -> bool:
+    names = rows.categories.names
+    return set(rewards) in (set(names), {str(k) for k in range(len(names))})
+
+
+def _report_categories(inputs: Inputs, rows: CategoryRows, config: CategoricalConfig) -> None:
+    categories = rows.categories
+    shares = rows.target.mean(0).tolist()
+    listed = ", ".join(
+        f"{name} = {reward:.3g} ({share:.1%})"
+        for name, reward, share in zip(categories.names, categories.rewards, shares, strict=True)
+    )
+    inputs.report(f"{rows.attribute.name}: category = reward (share of the crowd): {listed}")
+    if few_raters(rows.raters, config):
+        inputs.report(
+            f"{rows.attribute.name}: {float(rows.raters.median()):g} raters per response are few for the "
+            "transport loss"
+        )
