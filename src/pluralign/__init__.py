@@ -39,6 +39,7 @@ _NAMES = {
     "Quantiles": "distributions",
     "RewardDistribution": "distributions",
     "RewardModel": "model",
+    "combine": "model",
     "fit": "fitting",
     "load_comparisons": "data",
     "load_pairs": "data",
@@ -59,6 +60,7 @@ __all__ = [
     "RewardModel",
     "__version__",
     "backbones",
+    "combine",
     "data",
     "distributions",
     "errors",
@@ -108,7 +110,7 @@ if TYPE_CHECKING:
     )
     from pluralign.fitting import fit
     from pluralign.heads import PopulationUpdater, PreferenceUpdater
-    from pluralign.model import RewardModel
+    from pluralign.model import RewardModel, combine
 
 
 def __getattr__(name: str) -> Any:

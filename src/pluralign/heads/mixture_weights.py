@@ -66,7 +66,7 @@ def mixture_weights(
         w = w * (1 + step * change)
     else:
         warnings.warn(
-            f"the weights of the mixture are off by {float(gradient.abs().max()):.1e} votes after {_STEPS} steps",
+            f"mixture weights are off by {float(gradient.abs().max()):.1e} votes after {_STEPS} steps",
             ConvergenceWarning,
             stacklevel=2,
         )

@@ -1,0 +1,234 @@
+"""`combine`: several reward models and judges as one, on one scale.
+
+In: sources that answer conversations with reward laws, and reference responses. Out: one `Combination`, which
+answers as a reward model does. It does not know families: whatever has `distribution` takes part.
+
+Rewards of different models have no common unit. Each source's reward is put on normal scores by its own law
+on the same reference responses (`quantile_map`), then the sources are combined response by response:
+
+    mixture     F = sum_s w_s F_s. A source is drawn, then a reward from it: where sources disagree, the law
+                is wide or has several modes, and risk measures see it. References stay standard normal.
+    vincentize  Q = sum_s w_s Q_s. Quantile functions are averaged: disagreement cancels, and only what each
+                source doubts stays. References are narrower than standard normal.
+
+Means are the same for both, the weighted average of the sources' normal scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, final, get_args
+
+import torch
+from torch import Tensor
+
+from pluralign.distributions import (
+    Categorical,
+    Empirical,
+    Point,
+    Quantiles,
+    RewardDistribution,
+    mixture,
+    vincentize,
+)
+from pluralign.errors import ArgumentError
+from pluralign.model import combination_folder
+from pluralign.model.quantile_map import LEVELS, QuantileMap
+from pluralign.model.reading import Conversation
+from pluralign.model.scorer import Answers, Scorer, as_conversations, laws_of
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from pluralign.backbones import Backbone, EmbeddingCache
+
+__all__ = ["Combination", "How", "combine"]
+
+How = Literal["mixture", "vincentize"]
+
+
+def combine(
+    sources: Sequence[Scorer],
+    reference: Sequence[Conversation],
+    *,
+    weights: Sequence[float] | Tensor | None = None,
+    how: How = "mixture",
+) -> Combination:
+    """Puts several sources of reward on one scale and combines them.
+
+    Args:
+        sources: reward models, judges (`pluralign.model.judge_scores`, `judge_probabilities`), combinations,
+            or anything with `distribution(conversations)`.
+        reference: conversations on which every source's scale is measured, for instance responses of the
+            initial policy; some hundreds. All sources must be able to answer them.
+        weights: of the sources, not negative; only ratios count. Equal when absent.
+        how: `mixture` keeps the sources' disagreement, `vincentize` averages it away.
+
+    Returns:
+        A scorer in units in which a reference response has mean 0 and standard deviation 1 for each source.
+
+    Raises:
+        ArgumentError: there is no source, a source cannot answer the references or gives all of them the
+            same reward, or weights do not fit.
+
+    Reference: quantile normalisation is the third open question of Yan et al. 2024 (arXiv 2409.15360); how it
+    is done here is ours.
+    """
+    if isinstance(sources, Scorer) or not isinstance(sources, Sequence) or not sources:
+        raise ArgumentError("sources must be a list of at least one reward model or judge")
+    listed = as_conversations(reference)
+    if len(listed) < 2:
+        raise ArgumentError(f"a scale needs at least 2 reference responses, received {len(listed)}")
+    shares = _weights(weights, len(sources))  # cheap checks before anything is embedded
+    _check_how(how)
+    maps = []
+    for place, source in enumerate(sources):
+        law = laws_of(source, listed, f"sources[{place}]")
+        try:
+            maps.append(QuantileMap.of(law))
+        except ArgumentError as error:
+            raise ArgumentError(f"sources[{place}]: {error}") from error
+    return Combination(sources, maps, shares, how)
+
+
+@final
+class Combination(Answers):
+    """Sources with the map of each; made by `combine`.
+
+    Attributes:
+        sources: what is asked.
+        maps: from each source's rewards to normal scores.
+        weights: of the sources, [S], summing to 1.
+        how: `mixture` or `vincentize`.
+    """
+
+    def __init__(
+        self, sources: Sequence[Scorer], maps: Sequence[QuantileMap], weights: Tensor, how: How
+    ) -> None:
+        self.sources = tuple(sources)
+        self.maps = tuple(maps)
+        self.weights = _weights(weights, len(self.sources))
+        self.how = _check_how(how)
+
+    def source_distributions(self, conversations: Sequence[Conversation]) -> list[RewardDistribution]:
+        """Each source's law of each response, on the common scale."""
+        listed = as_conversations(conversations)
+        return [
+            scale.push(laws_of(source, listed, f"sources[{place}]"))
+            for place, (source, scale) in enumerate(zip(self.sources, self.maps, strict=True))
+        ]
+
+    def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
+        """The combined law of each response.
+
+        Args:
+            conversations: B message lists, each ending in the response.
+
+        Returns:
+            Exact where every source answers with atoms (`Point`, `Categorical`, `Empirical`): a `Categorical`
+            for a mixture, a `Point` for the average of points. Else `Quantiles` at 100 levels, so that what
+            lies beyond the outer half percent is cut.
+
+        Raises:
+            ArgumentError: a source cannot answer a conversation.
+        """
+        laws = self.source_distributions(conversations)
+        if len(laws) == 1:
+            return laws[0]
+        dtype = max((law.dtype for law in laws), key=lambda d: torch.finfo(d).bits)
+        laws = [law.to(laws[0].device, dtype) for law in laws]
+        weights = self.weights.to(laws[0].device, dtype)
+        if self.how == "mixture":
+            return _mixed(laws, weights)
+        return _averaged(laws, weights)
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a folder with the maps and a model folder per source, whole or not at all.
+
+        Raises:
+            ArtifactError: a source is no `RewardModel`, or the path exists and is not empty.
+        """
+        return combination_folder.write(path, self.sources, self.maps, self.weights.tolist(), self.how)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        backbone: Backbone | None = None,
+        device: str | None = None,
+        cache: EmbeddingCache | str | None = "default",
+    ) -> Self:
+        """Loads what `save_pretrained` wrote; arguments as `RewardModel.from_pretrained`.
+
+        A backbone that several sources share is loaded once.
+
+        Raises:
+            ArtifactError: the folder is missing or damaged.
+            FingerprintError: a backbone's weights are not those that its head was fitted on.
+        """
+        stored = combination_folder.read(path, backbone=backbone, device=device, cache=cache)
+        return cls(stored.sources, stored.maps, torch.tensor(stored.weights), _check_how(stored.how))
+
+
+def _mixed(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
+    """The mixture: exact for atoms, else at `LEVELS`."""
+    parts = [_atoms(law) for law in laws]
+    if all(part is not None for part in parts):
+        atoms = torch.cat([part[0] for part in parts if part is not None], 1)
+        probs = [w * part[1] for w, part in zip(weights, parts, strict=True) if part is not None]
+        return Categorical(torch.cat(probs, 1), atoms)
+    values, levels = _read(laws)
+    if not len(values):
+        return Quantiles(values[:, 0], levels)
+    return mixture(values, weights.expand(len(values), -1), levels)
+
+
+def _averaged(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
+    """The average of quantile functions: exact for points, else at `LEVELS`."""
+    if all(isinstance(law, Point) for law in laws):
+        return Point(torch.stack([law.mean() for law in laws], 1) @ weights)
+    values, levels = _read(laws)
+    return vincentize(values, weights.expand(len(values), -1), levels)
+
+
+def _read(laws: Sequence[RewardDistribution]) -> tuple[Tensor, Tensor]:
+    levels = LEVELS.to(laws[0].device, laws[0].dtype)
+    return torch.stack([law.quantile(levels) for law in laws], 1), levels
+
+
+def _atoms(law: RewardDistribution) -> tuple[Tensor, Tensor] | None:
+    """Rewards and their probabilities, [B, N] each; None for a law that is spread out."""
+    if isinstance(law, Point):
+        return law.values.unsqueeze(1), torch.ones_like(law.values).unsqueeze(1)
+    if isinstance(law, Categorical):
+        return law.atoms, law.probs
+    if isinstance(law, Empirical):
+        return law.samples, law.keep_mask / law.keep_mask.sum(1, keepdim=True)
+    return None
+
+
+def _weights(weights: Any, num_sources: int) -> Tensor:
+    """Weights as shares, [S] in float64."""
+    if weights is None:
+        return torch.full((num_sources,), 1 / num_sources, dtype=torch.float64)
+    try:
+        given = torch.as_tensor(weights, dtype=torch.float64).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"weights must be numbers, one per source; received {weights!r}") from error
+    legal = given.shape == (num_sources,) and bool((given.isfinite() & (given >= 0)).all())
+    if not legal or not float(given.sum()) > 0:
+        raise ArgumentError(
+            f"weights must be {num_sources} finite numbers of at least 0, not all 0; received {weights!r}"
+        )
+    return given / given.sum()
+
+
+def _check_how(how: Any) -> How:
+    if how not in get_args(How):
+        raise ArgumentError(f"how must be one of {', '.join(get_args(How))}; received {how!r}")
+    known: How = how
+    return known

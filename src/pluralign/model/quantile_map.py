@@ -1,0 +1,107 @@
+"""Quantile normalisation: a source's rewards onto normal scores, by the law of its rewards on references.
+
+In: the rewards of one source on reference responses, as laws. Out: an increasing map, and laws pushed through
+it. It does not know which source it was, nor what the responses say.
+
+With F the average of the references' CDFs, x is mapped to the inverse normal CDF of (F(x) + F(x-)) / 2, so a
+reference response drawn at random has a standard normal reward on every source's scale, up to atoms. The map
+is kept as at most 255 knots and is linear between them. Beyond the outer knots it goes on with slope
+1 / (standard deviation of F), so that it never saturates and keeps the order of what no reference reached.
+
+Reference: quantile normalisation as asked for by Yan et al. 2024 (arXiv 2409.15360) for rewards of several
+models; the scale, the atoms and the tails are ours.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.distributions import Categorical, Empirical, Point, Quantiles, RewardDistribution
+from pluralign.errors import ArgumentError
+from pluralign.heads import Reference
+
+__all__ = ["LEVELS", "QuantileMap"]
+
+# Where laws that are no list of atoms are read: the middles of 100 equal shares.
+LEVELS: Final = torch.arange(0.005, 1, 0.01, dtype=torch.float64)
+
+_KNOTS = 255
+_READ_PER_LAW = 32
+_ROWS_AT_ONCE = 4096
+
+
+@final
+class QuantileMap:
+    """An increasing, piecewise linear map of rewards to normal scores.
+
+    Args:
+        knots: rewards, [K], strictly ascending, K >= 2; float64.
+        scores: what they are mapped to, [K], strictly ascending.
+        slope: of the map below the first and above the last knot, positive.
+
+    Raises:
+        ArgumentError: the map would not be increasing.
+    """
+
+    def __init__(self, knots: Float[Tensor, " K"], scores: Float[Tensor, " K"], slope: float) -> None:
+        rising = knots.shape == scores.shape and knots.ndim == 1 and len(knots) >= 2
+        if not rising or not bool((knots.diff() > 0).all() and (scores.diff() > 0).all()) or not slope > 0:
+            raise ArgumentError("a quantile map needs at least two knots and must be increasing")
+        self.knots, self.scores, self.slope = knots.double(), scores.double(), float(slope)
+
+    @classmethod
+    def of(cls, reference: RewardDistribution) -> QuantileMap:
+        """The map under which the reference rewards are standard normal.
+
+        Raises:
+            ArgumentError: the source gives every reference the same reward.
+        """
+        laws = reference.to("cpu", torch.float64)
+        read = (torch.arange(_READ_PER_LAW, dtype=torch.float64) + 0.5) / _READ_PER_LAW
+        pooled = torch.sort(laws.quantile(read).flatten()).values
+        places = (torch.arange(_KNOTS, dtype=torch.float64) + 0.5) / _KNOTS * len(pooled)
+        knots = torch.unique(pooled[places.long()])
+        level = torch.zeros_like(knots)
+        for start in range(0, len(laws), _ROWS_AT_ONCE):
+            part = laws[start : start + _ROWS_AT_ONCE]
+            points = knots.expand(len(part), -1)
+            level += 0.5 * (part.cdf(points) + part.cdf_left(points)).sum(0)
+        scores = torch.special.ndtri(level / len(laws))
+        # Knots that rounding put on one level tell nothing apart.
+        apart = torch.cat((torch.ones(1, dtype=torch.bool), scores.diff() > 1e-9)) & scores.isfinite()
+        if int(apart.sum()) < 2:
+            raise ArgumentError(
+                "every reference response has the same reward, so there is no scale to put it on; take other "
+                "references or leave this source out"
+            )
+        return cls(knots[apart], scores[apart], 1 / Reference.of(laws).std)
+
+    def __call__(self, rewards: Tensor) -> Tensor:
+        """Maps rewards of any shape; increasing, so quantiles go to quantiles."""
+        x = rewards.double()
+        knots, scores = self.knots.to(x.device), self.scores.to(x.device)
+        cell = (torch.searchsorted(knots, x.contiguous()) - 1).clamp(0, len(knots) - 2)
+        part = (x - knots[cell]) / (knots[cell + 1] - knots[cell])
+        inside = torch.lerp(scores[cell], scores[cell + 1], part.clamp(0, 1))
+        beyond = (x - knots[-1]).clamp(min=0) + (x - knots[0]).clamp(max=0)
+        return (inside + self.slope * beyond).to(rewards.dtype)
+
+    def push(self, law: RewardDistribution) -> RewardDistribution:
+        """The law of the mapped reward.
+
+        Exact for atoms (`Point`, `Categorical`, `Empirical`) and at the levels of `Quantiles`; any other law
+        is read at `LEVELS`.
+        """
+        if isinstance(law, Point):
+            return Point(self(law.values))
+        if isinstance(law, Empirical):
+            return Empirical(self(law.samples), law.keep_mask)
+        if isinstance(law, Categorical):
+            return Categorical(law.probs, self(law.atoms))
+        if isinstance(law, Quantiles):
+            return Quantiles(self(law.values), law.levels)
+        return Quantiles(self(law.quantile(LEVELS.to(law.device))), LEVELS)

@@ -1,0 +1,99 @@
+"""`Scorer`: whatever answers conversations with reward distributions; reward models, judges, combinations.
+
+In: conversations. Out: `RewardDistribution`s whose number of rows is checked, and utilities. It does not know
+where the rewards come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign import risk
+from pluralign.distributions import RewardDistribution
+from pluralign.errors import ArgumentError
+from pluralign.model.reading import Conversation
+
+__all__ = ["Answers", "Scorer", "as_conversations", "laws_of"]
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything with `distribution`: one reward law per conversation, in order."""
+
+    def distribution(self, conversations: Sequence[Conversation], /) -> RewardDistribution:
+        """The reward distribution of each response."""
+        ...
+
+
+class Answers:
+    """Abstract: utilities and preference probabilities for a class that has `distribution`."""
+
+    def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
+        """The reward distribution of each response."""
+        raise NotImplementedError
+
+    def score(
+        self, conversations: Sequence[Conversation], risk: str | risk.RiskMeasure = "mean"
+    ) -> Float[Tensor, " B"]:
+        """The utility of each response: a risk measure of its reward distribution.
+
+        Args:
+            conversations: B message lists, each ending in the response.
+            risk: a risk measure or its name, e.g. `mean`, `cvar:0.1`, `entropic:1`.
+
+        Raises:
+            RiskError: the measure does not exist or does not apply.
+        """
+        return _parse_risk(risk)(self.distribution(conversations))
+
+    def preference_probability(
+        self, chosen: Sequence[Conversation], rejected: Sequence[Conversation]
+    ) -> Float[Tensor, " B"]:
+        """P(R1 > R2) + P(R1 = R2) / 2 of each pair, for independent rewards.
+
+        Raises:
+            ArgumentError: there are more of one than of the other.
+        """
+        chosen, rejected = as_conversations(chosen), as_conversations(rejected)
+        if len(chosen) != len(rejected):
+            raise ArgumentError(
+                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: as many"
+            )
+        both = self.distribution([*chosen, *rejected])
+        return both[: len(chosen)].prob_greater(both[len(chosen) :])
+
+
+_parse_risk = risk.parse  # `score` has an argument named risk
+
+
+def laws_of(scorer: Scorer, conversations: Sequence[Conversation], name: str) -> RewardDistribution:
+    """What a scorer answers, checked to be one law per conversation.
+
+    Raises:
+        ArgumentError: it is no scorer, or answers with something else.
+    """
+    if not isinstance(scorer, Scorer):
+        raise ArgumentError(
+            f"{name} is {type(scorer).__name__}; needed: a reward model, or anything with "
+            "distribution(conversations). Judge scores go through pluralign.model.judge_scores"
+        )
+    law = scorer.distribution(conversations)
+    if not isinstance(law, RewardDistribution):
+        raise ArgumentError(f"{name} answered with {type(law).__name__}; needed: a RewardDistribution")
+    if len(law) != len(conversations):
+        raise ArgumentError(f"{name} answered {len(conversations)} conversations with {len(law)} rewards")
+    return law
+
+
+def as_conversations(conversations: Any) -> list[Conversation]:
+    """Any iterable of conversations as a list; a text or a single message is none."""
+    if isinstance(conversations, str | Mapping) or not isinstance(conversations, Iterable):
+        raise ArgumentError(
+            f"conversations: received {type(conversations).__name__}; needed: a list of conversations, each "
+            "a list of messages {role, content} that ends in the response"
+        )
+    return list(conversations)

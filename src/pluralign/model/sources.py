@@ -1,0 +1,139 @@
+"""Scores from elsewhere as a source of rewards: a judge's column, repeated scores, score-token probabilities.
+
+In: conversations and what was said of each, row by row. Out: a `Scorer` that looks conversations up by their
+text. It does not know how the judge came to its scores, and refuses what it was not asked about: no score is
+no number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.backbones.conversations import check
+from pluralign.distributions import Categorical, Empirical, Point, RewardDistribution
+from pluralign.errors import ArgumentError
+from pluralign.model.reading import Conversation
+from pluralign.model.scorer import Answers, as_conversations
+
+__all__ = ["JudgedResponses", "judge_probabilities", "judge_scores"]
+
+
+@final
+class JudgedResponses(Answers):
+    """Known rewards of known responses.
+
+    Args:
+        conversations: N message lists, each ending in the response.
+        law: their rewards, N rows. A conversation may come twice with the same reward, not with two.
+
+    Raises:
+        ArgumentError: there are more of one than of the other, or one conversation has two rewards.
+    """
+
+    def __init__(self, conversations: Sequence[Conversation], law: RewardDistribution) -> None:
+        listed = as_conversations(conversations)
+        if len(listed) != len(law):
+            raise ArgumentError(
+                f"received {len(listed)} conversations and scores of {len(law)} rows; needed: a row for each"
+            )
+        self._law = law
+        self._rows: dict[bytes, int] = {}
+        for row, conversation in enumerate(listed):
+            known = self._rows.setdefault(_key(conversation, row), row)
+            if known != row and float(law[[known]].wasserstein(law[[row]])) > 0:
+                raise ArgumentError(
+                    f"conversations {known} and {row} are the same and have two rewards; pass repeated "
+                    "judgements as one row of judge_scores"
+                )
+
+    def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
+        """The stored reward of each response.
+
+        Raises:
+            ArgumentError: a conversation was not among those that were judged.
+        """
+        keys = [_key(c, i) for i, c in enumerate(as_conversations(conversations))]
+        missing = [i for i, key in enumerate(keys) if key not in self._rows]
+        if missing:
+            raise ArgumentError(
+                f"{len(missing)} of {len(keys)} conversations were not judged, the first is conversation "
+                f"{missing[0]}; the scores are those of {len(self._rows)} other rows"
+            )
+        return self._law[torch.tensor([self._rows[key] for key in keys], dtype=torch.int64)]
+
+
+def judge_scores(
+    conversations: Sequence[Conversation], scores: Float[Tensor, " N"] | Float[Tensor, "N R"] | Any
+) -> JudgedResponses:
+    """A column of judge scores, or repeated scores of each response.
+
+    Args:
+        conversations: N message lists, each ending in the response.
+        scores: [N], a `Point` each; or [N, R] padded with NaN, an `Empirical` each, so that a judge who is
+            unsure has a spread.
+
+    Raises:
+        ArgumentError: a response has no score, a score is not finite, or the rows do not match.
+    """
+    given = _tensor(scores, "scores")
+    if given.ndim not in (1, 2):
+        raise ArgumentError(f"scores must be [N] or [N, R], received {list(given.shape)}")
+    present = given.isfinite() if given.ndim == 1 else ~given.isnan()
+    empty = (~present.reshape(len(given), -1).any(1)).nonzero().flatten()
+    if len(empty):
+        raise ArgumentError(
+            f"row {int(empty[0])} has no score, and so have {len(empty)} rows in all; leave them out"
+        )
+    law = Point(given) if given.ndim == 1 else Empirical(given, present)
+    return JudgedResponses(conversations, law)
+
+
+def judge_probabilities(
+    conversations: Sequence[Conversation], probs: Float[Tensor, "N C"] | Any, atoms: Any
+) -> JudgedResponses:
+    """The probabilities that a judge gives to its score tokens, a `Categorical` each.
+
+    Args:
+        conversations: N message lists, each ending in the response.
+        probs: of the C score tokens, [N, C], each row summing to 1 within 1e-2: renormalise what the judge
+            gave to other tokens, or leave the row out where that is much.
+        atoms: the score that each token stands for, [C].
+
+    Raises:
+        ArgumentError: probabilities do not sum to 1, or the rows do not match.
+    """
+    given = _tensor(probs, "probs")
+    if given.ndim != 2:
+        raise ArgumentError(f"probs must be [N, C], received {list(given.shape)}")
+    wrong = (~((given.sum(1) - 1).abs() <= 1e-2)).nonzero().flatten()
+    if len(wrong):
+        raise ArgumentError(
+            f"row {int(wrong[0])} of probs sums to {float(given[wrong[0]].sum()):.4g} instead of 1, and "
+            f"{len(wrong)} of {len(given)} rows do not; divide by the sum over the score tokens, or leave "
+            "the rows out"
+        )
+    return JudgedResponses(conversations, Categorical(given, atoms))
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    try:
+        given = torch.as_tensor(values)
+        return given if given.is_floating_point() else given.to(torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(
+            f"{name} must be numbers, row by row; received {type(values).__name__}"
+        ) from error
+
+
+def _key(conversation: Conversation, index: int) -> bytes:
+    """Identifies a conversation by its roles and contents."""
+    check(conversation, index)
+    text = json.dumps([[message["role"], message["content"]] for message in conversation])
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,74 @@
+"""Judges as sources: columns, repeated scores, token probabilities; other rows and NaN are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from fake_backbone import talk
+from pluralign.distributions import Categorical, Empirical, Point
+from pluralign.errors import ArgumentError
+from pluralign.model import Scorer, judge_probabilities, judge_scores
+
+ROWS = [talk("good"), talk("bad"), talk("good", prompt="another")]
+
+
+def test_a_column_is_looked_up_by_the_text():
+    judge = judge_scores(ROWS, [5, 1, 3])
+    assert isinstance(judge, Scorer)
+    assert isinstance(judge.distribution(ROWS), Point)
+    assert judge.score([ROWS[2], ROWS[0], ROWS[2]]).tolist() == [3.0, 5.0, 3.0]
+    copied = [[{"content": m["content"], "role": m["role"], "extra": "x"} for m in ROWS[1]]]
+    assert judge.score(copied).tolist() == [1.0]
+    assert judge.preference_probability(ROWS[:1], ROWS[1:2]).tolist() == [1.0]
+    assert judge.score([]).shape == (0,)
+
+
+def test_repeated_scores_are_a_spread():
+    judge = judge_scores(ROWS, [[1.0, 5.0], [2.0, float("nan")], [3.0, 3.0]])
+    law = judge.distribution(ROWS)
+    assert isinstance(law, Empirical)
+    assert law.mean().tolist() == [3.0, 2.0, 3.0]
+    assert law.std().tolist() == [2.0, 0.0, 0.0]
+
+
+def test_token_probabilities_are_categories():
+    law = judge_probabilities(ROWS, [[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]], [1, 9]).distribution(ROWS)
+    assert isinstance(law, Categorical)
+    assert law.mean().tolist() == [5.0, 1.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: judge_scores(ROWS, [1.0, 2.0]), "3 conversations and scores of 2 rows"),
+        (lambda: judge_scores(ROWS, [1.0, float("nan"), 2.0]), "row 1 has no score"),
+        (lambda: judge_scores(ROWS, [1.0, float("inf"), 2.0]), "row 1 has no score"),
+        (lambda: judge_scores(ROWS, [[1.0], [float("nan")], [2.0]]), "row 1 has no score"),
+        (lambda: judge_scores(ROWS, [[1.0], [float("inf")], [2.0]]), "samples must be finite"),
+        (lambda: judge_scores(ROWS, ["good", "bad", "good"]), "scores must be numbers"),
+        (lambda: judge_scores(ROWS, [1.0, None, 2.0]), "scores must be numbers"),
+        (lambda: judge_scores(ROWS, 3.0), r"scores must be \[N\]"),
+        (lambda: judge_scores([*ROWS, ROWS[0]], [5.0, 1.0, 3.0, 4.0]), "0 and 3 are the same"),
+        (lambda: judge_scores("text", [1.0]), "needed: a list of conversations"),
+        (lambda: judge_scores(["text"], [1.0]), "conversation 0 is str"),
+        (
+            lambda: judge_probabilities(ROWS, [[0.5, 0.5], [0.5, 0.2], [0.1, 0.1]], [1, 2]),
+            "row 1 of probs sums to 0.7 instead of 1, and 2 of 3",
+        ),
+        (lambda: judge_probabilities(ROWS, [[1.5, -0.5]] * 3, [1, 2]), "not negative"),
+        (lambda: judge_probabilities(ROWS, [[0.5, float("nan")]] * 3, [1, 2]), "sums to nan"),
+        (lambda: judge_probabilities(ROWS, [0.5, 0.5], [1, 2]), r"probs must be \[N, C\]"),
+        (lambda: judge_probabilities(ROWS, [[0.5, 0.5]] * 3, [1, 2, 3]), "atoms must have shape"),
+    ],
+)
+def test_illegal_judgements_are_named(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+def test_other_rows_are_refused():
+    judge = judge_scores([*ROWS, ROWS[1]], [5, 1, 3, 1])  # the same twice with one score is fine
+    with pytest.raises(
+        ArgumentError, match="2 of 3 conversations were not judged, the first is conversation 1"
+    ):
+        judge.score([ROWS[0], talk("unseen"), talk("good", prompt="third")])
