@@ -88,7 +88,8 @@ def token_log_probs(
     if chunk is not None and chunk < 1:
         raise ArgumentError(f"chunk must be at least 1, received {chunk}")
     size = chunk or max(16, _CHUNK_BYTES.get(hidden.device.type, 2**29) // (4 * len(weight)))
-    result: Tensor = _TokenLogProbs.apply(hidden, weight, bias, tokens, rule or LogitRule(), size)
+    apply: Any = _TokenLogProbs.apply
+    result: Tensor = apply(hidden, weight, bias, tokens, rule or LogitRule(), size)
     return result
 
 

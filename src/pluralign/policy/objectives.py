@@ -112,33 +112,35 @@ def _pointwise(loss: Callable[..., Tensor], sides: Sides, settings: Settings) ->
 
 
 def _dpo(sides: Sides, settings: Settings) -> Tensor:
-    return dpo(*_log_probs(sides, settings), beta=settings.beta)
+    return dpo(*_log_probs(sides, settings), settings.beta)
 
 
 def _rebel(sides: Sides, settings: Settings) -> Tensor:
-    rewards = (sides["chosen"].rewards, sides["rejected"].rewards)
-    return rebel(*_log_probs(sides, settings), *_given(*rewards), beta=settings.beta)
+    rewards = (_given(sides["chosen"].rewards), _given(sides["rejected"].rewards))
+    return rebel(*_log_probs(sides, settings), *rewards, settings.beta)
 
 
 def _simpo(sides: Sides, settings: Settings) -> Tensor:
-    means = (side.log_probs / side.num_tokens for side in (sides["chosen"], sides["rejected"]))
-    return simpo(*means, beta=settings.beta, gamma_beta_ratio=settings.gamma_beta_ratio)
+    chosen, rejected = (side.log_probs / side.num_tokens for side in (sides["chosen"], sides["rejected"]))
+    return simpo(chosen, rejected, settings.beta, settings.gamma_beta_ratio)
 
 
-def _log_probs(sides: Sides, settings: Settings) -> list[Tensor]:
+def _log_probs(sides: Sides, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """chosen, rejected, reference_chosen, reference_rejected; per token where lengths are normalized."""
-    pair = (sides["chosen"], sides["rejected"])
-    values = [pair[0].log_probs, pair[1].log_probs, *_given(*(side.reference_log_probs for side in pair))]
-    if not settings.length_normalized:
-        return values
-    return [value / pair[i % 2].num_tokens for i, value in enumerate(values)]
+    chosen, rejected = (sides[name] for name in ("chosen", "rejected"))
+    per = (chosen.num_tokens, rejected.num_tokens) if settings.length_normalized else (1, 1)
+    return (
+        chosen.log_probs / per[0],
+        rejected.log_probs / per[1],
+        _given(chosen.reference_log_probs) / per[0],
+        _given(rejected.reference_log_probs) / per[1],
+    )
 
 
-def _given(*values: Tensor | None) -> list[Tensor]:
-    found = [value for value in values if value is not None]
-    if len(found) < len(values):
+def _given(value: Tensor | None) -> Tensor:
+    if value is None:
         raise ArgumentError("the batch lacks rewards or reference log-probabilities that the loss needs")
-    return found
+    return value
 
 
 _BOTH: tuple[Shape, ...] = (UNPAIRED, PAIRS)

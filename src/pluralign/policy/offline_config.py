@@ -78,18 +78,18 @@ class OfflineConfig(TrainingArguments):
     # Other defaults than TrainingArguments.
     learning_rate: float = 1e-6
     num_train_epochs: float = 1.0
-    lr_scheduler_type: str = "cosine"  # type: ignore[assignment]
+    lr_scheduler_type: str = "cosine"
     warmup_steps: float = 0.1
     logging_steps: float = 10
-    bf16: bool | None = None  # type: ignore[assignment]
+    bf16: bool | None = None
     remove_unused_columns: bool | None = False
-    include_num_input_tokens_seen: str = "all"  # type: ignore[assignment]
+    include_num_input_tokens_seen: str = "all"
 
     def __post_init__(self) -> None:
         self.bf16 = self._half_by_default() if self.bf16 is None else self.bf16
         super().__post_init__()
         objective = find_objective(self.objective)
-        self.label_names = []
+        self.label_names: list[str] = []
         if self.remove_unused_columns:
             raise ConfigError(
                 "remove_unused_columns: received True; batches need columns that no model takes"

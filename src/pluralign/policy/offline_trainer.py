@@ -26,7 +26,7 @@ from pluralign.errors import ArgumentError, ConfigError, MissingDependencyError,
 from pluralign.losses.partition import break_even_quantile, optimum_kl
 from pluralign.losses.policy import qrpo_target
 from pluralign.policy import reference_log_probs as references
-from pluralign.policy.objectives import Objective, Responses, find_objective, row_beta
+from pluralign.policy.objectives import Objective, Responses, Settings, find_objective, row_beta
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.offline_data import Collator, Prepared, data_digest, prepare
 from pluralign.policy.packing import Packed
@@ -78,6 +78,7 @@ class OfflineTrainer(Trainer):
         args = OfflineConfig("policy") if args is None else args
         model, tokenizer = _load(model, processing_class)
         self.objective = find_objective(args.objective) if objective is None else objective
+        self.settings: Settings = args.settings
         self._model_digest = references.model_digest(model if ref_model is None else ref_model)
         self._ref_model = ref_model
         if peft_config is not None:
@@ -119,7 +120,7 @@ class OfflineTrainer(Trainer):
             )
         # The loss is already divided by all rows of the step, so Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
-        self.can_return_loss, self.label_names = True, []
+        self.can_return_loss = True
         self.data_collator = Collator(self.sides, self._bin_tokens(isolates))
         self.add_callback(_ReferenceFirst(self))
 
@@ -154,7 +155,7 @@ class OfflineTrainer(Trainer):
         batches and processes; DDP and FSDP average over processes, which the factor undoes.
         """
         sides = self._score(model, inputs)
-        losses = self.objective.loss(sides, self.args.settings)
+        losses = self.objective.loss(sides, self.settings)
         self._note(inputs, sides, losses, "train" if model.training else "eval")
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -166,7 +167,7 @@ class OfflineTrainer(Trainer):
         """The batch as objectives see it."""
         count = len(inputs["row"])
         packed = Packed(**{name: inputs[name] for name in _PACKED})
-        log_probs = response_log_probs(model, packed).split(count)
+        log_probs = response_log_probs(model, packed).reshape(-1, count)
         stored = (
             None if self._reference is None else self._reference[inputs["row"].cpu()].to(log_probs[0].device)
         )
@@ -280,7 +281,7 @@ class OfflineTrainer(Trainer):
             if responses.reference_log_probs is not None:
                 values[f"log_ratio/{side}"] = responses.log_probs.detach() - responses.reference_log_probs
             if responses.quantile_rewards is not None:
-                values[f"positive_targets/{side}"] = self._positive(responses)
+                values[f"positive_targets/{side}"] = self._positive(responses, responses.quantile_rewards)
         if len(rewards) == 2:
             margins = rewards["chosen"] - rewards["rejected"]
             values["rewards/margins"] = margins
@@ -292,17 +293,16 @@ class OfflineTrainer(Trainer):
 
     def _implicit_reward(self, responses: Responses) -> Tensor:
         """The reward whose optimum the policy would be, up to a constant of the prompt: b D, or SimPO's."""
-        log_probs = responses.log_probs.detach()
+        log_probs, settings = responses.log_probs.detach(), self.settings
         if responses.reference_log_probs is None:
-            return self.args.settings.beta * log_probs / responses.num_tokens
-        beta = row_beta(responses, self.args.settings)
-        return beta * (log_probs - responses.reference_log_probs)
+            return settings.beta * log_probs / responses.num_tokens
+        return row_beta(responses, settings) * (log_probs - responses.reference_log_probs)
 
-    def _positive(self, responses: Responses) -> Tensor:
-        settings = self.args.settings
+    def _positive(self, responses: Responses, ranks: Tensor) -> Tensor:
+        """Which responses are to become more probable."""
+        settings = self.settings
         beta = row_beta(responses, settings)
-        target = qrpo_target(responses.quantile_rewards, beta, settings.transform, responses.log_partition)
-        return (target > 0).double()
+        return (qrpo_target(ranks, beta, settings.transform, responses.log_partition) > 0).double()
 
     def _means(self, mode: str) -> dict[str, float]:
         """Means over all rows of all processes since the last call."""
@@ -322,7 +322,7 @@ class OfflineTrainer(Trainer):
 
     def _constants(self) -> dict[str, float]:
         """Where QRPO's targets change sign, and how far its optimum is from the reference."""
-        settings = self.args.settings
+        settings = self.settings
         if not self.objective.ranks or settings.length_normalized or self.args.partition != "exact":
             return {}
         return {

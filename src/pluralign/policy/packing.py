@@ -12,7 +12,8 @@ the whole row where there is none. The last token of a sequence predicts nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +47,16 @@ class Packed:
     bins: list[int]
     counts: list[int]
     places: list[int]
+
+    def to(self, device: Any) -> Packed:
+        """The same batch with its tensors on a device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            position_ids=self.position_ids.to(device),
+            predictors=self.predictors.to(device),
+            tokens=self.tokens.to(device),
+        )
 
 
 def pack(sequences: Sequence[TokenPair], bin_tokens: int | None) -> Packed:
@@ -84,7 +95,10 @@ def pack(sequences: Sequence[TokenPair], bin_tokens: int | None) -> Packed:
     for place, one in enumerate(order):
         places[one] = place
     return Packed(
-        *(torch.tensor(values, dtype=torch.long) for values in (ids, positions, predictors, tokens)),
+        input_ids=torch.tensor(ids, dtype=torch.long),
+        position_ids=torch.tensor(positions, dtype=torch.long),
+        predictors=torch.tensor(predictors, dtype=torch.long),
+        tokens=torch.tensor(tokens, dtype=torch.long),
         bins=[sum(lengths[one] for one in group) for group in groups],
         counts=[len(sequences[one][1]) for one in order],
         places=places,
@@ -103,7 +117,7 @@ def sequence_sums(token_log_probs: Float[Tensor, " P"], packed: Packed) -> Float
     Returns:
         [S], in the dtype of the tokens' log-probabilities; 0 for a response without tokens.
     """
-    parts = token_log_probs.double().split(packed.counts)
+    parts = torch.split(token_log_probs.double(), packed.counts)
     sums = torch.stack([part.sum() for part in parts])
     return sums[torch.tensor(packed.places, device=sums.device)].to(token_log_probs.dtype)
 

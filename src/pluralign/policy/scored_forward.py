@@ -57,7 +57,7 @@ def install(model: Any) -> bool:
         inner._plain_forward = inner.forward
         inner._logit_rule = _logit_rule(inner.config)
         inner.forward = types.MethodType(_scored_forward, inner)
-        head.forward = types.MethodType(_scored_head, head)
+        object.__setattr__(head, "forward", types.MethodType(_scored_head, head))
     if any(p.is_meta or p.numel() == 0 for p in (head.weight, *inner.parameters())):
         return False  # sharded already: its weights cannot be read here
     return _check(inner, name)
@@ -119,7 +119,7 @@ def _check(model: Any, name: str) -> bool:
         device = model.get_input_embeddings().weight.device
         wanted, spread = _from_logits(model, device)
         apart, together = (
-            response_log_probs(model, _to(pack(_PROBE, bin_tokens), device)).double().cpu()
+            response_log_probs(model, pack(_PROBE, bin_tokens).to(device)).double().cpu()
             for bin_tokens in (1, None)
         )
     finally:
@@ -147,8 +147,3 @@ def _from_logits(model: Any, device: Any) -> tuple[Tensor, float]:
         log_probs = logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])
         sums.append(log_probs.sum())
     return torch.stack(sums), spread
-
-
-def _to(packed: Packed, device: Any) -> Packed:
-    tensors = (packed.input_ids, packed.position_ids, packed.predictors, packed.tokens)
-    return Packed(*(t.to(device) for t in tensors), packed.bins, packed.counts, packed.places)
