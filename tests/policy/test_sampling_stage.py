@@ -63,6 +63,7 @@ def test_rows(tmp_path):
         "completion": str(completion_seed(0, PROMPTS[1], 1)),
         "num_tokens": 2,
         "cut_off": False,
+        "reward": None,
     }
     assert rows["cut_off"][:3] == [False, False, True]
     assert describe_samples(path)["settings"]["temperature"] == 1.0

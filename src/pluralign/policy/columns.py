@@ -18,7 +18,8 @@ Known, and never required:
                          true where the response hit the token limit: it has no end token, so its
                          log-probability must not count one; missing or null means false
     among_references     true where the rewards of the row are among `ref_rewards`, so that one is left out
-                         of its own rank; missing or null: recognised by equality (see `ranks`)
+                         of its own rank; null means false, no such column: recognised by equality (see
+                         `ranks`)
     ref_lengths          number of tokens of each reference completion, in the order of `ref_rewards`
     num_tokens           number of tokens of the completion
 
@@ -35,7 +36,17 @@ from typing import Any, Literal
 from pluralign.data.problems import Problem, preview, raise_problems
 from pluralign.errors import ArgumentError, DataError
 
-__all__ = ["CUT_OFF", "PAIRS", "REFERENCES", "REWARDS", "TEXTS", "UNPAIRED", "Shape", "check_training_table"]
+__all__ = [
+    "CUT_OFF",
+    "PAIRS",
+    "REFERENCES",
+    "REWARDS",
+    "TEXTS",
+    "UNPAIRED",
+    "Shape",
+    "check_training_table",
+    "is_finite_number",
+]
 
 Shape = Literal["unpaired", "pairs"]
 UNPAIRED: Shape = "unpaired"
@@ -105,7 +116,7 @@ def check_training_table(
 def _problems(table: Any, shape: Shape, needed: tuple[str, ...], name: str) -> Iterator[Problem]:
     checks: dict[str, tuple[Any, str]] = {"prompt": (_is_prompt, "messages {role, content}, or text")}
     checks |= dict.fromkeys(TEXTS[shape], (_is_text, "text"))
-    checks |= dict.fromkeys(REWARDS[shape], (_is_finite, _NUMBER))
+    checks |= dict.fromkeys(REWARDS[shape], (is_finite_number, _NUMBER))
     checks[REFERENCES] = (_is_numbers, _NUMBERS)
     for column, (legal, allowed) in checks.items():
         if column not in needed and column in (*REWARDS[shape], REFERENCES):
@@ -128,9 +139,10 @@ def _is_prompt(value: Any) -> bool:
     )
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
+    """Whether the value is a number that can be a reward: no bool, no NaN, no infinity."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(map(_is_finite, value))
+    return isinstance(value, list) and len(value) > 0 and all(map(is_finite_number, value))

@@ -16,13 +16,14 @@ from pluralign.data.messages import read_prompt_and_sides
 from pluralign.data.problems import Problem, preview, raise_problems
 from pluralign.data.sources import find_tables, source_name
 from pluralign.errors import ArgumentError, DataError
+from pluralign.policy.columns import is_finite_number
 from pluralign.policy.sampling import Prompt, prompt_key
 from pluralign.policy.sampling_stage import Told, sample_columns, sample_schema
 from pluralign.policy.shards import ShardFolder
 
 __all__ = ["import_samples"]
 
-_COLUMNS = ("prompt", "completion", "completions", "num_tokens", "cut_off")
+_COLUMNS = ("prompt", "completion", "completions", "num_tokens", "cut_off", "reward")
 
 
 def import_samples(
@@ -35,9 +36,9 @@ def import_samples(
 ) -> Path:
     """Checks completions that were made elsewhere and stores them as a folder of this stage.
 
-    Rows are one per completion {prompt, completion}, with `num_tokens` and `cut_off` where they are known, or
-    one per prompt {prompt, completions: [text, ...]} with lists of these. Rows of one prompt need not stand
-    together.
+    Rows are one per completion {prompt, completion}, with `num_tokens`, `cut_off` and `reward` where they are
+    known, or one per prompt {prompt, completions: [text, ...]} with lists of these. Rows of one prompt need
+    not stand together.
 
     Args:
         source: path, folder, hub id, data set or rows; see `load_ratings`.
@@ -74,7 +75,8 @@ def import_samples(
     if not groups:
         raise DataError(f"{source_name(source)}: received no rows; at least one is needed")
     content = sample_columns([prompt for prompt, _ in groups.values()], [told for _, told in groups.values()])
-    rows = sorted(zip(content["prompt_id"], content["index"], content["completion"], strict=True))
+    named = ("prompt_id", "index", "completion", "reward")
+    rows = sorted(zip(*(content[name] for name in named), strict=True), key=repr)
     digest = hashlib.sha256(repr(rows).encode())
     description = {"stage": "samples", "imported": dict(note or {}), "digest": digest.hexdigest()}
     folder = ShardFolder(path, description, 1, sample_schema())
@@ -95,21 +97,24 @@ class _ForeignRow:
             self._complain("prompt", "nothing", "text, or a list of messages")
 
     def completions(self) -> Iterator[Told]:
+        """Its legal completions."""
         many = self._row["completions"] is not None
         texts = self._row["completions"] if many else [self._row["completion"]]
         if not isinstance(texts, list) or not texts:
             self._complain("completions", preview(texts), "a list of at least one text")
             return
-        counts, cuts = (self._beside(column, len(texts), many) for column in ("num_tokens", "cut_off"))
-        for text, count, cut in zip(texts, counts, cuts, strict=True):
+        beside = [self._beside(column, len(texts), many) for column in ("num_tokens", "cut_off", "reward")]
+        for text, count, cut, reward in zip(texts, *beside, strict=True):
             if not isinstance(text, str):
                 self._complain("completions" if many else "completion", preview(text), "text")
             elif count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
                 self._complain("num_tokens", preview(count), "a whole number of tokens, or null")
             elif cut is not None and not isinstance(cut, bool):
                 self._complain("cut_off", preview(cut), "true, false or null")
+            elif reward is not None and not is_finite_number(reward):
+                self._complain("reward", preview(reward), "a finite number, or null")
             else:
-                yield text, count, cut
+                yield text, count, cut, reward
 
     def _beside(self, column: str, length: int, many: bool) -> list[Any]:
         value = self._row[column]

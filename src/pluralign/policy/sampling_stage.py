@@ -9,6 +9,7 @@ one row per completion:
     completion   text, without special tokens
     num_tokens   tokens drawn, the end token included; null where another program did not tell
     cut_off      whether it hit the token limit; null where not told
+    reward       null, or what the source of imported completions said
 
 It knows nothing about rewards. Completions from elsewhere come in by `sampling_import`.
 """
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["describe_samples", "read_samples", "sample_columns", "sample_references", "sample_schema"]
 
 Progress = Callable[[int, int], None]
-Told = tuple[str, int | None, bool | None]  # text, num_tokens, cut_off of a completion made elsewhere
+# text, num_tokens, cut_off and reward of a completion made elsewhere
+Told = tuple[str, int | None, bool | None, float | None]
 
 
 def sample_references(
@@ -106,8 +108,8 @@ def sample_columns(
     for prompt, completions in zip(prompts, answers, strict=True):
         key, messages = prompt_key(prompt), [dict(message) for message in prompt]
         for index, one in enumerate(completions):
-            text, count, cut = (one.text, one.num_tokens, one.cut_off) if isinstance(one, Completion) else one
-            row = (key, messages, index, text, count, cut)
+            told = (one.text, one.num_tokens, one.cut_off, None) if isinstance(one, Completion) else one
+            row = (key, messages, index, *told)
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
     return columns
@@ -126,6 +128,7 @@ def sample_schema() -> pa.Schema:
             "completion": text,
             "num_tokens": pa.int32(),
             "cut_off": pa.bool_(),
+            "reward": pa.float64(),
         }
     )
 

@@ -1,0 +1,182 @@
+"""Length: taken out of rewards, and measured in what a policy has learned.
+
+In: rewards, lengths in tokens, those of the references. Out: numbers. It knows nothing about texts or models.
+
+    length control   z_r = k z_len + c over all references, z-scores by prompt;
+                     r_lc = r - k (len - mean len) std_r / std_len
+    length bias      Spearman correlation of (len - mean ref len) / std ref len with log pi - log ref
+
+Standard deviations divide by n. A prompt whose references have one length or one reward has no z-scores: it
+takes no part in the fit, and its rewards stay as they are.
+
+Reference: the length control of the code of Matrenok et al. 2025 (arXiv 2507.08068).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pluralign.errors import ArgumentError
+
+__all__ = ["LengthControl", "fit_length_control", "length_bias", "spearman"]
+
+
+@dataclass(frozen=True)
+class LengthControl:
+    """A fitted length control.
+
+    Attributes:
+        slope: k, standard deviations of reward per standard deviation of length; in [-1, 1].
+        prompts: prompts that the fit could use.
+    """
+
+    slope: float
+    prompts: int
+
+    def __call__(
+        self,
+        rewards: Float[Tensor, "B M"],
+        lengths: Float[Tensor, "B M"],
+        reference_rewards: Float[Tensor, "B N"],
+        reference_lengths: Float[Tensor, "B N"],
+        keep_mask: Bool[Tensor, "B N"] | None = None,
+    ) -> Float[Tensor, "B M"]:
+        """Length-controlled rewards of M responses to each prompt, the references among them or not.
+
+        Args:
+            rewards: [B, M].
+            lengths: in tokens, [B, M].
+            reference_rewards: [B, N].
+            reference_lengths: [B, N].
+            keep_mask: bool [B, N], true where a reference counts.
+
+        Returns:
+            [B, M], float64, in the unit of the rewards.
+
+        Raises:
+            ArgumentError: shapes do not fit, or a value is not finite.
+        """
+        reward, length = _checked(rewards, lengths, None)
+        reference, reference_length = _checked(reference_rewards, reference_lengths, keep_mask)
+        keep = torch.ones_like(reference, dtype=torch.bool) if keep_mask is None else keep_mask
+        _, reward_std = _moments(reference, keep)
+        mean, std = _moments(reference_length, keep)
+        usable = (std > 0) & (reward_std > 0)
+        shift = self.slope * (length - mean) * reward_std / torch.where(usable, std, 1.0)
+        return torch.where(usable, reward - shift, reward)
+
+
+def fit_length_control(
+    reference_rewards: Float[Tensor, "B N"],
+    reference_lengths: Float[Tensor, "B N"],
+    keep_mask: Bool[Tensor, "B N"] | None = None,
+) -> LengthControl:
+    """The slope of standardised reward on standardised length, over all references of all prompts.
+
+    z-scores have mean 0 in each prompt, so the intercept c is 0 and the slope is their mean product.
+
+    Args:
+        reference_rewards: [B, N].
+        reference_lengths: in tokens, [B, N].
+        keep_mask: bool [B, N], true where a reference counts.
+
+    Raises:
+        ArgumentError: shapes do not fit, a value is not finite, or no prompt varies in both.
+    """
+    reward, length = _checked(reference_rewards, reference_lengths, keep_mask)
+    keep = torch.ones_like(reward, dtype=torch.bool) if keep_mask is None else keep_mask
+    (reward_mean, reward_std), (mean, std) = _moments(reward, keep), _moments(length, keep)
+    usable = ((std > 0) & (reward_std > 0)).squeeze(-1)
+    if not bool(usable.any()):
+        raise ArgumentError("length control: no prompt has references of different lengths and rewards")
+    product = ((reward - reward_mean) / reward_std) * ((length - mean) / std)
+    rows = usable.unsqueeze(-1) & keep
+    return LengthControl(float(product[rows].mean()), int(usable.sum()))
+
+
+def length_bias(
+    log_ratios: Float[Tensor, " B"],
+    lengths: Float[Tensor, " B"],
+    reference_lengths: Float[Tensor, "B N"],
+    keep_mask: Bool[Tensor, "B N"] | None = None,
+) -> float:
+    """Whether a policy has learned to be long: rank correlation of relative length with log pi - log ref.
+
+    Args:
+        log_ratios: log pi - log ref, summed over the tokens of samples of the trained policy, [B].
+        lengths: of these samples, in tokens, [B].
+        reference_lengths: of the references of the same prompts, [B, N].
+        keep_mask: bool [B, N], true where a reference counts.
+
+    Returns:
+        Spearman's correlation, in [-1, 1]; prompts whose references have one length are left out.
+
+    Raises:
+        ArgumentError: shapes do not fit, a value is not finite, or fewer than two prompts can be used.
+    """
+    _, length = _checked(log_ratios.unsqueeze(-1), lengths.unsqueeze(-1), None)
+    references, _ = _checked(reference_lengths, reference_lengths, keep_mask)
+    keep = torch.ones_like(references, dtype=torch.bool) if keep_mask is None else keep_mask
+    mean, std = _moments(references, keep)
+    usable = (std > 0).squeeze(-1)
+    relative = ((length - mean) / torch.where(std > 0, std, 1.0)).squeeze(-1)
+    return spearman(relative[usable], log_ratios.double()[usable])
+
+
+def spearman(first: Float[Tensor, " B"], second: Float[Tensor, " B"]) -> float:
+    """Rank correlation; ties share their mean rank.
+
+    Args:
+        first: [B], finite.
+        second: [B], finite.
+
+    Raises:
+        ArgumentError: fewer than two values, or one side is constant.
+    """
+    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
+        raise ArgumentError(
+            f"spearman needs two columns of at least two values, received {list(first.shape)} and "
+            f"{list(second.shape)}"
+        )
+    ranks = torch.stack([_mean_ranks(first), _mean_ranks(second)])
+    centred = ranks - ranks.mean(-1, keepdim=True)
+    norms = centred.norm(dim=-1)
+    if not bool((norms > 0).all()):
+        raise ArgumentError("spearman: one side is constant, so there is no correlation")
+    return float((centred[0] * centred[1]).sum() / norms.prod())
+
+
+def _mean_ranks(values: Tensor) -> Tensor:
+    _, place, counts = torch.unique(values.double(), return_inverse=True, return_counts=True)
+    last: Tensor = counts.cumsum(0).double()
+    ranks: Tensor = last - (counts - 1) / 2
+    return ranks[place]
+
+
+def _moments(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the kept values, [B, 1] each."""
+    count = keep.sum(-1, keepdim=True).double()
+    mean = torch.where(keep, values, 0.0).sum(-1, keepdim=True) / count
+    variance = torch.where(keep, (values - mean) ** 2, 0.0).sum(-1, keepdim=True) / count
+    std = variance.sqrt()
+    # Equal numbers have a spread of some last digits, which is none.
+    return mean, torch.where(std > 1e-12 * (1 + mean.abs()), std, 0.0)
+
+
+def _checked(rewards: Tensor, lengths: Tensor, keep_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    reward, length = rewards.double(), lengths.double()
+    if reward.ndim != 2 or reward.shape != length.shape:
+        raise ArgumentError(
+            f"length control: rewards and lengths must have one shape [B, N], received {list(reward.shape)} "
+            f"and {list(length.shape)}"
+        )
+    if keep_mask is not None and (keep_mask.dtype != torch.bool or keep_mask.shape != reward.shape):
+        raise ArgumentError(f"length control: keep_mask must be bool of shape {list(reward.shape)}")
+    finite = reward.isfinite() & length.isfinite()
+    if not bool((finite if keep_mask is None else finite | ~keep_mask).all()):
+        raise ArgumentError("length control: rewards and lengths must be finite")
+    return reward, length

@@ -1,0 +1,203 @@
+"""Rewards of completions, on disk: from a reward model and a risk measure, a function, or a column.
+
+In: a finished folder of samples (`sampling_stage`) and a source of rewards. Out: a folder of shards beside
+it, one reward per completion {prompt_id, index, reward}, continued where it was interrupted. It knows nothing
+about training.
+
+A reward model answers with distributions; the risk measure makes them numbers, so each family and each
+measure serves here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+from pluralign import risk as risk_measures
+from pluralign.data import conversation
+from pluralign.errors import ArgumentError, DataError
+from pluralign.policy.columns import is_finite_number
+from pluralign.policy.sampling import Prompt
+from pluralign.policy.shards import ShardFolder, read_manifest, read_shards, shard_file
+
+if TYPE_CHECKING:
+    import datasets
+
+    from pluralign.model import RewardModel
+
+__all__ = [
+    "ColumnReward",
+    "FunctionReward",
+    "ModelReward",
+    "RewardSource",
+    "read_rewards",
+    "reward_samples",
+    "rewards_of",
+]
+
+Progress = Callable[[int, int], None]
+Rows = Mapping[str, Sequence[Any]]  # columns prompt, completion, reward
+
+
+class RewardSource(Protocol):
+    """Something that gives one reward per completion."""
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the rewards; JSON-able."""
+        ...
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """One number per row, higher is better."""
+        ...
+
+
+@final
+class ModelReward:
+    """A reward model's utility.
+
+    Args:
+        model: any family.
+        risk: what makes a distribution a number, as in `RewardModel.score`.
+    """
+
+    def __init__(self, model: RewardModel, risk: str | risk_measures.RiskMeasure = "mean") -> None:
+        self.model = model
+        self.risk = risk_measures.parse(risk)
+
+    def describe(self) -> dict[str, Any]:
+        """The family, the backbone, a digest of the head's numbers, and the measure."""
+        total = hashlib.sha256()
+        for name, tensor in sorted(self.model.head.state_dict().items()):
+            total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        backbone = self.model.backbone.describe()
+        return {
+            "kind": "model",
+            "family": self.model.family,
+            "backbone": {key: backbone[key] for key in ("fingerprint", "pooling", "context", "dtype")},
+            "head": total.hexdigest(),
+            "risk": str(self.risk),
+        }
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """The utilities, in units of the model's reference."""
+        talks = [conversation(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+        utilities: list[float] = self.model.score(talks, risk=self.risk).tolist()
+        return utilities
+
+
+@final
+class FunctionReward:
+    """A program's reward: unit tests, an exact answer, another judge.
+
+    Args:
+        function: prompts (message lists) and completions (texts) to one number each.
+        name: what it is called in the manifest; change it when the function changes.
+    """
+
+    def __init__(self, function: Callable[[list[Prompt], list[str]], Sequence[float]], name: str) -> None:
+        self.function = function
+        self.name = name
+
+    def describe(self) -> dict[str, Any]:
+        """Its name."""
+        return {"kind": "function", "name": self.name}
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """What the function says."""
+        values = self.function(list(rows["prompt"]), list(rows["completion"]))
+        # Tensors and arrays give Python numbers by tolist.
+        listed: Sequence[float] = values.tolist() if hasattr(values, "tolist") else list(values)
+        return listed
+
+
+@final
+class ColumnReward:
+    """Rewards that came with imported completions."""
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing but its kind: the samples' own digest covers the numbers."""
+        return {"kind": "column"}
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """The column `reward`."""
+        return list(rows["reward"])
+
+
+def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> list[float]:
+    """Rewards of some rows, checked.
+
+    Args:
+        source: where they come from.
+        rows: columns prompt and completion; for `ColumnReward` also reward.
+        name: what messages call the rows.
+
+    Raises:
+        DataError: another number of rewards than of rows, or one that is no finite number.
+    """
+    values = source(rows)
+    count = len(rows["completion"])
+    if len(values) != count:
+        raise DataError(f"{name}: {count} completions were given {len(values)} rewards; one each is needed")
+    wrong = [row for row, value in enumerate(values) if not is_finite_number(value)]
+    if wrong:
+        first = wrong[0]
+        raise DataError(
+            f"{name}: {len(wrong)} of {count} rewards are no finite numbers; the first is "
+            f"{values[first]!r}, of completion {first}. A completion that cannot be judged needs a number "
+            "too, or must be left out"
+        )
+    return [float(value) for value in values]
+
+
+def reward_samples(
+    samples: str | Path, source: RewardSource, path: str | Path, *, progress: Progress | None = None
+) -> Path:
+    """Rewards every completion of a finished folder; one shard of rewards per shard of samples.
+
+    Args:
+        samples: what `sample_references` or `import_samples` gave.
+        source: where rewards come from.
+        path: the folder to write; the same call continues an unfinished one.
+        progress: called with (shards done, shards in all).
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtifactError: the samples are not finished.
+        RunError: the folder was made from other samples or by another source.
+        DataError: a reward is no finite number.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    manifest = read_manifest(samples)
+    read_shards(samples)  # complains where some are missing
+    description = {"stage": "rewards", "reward": source.describe(), "samples": manifest["description"]}
+    columns = pa.schema({"prompt_id": pa.string(), "index": pa.int32(), "reward": pa.float64()})
+    folder = ShardFolder(path, description, manifest["shards"], columns)
+    missing = folder.missing()
+    for done, number in enumerate(missing, start=manifest["shards"] - len(missing) + 1):
+        rows = pq.read_table(shard_file(Path(samples), number)).to_pydict()
+        rewards = rewards_of(source, rows, f"{samples}, shard {number}")
+        folder.write(number, {"prompt_id": rows["prompt_id"], "index": rows["index"], "reward": rewards})
+        if progress is not None:
+            progress(done, manifest["shards"])
+    return folder.path
+
+
+def read_rewards(samples: str | Path, rewards: str | Path) -> datasets.Dataset:
+    """The samples with their rewards: one row per completion, column `reward` filled.
+
+    Raises:
+        ArtifactError: a folder is missing or not finished.
+        ArgumentError: the rewards are those of other samples.
+    """
+    if read_manifest(rewards)["description"].get("samples") != read_manifest(samples)["description"]:
+        raise ArgumentError(f"{rewards} holds the rewards of other samples than {samples}")
+    import datasets
+
+    texts = read_shards(samples).remove_columns("reward")
+    return datasets.concatenate_datasets([texts, read_shards(rewards).select_columns("reward")], axis=1)
