@@ -11,6 +11,7 @@ from pluralign.lab.language_model import LanguageModelConfig, cached_language_mo
 from pluralign.lab.outcomes import Samples, alignment_record, measure_samples, summarise_samples
 from pluralign.lab.parser import TRAITS, Traits, parse, parse_prompt, read
 from pluralign.lab.personas import ATTRIBUTES, PERSONAS, POPULATION, Persona
+from pluralign.lab.policies import sample_policy
 from pluralign.lab.tokenizer import build_tokenizer
 from pluralign.lab.truth import CATEGORIES, CATEGORY_REWARDS
 from pluralign.lab.world import KINDS, PROMPTS, VOCABULARY, Prompt
@@ -39,6 +40,7 @@ __all__ = [
     "parse",
     "parse_prompt",
     "read",
+    "sample_policy",
     "summarise_samples",
     "train_language_model",
 ]
