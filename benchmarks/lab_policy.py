@@ -6,8 +6,8 @@
 
 One JSON per run in `results/lab_policy/`; runs that are there are skipped, so it can be interrupted at any
 time. Grids are searched first, on a seed of their own and at half the length, by gold reward; each method
-then runs with its best settings on 5 seeds. What can be computed again (the language model, samples, proxies) lies
-in the folder of --work.
+then runs with its best settings on 5 seeds. What can be computed again (the language model, samples, proxies)
+lies in the folder of --work.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def main() -> None:
     torch.set_num_threads(choose_num_threads())
     _quiet()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    world = lru_cache(maxsize=1)(lambda seed: World(options.work, seed))
+    world = lru_cache(maxsize=None)(lambda seed: World(options.work, seed))
     started = time.perf_counter()
     for run in everything():
         if options.arms and run.arm not in options.arms:

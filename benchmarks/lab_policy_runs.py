@@ -87,41 +87,52 @@ def search() -> Iterator[Run]:
 
 def study(best: Settings) -> Iterator[Run]:
     """All runs with the best settings of each method, the most important first."""
-    qrpo, rebel = best["qrpo"], best["rebel"]
     for seed in SEEDS:
         for method, settings in best.items():
             yield Run("methods", method, seed, method, *settings)
-    for seed in SEEDS:
-        for method, settings in best.items():
-            yield Run("gold", method, seed, method, *settings, reward="gold")
-    for seed in SEEDS[:3]:
-        yield from _references(seed, qrpo)
-    for seed in SEEDS:
-        # QRPO differs from REBEL twice: ranks instead of rewards, a level (log Z) instead of differences.
-        yield Run("why", "rank-differences", seed, "rebel", *qrpo, told="rank")
-        yield Run("why", "reward-levels", seed, "qrpo", *rebel, transform="normal")
-        yield Run("why", "qrpo-winner", seed, "qrpo", *qrpo, told="winner")
-        yield Run("why", "rebel-winner", seed, "rebel", *rebel, told="winner")
-    for seed in SEEDS:
-        for risk in RISKS:
-            yield Run("risk", risk, seed, "qrpo", *qrpo, reward=risk)
-    for seed in SEEDS:
-        for method in ("qrpo", "rebel", "dpo"):
-            yield Run("offline", method, seed, method, *best[method], source="offline")
-    for seed in SEEDS[:3]:
-        for method, (_, rate) in (("qrpo", qrpo), ("rebel", rebel)):
-            for beta in GRIDS[method][0]:
-                yield Run("beta", f"{method}-b{beta:g}", seed, method, beta, rate)
-    for seed in SEEDS[3:]:
-        yield from _references(seed, qrpo)
+    for seeds in (SEEDS[:3], SEEDS[3:]):
+        for arm in (_gold, _why, _references, _risks, _offline, _betas):
+            for seed in seeds:
+                yield from arm(seed, best)
 
 
-def _references(seed: int, settings: tuple[float, float]) -> Iterator[Run]:
+def _gold(seed: int, best: Settings) -> Iterator[Run]:
+    """The proxy is the gold reward itself."""
+    for method, settings in best.items():
+        yield Run("gold", method, seed, method, *settings, reward="gold")
+
+
+def _why(seed: int, best: Settings) -> Iterator[Run]:
+    """QRPO differs from REBEL twice: ranks instead of rewards, a level (log Z) instead of differences."""
+    qrpo, rebel = best["qrpo"], best["rebel"]
+    yield Run("why", "rank-differences", seed, "rebel", *qrpo, told="rank")
+    yield Run("why", "reward-levels", seed, "qrpo", *rebel, transform="normal")
+    yield Run("why", "qrpo-winner", seed, "qrpo", *qrpo, told="winner")
+    yield Run("why", "rebel-winner", seed, "rebel", *rebel, told="winner")
+
+
+def _risks(seed: int, best: Settings) -> Iterator[Run]:
+    for risk in RISKS:
+        yield Run("risk", risk, seed, "qrpo", *best["qrpo"], reward=risk)
+
+
+def _offline(seed: int, best: Settings) -> Iterator[Run]:
+    for method in ("qrpo", "rebel", "dpo"):
+        yield Run("offline", method, seed, method, *best[method], source="offline")
+
+
+def _betas(seed: int, best: Settings) -> Iterator[Run]:
+    for method in ("qrpo", "rebel"):
+        for beta in GRIDS[method][0]:
+            yield Run("beta", f"{method}-b{beta:g}", seed, method, beta, best[method][1])
+
+
+def _references(seed: int, best: Settings) -> Iterator[Run]:
     for count in NUM_REFERENCES:
         for left_out in (False, True) if count > 1 else (False,):
             label = f"{count}-{'without' if left_out else 'with'}-itself"
             yield Run(
-                *("references", label, seed, "qrpo", *settings), references=count, leave_one_out=left_out
+                *("references", label, seed, "qrpo", *best["qrpo"]), references=count, leave_one_out=left_out
             )
 
 
