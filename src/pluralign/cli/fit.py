@@ -24,8 +24,8 @@ class FitFlags:
     """What to fit and where to.
 
     Attributes:
-        family: quantile (QRM: ratings or votes, pairs for its gate), regression (ArmoRM: the same) or
-            bradley_terry (pairs, votes or ratings).
+        family: quantile (QRM: ratings or votes, pairs for its gate), regression (ArmoRM: the same),
+            gaussian_ensemble (BRME: any of them) or bradley_terry (pairs, votes or ratings).
         test_share: Share of the groups that is kept back for `evaluate`; 0 fits on everything.
         split_seed: Which groups are kept back.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.

@@ -118,6 +118,13 @@ def train_heads(
     return members
 
 
+def _rotated(features: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N D"], Float[Tensor, "D D"]]:
+    """Features along their principal axes, on the device to train on, and the axes."""
+    features = features.to("cuda" if torch.cuda.is_available() else "cpu")
+    axes = principal_axes(features)
+    return features @ axes, axes
+
+
 def principal_axes(features: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
     """The eigenvectors of the features' second moments, a rotation, float32."""
     moments = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
@@ -137,14 +144,12 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     inputs.report(f"{len(targets.conversations):,} distinct texts, {len(names)} attributes")
     _warn_of_constants(targets)
     embedded = inputs.embed(targets.conversations)
-    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
-    features = scaling(embedded.response)
-    axes = principal_axes(features)
-    features = features @ axes
+    scaling = ColumnScaling.fitted(embedded.response)
+    features, axes = _rotated(scaling(embedded.response))
     points = gaussian_targets(targets)
     l2 = chosen_penalties(inputs, config, points, names, targets.groups, features)
     members = _gaussian_heads(inputs, config, features, points, targets.groups, l2)
-    members.rotate_(axes)
+    members.cpu().rotate_(axes)
     head = GaussianEnsembleHead(
         scaling,
         members,
@@ -174,13 +179,11 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     single, l2, _ = bradley_terry.fit_head(inputs, settings)
     pairs = bradley_terry.pair_index(bradley_terry.training_pairs(inputs, settings))
     embedded = inputs.embed(pairs.conversations)
-    features = single.scaling(embedded.response)
-    axes = principal_axes(features)
-    features = features @ axes
+    features, axes = _rotated(single.scaling(embedded.response))
     members = _preference_heads(inputs, config, features, pairs, l2)
     summary: dict[str, Any] = {"l2": l2, "num_pairs": len(pairs.weight)}
     if config.loss == "bradley_terry":
-        members.rotate_(axes)
+        members.cpu().rotate_(axes)
         head = GaussianEnsembleHead(single.scaling, members)
         summary |= {"target": "pairs"} | _finish(
             inputs, config, head, pairs.conversations, embedded, config.loss
@@ -196,7 +199,7 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
         loose = replace(config, bootstrap=False, anchor=False, steps=_STAGE_2 * config.steps)
         penalties = torch.tensor([[min(config.l2_grid), max(config.std_l2_grid)]])
         members = _gaussian_heads(inputs, loose, features, points, [""] * len(reward), penalties)
-        members.rotate_(axes)
+        members.cpu().rotate_(axes)
         head = GaussianEnsembleHead(single.scaling, members, std_floor=config.std_floor)
         summary |= {"target": "stage_1"} | _finish(
             inputs, config, head, pairs.conversations, embedded, "stage_1"
