@@ -165,6 +165,7 @@ def _category_problem(
         lambda target: _start(target, features.shape[1], config.hidden),
         lambda module, some: module(own[some]),
         _score(rows, config, features.device),
+        config.loss,
     )
 
 

@@ -112,6 +112,7 @@ def comparison_problem(
         lambda target: equal_scores(target, features.shape[1], hidden),
         logits,
         cross_entropy,
+        "cross_entropy",
     )
 
 

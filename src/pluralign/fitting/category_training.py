@@ -44,6 +44,7 @@ class Problem(Generic[Module]):
         make: targets of the training rows to a new module, which should start at their mean.
         logits: a module and row numbers [B] to logits [B, C].
         score: logits and targets [B, C] to a loss per row, [B].
+        loss: what reports call it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Problem(Generic[Module]):
     make: Callable[[Tensor], Module]
     logits: Callable[[Module, Tensor], Tensor]
     score: Callable[[Tensor, Tensor], Tensor]
+    loss: str
 
 
 def fit_logits(
@@ -73,7 +75,7 @@ def fit_logits(
     module, summary = _trained(problem, every, l2, config, state)
     module.requires_grad_(False)
     inputs.report(
-        f"{problem.name}: l2 {l2:g}, {config.loss} loss {summary['loss']:.4f} on the rows of the fit"
+        f"{problem.name}: l2 {l2:g}, {problem.loss} loss {summary['loss']:.4f} on the rows of the fit"
     )
     return module, {"l2": l2, "loss": summary["loss"]}
 
@@ -105,7 +107,7 @@ def _chosen_penalty(problem: Problem[Module], inputs: Inputs, config: Categorica
 
     best, losses = best_penalty(config.l2_grid, loss)
     tried = ", ".join(f"{l2:g}: {value:.5f}" for l2, value in sorted(losses.items()))
-    inputs.report(f"{problem.name}: l2 {best:g}, by held-out {config.loss} loss ({tried})")
+    inputs.report(f"{problem.name}: l2 {best:g}, by held-out {problem.loss} loss ({tried})")
     return best
 
 

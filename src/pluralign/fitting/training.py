@@ -177,6 +177,9 @@ def _judge(module: nn.Module, loss: Callable[[Tensor], Tensor], rows: Tensor) ->
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
     """Draws of torch inside depend on the seed alone, and change nothing outside."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` formats a traceback each time
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
         yield
