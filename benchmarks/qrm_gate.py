@@ -1,15 +1,17 @@
 """Stage 2 in the lab: does the gate find what the crowd weighs, on prompts that it has not seen?
 
-In:  heads on ratings of four attributes, and pairs that one person decided each. Out: exact expected loss and accuracy
-on pairs of unseen prompts, and how far the learned weights are from the true ones. It does not know files.
+In:  heads on ratings of four attributes, and pairs that one person decided each. Out: exact expected loss
+and accuracy on pairs of unseen prompts, and how far the learned weights are from the true ones. It does
+not know files.
 
-What can be found. A pair shows only a difference, so a centre of an attribute cannot matter; a factor on all weights
-is the gate's scale, so weights count up to their sum; and a weight refers to the unit of its attribute's rating, which
-is the same [0, 1] for all. The crowd's weights as the lab names them (`Crowd.attribute_weights`) are an average over
-people who also perceive differently, and are not what the best mix of mean ratings has: `best` is, the weights by kind
-of prompt that minimise the exact expected loss of these heads' predictions on the training prompts, `ideal` the same
-with the crowd's exact mean ratings in place of predictions. `one` is the best single set of weights for all prompts:
-what a gate gains over it depends on the prompt.
+What can be found. A pair shows only a difference, so a centre of an attribute cannot matter; a factor on
+all weights is the gate's scale, so weights count up to their sum; and a weight refers to the unit of its
+attribute's rating, which is the same [0, 1] for all. The crowd's weights as the lab names them
+(`Crowd.attribute_weights`) are an average over people who also perceive differently, and are not what the
+best mix of mean ratings has: `best` is, the weights by kind of prompt that minimise the exact expected
+loss of these heads' predictions on the training prompts, `ideal` the same with the crowd's exact mean
+ratings in place of predictions. `one` is the best single set of weights for all prompts: what a gate
+gains over it depends on the prompt.
 """
 
 from __future__ import annotations
@@ -134,8 +136,7 @@ def _nearness(learned: Tensor, kinds: Tensor, references: dict[str, Tensor]) -> 
 
 def _correlation(first: Tensor, second: Tensor) -> float:
     both = torch.stack([first.flatten(), second.flatten()])
-    value = float(torch.corrcoef(both)[0, 1]) if float(both.std(1).min()) > 0 else 0.0
-    return value
+    return float(torch.corrcoef(both)[0, 1]) if float(both.std(1).min()) > 0 else 0.0
 
 
 @functools.lru_cache(maxsize=2)
@@ -181,7 +182,7 @@ def _true_differences(part: str) -> Tensor:
 
 @functools.lru_cache(maxsize=3)
 def _references(features: str, seed: int) -> dict[str, tuple[Tensor, float]]:
-    """Tables of weights [kinds, 4] with the scale that fits the exact probabilities of the training prompts best."""
+    """Tables of weights [kinds, 4], each with the scale that fits the training prompts best."""
     train = world.paired()["train"]
     given = _differences(features, seed)["train"].double()
     shape = (len(KINDS), len(VALUED))

@@ -1,8 +1,8 @@
 """QRM in the lab, where the truth is known: the numbers of docs/results.md, section "QRM in the lab".
 
-Studies: `recovery` of the true quantiles as data grows; `levels`, the number K of quantiles; `penalties`, l1 against
-crossing; `gate`, whether it finds the crowd's weights; `length`, debiasing. One JSON per run; what is there already
-is skipped unless --force is given, so an interrupted study is continued by the same command.
+Studies: `recovery` of the true quantiles as data grows; `levels`, the number K of quantiles; `penalties`, l1
+against crossing; `gate`, whether it finds the crowd's weights; `length`, debiasing. One JSON per run; what is
+there already is skipped unless --force is given, so an interrupted study is continued by the same command.
 
     PLURALIGN_CACHE=... python benchmarks/qrm_lab.py --studies recovery levels
 """

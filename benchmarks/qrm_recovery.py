@@ -1,9 +1,11 @@
-"""Stage 1 in the lab: how near fitted quantiles come to the true ones. Recovery, number of levels, and l1.
+"""Stage 1 in the lab: how near fitted quantiles come to the true ones. Recovery, number of levels, l1.
 
-In:  features, sizes, seeds. Out: numbers per held-out part, on the scale of ratings (1 to 5). It does not know files.
+In:  features, sizes, seeds. Out: numbers per held-out part, on the scale of ratings (1 to 5). It does not
+know files.
 
-W1 is between the predicted and the exact law of a dequantised rating, `loss` is the exact expected CRPS or pinball
-loss under that law, so no rater's noise is in what is measured; `floor` is the loss of the true law itself.
+W1 is between the predicted and the exact law of a dequantised rating; CRPS and pinball loss are
+expectations under that law, so no rater's noise is in what is measured; `floor` is the CRPS of the true
+law itself.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
 """What the lab studies of QRM share: texts, features, and what each seed draws of the crowd.
 
-In:  a seed, and how much longer texts are over-rated. Out: tables to fit on and exact truth to judge by, on prompts
-that no fit has seen. It does not know what is fitted.
+In:  a seed, and how much longer texts are over-rated. Out: tables to fit on and exact truth to judge by,
+on prompts that no fit has seen. It does not know what is fitted.
 
-Every text is embedded once: seeds share one pool of texts and differ in which of them are dealt to the fit, in which
-5 of 25 raters judge each, and in who decides each pair. Two kinds of prompt are held out: those with an object that
-training never names (its task is known), and those with a task that training never names.
+Every text is embedded once: seeds share one pool of texts and differ in which of them are dealt to the
+fit, in which 5 of 25 raters judge each, and in who decides each pair. Two kinds of prompt are held out:
+those with an object that training never names (their task is known), and those with a task that training
+never names.
 
-Features: `minilm` is the frozen backbone, reading the response alone. `traits` are what the lab's own parser reads,
-saturated and crossed with the kind of prompt, so that nothing the crowd looks at is missing; its prompt vector is
-the kind. `crossed` has the responses of `traits` and the prompts of `minilm`.
+Features: `minilm` is the frozen backbone, reading the response alone. `traits` are what the lab's own
+parser reads, saturated and crossed with the kind of prompt, so that nothing the crowd looks at is
+missing; its prompt vector is the kind. `crossed` has the responses of `traits` and the prompts of
+`minilm`.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class Pairs:
 
 @functools.cache
 def crowd(length_bias: float = 0.0) -> pl.lab.Crowd:
-    """The crowd; `length_bias` is what each word adds to every judgement, an error that all raters share."""
+    """The crowd; each word adds `length_bias` to every judgement, an error that all raters share."""
     return pl.lab.Crowd(seed=0, bias={"length": length_bias} if length_bias else None)
 
 
@@ -193,7 +195,7 @@ def inputs(features: str, *, ratings: Any = None, pairs: Any = None) -> Inputs:
 
 
 def embedded(features: str, conversations: Sequence[Any]) -> Embeddings:
-    """The vectors of conversations; MiniLM's come from the cache under PLURALIGN_CACHE where they are known."""
+    """The vectors of conversations; MiniLM's are kept in the cache under PLURALIGN_CACHE."""
     if features == "minilm":
         return _minilm().embed(conversations, cache=_cache(), progress=False)
     response, kind = _traits(conversations)
@@ -203,7 +205,7 @@ def embedded(features: str, conversations: Sequence[Any]) -> Embeddings:
 
 
 def _traits(conversations: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """Traits, saturated at several rates and with hinges on length, plain and crossed with the kind of prompt."""
+    """Traits, saturated at several rates and with hinges on length, plain and crossed with the kind."""
     traits, kinds = parser.read(conversations)
     counts = traits[:, [TRAITS.index(name) for name in ("detail", "courtesy", "caution", "risk", "filler")]]
     saturated = [-torch.expm1(-counts / rate) for rate in (0.8, 1.5, 3.0)]
@@ -235,7 +237,7 @@ def _cache() -> EmbeddingCache:
 
 
 def true_rating_law(conversations: Sequence[Any]) -> tuple[pl.Quantiles, Tensor]:
-    """The exact law of a dequantised overall rating, on 200 levels, and its quantiles at QRM's levels [N, 19]."""
+    """The exact law of a dequantised overall rating, on 200 levels; and its quantiles at QRM's, [N, 19]."""
     probs = crowd().rating_truth(conversations).probs.double()
     levels = torch.arange(1, 20, dtype=torch.float64) / 20
     return pl.Quantiles(dequantised_quantile(probs, DENSE), DENSE), dequantised_quantile(probs, levels)

@@ -45,7 +45,7 @@ class QuantileConfig(MixConfig):
 
     levels: tuple[float, ...] = QRM_LEVELS
     l1: float | None = None
-    l1_grid: tuple[float, ...] = (0.0003, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05)
+    l1_grid: tuple[float, ...] = (0.0003, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
     raters: Literal["raw", "mean", "majority"] = "raw"
     dequantise: bool = True
     tol: float = 1e-4
