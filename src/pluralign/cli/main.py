@@ -27,6 +27,8 @@ VERBS = {
     "score": "score responses with a model and a risk measure",
     "evaluate": "judge a model on held-out data, beside its baselines",
     "report": "put evaluations on one HTML page with pictures",
+    "sample": "sample reference completions and reward them: the table to train a policy on",
+    "align": "fit a policy to rewards or preferences that were collected before",
     "lab": "draw data from a simulated crowd whose true rewards are known",
 }
 

@@ -35,6 +35,7 @@ _NAMES: dict[str, str] = {
     "import_samples": "sampling_import",
     "length_bias": "length_control",
     "load_prompts": "prompt_sets",
+    "load_tokenizer": "sampling_local",
     "pad_references": "ranks",
     "pairs_table": "training_tables",
     "quantile_rewards": "ranks",

@@ -17,11 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.backbones.config import DTYPES, check_choice
+from pluralign.backbones.fingerprint import fingerprint
+from pluralign.backbones.locate import find_folder
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError
 from pluralign.policy.prompts import end_token_id, prompt_ids
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, completion_seed
 
-__all__ = ["LocalSampler", "draw_tokens"]
+__all__ = ["LocalSampler", "draw_tokens", "load_tokenizer"]
 
 
 class LocalSampler:
@@ -77,16 +80,12 @@ class LocalSampler:
         Raises:
             ArtifactError: there is no such model, or it is no causal language model.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from pluralign.backbones.config import DTYPES, check_choice
-        from pluralign.backbones.fingerprint import fingerprint
-        from pluralign.backbones.locate import find_folder
+        from transformers import AutoModelForCausalLM
 
         check_choice("dtype", dtype, DTYPES)
         folder, commit = find_folder(name_or_path, revision)
+        tokenizer = load_tokenizer(str(folder))
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
             )
@@ -206,6 +205,21 @@ class _Draws:
         )
         self._step += 1
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens.unsqueeze(1), 0.0)
+
+
+def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> Any:
+    """The tokenizer of a policy, from a folder or the hub.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    folder, _ = find_folder(name_or_path, revision)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder} has no tokenizer that can be read: {error}") from error
 
 
 def draw_tokens(

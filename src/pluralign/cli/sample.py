@@ -1,0 +1,195 @@
+"""`pluralign sample`: prompts -> N completions each -> rewards -> a table to train a policy on.
+
+The run folder holds `samples/` (shards of completions), `rewards/` where a source of rewards is named, and
+`train.parquet`, the table for `pluralign align`. Each stage continues where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pluralign.cli.console import Console
+from pluralign.cli.objects import model_folder, quiet_datasets
+from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.run_folder import RunFolder, digest
+from pluralign.cli.sample_flags import RewardFlags, SampleFlags
+from pluralign.cli.sample_rewards import REWARDS, TABLE, reward, teller
+
+if TYPE_CHECKING:
+    from pluralign.policy.sampling import Sampler
+
+__all__ = ["run"]
+
+_KEY_VARIABLE = "PLURALIGN_SERVER_KEY"
+_SAMPLES, _ALPACA = "samples", "alpaca_eval.json"
+
+# What does not change the result.
+_IGNORED = {"out", "json", "device", "batch_size", "concurrency", "cache", "beta", "transform", "server"}
+_INPUTS = ("prompts", "shards", "samples", "reward_model", "reward_function")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parses, samples, rewards, writes."""
+    flags, rewards = parse("sample", SampleFlags.__doc__ or "", arguments, SampleFlags, RewardFlags)
+    _check(flags, rewards)
+    console = Console(flags.json)
+    quiet_datasets()
+    given = asdict(flags) | asdict(rewards)
+    decisive = {key: value for key, value in given.items() if key not in _IGNORED}
+    inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given[key] is not None}
+    name = hashlib.sha256(json.dumps([decisive, inputs], sort_keys=True).encode()).hexdigest()[:8]
+    with RunFolder(flags.out or f"runs/sample-{name}", "sample", decisive, inputs) as folder:
+        if folder.finished:
+            console.say(f"{folder.path} already holds this run; nothing to do")
+            result = json.loads((folder.path / "done.json").read_text(encoding="utf-8"))["result"]
+        else:
+            result = _make(flags, rewards, folder, console)
+    console.result(result, str(result.get("table", result["samples"])))
+
+
+def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: Console) -> dict[str, Any]:
+    samples = _samples(flags, folder.path, console)
+    made = [] if flags.samples is not None else [_SAMPLES]
+    result = {"run": str(folder.path), "samples": str(samples), **_counts(samples, console)}
+    if flags.alpaca_eval is not None:
+        from pluralign.policy import read_samples, write_alpaca_eval
+
+        file = write_alpaca_eval(read_samples(samples), folder.path / _ALPACA, generator=flags.alpaca_eval)
+        made.append(_ALPACA)
+        result["alpaca_eval"] = str(file)
+    if rewards.sources:
+        result |= reward(rewards, samples, folder.path, flags.device, console)
+        made += [REWARDS, TABLE]
+    folder.finish(*made, result=result)
+    return result
+
+
+def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
+    found = [name for name in ("model", "shards", "samples") if getattr(flags, name) is not None]
+    if len(found) != 1:
+        received = " and ".join(f"--{name}" for name in found) or "no source of completions"
+        raise UsageError(f"received {received}; needed: one of --model (with --prompts), --shards, --samples")
+    if flags.model is not None and flags.prompts is None:
+        raise UsageError("--model needs --prompts: a file, folder or hub id with prompts")
+    if flags.model is None and flags.server is not None:
+        raise UsageError("--server needs --model: the folder or hub id of the policy's tokenizer")
+    if flags.server is not None and flags.end_tokens:
+        raise UsageError("--end_tokens: a server ends completions by the policy's own end tokens")
+    if len(rewards.sources) > 1:
+        named = " and ".join(f"--{name}" for name in rewards.sources)
+        raise UsageError(f"received {named}; rewards have one source")
+    function = rewards.reward_function
+    if function is not None and not Path(function.rpartition(":")[0] or "/").is_file():
+        raise UsageError(
+            f"--reward_function: received {function!r}; needed: FILE.py:NAME, of a file that exists"
+        )
+    if flags.samples is not None and not rewards.sources and flags.alpaca_eval is None:
+        raise UsageError(
+            "--samples needs something to do: --reward_model, --reward_function, --reward_column or "
+            "--alpaca_eval"
+        )
+
+
+def _file_of(key: str, value: str) -> str:
+    """The file or folder whose content counts."""
+    if key == "reward_function":
+        return value.rpartition(":")[0]
+    if key == "reward_model":
+        return str(model_folder(value))
+    return str(_samples_folder(value)) if key == "samples" else value
+
+
+def _samples_folder(path: str) -> Path:
+    """The samples folder itself, or the one inside a run folder."""
+    inner = Path(path) / _SAMPLES
+    return inner if inner.is_dir() else Path(path)
+
+
+def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
+    """The folder of completions: an earlier one, imported, or sampled now."""
+    from pluralign import policy
+
+    if flags.samples is not None:
+        return _samples_folder(flags.samples)
+    target = folder / _SAMPLES
+    if flags.shards is not None:
+        policy.import_samples(
+            flags.shards,
+            target,
+            columns=flags.columns,
+            split=flags.hub_split,
+            note={"source": flags.shards},
+        )
+        return target
+    found = policy.load_prompts(
+        flags.prompts, columns=flags.columns, split=flags.hub_split, limit=flags.limit
+    )
+    settings = policy.SamplingSettings(
+        completions=flags.completions,
+        max_new_tokens=flags.max_new_tokens,
+        temperature=flags.temperature,
+        top_p=flags.top_p,
+        seed=flags.seed,
+    )
+    console.say(
+        f"{len(found.prompts):,} distinct prompts in {found.rows:,} rows; {flags.completions} completions "
+        f"each from {flags.server or flags.model}, into {target}"
+    )
+    policy.sample_references(
+        found.prompts,
+        _sampler(flags),
+        target,
+        settings,
+        prompts_per_shard=flags.prompts_per_shard,
+        progress=teller(console, "prompts"),
+    )
+    return target
+
+
+def _sampler(flags: SampleFlags) -> Sampler:
+    from pluralign import policy
+
+    name = str(flags.model)
+    if flags.server is None:
+        sampler: Sampler = policy.LocalSampler.from_pretrained(
+            name,
+            revision=flags.revision,
+            dtype=flags.dtype,
+            device=flags.device,
+            batch_size=flags.batch_size,
+            end_tokens=flags.end_tokens or None,
+        )
+        return sampler
+    remote: Sampler = policy.ServerSampler(
+        flags.server,
+        policy.load_tokenizer(name, revision=flags.revision),
+        model=flags.served_model,
+        api_key=os.environ.get(_KEY_VARIABLE),
+        concurrency=flags.concurrency,
+    )
+    return remote
+
+
+def _counts(samples: Path, console: Console) -> dict[str, Any]:
+    """How many completions there are, were cut off, or are empty."""
+    from pluralign.policy import read_samples
+
+    rows = read_samples(samples)
+    cut_off = sum(bool(flag) for flag in rows["cut_off"])
+    empty = sum(not text.strip() for text in rows["completion"])
+    counts = {
+        "completions": len(rows),
+        "prompts": len(set(rows["prompt_id"])),
+        "cut_off": cut_off,
+        "empty": empty,
+    }
+    untold = sum(flag is None for flag in rows["cut_off"])
+    line = f"{len(rows):,} completions of {counts['prompts']:,} prompts; {cut_off:,} cut off, {empty:,} empty"
+    console.say(line + (f"; of {untold:,} it is not told whether they were cut off" if untold else ""))
+    return counts

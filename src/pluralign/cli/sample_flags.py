@@ -1,0 +1,103 @@
+"""Flags of `pluralign sample`. Nothing heavy is imported here, not even for types (see `flags`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["RewardFlags", "SampleFlags"]
+
+
+@dataclass(frozen=True)
+class SampleFlags:
+    """Sample reference completions, reward them, and make the table that a policy is trained on.
+
+    Attributes:
+        prompts: File, folder or hub id with prompts; any table that has them.
+        model: Folder or hub id of the policy.
+        server: Address of an OpenAI-compatible server (vLLM) that has the policy; --model then names its
+            tokenizer. A key is read from the variable PLURALIGN_SERVER_KEY.
+        served_model: Name of the policy on the server, where it serves several.
+        shards: Completions made elsewhere, to be checked and taken as they are.
+        samples: Run or samples folder of an earlier call, to be rewarded.
+        completions: Completions per prompt.
+        max_new_tokens: Most tokens of a completion.
+        temperature: 1 samples from the policy itself, as quantile rewards ask.
+        top_p: 1 samples from all tokens.
+        seed: Seed of all draws.
+        end_tokens: Tokens that end a completion; empty for the tokenizer's and the model's own.
+        limit: Only the first so many distinct prompts.
+        columns: Our column names to the file's, e.g. --columns.prompt instruction.
+        hub_split: Which split of a hub set.
+        revision: Branch, tag or commit of the policy on the hub.
+        dtype: Precision of the policy.
+        device: cpu, cuda, ...; null for a GPU if there is one.
+        batch_size: Completions at a time; does not change them.
+        prompts_per_shard: Prompts per file; an interruption loses at most one file.
+        concurrency: Requests to the server at a time.
+        alpaca_eval: Name of the policy; writes alpaca_eval.json with the first completion of each prompt.
+        out: Run folder; null for one under runs/.
+        json: Print the result as JSON.
+    """
+
+    prompts: str | None = None
+    model: str | None = None
+    server: str | None = None
+    served_model: str | None = None
+    shards: str | None = None
+    samples: str | None = None
+    completions: int = 8
+    max_new_tokens: int = 1024
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    end_tokens: tuple[str, ...] = ()
+    limit: int | None = None
+    columns: dict[str, str] | None = None
+    hub_split: str | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str | None = None
+    batch_size: int = 32
+    prompts_per_shard: int = 64
+    concurrency: int = 16
+    alpaca_eval: str | None = None
+    out: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class RewardFlags:
+    """Where rewards come from, and which table is made of them.
+
+    Attributes:
+        reward_model: Reward model folder, or the run folder of a fit.
+        risk: Risk measure that makes its distributions numbers, e.g. mean, cvar:0.1.
+        reward_function: FILE.py:NAME of a function of (prompts, completions) that gives one number each.
+        reward_column: Take the rewards that came with --shards.
+        table: unpaired, every completion; or pairs, the best against the worst of each prompt.
+        per_prompt: Train on the first so many completions of a prompt; all stay references.
+        leave_out_cut_off: Do not train on completions that hit the token limit.
+        length_control: Take the part that follows length out of the rewards.
+        beta: Show what QRPO with this beta will ask of the policy; null for no diagnosis.
+        transform: Of the quantile reward, in the diagnosis.
+        cache: Embedding cache; null for the default one, none to keep nothing.
+    """
+
+    reward_model: str | None = None
+    risk: str = "mean"
+    reward_function: str | None = None
+    reward_column: bool = False
+    table: Literal["unpaired", "pairs"] = "unpaired"
+    per_prompt: int | None = None
+    leave_out_cut_off: bool = False
+    length_control: bool = False
+    beta: float | None = 0.1
+    transform: str = "identity"
+    cache: str | None = None
+
+    @property
+    def sources(self) -> list[str]:
+        """The flags that name where rewards come from."""
+        names = ("reward_model", "reward_function", "reward_column")
+        return [name for name in names if getattr(self, name)]

@@ -1,0 +1,112 @@
+"""The second half of `pluralign sample`: rewards of stored completions, and the training table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pluralign.cli.console import Console
+from pluralign.cli.objects import load_model
+from pluralign.cli.parsing import UsageError
+from pluralign.cli.run_folder import digest
+from pluralign.cli.sample_flags import RewardFlags
+
+if TYPE_CHECKING:
+    from pluralign.policy.rewarding import RewardSource
+
+__all__ = ["REWARDS", "TABLE", "reward", "reward_source", "teller"]
+
+REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
+
+
+def reward(
+    rewards: RewardFlags, samples: Path, folder: Path, device: str | None, console: Console
+) -> dict[str, Any]:
+    """Rewards the completions, writes the training table, and shows what QRPO will ask of the policy.
+
+    Args:
+        rewards: the flags.
+        samples: finished folder of completions.
+        folder: the run folder.
+        device: where a reward model runs.
+        console: where progress and the diagnosis are printed.
+
+    Returns:
+        What the result of the command says of it.
+    """
+    from pluralign import policy
+
+    source = reward_source(rewards, device)
+    path = policy.reward_samples(
+        samples, source, folder / REWARDS, progress=teller(console, "shards rewarded")
+    )
+    references = policy.References(policy.read_rewards(samples, path), length_control=rewards.length_control)
+    if references.control is not None:
+        console.say(
+            f"length control: slope {references.control.slope:.3f} "
+            f"over {references.control.prompts:,} prompts"
+        )
+    if rewards.table == "pairs":
+        made = policy.pairs_table(references, leave_out_cut_off=rewards.leave_out_cut_off)
+    else:
+        made = policy.unpaired_table(
+            references, per_prompt=rewards.per_prompt, leave_out_cut_off=rewards.leave_out_cut_off
+        )
+    for reason, count in made.left_out.items():
+        console.say(f"left out of training: {count:,} x {reason}")
+    target = folder / TABLE
+    work = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        made.rows.to_parquet(str(work))
+        work.replace(target)
+    finally:
+        work.unlink(missing_ok=True)
+    result: dict[str, Any] = {"table": str(target), "rows": len(made.rows), "left_out": dict(made.left_out)}
+    if rewards.beta is not None:
+        diagnosis = policy.diagnose_table(made.rows, rewards.beta, transform=rewards.transform)
+        console.say(f"QRPO with beta {rewards.beta:g}, transform {rewards.transform}:\n{diagnosis}")
+        shown = asdict(diagnosis)
+        # JSON has no NaN: what cannot be computed is null.
+        result["diagnosis"] = {k: None if v != v else v for k, v in shown.items()} | {"beta": rewards.beta}
+    return result
+
+
+def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
+    """What gives rewards: a reward model under a risk measure, a function of the user's, or a column."""
+    from pluralign import policy
+
+    if rewards.reward_model is not None:
+        model = load_model(rewards.reward_model, device, rewards.cache)
+        return policy.ModelReward(model, rewards.risk)  # type: ignore[no-any-return]
+    if rewards.reward_function is not None:
+        file, _, name = rewards.reward_function.rpartition(":")
+        stated = f"{name} of {digest(file)[:16]}"
+        return policy.FunctionReward(_function(file, name), stated)  # type: ignore[no-any-return]
+    return policy.ColumnReward()  # type: ignore[no-any-return]
+
+
+def _function(file: str, name: str) -> Callable[..., Any]:
+    """A function of the user's own file, which is run as any script of theirs."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("pluralign_reward_function", file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--reward_function: {file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(f"--reward_function: {file} has no function {name!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def teller(console: Console, what: str) -> Callable[[int, int], None]:
+    """A function that says how much is done."""
+
+    def tell(done: int, total: int) -> None:
+        console.say(f"  {done:,} of {total:,} {what}")
+
+    return tell

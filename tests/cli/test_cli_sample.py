@@ -1,0 +1,193 @@
+"""`pluralign sample` from prompts to the training table: what it writes, resumes, prints and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+import tiny_policy
+from pluralign.policy import sampling_local
+from pluralign.policy.columns import check_training_table
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SAMPLE = (
+    "sample --prompts prompts.jsonl --model policy --completions 3 --max_new_tokens 6 --device cpu "
+    "--prompts_per_shard 2 --out run"
+)
+LENGTH = ["--reward_function", "judge.py:count", "--length_control", "--end_tokens", '["e"]']
+COUNT = "def count(prompts, completions):\n    return [len(text) for text in completions]\n"
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory):
+    return tiny_policy.saved(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def place(workplace, policy):
+    Path("policy").symlink_to(policy)
+    rows = [{"prompt": f"question {i}"} for i in range(5)] + [{"prompt": "question 0"}]
+    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("judge.py").write_text(COUNT)
+    Path("foreign.jsonl").write_text(
+        "".join(
+            json.dumps(
+                {"prompt": f"p{i}", "completion": f"{i + j}.5 1 w", "reward": i * j % 3, "cut_off": j == 2}
+            )
+            + "\n"
+            for i in range(4)
+            for j in range(3)
+        )
+    )
+    return workplace
+
+
+def test_prompts_to_completions(place, command):
+    status, out, err = command(SAMPLE)
+    assert (status, out.strip()) == (0, "run/samples")
+    assert "5 distinct prompts in 6 rows; 3 completions each from policy" in err
+    assert "15 completions of 5 prompts" in err
+    assert sorted(p.name for p in Path("run/samples").iterdir()) == [
+        "manifest.json",
+        *(f"shard-0000{i}.parquet" for i in range(3)),
+    ]
+    manifest = json.loads(Path("run/samples/manifest.json").read_text())["description"]
+    assert manifest["settings"] == {
+        "completions": 3,
+        "max_new_tokens": 6,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "seed": 0,
+    }
+    assert len(manifest["sampler"]["fingerprint"]) == 64
+    _, again, err = command(SAMPLE)
+    assert again == out
+    assert "already holds this run" in err
+
+
+def test_an_interrupted_command_continues(place, command, monkeypatch):
+    ask, calls = sampling_local.LocalSampler.sample, []
+
+    def breaks(self, prompts, settings):
+        calls.append(len(prompts))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return ask(self, prompts, settings)
+
+    monkeypatch.setattr(sampling_local.LocalSampler, "sample", breaks)
+    status, _, err = command(SAMPLE)
+    assert status == 130
+    assert "the same command continues" in err
+    assert command(SAMPLE)[0] == 0
+    assert calls == [2, 2, 2, 1]
+    assert command(SAMPLE.replace("--out run", "--out whole"))[0] == 0
+    for i in range(3):
+        ours, whole = (pq.read_table(f"{run}/samples/shard-0000{i}.parquet") for run in ("run", "whole"))
+        assert ours.equals(whole)
+
+
+def test_one_command_to_the_training_table(place, command):
+    status, out, err = command(f"{SAMPLE} --reward_function judge.py:count --beta 0.3 --alpaca_eval tiny")
+    assert (status, out.strip()) == (0, "run/train.parquet")
+    assert "break-even quantile" in err
+    table = Dataset.from_parquet("run/train.parquet")
+    assert check_training_table(table) == "unpaired"
+    assert table["reward"][0] == len(table["completion"][0])
+    assert len(json.loads(Path("run/alpaca_eval.json").read_text())) == 5
+    status, again, _ = command(f"{SAMPLE} --reward_function judge.py:count --beta 0.3 --alpaca_eval tiny")
+    assert (status, again) == (0, out)
+
+
+def test_rewards_of_a_fitted_model_and_any_measure(place, fake, command):
+    command("fit --ratings ratings.jsonl --l1 0.003 --levels [0.1,0.5,0.9] --out fitted")
+    for risk in ("mean", "cvar:0.5"):
+        line = f"sample --shards foreign.jsonl --reward_model fitted --risk {risk} --table pairs --json"
+        status, out, err = command(line, "--cache", "none")
+        assert (status, err.count("pluralign:")) == (0, 0), err
+        result = json.loads(out)
+        assert result["rows"] == 4
+        assert result["diagnosis"]["among_references"] == 1.0
+        rows = Dataset.from_parquet(result["table"])
+        assert check_training_table(rows) == "pairs"
+        assert rows["chosen"][0].startswith("2.5")
+
+
+def test_rewards_that_came_with_the_completions(place, command):
+    status, out, err = command("sample --shards foreign.jsonl --reward_column --out run --json")
+    assert status == 0
+    result = json.loads(out)
+    # prompts 0 and 3 have tied rewards
+    assert (result["rows"], result["left_out"]) == (6, {"references all tie": 6})
+    assert "left out of training: 6 x references all tie" in err
+    again = "sample --samples run --reward_column --leave_out_cut_off --beta null --out ended --json"
+    status, out, _ = command(again)
+    assert status == 0
+    assert json.loads(out)["left_out"] == {"references all tie": 6, "cut off": 2}
+
+
+def test_length_control_needs_lengths(place, command):
+    status, _, err = command("sample --shards foreign.jsonl --reward_column --length_control --out run")
+    assert status == 1
+    assert "length control needs num_tokens" in err
+    Path("judge.py").write_text(COUNT.replace("len(text)", "sum(map(ord, text))"))
+    status, _, err = command(SAMPLE.replace("--out run", "--out other"), *LENGTH)
+    assert status == 0
+    assert "length control: slope" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("sample", "no source of completions"),
+        ("sample --model policy", "--model needs --prompts"),
+        ("sample --model policy --shards foreign.jsonl", "received --model and --shards"),
+        ("sample --prompts prompts.jsonl --server http://x", "no source of completions"),
+        ("sample --shards foreign.jsonl --server http://x", "--server needs --model"),
+        ("sample --shards foreign.jsonl --reward_column --reward_model m", "rewards have one source"),
+        ("sample --samples run", "needs something to do"),
+        ("sample --shards foreign.jsonl --reward_function judge.py", "needed: FILE.py:NAME"),
+        ("sample --shards foreign.jsonl --reward_function none.py:f", "needed: FILE.py:NAME"),
+        ("sample --shards foreign.jsonl --reward_function judge.py:f --out r", "has no function 'f'"),
+        ("sample --shards foreign.jsonl --reward_modle m", "did you mean --reward_model"),
+        ("sample --shards foreign.jsonl --table pair", "--table"),
+    ],
+)
+def test_wrong_commands(place, command, line, message):
+    status, out, err = command(line)
+    assert status == 2
+    assert message in err
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{SAMPLE} --completions 0", "completions must be at least 1"),
+        (f"{SAMPLE} --max_new_tokens 1000", "exceeds the model's 256 positions"),
+        ("sample --prompts none.jsonl --model policy", "none.jsonl"),
+        ("sample --prompts ratings.jsonl --model missing", "missing"),
+        ("sample --shards prompts.jsonl --out run", "column 'completion'"),
+        ("sample --samples nowhere --reward_column", "no folder of shards"),
+    ],
+)
+def test_what_cannot_be_done_leaves_nothing(place, command, line, message):
+    before = sorted(os.listdir())
+    status, out, err = command(line)
+    assert status == 1
+    assert message in err
+    assert out == ""
+    assert not list(Path("run").rglob("*.parquet"))
+    assert [name for name in sorted(os.listdir()) if name not in (*before, "run", "runs")] == []
+
+
+def test_a_server_that_is_away(place, command, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    status, _, err = command(f"{SAMPLE} --server http://127.0.0.1:9")
+    assert status == 1
+    assert "does not answer after 5 tries" in err
