@@ -258,3 +258,22 @@ def test_pairs_have_the_bradley_terry_loss(rows):
     got = PairObjective(features, chosen, rejected, share).losses(members, rows, torch.Generator())
     margin = (features[chosen] - features[rejected]) @ members.weight[:, 0].T
     torch.testing.assert_close(got, (share * torch.nn.functional.softplus(-margin))[rows])
+
+
+def test_balanced_anchors_leave_the_mean_of_the_ensemble_where_it_was():
+    objective, l2 = problem(4), torch.full((4, 1), 0.3)
+    objective.share = torch.ones(COUNT, 4)
+    plain, _ = trained(objective, l2, seeds=range(4), anchor=False)
+    members = Members(4, WIDTH, 1)
+    precision = prior_precision(members, l2, COUNT)
+    penalty = start_at_draws(members, precision, COUNT, range(4), anchor=True, balanced=4)
+    drawn = start_at_draws(Members(4, WIDTH, 1), precision, COUNT, range(4), anchor=True)
+    assert float(penalty["weight"][1].sum(0).abs().max()) < 1e-6
+    torch.testing.assert_close(
+        penalty["weight"][1].var(0, unbiased=False), drawn["weight"][1].var(0, unbiased=True)
+    )
+    train_members(members, objective, penalty, steps=400, lr=0.02, batch=COUNT)
+    torch.testing.assert_close(members.weight.mean(0), plain.weight.mean(0), atol=1e-3, rtol=0)
+    assert float(members.weight.std(0).min()) > 1e-3
+    alone = start_at_draws(Members(1, WIDTH, 1), precision, COUNT, [0], anchor=True, balanced=1)
+    assert float(alone["weight"][1].abs().max()) == 0.0

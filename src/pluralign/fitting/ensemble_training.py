@@ -16,7 +16,7 @@ of the target, where a small l2 would allow more.
 
 Notation: N rows, M members, D width, U hidden units, l2 the penalty on an output's weights.
 Paper: Pearce et al. 2020 (anchored ensembling), arXiv 1810.05546, equation 9; the function-space scale of
-hidden layers is this project's.
+hidden layers and balanced anchors are this project's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,13 @@ def prior_precision(
 
 @torch.no_grad()
 def start_at_draws(
-    members: Members, precision: Mapping[str, Tensor], num_rows: float, seeds: Sequence[int], *, anchor: bool
+    members: Members,
+    precision: Mapping[str, Tensor],
+    num_rows: float,
+    seeds: Sequence[int],
+    *,
+    anchor: bool,
+    balanced: int | None = None,
 ) -> Penalty:
     """Puts each member at its own draw from the prior, and says where the penalty pulls to: there, or to 0.
 
@@ -89,6 +95,10 @@ def start_at_draws(
         num_rows: N of that.
         seeds: one per member, so that a draw does not depend on how many others there are.
         anchor: whether the draws are also where the penalty pulls to.
+        balanced: H, where every H members are one ensemble: the anchors of their last layers are then moved
+            to an average of 0 (and stretched to the variance they had), so that the ensemble's mean is where
+            it would be without anchors, and a single head (H = 1) is not moved at all. None leaves draws as
+            they are.
     """
     parameters = dict(members.named_parameters())
     penalty = {}
@@ -100,6 +110,10 @@ def start_at_draws(
         for m, seed in enumerate(seeds):
             draw = torch.randn(parameter[m].shape, generator=torch.Generator().manual_seed(seed))
             parameter[m].copy_(draw.to(parameter) * spread[m])
+        if name == "weight" and balanced is not None:
+            blocks = parameter.reshape(-1, balanced, *parameter.shape[1:])
+            offset = blocks - blocks.mean(1, keepdim=True)
+            parameter.copy_((offset * (balanced / max(balanced - 1, 1)) ** 0.5).flatten(0, 1))
         penalty[name] = (strength, parameter.clone() if anchor else torch.zeros_like(parameter))
     if not anchor:
         members.weight.mul_(0.1)

@@ -102,7 +102,7 @@ def train_heads(
     members = Members(len(l2), width, l2.shape[1], config.hidden)
     precision = prior_precision(members, l2, num_rows)
     seeds = [_seed(config, "anchor", m) for m in range(len(l2))]
-    penalty = start_at_draws(members, precision, num_rows, seeds, anchor=anchor)
+    penalty = start_at_draws(members, precision, num_rows, seeds, anchor=anchor, balanced=config.heads)
     device = options.pop("device", torch.device("cpu"))
     train_members(
         members.to(device),
