@@ -144,6 +144,10 @@ def test_votes_on_the_six_categories():
         law = model.attribute_distributions([talk("1 0 x")])["category"]
         assert law.atoms[0].tolist() == [0, 1, 2, 3, 4, 5]
         assert float(law.probs[0, 0]) > 0.2
+    pairs = pl.load_ratings([row | {"prompt": f"p{i // 2}"} for i, row in enumerate(votes)])
+    model = fit({"baselines": True}, ratings=pairs)
+    accuracy = pl.evaluation.evaluate(model, ratings=pairs)["pairs"]["pairs_from_ratings"]["accuracy"]
+    assert accuracy["model"]["estimate"] == accuracy["bradley_terry"]["estimate"] == 1  # 0 is the best number
     reversed_table = {str(k): float(k) for k in range(6)}
     model = fit({"steps": 60, "rewards": reversed_table}, ratings=pl.load_ratings(votes))
     good, bad = model.score([talk("1 0 x"), talk("-1 0 x")])

@@ -21,6 +21,8 @@ from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_results, write_scores
 from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
+from pluralign.fitting.category_targets import ratings_as_rewards
+from pluralign.heads import CategoricalHead
 
 if TYPE_CHECKING:
     import datasets
@@ -190,7 +192,7 @@ def _score(
             check_table(name, table)
     if ratings is not None:
         tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, progress=progress)
-        derived = pairs_from_ratings(ratings, max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
+        derived = pairs_from_ratings(_worth(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
         if len(derived):
             tables["pairs_from_ratings"] = pair_rows(model, derived, risk=risk, progress=progress)
     if pairs is not None:
@@ -205,6 +207,13 @@ def _score(
     if not tables:
         raise DataError("every comparison is tied or has two equal sides: there is nothing to judge on")
     return tables
+
+
+def _worth(model: RewardModel, ratings: datasets.Dataset) -> datasets.Dataset:
+    """The ratings where more is better, as pairs need them: numbers of categories become their rewards."""
+    if not isinstance(model.head, CategoricalHead):
+        return ratings
+    return ratings_as_rewards(ratings, model.head.categories_by_name)
 
 
 def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, seed: int) -> dict[str, Any]:

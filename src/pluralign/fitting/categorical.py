@@ -33,7 +33,7 @@ from pluralign.fitting.category_comparisons import (
     comparisons_of,
     equal_scores,
 )
-from pluralign.fitting.category_targets import CategoryRows, category_rows, is_six
+from pluralign.fitting.category_targets import CategoryRows, category_rows, is_six, ratings_as_rewards
 from pluralign.fitting.category_training import Problem, fit_logits, rotate
 from pluralign.fitting.gaussian_ensemble import principal_axes
 from pluralign.fitting.inputs import Fitted, Inputs
@@ -91,7 +91,9 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     if config.baselines:
         constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
         constant = _head(scaling, None, constants, rows, config)
-        baselines, found = _baselines(inputs, constant, embedded, config)
+        known = {part.attribute.name: part.categories for part in rows}
+        worth = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
+        baselines, found = _baselines(worth, constant, embedded, config)
         summary |= found
     return Fitted(head, baselines, summary)
 

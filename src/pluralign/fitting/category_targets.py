@@ -10,8 +10,9 @@ stands for a bin is the mean of the ratings in it, so that binning does not move
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +24,10 @@ from pluralign.fitting.targets import AttributeRows
 from pluralign.heads.base import Attribute
 from pluralign.heads.categories import CATEGORIES, CATEGORY_ATTRIBUTE, CATEGORY_REWARDS, Categories
 
-__all__ = ["CategoryRows", "categories_of", "category_rows", "is_six"]
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["CategoryRows", "categories_of", "category_rows", "is_six", "ratings_as_rewards"]
 
 MOST_GRID_CATEGORIES = 21  # finer grids are binned, as continuous scales are
 _ROUNDING = 1e-4  # of a step, as for grids in general
@@ -64,7 +68,7 @@ def category_rows(rows: AttributeRows, config: CategoricalConfig) -> CategoryRow
     """
     ratings = rows.attribute.low + rows.attribute.span * rows.target
     categories = categories_of(rows.attribute, ratings, config)
-    place = _place(ratings, categories, rows.attribute)
+    place = _place(ratings, categories, rows.attribute.name)
     item, row = torch.unique(rows.item, return_inverse=True)
     counts = torch.zeros(len(item), len(categories), dtype=torch.float64)
     counts.index_put_((row, place), torch.ones(len(row), dtype=torch.float64), accumulate=True)
@@ -146,7 +150,7 @@ def _bin(ratings: Tensor, edges: Sequence[float]) -> Tensor:
     return torch.where(ratings == ends[-1], len(edges) - 2, bins)
 
 
-def _place(ratings: Tensor, categories: Categories, attribute: Attribute) -> Tensor:
+def _place(ratings: Tensor, categories: Categories, name: str) -> Tensor:
     """The category of each rating.
 
     Raises:
@@ -161,12 +165,38 @@ def _place(ratings: Tensor, categories: Categories, attribute: Attribute) -> Ten
         distance, place = (ratings[:, None] - values).abs().min(1)
         off = distance > _ROUNDING * float(values.diff().min())
         allowed = ", ".join(
-            f"{value:g} ({name})" for value, name in zip(values, categories.names, strict=True)
+            f"{value:g} ({category})" for value, category in zip(values, categories.names, strict=True)
         )
     if bool(off.any()):
         found = ", ".join(f"{value:g}" for value in sorted(set(ratings[off].tolist()))[:5])
         raise DataError(
-            f"{attribute.name}: {int(off.sum()):,} ratings lie in no category, among them {found}; "
-            f"allowed: {allowed}"
+            f"{name}: {int(off.sum()):,} ratings lie in no category, among them {found}; allowed: {allowed}"
         )
     return place
+
+
+def ratings_as_rewards(ratings: datasets.Dataset, categories: Mapping[str, Categories]) -> datasets.Dataset:
+    """The same table with rewards on [0, 1] where the number of a category does not say how good it is.
+
+    The first of the six categories is the best one, so pairs and scores must not be made of the numbers.
+    Attributes whose rewards rise with the rating stay as they are.
+
+    Args:
+        ratings: canonical ratings.
+        categories: of each attribute.
+
+    Raises:
+        DataError: a rating lies in no category.
+    """
+    turned = {name: c for name, c in categories.items() if list(c.rewards) != sorted(c.rewards)}
+    if not turned.keys() & set(ratings["attribute"]):
+        return ratings
+
+    def worth(row: dict[str, Any]) -> dict[str, Any]:
+        known = turned.get(row["attribute"])
+        if known is None:
+            return {}
+        place = _place(torch.tensor(row["ratings"], dtype=torch.float64), known, row["attribute"])
+        return {"ratings": [known.rewards[i] for i in place.tolist()], "scale": [0.0, 1.0]}
+
+    return ratings.map(worth, load_from_cache_file=False, keep_in_memory=True)

@@ -151,6 +151,11 @@ class CategoricalHead(MixedHead):
         first = self.logits[0]
         return first if isinstance(first, ComparisonLogits) else None
 
+    @property
+    def categories_by_name(self) -> dict[str, Categories]:
+        """The categories of each attribute."""
+        return dict(zip((a.name for a in self.attributes), self.categories, strict=True))
+
     def probs(self, response: Float[Tensor, "N D"]) -> list[Float[Tensor, "N C"]]:
         """Probabilities of each attribute's categories, in the order of `categories`."""
         scaled = self.scaling(response)
