@@ -116,6 +116,9 @@ def test_rewards_of_a_fitted_model_and_any_measure(place, fake, command):
         rows = Dataset.from_parquet(result["table"])
         assert check_training_table(rows) == "pairs"
         assert rows["chosen"][0].startswith("2.5")
+    _, out, _ = command("sample --shards foreign.jsonl --reward_model fitted --smooth --cache none --json")
+    shares = Dataset.from_parquet(json.loads(out)["table"])["ref_rewards"]
+    assert all(sum(row) == pytest.approx(1.5) for row in shares)
 
 
 def test_rewards_that_came_with_the_completions(place, command):
@@ -151,6 +154,8 @@ def test_length_control_needs_lengths(place, command):
         ("sample --shards foreign.jsonl --server http://x", "--server needs --model"),
         ("sample --shards foreign.jsonl --reward_column --reward_model m", "rewards have one source"),
         ("sample --samples run", "needs something to do"),
+        ("sample --shards foreign.jsonl --reward_column --smooth", "--smooth needs --reward_model"),
+        ("sample --shards foreign.jsonl --reward_model m --smooth --risk cvar:0.1", "takes no --risk"),
         ("sample --shards foreign.jsonl --reward_function judge.py", "needed: FILE.py:NAME"),
         ("sample --shards foreign.jsonl --reward_function none.py:f", "needed: FILE.py:NAME"),
         ("sample --shards foreign.jsonl --reward_function judge.py:f --out r", "has no function 'f'"),

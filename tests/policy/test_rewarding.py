@@ -8,7 +8,6 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from tiny_policy import user
 
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign import fit, load_ratings
@@ -20,6 +19,7 @@ from pluralign.policy.rewarding import (
     ColumnReward,
     FunctionReward,
     ModelReward,
+    SmoothReward,
     read_rewards,
     reward_samples,
     rewards_of,
@@ -27,7 +27,9 @@ from pluralign.policy.rewarding import (
 from pluralign.policy.sampling import Completion, SamplingSettings
 from pluralign.policy.sampling_import import import_samples
 from pluralign.policy.sampling_stage import read_samples, sample_references
+from pluralign.policy.smooth_ranks import smooth_reference_ranks, smooth_scores
 from pluralign.policy.training_tables import References, attach_references, pairs_table, unpaired_table
+from tiny_policy import user
 
 PROMPTS = [user(f"prompt {i}") for i in range(5)]
 
@@ -88,6 +90,22 @@ def test_rewards_of_any_model_and_any_measure(samples, tmp_path):
         assert read_rewards(samples, path)["reward"] == pytest.approx(expected)
     with pytest.raises(RunError, match="reward.risk: 'mean' then, 'cvar:0.5' now"):
         reward_samples(samples, ModelReward(model, "cvar:0.5"), tmp_path / "mean")
+
+
+def test_smooth_rewards_rank_as_smooth_quantile_rewards(samples, tmp_path):
+    model = fit("quantile", ratings=load_ratings(ratings_rows(15)), backbone=FakeBackbone(), cache=None)
+    rows = read_rewards(samples, reward_samples(samples, SmoothReward(model), tmp_path / "smooth"))
+    talks = [
+        [*p, {"role": "assistant", "content": c}]
+        for p, c in zip(rows["prompt"], rows["completion"], strict=True)
+    ]
+    laws = model.distribution(talks)
+    scores = torch.tensor(rows["reward"][:]).reshape(5, 4)
+    torch.testing.assert_close(scores.double(), smooth_scores(laws, 4), rtol=0, atol=1e-6)
+    assert scores.mean(-1).tolist() == pytest.approx([0.5] * 5)
+    table = unpaired_table(References(rows)).rows
+    ranks = quantile_rewards(table["reward"][:], table["ref_rewards"][:], leave_one_out=True)
+    assert ranks.tolist() == smooth_reference_ranks(laws, 4).flatten().tolist()
 
 
 def test_rewards_of_a_column(tmp_path):

@@ -84,6 +84,8 @@ def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
     if len(rewards.sources) > 1:
         named = " and ".join(f"--{name}" for name in rewards.sources)
         raise UsageError(f"received {named}; rewards have one source")
+    if rewards.smooth and (rewards.reward_model is None or rewards.risk != "mean"):
+        raise UsageError("--smooth needs --reward_model and takes no --risk: it compares distributions")
     function = rewards.reward_function
     if function is not None and not Path(function.rpartition(":")[0] or "/").is_file():
         raise UsageError(

@@ -73,6 +73,7 @@ class RewardFlags:
     Attributes:
         reward_model: Reward model folder, or the run folder of a fit.
         risk: Risk measure that makes its distributions numbers, e.g. mean, cvar:0.1.
+        smooth: Instead of a risk measure: how often a completion beats its siblings, both rewards random.
         reward_function: FILE.py:NAME of a function of (prompts, completions) that gives one number each.
         reward_column: Take the rewards that came with --shards.
         table: unpaired, every completion; or pairs, the best against the worst of each prompt.
@@ -86,6 +87,7 @@ class RewardFlags:
 
     reward_model: str | None = None
     risk: str = "mean"
+    smooth: bool = False
     reward_function: str | None = None
     reward_column: bool = False
     table: Literal["unpaired", "pairs"] = "unpaired"

@@ -80,6 +80,8 @@ def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
 
     if rewards.reward_model is not None:
         model = load_model(rewards.reward_model, device, rewards.cache)
+        if rewards.smooth:
+            return policy.SmoothReward(model)  # type: ignore[no-any-return]
         return policy.ModelReward(model, rewards.risk)  # type: ignore[no-any-return]
     if rewards.reward_function is not None:
         file, _, name = rewards.reward_function.rpartition(":")

@@ -25,6 +25,7 @@ _NAMES: dict[str, str] = {
     "References": "training_tables",
     "SamplingSettings": "sampling",
     "ServerSampler": "sampling_server",
+    "SmoothReward": "rewarding",
     "TrainingTable": "training_tables",
     "attach_references": "training_tables",
     "check_training_table": "columns",

@@ -15,12 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+import torch
+
 from pluralign import risk as risk_measures
 from pluralign.data import conversation
 from pluralign.errors import ArgumentError, DataError
 from pluralign.policy.columns import is_finite_number
-from pluralign.policy.sampling import Prompt
+from pluralign.policy.sampling import Prompt, prompt_key
 from pluralign.policy.shards import ShardFolder, read_manifest, read_shards, shard_file
+from pluralign.policy.smooth_ranks import smooth_scores
 
 if TYPE_CHECKING:
     import datasets
@@ -32,6 +35,7 @@ __all__ = [
     "FunctionReward",
     "ModelReward",
     "RewardSource",
+    "SmoothReward",
     "read_rewards",
     "reward_samples",
     "rewards_of",
@@ -82,9 +86,43 @@ class ModelReward:
 
     def __call__(self, rows: Rows) -> Sequence[float]:
         """The utilities, in units of the model's reference."""
-        talks = [conversation(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
-        utilities: list[float] = self.model.score(talks, risk=self.risk).tolist()
+        utilities: list[float] = self.model.score(_talks(rows), risk=self.risk).tolist()
         return utilities
+
+
+@final
+class SmoothReward:
+    """How often a completion beats its siblings, both rewards random: the smooth score of `smooth_ranks`.
+
+    It needs no risk measure: the whole distributions are compared. Its ranks are the smooth quantile rewards.
+
+    Args:
+        model: any family.
+    """
+
+    def __init__(self, model: RewardModel) -> None:
+        self._by = ModelReward(model)
+
+    def describe(self) -> dict[str, Any]:
+        """As `ModelReward`, without a measure."""
+        return {**self._by.describe(), "kind": "smooth", "risk": None}
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """The scores; all completions of a prompt must be among the rows.
+
+        Raises:
+            ArgumentError: a prompt has a single completion.
+        """
+        laws = self._by.model.distribution(_talks(rows))
+        groups: dict[str, list[int]] = {}
+        for row, prompt in enumerate(rows["prompt"]):
+            groups.setdefault(prompt_key(prompt), []).append(row)
+        scores = torch.empty(len(laws), dtype=torch.float64)
+        for size in {len(group) for group in groups.values()}:
+            places = [row for group in groups.values() if len(group) == size for row in group]
+            scores[places] = smooth_scores(laws[places], size).flatten().cpu()
+        listed: list[float] = scores.tolist()
+        return listed
 
 
 @final
@@ -123,6 +161,10 @@ class ColumnReward:
     def __call__(self, rows: Rows) -> Sequence[float]:
         """The column `reward`."""
         return list(rows["reward"])
+
+
+def _talks(rows: Rows) -> list[list[dict[str, str]]]:
+    return [conversation(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
 
 
 def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> list[float]:
