@@ -51,6 +51,13 @@ def test_finite_form_tends_to_the_exact_one(name):
         assert ours.item() == pytest.approx(log_partition(beta, name).item(), abs=1e-6)
 
 
+@pytest.mark.parametrize(("n", "expected"), [(1, 1.0), (3, 0.894), (10, 0.816)])
+def test_a_finite_partition_of_few_references_would_raise_break_even(n, expected):
+    """Why the exact form is used for continuous rewards: at b = .1 break-even is .770, at n = 1 nothing goes up."""
+    ranks = (torch.arange(1, n + 1, dtype=torch.float64) / n).unsqueeze(0)
+    assert 0.1 * log_partition(0.1, reference_ranks=ranks).item() == pytest.approx(expected, abs=5e-4)
+
+
 def test_nothing_overflows():
     ranks = torch.tensor([[0.0, 1.0]])
     assert log_partition(1e-4, reference_ranks=ranks).item() == pytest.approx(1e4 - math.log(2), rel=1e-14)
