@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import load_model, quiet_datasets
+from pluralign.cli.objects import cache_from, load_model, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
 
 __all__ = ["run"]
@@ -21,15 +21,19 @@ _BATCH_ROWS = 2_048
 
 @dataclass(frozen=True)
 class ScoreFlags:
-    """Score responses with a model and a risk measure.
+    """Score responses with a model, or several on one scale, and a risk measure.
 
     Attributes:
-        model: Model folder, or the run folder of a fit.
+        model: Model folder, the run folder of a fit, or the folder of a combination.
         data: File, folder or hub id with {prompt, response} rows, ratings, pairs or comparisons.
         risk: Risk measure, e.g. mean, cvar:0.1, entropic:1.
         weights: Attribute weights in place of the gate's, e.g. --weights.helpfulness 1 --weights.safety 2.
         steer: Attributes that count by one number of their own distribution, e.g.
             --steer.safety quantile:0.05; mean, median, quantile:t or cvar:a.
+        combine: More models, whose rewards are put on one scale with the first's by --reference, e.g.
+            --combine [runs/b,runs/c].
+        reference: Responses that set the scale of --combine, in any of the shapes of --data.
+        how: mixture keeps the models' disagreement in the distribution, vincentize averages it away.
         levels: Also write these quantiles of the reward, e.g. --levels [0.05,0.5,0.95].
         out: JSON Lines file to write; null prints the lines.
         columns: Our column names to the file's, e.g. --columns.response answer.
@@ -44,6 +48,9 @@ class ScoreFlags:
     risk: str = "mean"
     weights: dict[str, float] | None = None
     steer: dict[str, str] | None = None
+    combine: tuple[str, ...] = ()
+    reference: str | None = None
+    how: Literal["mixture", "vincentize"] = "mixture"
     levels: tuple[float, ...] = ()
     out: str | None = None
     columns: dict[str, str] | None = None
@@ -58,6 +65,10 @@ def run(arguments: Sequence[str]) -> None:
     (flags,) = parse("score", ScoreFlags.__doc__ or "", arguments, ScoreFlags)
     if flags.json and flags.out is None:
         raise UsageError("--json prints a summary, so the scores need a file: name one with --out")
+    if bool(flags.combine) != (flags.reference is not None):
+        raise UsageError("--combine and --reference go together: the reference responses set the scale")
+    if flags.combine and (flags.weights or flags.steer):
+        raise UsageError("--weights and --steer are for one model; drop them or --combine")
     from pluralign import data, risk
 
     quiet_datasets()
@@ -67,8 +78,7 @@ def run(arguments: Sequence[str]) -> None:
     if flags.out is not None and not Path(flags.out).parent.is_dir():
         raise UsageError(f"--out {flags.out}: the folder {Path(flags.out).parent} does not exist")
     table = data.load_responses(flags.data, columns=flags.columns, split=flags.hub_split)
-    model = load_model(flags.model, flags.device, flags.cache)
-    lines = _lines(model, table, measure, flags)
+    lines = _lines(_scorer(flags), table, measure, flags)
     console = Console(flags.json)
     if flags.out is None:
         for line in lines:
@@ -85,25 +95,53 @@ def run(arguments: Sequence[str]) -> None:
     console.result({"scores": str(target), "rows": len(table), "risk": str(measure)}, str(target))
 
 
+def _scorer(flags: ScoreFlags) -> Any:
+    """The model that was named, or its combination with others."""
+    from pluralign import data
+    from pluralign.model import Combination, combine
+    from pluralign.model.combination_folder import is_combination
+
+    if is_combination(flags.model):
+        if flags.combine or flags.weights or flags.steer:
+            raise UsageError(
+                f"{flags.model} is a combination; --combine, --weights and --steer are for one model"
+            )
+        return Combination.from_pretrained(flags.model, device=flags.device, cache=cache_from(flags.cache))
+    # Read before any backbone is loaded, so that a wrong file fails at once.
+    table = (
+        data.load_responses(flags.reference, columns=flags.columns, split=flags.hub_split)
+        if flags.reference is not None
+        else None
+    )
+    model = load_model(flags.model, flags.device, flags.cache)
+    if table is None:
+        return model
+    others = [load_model(path, flags.device, flags.cache) for path in flags.combine]
+    reference = [data.conversation(row["prompt"], row[side]) for row in table for side in _sides(table)]
+    return combine([model, *others], reference, how=flags.how)
+
+
+def _sides(table: Any) -> list[str]:
+    """The columns that hold responses."""
+    return [
+        c for c in ("response", "chosen", "rejected", "response_a", "response_b") if c in table.column_names
+    ]
+
+
 def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags) -> Iterator[str]:
     """One JSON line per row: id, the utility of each side, and quantiles if they were asked for."""
     import torch
 
     from pluralign.data import conversation
 
-    sides = [
-        c for c in ("response", "chosen", "rejected", "response_a", "response_b") if c in table.column_names
-    ]
+    sides = _sides(table)
+    options = {k: v for k in ("weights", "steer") if (v := getattr(flags, k)) is not None}
     wanted = torch.tensor(flags.levels, dtype=torch.float32)
     for start in range(0, len(table), _BATCH_ROWS):
         rows = table.select(range(start, min(start + _BATCH_ROWS, len(table))))
         answers = {}
         for side in sides:
-            law = model.distribution(
-                [conversation(row["prompt"], row[side]) for row in rows],
-                weights=flags.weights,
-                steer=flags.steer,
-            )
+            law = model.distribution([conversation(row["prompt"], row[side]) for row in rows], **options)
             quantiles = law.quantile(wanted).tolist() if flags.levels else None
             answers[side] = (measure(law).tolist(), quantiles)
         for i, identity in enumerate(rows["id"]):

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from pluralign.backbones import Backbone, EmbeddingCache
 
-__all__ = ["FAMILY", "StoredCombination", "read", "write"]
+__all__ = ["FAMILY", "StoredCombination", "is_combination", "read", "write"]
 
 FAMILY = "combination"
 _FORMAT = 1
@@ -47,6 +48,14 @@ class StoredCombination:
     maps: list[QuantileMap]
     weights: list[float]
     how: str
+
+
+def is_combination(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is the folder of a combination."""
+    with suppress(OSError, ValueError, AttributeError):
+        config = json.loads((Path(path) / _CONFIG).read_text(encoding="utf-8"))
+        return bool(config.get("family") == FAMILY)
+    return False
 
 
 def write(
