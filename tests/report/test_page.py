@@ -166,7 +166,7 @@ def test_more_baselines_and_attributes_have_their_own_columns_and_rows(copy, cha
     assert "\u22120.432 [\u22120.500, \u22120.400] better" in text
     row = text[text.index("By attribute") :]
     assert f"{100 * shares['model']['estimate']:.1f} %" in row[row.index("a1") :][:80]
-    assert "its mean of the attribute that the pair is about" in text
+    assert "its mean of that attribute" in text
 
 
 def test_an_end_of_an_interval_beside_zero_does_not_look_like_zero(copy, change):

@@ -95,7 +95,7 @@ MEASURES = {
 _FAMILIES = {"bradley_terry": "Bradley-Terry", "gaussian_ensemble": "Gaussian ensemble"}
 _RULES = {
     "length": "the longer response",
-    "own_attribute": "its mean of the attribute that the pair is about",
+    "own_attribute": "its mean of that attribute",
 }
 _UNITS = {"the rating scale": "points of the rating scale", "share of the scale": "shares of each scale"}
 
