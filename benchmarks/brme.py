@@ -28,8 +28,8 @@ import pluralign as pl
 from pluralign.evaluation.best_of_n import best_of_n
 from pluralign.evaluation.metrics import spearman
 from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble_heads import train_heads
 from pluralign.fitting.ensemble_targets import GaussianObjective, bootstrap_counts, loss_of, row_shares
-from pluralign.fitting.gaussian_ensemble import train_heads
 from pluralign.heads.gaussian_ensemble import head_agreement
 from timing import Timing, rounds
 

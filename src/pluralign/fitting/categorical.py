@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import CategoryWarning, DataError
+from pluralign.fitting.axes import principal_axes
 from pluralign.fitting.baselines import bradley_terry_of
 from pluralign.fitting.categorical_config import CategoricalConfig
 from pluralign.fitting.category_comparisons import (
@@ -35,7 +36,6 @@ from pluralign.fitting.category_comparisons import (
 )
 from pluralign.fitting.category_targets import CategoryRows, category_rows, is_six, ratings_as_rewards
 from pluralign.fitting.category_training import Problem, fit_logits, rotate
-from pluralign.fitting.gaussian_ensemble import principal_axes
 from pluralign.fitting.inputs import Fitted, Inputs
 from pluralign.fitting.mixing import add_mixing
 from pluralign.fitting.targets import rated_table, rating_targets

@@ -9,8 +9,7 @@ In: ratings, comparisons or pairs. Out: a `GaussianEnsembleHead`, with its basel
                     al. (mean, worst case, UWO).
 
 Heads differ by their own resample of the groups and by their own anchor (`ensemble_training`); without both,
-heads on one backbone and a convex loss become one head. Training runs in the eigenbasis of the embeddings,
-where one step size fits all directions; penalties do not notice a rotation.
+heads on one backbone and a convex loss become one head.
 
 Paper: Yan et al. 2024, arXiv 2409.15360; Coste et al. 2023, arXiv 2310.02743. Number of heads, target,
 bootstrap, anchors, penalties and the default loss are this project's.
@@ -18,44 +17,32 @@ bootstrap, anchors, penalties and the default loss are this project's.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from pluralign.errors import ConstantHeadWarning, EnsembleWarning
 from pluralign.fitting import bradley_terry
 from pluralign.fitting.baselines import baselines_of
 from pluralign.fitting.config import QRM_LEVELS, BradleyTerryConfig
 from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble_heads import gaussian_heads, preference_heads, rotated
 from pluralign.fitting.ensemble_search import chosen_penalties
-from pluralign.fitting.ensemble_targets import (
-    GaussianObjective,
-    GaussianTargets,
-    PairObjective,
-    bootstrap_counts,
-    gaussian_targets,
-    loss_of,
-    row_shares,
-)
-from pluralign.fitting.ensemble_training import Objective, prior_precision, start_at_draws, train_members
+from pluralign.fitting.ensemble_targets import GaussianTargets, gaussian_targets
 from pluralign.fitting.inputs import Fitted, Inputs
 from pluralign.fitting.mixing import add_mixing
 from pluralign.fitting.targets import RatingTargets, rated_table, rating_targets
-from pluralign.fitting.training_state import TrainingState
 from pluralign.heads import ColumnScaling, Head, Reference
-from pluralign.heads.ensemble_members import Members
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
+from pluralign.model.reading import head_inputs
 
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings
 
-__all__ = ["fit", "principal_axes", "train_heads"]
+__all__ = ["fit"]
 
 _STAGE_2 = 3  # times as many steps where there is no noise, until the std has come down to its floor
 ALIKE = 0.003  # heads that differ by less than this share of the reward's spread are one head
@@ -77,64 +64,6 @@ def fit(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     return _fit_pairs(inputs, config)
 
 
-def train_heads(
-    objective: Objective,
-    config: GaussianEnsembleConfig,
-    l2: Float[Tensor, "M O"],
-    width: int,
-    num_rows: float,
-    *,
-    anchor: bool,
-    state: TrainingState | None = None,
-    **options: Any,
-) -> Members:
-    """Members at draws from the prior, trained; `options` are those of `train_members`.
-
-    Args:
-        objective: on the device to train on.
-        config: of the fit.
-        l2: penalties of each member's outputs; one row per member.
-        width: of the features.
-        num_rows: how many rows a member sees, which with l2 is the width of the prior.
-        anchor: whether members are drawn towards their start.
-        state: where training is kept.
-    """
-    members = Members(len(l2), width, l2.shape[1], config.hidden)
-    precision = prior_precision(members, l2, num_rows)
-    seeds = [_seed(config, "anchor", m) for m in range(len(l2))]
-    penalty = start_at_draws(members, precision, num_rows, seeds, anchor=anchor, balanced=config.heads)
-    device = options.pop("device", torch.device("cpu"))
-    train_members(
-        members.to(device),
-        objective,
-        {name: (p.to(device), a.to(device)) for name, (p, a) in penalty.items()},
-        steps=config.steps,
-        lr=config.lr,
-        batch=config.batch,
-        seed=config.seed,
-        state=state,
-        **options,
-    )
-    return members
-
-
-def _rotated(features: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N D"], Float[Tensor, "D D"]]:
-    """Features along their principal axes, on the device to train on, and the axes."""
-    features = features.to("cuda" if torch.cuda.is_available() else "cpu")
-    axes = principal_axes(features)
-    return features @ axes, axes
-
-
-def principal_axes(features: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
-    """The eigenvectors of the features' second moments, a rotation, float32."""
-    moments = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
-    for start in range(0, len(features), 16_384):
-        rows = features[start : start + 16_384].double()
-        moments += rows.T @ rows
-    axes: Tensor = torch.linalg.eigh(moments).eigenvectors
-    return axes.float()
-
-
 def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     inputs = replace(inputs, ratings=rated_table(inputs, "gaussian_ensemble"))
     targets = rating_targets(
@@ -145,10 +74,10 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     _warn_of_constants(targets)
     embedded = inputs.embed(targets.conversations)
     scaling = ColumnScaling.fitted(embedded.response)
-    features, axes = _rotated(scaling(embedded.response))
+    features, axes = rotated(scaling(embedded.response))
     points = gaussian_targets(targets)
     l2 = chosen_penalties(inputs, config, points, names, targets.groups, features)
-    members = _gaussian_heads(inputs, config, features, points, targets.groups, l2)
+    members = gaussian_heads(inputs, config, features, points, targets.groups, l2)
     members.cpu().rotate_(axes)
     head = GaussianEnsembleHead(
         scaling,
@@ -179,8 +108,8 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     single, l2, _ = bradley_terry.fit_head(inputs, settings)
     pairs = bradley_terry.pair_index(bradley_terry.training_pairs(inputs, settings))
     embedded = inputs.embed(pairs.conversations)
-    features, axes = _rotated(single.scaling(embedded.response))
-    members = _preference_heads(inputs, config, features, pairs, l2)
+    features, axes = rotated(single.scaling(embedded.response))
+    members = preference_heads(inputs, config, features, pairs, l2)
     summary: dict[str, Any] = {"l2": l2, "num_pairs": len(pairs.weight)}
     if config.loss == "bradley_terry":
         members.cpu().rotate_(axes)
@@ -198,79 +127,13 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
         # Stage 1 has made the heads different; here each only has to follow its own reward.
         loose = replace(config, bootstrap=False, anchor=False, steps=_STAGE_2 * config.steps)
         penalties = torch.tensor([[min(config.l2_grid), max(config.std_l2_grid)]])
-        members = _gaussian_heads(inputs, loose, features, points, [""] * len(reward), penalties)
+        members = gaussian_heads(inputs, loose, features, points, [""] * len(reward), penalties)
         members.cpu().rotate_(axes)
         head = GaussianEnsembleHead(single.scaling, members, std_floor=config.std_floor)
         summary |= {"target": "stage_1"} | _finish(
             inputs, config, head, pairs.conversations, embedded, "stage_1"
         )
     return Fitted(head, {"bradley_terry": single} if config.baselines else {}, summary)
-
-
-def _gaussian_heads(
-    inputs: Inputs,
-    config: GaussianEnsembleConfig,
-    features: Tensor,
-    points: GaussianTargets,
-    groups: Sequence[str],
-    l2: Float[Tensor, "A 2"],
-) -> Members:
-    """A H members with means and standard deviations, attribute-major."""
-    weight = points.present[:, :, None].expand(-1, -1, config.heads)
-    if config.bootstrap:
-        weight = weight * _bootstrap(config, groups)[:, None]
-    device = features.device
-    objective = GaussianObjective(
-        features, points.points.to(device), row_shares(weight).to(device), loss_of(config), config.std_floor
-    )
-    penalties = l2.repeat_interleave(config.heads, 0)
-    inputs.report(
-        f"{config.heads} heads by {config.loss}, {config.hidden or 'no'} hidden units, bootstrap "
-        f"{_on(config.bootstrap)}, anchors {_on(config.anchor)}"
-    )
-    return train_heads(
-        objective,
-        config,
-        penalties,
-        features.shape[1],
-        len(features),
-        anchor=config.anchor,
-        state=_state(inputs, config, "heads", features, points.points),
-        report=inputs.report,
-        device=device,
-    )
-
-
-def _preference_heads(
-    inputs: Inputs,
-    config: GaussianEnsembleConfig,
-    features: Tensor,
-    pairs: bradley_terry.PairIndex,
-    l2: float,
-) -> Members:
-    """H members with one output, a Bradley-Terry score in logits."""
-    weight = pairs.weight.float()[:, None].expand(-1, config.heads)
-    if config.bootstrap:
-        weight = weight * _bootstrap(config, pairs.groups)
-    device = features.device
-    objective = PairObjective(
-        features, pairs.chosen.to(device), pairs.rejected.to(device), row_shares(weight).to(device)
-    )
-    inputs.report(
-        f"stage 1: {config.heads} Bradley-Terry heads, bootstrap {_on(config.bootstrap)}, anchors "
-        f"{_on(config.anchor)}"
-    )
-    return train_heads(
-        objective,
-        config,
-        torch.full((config.heads, 1), l2),
-        features.shape[1],
-        float(pairs.weight.sum()),
-        anchor=config.anchor,
-        state=_state(inputs, config, "stage-1", features, pairs.weight),
-        report=inputs.report,
-        device=device,
-    )
 
 
 def _finish(
@@ -282,8 +145,6 @@ def _finish(
     meaning: str,
 ) -> dict[str, Any]:
     """Standardises the heads, measures the unit of reward and how alike heads are, and says what a std is."""
-    from pluralign.model.reading import head_inputs
-
     given = head_inputs(head, conversations, embedded)
     head.eval()
     head.standardise_heads(*given)
@@ -309,25 +170,6 @@ def _finish(
     }
 
 
-def _bootstrap(config: GaussianEnsembleConfig, groups: Sequence[str]) -> Float[Tensor, "N H"]:
-    return bootstrap_counts(groups, [_seed(config, "bootstrap", h) for h in range(config.heads)]).float()
-
-
-def _seed(config: GaussianEnsembleConfig, what: str, number: int) -> int:
-    """A seed of its own for every draw, which does not depend on how many others there are."""
-    digest = hashlib.blake2b(f"{config.seed} {what} {number}".encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "big")
-
-
-def _state(
-    inputs: Inputs, config: GaussianEnsembleConfig, name: str, features: Tensor, targets: Tensor
-) -> TrainingState:
-    key = hashlib.sha256(f"{config} {tuple(features.shape)} {tuple(targets.shape)}".encode())
-    for tensor in (features, targets):
-        key.update(f"{float(tensor.double().abs().sum()):.12g}".encode())
-    return TrainingState(inputs.journal.beside(f"{name}.safetensors"), key.hexdigest())
-
-
 def _warn_of_constants(targets: RatingTargets) -> None:
     for rows in targets.attributes:
         if float(rows.target.min()) == float(rows.target.max()):
@@ -336,7 +178,3 @@ def _warn_of_constants(targets: RatingTargets) -> None:
                 ConstantHeadWarning,
                 stacklevel=5,
             )
-
-
-def _on(flag: bool) -> str:
-    return "on" if flag else "off"

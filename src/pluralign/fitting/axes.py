@@ -1,0 +1,24 @@
+"""The principal axes of features: where gradient training needs few steps, and an L2 penalty sees no difference.
+
+In: features [N, D]. Out: a rotation [D, D]. Weights found along the axes are turned back by its transpose.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["principal_axes"]
+
+_CHUNK_ROWS = 16_384
+
+
+def principal_axes(features: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
+    """The eigenvectors of the features' second moments, a rotation, float32."""
+    moments = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
+    for start in range(0, len(features), _CHUNK_ROWS):
+        rows = features[start : start + _CHUNK_ROWS].double()
+        moments += rows.T @ rows
+    axes: Tensor = torch.linalg.eigh(moments).eigenvectors
+    return axes.float()
