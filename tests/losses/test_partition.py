@@ -53,7 +53,7 @@ def test_finite_form_tends_to_the_exact_one(name):
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1.0), (3, 0.894), (10, 0.816)])
 def test_a_finite_partition_of_few_references_would_raise_break_even(n, expected):
-    """Why the exact form is used for continuous rewards: at b = .1 break-even is .770, at n = 1 nothing goes up."""
+    """Continuous rewards use the exact form: there break-even is .770; here nothing could go up at n = 1."""
     ranks = (torch.arange(1, n + 1, dtype=torch.float64) / n).unsqueeze(0)
     assert 0.1 * log_partition(0.1, reference_ranks=ranks).item() == pytest.approx(expected, abs=5e-4)
 

@@ -26,7 +26,8 @@ GRID = torch.tensor([[1.0, 2.0, 2.0, 3.0, 5.0]])
 
 
 def rank(reward, estimator, leave_one_out, references=GRID):
-    return quantile_rewards(torch.tensor([reward]), references, estimator, leave_one_out).item()
+    given = torch.tensor([reward], dtype=torch.float64), references.double()
+    return quantile_rewards(*given, estimator, leave_one_out).item()
 
 
 def test_estimators_by_hand():
@@ -45,8 +46,10 @@ def test_estimators_by_hand():
 def test_the_default_is_mid_and_leaves_out_where_the_reward_occurs():
     rewards = torch.tensor([2.0, 4.0])
     ours = quantile_rewards(rewards, GRID.expand(2, 5))
-    assert ours.tolist() == [1.5 / 4, 4 / 5]
-    assert ours.dtype == torch.float64
+    assert ours.tolist() == pytest.approx([1.5 / 4, 4 / 5])
+    assert ours.dtype == torch.float32
+    assert quantile_rewards(rewards.double(), GRID.double().expand(2, 5)).dtype == torch.float64
+    assert quantile_rewards([2, 4], [[1, 2], [3, 5]]).dtype == torch.float64
     said = quantile_rewards(rewards, GRID.expand(2, 5), leave_one_out=torch.tensor([True, False]))
     assert said.tolist() == ours.tolist()
 

@@ -30,7 +30,7 @@ def test_scores_of_gaussians():
 def test_points_give_plain_ranks():
     values = torch.randn(20, 5).round(decimals=1)
     ours = smooth_scores(Point(values.flatten()), 5)
-    torch.testing.assert_close(ours, reference_ranks(values), rtol=0, atol=1e-9)
+    torch.testing.assert_close(ours, reference_ranks(values.double()), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 2.0])

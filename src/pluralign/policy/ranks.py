@@ -2,8 +2,9 @@
 
     R_q(x, y) = P(R(x, y') <= R(x, y)),  y' drawn from the reference policy
 
-In: rewards [B] and reference rewards [B, N], any number of which a mask may leave out. Out: ranks in [0, 1],
-float64. It knows nothing about models, transforms or losses.
+In: rewards [B] and reference rewards [B, N], any number of which a mask may leave out. Out: ranks in [0, 1]
+in the dtype of the rewards (at least float32; float64 for lists and integers). It knows nothing about models,
+transforms or losses.
 
 Notation: of n references L lie below the reward and E equal it; V is uniform on (0, 1).
 
@@ -21,6 +22,7 @@ Reference: Matrenok et al. 2025 (arXiv 2507.08068), equation 8; everything but `
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -93,14 +95,14 @@ def quantile_rewards(
         generator: source of V of `randomised`; None is torch's own.
 
     Returns:
-        [B], float64, in [0, 1].
+        [B], in [0, 1].
 
     Raises:
         ArgumentError: a reward is NaN or infinite, shapes do not fit, a row has no reference (none but the
             response itself), or a response said to be among its references is not.
 
     >>> quantile_rewards(torch.tensor([2.0]), torch.tensor([[1.0, 2.0, 3.0]]))
-    tensor([0.5000], dtype=torch.float64)
+    tensor([0.5000])
     """
     reward = _as_rewards("rewards", rewards, 1)
     references = _as_rewards("reference_rewards", reference_rewards, 2, like=reward, keep_mask=keep_mask)
@@ -119,7 +121,8 @@ def quantile_rewards(
             f"quantile_rewards: row {row} has no reference beside the response itself; sample at least two "
             "completions per prompt"
         )
-    return _estimator(estimator)(below, equal - own, count, generator)
+    ranks = _estimator(estimator)(below, equal - own, count, generator)
+    return ranks.to(_dtype(rewards, reference_rewards))
 
 
 def reference_ranks(
@@ -139,7 +142,7 @@ def reference_ranks(
         generator: source of V of `randomised`.
 
     Returns:
-        [B, N], float64, in [0, 1].
+        [B, N], in [0, 1].
 
     Raises:
         ArgumentError: as `quantile_rewards`.
@@ -152,7 +155,7 @@ def reference_ranks(
         ranks[rows, place] = quantile_rewards(
             references[rows, place], references[rows], estimator, leave_one_out, keep[rows], generator
         )
-    return ranks
+    return ranks.to(_dtype(reference_rewards))
 
 
 def clamp_ranks(ranks: Float[Tensor, " *B"], num_references: int | Tensor) -> Float[Tensor, " *B"]:
@@ -238,6 +241,12 @@ def _as_rewards(
             f"{name}{place}: received {found}; allowed: finite numbers. Leave out what was not judged"
         )
     return tensor
+
+
+def _dtype(*given: Any) -> torch.dtype:
+    """The widest floating dtype of what was given, at least float32; float64 where nothing is floating."""
+    floating = [value.dtype for value in given if isinstance(value, Tensor) and value.is_floating_point()]
+    return functools.reduce(torch.promote_types, floating, torch.float32) if floating else torch.float64
 
 
 def _as_mask(keep_mask: Tensor | None, references: Tensor) -> Tensor:
