@@ -44,6 +44,13 @@ def test_a_coin_is_told_to_use_the_finite_partition():
     assert any("all tie" in note for note in found.advice)
 
 
+def test_the_probability_of_a_tie_counts_pairs():
+    references = torch.tensor([[1.0, 1.0, 2.0, 9.0], [3.0, 3.0, 3.0, 0.0]])
+    keep = torch.tensor([[True, True, True, False], [True, True, True, True]])
+    found = diagnose(torch.tensor([5.0, 5.0]), references, beta=0.1, keep_mask=keep)
+    assert found.tie_probability == pytest.approx((1 / 3 + 3 / 6) / 2)
+
+
 def test_all_references_tie():
     found = diagnose(torch.ones(3), torch.ones(3, 4), beta=0.1)
     assert found.tied_prompts == found.tie_probability == 1.0

@@ -144,7 +144,7 @@ def diagnose(
         break_even=float(break_even_quantile(beta, transform)),
         positive_share=float((target > 0).double().mean()),
         positive_share_finite=_positive_finite(
-            ranks, references, counts, beta, transform, estimator, keep, own, generator
+            ranks, references, counts, beta, transform, estimator, keep, generator
         ),
         optimum_kl=float(optimum_kl(beta, transform)),
         largest_log_ratio=float(target.max()) / beta,
@@ -196,10 +196,12 @@ def _among(reward: Tensor, references: Tensor, keep: Tensor, leave_one_out: bool
 
 def _tie_probability(references: Tensor, keep: Tensor) -> float:
     """Mean over prompts of the share of equal ones among all pairs of different references."""
-    both = keep.unsqueeze(1) & keep.unsqueeze(2)
-    equal = ((references.unsqueeze(1) == references.unsqueeze(2)) & both).sum((1, 2)).double()
+    values = references.masked_fill(~keep, math.nan).sort(-1).values  # NaN comes last and equals nothing
+    equal = torch.zeros(len(values), dtype=torch.float64)
+    for distance in range(1, values.shape[-1]):  # equal values stand together
+        equal += (values[:, distance:] == values[:, :-distance]).sum(-1)
     count = keep.sum(-1).double()
-    shares = ((equal - count) / (count * (count - 1)))[count > 1]
+    shares = (2 * equal / (count * (count - 1)))[count > 1]
     return float(shares.mean()) if len(shares) else 0.0
 
 
@@ -211,7 +213,6 @@ def _positive_finite(
     transform: TransformLike,
     estimator: str | Estimator,
     keep: Tensor,
-    own: Tensor,
     generator: torch.Generator | None,
 ) -> float:
     """Share of positive targets under the finite Z; NaN where a prompt has a single reference."""
