@@ -156,7 +156,9 @@ def study(scenario: str, amount: str, seed: int) -> dict[str, Any]:
     }
     unknown = {h: pl.PopulationUpdater(counts, h) for h in HALF_LIVES}
     known = {h: pl.PopulationUpdater(counts, h, raters={n: n for n in NAMES}) for h in HALF_LIVES}
-    history: list[tuple[np.ndarray, np.ndarray]] = []
+    # A refit may use the panel too: as many of its votes per text as the population had then.
+    people = world.rng.choice(len(NAMES), size=len(asked), p=world.start)
+    history = [(asked, np.stack(panel)[people, np.arange(len(asked))])]
     curves: dict[str, dict[str, list[Any]]] = {}
 
     def note(method: str, when: float, predict: Callable[[], Tensor]) -> None:
