@@ -86,6 +86,16 @@ def test_point_estimates_are_strokes_at_their_place(drawn, tmp_path):
     assert "point estimate" not in [text.get_text() for text in drawn[1].texts]
 
 
+def test_ranges_are_the_quantiles_on_a_level_line(drawn, tmp_path):
+    draw(tmp_path / "figure", true=None, observed=None, ranges=True)
+    rows = [axes for axes in drawn[0].axes if axes.get_xlim() == (-3, 3) and len(axes.lines) == 3]
+    assert len(rows) == len(LABELS)
+    for axes, quantiles in zip(rows, PREDICTED, strict=True):
+        for line in axes.lines[1:]:
+            np.testing.assert_allclose(line.get_xdata(), quantiles)
+            assert len(set(line.get_ydata())) == 1
+
+
 def test_png_is_800_pixels_wide_at_twice_the_density(tmp_path):
     image = pytest.importorskip("matplotlib.image")
     for figure in (draw, calibrate):
@@ -174,6 +184,7 @@ def test_import_is_lazy():
         (lambda p: draw(p, true=TRUE[:2]), "shape"),
         (lambda p: draw(p, true=np.full_like(TRUE, np.nan)), "finite"),
         (lambda p: draw(p, observed=[[1.0]]), "one list per label"),
+        (lambda p: draw(p, ranges=True), "cannot show both"),
         (lambda p: draw(p, points=[1.0]), r"points must have shape \[3 labels\]"),
         (lambda p: draw(p, points=[1.0, 2.0, np.inf]), "points holds a value that is not finite"),
         (lambda p: draw(p, theme="blue"), "light, dark"),

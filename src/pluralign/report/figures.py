@@ -41,6 +41,7 @@ def distributions_figure(
     true: npt.ArrayLike | None = None,
     observed: Sequence[Sequence[float]] | None = None,
     points: npt.ArrayLike | None = None,
+    ranges: bool = False,
     title: str = "What people would say, and what the model predicts",
     axis: str = "reward",
     theme: Theme = "light",
@@ -48,7 +49,8 @@ def distributions_figure(
     """One row per response: its text, the true or observed ratings, and the predicted distribution.
 
     Laws are drawn as densities: uniform between neighbouring quantiles, the tail mass at the outer ones, then
-    smoothed, true and predicted alike. Points on the line mark the predicted quantiles.
+    smoothed, true and predicted alike. Points on the line mark the predicted quantiles. With few levels such
+    a density shows the smoothing more than the law; `ranges` draws the quantiles on a level line instead.
 
     Args:
         path: where to write, with or without a suffix; `.svg` and `.png` are put in its place.
@@ -59,6 +61,7 @@ def distributions_figure(
         true: [M, K] true quantiles, drawn as a filled shape, or None.
         observed: [M] lists of ratings, each drawn as a dot below the line, or None.
         points: [M] predictions of a model that answers with one number, each drawn as a stroke, or None.
+        ranges: whether the prediction is a line from its lowest to its highest quantile; without `true`.
         title: heading, up to about 60 letters.
         axis: name of the horizontal axis.
         theme: "light" or "dark".
@@ -67,7 +70,7 @@ def distributions_figure(
         Paths of the SVG and the PNG.
 
     Raises:
-        ArgumentError: shapes do not fit, a number is not finite, or the scale is empty.
+        ArgumentError: shapes do not fit, a number is not finite, the scale is empty, or `ranges` with `true`.
         MissingDependencyError: matplotlib is not installed.
     """
     grid = _levels(levels)
@@ -83,6 +86,8 @@ def distributions_figure(
     laws = {"predicted": _quantiles(predicted, "predicted", len(labels), len(grid))}
     if true is not None:
         laws["true"] = _quantiles(true, "true", len(labels), len(grid))
+    if ranges and true is not None:
+        raise ArgumentError("ranges draws quantiles, true a density: one picture cannot show both")
     strokes = None if points is None else _finite(points, "points", (len(labels),))
     x = np.linspace(low, high, 401)
     curves = {name: [density(row, grid, x) for row in rows] for name, rows in laws.items()}
@@ -113,10 +118,15 @@ def distributions_figure(
             if observed is not None:
                 _rater_dots(axes, observed[row], colours)
             if strokes is not None:
-                axes.vlines(strokes[row], 0, 0.9 * top, color=colours.third, linewidth=2)
+                axes.vlines(strokes[row], 0, (0.6 if ranges else 0.9) * top, color=colours.third, linewidth=2)
             values, curve = laws["predicted"][row], curves["predicted"][row]
-            axes.plot(x, np.where(curve > faint, curve, np.nan), color=colours.predicted, linewidth=1.6)
-            axes.plot(values, np.interp(values, x, curve), "o", color=colours.predicted, markersize=3.2)
+            if ranges:
+                heights = np.full_like(values, 0.3 * top)
+                axes.plot(values, heights, color=colours.predicted, linewidth=2.4)
+            else:
+                heights = np.interp(values, x, curve)
+                axes.plot(x, np.where(curve > faint, curve, np.nan), color=colours.predicted, linewidth=1.6)
+            axes.plot(values, heights, "o", color=colours.predicted, markersize=5 if ranges else 3.2)
             _label(figure, label, (bottom + 0.4 * _ROW) / height, colours)
         _reward_axis(figure, (low, high), axis, colours)
         return save(figure, path, title)
