@@ -1,4 +1,4 @@
-"""The principal axes of features: where gradient training needs few steps, and an L2 penalty sees no difference.
+"""The principal axes of features: training along them needs few steps, and an L2 penalty sees no difference.
 
 In: features [N, D]. Out: a rotation [D, D]. Weights found along the axes are turned back by its transpose.
 """
