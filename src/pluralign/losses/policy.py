@@ -18,8 +18,9 @@ response.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, float32, promote_types
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pluralign.errors import ArgumentError
@@ -70,7 +71,7 @@ def qrpo_target(
     require((quantile_rewards >= 0) & (quantile_rewards <= 1), "qrpo: quantile rewards must lie in [0, 1]")
     value = f(quantile_rewards)
     require(value.isfinite(), f"qrpo: {transform} of a rank is infinite; clamp the ranks (clamp_ranks)")
-    log_z = exact_log_partition(b, f) if log_partition is None else log_partition.to(value)
+    log_z = exact_log_partition(b, f) if log_partition is None else torch.as_tensor(log_partition).to(value)
     if log_z.shape not in ((), value.shape):
         raise ArgumentError(
             f"log_partition must have shape [] or {list(value.shape)}, received {list(log_z.shape)}"
@@ -301,7 +302,7 @@ def _qrpo_error(
     log_ratio = log_probs.double() - reference_log_probs.double()
     require(~log_ratio.isnan(), "qrpo: log-probabilities must not be NaN")
     error = target - as_beta(beta, device=target.device) * log_ratio
-    return error.to(promote_types(log_probs.dtype, float32))
+    return error.to(torch.promote_types(log_probs.dtype, torch.float32))
 
 
 def _margin(
@@ -317,7 +318,7 @@ def _margin(
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(promote_types(tensor.dtype, float32))
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _same_shape(name: str, *tensors: Tensor) -> None:

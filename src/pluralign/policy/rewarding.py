@@ -22,7 +22,7 @@ from pluralign.data import conversation
 from pluralign.errors import ArgumentError, DataError
 from pluralign.policy.columns import is_finite_number
 from pluralign.policy.sampling import Prompt, prompt_key
-from pluralign.policy.shards import ShardFolder, read_manifest, read_shards, shard_file
+from pluralign.policy.shards import ShardFolder, finished_shards, read_manifest, read_shards
 from pluralign.policy.smooth_ranks import smooth_scores
 
 if TYPE_CHECKING:
@@ -215,14 +215,13 @@ def reward_samples(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    manifest = read_manifest(samples)
-    read_shards(samples)  # complains where some are missing
+    manifest, files = read_manifest(samples), finished_shards(samples)
     description = {"stage": "rewards", "reward": source.describe(), "samples": manifest["description"]}
     columns = pa.schema({"prompt_id": pa.string(), "index": pa.int32(), "reward": pa.float64()})
     folder = ShardFolder(path, description, manifest["shards"], columns)
     missing = folder.missing()
     for done, number in enumerate(missing, start=manifest["shards"] - len(missing) + 1):
-        rows = pq.read_table(shard_file(Path(samples), number)).to_pydict()
+        rows = pq.read_table(files[number]).to_pydict()
         rewards = rewards_of(source, rows, f"{samples}, shard {number}")
         folder.write(number, {"prompt_id": rows["prompt_id"], "index": rows["index"], "reward": rewards})
         if progress is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["ShardFolder", "read_manifest", "read_shards", "shard_file"]
+__all__ = ["ShardFolder", "finished_shards", "read_manifest", "read_shards"]
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -88,23 +88,14 @@ class ShardFolder:
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns), schema=self.columns)
-        _write_whole(self._file(number), lambda work: pq.write_table(table, work))
-
-    def read_shard(self, number: int) -> pa.Table:
-        """The rows of one shard."""
-        import pyarrow.parquet as pq
-
-        return pq.read_table(self._file(number))
-
-    def _file(self, number: int) -> Path:
-        return shard_file(self.path, number)
+        _write_whole(_shard_file(self.path, number), lambda work: pq.write_table(table, work))
 
     def _is_whole(self, number: int) -> bool:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            return bool(pq.read_schema(self._file(number)).equals(self.columns))
+            return bool(pq.read_schema(_shard_file(self.path, number)).equals(self.columns))
         except (OSError, pa.ArrowException):
             return False
 
@@ -128,6 +119,23 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def finished_shards(path: str | Path) -> list[Path]:
+    """The files of a finished folder, in order.
+
+    Raises:
+        ArtifactError: it is none, or shards are missing.
+    """
+    count = read_manifest(path)["shards"]
+    files = [_shard_file(Path(path), number) for number in range(count)]
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
+        raise ArtifactError(
+            f"{path} is not finished: {len(absent)} of {count} shards are missing, the first is {absent[0]}. "
+            "The command that began it continues it"
+        )
+    return files
+
+
 def read_shards(path: str | Path) -> datasets.Dataset:
     """All rows of a finished folder, in order.
 
@@ -138,19 +146,10 @@ def read_shards(path: str | Path) -> datasets.Dataset:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    count = read_manifest(path)["shards"]
-    files = [shard_file(Path(path), number) for number in range(count)]
-    absent = [file.name for file in files if not file.is_file()]
-    if absent:
-        raise ArtifactError(
-            f"{path} is not finished: {len(absent)} of {count} shards are missing, the first is {absent[0]}. "
-            "The command that began it continues it"
-        )
-    return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
+    return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in finished_shards(path)]))
 
 
-def shard_file(path: Path, number: int) -> Path:
-    """The file of one shard."""
+def _shard_file(path: Path, number: int) -> Path:
     return path / f"shard-{number:05d}.parquet"
 
 
