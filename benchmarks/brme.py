@@ -36,7 +36,7 @@ from timing import Timing, rounds
 RESULTS = Path(__file__).parent / "results" / "brme"
 SEEDS = range(5)
 LOSSES = ("gaussian_nll", "beta_nll", "reparameterized_mse")
-STEPS = (25, 50, 100, 200, 400, 800)
+STEPS = (50, 150, 450)
 PENALTIES = {"minilm": {"l2": 0.1, "std_l2": 3.0}, "traits": {"l2": 0.01, "std_l2": 0.3}}
 MEASURES = ("mean", "nominal", "worst_case", "best_case", "uwo:1", "robust:0.4", "mean_std:1", "cvar:0.1")
 SIZES = (1, 2, 4, 8, 16, 32)

@@ -72,6 +72,7 @@ def cache_of(features: str) -> Any:
 CROWD = pl.lab.Crowd(seed=0)
 
 
+@functools.cache
 def ratings(seed: int) -> Any:
     """The table that a seed fits on."""
     return CROWD.ratings(TEXTS, RATERS, seed=seed, responses_per_prompt=4, rounded=False)
