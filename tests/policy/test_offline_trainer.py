@@ -6,11 +6,11 @@ import json
 import logging
 
 import pytest
-import tiny_policy
-import tiny_tables
 import torch
 from datasets import Dataset
 
+import tiny_policy
+import tiny_tables
 from pluralign import losses
 from pluralign.errors import ArgumentError, ConfigError, DataError, FingerprintError, RunError
 from pluralign.policy import Objective, OfflineConfig, OfflineTrainer
@@ -36,7 +36,7 @@ def trainer(folder, objective="dpo", table=None, model=None, evaluation=None, **
     }
     config = OfflineConfig(
         str(folder),
-        objective=objective,
+        method=objective,
         report_to="none",
         use_cpu=True,
         disable_tqdm=True,
@@ -369,7 +369,7 @@ def test_stale_reference_says_what_changed(tmp_path):
 
 def test_wrong_arguments(tmp_path):
     with pytest.raises(ArgumentError, match="did you mean 'qrpo'"):
-        OfflineConfig(str(tmp_path), objective="qrop")
+        OfflineConfig(str(tmp_path), method="qrop")
     with pytest.raises(ConfigError, match="beta"):
         OfflineConfig(str(tmp_path), beta=0.0)
     with pytest.raises(ConfigError, match="estimator"):

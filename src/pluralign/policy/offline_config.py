@@ -28,7 +28,7 @@ class OfflineConfig(TrainingArguments):
     warm-up, a log line every 10 steps, bfloat16 autocast where a GPU has it, all tokens counted.
 
     Attributes:
-        objective: qrpo, qrpo_absolute, dpo, rebel or simpo.
+        method: qrpo, qrpo_absolute, dpo, rebel or simpo.
         beta: Weight of the KL penalty (SimPO: of the margin); null for the objective's default.
         transform: What QRPO makes of quantile rewards: identity, log, square, sqrt, normal ...
         partition: exact, or finite where rewards have atoms (unit tests, integer judges).
@@ -53,7 +53,7 @@ class OfflineConfig(TrainingArguments):
         eval_batch_prompts: Completions sampled at a time.
     """
 
-    objective: str = "qrpo"
+    method: str = "qrpo"
     beta: float | None = None
     transform: str = "identity"
     partition: Literal["exact", "finite"] = "exact"
@@ -88,7 +88,7 @@ class OfflineConfig(TrainingArguments):
     def __post_init__(self) -> None:
         self.bf16 = self._half_by_default() if self.bf16 is None else self.bf16
         super().__post_init__()
-        objective = find_objective(self.objective)
+        objective = find_objective(self.method)
         self.label_names: list[str] = []
         if self.remove_unused_columns:
             raise ConfigError(
@@ -117,5 +117,5 @@ class OfflineConfig(TrainingArguments):
     @property
     def settings(self) -> Settings:
         """What the objective is told."""
-        beta = find_objective(self.objective).beta if self.beta is None else self.beta
+        beta = find_objective(self.method).beta if self.beta is None else self.beta
         return Settings(beta, self.transform, self.gamma_beta_ratio, self.length_normalized, self.beta_max)

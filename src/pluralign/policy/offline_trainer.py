@@ -12,6 +12,7 @@ holds logits of the whole batch (`packing`, `log_probs`).
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,15 +23,18 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
-from pluralign.errors import ArgumentError, ConfigError, MissingDependencyError, RunError
-from pluralign.losses.partition import break_even_quantile, optimum_kl
-from pluralign.losses.policy import qrpo_target
+from pluralign.errors import ArgumentError, ConfigError, RunError
 from pluralign.policy import reference_log_probs as references
-from pluralign.policy.objectives import Objective, Responses, Settings, find_objective, row_beta
+from pluralign.policy.measurements import RunningMeans, batch_values, qrpo_constants
+from pluralign.policy.model_setup import attach_adapter, check_vocabulary, disable_dropout, load_policy
+from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.offline_data import Collator, Prepared, data_digest, prepare
 from pluralign.policy.packing import Packed
 from pluralign.policy.prompts import tokenizer_digest
+from pluralign.policy.rewarding import RewardSource
+from pluralign.policy.sample_evaluator import SampleEvaluator, evaluation_prompts
+from pluralign.policy.sampling import SamplingSettings
 from pluralign.policy.scored_forward import install, response_log_probs
 
 __all__ = ["OfflineTrainer"]
@@ -51,8 +55,11 @@ class OfflineTrainer(Trainer):
         eval_dataset: another one, or several by name; same shape.
         processing_class: the tokenizer; None loads the model's own.
         peft_config: train this adapter instead of the whole model.
-        ref_model: the reference, where it is not the model as given; it is used once and not kept.
-        objective: an `Objective` that is not in the table; None for `args.objective`.
+        ref_model: the reference, where it is not the model as given; it is used once and not kept, unless
+            samples are measured against it.
+        reward: judges samples of the policy at each evaluation; None samples nothing. Measuring their KL
+            keeps a copy of the reference in main memory, unless an adapter is trained.
+        objective: an `Objective` that is not in the table; None for `args.method`.
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
 
@@ -71,22 +78,25 @@ class OfflineTrainer(Trainer):
         processing_class: Any = None,
         peft_config: Any = None,
         ref_model: Any = None,
+        reward: RewardSource | None = None,
         objective: Objective | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
     ) -> None:
         args = OfflineConfig("policy") if args is None else args
-        model, tokenizer = _load(model, processing_class)
-        self.objective = find_objective(args.objective) if objective is None else objective
+        model, tokenizer = load_policy(
+            model, processing_class, dtype="float32" if peft_config is None else "auto"
+        )
+        self.objective = find_objective(args.method) if objective is None else objective
         self.settings: Settings = args.settings
         self._model_digest = references.model_digest(model if ref_model is None else ref_model)
         self._ref_model = ref_model
         if peft_config is not None:
-            model = _with_adapter(model, peft_config)
+            model = attach_adapter(model, peft_config)
         if args.disable_dropout:
-            _disable_dropout(model)
+            disable_dropout(model)
         isolates = install(model)
-        _check_vocabulary(model, tokenizer)
+        check_vocabulary(model, tokenizer)
         tables = {"train": train_dataset} if train_dataset is not None else {}
         tables |= eval_dataset if isinstance(eval_dataset, Mapping) else {"eval": eval_dataset}
         self.prepared: dict[str, Prepared] = {}
@@ -102,7 +112,7 @@ class OfflineTrainer(Trainer):
         if any(part.sides != self.sides for part in self.prepared.values()):
             raise ArgumentError("training and evaluation tables must have the same shape")
         evaluation = {name: part.rows for name, part in self.prepared.items() if name != "train"}
-        self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
+        self._means = {"train": RunningMeans(), "eval": RunningMeans()}
         self._reference: Tensor | None = None
         super().__init__(
             model=model,
@@ -122,7 +132,15 @@ class OfflineTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
         self.data_collator = Collator(self.sides, self._bin_tokens(isolates))
+        self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
+        self._eval_prompts: dict[str, list[dict[str, Any]]] = {}
+        self._sampled = self._evaluator(reward, tables)
         self.add_callback(_ReferenceFirst(self))
+
+    def _one_partition(self) -> bool:
+        """Whether all responses share one Z."""
+        args = self.args
+        return self.objective.ranks and not args.length_normalized and args.partition == "exact"
 
     def _bin_tokens(self, isolates: bool) -> int | None:
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
@@ -156,7 +174,8 @@ class OfflineTrainer(Trainer):
         """
         sides = self._score(model, inputs)
         losses = self.objective.loss(sides, self.settings)
-        self._note(inputs, sides, losses, "train" if model.training else "eval")
+        means = self._means["train" if model.training else "eval"]
+        means.add(batch_values(sides, losses, inputs["cut_off"], self.settings))
         if num_items_in_batch is None:
             loss = losses.mean()
         else:
@@ -266,69 +285,17 @@ class OfflineTrainer(Trainer):
 
     # ---- measurements -------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _note(
-        self, inputs: dict[str, Any], sides: Mapping[str, Responses], losses: Tensor, mode: str
-    ) -> None:
-        """Adds this batch to the sums that the next log line reports as means over rows."""
-        values = {"cut_off": inputs["cut_off"], "loss": losses.detach()}
-        rewards = {}
-        for side, responses in sides.items():
-            values[f"logps/{side}"] = responses.log_probs.detach()
-            values[f"tokens/{side}"] = responses.num_tokens
-            rewards[side] = self._implicit_reward(responses)
-            values[f"rewards/{side}"] = rewards[side]
-            if responses.reference_log_probs is not None:
-                values[f"log_ratio/{side}"] = responses.log_probs.detach() - responses.reference_log_probs
-            if responses.quantile_rewards is not None:
-                values[f"positive_targets/{side}"] = self._positive(responses, responses.quantile_rewards)
-        if len(rewards) == 2:
-            margins = rewards["chosen"] - rewards["rejected"]
-            values["rewards/margins"] = margins
-            values["rewards/accuracies"] = (margins > 0).double()
-        sums = self._sums[mode]
-        for name, value in values.items():
-            entry = torch.stack([value.double().sum(), value.new_tensor(len(value), dtype=torch.float64)])
-            sums[name] = sums[name] + entry if name in sums else entry
-
-    def _implicit_reward(self, responses: Responses) -> Tensor:
-        """The reward whose optimum the policy would be, up to a constant of the prompt: b D, or SimPO's."""
-        log_probs, settings = responses.log_probs.detach(), self.settings
-        if responses.reference_log_probs is None:
-            return settings.beta * log_probs / responses.num_tokens
-        return row_beta(responses, settings) * (log_probs - responses.reference_log_probs)
-
-    def _positive(self, responses: Responses, ranks: Tensor) -> Tensor:
-        """Which responses are to become more probable."""
-        settings = self.settings
-        beta = row_beta(responses, settings)
-        return (qrpo_target(ranks, beta, settings.transform, responses.log_partition) > 0).double()
-
-    def _means(self, mode: str) -> dict[str, float]:
-        """Means over all rows of all processes since the last call."""
-        sums, self._sums[mode] = self._sums[mode], {}
-        if not sums:
-            return {}
-        total = self.accelerator.reduce(torch.stack(list(sums.values())).float(), "sum").double()
-        return {name: (value / count).item() for name, (value, count) in zip(sums, total, strict=True)}
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds what was measured since the last log line; `loss` marks a line of training."""
         if "loss" in logs:
-            means = self._means("train")
+            means = self._means["train"].take(self._over_processes)
             means.pop("loss", None)
-            logs |= means | self._constants() | {"num_tokens": float(self.state.num_input_tokens_seen)}
+            logs |= means | self._constants | {"num_tokens": float(self.state.num_input_tokens_seen)}
         super().log(logs, start_time)
 
-    def _constants(self) -> dict[str, float]:
-        """Where QRPO's targets change sign, and how far its optimum is from the reference."""
-        settings = self.settings
-        if not self.objective.ranks or settings.length_normalized or self.args.partition != "exact":
-            return {}
-        return {
-            "break_even": float(break_even_quantile(settings.beta, settings.transform)),
-            "optimum_kl": float(optimum_kl(settings.beta, settings.transform)),
-        }
+    def _over_processes(self, sums: Tensor) -> Tensor:
+        total: Tensor = self.accelerator.reduce(sums, "sum")
+        return total
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -345,11 +312,62 @@ class OfflineTrainer(Trainer):
         return result
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
-        """As in `Trainer`; means are over rows, however the last batch came out."""
-        self._sums["eval"] = {}
+        """As in `Trainer`; means are over rows, however the last batch came out, and samples are measured."""
+        self._means["eval"].take()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
-        output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in self._means("eval").items()})
+        found = self._means["eval"].take(self._over_processes)
+        name = metric_key_prefix.removeprefix("eval_")
+        if self._sampled is not None and name in self._eval_prompts:
+            found |= self._measure_samples(self._sampled, self._eval_prompts[name])
+        output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in found.items()})
         return output
+
+    def _measure_samples(self, evaluator: SampleEvaluator, rows: Any) -> dict[str, float]:
+        from accelerate.utils import gather_object
+
+        many = self.args.world_size > 1
+        found = evaluator.measure(
+            self.accelerator.unwrap_model(self.model),
+            rows,
+            rank=self.args.process_index,
+            world=self.args.world_size,
+            gather=gather_object if many else lambda samples: samples,
+        )
+        optimum = {"optimum_kl": self._constants["optimum_kl"]} if self._constants else {}
+        return {f"samples/{key}": value for key, value in (found | optimum).items()}
+
+    def _evaluator(self, reward: RewardSource | None, tables: Mapping[str, Any]) -> SampleEvaluator | None:
+        """What samples at each evaluation; called while the model is still the reference."""
+        if reward is None:
+            return None
+        args: OfflineConfig = self.args
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ConfigError(
+                "samples cannot be drawn from a sharded model while it is trained; leave out reward, and "
+                "sample from its checkpoints"
+            )
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        self._eval_prompts = {
+            name: evaluation_prompts(
+                table, self.processing_class, args.eval_prompts, args.eval_max_new_tokens, limit
+            )
+            for name, table in tables.items()
+            if name != "train" and table is not None
+        }
+        reference = self._ref_model
+        if reference is None and not hasattr(self.model, "disable_adapter"):
+            reference = copy.deepcopy(self.model).to("cpu")
+        if reference is not None:
+            install(reference.requires_grad_(False))
+        return SampleEvaluator(
+            self.processing_class,
+            reward,
+            SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed),
+            args.eval_batch_prompts,
+            self.data_collator.bin_tokens,
+            args.end_token,
+            reference,
+        )
 
     # ---- checkpoints --------------------------------------------------------------------------------------
 
@@ -376,49 +394,6 @@ class _ReferenceFirst(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **options: Any) -> None:
         self._trainer.ensure_reference()
-
-
-def _load(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """Model and tokenizer, from names where names were given."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    name = model if isinstance(model, str) else getattr(model, "name_or_path", "") or None
-    if tokenizer is None:
-        if name is None:
-            raise ArgumentError("pass the tokenizer as processing_class; this model does not name its own")
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    if isinstance(model, str):
-        model = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-    return model, tokenizer
-
-
-def _with_adapter(model: Any, peft_config: Any) -> Any:
-    try:
-        from peft import get_peft_model
-    except ImportError:
-        raise MissingDependencyError("adapters need peft: pip install peft") from None
-    return get_peft_model(model, peft_config)
-
-
-def _disable_dropout(model: Any) -> None:
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    for name, value in vars(model.config).items():
-        if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")):
-            setattr(model.config, name, 0.0)
-    for module in model.modules():  # attention layers that keep the probability as a number
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
-
-
-def _check_vocabulary(model: Any, tokenizer: Any) -> None:
-    known = model.get_input_embeddings().weight.shape[0]
-    if known and len(tokenizer) > known:
-        raise ArgumentError(
-            f"the tokenizer has {len(tokenizer):,} tokens and the model knows {known:,}: it is that of "
-            "another model, or model.resize_token_embeddings is missing"
-        )
 
 
 def _report_cuts(name: str, part: Prepared) -> None:

@@ -1,0 +1,38 @@
+"""Which checkpoint a run continues from.
+
+In: the folder that a trainer writes into. Out: the last checkpoint that was written to its end. It knows
+nothing about models.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+__all__ = ["last_checkpoint"]
+
+_log = logging.getLogger("pluralign.policy")
+
+_STATE = "trainer_state.json"  # transformers writes it last
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint with the most steps whose state can be read; None where there is none.
+
+    A run that was killed while it saved leaves a checkpoint without a state: it is passed over, with a
+    warning.
+    """
+    found = {}
+    for path in Path(folder).glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        if path.is_dir() and number.isdecimal():
+            found[int(number)] = path
+    for _, path in sorted(found.items(), reverse=True):
+        try:
+            json.loads((path / _STATE).read_text(encoding="utf-8"))["global_step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("%s was not written to its end; passed over", path)
+            continue
+        return path
+    return None

@@ -1,0 +1,114 @@
+"""A policy before training: loaded, with an adapter, without dropout, with a tokenizer that fits.
+
+In: a model or its name. Out: the model and tokenizer that a trainer works with. It knows nothing about data
+or losses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pluralign.errors import ArgumentError, ArtifactError, MissingDependencyError
+
+__all__ = ["attach_adapter", "check_vocabulary", "disable_dropout", "load_policy", "lora_config"]
+
+
+def load_policy(
+    model: Any, tokenizer: Any = None, *, dtype: str = "float32", attn_implementation: str | None = None
+) -> tuple[Any, Any]:
+    """Model and tokenizer, from names where names were given.
+
+    Args:
+        model: a causal language model, or a hub id or folder of one (safetensors, no code from the hub).
+        tokenizer: its tokenizer, or the name of one; None loads the one that belongs to the model.
+        dtype: of the weights, where the model is loaded. All weights are trained in float32, or updates at a
+            learning rate of 1e-6 are lost in rounding; `auto` keeps what is stored.
+        attn_implementation: where the model is loaded; None leaves the choice to transformers.
+
+    Raises:
+        ArgumentError: no tokenizer is given, and the model does not say where its own is.
+        ArtifactError: the model or the tokenizer cannot be read.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pluralign.backbones.locate import find_folder
+
+    name = model if isinstance(model, str) else getattr(model, "name_or_path", None)
+    if tokenizer is None:
+        if not name:
+            raise ArgumentError("pass the tokenizer as processing_class; this model does not name its own")
+        tokenizer = name
+    try:
+        if isinstance(tokenizer, str):
+            tokenizer = AutoTokenizer.from_pretrained(
+                find_folder(tokenizer, None)[0], trust_remote_code=False
+            )
+        if isinstance(model, str):
+            model = AutoModelForCausalLM.from_pretrained(
+                find_folder(model, None)[0],
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                attn_implementation=attn_implementation,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise ArtifactError(f"{name}: no policy that can be read: {error}") from error
+    return model, tokenizer
+
+
+def lora_config(rank: int, alpha: float, dropout: float, target_modules: str) -> Any:
+    """Settings of a LoRA adapter for a causal language model.
+
+    Args:
+        rank: of the two matrices.
+        alpha: scale; the update is alpha / rank times their product.
+        dropout: on the adapter's input.
+        target_modules: a name, a regular expression or `all-linear`.
+
+    Raises:
+        MissingDependencyError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise MissingDependencyError("adapters need peft: pip install peft") from None
+    return LoraConfig(
+        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules
+    )
+
+
+def attach_adapter(model: Any, peft_config: Any) -> Any:
+    """The model with a fresh adapter of peft.
+
+    Raises:
+        MissingDependencyError: peft is not installed.
+    """
+    try:
+        from peft import get_peft_model
+    except ImportError:
+        raise MissingDependencyError("adapters need peft: pip install peft") from None
+    return get_peft_model(model, peft_config)
+
+
+def disable_dropout(model: Any) -> None:
+    """Sets every dropout probability to 0, in modules, in what attention layers remember, in the config."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+    for name, value in vars(model.config).items():
+        if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")):
+            setattr(model.config, name, 0.0)
+
+
+def check_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Raises `ArgumentError` where the tokenizer has tokens that the model does not know."""
+    known = model.get_input_embeddings().weight.shape[0]  # 0 where the weights are sharded already
+    if known and len(tokenizer) > known:
+        raise ArgumentError(
+            f"the tokenizer has {len(tokenizer):,} tokens and the model knows {known:,}: it is that of "
+            "another model, or model.resize_token_embeddings is missing"
+        )
