@@ -11,7 +11,7 @@ import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk
 from pluralign.distributions import Categorical, Empirical, GaussianEnsemble, Point, Quantiles
 from pluralign.errors import ArgumentError, ArtifactError
-from pluralign.model import Combination, Sum, judge_probabilities, judge_scores
+from pluralign.model import Combination, Contrastive, Sum, judge_probabilities, judge_scores
 
 REFERENCE = [talk(f"{x / 10:.1f} {y} words") for x in range(-15, 16) for y in (0.3, 1.2)]
 ASKED = REFERENCE[::7]
@@ -123,6 +123,13 @@ def test_a_combination_is_a_source_and_takes_terms():
     assert outer.score(ASKED).shape == (len(ASKED),)
     summed = Sum(outer, [lambda conversations: [2.0] * len(conversations)])
     torch.testing.assert_close(summed.score(ASKED), outer.score(ASKED) + 2)
+
+
+def test_a_combination_can_be_read_against_the_initial_policy():
+    both = pl.combine([RISING, GAUSSIAN], reference=REFERENCE)
+    contrast = Contrastive(both, [talk("0 1"), talk("1 1")]).score(ASKED)
+    baseline = both.score([talk("0 1"), talk("1 1")]).mean()
+    torch.testing.assert_close(contrast, both.score(ASKED) - baseline, rtol=0, atol=1e-6)
 
 
 def test_empty_batches_have_empty_answers(quantile, bradley_terry):
