@@ -73,7 +73,7 @@ def run(
     config = QuantileConfig(gate_temperature=temperature, gate_scale=equal, **SHAPES[shape])
     gate, summary = train_gate(gate_pairs, config, seed=seed)
     references = _references(features, seed)
-    baseline = _bradley_terry(features, seed, pairs)
+    baseline = _bradley_terry(features, seed) if pairs == PAIRS else None
     result: dict[str, Any] = {
         "gate": {k: summary[k] for k in ("best_step", "steps", "scale", "entropy_share")},
         "references": {name: weights.tolist() for name, (weights, _) in references.items()},
@@ -93,7 +93,8 @@ def run(
             )
             for name, (weights, scale) in models.items()
         }
-        result[part]["bradley_terry"] = _judged(baseline[part], test.win, test.gold)
+        if baseline is not None:
+            result[part]["bradley_terry"] = _judged(baseline[part], test.win, test.gold)
         result[part]["exact"] = _judged(torch.logit(test.win), test.win, test.gold)
         result[part]["weights"] = _nearness(learned, test.kinds, {n: w for n, (w, _) in references.items()})
     return result
@@ -220,14 +221,15 @@ def _fitted(
     return table(logits).detach(), float(log_scale.detach().exp())
 
 
-@functools.lru_cache(maxsize=9)
-def _bradley_terry(features: str, seed: int, pairs: int) -> dict[str, Tensor]:
+@functools.lru_cache(maxsize=2)
+def _bradley_terry(features: str, seed: int) -> dict[str, Tensor]:
     """Differences of scores, by part, of the scalar baseline on the same vectors and pairs."""
+    if features == "crossed":
+        return _bradley_terry("traits", seed)
     train = world.paired()["train"]
-    rows = world.dealt(pairs, len(train.groups), 100 + seed)
-    same = "traits" if features == "crossed" else features
+    rows = world.dealt(PAIRS, len(train.groups), 100 + seed)
     table = world.pairs_table(train, rows, seed)
-    head = bradley_terry.fit(world.inputs(same, pairs=table), BradleyTerryConfig(seed=seed)).head
+    head = bradley_terry.fit(world.inputs(features, pairs=table), BradleyTerryConfig(seed=seed)).head
     return {
         part: (
             head.raw(_responses(features, part, 0), _prompts(features, part)).mean()

@@ -39,17 +39,18 @@ TREATMENTS: dict[str, dict[str, Any]] = {
     "dropped": {},
     "verbosity, shift": {"debias": "verbosity"},
     "verbosity, parity": {"debias": "verbosity", "debias_coupling": "parity"},
-    "length, shift": {"debias": "tokens"},
-    "length, parity": {"debias": "tokens", "debias_coupling": "parity"},
+    "length": {"debias": "tokens"},  # a number comes off: shift and parity are the same
     "length, verbosity kept": {"debias": "tokens"},
 }
-# Taking tokens off leaves verbosity, which is length, as it is: no lambda suffices. The others go without it.
-FOUR = ("dropped", "length, shift", "length, parity")
+# Taking tokens off leaves verbosity, which is length, as it is: no lambda suffices. These go without it.
+FOUR = ("dropped", "length")
 
 
 def grid() -> list[dict[str, Any]]:
-    """Both crowds, all seeds."""
-    return [{"features": "minilm", "bias": b, "seed": s} for s in SEEDS for b in BIASES]
+    """Both features, both crowds, all seeds."""
+    return [
+        {"features": f, "bias": b, "seed": s} for f in ("minilm", "traits") for s in SEEDS for b in BIASES
+    ]
 
 
 def run(features: str, bias: float, seed: int) -> dict[str, Any]:
