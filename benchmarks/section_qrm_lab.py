@@ -145,7 +145,8 @@ def _gate(records: Records) -> str | None:
         rows: Rows = []
         for (features,) in _keys(records, "features"):
             runs = _where(records, features=features, temperature=10.0, **usual)
-            for name in ("equal", "one", "gate", "named", "best", "bradley_terry"):
+            shown = ("equal", "one", "gate", "named", "best", "bradley_terry")
+            for name in shown if features != "crossed" else ("gate",):  # the rest is that of traits
                 rows.append(
                     [
                         f"{NAMES[features]}: {name.replace('bradley_terry', 'Bradley-Terry')}",
@@ -283,8 +284,9 @@ def _length(records: Records) -> str | None:
                 ]
                 rows.append(row)
         parts.append(
-            f"Over-rated by {bias:g} per word: gold itself follows length with a Spearman correlation of {crowd['gold']:.2f}, "
-            f"what the crowd says with {crowd['recorded']:.2f}.\n\n"
+            (f"Each word over-rated by {bias:g}" if bias else "The crowd as it is")
+            + f": gold follows length with a Spearman correlation of {crowd['gold']:.2f}, what the crowd says with "
+            f"{crowd['recorded']:.2f}.\n\n"
             + table(
                 [
                     "",
