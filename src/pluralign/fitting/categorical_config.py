@@ -61,7 +61,7 @@ class CategoricalConfig(MixConfig):
     comparisons: Literal["pairwise", "pointwise"] = "pairwise"
     hidden: int = 0
     l2: float | None = None
-    l2_grid: tuple[float, ...] = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    l2_grid: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     steps: int = 150
     lr: float = 0.05
     baselines: bool = True
