@@ -155,8 +155,11 @@ def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
 
 
 def _sampler(flags: SampleFlags) -> Sampler:
+    from transformers.utils import logging
+
     from pluralign import policy
 
+    logging.disable_progress_bar()  # of loading weights
     name = str(flags.model)
     if flags.server is None:
         sampler: Sampler = policy.LocalSampler.from_pretrained(
