@@ -124,6 +124,13 @@ def test_drawn_functions_have_the_prior_variance_with_and_without_hidden_units()
         with torch.no_grad():
             variance = float(members(rows)[..., 0].square().mean())
         assert variance == pytest.approx(64 / (4000 * l2), rel=0.15)
+    members = Members(2, 64, 1)
+    few = start_at_draws(members, prior_precision(members, torch.ones(2, 1), 1), 400, [7, 7], anchor=True)
+    many = start_at_draws(
+        members, prior_precision(members, torch.ones(2, 1), 1), torch.tensor([400, 1600]), [7, 7], anchor=True
+    )
+    ratio = many["weight"][1] / few["weight"][1]
+    torch.testing.assert_close(ratio.mean((1, 2)), torch.tensor([1.0, 0.5]))
     members = Members(100, 64, 1)
     start_at_draws(
         members, prior_precision(members, torch.full((100, 1), 1e-6), 9), 9, range(100), anchor=True

@@ -58,27 +58,27 @@ class Objective(Protocol):
 
 
 def prior_precision(
-    members: Members, output_l2: Float[Tensor, "M O"], num_rows: float
+    members: Members, output_l2: Float[Tensor, "M O"], num_rows: Float[Tensor, " M"] | float
 ) -> dict[str, Float[Tensor, "M _ _"]]:
     """Precisions of the weights, per row of data; biases are free.
 
     Args:
         members: of the shape to be trained.
         output_l2: l2 of each member's outputs, positive.
-        num_rows: N, how many rows a member sees.
+        num_rows: N, how many rows a member sees; one number, or one per member.
     """
     if not members.hidden:
         return {"weight": output_l2[..., None]}
     width = members.hidden_weight.shape[-1]
-    hidden = torch.full((len(output_l2), 1, 1), width / (2 * num_rows)).to(output_l2)
-    return {"hidden_weight": hidden, "weight": output_l2[..., None] * (members.hidden / width)}
+    hidden = width / (2 * _counts(num_rows, members))
+    return {"hidden_weight": hidden.to(output_l2), "weight": output_l2[..., None] * (members.hidden / width)}
 
 
 @torch.no_grad()
 def start_at_draws(
     members: Members,
     precision: Mapping[str, Tensor],
-    num_rows: float,
+    num_rows: Float[Tensor, " M"] | float,
     seeds: Sequence[int],
     *,
     anchor: bool,
@@ -104,7 +104,7 @@ def start_at_draws(
     penalty = {}
     for name, strength in precision.items():
         parameter = parameters[name]
-        spread = (num_rows * strength).rsqrt()
+        spread = (_counts(num_rows, members) * strength).rsqrt()
         if name == "weight":
             spread = spread.clamp_max(parameter.shape[-1] ** -0.5)
         for m, seed in enumerate(seeds):
@@ -209,6 +209,11 @@ def _batch(num_rows: int, batch: int, seed: int, step: int, device: torch.device
     epoch, part = divmod(step, num_rows // batch)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(num_rows, generator=generator)[part * batch : (part + 1) * batch].to(device)
+
+
+def _counts(num_rows: Tensor | float, members: Members) -> Float[Tensor, "M 1 1"]:
+    counts = torch.as_tensor(num_rows, dtype=torch.float32)
+    return counts.expand(len(members.weight))[:, None, None]
 
 
 def _finite(members: Members) -> bool:
