@@ -156,6 +156,7 @@ def test_saved_and_loaded_it_goes_on_alike(tmp_path):
     ("likelihoods", "times", "raters", "message"),
     [
         ([[0.5, 0.5]], 0.0, None, r"likelihoods must be \[V, 3\]"),
+        ("likely", 0.0, None, "likelihoods must be numbers"),
         ([[0.5, 0.5, 1.5]], 0.0, None, "probabilities in"),
         ([[0.5, 0.5, float("nan")]], 0.0, None, "probabilities in"),
         ([[0.1, 0.1, 0.1], [0.0, 0.0, 0.0]], 0.0, None, "vote 1 has probability 0 under every persona"),

@@ -256,6 +256,7 @@ class PopulationUpdater:
         state = (new._known, new._weight, new._log_likelihood)
         shapes = (new._prior.shape, (len(new._weight),), (len(new._weight), new.num_personas))
         fits = all(tensor.shape == shape for tensor, shape in zip(state, shapes, strict=True))
+        fits = fits and all(row < len(new._weight) for row in new._rows.values())
         if not fits or not all(bool(tensor.isfinite().all()) for tensor in state):
             raise ArtifactError(f"{path} is damaged: its votes do not fit its prior; save the updater again")
         return new
@@ -270,7 +271,10 @@ class PopulationUpdater:
         return self.personas.index(str(persona))
 
     def _checked(self, likelihoods: Any) -> Tensor:
-        rows = torch.as_tensor(likelihoods).double().cpu()
+        try:
+            rows = torch.as_tensor(likelihoods).double().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentError(f"likelihoods must be numbers [V, {self.num_personas}]") from error
         if rows.ndim != 2 or rows.shape[1] != self.num_personas:
             raise ArgumentError(f"likelihoods must be [V, {self.num_personas}], received {list(rows.shape)}")
         if not bool(((rows >= 0) & (rows <= 1)).all()):

@@ -62,10 +62,10 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     try:
         with safe_open(file, framework="pt") as opened:
             header = (opened.metadata() or {}).get(_KEY)
+        settings = {} if header is None else json.loads(header)
         tensors = dict(load_file(file))
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{file} is missing or damaged ({error}); save the {kind} again") from error
-    settings = {} if header is None else json.loads(header)
     if settings.get("kind") != kind:
         raise ArtifactError(f"{file} holds {settings.get('kind') or 'something else'}, not a {kind}")
     if settings["format"] != _FORMAT:
