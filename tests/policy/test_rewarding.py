@@ -40,6 +40,9 @@ class Numbers:
     def describe(self):
         return {"kind": "numbers"}
 
+    def check(self, prompts, settings):
+        pass
+
     def sample(self, prompts, settings):
         return [
             [

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-import tiny_policy
 import torch
 from scipy import stats
-from tiny_policy import user
 
+import tiny_policy
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError
 from pluralign.policy.prompts import prompt_ids
 from pluralign.policy.sampling import SamplingSettings, completion_seed, prompt_key
 from pluralign.policy.sampling_local import LocalSampler, draw_tokens
+from tiny_policy import user
 
 PROMPTS = [user("a"), user("what is the weather like in the far north today?"), user("tell me more")]
 
@@ -147,7 +147,7 @@ def test_from_a_folder(tmp_path, parts):
 def test_illegal_arguments(parts):
     model, tokenizer = parts
     with pytest.raises(
-        DataError, match="1 prompts are too long: one has 302 tokens, which with max_new_tokens=8"
+        DataError, match="1 of 1 prompts are too long: prompt 0 has 302 tokens, which with max_new_tokens=8"
     ):
         LocalSampler(model, tokenizer).sample([user("x" * 299)], SamplingSettings(1, 8))
     with pytest.raises(ArgumentError, match="pass identity"):

@@ -7,14 +7,14 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import tiny_policy
-from tiny_policy import user
 
-from pluralign.errors import ConfigError, RunError
+import tiny_policy
+from pluralign.errors import ConfigError, DataError, RunError
 from pluralign.policy.prompts import prompt_ids
 from pluralign.policy.sampling import Completion, SamplingSettings, completion_seed
 from pluralign.policy.sampling_server import ServerSampler
 from pluralign.policy.sampling_stage import read_samples, sample_references
+from tiny_policy import user
 
 PROMPTS = [user(f"question {i}") for i in range(5)]
 SETTINGS = SamplingSettings(completions=3, max_new_tokens=7, seed=4)
@@ -24,7 +24,7 @@ class Stub(BaseHTTPRequestHandler):
     """Answers like vLLM; the test sets `server.answer` and `server.failures`."""
 
     def do_GET(self):
-        cards = [{"id": name, "root": f"/models/{name}"} for name in self.server.models]
+        cards = [{"id": name, "root": f"/models/{name}", "max_model_len": 40} for name in self.server.models]
         self.reply(200, {"data": cards})
 
     def do_POST(self):
@@ -162,6 +162,13 @@ def test_which_model(server, tokenizer):
     with pytest.raises(RunError, match="serves a, b; received model None"):
         sampler(server, tokenizer)
     assert sampler(server, tokenizer, model="b").describe()["root"] == "/models/b"
+
+
+def test_prompts_that_do_not_fit_are_found_before_sampling(server, tokenizer, tmp_path):
+    prompts = [*PROMPTS, user("x" * 50)]
+    with pytest.raises(DataError, match="1 of 6 prompts are too long: prompt 5 has 53 tokens.* 40 positions"):
+        sample_references(prompts, sampler(server, tokenizer), tmp_path / "s", SETTINGS)
+    assert server.requests == []
 
 
 def test_no_server(tokenizer):

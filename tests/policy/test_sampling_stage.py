@@ -8,13 +8,13 @@ import json
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from tiny_policy import user
 
 from pluralign.errors import ArgumentError, ArtifactError, DataError, RunError
 from pluralign.policy.prompt_sets import load_prompts
 from pluralign.policy.sampling import Completion, SamplingSettings, completion_seed, prompt_key
 from pluralign.policy.sampling_import import import_samples
 from pluralign.policy.sampling_stage import describe_samples, read_samples, sample_references
+from tiny_policy import user
 
 PROMPTS = [user(f"prompt {i}") for i in range(7)]
 SETTINGS = SamplingSettings(completions=3, max_new_tokens=5)
@@ -27,9 +27,13 @@ class Echo:
         self.fingerprint = fingerprint
         self.left = stop_after
         self.seen = []
+        self.checked = 0
 
     def describe(self):
         return {"kind": "echo", "fingerprint": self.fingerprint}
+
+    def check(self, prompts, settings):
+        self.checked = len(prompts)
 
     def sample(self, prompts, settings):
         if self.left == 0:
@@ -79,9 +83,10 @@ def test_an_interruption_loses_at_most_a_shard(tmp_path, shards):
     run(tmp_path / "s", again)
     assert again.seen == [prompt_key(p) for p in PROMPTS[2 * shards :]]
     assert read_samples(tmp_path / "s").to_list() == read_samples(run(tmp_path / "whole")).to_list()
+    assert again.checked == 7  # all prompts, before the first is sampled
     third = Echo()
     run(tmp_path / "s", third)
-    assert third.seen == []
+    assert (third.seen, third.checked) == ([], 0)
 
 
 def test_a_full_disk_leaves_whole_shards_only(tmp_path, monkeypatch):
@@ -203,6 +208,9 @@ def test_samples_made_elsewhere(tmp_path):
     again = read_samples(import_samples(file, tmp_path / "n", columns={"prompt": "q", "completions": "outs"}))
     assert again["completion"] == rows["completion"]
     assert again["num_tokens"] == [None] * 3
+    parts = import_samples(flat, tmp_path / "parts", prompts_per_shard=1)
+    assert sorted(p.name for p in parts.glob("*.parquet")) == ["shard-00000.parquet", "shard-00001.parquet"]
+    assert read_samples(parts).to_list() == rows.to_list()
     ours = run(tmp_path / "ours")  # our own shards are a legal source
     moved = read_samples(import_samples(read_samples(ours), tmp_path / "moved"))
     assert moved.to_list() == read_samples(ours).to_list()

@@ -127,6 +127,7 @@ def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
             columns=flags.columns,
             split=flags.hub_split,
             note={"source": flags.shards},
+            prompts_per_shard=flags.prompts_per_shard,
         )
         return target
     found = policy.load_prompts(

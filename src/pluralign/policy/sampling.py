@@ -17,9 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pluralign.errors import ConfigError
+from pluralign.errors import ConfigError, DataError
 
-__all__ = ["Completion", "Prompt", "Sampler", "SamplingSettings", "completion_seed", "prompt_key"]
+__all__ = [
+    "Completion",
+    "Prompt",
+    "Sampler",
+    "SamplingSettings",
+    "check_lengths",
+    "completion_seed",
+    "prompt_key",
+]
 
 Prompt = Sequence[Mapping[str, str]]  # messages, without the response
 
@@ -79,13 +87,39 @@ class Sampler(Protocol):
         """What of the sampler decides the completions: JSON-able, the same on every machine."""
         ...
 
-    def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
-        """N completions of each prompt, in the order of the prompts.
+    def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
+        """Called once with all prompts before the first is sampled, so that nothing fails late.
 
         Raises:
-            DataError: a prompt is too long for the model.
+            DataError: prompts are too long for the model.
         """
         ...
+
+    def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
+        """N completions of each prompt, in the order of the prompts."""
+        ...
+
+
+def check_lengths(lengths: Sequence[int], limit: int | None, settings: SamplingSettings) -> None:
+    """Raise where a prompt and its completion may not fit into the model.
+
+    Args:
+        lengths: tokens of each prompt.
+        limit: positions of the model; None where it states none.
+        settings: say how long completions may be.
+
+    Raises:
+        DataError: at least one does not fit.
+    """
+    if limit is None:
+        return
+    long = [row for row, length in enumerate(lengths) if length + settings.max_new_tokens > limit]
+    if long:
+        raise DataError(
+            f"{len(long)} of {len(lengths)} prompts are too long: prompt {long[0]} has "
+            f"{lengths[long[0]]} tokens, which with max_new_tokens={settings.max_new_tokens} exceeds the "
+            f"model's {limit} positions. Lower max_new_tokens, or leave such prompts out"
+        )
 
 
 def prompt_key(prompt: Prompt) -> str:

@@ -7,6 +7,7 @@ would have made, every row checked. It knows nothing about models or rewards.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def import_samples(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     note: Mapping[str, Any] | None = None,
+    prompts_per_shard: int = 64,
 ) -> Path:
     """Checks completions that were made elsewhere and stores them as a folder of this stage.
 
@@ -46,6 +48,7 @@ def import_samples(
         columns: our column names to the file's.
         split: which split of a hub set.
         note: what made them (model, temperature ...), kept in the manifest; JSON-able.
+        prompts_per_shard: how much an interruption of the rewarding can lose.
 
     Returns:
         The folder.
@@ -74,14 +77,14 @@ def import_samples(
         raise_problems(source_name(source), problems)
     if not groups:
         raise DataError(f"{source_name(source)}: received no rows; at least one is needed")
-    content = sample_columns([prompt for prompt, _ in groups.values()], [told for _, told in groups.values()])
-    named = ("prompt_id", "index", "completion", "reward")
-    rows = sorted(zip(*(content[name] for name in named), strict=True), key=repr)
-    digest = hashlib.sha256(repr(rows).encode())
+    digest = hashlib.sha256(json.dumps(sorted((key, told) for key, (_, told) in groups.items())).encode())
     description = {"stage": "samples", "imported": dict(note or {}), "digest": digest.hexdigest()}
-    folder = ShardFolder(path, description, 1, sample_schema())
-    if folder.missing():
-        folder.write(0, content)
+    found = list(groups.values())
+    starts = range(0, len(found), prompts_per_shard)
+    folder = ShardFolder(path, description, len(starts), sample_schema())
+    for number in folder.missing():
+        part = found[starts[number] : starts[number] + prompts_per_shard]
+        folder.write(number, sample_columns([prompt for prompt, _ in part], [told for _, told in part]))
     return folder.path
 
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from pluralign.backbones.config import DTYPES, check_choice
 from pluralign.backbones.fingerprint import fingerprint
 from pluralign.backbones.locate import find_folder
-from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError
+from pluralign.errors import ArgumentError, ArtifactError, ConfigError
 from pluralign.policy.prompts import end_token_id, prompt_ids
-from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, completion_seed
+from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, check_lengths, completion_seed
 
 __all__ = ["LocalSampler", "draw_tokens", "load_tokenizer"]
 
@@ -116,15 +116,25 @@ class LocalSampler:
         ends = self.tokenizer.convert_ids_to_tokens(list(self._ends))
         return {**self._identity, "end_tokens": list(ends)}
 
+    def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
+        """Raise where a prompt is too long; see `Sampler`.
+
+        Raises:
+            DataError: a prompt and max_new_tokens together exceed the model's positions.
+        """
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        check_lengths([len(prompt_ids(self.tokenizer, prompt)) for prompt in prompts], limit, settings)
+
     @torch.no_grad()
     def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
         """N completions of each prompt; see `Sampler`.
 
         Raises:
-            DataError: a prompt and max_new_tokens together exceed the model's positions.
+            DataError: as `check`.
+            ArtifactError: the model gives logits that are no numbers.
         """
+        self.check(prompts, settings)
         ids = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
-        self._check_lengths(ids, settings)
         jobs = [(row, index) for row in range(len(prompts)) for index in range(settings.completions)]
         jobs.sort(key=lambda job: len(ids[job[0]]))  # like lengths together: less padding
         found: dict[tuple[int, int], Completion] = {}
@@ -169,18 +179,6 @@ class LocalSampler:
         body = tokens if place is None else tokens[:place]
         text = self.tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(text, len(body) + (place is not None), place is None)
-
-    def _check_lengths(self, ids: Sequence[Sequence[int]], settings: SamplingSettings) -> None:
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if limit is None:
-            return
-        long = [row for row, tokens in enumerate(ids) if len(tokens) + settings.max_new_tokens > limit]
-        if long:
-            raise DataError(
-                f"{len(long)} prompts are too long: one has {max(map(len, ids))} tokens, which with "
-                f"max_new_tokens={settings.max_new_tokens} exceeds the model's {limit} positions. Lower "
-                "max_new_tokens, or leave such prompts out"
-            )
 
 
 class _Draws:

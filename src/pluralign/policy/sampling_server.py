@@ -20,7 +20,7 @@ from typing import Any
 
 from pluralign.errors import ConfigError, RunError
 from pluralign.policy.prompts import prompt_ids, response_ids, tokenizer_digest
-from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, completion_seed
+from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, check_lengths, completion_seed
 
 __all__ = ["ServerSampler"]
 
@@ -66,14 +66,16 @@ class ServerSampler:
         self._concurrency = concurrency
         self._timeout = timeout
         self._patience = patience
-        self.model, self._root = self._find_model(model)
+        card = self._find_model(model)
+        self.model, self._root = str(card["id"]), str(card.get("root") or card["id"])
+        self._limit: int | None = card.get("max_model_len")
 
-    def _find_model(self, wanted: str | None) -> tuple[str, str]:
-        served = {card["id"]: str(card.get("root") or card["id"]) for card in self._call("/models")["data"]}
+    def _find_model(self, wanted: str | None) -> dict[str, Any]:
+        served = {card["id"]: card for card in self._call("/models")["data"]}
         name = next(iter(served)) if wanted is None and len(served) == 1 else wanted
         if name is None or name not in served:
             raise RunError(f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}")
-        return name, served[name]
+        return dict(served[name])
 
     def describe(self) -> dict[str, Any]:
         """The model's name and root on the server, and the tokenizer; not where the server is.
@@ -86,6 +88,14 @@ class ServerSampler:
             "root": self._root,
             "tokenizer": tokenizer_digest(self.tokenizer),
         }
+
+    def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
+        """Raise where a prompt is too long, as far as the server tells its limit; see `Sampler`.
+
+        Raises:
+            DataError: a prompt and max_new_tokens together exceed it.
+        """
+        check_lengths([len(prompt_ids(self.tokenizer, prompt)) for prompt in prompts], self._limit, settings)
 
     def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
         """N completions of each prompt; see `Sampler`.

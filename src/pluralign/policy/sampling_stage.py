@@ -81,6 +81,8 @@ def sample_references(
     parts = [range(i, min(i + prompts_per_shard, len(keys))) for i in range(0, len(keys), prompts_per_shard)]
     folder = ShardFolder(path, description, len(parts), sample_schema())
     missing = folder.missing()
+    if missing:
+        sampler.check(prompts, settings)
     done = len(keys) - sum(len(parts[number]) for number in missing)
     for number in missing:
         part = [prompts[row] for row in parts[number]]
