@@ -178,6 +178,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
             for subset, weights in {"all": part["weights"], **part["subsets"]}.items()
         ]
         console.table(title, ("", *part["weights"]), rows)
+    _print_ensemble(console, results.get("ensemble", {}))
     for name, part in results["pairs"].items():
         rows = [
             (
@@ -190,3 +191,18 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         ]
         title = f"{name.replace('_', ' ')}: {part['rows']:,} pairs, {part['groups']:,} groups"
         console.table(title, ("", "accuracy", "ties", f"{results['family']} minus it"), rows)
+
+
+def _print_ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
+    """How alike the heads of an ensemble are, and whether their doubt warns of errors."""
+    parts = {name: part for name, part in ensemble.items() if name != "ratings"}
+    parts |= ensemble.get("ratings", {})
+    keys = ("correlation", "disagreement", "spearman_between_error", "spearman_within_error")
+    rows = [
+        (name.replace("_", " "), *("" if part.get(key) is None else f"{part[key]:.3f}" for key in keys))
+        for name, part in parts.items()
+        if part
+    ]
+    if rows:
+        head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
+        console.table("heads of the ensemble (~ is Spearman's correlation)", head, rows)
