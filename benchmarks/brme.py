@@ -171,13 +171,15 @@ def _compare(ways: dict[str, Callable[[], Any]], slow: str, fast: str) -> dict[s
 STUDIES: dict[str, Callable[..., dict[str, Any]]] = {"spread": spread, "heads": heads, "choice": choice}
 
 
-def runs(studies: list[str]) -> Iterator[tuple[str, Callable[[], dict[str, Any]], dict[str, Any]]]:
+def runs(
+    studies: list[str], kinds: list[str]
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]], dict[str, Any]]]:
     """Name, work and settings of every run."""
     if "cost" in studies:
         yield "cost", cost, {}
     for seed in SEEDS:
         for study in studies:
-            for features in world.FEATURES if study != "cost" else ():
+            for features in kinds if study != "cost" else ():
                 settings = {"features": features, "seed": seed}
                 yield f"{study}-{features}-{seed}", lambda s=study, k=settings: STUDIES[s](**k), settings
 
@@ -188,11 +190,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     names = [*STUDIES, "cost"]
     parser.add_argument("--studies", nargs="*", default=names, choices=names, metavar="STUDY")
+    parser.add_argument("--features", nargs="*", default=world.FEATURES, choices=world.FEATURES)
     parser.add_argument("--force", action="store_true", help="run again what is there already")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for name, work, settings in runs(options.studies):
+    for name, work, settings in runs(options.studies, options.features):
         target = RESULTS / f"{name}.json"
         if target.exists() and not options.force:
             continue
