@@ -37,6 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "brme"
 SEEDS = range(5)
 LOSSES = ("gaussian_nll", "beta_nll", "reparameterized_mse")
 STEPS = (50, 150, 450)
+ENOUGH = 150  # more change nothing where the loss is a likelihood, as the study of the spread shows
 PENALTIES = {"minilm": {"l2": 0.1, "std_l2": 3.0}, "traits": {"l2": 0.01, "std_l2": 0.3}}
 MEASURES = ("mean", "nominal", "worst_case", "best_case", "uwo:1", "robust:0.4", "mean_std:1", "cvar:0.1")
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -49,7 +50,9 @@ def fit(features: str, seed: int, **config: Any) -> Any:
         ratings=world.ratings(seed),
         backbone=world.backbone(features),
         cache=world.cache_of(features),
-        config={"baselines": False, "seed": seed, "dequantise": False} | PENALTIES[features] | config,
+        config={"baselines": False, "seed": seed, "dequantise": False, "steps": ENOUGH}
+        | PENALTIES[features]
+        | config,
         progress=False,
     )
 
@@ -148,15 +151,13 @@ def cost() -> dict[str, Any]:
 
 def _training(width: int, hidden: int, count: int) -> Callable[[], Any]:
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(world.TEXTS, width, generator=generator)
-    points = torch.randn(world.TEXTS, 1, 1, 2, generator=generator)
+    features = torch.randn(2000, width, generator=generator)
+    points = torch.randn(2000, 1, 1, 2, generator=generator)
     config = GaussianEnsembleConfig(heads=count, hidden=hidden, steps=50)
-    shares = row_shares(
-        bootstrap_counts([str(i // 4) for i in range(world.TEXTS)], range(count)).float()[:, None]
-    )
+    shares = row_shares(bootstrap_counts([str(i // 4) for i in range(2000)], range(count)).float()[:, None])
     objective = GaussianObjective(features, points, shares, loss_of(config), config.std_floor)
     l2 = torch.tensor([[0.1, 3.0]]).repeat(count, 1)
-    return lambda: train_heads(objective, config, l2, width, world.TEXTS, anchor=True)
+    return lambda: train_heads(objective, config, l2, width, 2000, anchor=True)
 
 
 def _compare(ways: dict[str, Callable[[], Any]], slow: str, fast: str) -> dict[str, Any]:

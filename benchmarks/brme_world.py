@@ -27,7 +27,7 @@ from pluralign.lab import KINDS, parse_prompt, parser
 
 FEATURES = ("minilm", "traits")
 STYLES = ("broken", "stuffed", "padded", "long")  # what data hardly holds
-TEXTS, RATERS = 2000, 5
+TEXTS, RATERS = 1200, 5
 JUDGED, PER_STYLE = 500, 100
 PROMPTS, USUAL, UNUSUAL = 48, 24, 2  # a pool of best of n: 24 usual responses, 2 of each style
 ELSEWHERE = 1000  # seed of what is judged
