@@ -31,8 +31,8 @@ def pot(p, t, cost):
 
 @st.composite
 def problems(draw):
-    """Two laws with zeros and ties over 1 to 7 categories, and a seed for a cost."""
-    size = draw(st.integers(1, 7))
+    """Two laws with zeros and ties over 1 to 5 categories, and a seed for a cost."""
+    size = draw(st.integers(1, 5))
     counts = st.lists(st.integers(0, 4), min_size=size, max_size=size).filter(any)
     p, t = (torch.tensor([draw(counts)], dtype=torch.float64) for _ in range(2))
     return p / p.sum(), t / t.sum(), draw(st.integers(0, 2**31))

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
-from pluralign.losses import _exact_transport, _sinkhorn
+from pluralign.losses import _dual_vertices, _exact_transport, _sinkhorn
 from pluralign.losses.checks import require, require_probs, require_tensors
 
 __all__ = ["transport", "two_axis_cost"]
@@ -149,11 +149,7 @@ class _Solved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, probs: Tensor, target: Tensor, cost: Tensor, regularization: float) -> Tensor:
         p, t = (part.double() / part.double().sum(-1, keepdim=True) for part in (probs, target))
-        plan = (
-            _sinkhorn.solve(p, t, cost, regularization)
-            if regularization
-            else _exact_transport.solve(p, t, cost)
-        )
+        plan = _sinkhorn.solve(p, t, cost, regularization) if regularization else _exact(p, t, cost)
         ctx.save_for_backward(*(part - part.mean(-1, keepdim=True) for part in (plan.source, plan.sink)))
         ctx.dtypes = probs.dtype, target.dtype
         wide = torch.promote_types(torch.promote_types(*ctx.dtypes), torch.float32)
@@ -167,6 +163,14 @@ class _Solved(torch.autograd.Function):
             for part, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
         return by_probs, by_target, None, None
+
+
+def _exact(probs: Tensor, target: Tensor, cost: Tensor) -> _exact_transport.Plan:
+    """By the vertices of the dual where there are few categories, else by shortest paths."""
+    vertices = _dual_vertices.vertices(cost) if len(cost) <= _dual_vertices.MOST_CATEGORIES else None
+    if vertices is None:
+        return _exact_transport.solve(probs, target, cost)
+    return _dual_vertices.solve(probs, target, vertices)
 
 
 def _checked_atoms(atoms: Tensor, probs: Tensor) -> Tensor:
