@@ -133,11 +133,13 @@ def test_from_data_to_scores(workplace, fake, command):
         ("bradley_terry", "votes"),
         ("bradley_terry", "pairs"),
         ("bradley_terry", "ratings"),
+        ("gaussian_ensemble", "ratings"),
     ],
 )
 def test_families_and_kinds_of_data(workplace, fake, command, family, data):
     fitted = f"fit --family {family} --{data} {data}.jsonl --out run --json"
-    status, out, _ = command(fitted, *(["--l1", "0.003"] if family == "quantile" else []))
+    quick = {"quantile": ["--l1", "0.003"], "gaussian_ensemble": ["--l2", "0.1", "--std_l2", "1"]}
+    status, out, _ = command(fitted, *quick.get(family, []))
     assert status == 0
     assert json.loads(out)["model"] == "run/model"
     status, out, _ = command(f"evaluate --model run --{data} {data}.jsonl --json")
