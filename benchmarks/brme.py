@@ -133,7 +133,9 @@ def cost() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for width, hidden in ((384, 0), (4096, 0), (384, 64)):
         ways = {f"{count} heads": _training(width, hidden, count) for count in (1, 5)}
-        found[f"training, width {width}, {hidden} hidden units"] = _compare(ways, "5 heads", "1 heads")
+        found[f"training, 2,000 responses, width {width}, {hidden} hidden units"] = _compare(
+            ways, "5 heads", "1 heads"
+        )
     table, backbone = world.ratings(0), world.backbone("minilm")
 
     def whole(count: int) -> Callable[[], Any]:
@@ -143,7 +145,7 @@ def cost() -> dict[str, Any]:
         )
 
     whole(1)()  # embeds what is not in the cache yet
-    found["whole fit, embeddings cached"] = _compare(
+    found[f"whole fit, {world.TEXTS:,} responses, width 384, embeddings cached"] = _compare(
         {f"{count} heads": whole(count) for count in (1, 5)}, "5 heads", "1 heads"
     )
     return found
@@ -164,7 +166,7 @@ def _compare(ways: dict[str, Callable[[], Any]], slow: str, fast: str) -> dict[s
     timing = Timing()
     for work in ways.values():
         work()
-    for number in rounds(60, least=5, most=15):
+    for number in rounds(40, least=4, most=12):
         timing.in_turn(number, ways)
     return {"seconds": timing.seconds(), "ratio": timing.ratio(slow, fast)}
 

@@ -157,7 +157,7 @@ def _cost(records: Records) -> str | None:
         for name, entry in records[0]["results"].items()
     ]
     return (
-        "**What do five heads cost?** On 2,000 responses, processor time of 5 heads over that of 1, pair by pair on one thread: median [smallest, "
+        "**What do five heads cost?** Processor time of 5 heads over that of 1, pair by pair on one thread: median [smallest, "
         "largest]; wall time of each.\n\n" + table(["", "5 heads / 1 head", "1 head", "5 heads"], rows)
     )
 
