@@ -1,7 +1,8 @@
-"""Two processes (gloo) train the same model as one."""
+"""Two processes (gloo) train the same model as one; weights sharded by FSDP give the same gradients."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -42,34 +43,57 @@ if trainer.is_world_process_zero():
 """
 
 
-def run(folder: Path, processes: int, size: int) -> None:
-    folder.mkdir()
-    script = folder / "train.py"
-    script.write_text(SCRIPT)
+SHARDED = """
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+import tiny_policy
+from pluralign.policy.packing import pack
+from pluralign.policy.scored_forward import install, response_log_probs
+
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+packed = pack([([3, 4, 5], [6, 7]), ([8], [9, 10, 11, 12, 1]), ([13, 14], [15])], None)
+upstream = torch.tensor([1.0, -2.0, 0.5])
+found = []
+for sharded in (False, True):
+    model = tiny_policy.model()
+    install(model)
+    if sharded:
+        for layer in model.model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+    log_probs = response_log_probs(model, packed)
+    (log_probs * upstream).sum().backward()
+    gradients = [p.grad.full_tensor() if sharded else p.grad for p in model.parameters()]
+    found.append([log_probs.detach(), *gradients])
+for one, other in zip(*found, strict=True):
+    torch.testing.assert_close(one, other)
+dist.destroy_process_group()
+"""
+
+
+def launch(folder: Path, script: str, processes: int, *arguments: str) -> None:
+    folder.mkdir(exist_ok=True)
+    file = folder / "script.py"
+    file.write_text(script)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    tests = Path(__file__).parent.parent
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tests)}
-    launch = [sys.executable]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable]
     if processes > 1:
-        launch += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
+        command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
     done = subprocess.run(
-        [*launch, str(script), str(folder), str(size)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
+        [*command, str(file), *arguments], env=environment, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(tmp_path):
-    import json
-
-    run(tmp_path / "one", 1, 4)
-    run(tmp_path / "two", 2, 2)
+    launch(tmp_path / "one", SCRIPT, 1, str(tmp_path / "one"), "4")
+    launch(tmp_path / "two", SCRIPT, 2, str(tmp_path / "two"), "2")
     one, two = (load_file(tmp_path / name / "w.safetensors") for name in ("one", "two"))
     for name in one:
         assert (one[name] - two[name]).abs().max() < 1e-5, name
@@ -77,3 +101,8 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     assert first[0] == pytest.approx(second[0], rel=1e-4)
     assert first[1] == pytest.approx(second[1], rel=1e-3, abs=1e-4)
     assert first[2] == pytest.approx(second[2], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_sharded_weights_are_gathered_for_the_head_and_the_layers(tmp_path):
+    launch(tmp_path, SHARDED, 2)
