@@ -9,7 +9,8 @@ import torch
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
 from pluralign.errors import ConfigError, ConstantHeadWarning, DataError, EnsembleWarning, RiskError
-from pluralign.fitting import ensemble_search, training_state
+from pluralign.fitting import GaussianEnsembleConfig, ensemble_heads, ensemble_search, training_state
+from pluralign.fitting.ensemble_targets import bootstrap_counts
 from pluralign.fitting.targets import rating_targets
 from pluralign.heads.gaussian_ensemble import head_agreement
 
@@ -139,6 +140,22 @@ def test_attributes_need_not_share_rows():
     for kind in ("means", "stds"):
         first, second = (getattr(m.attribute_distributions(PROBES)["a0"], kind) for m in (both, only))
         torch.testing.assert_close(first, second, atol=5e-3, rtol=5e-3)
+
+
+def test_a_head_whose_resample_lacks_an_attribute_learns_it_from_all_ratings():
+    rows = [r for r in ratings_rows(4, attributes=2) if r["attribute"] == "a0" or r["group"] == "g0"]
+    model = fit(ratings=pl.load_ratings(rows), config=QUICK | {"heads": 8, "anchor": False, "l2": 10.0})
+    seeds = [ensemble_heads._seed(GaussianEnsembleConfig(), "bootstrap", h) for h in range(8)]
+    lacking = bootstrap_counts(["g0", "g1", "g2", "g3"], seeds)[0] == 0
+    assert bool(lacking.any())
+    assert bool(lacking.logical_not().any())
+    trained = model.head.members.bias[
+        8:
+    ]  # of a1; biases start at 0, and the std's has to rise to that of all
+    assert float(trained[lacking, 1].min()) > 0.1
+    torch.testing.assert_close(
+        trained[lacking], trained[lacking][:1].expand_as(trained[lacking]), atol=0.05, rtol=0
+    )
 
 
 # -- the search ------------------------------------------------------------------------------------
