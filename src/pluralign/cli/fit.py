@@ -18,6 +18,13 @@ from pluralign.fitting.config import CONFIGS
 
 __all__ = ["run"]
 
+_WHICH = (
+    "Fit a reward model on a frozen backbone. Which family? Ratings: quantile. Ratings in a few categories by "
+    "five people or more: categorical (fewer people: with --loss rps). Pairs: bradley_terry, or "
+    "gaussian_ensemble for the minimum over heads. Votes with ties: categorical. Ratings of several attributes "
+    "and pairs: quantile, with a gate. docs/choosing.md says more, also of losses and risk measures."
+)
+
 
 @dataclass(frozen=True)
 class FitFlags:
@@ -25,7 +32,8 @@ class FitFlags:
 
     Attributes:
         family: quantile (QRM: ratings or votes, pairs for its gate), regression (ArmoRM: the same),
-            gaussian_ensemble (BRME: any of them) or bradley_terry (pairs, votes or ratings).
+            gaussian_ensemble (BRME: any of them), categorical (DPRM: ratings or votes) or bradley_terry
+            (pairs, votes or ratings).
         test_share: Share of the groups that is kept back for `evaluate`; 0 fits on everything.
         split_seed: Which groups are kept back.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.
@@ -44,7 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     family = choice_from(arguments, "family", CONFIGS, default="quantile")
     flags, data, backbone, config = parse(
         "fit",
-        "Fit a reward model on a frozen backbone.",
+        _WHICH,
         arguments,
         FitFlags,
         DataFlags,
