@@ -194,8 +194,7 @@ def pair_rows(
         for side in ("chosen", "rejected")
     }
     inputs = model.read(distinct.conversations, progress=progress)
-    about = [name for name in ("attribute",) if name in pairs.column_names]
-    columns: Columns = {name: list(pairs[name]) for name in ("id", "subset", "group", *about)}
+    columns: Columns = {name: list(pairs[name]) for name in ("id", "subset", "group")}
     columns["kind"] = ["pair"] * len(pairs)
     chosen, rejected = index["chosen"], index["rejected"]
     columns |= _gate_columns(model.head, inputs.prompt[chosen])
@@ -217,14 +216,24 @@ def pair_rows(
     rules["length"] = torch.tensor([float(len(c[-1]["content"])) for c in distinct.conversations])
     for name, value in rules.items():
         columns[f"{name}_outcome"] = _array(metrics.pair_outcomes(value[chosen], value[rejected]))
-    names = [a.name for a in model.head.attributes]
-    if len(names) > 1 and about and set(columns["attribute"]) <= set(names):
-        laws = model.head.attribute_distributions(inputs.response)
-        means = torch.stack([laws[name].mean() for name in names], 1)
-        own = torch.tensor([names.index(name) for name in columns["attribute"]])
-        outcomes = metrics.pair_outcomes(means[chosen, own], means[rejected, own])
-        columns["own_attribute_outcome"] = _array(outcomes)
+    if "attribute" in pairs.column_names and None not in pairs["attribute"]:
+        columns["attribute"] = list(pairs["attribute"])
+        columns |= _own_attribute(model.head, inputs.response, columns["attribute"], chosen, rejected)
     return columns
+
+
+def _own_attribute(
+    head: Head, response: Tensor, about: Sequence[str], chosen: Tensor, rejected: Tensor
+) -> Columns:
+    """Who wins by the predicted mean of the attribute that each pair is about; nothing to add for one."""
+    names = [a.name for a in head.attributes]
+    if len(names) < 2 or not set(about) <= set(names):
+        return {}
+    laws = head.attribute_distributions(response)
+    means = torch.stack([laws[name].mean() for name in names], 1)
+    own = torch.tensor([names.index(name) for name in about])
+    outcomes = metrics.pair_outcomes(means[chosen, own], means[rejected, own])
+    return {"own_attribute_outcome": _array(outcomes)}
 
 
 def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | None:
