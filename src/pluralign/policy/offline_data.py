@@ -16,8 +16,9 @@ disk where the table is. It knows nothing about models or losses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -29,11 +30,13 @@ from pluralign.policy.columns import CUT_OFF, PAIRS, REFERENCES, REWARDS, TEXTS,
 from pluralign.policy.diagnostics import clamp_where_needed
 from pluralign.policy.objectives import Objective, Responses, Settings, row_beta
 from pluralign.policy.offline_config import OfflineConfig
-from pluralign.policy.packing import pack
+from pluralign.policy.packing import Packed, pack
 from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
 from pluralign.policy.ranks import pad_references, quantile_rewards, reference_ranks
 
-__all__ = ["Collator", "Prepared", "data_digest", "prepare"]
+__all__ = ["Collator", "Prepared", "data_digest", "packed_of", "prepare", "prepare_all"]
+
+_log = logging.getLogger("pluralign.policy")
 
 _NUMBERS = ("cut_off", "reward_", "rank_", "log_partition_", "tokens_")
 
@@ -113,6 +116,34 @@ def prepare(
     return Prepared(rows.remove_columns(["prompt_cut", "responses_cut"]), sides, prompts_cut, responses_cut)
 
 
+def prepare_all(
+    tables: Mapping[str, Any], tokenizer: Any, config: OfflineConfig, objective: Objective
+) -> dict[str, Prepared]:
+    """`prepare` for several tables of one shape, whose rows are numbered together.
+
+    Args:
+        tables: name -> table, at least one.
+        tokenizer: of the policy.
+        config: see `prepare`.
+        objective: see `prepare`.
+
+    Raises:
+        ArgumentError: there is no table, or they differ in shape.
+    """
+    found: dict[str, Prepared] = {}
+    for name, table in tables.items():
+        first = sum(len(part.rows) for part in found.values())
+        found[name] = part = prepare(table, tokenizer, config, objective, name, first)
+        if part.prompts_cut or part.responses_cut:
+            _log.warning(
+                "%s: %d prompts lost their beginning and %d responses their end to max_length",
+                *(name, part.prompts_cut, part.responses_cut),
+            )
+    if len({part.sides for part in found.values()}) != 1:
+        raise ArgumentError("needed: a train_dataset or an eval_dataset, and all of them of one shape")
+    return found
+
+
 def data_digest(rows: Any, sides: Sequence[str]) -> str:
     """SHA-256 of the token ids of all rows."""
     total = hashlib.sha256()
@@ -121,6 +152,11 @@ def data_digest(rows: Any, sides: Sequence[str]) -> str:
             for ids in column:
                 total.update(len(ids).to_bytes(8, "little") + torch.tensor(ids).numpy().tobytes())
     return total.hexdigest()
+
+
+def packed_of(batch: Mapping[str, Any]) -> Packed:
+    """The packed sequences of a batch that a `Collator` made."""
+    return Packed(**{field.name: batch[field.name] for field in fields(Packed)})
 
 
 class Collator:

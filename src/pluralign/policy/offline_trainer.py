@@ -12,8 +12,6 @@ holds logits of the whole batch (`packing`, `log_probs`).
 
 from __future__ import annotations
 
-import copy
-import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,20 +27,15 @@ from pluralign.policy.measurements import RunningMeans, batch_values, qrpo_const
 from pluralign.policy.model_setup import attach_adapter, check_vocabulary, disable_dropout, load_policy
 from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline_config import OfflineConfig
-from pluralign.policy.offline_data import Collator, Prepared, data_digest, prepare
-from pluralign.policy.packing import Packed
-from pluralign.policy.prompts import tokenizer_digest
+from pluralign.policy.offline_data import Collator, packed_of, prepare_all
+from pluralign.policy.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sample_evaluator import SampleEvaluator, evaluation_prompts
-from pluralign.policy.sampling import SamplingSettings
 from pluralign.policy.scored_forward import install, response_log_probs
 
 __all__ = ["OfflineTrainer"]
 
-_log = logging.getLogger("pluralign.policy")
-
 _BIN_TOKENS = {"cpu": 512}
-_PACKED = ("input_ids", "position_ids", "predictors", "tokens", "bins", "counts", "places")
 
 
 class OfflineTrainer(Trainer):
@@ -99,18 +92,10 @@ class OfflineTrainer(Trainer):
         check_vocabulary(model, tokenizer)
         tables = {"train": train_dataset} if train_dataset is not None else {}
         tables |= eval_dataset if isinstance(eval_dataset, Mapping) else {"eval": eval_dataset}
-        self.prepared: dict[str, Prepared] = {}
+        tables = {name: table for name, table in tables.items() if table is not None}
         with args.main_process_first():
-            for name, table in tables.items():
-                if table is not None:
-                    first = sum(len(part.rows) for part in self.prepared.values())
-                    self.prepared[name] = prepare(table, tokenizer, args, self.objective, name, first)
-                    _report_cuts(name, self.prepared[name])
-        if not self.prepared:
-            raise ArgumentError("OfflineTrainer needs a train_dataset, or an eval_dataset to evaluate on")
+            self.prepared = prepare_all(tables, tokenizer, args, self.objective)
         self.sides = next(iter(self.prepared.values())).sides
-        if any(part.sides != self.sides for part in self.prepared.values()):
-            raise ArgumentError("training and evaluation tables must have the same shape")
         evaluation = {name: part.rows for name, part in self.prepared.items() if name != "train"}
         self._means = {"train": RunningMeans(), "eval": RunningMeans()}
         self._reference: Tensor | None = None
@@ -185,11 +170,10 @@ class OfflineTrainer(Trainer):
     def _score(self, model: Any, inputs: dict[str, Any]) -> dict[str, Responses]:
         """The batch as objectives see it."""
         count = len(inputs["row"])
-        packed = Packed(**{name: inputs[name] for name in _PACKED})
-        log_probs = response_log_probs(model, packed).reshape(-1, count)
-        stored = (
-            None if self._reference is None else self._reference[inputs["row"].cpu()].to(log_probs[0].device)
-        )
+        log_probs = response_log_probs(model, packed_of(inputs)).reshape(-1, count)
+        stored = self._reference
+        if stored is not None:
+            stored = stored[inputs["row"].cpu()].to(log_probs.device)
         return {
             side: Responses(
                 log_probs=log_probs[i],
@@ -217,9 +201,12 @@ class OfflineTrainer(Trainer):
             FingerprintError: the stored ones are of another model, tokenizer or data.
             RunError: training has begun and they are gone.
         """
+        from datasets import concatenate_datasets
+
         if self._reference is not None or not self.objective.reference:
             return
-        rows, prints = self._all_rows(), self._fingerprints()
+        rows = concatenate_datasets([part.rows for part in self.prepared.values()])
+        prints = fingerprints_of(self._model_digest, self.processing_class, rows, self.sides)
         stored = references.load(self.reference_path, prints, len(rows), len(self.sides))
         self.accelerator.wait_for_everyone()
         if stored is None and self.state.global_step > 0:
@@ -227,61 +214,21 @@ class OfflineTrainer(Trainer):
                 f"{self.reference_path} is gone, and the model has been trained since; restore the file, or "
                 "start again in another output_dir"
             )
-        self._reference = self._compute_reference(rows, prints) if stored is None else stored
-        self._ref_model = None
-
-    def _compute_reference(self, rows: Any, fingerprints: references.Fingerprints) -> Tensor:
-        from accelerate.utils import gather_object
-
-        model = self.model_wrapped if self._ref_model is None else self._ref_model.to(self.args.device)
-        isolates = True if self._ref_model is None else install(model)
-        collator = Collator(self.sides, self.data_collator.bin_tokens if isolates else 1)
-        training = model.training
-        model.eval()
-
-        def score(places: list[int]) -> Tensor:
-            batch = self._prepare_inputs(collator([rows[place] for place in places]))
-            packed = Packed(**{name: batch[name] for name in _PACKED})
-            with torch.no_grad(), self.compute_loss_context_manager():
-                return response_log_probs(model, packed).reshape(len(self.sides), -1).T
-
-        def report(done: int, total: int) -> None:
-            if self.is_world_process_zero() and (done == total or done % max(1, total // 20) == 0):
-                _log.info("reference log-probabilities: %d of %d batches", done, total)
-
-        try:
-            return references.compute(
-                self.reference_path,
-                fingerprints,
+        if stored is None:
+            model, collator = self.model_wrapped, self.data_collator
+            if self._ref_model is not None:
+                model = self._ref_model.to(self.args.device)
+                collator = Collator(self.sides, self._bin_tokens(install(model)))
+            stored = score_rows(
+                model,
                 rows,
-                len(self.sides),
-                score,
-                self.args.reference_batch_tokens,
-                rank=self.args.process_index,
-                world=self.args.world_size,
-                gather=gather_object if self.args.world_size > 1 else lambda found: found,
-                report=report,
+                collator,
+                self.reference_path,
+                prints,
+                self.args,
+                self.compute_loss_context_manager,
             )
-        finally:
-            model.train(training)
-
-    def _all_rows(self) -> Any:
-        from datasets import concatenate_datasets
-
-        return concatenate_datasets([part.rows for part in self.prepared.values()])
-
-    def _fingerprints(self) -> references.Fingerprints:
-        from accelerate.utils import broadcast_object_list
-
-        own = {
-            "model": self._model_digest,
-            "tokenizer": tokenizer_digest(self.processing_class),
-            "data": data_digest(self._all_rows(), self.sides),
-        }
-        found: dict[str, str] = broadcast_object_list([own])[
-            0
-        ]  # with sharded loading only rank 0 has weights
-        return found
+        self._reference, self._ref_model = stored, None
 
     # ---- measurements -------------------------------------------------------------------------------------
 
@@ -352,22 +299,10 @@ class OfflineTrainer(Trainer):
                 table, self.processing_class, args.eval_prompts, args.eval_max_new_tokens, limit
             )
             for name, table in tables.items()
-            if name != "train" and table is not None
+            if name != "train"
         }
-        reference = self._ref_model
-        if reference is None and not hasattr(self.model, "disable_adapter"):
-            reference = copy.deepcopy(self.model).to("cpu")
-        if reference is not None:
-            install(reference.requires_grad_(False))
-        return SampleEvaluator(
-            self.processing_class,
-            reward,
-            SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed),
-            args.eval_batch_prompts,
-            self.data_collator.bin_tokens,
-            args.end_token,
-            reference,
-        )
+        bins = self.data_collator.bin_tokens
+        return SampleEvaluator(self.model, self.processing_class, reward, args, bins, self._ref_model)
 
     # ---- checkpoints --------------------------------------------------------------------------------------
 
@@ -394,11 +329,3 @@ class _ReferenceFirst(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **options: Any) -> None:
         self._trainer.ensure_reference()
-
-
-def _report_cuts(name: str, part: Prepared) -> None:
-    if part.prompts_cut or part.responses_cut:
-        _log.warning(
-            "%s: %d prompts lost their beginning and %d responses their end to max_length",
-            *(name, part.prompts_cut, part.responses_cut),
-        )

@@ -7,6 +7,7 @@ that waits in main memory. It knows nothing about trainers.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,12 +18,13 @@ from torch import Tensor
 
 from pluralign.errors import ConfigError
 from pluralign.policy.evaluation import draw_and_judge, summarize
+from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import pack
 from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
-from pluralign.policy.scored_forward import response_log_probs
+from pluralign.policy.scored_forward import install, response_log_probs
 
 __all__ = ["SampleEvaluator", "evaluation_prompts"]
 
@@ -33,32 +35,34 @@ class SampleEvaluator:
     """Draws from a policy, judges what it says and measures how far it went.
 
     Args:
+        model: the policy while it is still the reference.
         tokenizer: of the policy.
         reward: judges the samples.
-        settings: how many, how long; the seed is that of every evaluation, so that they compare.
-        batch_size: completions at a time.
+        args: how many samples, how long; their seed is that of every evaluation, so that evaluations compare.
         bin_tokens: see `pack`.
-        end_token: what ends a response; None for the end-of-sequence token.
-        reference: the reference model, kept in main memory between evaluations; None where the policy
-            without its adapter is the reference.
+        reference: the reference, where it is not the model as given. Without it the policy without its
+            adapter is the reference, or a copy that waits in main memory.
     """
 
     def __init__(
         self,
+        model: Any,
         tokenizer: Any,
         reward: RewardSource,
-        settings: SamplingSettings,
-        batch_size: int,
+        args: OfflineConfig,
         bin_tokens: int | None,
-        end_token: str | None,
-        reference: Any,
+        reference: Any = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._reward = reward
-        self._settings = settings
-        self._batch_size = batch_size
+        self._settings = SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed)
+        self._batch_size = args.eval_batch_prompts
         self._bin_tokens = bin_tokens
-        self._end_token = end_token
+        self._end_token = args.end_token
+        if reference is None and not hasattr(model, "disable_adapter"):
+            reference = copy.deepcopy(model).to("cpu")
+        if reference is not None:
+            install(reference.requires_grad_(False))
         self._reference = reference
 
     def measure(
