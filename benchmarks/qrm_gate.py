@@ -52,7 +52,7 @@ def grid() -> list[dict[str, Any]]:
             runs += [{**one, "pairs": n, "start": "constant"} for n in (500, 1500)]
             runs += [{**one, "pairs": PAIRS, "start": "equal"}]
     published = {"features": "minilm", "shape": "published", "temperature": 10.0, "pairs": PAIRS}
-    return runs + [{**published, "seed": s, "start": start} for start in ("constant", "equal") for s in SEEDS]
+    return runs + [{**published, "seed": s, "start": "constant"} for s in SEEDS]
 
 
 def run(

@@ -168,9 +168,7 @@ def _gate(records: Records) -> str | None:
     )
     others = [{**usual, "temperature": 10.0, "pairs": n} for n in (500, 1500)]
     others += [{**usual, "temperature": 10.0, "start": "equal"}]
-    others += [
-        {**usual, "temperature": 10.0, "shape": "published", "start": s} for s in ("constant", "equal")
-    ]
+    others += [{**usual, "temperature": 10.0, "shape": "published"}]
     parts.append(
         "Fewer pairs; training from equal weights instead of the best single set; the published size (3 x 1024, batches "
         "of 1,024).\n\n" + _gate_table(records, others)
