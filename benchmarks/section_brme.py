@@ -14,6 +14,12 @@ from tables import Rows, interval, read_folder, table
 Records = list[dict[str, Any]]
 NAMES = {"minilm": "MiniLM", "traits": "exact traits"}
 UNFAMILIAR = ("broken", "stuffed", "padded", "long")
+SHOWN = {
+    "one head": ("mean", "cvar:0.1"),
+    "gaussian_nll": ("mean", "nominal", "worst_case", "best_case", "uwo:1", "robust:0.4", "cvar:0.1"),
+    "reparameterized_mse": ("mean", "nominal", "worst_case", "robust:0.4"),
+    "bradley_terry": ("mean", "worst_case", "uwo:1"),
+}
 
 
 def section() -> str | None:
@@ -30,7 +36,7 @@ def section() -> str | None:
         "## Gaussian ensembles\n\nBRME's heads in the lab, where mean and spread of what people think are known exactly "
         "(`python benchmarks/brme.py`): 5 linear heads on 1,200 responses rated by 5 people each, on MiniLM and on features "
         "that hold all the crowd looks at. Seeds draw other responses, raters, resamples and anchors; what is judged stays the "
-        "same. Intervals are Student t over 5 seeds."
+        "same. Penalties are fixed, and ratings are judgements before rounding. Intervals are Student t over 5 seeds."
     )
     return "\n\n".join([intro, *parts])
 
@@ -87,7 +93,7 @@ def _heads(records: Records) -> str | None:
         "own) on familiar responses, on four styles that the data hardly holds, and on one of these, text that does not parse; "
         "rank correlation of that with the error over all of them; and what the minimum takes off unparsable text. Without "
         "bootstrap and anchors the five heads are one. What the minimum takes off is small beside the error that all heads "
-        f"share: unparsable text is rated too high by {' and '.join(bias)} points of the 1 to 5 scale "
+        f"share: unparsable text is rated too high by {' and '.join(bias)} points, where familiar responses lie between 1 and 5 "
         f"({' and '.join(NAMES[f] for f, _ in _by_features(records))}).\n\n"
         + table(
             [
@@ -109,8 +115,7 @@ def _choice(records: Records) -> str | None:
         return None
     rows: Rows = []
     for features, runs in _by_features(records):
-        keys = [key for key in runs[0] if "/" in key]
-        for key in keys:
+        for key in [f"{model}/{measure}" for model, measures in SHOWN.items() for measure in measures]:
             model, measure = key.split("/")
             largest = lambda r, k=key: r[k]["gold"]["32"] - r["one head/mean"]["gold"]["32"]  # noqa: E731
             rows.append(
