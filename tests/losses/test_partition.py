@@ -95,11 +95,22 @@ def test_kl_for_small_beta():
     assert optimum_kl(1e-3).item() == pytest.approx(math.log(1e3) - 1, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_kl_is_not_negative_where_it_vanishes(name):
+    assert (optimum_kl(10.0 ** torch.arange(1, 12), name) >= 0).all()
+
+
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf])
 def test_illegal_beta(beta):
     for function in (log_partition, break_even_quantile, optimum_kl):
         with pytest.raises(ArgumentError, match="beta must be positive and finite"):
             function(beta)
+
+
+@pytest.mark.parametrize("beta", ["0.1", None, [[0.1], [0.1, 0.2]]])
+def test_beta_that_is_no_number(beta):
+    with pytest.raises(ArgumentError, match="beta must be a positive number or a tensor of them, received"):
+        log_partition(beta)
 
 
 def test_illegal_ranks():
@@ -114,6 +125,8 @@ def test_illegal_ranks():
         log_partition(1.0, reference_ranks=good[0])
     with pytest.raises(ArgumentError, match="bool of shape"):
         log_partition(1.0, reference_ranks=good, keep_mask=torch.tensor([True]))
+    with pytest.raises(ArgumentError, match="keep_mask must be a tensor, received list"):
+        log_partition(1.0, reference_ranks=good, keep_mask=[[True, True]])
     with pytest.raises(ArgumentError, match="belongs to reference_ranks"):
         log_partition(1.0, keep_mask=torch.tensor([[True]]))
     with pytest.raises(ArgumentError, match="clamp their ranks"):

@@ -240,6 +240,14 @@ def test_illegal_arguments():
         qrpo(x, x, ranks.round(), beta=0.1, transform="log")
     with pytest.raises(ArgumentError, match="log_partition must have shape"):
         qrpo(x, x, ranks, beta=0.1, log_partition=torch.zeros(2))
+    for wrong in (math.nan, torch.tensor([0.0, 0.0, math.inf])):
+        with pytest.raises(ArgumentError, match="log_partition must be finite"):
+            qrpo(x, x, ranks, beta=0.1, log_partition=wrong)
+    with pytest.raises(ArgumentError, match="log_partition must be a tensor, received str"):
+        qrpo(x, x, ranks, beta=0.1, log_partition="exact")
+    for wrong in (math.nan, None):
+        with pytest.raises(ArgumentError, match="gamma_beta_ratio must be a finite number"):
+            simpo(x, x, beta=2.0, gamma_beta_ratio=wrong)
     for loss in (lambda y: qrpo(y, x, ranks, 0.1), lambda y: dpo(x, y, x, x, 0.1), lambda y: simpo(y, x, 1)):
         with pytest.raises(ArgumentError, match="NaN"):
             loss(x * math.nan)

@@ -60,6 +60,7 @@ def log_partition(
             f"log_partition needs reference_ranks [B, N] with N > 0, received {list(reference_ranks.shape)}"
         )
     keep = torch.ones_like(reference_ranks, dtype=torch.bool) if keep_mask is None else keep_mask
+    require_tensors("log_partition", keep_mask=keep)
     if keep.dtype != torch.bool or keep.shape != reference_ranks.shape:
         raise ArgumentError(
             f"keep_mask must be bool of shape {list(reference_ranks.shape)}, "
@@ -128,7 +129,8 @@ def optimum_kl(
         b = as_beta(beta).detach().requires_grad_()
         log_z = f.log_partition(b)
         (slope,) = torch.autograd.grad(log_z.sum(), b)
-    return (-b * slope - log_z).detach()
+    # Rounding alone makes it negative where it vanishes, at large b.
+    return (-b * slope - log_z).detach().clamp(min=0)
 
 
 def as_beta(
@@ -144,7 +146,12 @@ def as_beta(
     Raises:
         ArgumentError: it is not positive and finite, or not one number per example.
     """
-    b = torch.as_tensor(beta, dtype=torch.float64, device=device)
+    try:
+        b = torch.as_tensor(beta, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(
+            f"beta must be a positive number or a tensor of them, received {beta!r}"
+        ) from error
     if rows is not None and b.shape not in ((), (rows,)):
         raise ArgumentError(f"beta must be a number or have shape [{rows}], received {list(b.shape)}")
     require((b > 0) & b.isfinite(), "beta must be positive and finite")

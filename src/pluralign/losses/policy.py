@@ -18,6 +18,8 @@ response.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -63,7 +65,7 @@ def qrpo_target(
 
     Raises:
         ArgumentError: if shapes do not fit, b is not positive or, on the CPU, a rank is outside [0, 1] or f
-            of it is not finite.
+            of it, or log Z, is not finite.
     """
     require_tensors("qrpo", quantile_rewards=quantile_rewards)
     b = as_beta(beta, rows=len(quantile_rewards), device=quantile_rewards.device)
@@ -71,11 +73,7 @@ def qrpo_target(
     require((quantile_rewards >= 0) & (quantile_rewards <= 1), "qrpo: quantile rewards must lie in [0, 1]")
     value = f(quantile_rewards)
     require(value.isfinite(), f"qrpo: {transform} of a rank is infinite; clamp the ranks (clamp_ranks)")
-    log_z = exact_log_partition(b, f) if log_partition is None else torch.as_tensor(log_partition).to(value)
-    if log_z.shape not in ((), value.shape):
-        raise ArgumentError(
-            f"log_partition must have shape [] or {list(value.shape)}, received {list(log_z.shape)}"
-        )
+    log_z = exact_log_partition(b, f) if log_partition is None else _given_log_z(log_partition, value)
     return value - b * log_z
 
 
@@ -248,7 +246,7 @@ def rebel(
     Raises:
         ArgumentError: if shapes differ, b is not positive or, on the CPU, a value is NaN.
 
-    Reference: Gao et al. 2024 (arXiv 2404.16767), equation 1, with b = eta, offline.
+    Reference: Gao et al. 2024 (arXiv 2404.16767), equation 1, with b = 1/eta, offline and divided by b^2.
     """
     margin = _margin("rebel", chosen, rejected, reference_chosen, reference_rejected)
     require_tensors("rebel", reward_chosen=reward_chosen, reward_rejected=reward_rejected)
@@ -276,11 +274,14 @@ def simpo(
         [B], positive.
 
     Raises:
-        ArgumentError: if shapes differ, b is not positive or, on the CPU, a log-probability is NaN.
+        ArgumentError: if shapes differ, b is not positive, g is not finite or, on the CPU, a log-probability
+            is NaN.
 
     Reference: Meng et al. 2024 (arXiv 2405.14734), equation 6.
     """
     require_tensors("simpo", mean_chosen=mean_chosen, mean_rejected=mean_rejected)
+    if not (isinstance(gamma_beta_ratio, int | float) and math.isfinite(gamma_beta_ratio)):
+        raise ArgumentError(f"simpo: gamma_beta_ratio must be a finite number, received {gamma_beta_ratio!r}")
     _same_shape("simpo", mean_chosen, mean_rejected)
     margin = _wide(mean_chosen) - _wide(mean_rejected) - gamma_beta_ratio
     require(~margin.isnan(), "simpo: log-probabilities must not be NaN")
@@ -303,6 +304,20 @@ def _qrpo_error(
     require(~log_ratio.isnan(), "qrpo: log-probabilities must not be NaN")
     error = target - as_beta(beta, device=target.device) * log_ratio
     return error.to(torch.promote_types(log_probs.dtype, torch.float32))
+
+
+def _given_log_z(log_partition: Tensor | float, value: Tensor) -> Tensor:
+    """A log Z of the caller's, checked, like `value` in dtype and device."""
+    given = log_partition
+    if isinstance(given, int | float):
+        given = value.new_tensor(given)
+    require_tensors("qrpo", log_partition=given)
+    if given.shape not in ((), value.shape):
+        raise ArgumentError(
+            f"log_partition must have shape [] or {list(value.shape)}, received {list(given.shape)}"
+        )
+    require(given.isfinite(), "qrpo: log_partition must be finite")
+    return given.to(value)
 
 
 def _margin(
