@@ -406,3 +406,16 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(tmp_path, mon
     assert sorted(p.name for p in tmp_path.glob("checkpoint-*")) == ["checkpoint-2"]
     state = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())
     assert state["global_step"] == 2
+
+
+def test_flags_of_transformers_own_parser():
+    """`HfArgumentParser` reads the configuration, and every field of ours has its help."""
+    from dataclasses import fields
+
+    from transformers import HfArgumentParser, TrainingArguments
+
+    line = ["--output_dir", "x", "--method", "dpo", "--beta", "0.3", "--learning_rate", "2e-6", "--use_cpu"]
+    (config,) = HfArgumentParser(OfflineConfig).parse_args_into_dataclasses(line)
+    assert (config.method, config.beta, config.learning_rate) == ("dpo", 0.3, 2e-6)
+    inherited = {field.name for field in fields(TrainingArguments)}
+    assert all(f.metadata["help"] for f in fields(OfflineConfig) if f.name not in inherited)

@@ -5,7 +5,9 @@ In: numbers and names. Out: a checked configuration. It knows nothing about data
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Literal
 
 from transformers import TrainingArguments
@@ -119,3 +121,16 @@ class OfflineConfig(TrainingArguments):
         """What the objective is told."""
         beta = find_objective(self.method).beta if self.beta is None else self.beta
         return Settings(beta, self.transform, self.gamma_beta_ratio, self.length_normalized, self.beta_max)
+
+
+def _help_texts() -> None:
+    """Gives each field of its own the text of the docstring, where `HfArgumentParser` looks for help."""
+    described = (OfflineConfig.__doc__ or "").partition("Attributes:")[2]
+    entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", described, re.MULTILINE)
+    texts = {name: " ".join(text.split()) for name, text in entries}
+    for one in fields(OfflineConfig):
+        if one.name in texts:
+            one.metadata = MappingProxyType({"help": texts[one.name]})
+
+
+_help_texts()
