@@ -39,7 +39,7 @@ from pluralign.lab import CATEGORY_REWARDS, PERSONAS, POPULATION
 RESULTS = Path(__file__).parent / "results" / "updater"
 ITEMS, OTHERS, STEPS = 300, 150, 20
 PANEL = 3  # votes per item and persona
-WINDOW = 5  # steps whose votes the windowed refit sees
+REFIT_EVERY, WINDOW = 4, 5  # in steps; the windowed refit sees the votes of the last WINDOW
 HALF_LIVES = (None, 0.5, 0.2, 0.1, 0.05)
 ITEM_STRENGTH, POPULATION_STRENGTH = 5.0, 20.0
 L2 = 0.003  # the best of 1e-4, 1e-3, 3e-3 ... 0.1 for the refit, by its error on seed 0
@@ -189,6 +189,8 @@ def study(scenario: str, amount: str, seed: int) -> dict[str, Any]:
                 when,
                 lambda h=h, made=likelihoods: people_after(unknown[h], made(), when),
             )
+        if len(history) % REFIT_EVERY != 1:  # the panel is one of them
+            return
         for name, past in (("all", history), ("window", history[-WINDOW:])):
             given = [np.concatenate(part) for part in zip(*past, strict=True)]
             note(f"refit {name}", when, partial(fitted, world, *given))
@@ -199,7 +201,7 @@ def study(scenario: str, amount: str, seed: int) -> dict[str, Any]:
 
 
 def settings() -> dict[str, Any]:
-    names = ("ITEMS", "OTHERS", "STEPS", "VOTES", "PANEL", "WINDOW", "L2")
+    names = ("ITEMS", "OTHERS", "STEPS", "VOTES", "PANEL", "REFIT_EVERY", "WINDOW", "L2")
     return {name.lower(): globals()[name] for name in names} | {
         "item_strength": ITEM_STRENGTH,
         "population_strength": POPULATION_STRENGTH,
