@@ -22,8 +22,8 @@ class MixConfig:
     Attributes:
         mix: vincentize averages quantile functions (QRM); mixture averages distribution functions.
         gate: Train a gate where there are pairs or votes and several attributes; false for equal weights.
-        gate_hidden: Units of each hidden layer.
-        gate_layers: Hidden layers; 0 for a linear gate.
+        gate_hidden: Units of each hidden layer; published 1024.
+        gate_layers: Hidden layers; 0 for a linear gate; published 3.
         gate_regularisation: What follows each ReLU: dropout (ArmoRM), batchnorm (QRM) or none.
         gate_dropout: Share of units dropped in training.
         gate_temperature: The softmax's; QRM-Llama3.1 uses 5.
@@ -32,7 +32,7 @@ class MixConfig:
         gate_lr: Learning rate of AdamW at the start of its cosine.
         gate_weight_decay: Weight decay of AdamW.
         gate_steps: Most steps.
-        gate_batch: Pairs per step.
+        gate_batch: Pairs per step; published 1024.
         gate_judge_every: Steps between two looks at the held-out pairs (ours).
         gate_patience: Looks without a better held-out loss after which training ends (ours).
         debias: Bias variable that attributes shall not follow: the name of an attribute, or the response's
@@ -43,8 +43,8 @@ class MixConfig:
 
     mix: Literal["vincentize", "mixture"] = "vincentize"
     gate: bool = True
-    gate_hidden: int = 1024
-    gate_layers: int = 3
+    gate_hidden: int = 64
+    gate_layers: int = 1
     gate_regularisation: Literal["dropout", "batchnorm", "none"] = "dropout"
     gate_dropout: float = 0.2
     gate_temperature: float = 10.0
@@ -52,7 +52,7 @@ class MixConfig:
     gate_lr: float = 1e-3
     gate_weight_decay: float = 0.0
     gate_steps: int = 2000
-    gate_batch: int = 1024
+    gate_batch: int = 256
     gate_judge_every: int = 10
     gate_patience: int = 10
     debias: str | None = None
