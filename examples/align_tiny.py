@@ -43,7 +43,7 @@ def main() -> None:
     )
 
     sampler = LocalSampler.from_pretrained(str(policy), device="cpu")
-    samples = sample_references(prompts, sampler, RUN / "samples", SamplingSettings(8, 40))
+    samples = sample_references(prompts, sampler, RUN / "samples", SamplingSettings(8, 64))
     rewards = reward_samples(samples, reward, RUN / "rewards")
     table = unpaired_table(References(read_rewards(samples, rewards))).rows
     train = table.filter(lambda row: row["prompt"] in prompts[:100])
@@ -56,11 +56,11 @@ def main() -> None:
             str(RUN / "training"),
             method="qrpo",
             beta=BETA,
-            learning_rate=3e-4,
-            num_train_epochs=2,
+            learning_rate=1e-4,
+            num_train_epochs=3,
             per_device_train_batch_size=32,
-            eval_max_new_tokens=40,
-            eval_completions=4,
+            eval_max_new_tokens=64,
+            eval_completions=16,
             save_strategy="no",
             report_to="none",
             use_cpu=True,

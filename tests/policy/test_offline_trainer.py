@@ -261,6 +261,7 @@ def test_an_objective_of_ones_own(tmp_path):
         ratios = [side.log_probs - side.reference_log_probs for side in (sides["chosen"], sides["rejected"])]
         return torch.relu(1 - settings.beta * (ratios[0] - ratios[1]))
 
+    assert trainer(tmp_path, own_objective=Objective(hinge, beta=0.7), beta=None).settings.beta == 0.7
     made = trainer(
         tmp_path, own_objective=Objective(hinge, beta=0.1), num_train_epochs=6, per_device_train_batch_size=12
     )

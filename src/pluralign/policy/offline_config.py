@@ -27,7 +27,8 @@ class OfflineConfig(TrainingArguments):
     """Settings of `OfflineTrainer`. Every field of `TrainingArguments` is one too.
 
     Defaults that differ from `TrainingArguments`: one epoch, learning rate 1e-6 with cosine decay after 10 %
-    warm-up, a log line every 10 steps, bfloat16 autocast where a GPU has it, all tokens counted.
+    warm-up, a log line every 10 steps in which NaN is shown as NaN, bfloat16 autocast where a GPU has it, all
+    tokens counted.
 
     Attributes:
         method: qrpo, qrpo_absolute, dpo, rebel or simpo.
@@ -83,6 +84,7 @@ class OfflineConfig(TrainingArguments):
     lr_scheduler_type: str = "cosine"
     warmup_steps: float = 0.1
     logging_steps: float = 10
+    logging_nan_inf_filter: bool = False
     bf16: bool | None = None
     remove_unused_columns: bool | None = False
     include_num_input_tokens_seen: str = "all"

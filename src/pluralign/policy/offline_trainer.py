@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,10 @@ class OfflineTrainer(Trainer):
         )
         self.objective = find_objective(args.method) if objective is None else objective
         self.settings: Settings = args.settings
-        self._model_digest = references.model_digest(model if ref_model is None else ref_model)
+        if args.beta is None:
+            self.settings = replace(self.settings, beta=self.objective.beta)
+        if self.objective.reference:
+            self._model_digest = references.model_digest(model if ref_model is None else ref_model)
         self._ref_model = ref_model
         if peft_config is not None:
             model = attach_adapter(model, peft_config)

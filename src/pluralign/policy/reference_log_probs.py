@@ -26,6 +26,8 @@ from pluralign.errors import ArtifactError, FingerprintError
 
 __all__ = ["Fingerprints", "compute", "load", "model_digest", "save"]
 
+_WORDS = 2**22  # 64-bit words of a weight at a time
+
 Fingerprints = Mapping[str, str]  # "model", "tokenizer", "data" -> SHA-256
 
 _WHAT = {
@@ -52,17 +54,25 @@ def model_digest(model: Any) -> str:
         return ""
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        bits = tensor.detach().contiguous().reshape(-1)
-        bits = bits.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[bits.itemsize])
-        plain, weighted = 0, 0
-        for start in range(0, len(bits), 2**24):
-            part = bits[start : start + 2**24].long()
-            places = torch.arange(start + 1, start + 1 + len(part), device=part.device)
-            plain += int(part.sum())
-            weighted += int((part * places).sum())
-        line = f"{name} {tuple(tensor.shape)} {tensor.dtype} {plain % 2**64} {weighted % 2**64}\n"
+        raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        whole = len(raw) - len(raw) % 8
+        words = raw[:whole].clone() if raw.storage_offset() % 8 else raw[:whole]
+        plain, weighted = _checksums(words.view(torch.int64))
+        rest = bytes(raw[whole:].tolist()).hex()
+        line = f"{name} {tuple(tensor.shape)} {tensor.dtype} {plain} {weighted} {rest}\n"
         total.update(line.encode())
     return total.hexdigest()
+
+
+def _checksums(words: Tensor) -> tuple[int, int]:
+    """Sum of the 64-bit words, and sum weighted by place, modulo 2^64: integers wrap alike everywhere."""
+    plain, weighted = 0, 0
+    for start in range(0, len(words), _WORDS):
+        part = words[start : start + _WORDS]
+        places = torch.arange(start + 1, start + 1 + len(part), device=part.device)
+        plain += int(part.sum())
+        weighted += int((part * places).sum())
+    return plain % 2**64, weighted % 2**64
 
 
 def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tensor, "N S"] | None:
