@@ -75,7 +75,7 @@ def fit(
             `categorical` (DPRM) or `bradley_terry`.
         ratings: rows from `load_ratings`. Bradley-Terry derives pairs from them when no pairs are given.
         pairs: rows from `load_pairs`. Beside ratings of several attributes they train the gate of the
-            quantile and regression families.
+            quantile, regression and Gaussian families.
         votes: comparisons from `load_comparisons`; a split vote is a weighted pair in both orders. Without
             ratings, the quantile and regression families rate each side of a comparison by the votes it got.
         backbone: a name for `pluralign.backbones.load`, or a loaded backbone.

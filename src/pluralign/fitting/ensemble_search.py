@@ -11,6 +11,7 @@ standard deviation, by squared error.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
@@ -24,6 +25,7 @@ from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble_targets import GaussianObjective, GaussianTargets, loss_of, row_shares
 from pluralign.fitting.ensemble_training import prior_precision, train_members
 from pluralign.fitting.inputs import Inputs, fold_of, judged_folds
+from pluralign.fitting.training_state import TrainingState
 from pluralign.heads.ensemble_members import Members
 
 __all__ = ["chosen_penalties"]
@@ -59,15 +61,16 @@ def chosen_penalties(
         return torch.tensor(grid * len(names))
     fold = fold_of(groups, config.seed, what="l2 and std_l2")
     judged = list(judged_folds(fold))
-    of_all = cache(partial(_held_out, config, targets, features, fold, judged, grid))
-    total = torch.zeros(len(names), len(grid), dtype=torch.float64)
     settings = hashlib.sha256(f"{config} {targets.points.double().sum():.17g}".encode()).hexdigest()[:16]
+    state = TrainingState(inputs.journal.beside("search.safetensors"), settings)
+    of_all = cache(partial(_held_out, config, targets, features, fold, judged, grid, state))
+    total = torch.zeros(len(names), len(grid), dtype=torch.float64)
     for (a, name), (g, candidate), (j, k) in product(enumerate(names), enumerate(grid), enumerate(judged)):
         key = f"gaussian_ensemble {name} l2={candidate!r} fold={k} {settings}"
         total[a, g] += inputs.journal.remember(key, partial(_entry, of_all, a, j, g))
-    best = total.argmin(1).tolist()
-    for name, g, row in zip(names, best, total.tolist(), strict=True):
-        loss = row[g] / sum(float(targets.present[fold == k].sum()) for k in judged)
+    best = total.nan_to_num(nan=math.inf).argmin(1).tolist()  # NaN: its training broke off
+    for a, (name, g, row) in enumerate(zip(names, best, total.tolist(), strict=True)):
+        loss = row[g] / max(1.0, sum(float(targets.present[fold == k, a].sum()) for k in judged))
         inputs.report(f"{name}: l2 {grid[g][0]:g}, std_l2 {grid[g][1]:g}, by held-out loss {loss:.4f}")
     return torch.tensor([grid[g] for g in best])
 
@@ -83,6 +86,7 @@ def _held_out(
     fold: Tensor,
     judged: Sequence[int],
     grid: Sequence[tuple[float, float]],
+    state: TrainingState,
 ) -> Float[Tensor, "A F G"]:
     """Summed losses of each judged fold's ratings, for members that were trained on the other folds."""
     num_attributes, count = targets.present.shape[1], len(judged) * len(grid)
@@ -108,6 +112,7 @@ def _held_out(
         lr=config.lr,
         batch=config.batch,
         seed=config.seed,
+        state=state,
     )
     judge = losses.gaussian_nll if config.loss != "reparameterized_mse" else _squared_error
     held_out = (present * (1 - train[:, None])).to(device)
