@@ -109,3 +109,10 @@ def test_crossing_is_reported_as_the_mean_over_attributes(combine):
 def test_bad_input(combine, values, gate, message):
     with pytest.raises(ArgumentError, match=message):
         combine(values, gate, [0.3, 0.6])
+
+
+@pytest.mark.parametrize("combine", [vincentize, mixture])
+def test_no_rows_stay_no_rows(combine):
+    law = combine(torch.zeros(0, 3, 2), torch.zeros(0, 3), [0.25, 0.75])
+    assert law.batch_shape == (0,)
+    assert law.values.shape == (0, 2)

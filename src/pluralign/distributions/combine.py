@@ -78,13 +78,15 @@ def mixture(
         ArgumentError: if shapes do not fit or, when validating, a value is illegal.
     """
     laws, weights = _attributes(values, weights, levels, validate)
-    rows, attributes, _ = values.shape
+    rows, attributes, num_levels = values.shape
     shares = weights / weights.sum(-1, keepdim=True)
-    knots = laws.values.reshape(rows, -1).sort(-1).values
+    knots = laws.values.reshape(rows, attributes * num_levels).sort(-1).values
     points = knots.unsqueeze(1).expand(-1, attributes, -1).flatten(0, 1)
 
     def mixed_cdf(*, left: bool) -> Tensor:
-        return torch.einsum("ba,bam->bm", shares, laws._cdf(points, left=left).reshape(rows, attributes, -1))
+        return torch.einsum(
+            "ba,bam->bm", shares, laws._cdf(points, left=left).reshape(rows, attributes, knots.shape[-1])
+        )
 
     at, before = mixed_cdf(left=False), mixed_cdf(left=True)
     wanted = laws.levels.expand(rows, -1).contiguous()

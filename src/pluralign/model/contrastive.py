@@ -22,6 +22,7 @@ from pluralign import risk as measures
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
 from pluralign.model.reward_model import RewardModel
+from pluralign.model.scorer import Answers
 
 __all__ = ["Contrastive"]
 
@@ -32,7 +33,7 @@ class Contrastive:
     """A reward model that is read against the initial policy's responses.
 
     Args:
-        model: of any family.
+        model: of any family, or a combination.
         references: conversations that end in a response of the initial policy; those of one prompt belong
             together. Several per prompt make the baseline less noisy.
 
@@ -40,7 +41,7 @@ class Contrastive:
         ArgumentError: there is no reference, or a conversation is none.
     """
 
-    def __init__(self, model: RewardModel, references: Sequence[Conversation]) -> None:
+    def __init__(self, model: RewardModel | Answers, references: Sequence[Conversation]) -> None:
         self.model = model
         self._references = list(references)
         if not self._references:
