@@ -63,6 +63,9 @@ def test_single_references_and_transforms_that_need_clamping():
     assert found.references == (1, 1)
     assert math.isnan(found.positive_share_finite)
     assert "needs two references" in str(found)
+    assert "positive targets, finite Z  -" in str(found)
+    # one stranger is no tie: its rank tells
+    assert found.tied_prompts == 0.0
     assert found.break_even == pytest.approx((1 / 3) ** 0.5)
 
 
@@ -88,7 +91,15 @@ def test_tables():
     assert found.references == (1, 3)
 
 
+def test_masks_of_any_kind_and_rewards_of_another_precision():
+    references, keep = [[1.1, 3.3, 0.0], [2.2, 5.5, 6.6]], [[True, True, False], [True, True, True]]
+    found = diagnose(torch.tensor([1.1, 2.2]), references, beta=0.1, keep_mask=keep)
+    assert (found.references, found.among_references) == ((1, 2), 1.0)
+
+
 def test_illegal_arguments():
+    with pytest.raises(ArgumentError, match="no responses"):
+        diagnose([], torch.zeros(0, 2), beta=1.0)
     with pytest.raises(ArgumentError, match="beta must be positive"):
         diagnose(torch.zeros(1), torch.ones(1, 2), beta=0.0)
     with pytest.raises(ArgumentError, match="received nan"):

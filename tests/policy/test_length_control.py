@@ -87,6 +87,8 @@ def test_illegal_arguments():
         fit_length_control(ones * torch.nan, ones)
     with pytest.raises(ArgumentError, match="one shape"):
         fit_length_control(ones, ones[:1])
+    with pytest.raises(ArgumentError, match="needs tensors, received list"):
+        fit_length_control(ones.tolist(), ones)
     with pytest.raises(ArgumentError, match="one side is constant"):
         spearman(torch.ones(3), torch.arange(3.0))
     with pytest.raises(ArgumentError, match="at least two"):

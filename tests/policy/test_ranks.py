@@ -16,6 +16,7 @@ from pluralign.losses.partition import log_partition
 from pluralign.losses.policy import qrpo_target
 from pluralign.policy.ranks import (
     clamp_ranks,
+    num_references,
     pad_references,
     quantile_rewards,
     reference_ranks,
@@ -147,8 +148,9 @@ def test_clamping():
     ranks = torch.tensor([0.0, 0.4, 1.0])
     assert clamp_ranks(ranks, 10).tolist() == pytest.approx([0.05, 0.4, 0.95])
     assert clamp_ranks(ranks, torch.tensor([1, 2, 4])).tolist() == pytest.approx([0.5, 0.4, 0.875])
-    with pytest.raises(ArgumentError, match="must be positive"):
-        clamp_ranks(ranks, 0)
+    for wrong in (0, 0.2, -1):
+        with pytest.raises(ArgumentError, match="must be at least 1"):
+            clamp_ranks(ranks, wrong)
 
 
 def test_tied_prompts():
@@ -167,6 +169,40 @@ def test_a_callable_estimator():
 def test_lists_and_arrays():
     ours = quantile_rewards([2.0], [[1.0, 3.0]])
     assert ours.tolist() == quantile_rewards(np.array([2.0]), np.array([[1.0, 3.0]])).tolist() == [0.5]
+
+
+def test_arrays_keep_their_precision():
+    half = quantile_rewards(np.float32([2.0]), np.float32([[1.0, 3.0]]))
+    assert (half.dtype, quantile_rewards([2.0], [[1.0, 3.0]]).dtype) == (torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_response_finds_its_own_entry_in_another_precision(dtype):
+    references = [[0.1, 0.2, 0.3], [0.3, 0.1, 0.7]]
+    rewards = torch.tensor([0.1, 0.7], dtype=dtype)
+    for told in (references, torch.tensor(references, dtype=torch.float64)):
+        assert quantile_rewards(rewards, told, "inclusive").tolist() == [0.0, 1.0]
+        assert quantile_rewards(rewards, told, "inclusive", leave_one_out=True).tolist() == [0.0, 1.0]
+        assert quantile_rewards(rewards, told, "inclusive", leave_one_out=False)[0].item() > 0.3
+
+
+def test_an_empty_batch():
+    assert quantile_rewards(torch.zeros(0), torch.zeros(0, 3)).shape == (0,)
+    assert quantile_rewards([], torch.zeros(0, 3), "randomised").shape == (0,)
+    assert reference_ranks(torch.zeros(0, 3)).shape == (0, 3)
+
+
+def test_a_place_that_no_prompt_uses():
+    keep = torch.tensor([[True, True, False], [True, True, False]])
+    references = torch.tensor([[1.0, 2.0, math.nan], [4.0, 3.0, math.nan]])
+    assert reference_ranks(references, keep_mask=keep).tolist() == [[0.0, 1.0, 0.5], [1.0, 0.0, 0.5]]
+
+
+def test_the_number_of_references_leaves_the_own_entry_out():
+    references, keep = pad_references([[1.0, 2.0, 3.0], [1.0, 2.0]])
+    rewards = torch.tensor([2.0, 9.0])
+    assert num_references(rewards, references, keep_mask=keep).tolist() == [2, 2]
+    assert num_references(rewards, references, leave_one_out=False, keep_mask=keep).tolist() == [3, 2]
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
@@ -192,5 +228,15 @@ def test_illegal_arguments():
         quantile_rewards(torch.zeros(1), GRID, keep_mask=torch.ones(5, dtype=torch.bool))
     with pytest.raises(ArgumentError, match="at least one reference reward"):
         pad_references([[1.0], []])
+    for wrong in ([1.0, 2.0], [[None]], [[math.nan]], ["ab"]):
+        with pytest.raises(ArgumentError, match="pad_references"):
+            pad_references(wrong)
+    for wrong in (["mid"], {}, None):
+        with pytest.raises(ArgumentError, match="unknown estimator"):
+            quantile_rewards([2.0], GRID, wrong)
+    with pytest.raises(ArgumentError, match="leave_one_out must be bool, received 'yes'"):
+        quantile_rewards([2.0], GRID, leave_one_out="yes")
+    with pytest.raises(ArgumentError, match="keep_mask must be bool, received 'all'"):
+        quantile_rewards([2.0], GRID, keep_mask="all")
     with pytest.raises(ArgumentError, match="that is no tensor"):
         quantile_rewards(["a"], GRID)

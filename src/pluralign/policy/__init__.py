@@ -39,6 +39,7 @@ _NAMES: dict[str, str] = {
     "load_prompts": "prompt_sets",
     "load_tokenizer": "sampling_local",
     "lora_config": "model_setup",
+    "num_references": "ranks",
     "pad_references": "ranks",
     "pairs_table": "training_tables",
     "quantile_rewards": "ranks",

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pluralign.errors import ArgumentError
 from pluralign.losses.partition import break_even_quantile, log_partition, optimum_kl
 from pluralign.losses.policy import qrpo_target
 from pluralign.losses.transforms import TransformLike, parse_transform
@@ -22,6 +23,7 @@ from pluralign.policy.columns import REFERENCES, REWARDS, check_training_table
 from pluralign.policy.ranks import (
     Estimator,
     clamp_ranks,
+    num_references,
     pad_references,
     quantile_rewards,
     reference_ranks,
@@ -41,7 +43,8 @@ class Diagnosis:
         responses: training responses.
         references: (fewest, most) references of a response's prompt, the response itself left out.
         among_references: share of responses that are among their own references.
-        tied_prompts: share of responses whose references all have one reward: they teach nothing.
+        tied_prompts: share of responses whose references, two or more, all have one reward: they teach
+            nothing.
         tie_probability: probability that two references of one prompt have equal rewards; 0 for continuous
             rewards, 1/2 for a coin. From .01 on the finite partition function is advised.
         mean_rank: mean quantile reward; about 1/2 for responses of the reference policy itself.
@@ -71,7 +74,7 @@ class Diagnosis:
         if self.tied_prompts > 0:
             notes.append(f"{self.tied_prompts:.1%} of responses have references that all tie; leave them out")
         if self.tie_probability > _MANY_TIES:
-            notes.append("rewards have atoms: use the finite partition function (log_partition of the ranks)")
+            notes.append("rewards have atoms: use the finite partition function (--partition finite)")
         if self.positive_share < 0.01:
             notes.append("hardly any response is to become more probable; raise beta")
         if math.isnan(self.positive_share_finite):
@@ -80,7 +83,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """A table of one line per number, then the advice."""
-        fewest, most = self.references
+        (fewest, most), finite = self.references, self.positive_share_finite
         lines = {
             "training responses": f"{self.responses:,}",
             "references per response": f"{fewest}" if fewest == most else f"{fewest} to {most}",
@@ -90,7 +93,7 @@ class Diagnosis:
             "mean quantile reward": f"{self.mean_rank:.3f}",
             "break-even quantile": f"{self.break_even:.4f}",
             "positive targets, exact Z": f"{self.positive_share:.1%}",
-            "positive targets, finite Z": f"{self.positive_share_finite:.1%}",
+            "positive targets, finite Z": "-" if math.isnan(finite) else f"{finite:.1%}",
             "KL of the optimum": f"{self.optimum_kl:.3f} nats",
             "largest target log-ratio": f"{self.largest_log_ratio:.2f} nats",
         }
@@ -125,20 +128,21 @@ def diagnose(
         The diagnosis; `print` it.
 
     Raises:
-        ArgumentError: as `quantile_rewards`, or b is not positive.
+        ArgumentError: as `quantile_rewards`, there are no responses, or b is not positive.
     """
-    reward = torch.as_tensor(rewards, dtype=torch.float64)
+    ranks = quantile_rewards(rewards, reference_rewards, estimator, leave_one_out, keep_mask, generator)
+    if not len(ranks):
+        raise ArgumentError("diagnose: received no responses; at least one is needed")
+    counts = num_references(rewards, reference_rewards, leave_one_out, keep_mask)
     references = torch.as_tensor(reference_rewards, dtype=torch.float64)
-    ranks = quantile_rewards(reward, references, estimator, leave_one_out, keep_mask, generator)
-    keep = torch.ones_like(references, dtype=torch.bool) if keep_mask is None else keep_mask
-    own = _among(reward, references, keep, leave_one_out)
-    counts = keep.sum(-1) - own.long()
+    keep = torch.ones_like(references, dtype=torch.bool) if keep_mask is None else torch.as_tensor(keep_mask)
+    kept = keep.sum(-1)
     target = qrpo_target(clamp_where_needed(ranks, counts, transform), beta, transform)
     return Diagnosis(
-        responses=len(reward),
+        responses=len(ranks),
         references=(int(counts.min()), int(counts.max())),
-        among_references=float(own.double().mean()),
-        tied_prompts=float(tied_prompts(references, keep).double().mean()),
+        among_references=float((kept > counts).double().mean()),
+        tied_prompts=float((tied_prompts(references, keep) & (kept > 1)).double().mean()),
         tie_probability=_tie_probability(references, keep),
         mean_rank=float(ranks.mean()),
         break_even=float(break_even_quantile(beta, transform)),
@@ -186,12 +190,6 @@ def clamp_where_needed(ranks: Tensor, counts: Tensor, transform: TransformLike) 
     """
     ends = parse_transform(transform)(torch.tensor([0.0, 1.0], dtype=torch.float64))
     return ranks if bool(ends.isfinite().all()) else clamp_ranks(ranks, counts)
-
-
-def _among(reward: Tensor, references: Tensor, keep: Tensor, leave_one_out: bool | Tensor | None) -> Tensor:
-    if leave_one_out is None:
-        return ((references == reward.unsqueeze(-1)) & keep).any(-1)
-    return torch.as_tensor(leave_one_out).expand(len(reward))
 
 
 def _tie_probability(references: Tensor, keep: Tensor) -> float:

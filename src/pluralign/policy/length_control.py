@@ -168,6 +168,9 @@ def _moments(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _checked(rewards: Tensor, lengths: Tensor, keep_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    for value in (rewards, lengths):
+        if not isinstance(value, Tensor):
+            raise ArgumentError(f"length control: needs tensors, received {type(value).__name__}")
     reward, length = rewards.double(), lengths.double()
     if reward.ndim != 2 or reward.shape != length.shape:
         raise ArgumentError(

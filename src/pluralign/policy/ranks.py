@@ -3,8 +3,9 @@
     R_q(x, y) = P(R(x, y') <= R(x, y)),  y' drawn from the reference policy
 
 In: rewards [B] and reference rewards [B, N], any number of which a mask may leave out. Out: ranks in [0, 1]
-in the dtype of the rewards (at least float32; float64 for lists and integers). It knows nothing about models,
-transforms or losses.
+in the dtype of the rewards (at least float32; float64 for lists and integers). Rewards and references of
+different precision are compared in the lower one: a response keeps its tie with its own entry. It knows
+nothing about models, transforms or losses.
 
 Notation: of n references L lie below the reward and E equal it; V is uniform on (0, 1).
 
@@ -22,16 +23,23 @@ Reference: Matrenok et al. 2025 (arXiv 2507.08068), equation 8; everything but `
 from __future__ import annotations
 
 import difflib
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
+from pluralign.policy.reward_tensors import (
+    as_flags,
+    as_mask,
+    as_rewards,
+    comparable,
+    floating_dtypes,
+    widest_dtype,
+)
 
 __all__ = [
     "ESTIMATORS",
@@ -39,6 +47,7 @@ __all__ = [
     "clamp_ranks",
     "inclusive",
     "mid",
+    "num_references",
     "pad_references",
     "quantile_rewards",
     "randomised",
@@ -99,30 +108,38 @@ def quantile_rewards(
 
     Raises:
         ArgumentError: a reward is NaN or infinite, shapes do not fit, a row has no reference (none but the
-            response itself), or a response said to be among its references is not.
+            response itself), a response said to be among its references is not, or there is no such
+            estimator.
 
     >>> quantile_rewards(torch.tensor([2.0]), torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([0.5000])
     """
-    reward = _as_rewards("rewards", rewards, 1)
-    references = _as_rewards("reference_rewards", reference_rewards, 2, like=reward, keep_mask=keep_mask)
-    if len(reward) != len(references):
-        raise ArgumentError(
-            f"quantile_rewards: received {len(reward)} rewards and {len(references)} rows of references"
-        )
-    keep = _as_mask(keep_mask, references)
-    below = ((references < reward.unsqueeze(-1)) & keep).sum(-1).double()
-    equal = ((references == reward.unsqueeze(-1)) & keep).sum(-1).double()
-    own = _own_entries(leave_one_out, equal)
-    count = keep.sum(-1) - own
-    if not bool((count > 0).all()):
-        row = int((count <= 0).nonzero()[0])
-        raise ArgumentError(
-            f"quantile_rewards: row {row} has no reference beside the response itself; sample at least two "
-            "completions per prompt"
-        )
-    ranks = _estimator(estimator)(below, equal - own, count, generator)
-    return ranks.to(_dtype(rewards, reference_rewards))
+    below, equal, count = _counts(rewards, reference_rewards, leave_one_out, keep_mask)
+    ranks = _estimator(estimator)(below, equal, count, generator)
+    return ranks.to(widest_dtype(rewards, reference_rewards))
+
+
+def num_references(
+    rewards: Float[Tensor, " B"] | Sequence[float],
+    reference_rewards: Float[Tensor, "B N"] | Sequence[Sequence[float]],
+    leave_one_out: bool | Bool[Tensor, " B"] | None = None,
+    keep_mask: Bool[Tensor, "B N"] | None = None,
+) -> Int[Tensor, " B"]:
+    """How many references stand behind each rank, the response's own entry left out: n of `clamp_ranks`.
+
+    Args:
+        rewards: as in `quantile_rewards`, and so are the other arguments.
+        reference_rewards: see there.
+        leave_one_out: see there.
+        keep_mask: see there.
+
+    Returns:
+        int64, [B], at least 1.
+
+    Raises:
+        ArgumentError: as `quantile_rewards`.
+    """
+    return _counts(rewards, reference_rewards, leave_one_out, keep_mask)[2].long()
 
 
 def reference_ranks(
@@ -147,15 +164,15 @@ def reference_ranks(
     Raises:
         ArgumentError: as `quantile_rewards`.
     """
-    references = _as_rewards("reference_rewards", reference_rewards, 2, keep_mask=keep_mask)
-    keep = _as_mask(keep_mask, references)
+    references = as_rewards("reference_rewards", reference_rewards, 2, keep_mask=keep_mask)
+    keep = as_mask(keep_mask, references)
     ranks = torch.full_like(references, 0.5)
     for place in range(references.shape[1]):
         rows = keep[:, place]
         ranks[rows, place] = quantile_rewards(
             references[rows, place], references[rows], estimator, leave_one_out, keep[rows], generator
         )
-    return ranks.to(_dtype(reference_rewards))
+    return ranks.to(widest_dtype(reference_rewards))
 
 
 def clamp_ranks(ranks: Float[Tensor, " *B"], num_references: int | Tensor) -> Float[Tensor, " *B"]:
@@ -169,11 +186,12 @@ def clamp_ranks(ranks: Float[Tensor, " *B"], num_references: int | Tensor) -> Fl
         The shape of the ranks. The published bounds [1/n, 1 - 1/n] are empty at n = 1.
 
     Raises:
-        ArgumentError: n is not positive.
+        ArgumentError: n is less than 1.
     """
-    half = 0.5 / torch.as_tensor(num_references, dtype=torch.float64, device=ranks.device)
-    if not bool(((half > 0) & half.isfinite()).all()):
-        raise ArgumentError(f"clamp_ranks: num_references must be positive, received {num_references}")
+    count = torch.as_tensor(num_references, dtype=torch.float64, device=ranks.device)
+    if not bool(((count >= 1) & count.isfinite()).all()):
+        raise ArgumentError(f"clamp_ranks: num_references must be at least 1, received {num_references}")
+    half = 0.5 / count
     return torch.minimum(torch.maximum(ranks.double(), half), 1 - half)
 
 
@@ -189,8 +207,8 @@ def tied_prompts(
     Returns:
         bool [B]; true also for a prompt with a single reference.
     """
-    references = _as_rewards("reference_rewards", reference_rewards, 2, keep_mask=keep_mask)
-    keep = _as_mask(keep_mask, references)
+    references = as_rewards("reference_rewards", reference_rewards, 2, keep_mask=keep_mask)
+    keep = as_mask(keep_mask, references)
     low = references.masked_fill(~keep, math.inf).amin(-1)
     high = references.masked_fill(~keep, -math.inf).amax(-1)
     return low >= high
@@ -208,64 +226,47 @@ def pad_references(
         rewards [B, N], float64, padded with 0, and keep_mask [B, N].
 
     Raises:
-        ArgumentError: there are no prompts, or one without a reference.
+        ArgumentError: there are no prompts, one without a reference, or a reward that is no finite number.
     """
-    if not len(lists) or not all(len(row) for row in lists):
-        raise ArgumentError("pad_references: every prompt needs at least one reference reward")
+    if not len(lists) or not all(isinstance(row, Sequence) and len(row) for row in lists):
+        raise ArgumentError("pad_references: every prompt needs a list of at least one reference reward")
     width = max(map(len, lists))
-    rewards = torch.tensor([[*row, *[0.0] * (width - len(row))] for row in lists], dtype=torch.float64)
+    padded = [[*row, *[0.0] * (width - len(row))] for row in lists]
+    rewards = as_rewards("pad_references", padded, 2)
     counts = torch.tensor([len(row) for row in lists])
     return rewards, torch.arange(width) < counts.unsqueeze(-1)
 
 
-def _as_rewards(
-    name: str, value: Any, ndim: int, *, like: Tensor | None = None, keep_mask: Tensor | None = None
-) -> Tensor:
-    """The value as a float64 tensor of this many dimensions, finite where it counts."""
-    try:
-        tensor = torch.as_tensor(
-            value, dtype=torch.float64, device=None if like is None else like.device
-        ).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(f"{name}: received {type(value).__name__} that is no tensor: {error}") from error
-    if tensor.ndim != ndim or tensor.shape[-1] == 0:
-        wanted = "[B]" if ndim == 1 else "[B, N] with N > 0"
-        raise ArgumentError(f"{name} must have shape {wanted}, received {list(tensor.shape)}")
-    finite = tensor.isfinite()
-    if keep_mask is not None:
-        finite = finite | ~_as_mask(keep_mask, tensor)
-    if not bool(finite.all()):
-        place = (~finite).nonzero()[0].tolist()
-        found = float(tensor[tuple(place)])
+def _counts(
+    rewards: Any, reference_rewards: Any, leave_one_out: bool | Tensor | None, keep_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """L, E and n of each response, its own entry left out where it is to be; [B] each, float64."""
+    reward = as_rewards("rewards", rewards, 1)
+    references = as_rewards("reference_rewards", reference_rewards, 2, like=reward, keep_mask=keep_mask)
+    if len(reward) != len(references):
         raise ArgumentError(
-            f"{name}{place}: received {found}; allowed: finite numbers. Leave out what was not judged"
+            f"quantile_rewards: received {len(reward)} rewards and {len(references)} rows of references"
         )
-    return tensor
-
-
-def _dtype(*given: Any) -> torch.dtype:
-    """The widest floating dtype of what was given, at least float32; float64 where nothing is floating."""
-    floating = [value.dtype for value in given if isinstance(value, Tensor) and value.is_floating_point()]
-    return functools.reduce(torch.promote_types, floating, torch.float32) if floating else torch.float64
-
-
-def _as_mask(keep_mask: Tensor | None, references: Tensor) -> Tensor:
-    if keep_mask is None:
-        return torch.ones_like(references, dtype=torch.bool)
-    mask = torch.as_tensor(keep_mask, device=references.device)
-    if mask.dtype != torch.bool or mask.shape != references.shape:
+    keep = as_mask(keep_mask, references)
+    reward, references = comparable(reward, references, floating_dtypes(rewards, reference_rewards))
+    below = ((references < reward.unsqueeze(-1)) & keep).sum(-1).double()
+    equal = ((references == reward.unsqueeze(-1)) & keep).sum(-1).double()
+    own = _own_entries(leave_one_out, equal)
+    count = keep.sum(-1) - own
+    if not bool((count > 0).all()):
+        row = int((count <= 0).nonzero()[0])
         raise ArgumentError(
-            f"keep_mask must be bool of shape {list(references.shape)}, "
-            f"received {mask.dtype} {list(mask.shape)}"
+            f"quantile_rewards: row {row} has no reference beside the response itself; sample at least two "
+            "completions per prompt"
         )
-    return mask
+    return below, equal - own, count
 
 
 def _own_entries(leave_one_out: bool | Tensor | None, equal: Tensor) -> Tensor:
     """How many entries of each row are the response's own: 0 or 1."""
     if leave_one_out is None:
         return (equal > 0).double()
-    said = torch.as_tensor(leave_one_out, device=equal.device)
+    said = as_flags("leave_one_out", leave_one_out, equal.device)
     if said.dtype != torch.bool or said.shape not in ((), equal.shape):
         raise ArgumentError(
             f"leave_one_out must be a bool, None or bool of shape {list(equal.shape)}, "
@@ -283,7 +284,7 @@ def _own_entries(leave_one_out: bool | Tensor | None, equal: Tensor) -> Tensor:
 def _estimator(estimator: str | Estimator) -> Estimator:
     if callable(estimator):
         return estimator
-    if estimator not in ESTIMATORS:
+    if not isinstance(estimator, str) or estimator not in ESTIMATORS:
         close = difflib.get_close_matches(str(estimator), ESTIMATORS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ArgumentError(

@@ -1,0 +1,82 @@
+"""Rewards and masks of a caller as checked tensors, and the precision that they share.
+
+In: tensors, arrays, lists. Out: float64 and bool tensors, or an error that names the argument. It knows
+nothing about ranks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.errors import ArgumentError
+
+__all__ = ["as_flags", "as_mask", "as_rewards", "comparable", "floating_dtypes", "widest_dtype"]
+
+
+def as_rewards(
+    name: str, value: Any, ndim: int, *, like: Tensor | None = None, keep_mask: Tensor | None = None
+) -> Tensor:
+    """The value as a float64 tensor of this many dimensions, finite where it counts."""
+    try:
+        tensor = torch.as_tensor(
+            value, dtype=torch.float64, device=None if like is None else like.device
+        ).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"{name}: received {type(value).__name__} that is no tensor: {error}") from error
+    if tensor.ndim != ndim or (ndim == 2 and tensor.shape[-1] == 0):
+        wanted = "[B]" if ndim == 1 else "[B, N] with N > 0"
+        raise ArgumentError(f"{name} must have shape {wanted}, received {list(tensor.shape)}")
+    finite = tensor.isfinite()
+    if keep_mask is not None:
+        finite = finite | ~as_mask(keep_mask, tensor)
+    if not bool(finite.all()):
+        place = (~finite).nonzero()[0].tolist()
+        found = float(tensor[tuple(place)])
+        raise ArgumentError(
+            f"{name}{place}: received {found}; allowed: finite numbers. Leave out what was not judged"
+        )
+    return tensor
+
+
+def floating_dtypes(*given: Any) -> list[torch.dtype]:
+    """Floating dtypes of the tensors and arrays that were given."""
+    found = [torch.as_tensor(value).dtype for value in given if hasattr(value, "dtype")]
+    return [dtype for dtype in found if dtype.is_floating_point]
+
+
+def widest_dtype(*given: Any) -> torch.dtype:
+    """The widest floating dtype of what was given, at least float32; float64 where nothing is floating."""
+    floating = floating_dtypes(*given)
+    return functools.reduce(torch.promote_types, floating, torch.float32) if floating else torch.float64
+
+
+def comparable(reward: Tensor, references: Tensor, dtypes: Sequence[torch.dtype]) -> tuple[Tensor, Tensor]:
+    """Both rounded to the coarsest of the dtypes, as float64."""
+    coarsest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
+    return reward.to(coarsest).double(), references.to(coarsest).double()
+
+
+def as_mask(keep_mask: Tensor | None, references: Tensor) -> Tensor:
+    """The mask, bool in the shape of the references; all true where there is none."""
+    if keep_mask is None:
+        return torch.ones_like(references, dtype=torch.bool)
+    mask = as_flags("keep_mask", keep_mask, references.device)
+    if mask.dtype != torch.bool or mask.shape != references.shape:
+        raise ArgumentError(
+            f"keep_mask must be bool of shape {list(references.shape)}, "
+            f"received {mask.dtype} {list(mask.shape)}"
+        )
+    return mask
+
+
+def as_flags(name: str, value: Any, device: torch.device) -> Tensor:
+    """The value as a tensor, if it can be one."""
+    try:
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"{name} must be bool, received {value!r}") from error
