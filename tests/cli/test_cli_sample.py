@@ -161,6 +161,11 @@ def test_length_control_needs_lengths(place, command):
         ("sample --shards foreign.jsonl --reward_function judge.py:f --out r", "has no function 'f'"),
         ("sample --shards foreign.jsonl --reward_modle m", "did you mean --reward_model"),
         ("sample --shards foreign.jsonl --table pair", "--table"),
+        ("sample --shards foreign.jsonl --reward_model none", "none is no model folder"),
+        (f"{SAMPLE} --limit 0", "--limit must be at least 1, received 0"),
+        (f"{SAMPLE} --reward_column", "sampled completions have none"),
+        (f"{SAMPLE} --completions 1 --reward_function judge.py:count", "--completions must be at least 2"),
+        (f"{SAMPLE} --reward_function judge.py:count --per_prompt 0", "--per_prompt must be at least 1"),
     ],
 )
 def test_wrong_commands(place, command, line, message):
@@ -174,6 +179,9 @@ def test_wrong_commands(place, command, line, message):
     ("line", "message"),
     [
         (f"{SAMPLE} --completions 0", "completions must be at least 1"),
+        (f"{SAMPLE} --reward_function judge.py:count --transform sqr", "unknown transform 'sqr'"),
+        (f"{SAMPLE} --reward_function judge.py:count --beta -1", "beta must be positive"),
+        (f"{SAMPLE} --reward_function judge.py:count --risk men", "men"),
         (f"{SAMPLE} --max_new_tokens 1000", "exceeds the model's 256 positions"),
         ("sample --prompts none.jsonl --model policy", "none.jsonl"),
         ("sample --prompts ratings.jsonl --model missing", "missing"),
@@ -189,6 +197,21 @@ def test_what_cannot_be_done_leaves_nothing(place, command, line, message):
     assert out == ""
     assert not list(Path("run").rglob("*.parquet"))
     assert [name for name in sorted(os.listdir()) if name not in (*before, "run", "runs")] == []
+
+
+def test_a_function_that_is_not_there_is_noticed_before_sampling(place, command):
+    status, _, err = command(f"{SAMPLE} --reward_function judge.py:other")
+    assert status == 2
+    assert "has no function 'other'" in err
+    assert not list(Path("run").rglob("*.parquet"))
+
+
+def test_a_function_that_fails_is_no_defect_of_ours(place, command):
+    Path("judge.py").write_text("def count(prompts, completions):\n    raise KeyError('answer')\n")
+    status, _, err = command(f"{SAMPLE} --reward_function judge.py:count")
+    assert status == 1
+    assert "failed: KeyError: 'answer'" in err
+    assert "defect" not in err
 
 
 def test_a_server_that_is_away(place, command, monkeypatch):

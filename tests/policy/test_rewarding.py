@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -77,6 +78,22 @@ def test_rewards_of_a_function(samples, tmp_path):
     assert rows["index"] == list(range(4)) * 5
     tensor = FunctionReward(lambda p, c: torch.tensor(first_number(p, c)), "first")
     assert rewards_of(tensor, rows[:4]) == rows["reward"][:4]
+    for scalar in (np.int64, np.float32, torch.tensor):
+        each = FunctionReward(lambda p, c, one=scalar: [one(len(text)) for text in c], "length")
+        assert rewards_of(each, rows[:4]) == [len(text) for text in rows["completion"][:4]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"), [(None, "gave NoneType"), (1.0, "gave float"), ("12", "gave str")]
+)
+def test_a_function_that_gives_no_list(samples, tmp_path, answer, message):
+    with pytest.raises(DataError, match=message):
+        reward_samples(samples, FunctionReward(lambda p, c: answer, "odd"), tmp_path / "r")
+
+
+def test_a_function_that_fails_is_named(samples, tmp_path):
+    with pytest.raises(DataError, match="the reward function broken failed: ZeroDivisionError"):
+        reward_samples(samples, FunctionReward(lambda p, c: [1 / 0], "broken"), tmp_path / "r")
 
 
 def test_rewards_of_any_model_and_any_measure(samples, tmp_path):

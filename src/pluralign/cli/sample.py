@@ -19,7 +19,7 @@ from pluralign.cli.objects import model_folder, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.run_folder import RunFolder, digest
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
-from pluralign.cli.sample_rewards import REWARDS, TABLE, reward, teller
+from pluralign.cli.sample_rewards import REWARDS, TABLE, check_rewards, reward, reward_source, teller
 
 if TYPE_CHECKING:
     from pluralign.policy.sampling import Sampler
@@ -54,6 +54,9 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: Console) -> dict[str, Any]:
+    # A user's function is looked up before hours of sampling; a reward model waits until memory is free.
+    early = bool(rewards.sources) and rewards.reward_model is None
+    source = reward_source(rewards, flags.device) if early else None
     samples = _samples(flags, folder.path, console)
     made = [] if flags.samples is not None else [_SAMPLES]
     result = {"run": str(folder.path), "samples": str(samples), **_counts(samples, console)}
@@ -64,7 +67,8 @@ def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: 
         made.append(_ALPACA)
         result["alpaca_eval"] = str(file)
     if rewards.sources:
-        result |= reward(rewards, samples, folder.path, flags.device, console)
+        source = source or reward_source(rewards, flags.device)
+        result |= reward(rewards, source, samples, folder.path, console)
         made += [REWARDS, TABLE]
     folder.finish(*made, result=result)
     return result
@@ -81,21 +85,22 @@ def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
         raise UsageError("--server needs --model: the folder or hub id of the policy's tokenizer")
     if flags.server is not None and flags.end_tokens:
         raise UsageError("--end_tokens: a server ends completions by the policy's own end tokens")
-    if len(rewards.sources) > 1:
-        named = " and ".join(f"--{name}" for name in rewards.sources)
-        raise UsageError(f"received {named}; rewards have one source")
-    if rewards.smooth and (rewards.reward_model is None or rewards.risk != "mean"):
-        raise UsageError("--smooth needs --reward_model and takes no --risk: it compares distributions")
-    function = rewards.reward_function
-    if function is not None and not Path(function.rpartition(":")[0] or "/").is_file():
-        raise UsageError(
-            f"--reward_function: received {function!r}; needed: FILE.py:NAME, of a file that exists"
-        )
     if flags.samples is not None and not rewards.sources and flags.alpaca_eval is None:
         raise UsageError(
             "--samples needs something to do: --reward_model, --reward_function, --reward_column or "
             "--alpaca_eval"
         )
+    if flags.limit is not None and flags.limit < 1:
+        raise UsageError(f"--limit must be at least 1, received {flags.limit}")
+    if flags.model is not None and rewards.reward_column:
+        raise UsageError(
+            "--reward_column takes rewards that came with --shards; sampled completions have none"
+        )
+    if flags.model is not None and rewards.sources and flags.completions < 2:
+        raise UsageError(
+            "--completions must be at least 2 where rewards are ranked: a completion has no rank of its own"
+        )
+    check_rewards(rewards)
 
 
 def _file_of(key: str, value: str) -> str:

@@ -25,7 +25,8 @@ class SampleFlags:
         temperature: 1 samples from the policy itself, as quantile rewards ask.
         top_p: 1 samples from all tokens.
         seed: Seed of all draws.
-        end_tokens: Tokens that end a completion; empty for the tokenizer's and the model's own.
+        end_tokens: Tokens that end a completion, e.g. '["<|eot_id|>"]'; empty for the tokenizer's and the
+            model's own.
         limit: Only the first so many distinct prompts.
         columns: Our column names to the file's, e.g. --columns.prompt instruction.
         hub_split: Which split of a hub set.

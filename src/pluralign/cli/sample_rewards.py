@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import load_model
+from pluralign.cli.objects import load_model, model_folder
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import digest
 from pluralign.cli.sample_flags import RewardFlags
@@ -17,21 +17,54 @@ from pluralign.cli.sample_flags import RewardFlags
 if TYPE_CHECKING:
     from pluralign.policy.rewarding import RewardSource
 
-__all__ = ["REWARDS", "TABLE", "reward", "reward_source", "teller"]
+__all__ = ["REWARDS", "TABLE", "check_rewards", "reward", "reward_source", "teller"]
 
 REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
 
 
+def check_rewards(rewards: RewardFlags) -> None:
+    """Refuses what would otherwise fail only after everything has been sampled.
+
+    Raises:
+        UsageError: flags that do not fit, a function file or a model folder that is not there.
+        ArgumentError: an unknown risk measure or transform, or a beta that is not positive.
+    """
+    from pluralign import losses, risk
+
+    if len(rewards.sources) > 1:
+        named = " and ".join(f"--{name}" for name in rewards.sources)
+        raise UsageError(f"received {named}; rewards have one source")
+    if rewards.smooth and (rewards.reward_model is None or rewards.risk != "mean"):
+        raise UsageError("--smooth needs --reward_model and takes no --risk: it compares distributions")
+    function = rewards.reward_function
+    if function is not None and not Path(function.rpartition(":")[0] or "/").is_file():
+        raise UsageError(
+            f"--reward_function: received {function!r}; needed: FILE.py:NAME, of a file that exists"
+        )
+    model = rewards.reward_model
+    if model is not None and not (model_folder(model) / "config.json").is_file():
+        raise UsageError(f"--reward_model: {model} is no model folder; pass the folder that `fit` made")
+    if rewards.per_prompt is not None and rewards.per_prompt < 1:
+        raise UsageError(f"--per_prompt must be at least 1, received {rewards.per_prompt}")
+    risk.parse(rewards.risk)
+    if rewards.beta is not None:
+        losses.log_partition(rewards.beta, rewards.transform)
+
+
 def reward(
-    rewards: RewardFlags, samples: Path, folder: Path, device: str | None, console: Console
+    rewards: RewardFlags,
+    source: RewardSource,
+    samples: Path,
+    folder: Path,
+    console: Console,
 ) -> dict[str, Any]:
     """Rewards the completions, writes the training table, and shows what QRPO will ask of the policy.
 
     Args:
         rewards: the flags.
+        source: what they name, see `reward_source`.
         samples: finished folder of completions.
         folder: the run folder.
-        device: where a reward model runs.
         console: where progress and the diagnosis are printed.
 
     Returns:
@@ -39,7 +72,6 @@ def reward(
     """
     from pluralign import policy
 
-    source = reward_source(rewards, device)
     path = policy.reward_samples(
         samples, source, folder / REWARDS, progress=teller(console, "shards rewarded")
     )

@@ -143,11 +143,24 @@ class FunctionReward:
         return {"kind": "function", "name": self.name}
 
     def __call__(self, rows: Rows) -> Sequence[float]:
-        """What the function says."""
-        values = self.function(list(rows["prompt"]), list(rows["completion"]))
-        # Tensors and arrays give Python numbers by tolist.
-        listed: Sequence[float] = values.tolist() if hasattr(values, "tolist") else list(values)
-        return listed
+        """What the function says; arrays, tensors and their scalars become Python numbers.
+
+        Raises:
+            DataError: it fails, or gives no list.
+        """
+        try:
+            values = self.function(list(rows["prompt"]), list(rows["completion"]))
+        except Exception as error:
+            raise DataError(
+                f"the reward function {self.name} failed: {type(error).__name__}: {error}"
+            ) from error
+        listed = values.tolist() if hasattr(values, "tolist") else values
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            raise DataError(
+                f"the reward function {self.name} gave {type(values).__name__}; allowed: a list with one "
+                "number per completion"
+            )
+        return [value.item() if hasattr(value, "item") else value for value in listed]
 
 
 @final
