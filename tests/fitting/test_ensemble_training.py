@@ -144,18 +144,25 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, monkeypa
     l2, options = torch.full((3, 1), 0.1), {"batch": 64, "steps": 120}
     whole, _ = trained(problem(), l2, **options)
 
-    def stop(step, members):
-        if step == 60:
-            raise KeyboardInterrupt
+    class Stops(Squares):
+        """Raises at its 61st step, and counts."""
 
+        calls, last = 0, 60
+
+        def losses(self, members, rows, generator):
+            self.calls += 1
+            if self.calls > self.last:
+                raise KeyboardInterrupt
+            return super().losses(members, rows, generator)
+
+    given = problem()
+    stops, goes_on = (Stops(given.features, given.target, given.share) for _ in range(2))
+    goes_on.last = 1000
     path = tmp_path / "heads.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        trained(problem(), l2, state=TrainingState(path, "key"), watch=stop, **options)
-    seen = []
-    again, _ = trained(
-        problem(), l2, state=TrainingState(path, "key"), watch=lambda step, m: seen.append(step), **options
-    )
-    assert seen[0] == 50  # the last look
+        trained(stops, l2, state=TrainingState(path, "key"), **options)
+    again, _ = trained(goes_on, l2, state=TrainingState(path, "key"), **options)
+    assert goes_on.calls == 120 - 50  # from the last look on
     assert torch.equal(again.weight, whole.weight)
 
 

@@ -10,8 +10,7 @@ not notice a rotation, and `Members.rotate_` takes it out again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -83,7 +82,6 @@ def gaussian_heads(
         anchor=config.anchor,
         state=_state(inputs, config, "heads", features, points.points),
         report=inputs.report,
-        device=device,
     )
 
 
@@ -115,7 +113,6 @@ def preference_heads(
         anchor=config.anchor,
         state=_state(inputs, config, "stage-1", features, pairs.weight),
         report=inputs.report,
-        device=device,
     )
 
 
@@ -128,9 +125,9 @@ def train_heads(
     *,
     anchor: bool,
     state: TrainingState | None = None,
-    **options: Any,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Members:
-    """Members at draws from the prior, trained; `options` are those of `train_members`.
+    """Members at draws from the prior, trained.
 
     Args:
         objective: on the device to train on.
@@ -140,12 +137,13 @@ def train_heads(
         num_rows: how many rows a member sees, which with l2 is the width of the prior.
         anchor: whether members are drawn towards their start.
         state: where training is kept.
+        report: receives a line now and then.
     """
     members = Members(len(l2), width, l2.shape[1], config.hidden)
     precision = prior_precision(members, l2, num_rows)
     seeds = [_seed(config, "anchor", m) for m in range(len(l2))]
     penalty = start_at_draws(members, precision, num_rows, seeds, anchor=anchor, balanced=config.heads)
-    device = options.pop("device", torch.device("cpu"))
+    device = objective.features.device
     train_members(
         members.to(device),
         objective,
@@ -155,7 +153,7 @@ def train_heads(
         batch=config.batch,
         seed=config.seed,
         state=state,
-        **options,
+        report=report,
     )
     return members
 

@@ -50,6 +50,11 @@ class Objective(Protocol):
         """N."""
         ...
 
+    @property
+    def features(self) -> Float[Tensor, "_ D"]:
+        """What members read, on the device to train on."""
+        ...
+
     def losses(
         self, members: Members, rows: Tensor | slice, generator: torch.Generator
     ) -> Float[Tensor, "B M"]:
@@ -132,7 +137,6 @@ def train_members(
     seed: int = 0,
     state: TrainingState | None = None,
     report: Callable[[str], None] = lambda line: None,
-    watch: Callable[[int, Members], None] | None = None,
 ) -> Float[Tensor, " M"]:
     """Trains in place, with Adam and a cosine.
 
@@ -147,7 +151,6 @@ def train_members(
             resumed training is the same.
         state: where training is kept, so that an interruption costs little.
         report: receives a line now and then.
-        watch: receives the number of steps done and the members, before each step and after the last.
 
     Returns:
         The members' last losses (of the last batch), penalty included, on the CPU.
@@ -162,8 +165,6 @@ def train_members(
         state.look(0, 0.0, members, optimizer, keep_last=True)
     last = torch.full((len(members.weight),), math.nan)
     for step in range(state.step, steps):
-        if watch is not None:
-            watch(step, members)
         losses = _losses(members, objective, penalty, batch, seed, step)
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
         optimizer.zero_grad()
@@ -183,8 +184,6 @@ def train_members(
             state.look(step + 1, float(last.mean()), members, optimizer, keep_last=True)
             if (step + 1) % (8 * LOOK) == 0:
                 report(f"heads: step {step + 1:,} of {steps:,}, mean loss {float(last.mean()):.4f}")
-    if watch is not None:
-        watch(state.step, members)
     members.requires_grad_(False)
     return last
 
