@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.length_control import fit_length_control, length_bias, spearman
+from pluralign.policy.length_control import LengthControl, fit_length_control, length_bias, spearman
 
 
 def planted(effect, rows=300, n=8, seed=0):
@@ -89,6 +89,13 @@ def test_illegal_arguments():
         fit_length_control(ones, ones[:1])
     with pytest.raises(ArgumentError, match="needs tensors, received list"):
         fit_length_control(ones.tolist(), ones)
+    control = LengthControl(0.5, 2)
+    with pytest.raises(ArgumentError, match="responses to 1 prompts and references of 2"):
+        control(ones[:1], ones[:1], ones, ones)
+    with pytest.raises(ArgumentError, match="responses to 1 prompts and references of 2"):
+        length_bias(ones[:1, 0], ones[:1, 0], ones)
+    with pytest.raises(ArgumentError, match=r"tensors of shape \[B\]"):
+        length_bias([0.1, 0.2], ones[:, 0], ones)
     with pytest.raises(ArgumentError, match="one side is constant"):
         spearman(torch.ones(3), torch.arange(3.0))
     with pytest.raises(ArgumentError, match="at least two"):

@@ -208,6 +208,8 @@ def test_samples_made_elsewhere(tmp_path):
     again = read_samples(import_samples(file, tmp_path / "n", columns={"prompt": "q", "completions": "outs"}))
     assert again["completion"] == rows["completion"]
     assert again["num_tokens"] == [None] * 3
+    with pytest.raises(ArgumentError, match="prompts_per_shard must be at least 1"):
+        import_samples(flat, tmp_path / "none", prompts_per_shard=0)
     parts = import_samples(flat, tmp_path / "parts", prompts_per_shard=1)
     assert sorted(p.name for p in parts.glob("*.parquet")) == ["shard-00000.parquet", "shard-00001.parquet"]
     assert read_samples(parts).to_list() == rows.to_list()
@@ -248,5 +250,5 @@ def test_illegal_samples_are_all_named(tmp_path):
         (8, "cut_off"),
     ]
     assert not (tmp_path / "s").exists()
-    with pytest.raises(ArgumentError, match="no columns of samples"):
+    with pytest.raises(ArgumentError, match="is no column of samples; allowed: prompt"):
         import_samples(rows, tmp_path / "s", columns={"text": "x"})

@@ -62,6 +62,7 @@ class LengthControl:
         """
         reward, length = _checked(rewards, lengths, None)
         reference, reference_length = _checked(reference_rewards, reference_lengths, keep_mask)
+        _same_rows(reward, reference)
         keep = torch.ones_like(reference, dtype=torch.bool) if keep_mask is None else keep_mask
         _, reward_std = _moments(reference, keep)
         mean, std = _moments(reference_length, keep)
@@ -118,8 +119,12 @@ def length_bias(
     Raises:
         ArgumentError: shapes do not fit, a value is not finite, or fewer than two prompts can be used.
     """
+    for value in (log_ratios, lengths):
+        if not isinstance(value, Tensor) or value.ndim != 1:
+            raise ArgumentError("length bias: log_ratios and lengths must be tensors of shape [B]")
     _, length = _checked(log_ratios.unsqueeze(-1), lengths.unsqueeze(-1), None)
     references, _ = _checked(reference_lengths, reference_lengths, keep_mask)
+    _same_rows(length, references)
     keep = torch.ones_like(references, dtype=torch.bool) if keep_mask is None else keep_mask
     mean, std = _moments(references, keep)
     usable = (std > 0).squeeze(-1)
@@ -165,6 +170,14 @@ def _moments(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     std = variance.sqrt()
     # Equal numbers have a spread of some last digits, which is none.
     return mean, torch.where(std > 1e-12 * (1 + mean.abs()), std, 0.0)
+
+
+def _same_rows(responses: Tensor, references: Tensor) -> None:
+    if len(responses) != len(references):
+        raise ArgumentError(
+            f"length control: received responses to {len(responses)} prompts and references of "
+            f"{len(references)}; allowed: the same prompts"
+        )
 
 
 def _checked(rewards: Tensor, lengths: Tensor, keep_mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -54,12 +54,17 @@ def import_samples(
         The folder.
 
     Raises:
+        ArgumentError: an unknown column, or prompts_per_shard is less than 1.
         DataError: rows are illegal; each problem in `.problems`.
         RunError: the folder holds something else.
     """
     names = dict(columns or {})
     if unknown := set(names) - set(_COLUMNS):
-        raise ArgumentError(f"columns: {sorted(unknown)} are no columns of samples")
+        raise ArgumentError(
+            f"columns: {', '.join(sorted(unknown))} is no column of samples; allowed: {', '.join(_COLUMNS)}"
+        )
+    if prompts_per_shard < 1:
+        raise ArgumentError(f"prompts_per_shard must be at least 1, received {prompts_per_shard}")
     problems: list[Problem] = []
     groups: dict[str, tuple[Prompt, list[Told]]] = {}
     for table in find_tables(source, split):
