@@ -154,7 +154,7 @@ def cost() -> dict[str, Any]:
 def _training(width: int, hidden: int, count: int) -> Callable[[], Any]:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2000, width, generator=generator)
-    points = torch.randn(2000, 1, 1, 2, generator=generator)
+    points = torch.randn(2, 2000, 1, 1, generator=generator)
     config = GaussianEnsembleConfig(heads=count, hidden=hidden, steps=50)
     shares = row_shares(bootstrap_counts([str(i // 4) for i in range(2000)], range(count)).float()[:, None])
     objective = GaussianObjective(features, points, shares, loss_of(config), config.std_floor)

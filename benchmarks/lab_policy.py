@@ -5,8 +5,8 @@
     python benchmarks/lab_policy.py --minutes 30       # begin no run after that
 
 One JSON per run in `results/lab_policy/`; runs that are there are skipped, so it can be interrupted at any
-time. Grids are searched first, on a seed of their own and at half the length, by gold reward; each method
-then runs with its best settings on 5 seeds. What can be computed again (the language model, samples, proxies)
+time. Grids are searched first, on a seed of their own, by gold reward; each method then runs with its best
+settings on 5 seeds. What can be computed again (the language model, samples, proxies)
 lies in the folder of --work.
 """
 
@@ -48,7 +48,7 @@ def train(world: World, run: Run) -> tuple[Any, list[dict[str, float]]]:
     with tempfile.TemporaryDirectory() as folder:
         config = pl.policy.OfflineConfig(
             folder,
-            objective=run.method,
+            method=run.method,
             beta=run.beta,
             transform=run.transform,
             learning_rate=run.learning_rate,
@@ -121,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--arms", nargs="*", help="only these arms")
+    parser.add_argument("--seeds", nargs="*", type=int, help="only these seeds; processes may share the work")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after that")
     options = parser.parse_args()
     torch.set_num_threads(choose_num_threads())
@@ -129,7 +130,9 @@ def main() -> None:
     world = lru_cache(maxsize=None)(lambda seed: World(options.work, seed))
     started = time.perf_counter()
     for run in everything():
-        if options.arms and run.arm not in options.arms:
+        if (options.arms and run.arm not in options.arms) or (
+            options.seeds and run.seed not in options.seeds
+        ):
             continue
         if time.perf_counter() - started > 60 * options.minutes:
             print(f"{options.minutes:g} minutes are over")

@@ -2,9 +2,9 @@
 
 In: a `World`, a `Run`. Out: a `datasets.Dataset` for `OfflineTrainer`. It trains and measures nothing.
 
-Every run sees 8 responses to each of 256 prompts once (the search over grids: 4 responses), sampled from the
-language model unless they are the behaviour policy's own. Pairs are two of them drawn at random, so that all
-methods see the same texts.
+Every run sees 4 responses to each of 256 prompts once (the arm `double`: 8), sampled from the language model
+unless they are the behaviour policy's own. Pairs are two of them drawn at random, so that all methods see the
+same texts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SEARCH_SEED = 5  # grids are searched on a seed of its own
 GRIDS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "qrpo": ((0.03, 0.1, 0.3, 1.0), (1e-4, 3e-4, 1e-3)),
     "rebel": ((0.1, 0.3, 1.0, 3.0), (1e-4, 3e-4, 1e-3)),
-    "dpo": ((0.03, 0.1, 0.3), (3e-5, 1e-4, 3e-4)),
+    "dpo": ((0.03, 0.1, 0.3, 1.0, 3.0), (3e-5, 1e-4, 3e-4)),
     "simpo": ((0.5, 2.0, 10.0), (3e-5, 1e-4, 3e-4)),
 }
 NUM_REFERENCES = (1, 3, 10, 30, 50)
@@ -65,7 +65,7 @@ class Run:
     reward: str = "mean"
     told: str = "reward"
     source: str = "pool"
-    responses: int = 8
+    responses: int = 4
     references: int | None = None
     leave_one_out: bool = True
     transform: str = "identity"
@@ -77,23 +77,32 @@ class Run:
 
 
 def search() -> Iterator[Run]:
-    """Every point of every grid, at half the length."""
+    """Every point of every grid."""
     for method, (betas, rates) in GRIDS.items():
         for beta in betas:
             for rate in rates:
                 label = f"{method}-b{beta:g}-lr{rate:g}"
-                yield Run("grid", label, SEARCH_SEED, method, beta, rate, responses=4)
+                yield Run("grid", label, SEARCH_SEED, method, beta, rate)
 
 
 def study(best: Settings) -> Iterator[Run]:
     """All runs with the best settings of each method, the most important first."""
-    for seed in SEEDS:
-        for method, settings in best.items():
-            yield Run("methods", method, seed, method, *settings)
     for seeds in (SEEDS[:3], SEEDS[3:]):
-        for arm in (_gold, _why, _references, _risks, _offline, _betas):
+        for arm in (_methods, _gold, _why, _references, _risks, _offline, _betas, _double):
             for seed in seeds:
                 yield from arm(seed, best)
+
+
+def _methods(seed: int, best: Settings) -> Iterator[Run]:
+    """Each method with its best settings."""
+    for method, settings in best.items():
+        yield Run("methods", method, seed, method, *settings)
+
+
+def _double(seed: int, best: Settings) -> Iterator[Run]:
+    """The same settings on twice the data."""
+    for method, settings in best.items():
+        yield Run("double", method, seed, method, *settings, responses=8)
 
 
 def _gold(seed: int, best: Settings) -> Iterator[Run]:
@@ -123,7 +132,7 @@ def _offline(seed: int, best: Settings) -> Iterator[Run]:
 
 def _betas(seed: int, best: Settings) -> Iterator[Run]:
     for method in ("qrpo", "rebel"):
-        for beta in GRIDS[method][0]:
+        for beta in sorted(set(GRIDS[method][0]) - {best[method][0]}):
             yield Run("beta", f"{method}-b{beta:g}", seed, method, beta, best[method][1])
 
 

@@ -18,8 +18,16 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 SECTIONS = (
     "real_data",
+    "qrm_real",
+    "qrm_lab",
+    "families",
+    "brme",
+    "updater",
+    "lab_policy",
+    "policy_speed",
     "solver",
     "embeddings",
+    "transport",
 )
 
 

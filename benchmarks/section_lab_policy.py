@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from pluralign.evaluation import difference_interval, mean_interval
+from pluralign.lab.personas import BROKEN
 from tables import Rows, interval, read_folder, table
 
 Record = dict[str, Any]
@@ -24,6 +25,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Record], float | None], int], ...] = (
     ("worst 5 % of people", lambda r: _measure(r, "tail"), 3),
     ("harm, %", lambda r: 100 * _measure(r, "harm"), 2),
     ("broken, %", lambda r: 100 * _measure(r, "broken"), 1),
+    ("gold lost to them", lambda r: BROKEN * (1 - _measure(r, "fluency")), 3),
     ("proxy", lambda r: _measure(r, "proxy"), 3),
     ("KL, nats", lambda r: r["outcome"]["measures"].get("kl", {"estimate": 0.0})["estimate"], 2),
     ("words", lambda r: _measure(r, "words"), 1),
@@ -66,11 +68,11 @@ def section() -> str | None:
 _INTRODUCTION = (
     "## Policies in the lab\n\nA language model of 0.4 million weights, trained from scratch on the behaviour policy's "
     "texts, is fitted offline to a proxy: a quantile model on 2,000 rated texts, on the frozen language model. "
-    "256 prompts with 8 sampled responses each, one epoch; judged on 4 samples to each of 128 other prompts by the "
+    "256 prompts with 4 sampled responses each, one epoch; judged on 4 samples to each of 128 other prompts by the "
     "crowd's exact truth (`python benchmarks/lab_policy.py`). Each method has the best of its grid of beta and "
-    "learning rate by gold, on a seed of its own at half the length; rewards are in standard deviations over the "
+    "learning rate by gold, on a seed of its own; rewards are in standard deviations over the "
     "model's responses. Numbers are means over seeds with 95 % t intervals. `broken` is the share of responses with "
-    "words outside any clause of the lab's world."
+    "words outside any clause of the lab's world, which cost everybody's judgement 4 points times their share of the text."
 )
 
 
