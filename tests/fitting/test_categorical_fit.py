@@ -240,6 +240,14 @@ def test_votes_without_ties_and_one_rater_each():
         fit(votes=pl.load_comparisons(same))
 
 
+@pytest.mark.parametrize(
+    "config", [{"cost": "two_axis"}, {"edges": (0.0, 1.0, 2.0)}, {"rewards": {"0": 0, "1": 1}}]
+)
+def test_what_is_for_ratings_is_no_option_of_comparisons(config):
+    with pytest.raises(DataError, match=f"{next(iter(config))} is for ratings"):
+        fit(config, votes=pl.load_comparisons(votes_rows(5)))
+
+
 def test_pointwise_votes_are_categories_of_each_side():
     model = fit({"comparisons": "pointwise"}, votes=pl.load_comparisons(votes_rows(40)))
     law = model.attribute_distributions([talk("1 0 x")])["preference"]

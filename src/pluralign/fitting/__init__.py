@@ -77,7 +77,8 @@ def fit(
         pairs: rows from `load_pairs`. Beside ratings of several attributes they train the gate of the
             quantile, regression and Gaussian families.
         votes: comparisons from `load_comparisons`; a split vote is a weighted pair in both orders. Without
-            ratings, the quantile and regression families rate each side of a comparison by the votes it got.
+            ratings, the quantile and regression families rate each side of a comparison by the votes it got,
+            and the categorical family predicts a, tie or b.
         backbone: a name for `pluralign.backbones.load`, or a loaded backbone.
         config: the family's config, or a mapping of its fields.
         cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.

@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +33,13 @@ from pluralign.fitting.category_comparisons import (
     comparisons_of,
     equal_scores,
 )
-from pluralign.fitting.category_targets import CategoryRows, category_rows, is_six, ratings_as_rewards
+from pluralign.fitting.category_targets import (
+    CategoryRows,
+    category_rows,
+    is_six,
+    ratings_as_rewards,
+    rewards_in_order,
+)
 from pluralign.fitting.category_training import Problem, fit_logits, rotate
 from pluralign.fitting.inputs import Fitted, Inputs
 from pluralign.fitting.mixing import add_mixing
@@ -72,7 +77,7 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     _check(rows, config)
     inputs.report(f"{len(targets.conversations):,} distinct texts, {len(rows)} attributes")
     for part in rows:
-        _report_categories(inputs, part, config)
+        _report_categories(inputs, part)
     embedded, scaling, features, axes = _features(inputs, targets.conversations)
     modules, facts = [], {}
     for part in rows:
@@ -99,19 +104,21 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
 
 
 def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    for name in ("rewards", "edges", "cost"):
+        if getattr(config, name) not in (None, "rewards"):
+            raise DataError(f"{name} is for ratings, and these are comparisons; leave it out")
     comparisons = comparisons_of(inputs.votes)
     inputs.report(
         f"{len(comparisons.conversations):,} distinct texts, {len(comparisons.first):,} comparisons, "
         f"{float(comparisons.target[:, 1].mean()):.1%} of the votes are ties"
     )
     embedded, scaling, features, axes = _features(inputs, comparisons.conversations)
-    smooth = partial(smooth_neighbours, smoothing=config.smoothing)
-    problem = comparison_problem(comparisons, features, config.hidden, smooth)
+    problem = comparison_problem(comparisons, features, config.hidden, config.smoothing)
     module, facts = fit_logits(problem, inputs, config)
     with torch.no_grad():
         module.center.copy_(module.score(features).mean())  # an opponent of score 0 is the average response
     rotate(module, axes)
-    head = _comparison_head(scaling, module.cpu(), config)
+    head = _comparison_head(scaling, module, config)
     head.reference = Reference.of(head.raw(embedded.response, embedded.prompt))
     summary = {
         **facts,
@@ -182,7 +189,7 @@ def _start(target: Tensor, width: int, hidden: int) -> CategoryLogits:
 def _score(
     rows: CategoryRows, config: CategoricalConfig, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Logits and targets to a loss per row; one line per choice, since each takes something else."""
+    """Logits and targets to the chosen loss per row."""
     rewards = torch.tensor(rows.categories.rewards, device=device)
     if config.loss == "cross_entropy":
         return cross_entropy
@@ -222,8 +229,7 @@ def _head(
         hidden=config.hidden,
         mix=config.mix,
     )
-    head.eval()
-    return head
+    return head.to(scaling.center.device).eval()
 
 
 # -- comparisons -----------------------------------------------------------------------------------
@@ -236,8 +242,7 @@ def _comparison_head(
     head = CategoricalHead(
         scaling, [module], (COMPARED,), (PREFERENCE,), hidden=config.hidden, mix=config.mix
     )
-    head.eval()
-    return head
+    return head.to(scaling.center.device).eval()
 
 
 # -- what is said ----------------------------------------------------------------------------------
@@ -255,10 +260,11 @@ def _check(rows: list[CategoryRows], config: CategoricalConfig) -> None:
         raise DataError(
             f"cost = 'two_axis' is for votes on the six categories; these are ratings of {', '.join(names)}"
         )
-    if config.rewards is not None and not any(_matches(part, config.rewards) for part in rows):
+    table = config.rewards
+    if table is not None and all(rewards_in_order(part.categories.names, table) is None for part in rows):
         known = "; ".join(f"{part.attribute.name}: {', '.join(part.categories.names)}" for part in rows)
         raise DataError(
-            f"rewards has {', '.join(config.rewards)}; needed: one reward for each category of an attribute, "
+            f"rewards has {', '.join(table)}; needed: one reward for each category of an attribute, "
             f"by name or number from 0, of {known}"
         )
     few = [part for part in rows if few_raters(part.raters, config)]
@@ -282,12 +288,8 @@ def _check(rows: list[CategoryRows], config: CategoricalConfig) -> None:
             )
 
 
-def _matches(rows: CategoryRows, rewards: dict[str, float]) -> bool:
-    names = rows.categories.names
-    return set(rewards) in (set(names), {str(k) for k in range(len(names))})
-
-
-def _report_categories(inputs: Inputs, rows: CategoryRows, config: CategoricalConfig) -> None:
+def _report_categories(inputs: Inputs, rows: CategoryRows) -> None:
+    """The mapping, written down, with how often each category was chosen."""
     categories = rows.categories
     shares = rows.target.mean(0).tolist()
     listed = ", ".join(
@@ -295,8 +297,3 @@ def _report_categories(inputs: Inputs, rows: CategoryRows, config: CategoricalCo
         for name, reward, share in zip(categories.names, categories.rewards, shares, strict=True)
     )
     inputs.report(f"{rows.attribute.name}: category = reward (share of the crowd): {listed}")
-    if few_raters(rows.raters, config):
-        inputs.report(
-            f"{rows.attribute.name}: {float(rows.raters.median()):g} raters per response are few for the "
-            "transport loss"
-        )

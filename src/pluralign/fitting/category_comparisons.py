@@ -10,7 +10,6 @@ Paper: Davidson 1970 (JASA 65), equation 2.6 with d the log of his ratio of wort
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from pluralign.fitting.category_training import Problem
 from pluralign.heads.base import Attribute
 from pluralign.heads.categorical import ComparisonLogits
 from pluralign.heads.categories import Categories
-from pluralign.losses import cross_entropy
+from pluralign.losses import cross_entropy, smooth_neighbours
 
 if TYPE_CHECKING:
     import datasets
@@ -86,7 +85,7 @@ def comparison_problem(
     comparisons: Comparisons,
     features: Float[Tensor, "N D"],
     hidden: int,
-    smooth: Callable[[Tensor], Tensor],
+    smoothing: float,
 ) -> Problem[ComparisonLogits]:
     """The problem of fitting a score and a tie parameter.
 
@@ -94,7 +93,7 @@ def comparison_problem(
         comparisons: P of them.
         features: of their N distinct conversations.
         hidden: units of the hidden layer of the score.
-        smooth: what is done to targets, [P, 3] to [P, 3].
+        smoothing: share of the votes that moves to neighbouring categories, in [0, 1).
     """
     first, second = comparisons.first.to(features.device), comparisons.second.to(features.device)
     # Rounding the difference, not the scores, keeps a and b exactly antisymmetric where scores are linear.
@@ -107,7 +106,7 @@ def comparison_problem(
 
     return Problem(
         PREFERENCE.name,
-        smooth(comparisons.target).to(features.device),
+        smooth_neighbours(comparisons.target, smoothing).to(features.device),
         comparisons.groups,
         lambda target: equal_scores(target, features.shape[1], hidden),
         logits,

@@ -27,7 +27,14 @@ from pluralign.heads.categories import CATEGORIES, CATEGORY_ATTRIBUTE, CATEGORY_
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["CategoryRows", "categories_of", "category_rows", "is_six", "ratings_as_rewards"]
+__all__ = [
+    "CategoryRows",
+    "categories_of",
+    "category_rows",
+    "is_six",
+    "ratings_as_rewards",
+    "rewards_in_order",
+]
 
 MOST_GRID_CATEGORIES = 21  # finer grids are binned, as continuous scales are
 _ROUNDING = 1e-4  # of a step, as for grids in general
@@ -110,15 +117,21 @@ def _rewards(
     attribute: Attribute, names: Sequence[str], values: Sequence[float], config: CategoricalConfig
 ) -> tuple[float, ...]:
     """On [0, 1]: of the scale for ratings, of the table's own range for a table."""
-    table: Sequence[float] | None = CATEGORY_REWARDS if is_six(attribute) else None
-    if config.rewards is not None:
-        for keys in (names, [str(k) for k in range(len(names))]):
-            if set(keys) == set(config.rewards):
-                table = [config.rewards[key] for key in keys]
+    table = rewards_in_order(names, config.rewards or {})
+    if table is None and is_six(attribute):
+        table = CATEGORY_REWARDS
     if table is None:
         return tuple((value - attribute.low) / attribute.span for value in values)
     low, high = min(table), max(table)
     return tuple((reward - low) / (high - low) for reward in table)
+
+
+def rewards_in_order(names: Sequence[str], table: Mapping[str, float]) -> Sequence[float] | None:
+    """The rewards of a table by name or by number; None where its keys are not just these categories."""
+    for keys in (names, [str(k) for k in range(len(names))]):
+        if set(keys) == set(table):
+            return [table[key] for key in keys]
+    return None
 
 
 def _edges(attribute: Attribute, ratings: Tensor, config: CategoricalConfig) -> tuple[float, ...]:
