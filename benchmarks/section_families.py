@@ -39,7 +39,9 @@ def section() -> str | None:
         "groups (`python benchmarks/families.py`). Every law is read on the raters' categories and compared with all held-out "
         "raters of a response, in units of the rating scale; a point stays the number it is. W1 is the Wasserstein distance; the "
         "floor is what the true law would score against so few raters. The squared distance is the integral of the squared "
-        "difference of distribution functions, unbiased for the number of raters: 0 is perfect. Intervals are over groups, "
+        "difference of distribution functions, unbiased for the number of raters: 0 is perfect. W1 to few raters is no proper "
+        "score: a law that is more extreme than the crowd can win, as transport does on summeval; the squared distance then "
+        "says so. Intervals are over groups, "
         "each counting alike; the difference is paired, to the average law. `ukpconvarg` has about 165 votes per argument, "
         "summeval's crowd 5 ratings, emobank 5 to 7 (1,260 sentences, reader's valence and arousal)."
     )
