@@ -230,7 +230,7 @@ def test_the_published_loss_has_its_expectation_on_two_points():
     with torch.no_grad():
         sampled = torch.stack([objective.losses(members, slice(None), generator) for _ in range(4000)])
     std = 0.05 + float(torch.tensor(2.0).log())
-    expected = points.points[:, :, 0].square().mean(-1) + std**2
+    expected = points.points[..., 0].square().mean(0) + std**2
     torch.testing.assert_close(sampled.mean((0, 1)), (share[..., 0] * expected).mean(0), atol=0.05, rtol=0)
 
 
@@ -239,11 +239,11 @@ def test_standard_units_and_missing_ratings():
     present = points.present.bool()
     assert present.tolist() == [[True, i in (1, 2, 5)] for i in range(6)]
     for a in range(2):
-        values = points.points[present[:, a], a]
+        values = points.points[:, present[:, a], a]
         assert float(values.mean()) == pytest.approx(0, abs=1e-6)
         assert float(values.square().mean()) == pytest.approx(1, abs=1e-5)
-    assert float(points.points[~present].abs().max()) == 0.0
-    assert gaussian_targets(crowd_targets(raters=1)).points.shape[-1] == 1
+    assert float(points.points[:, ~present].abs().max()) == 0.0
+    assert len(gaussian_targets(crowd_targets(raters=1)).points) == 1
 
 
 def test_bootstraps_resample_groups():

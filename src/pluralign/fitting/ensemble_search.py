@@ -120,11 +120,8 @@ def _held_out(
     with torch.no_grad():
         for start in range(0, len(features), config.batch):
             rows = slice(start, start + config.batch)
-            mean, std = objective.laws(members, rows)
-            points = objective.points[rows]
-            shape = (*mean.shape, points.shape[-1])
-            loss = judge(mean[..., None].expand(shape), std[..., None].expand(shape), points.expand(shape))
-            total += (held_out[rows] * loss.mean(-1)).double().sum(0).cpu()
+            loss = objective.mean_over_points(members, rows, judge)
+            total += (held_out[rows] * loss).double().sum(0).cpu()
     return total.reshape(num_attributes, len(judged), len(grid))
 
 

@@ -43,13 +43,13 @@ class GaussianTargets:
     """Ratings in standard units, as points.
 
     Attributes:
-        points: [N, A, H or 1, T], in units of `scale` around `center`; 0 where there is no rating.
+        points: [T, N, A, H or 1], in units of `scale` around `center`; 0 where there is no rating.
         present: [N, A], 1 where the response was rated, else 0.
         center: [A], the mean rating on the [0, 1] scale.
         scale: [A], the standard deviation of all ratings there; 1 where all are the same.
     """
 
-    points: Float[Tensor, "N A _ T"]
+    points: Float[Tensor, "T N A _"]
     present: Float[Tensor, "N A"]
     center: Float[Tensor, " A"]
     scale: Float[Tensor, " A"]
@@ -70,14 +70,14 @@ def gaussian_targets(targets: RatingTargets) -> GaussianTargets:
         scale = (variance[rated].mean() + mean[rated].var(unbiased=False)).sqrt()
         scale = scale if float(scale) > 1e-9 else torch.ones_like(scale)
         spread = variance.sqrt()
-        points = (torch.stack([mean - spread, mean + spread], -1) - center) / scale
-        parts.append(points * rated[:, None])
+        points = (torch.stack([mean - spread, mean + spread]) - center) / scale
+        parts.append(points * rated)
         present.append(rated)
         centers.append(center)
         scales.append(scale)
-    points = torch.stack(parts, 1).float()[:, :, None]
-    if torch.equal(points[..., 0], points[..., 1]):
-        points = points[..., :1]
+    points = torch.stack(parts, -1).float()[..., None]
+    if torch.equal(points[0], points[1]):
+        points = points[:1]
     return GaussianTargets(
         points, torch.stack(present, 1).float(), torch.stack(centers).float(), torch.stack(scales).float()
     )
@@ -120,7 +120,7 @@ class GaussianObjective:
 
     Attributes:
         features: [N, D].
-        points: [N, A, H or 1, T], in standard units.
+        points: [T, N, A, H or 1], in standard units.
         share: [N, A, H], with mean 1 over the rows.
         loss: of means, standard deviations and points of one shape.
         std_floor: smallest standard deviation, in standard units.
@@ -141,13 +141,19 @@ class GaussianObjective:
         self, members: Members, rows: Tensor | slice, generator: torch.Generator
     ) -> Float[Tensor, "B M"]:
         """[B, A H], members in the order of the share's last two axes."""
-        mean, std = self.laws(members, rows)
-        points = self.points[rows]
-        shape = (*mean.shape, points.shape[-1])
-        loss = self.loss(
-            mean[..., None].expand(shape), std[..., None].expand(shape), points.expand(shape), generator
+        loss = self.mean_over_points(
+            members, rows, lambda mean, std, target: self.loss(mean, std, target, generator)
         )
-        return (self.share[rows] * loss.mean(-1)).flatten(1)
+        return (self.share[rows] * loss).flatten(1)
+
+    def mean_over_points(
+        self, members: Members, rows: Tensor | slice, loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    ) -> Float[Tensor, "B A H"]:
+        """A loss of means, standard deviations and points, as the members are."""
+        mean, std = self.laws(members, rows)
+        points = self.points[:, rows]
+        shape = (len(points), *mean.shape)
+        return loss(mean.expand(shape), std.expand(shape), points.expand(shape)).mean(0)
 
     def laws(
         self, members: Members, rows: Tensor | slice

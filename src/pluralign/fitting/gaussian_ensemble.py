@@ -122,7 +122,7 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
             reward = members(features)[..., 0].cpu()
         reward = (reward - reward.mean(0)) / reward.std(0, unbiased=False).clamp_min(1e-9)
         points = GaussianTargets(
-            reward[:, None, :, None], torch.ones(len(reward), 1), torch.zeros(1), torch.ones(1)
+            reward[None, :, None], torch.ones(len(reward), 1), torch.zeros(1), torch.ones(1)
         )
         # Stage 1 has made the heads different; here each only has to follow its own reward.
         loose = replace(config, bootstrap=False, anchor=False, steps=_STAGE_2 * config.steps)

@@ -56,9 +56,10 @@ class Members(nn.Module):
     def forward(self, features: Float[Tensor, "N D"]) -> Float[Tensor, "N M O"]:
         """The outputs of every member for every row."""
         num_members, num_outputs, _ = self.weight.shape
-        if not self.hidden:
-            flat = torch.addmm(self.bias.flatten(), features, self.weight.flatten(0, 1).T)
-            return flat.reshape(-1, num_members, num_outputs)
+        if not self.hidden:  # in the order (output, member), so that all means lie together
+            weight = self.weight.transpose(0, 1).flatten(0, 1)
+            flat = torch.addmm(self.bias.T.flatten(), features, weight.T)
+            return flat.reshape(-1, num_outputs, num_members).transpose(1, 2)
         units = torch.addmm(self.hidden_bias.flatten(), features, self.hidden_weight.flatten(0, 1).T)
         units = torch.relu(units).reshape(-1, num_members, self.hidden)
         return torch.einsum("nmu,mou->nmo", units, self.weight) + self.bias
