@@ -31,7 +31,7 @@ def test_ratings_train_heads_and_pairs_their_gate(two_attributes, fake, command,
     status, _, err = command(f"{FITS[family]} {GATE} --ratings two.jsonl --pairs many.jsonl --out run")
     assert status == 0
     assert "gate: step 10 of 40" in err
-    assert "of equal weights, entropy" in err
+    assert "of equal weights and" in err
     config = json.loads(Path("run/model/config.json").read_text())
     weights = config["fitted"]["gate"]["mean_weights"]
     assert weights["a0"] > 0.8
