@@ -5,8 +5,8 @@
 A quantile model is cross-fitted (5 folds of groups) as it is and debiased: against the number of
 characters, and on summeval_op also against the rated attribute that follows length most, aspect coverage,
 in both couplings. (Against a length `shift` and `parity` are one: the same number comes off every level.)
-The penalty is fixed, since only debiasing is to differ: for summeval_op near what the search of qrm_real.py chose,
-for ukpconvarg at .01 without a search.
+The penalty is fixed, since only debiasing is to differ: for summeval_op near what the search of qrm_real.py
+chose, for ukpconvarg at .01 without a search.
 Correlations are Spearman's, of the held-out responses of one group; their intervals, and those of accuracy,
 are over groups. One JSON per set; what is there already is skipped.
 """
