@@ -165,16 +165,16 @@ def _baselines(
 def _category_problem(
     rows: CategoryRows, features: Float[Tensor, "N D"], groups: list[str], config: CategoricalConfig
 ) -> Problem[CategoryLogits]:
-    own = features[rows.item.to(features.device)]
     smoothed = smooth_neighbours(rows.target, config.smoothing, _neighbours(rows))
     return Problem(
-        rows.attribute.name,
-        smoothed.to(features.device),
-        [groups[i] for i in rows.item.tolist()],
-        lambda target: _start(target, features.shape[1], config.hidden),
-        lambda module, some: module(own[some]),
-        _score(rows, config, features.device),
-        config.loss,
+        name=rows.attribute.name,
+        inputs=(features[rows.item.to(features.device)],),
+        target=smoothed.to(features.device),
+        groups=[groups[i] for i in rows.item.tolist()],
+        make=lambda target: _start(target, features.shape[1], config.hidden),
+        logits=lambda module, own: module(own),
+        score=_score(rows, config, features.device),
+        loss=config.loss,
     )
 
 

@@ -96,22 +96,24 @@ def comparison_problem(
         smoothing: share of the votes that moves to neighbouring categories, in [0, 1).
     """
     first, second = comparisons.first.to(features.device), comparisons.second.to(features.device)
+    sides = features[first], features[second]
+
+    def scored(module: ComparisonLogits, a: Tensor, b: Tensor) -> Tensor:
+        return module.logits(module.score(a) - module.score(b))
+
+    def linear(module: ComparisonLogits, difference: Tensor) -> Tensor:
+        return module.logits(module.out(difference)[:, 0])
+
     # Rounding the difference, not the scores, keeps a and b exactly antisymmetric where scores are linear.
-    difference = None if hidden else features[first] - features[second]
-
-    def logits(module: ComparisonLogits, rows: Tensor) -> Tensor:
-        if difference is not None:
-            return module.logits(module.out(difference[rows])[:, 0])
-        return module.logits(module.score(features[first[rows]]) - module.score(features[second[rows]]))
-
     return Problem(
-        PREFERENCE.name,
-        smooth_neighbours(comparisons.target, smoothing).to(features.device),
-        comparisons.groups,
-        lambda target: equal_scores(target, features.shape[1], hidden),
-        logits,
-        cross_entropy,
-        "cross_entropy",
+        name=PREFERENCE.name,
+        inputs=sides if hidden else (sides[0] - sides[1],),
+        target=smooth_neighbours(comparisons.target, smoothing).to(features.device),
+        groups=comparisons.groups,
+        make=lambda target: equal_scores(target, features.shape[1], hidden),
+        logits=scored if hidden else linear,
+        score=cross_entropy,
+        loss="cross_entropy",
     )
 
 

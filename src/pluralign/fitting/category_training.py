@@ -2,7 +2,7 @@
 
     minimise  mean_i score(logits(x_i), target_i)  +  l2 * squared norm of the weights
 
-In: a problem, which is targets, their groups, and functions that make a module and its logits for some rows.
+In: a problem, which is inputs, targets and groups by row, and functions that make a module and its logits.
 Out: the trained module. It does not know whether rows are responses or comparisons, nor what categories are
 worth.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -39,21 +39,37 @@ class Problem(Generic[Module]):
 
     Attributes:
         name: for reports and the journal.
+        inputs: what the logits are made of, [R, ...] each.
         target: [R, C], probabilities.
         groups: [R].
         make: targets of the training rows to a new module, which should start at their mean.
-        logits: a module and row numbers [B] to logits [B, C].
+        logits: a module and rows of the inputs, [B, ...] each, to logits [B, C].
         score: logits and targets [B, C] to a loss per row, [B].
         loss: what reports call it.
     """
 
     name: str
+    inputs: tuple[Tensor, ...]
     target: Float[Tensor, "R C"]
     groups: Sequence[str]
     make: Callable[[Tensor], Module]
-    logits: Callable[[Module, Tensor], Tensor]
+    logits: Callable[..., Tensor]
     score: Callable[[Tensor, Tensor], Tensor]
     loss: str
+
+    def losses(self, module: Module, rows: Tensor | None = None) -> Float[Tensor, " B"]:
+        """The loss of each row; None for all."""
+        parts = (*self.inputs, self.target) if rows is None else self._rows(rows)
+        return self.score(self.logits(module, *parts[:-1]), parts[-1])
+
+    def restricted(self, rows: Tensor) -> Problem[Module]:
+        """The same problem on fewer rows."""
+        *inputs, target = self._rows(rows)
+        groups = [self.groups[i] for i in rows.tolist()]
+        return replace(self, inputs=tuple(inputs), target=target, groups=groups)
+
+    def _rows(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part[rows] for part in (*self.inputs, self.target))
 
 
 def fit_logits(
@@ -68,11 +84,10 @@ def fit_logits(
         DataError: the penalty has to be chosen and there is only one group.
     """
     l2 = config.l2 if config.l2 is not None else _chosen_penalty(problem, inputs, config)
-    every = torch.arange(len(problem.target), device=problem.target.device)
-    key = hashlib.sha256(f"{problem.name} {l2} {config} {len(every)}".encode())
+    key = hashlib.sha256(f"{problem.name} {l2} {config} {len(problem.target)}".encode())
     key.update(problem.target.double().sum(0).cpu().numpy().tobytes())
     state = TrainingState(inputs.journal.beside(f"{problem.name}.safetensors"), key.hexdigest())
-    module, summary = _trained(problem, every, l2, config, state)
+    module, summary = _trained(problem, l2, config, state)
     module.requires_grad_(False)
     inputs.report(
         f"{problem.name}: l2 {l2:g}, {problem.loss} loss {summary['loss']:.4f} on the rows of the fit"
@@ -114,25 +129,24 @@ def _chosen_penalty(problem: Problem[Module], inputs: Inputs, config: Categorica
 def _held_out(problem: Problem[Module], held_out: Tensor, l2: float, config: CategoricalConfig) -> float:
     """Mean loss of the rows of a mask after training on the others."""
     train_rows, test_rows = (torch.nonzero(mask)[:, 0] for mask in (~held_out, held_out))
-    module, _ = _trained(problem, train_rows, l2, config, None)
+    module, _ = _trained(problem.restricted(train_rows), l2, config, None)
     with torch.no_grad():
-        losses = problem.score(problem.logits(module, test_rows), problem.target[test_rows])
-    return float(losses.double().mean())
+        return float(problem.losses(module, test_rows).double().mean())
 
 
 def _trained(
-    problem: Problem[Module], rows: Tensor, l2: float, config: CategoricalConfig, state: TrainingState | None
+    problem: Problem[Module], l2: float, config: CategoricalConfig, state: TrainingState | None
 ) -> tuple[Module, dict[str, Any]]:
+    every = torch.arange(len(problem.target), device=problem.target.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        module = problem.make(problem.target[rows])
-    module.to(rows.device)
-    schedule = Schedule(lr=config.lr, steps=config.steps, judge_every=max(1, config.steps // 5))
+        module = problem.make(problem.target)
+    module.to(every.device)
     summary = train(
         module,
-        lambda some: problem.score(problem.logits(module, some), problem.target[some]),
-        rows,
-        schedule,
+        lambda rows: problem.losses(module, None if len(rows) == len(every) else rows),
+        every,
+        Schedule(lr=config.lr, steps=config.steps, judge_every=max(1, config.steps // 5)),
         penalty=lambda: l2 * squared_norm(module),
         seed=config.seed,
         state=state,
