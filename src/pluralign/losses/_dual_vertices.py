@@ -48,7 +48,7 @@ def solve(supply: Tensor, demand: Tensor, found: Tensor) -> Plan:
     """
     size = supply.shape[1]
     marginals = torch.cat((supply, demand), 1)
-    parts = [(rows @ found.T).max(1) for rows in marginals.split(_CHUNK_ROWS)]  # [B, V] at once is large
+    parts = [(rows @ found.T).max(1) for rows in torch.split(marginals, _CHUNK_ROWS)]  # [B, V] at once is large
     best = found[torch.cat([part.indices for part in parts])]
     return Plan(torch.cat([part.values for part in parts]), best[:, :size], best[:, size:])
 
