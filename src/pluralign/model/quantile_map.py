@@ -63,8 +63,9 @@ class QuantileMap:
         laws = reference.to("cpu", torch.float64)
         read = (torch.arange(_READ_PER_LAW, dtype=torch.float64) + 0.5) / _READ_PER_LAW
         pooled = torch.sort(laws.quantile(read).flatten()).values
-        places = (torch.arange(_KNOTS, dtype=torch.float64) + 0.5) / _KNOTS * len(pooled)
-        knots = torch.unique(pooled[places.long()])
+        # Both ends are knots: beyond them a reward counts by its distance, which only new rewards should.
+        places = torch.linspace(0, len(pooled) - 1, _KNOTS, dtype=torch.float64)
+        knots = torch.unique(pooled[places.round().long()])
         level = torch.zeros_like(knots)
         for start in range(0, len(laws), _ROWS_AT_ONCE):
             part = laws[start : start + _ROWS_AT_ONCE]
