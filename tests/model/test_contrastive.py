@@ -66,6 +66,11 @@ def test_what_is_the_same_for_all_responses_of_a_prompt_drops_out(models):
     )
 
 
+def test_any_iterable_of_conversations_will_do(models):
+    contrastive = Contrastive(models["point"], iter(REFERENCES))
+    torch.testing.assert_close(contrastive.score(iter(ASKED)), contrastive.score(ASKED))
+
+
 def test_bad_input_is_named(models):
     contrastive = Contrastive(models["point"], REFERENCES)
     with pytest.raises(ArgumentError, match=r"1 of 2 conversations.*number 1: 'unknown'"):
@@ -74,5 +79,12 @@ def test_bad_input_is_named(models):
         Contrastive(models["point"], [])
     with pytest.raises(ArgumentError, match="list of messages"):
         contrastive.score([["hello", "there"]])
+    for conversations in ("hello", ASKED[0][0]):
+        with pytest.raises(ArgumentError, match="needed: a list of conversations"):
+            contrastive.score(conversations)
+        with pytest.raises(ArgumentError, match="needed: a list of conversations"):
+            Contrastive(models["point"], conversations)
+    with pytest.raises(ArgumentError, match="model is str"):
+        Contrastive("model", REFERENCES)
     with pytest.raises(RiskError, match="worst_case"):
         contrastive.score(ASKED, "worst_case")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from fake_backbone import talk
 from pluralign.distributions import Categorical, Empirical, Point
@@ -64,6 +65,11 @@ def test_token_probabilities_are_categories():
 def test_illegal_judgements_are_named(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+def test_no_rows_are_judged_with_no_scores():
+    for judge in (judge_scores([], []), judge_scores([], torch.zeros(0, 2))):
+        assert judge.score([]).shape == (0,)
 
 
 def test_other_rows_are_refused():

@@ -22,7 +22,7 @@ from pluralign import risk as measures
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
 from pluralign.model.reward_model import RewardModel
-from pluralign.model.scorer import Answers
+from pluralign.model.scorer import Answers, as_conversations
 
 __all__ = ["Contrastive"]
 
@@ -38,12 +38,14 @@ class Contrastive:
             together. Several per prompt make the baseline less noisy.
 
     Raises:
-        ArgumentError: there is no reference, or a conversation is none.
+        ArgumentError: there is no reference, a conversation is none, or the model cannot score.
     """
 
     def __init__(self, model: RewardModel | Answers, references: Sequence[Conversation]) -> None:
         self.model = model
-        self._references = list(references)
+        if not hasattr(model, "score"):
+            raise ArgumentError(f"model is {type(model).__name__}; needed: a reward model or a combination")
+        self._references = as_conversations(references)
         if not self._references:
             raise ArgumentError(
                 "received no reference responses; pass at least one conversation per prompt, each ending in "
@@ -65,11 +67,11 @@ class Contrastive:
             [B], in the unit of `RewardModel.score`.
 
         Raises:
-            ArgumentError: a prompt has no reference.
+            ArgumentError: a prompt has no reference, or a conversation is none.
             RiskError: the measure does not exist or does not apply to this family.
         """
         known = self._known(measures.parse(risk))
-        keys = [_prompt(c) for c in conversations]
+        keys = [_prompt(c) for c in as_conversations(conversations)]
         missing = [row for row, key in enumerate(keys) if key not in known]
         if missing:
             raise ArgumentError(
@@ -83,8 +85,9 @@ class Contrastive:
         self, conversations: Sequence[Conversation], risk: str | measures.RiskMeasure = "mean"
     ) -> Float[Tensor, " B"]:
         """The utility of each response above that of the references. Arguments and errors as `baseline`."""
-        baseline = self.baseline(conversations, risk)
-        utility = self.model.score(conversations, risk)
+        listed = as_conversations(conversations)
+        baseline = self.baseline(listed, risk)
+        utility = self.model.score(listed, risk)
         return utility - baseline.to(utility)
 
     def _known(self, measure: measures.RiskMeasure) -> dict[_Key, float]:

@@ -187,7 +187,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if version != _FORMAT:
         raise ArtifactError(f"{file} has format {version}; this version of pluralign reads format {_FORMAT}")
     if missing:
-        raise ArtifactError(f"{file} lacks {', '.join(sorted(missing))}; fit or copy the model again")
+        raise ArtifactError(
+            f"{file} lacks {', '.join(sorted(missing))}; fit or copy the model again, or, if it is a "
+            "combination, load it with pluralign.model.Combination.from_pretrained"
+        )
     return dict(config)
 
 

@@ -86,7 +86,7 @@ def judge_scores(
     if given.ndim not in (1, 2):
         raise ArgumentError(f"scores must be [N] or [N, R], received {list(given.shape)}")
     present = given.isfinite() if given.ndim == 1 else ~given.isnan()
-    empty = (~present.reshape(len(given), -1).any(1)).nonzero().flatten()
+    empty = (~(present if given.ndim == 1 else present.any(1))).nonzero().flatten()
     if len(empty):
         raise ArgumentError(
             f"row {int(empty[0])} has no score, and so have {len(empty)} rows in all; leave them out"

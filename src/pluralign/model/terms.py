@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, final
 
 import torch
@@ -47,7 +48,7 @@ class Length:
         _check_weight(self.weight)
         if self.unit not in ("words", "characters"):
             raise ArgumentError(f"unit must be words or characters, received {self.unit!r}")
-        if not self.free >= 0:
+        if not _is_number(self.free) or not self.free >= 0:
             raise ArgumentError(f"free must be at least 0, received {self.free!r}")
 
     def __call__(self, conversations: Sequence[Conversation]) -> Float[Tensor, " B"]:
@@ -93,7 +94,7 @@ class Sum(Answers):
 
     def __init__(self, scorer: Scorer, terms: Sequence[Term]) -> None:
         self.scorer = scorer
-        self.terms = tuple(terms)
+        self.terms = tuple(terms) if isinstance(terms, Iterable) else (None,)
         if not all(callable(term) for term in self.terms):
             raise ArgumentError("terms must be functions of conversations, such as Length and Format")
 
@@ -115,7 +116,7 @@ def _numbers(term: Term, conversations: Sequence[Conversation]) -> Tensor:
     name = getattr(term, "__name__", None) or str(term)
     try:
         values = torch.as_tensor(term(conversations), dtype=torch.float64).cpu()
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"the term {name} gave no numbers: {error}") from error
     if values.shape != (len(conversations),) or not bool(values.isfinite().all()):
         raise ArgumentError(
@@ -125,6 +126,10 @@ def _numbers(term: Term, conversations: Sequence[Conversation]) -> Tensor:
     return values
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _check_weight(weight: Any) -> None:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+    if not _is_number(weight) or not math.isfinite(weight):
         raise ArgumentError(f"weight must be a finite number, received {weight!r}")
