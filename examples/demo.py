@@ -1,9 +1,9 @@
 """The main job, end to end, on a crowd whose true rewards are known: `make demo`.
 
 A simulated crowd rates responses; MiniLM embeds them; a quantile model and a Bradley-Terry model are
-fitted and judged on prompts that they have not seen; the report at the end puts them side by side, and
-because the truth is known, shows predicted against true distributions. Each step is a command that works on
-your own files too.
+fitted and judged on prompts that they have not seen; a report puts them side by side, and because the truth
+is known, shows predicted against true distributions. Then a small policy is aligned to the quantile model
+(`demo_policy`). Each step is a command that works on your own files too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from demo_policy import align
 
 from pluralign.cli.main import main
 
@@ -87,6 +88,9 @@ def demo() -> None:
     print(svg.resolve())
     evaluations = [RUN / f"{family}-evaluation" for family in ("quantile", "bradley_terry")]
     command("report", *evaluations, "--out", RUN.resolve() / "report.html")
+    page = align(RUN, ratings, RUN / "quantile", command)
+    print(f"\nReward models: {RUN.resolve() / 'report.html'}\nThe aligned policy, before and after: {page}")
+    print(f"({time.monotonic() - started:.0f} s)")
 
 
 if __name__ == "__main__":
