@@ -167,12 +167,31 @@ def test_doubtful_data_is_named():
     assert float(law.probs[0, 2:4].sum()) < 0.1
 
 
+def test_rewards_are_named_by_text_or_number():
+    ratings = pl.load_ratings(ratings_rows(6))
+    worth = [0.0, 1.0, 2.0, 3.0, 9.0]
+    by_number, by_text = (
+        fit({"steps": 5, "rewards": dict(zip(names, worth, strict=True))}, ratings=ratings)
+        for names in (range(5), "01234")
+    )
+    rewards = [known["reward"] for known in by_number.fitted["categories"]["a0"].values()]
+    assert rewards == pytest.approx([value / 9 for value in worth])
+    assert by_number.fitted["config"] == by_text.fitted["config"]
+
+
 def test_what_does_not_serve_the_family():
     ratings = pl.load_ratings(ratings_rows(6))
     with pytest.raises(DataError, match="two_axis"):
         fit({"cost": "two_axis"}, ratings=ratings)
     with pytest.raises(DataError, match="rewards has x, y; needed: one reward for each category"):
         fit({"rewards": {"x": 0.0, "y": 1.0}}, ratings=ratings)
+    with pytest.raises(ConfigError, match="a reward for each name or number"):
+        fit({"rewards": [0, 1, 2, 3, 4]}, ratings=ratings)
+    for config in ({"seed": 1.5}, {"hidden": 2.5}, {"steps": True}, {"num_categories": 2.5}):
+        with pytest.raises(ConfigError, match="a whole number is needed"):
+            fit(config, ratings=ratings)
+    with pytest.raises(ConfigError, match="baselines = 'no'; allowed: True, False"):
+        fit({"baselines": "no"}, ratings=ratings)
     with pytest.raises(DataError, match="pairs alone"):
         fit(pairs=pl.load_pairs(pairs_rows(10)))
     with pytest.raises(ConfigError, match="did you mean 'smoothing'"):

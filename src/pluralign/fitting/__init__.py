@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralign.data.given import check_table
 from pluralign.errors import ArgumentError, ConfigError
+from pluralign.fitting.checks import check_plain_types
 from pluralign.fitting.config import (
     CONFIGS,
     BradleyTerryConfig,
@@ -105,6 +106,7 @@ def fit(
         if table is not None:
             check_table(name, table)
     settings = _config(family, config)
+    check_plain_types(settings)
 
     from pluralign import backbones
     from pluralign.fitting.inputs import Inputs

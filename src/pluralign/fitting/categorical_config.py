@@ -6,6 +6,7 @@ Field documentation is what `pluralign fit --help` prints.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,6 +98,10 @@ class CategoricalConfig(MixConfig):
 
     def _check_rewards_and_edges(self) -> None:
         if self.rewards is not None:
+            if not isinstance(self.rewards, Mapping):
+                raise ConfigError(f"rewards = {self.rewards!r}: a reward for each name or number is needed")
+            # JSON has only texts as keys; in Python numbers are as good.
+            object.__setattr__(self, "rewards", {str(name): value for name, value in self.rewards.items()})
             values = list(self.rewards.values())
             if len(set(values)) < 2 or not all(math.isfinite(value) for value in values):
                 raise ConfigError(f"rewards = {self.rewards}: finite numbers, not all the same, are needed")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
+from numbers import Integral
+from typing import Any
 
 from pluralign.errors import ConfigError
 
-__all__ = ["check_choice", "check_grid", "check_number"]
+__all__ = ["check_choice", "check_grid", "check_number", "check_plain_types"]
 
 
 def check_number(name: str, value: float, *, at_least: float = -math.inf, above: float = -math.inf) -> None:
@@ -44,3 +47,18 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     """
     if value not in allowed:
         raise ConfigError(f"{name} = {value!r}; allowed: {', '.join(allowed)}")
+
+
+def check_plain_types(config: Any) -> None:
+    """Fields of a config that are whole numbers or switches hold such: "no" is not False, and 1.5 no seed.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    for part in fields(config):
+        value = getattr(config, part.name)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if part.type == "int" and not whole:
+            raise ConfigError(f"{part.name} = {value!r}: a whole number is needed")
+        if part.type == "bool" and not isinstance(value, bool):
+            raise ConfigError(f"{part.name} = {value!r}; allowed: True, False")
