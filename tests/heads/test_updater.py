@@ -128,6 +128,7 @@ def test_saved_and_loaded_it_goes_on_alike(tmp_path, prior):
     ("options", "message"),
     [
         ({"prior": [1.0, -1.0]}, "prior must be counts"),
+        ({"prior": [True, False]}, "received torch.bool"),
         ({"prior": [0.0, 0.0]}, "positive sum"),
         ({"prior": [1.0, float("nan")]}, "prior must be counts"),
         ({"prior": torch.ones(2, 2, 2)}, r"received shape \[2, 2, 2\]"),

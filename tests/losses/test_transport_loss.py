@@ -218,6 +218,12 @@ def test_bad_input_is_named():
         ({"atoms": atoms, "floor": nan}, "floor must be"),
         ({"atoms": atoms, "regularization": 0.1}, "regularization is for cost"),
         ({"cost": cost, "regularization": -0.1}, "regularization must be"),
+        ({"atoms": atoms, "floor": "high"}, "floor must be"),
+        ({"atoms": atoms, "floor": None}, "floor must be"),
+        ({"atoms": atoms, "floor": torch.ones(2)}, "floor must be"),
+        ({"cost": cost, "regularization": "low"}, "regularization must be"),
+        ({"atoms": atoms + 1j}, "atoms must hold real numbers"),
+        ({"cost": cost + 0j}, "cost must hold real numbers"),
         ({"cost": cost[:1]}, r"cost \[2, 2\]"),
         ({"cost": -cost}, "not negative"),
         ({"cost": cost * nan}, "cost must be finite"),
@@ -226,6 +232,7 @@ def test_bad_input_is_named():
         with pytest.raises(ArgumentError, match=message):
             transport(p, t, **arguments)
     for wrong, message in (
+        (torch.tensor([[0.5, 0.5 + 0j]]), "real numbers"),
         (torch.tensor([[0.5, 0.6]]), "sum to 1"),
         (torch.tensor([[1.5, -0.5]]), "negative"),
         (torch.tensor([[nan, 1.0]]), "NaN"),

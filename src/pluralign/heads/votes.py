@@ -90,8 +90,10 @@ def as_counts(prior: Any) -> Tensor:
         counts = torch.as_tensor(prior)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"prior must be counts [C] or [B, C], received {type(prior).__name__}") from error
-    if counts.ndim not in (1, 2) or counts.shape[-1] == 0 or counts.is_complex():
+    if counts.ndim not in (1, 2) or counts.shape[-1] == 0:
         raise ArgumentError(f"prior must be counts [C] or [B, C], received shape {list(counts.shape)}")
+    if counts.is_complex() or counts.dtype == torch.bool:
+        raise ArgumentError(f"prior must be counts [C] or [B, C], received {counts.dtype}")
     legal = counts.double().isfinite() & (counts >= 0)
     if not bool(legal.all()) or not bool((counts.double().sum(-1) > 0).all()):
         raise ArgumentError("prior must be counts, finite and not negative, each row with a positive sum")

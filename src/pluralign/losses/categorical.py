@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from pluralign.errors import ArgumentError
-from pluralign.losses.checks import require, require_probs, require_tensors
+from pluralign.losses.checks import require, require_probs, require_real, require_tensors
 
 __all__ = ["cross_entropy", "ranked_probability_score", "smooth_neighbours"]
 
@@ -31,6 +31,7 @@ def cross_entropy(logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"]) ->
         ArgumentError: if shapes do not fit or, on the CPU, a value is illegal.
     """
     require_tensors("cross_entropy", logits=logits, target=target)
+    require_real("cross_entropy", logits=logits, target=target)
     require_probs("cross_entropy", target)
     if logits.shape != target.shape:
         raise ArgumentError(
@@ -65,6 +66,7 @@ def ranked_probability_score(
     """
     given = {} if atoms is None else {"atoms": atoms}
     require_tensors("ranked_probability_score", probs=probs, target=target, **given)
+    require_real("ranked_probability_score", probs=probs, target=target, **given)
     require_probs("ranked_probability_score", probs, target)
     size = probs.shape[-1]
     if atoms is None:

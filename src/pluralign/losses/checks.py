@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pluralign.errors import ArgumentError
 
-__all__ = ["require", "require_probs", "require_tensors"]
+__all__ = ["require", "require_number", "require_probs", "require_real", "require_tensors"]
 
 # Probabilities may sum to 1 up to the rounding of bfloat16.
 _SUM_TOLERANCE = 1e-2
@@ -24,6 +24,23 @@ def require_tensors(name: str, **arguments: Any) -> None:
     for argument, value in arguments.items():
         if not isinstance(value, Tensor):
             raise ArgumentError(f"{name}: {argument} must be a tensor, received {type(value).__name__}")
+
+
+def require_real(name: str, **arguments: Tensor) -> None:
+    """Raise where an argument of the loss `name` holds complex numbers, which have no order."""
+    for argument, value in arguments.items():
+        if value.is_complex():
+            raise ArgumentError(f"{name}: {argument} must hold real numbers, received {value.dtype}")
+
+
+def require_number(name: str, value: Any) -> None:
+    """Raise unless an option is one finite number of at least 0."""
+    try:
+        legal = not isinstance(value, str | bool) and 0 <= float(value) < float("inf")
+    except (TypeError, ValueError, RuntimeError):
+        legal = False
+    if not legal:
+        raise ArgumentError(f"{name} must be a finite number of at least 0, received {value!r}")
 
 
 def require(condition: Tensor, message: str) -> None:

@@ -21,7 +21,13 @@ from torch import Tensor
 
 from pluralign.errors import ArgumentError
 from pluralign.losses import _dual_vertices, _exact_transport, _sinkhorn
-from pluralign.losses.checks import require, require_probs, require_tensors
+from pluralign.losses.checks import (
+    require,
+    require_number,
+    require_probs,
+    require_real,
+    require_tensors,
+)
 
 __all__ = ["transport", "two_axis_cost"]
 
@@ -78,15 +84,12 @@ def transport(
     """
     given = {name: part for name, part in (("atoms", atoms), ("cost", cost)) if part is not None}
     require_tensors("transport", probs=probs, target=target, **given)
+    require_real("transport", probs=probs, target=target, **given)
     if len(given) != 1:
         raise ArgumentError("transport needs atoms or cost, one of them")
     require_probs("transport", probs, target)
-    if not 0 <= floor < float("inf"):
-        raise ArgumentError(f"transport: floor must be a finite number of at least 0, received {floor}")
-    if not 0 <= regularization < float("inf"):
-        raise ArgumentError(
-            f"transport: regularization must be a finite number of at least 0, received {regularization}"
-        )
+    require_number("transport: floor", floor)
+    require_number("transport: regularization", regularization)
     if atoms is not None:
         if regularization:
             raise ArgumentError("transport: with atoms the closed form is exact; regularization is for cost")
