@@ -27,9 +27,7 @@ class Timing:
 
     def run(self, name: str, work: Callable[[], Any]) -> None:
         """Do the work once and note how long it took."""
-        gpu = (
-            torch.cuda.is_available()
-        )  # asked before the clock runs: without a GPU the answer takes milliseconds
+        gpu = torch.cuda.is_available()  # before the clock runs, since the answer may take milliseconds
         wall, cpu = time.perf_counter(), time.process_time()
         work()
         if gpu:

@@ -205,6 +205,13 @@ def test_a_slow_plan_is_said(monkeypatch):
         )
 
 
+def test_values_are_not_looked_at_where_nobody_asks():
+    p, t, atoms = torch.tensor([[0.5, float("nan")]]), torch.tensor([[1.0, 0.0]]), torch.tensor([0.0, 1.0])
+    assert bool(transport(p, t, atoms=atoms, validate=False).isnan().all())
+    with pytest.raises(ArgumentError, match="one shape"):
+        transport(p[:, :1], t, atoms=atoms, validate=False)
+
+
 def test_bad_input_is_named():
     p, t = torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 0.0]])
     atoms, cost = torch.tensor([0.0, 1.0]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])

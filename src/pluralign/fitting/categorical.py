@@ -196,10 +196,17 @@ def _score(
     if config.loss == "rps":
         return lambda logits, target: ranked_probability_score(logits.softmax(-1), target, rewards)
     if config.cost == "rewards":
-        return lambda logits, target: transport(logits.softmax(-1), target, rewards, config.floor)
+        return lambda logits, target: transport(
+            logits.softmax(-1), target, rewards, config.floor, validate=False
+        )
     cost = two_axis_cost(torch.tensor(HELPFULNESS), torch.tensor(HARM), config.axis_weights).to(device)
     return lambda logits, target: transport(
-        logits.softmax(-1), target, cost=cost, floor=config.floor, regularization=config.regularization
+        logits.softmax(-1),
+        target,
+        cost=cost,
+        floor=config.floor,
+        regularization=config.regularization,
+        validate=False,
     )
 
 

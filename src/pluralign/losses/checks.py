@@ -53,19 +53,25 @@ def _readable(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def require_probs(name: str, *arguments: Tensor) -> None:
-    """Raise unless all are probabilities of one shape [B, C]; their values only as `require` reads them."""
+def require_probs(name: str, *arguments: Tensor, values: bool = True) -> None:
+    """Raise unless all are probabilities of one shape [B, C].
+
+    Args:
+        name: of the loss.
+        arguments: predicted probabilities, then the target.
+        values: read the values too, as far as `require` does.
+    """
     shapes = [tuple(probs.shape) for probs in arguments]
     if len(shapes[0]) != 2 or shapes[0][1] == 0 or any(shape != shapes[0] for shape in shapes):
         found = ", ".join(str(list(shape)) for shape in shapes)
         raise ArgumentError(f"{name} needs probs and target of one shape [B, C], received {found}")
-    if shapes[0][0] == 0 or not _readable(arguments[0]):
+    if not values or shapes[0][0] == 0 or not _readable(arguments[0]):
         return
     for probs in arguments:
-        values = probs.detach().to(torch.promote_types(probs.dtype, torch.float32))
+        read = probs.detach().to(torch.promote_types(probs.dtype, torch.float32))
         # Whole-tensor reductions and a product: along rows as short as these, torch's own sums are slow.
-        if not float(values.min()) >= 0:
+        if not float(read.min()) >= 0:
             raise ArgumentError(f"{name}: probabilities must not be negative or NaN")
-        total = values @ values.new_ones(shapes[0][1])
+        total = read @ read.new_ones(shapes[0][1])
         if not float((total - 1).abs().max()) <= _SUM_TOLERANCE:
             raise ArgumentError(f"{name}: each row of probabilities must sum to 1")

@@ -40,6 +40,7 @@ def transport(
     *,
     cost: Float[Tensor, "C C"] | None = None,
     regularization: float = 0.0,
+    validate: bool = True,
 ) -> Float[Tensor, " B"]:
     """Optimal transport cost from predicted to target probabilities.
 
@@ -62,6 +63,8 @@ def transport(
         floor: what confusing any two categories costs at least, in units of the atoms or the cost.
         cost: M, [C, C], not negative, symmetric; instead of atoms.
         regularization: e, at least 0, in units of the cost; only with `cost`.
+        validate: look at the values of the tensors, on the CPU. For a batch of thousands that takes as long
+            as the closed form itself.
 
     Returns:
         [B], not negative, in units of the atoms or the cost; half precision is widened to float32. Gradients
@@ -70,7 +73,7 @@ def transport(
 
     Raises:
         ArgumentError: neither or both of atoms and cost are given, shapes do not fit, an option is out of
-            range or, on the CPU, a value is illegal.
+            range or, when validating on the CPU, a value is illegal.
 
     Warns:
         ConvergenceWarning: the entropic plan was not found within the iterations allowed.
@@ -87,14 +90,14 @@ def transport(
     require_real("transport", probs=probs, target=target, **given)
     if len(given) != 1:
         raise ArgumentError("transport needs atoms or cost, one of them")
-    require_probs("transport", probs, target)
+    require_probs("transport", probs, target, values=validate)
     require_number("transport: floor", floor)
     require_number("transport: regularization", regularization)
     if atoms is not None:
         if regularization:
             raise ArgumentError("transport: with atoms the closed form is exact; regularization is for cost")
-        return _between_atoms(probs, target, _checked_atoms(atoms, probs), floor)
-    checked = _checked_cost(given["cost"], probs, floor)
+        return _between_atoms(probs, target, _checked_atoms(atoms, probs, validate), floor)
+    checked = _checked_cost(given["cost"], probs, floor, validate)
     value: Tensor = _Solved.apply(probs, target, checked, regularization)  # type: ignore[no-untyped-call]
     return value
 
@@ -176,20 +179,22 @@ def _exact(probs: Tensor, target: Tensor, cost: Tensor) -> _exact_transport.Plan
     return _dual_vertices.solve(probs, target, vertices)
 
 
-def _checked_atoms(atoms: Tensor, probs: Tensor) -> Tensor:
+def _checked_atoms(atoms: Tensor, probs: Tensor, validate: bool) -> Tensor:
     if atoms.shape != probs.shape[-1:]:
         raise ArgumentError(
             f"transport needs atoms [{probs.shape[-1]}], one per category, received {list(atoms.shape)}"
         )
-    require(atoms.isfinite(), "transport: atoms must be finite")
+    if validate:
+        require(atoms.isfinite(), "transport: atoms must be finite")
     return atoms.to(probs.device)
 
 
-def _checked_cost(cost: Tensor, probs: Tensor, floor: float) -> Tensor:
+def _checked_cost(cost: Tensor, probs: Tensor, floor: float, validate: bool) -> Tensor:
     """The cost with its floor, float64."""
     size = probs.shape[-1]
     if cost.shape != (size, size):
         raise ArgumentError(f"transport needs cost [{size}, {size}], received {list(cost.shape)}")
-    require(cost.isfinite() & (cost >= 0), "transport: cost must be finite and not negative")
-    require(torch.isclose(cost, cost.T), "transport: cost must be symmetric")
+    if validate:
+        require(cost.isfinite() & (cost >= 0), "transport: cost must be finite and not negative")
+        require(torch.isclose(cost, cost.T), "transport: cost must be symmetric")
     return (cost + floor * (1 - torch.eye(size).to(cost))).to(probs.device, torch.float64)
