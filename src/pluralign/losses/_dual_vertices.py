@@ -47,8 +47,8 @@ def solve(supply: Tensor, demand: Tensor, found: Tensor) -> Plan:
         found: [V, 2C], from `vertices`.
     """
     size = supply.shape[1]
-    marginals = torch.cat((supply, demand), 1)
-    parts = [(rows @ found.T).max(1) for rows in torch.split(marginals, _CHUNK_ROWS)]  # [B, V] at once is large
+    marginals = torch.cat((supply, demand), 1)  # in parts, since [B, V] at once is large
+    parts = [(rows @ found.T).max(1) for rows in torch.split(marginals, _CHUNK_ROWS)]
     best = found[torch.cat([part.indices for part in parts])]
     return Plan(torch.cat([part.values for part in parts]), best[:, :size], best[:, size:])
 
