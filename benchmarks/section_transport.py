@@ -23,7 +23,8 @@ def _speed(result: dict[str, Any]) -> str:
     text = (
         f"`pl.losses.transport` against POT {result['versions']['POT']} (`python benchmarks/transport.py speed`), batch "
         f"{result['rows']:,}, 6 categories, {result['threads']} thread, float32; the median of pairs measured next to "
-        "each other on a machine that others used too, by processor time. Ours include the checks of their input. "
+        "each other on a machine that others used too, by processor time. Ours look at their input unless they say `unchecked` "
+        "(`validate=False`); POT does not. POT's batched solver is several times faster on tensors than on NumPy arrays. "
         f"Largest difference from POT's exact solver: {differences}."
     )
     rows: Rows = []

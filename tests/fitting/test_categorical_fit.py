@@ -155,7 +155,9 @@ def test_votes_on_the_six_categories():
 
 
 def test_doubtful_data_is_named():
-    with pytest.warns(CategoryWarning, match="a has 3 raters per response: with under 5 .* loss = 'rps'"):
+    with pytest.warns(
+        CategoryWarning, match="a has 3 raters per response: with under 5 .* loss = 'cross_entropy' or 'rps'"
+    ):
         fit(ratings=crowd(20, raters=3))
     for config in ({"loss": "rps"}, {"loss": "cross_entropy"}, {"smoothing": 0.1}):
         fit(config, ratings=crowd(20, raters=3))

@@ -279,7 +279,7 @@ def _check(rows: list[CategoryRows], config: CategoricalConfig) -> None:
         counts = ", ".join(f"{part.attribute.name} has {float(part.raters.median()):g}" for part in few)
         warnings.warn(
             f"{counts} raters per response: with under {ENOUGH_RATERS} the transport loss learns a more "
-            "extreme distribution than the crowd's. Use loss = 'rps' or 'cross_entropy', or smoothing = 0.1",
+            "extreme distribution than the crowd's. Use loss = 'cross_entropy' or 'rps', or smoothing = 0.1",
             CategoryWarning,
             stacklevel=4,
         )
