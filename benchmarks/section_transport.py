@@ -38,14 +38,14 @@ def _speed(result: dict[str, Any]) -> str:
 
 
 def _raters(seeds: list[dict[str, Any]]) -> str:
-    """Errors of every loss by the number of raters, and the difference from rps seed by seed."""
+    """Errors of every loss by the number of raters, and the difference from cross-entropy seed by seed."""
     names = list(seeds[0]["runs"])
     rows: Rows = []
     for name in names:
         runs = [part["runs"][name] for part in seeds]
-        rival = f"rps, {runs[0]['raters']} raters"
+        rival = f"cross_entropy, {runs[0]['raters']} raters"
         paired = ""
-        if runs[0]["loss"] != "rps" and rival in seeds[0]["runs"]:
+        if runs[0]["loss"] != "cross_entropy" and rival in seeds[0]["runs"]:
             paired = _interval(
                 [part["runs"][name]["wasserstein"] - part["runs"][rival]["wasserstein"] for part in seeds]
             )
@@ -59,7 +59,7 @@ def _raters(seeds: list[dict[str, Any]]) -> str:
         f"{first['unseen']} unseen texts, {len(seeds)} seeds, 95 % t intervals over seeds. Wasserstein-1 is in units of the "
         "paper's rewards; an entropy gap below 0 means that the head is surer than the crowd is divided."
     )
-    head = ["loss", "Wasserstein-1", "total variation", "entropy gap", "Wasserstein-1 minus that of rps"]
+    head = ["loss", "Wasserstein-1", "total variation", "entropy gap", "minus cross-entropy's"]
     return text + "\n\n" + table(head, rows)
 
 
