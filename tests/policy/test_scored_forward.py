@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import pytest
-import tiny_policy
 import torch
 from transformers import (
     CohereConfig,
@@ -20,6 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+import tiny_policy
 from pluralign.errors import ArgumentError
 from pluralign.policy.packing import pack
 from pluralign.policy.scored_forward import install, response_log_probs
