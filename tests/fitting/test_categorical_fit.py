@@ -75,7 +75,7 @@ def test_a_known_law_is_recovered(config):
 
 def test_penalties_are_chosen_on_held_out_groups_and_written_down():
     lines = []
-    config = {"l2": None, "l2_grid": (0.003, 3.0), "steps": 40, "baselines": True}
+    config = {"loss": "rps", "l2": None, "l2_grid": (0.003, 3.0), "steps": 40, "baselines": True}
     model = fit(config, ratings=pl.load_ratings(ratings_rows(20, attributes=2)), report=lines.append)
     assert model.fitted["l2"] == {"a0": 0.003, "a1": 0.003}
     assert model.fitted["median_raters"] == {"a0": 5.0, "a1": 5.0}
@@ -161,6 +161,19 @@ def test_doubtful_data_is_named():
         fit(ratings=crowd(20, raters=3))
     for config in ({"loss": "rps"}, {"loss": "cross_entropy"}, {"smoothing": 0.1}):
         fit(config, ratings=crowd(20, raters=3))
+    generator = np.random.default_rng(0)
+    skewed = [
+        row | {"ratings": generator.choice([1.0, 2.0, 5.0], 5, p=[0.1, 0.8, 0.1]).tolist()}
+        for row in ratings_rows(40)
+    ]
+    with pytest.warns(CategoryWarning) as given:
+        model = fit({"l2": 10.0}, ratings=pl.load_ratings(skewed))
+    assert any("on average the model and the crowd differ: a0 by" in str(w.message) for w in given)
+    assert model.fitted["average_gap"]["a0"] > 0.1
+    proper = fit(
+        {"l2": 10.0, "loss": "cross_entropy", "steps": 150}, ratings=pl.load_ratings(ratings_rows(20))
+    )
+    assert proper.fitted["average_gap"]["a0"] < 0.01
     unused = [row | {"ratings": [1.0, 2.0, 2.0, 5.0, 5.0]} for row in ratings_rows(10)]
     with pytest.warns(CategoryWarning, match="nobody chose '3', '4' of a0"):
         model = fit({"loss": "cross_entropy"}, ratings=pl.load_ratings(unused))
@@ -285,7 +298,7 @@ def test_it_is_stored_and_evaluated_like_any_family(kind, tmp_path):
         "ratings": lambda: pl.load_ratings(ratings_rows(20, attributes=2)),
         "votes": lambda: pl.load_comparisons(votes_rows(30)),
     }[kind]()
-    model = fit({"baselines": True}, **{kind: data})
+    model = fit({"loss": "cross_entropy", "baselines": True}, **{kind: data})
     model.save_pretrained(tmp_path / "model")
     again = pl.RewardModel.from_pretrained(tmp_path / "model", backbone=FakeBackbone(), cache=None)
     texts = [talk("1 0.5 x"), talk("-1 0.5 x")]

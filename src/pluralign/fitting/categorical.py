@@ -13,7 +13,6 @@ comparisons are this project's.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.errors import CategoryWarning, DataError
+from pluralign.errors import DataError
 from pluralign.fitting.axes import principal_axes
 from pluralign.fitting.baselines import bradley_terry_of
 from pluralign.fitting.categorical_config import CategoricalConfig
@@ -33,12 +32,12 @@ from pluralign.fitting.category_comparisons import (
     comparisons_of,
     equal_scores,
 )
+from pluralign.fitting.category_notes import check_rows, report_categories, warn_of_gaps
 from pluralign.fitting.category_targets import (
     CategoryRows,
     category_rows,
     is_six,
     ratings_as_rewards,
-    rewards_in_order,
 )
 from pluralign.fitting.category_training import Problem, fit_logits, rotate
 from pluralign.fitting.inputs import Fitted, Inputs
@@ -58,9 +57,7 @@ from pluralign.losses import (
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings
 
-__all__ = ["few_raters", "fit"]
-
-ENOUGH_RATERS = 5  # from here on the minimiser of the expected transport loss is close to the crowd
+__all__ = ["fit"]
 
 
 def fit(inputs: Inputs, config: CategoricalConfig) -> Fitted:
@@ -74,10 +71,10 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
     targets = rating_targets(inputs.ratings, raters="raw", dequantise=False)
     rows = [category_rows(attribute, config) for attribute in targets.attributes]
-    _check(rows, config)
+    check_rows(rows, config)
     inputs.report(f"{len(targets.conversations):,} distinct texts, {len(rows)} attributes")
     for part in rows:
-        _report_categories(inputs, part)
+        report_categories(inputs, part)
     embedded, scaling, features, axes = _features(inputs, targets.conversations)
     modules, facts = [], {}
     for part in rows:
@@ -85,9 +82,12 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         module, facts[part.attribute.name] = fit_logits(problem, inputs, config)
         modules.append(module)
     head = _head(scaling, axes, modules, rows, config)
+    gaps = _average_gaps(head, rows, embedded)
+    warn_of_gaps(gaps, config)
     summary: dict[str, Any] = {
         "categories": {part.attribute.name: part.categories.mapping for part in rows},
         "l2": {name: fact["l2"] for name, fact in facts.items()},
+        "average_gap": gaps,
         "median_raters": {part.attribute.name: float(part.raters.median()) for part in rows},
         "num_texts": len(targets.conversations),
     }
@@ -239,6 +239,20 @@ def _head(
     return head.to(scaling.center.device).eval()
 
 
+def _average_gaps(head: CategoricalHead, rows: list[CategoryRows], embedded: Embeddings) -> dict[str, float]:
+    """Total variation between the average prediction and the average crowd, per attribute.
+
+    A proper score makes it 0 up to the penalty; the transport loss need not, because it is least at the
+    median of the raters' distribution functions, not at their mean.
+    """
+    with torch.no_grad():
+        predicted = head.probs(embedded.response)
+    return {
+        part.attribute.name: 0.5 * float((probs[part.item].mean(0).cpu() - part.target.mean(0)).abs().sum())
+        for part, probs in zip(rows, predicted, strict=True)
+    }
+
+
 # -- comparisons -----------------------------------------------------------------------------------
 
 
@@ -250,57 +264,3 @@ def _comparison_head(
         scaling, [module], (COMPARED,), (PREFERENCE,), hidden=config.hidden, mix=config.mix
     )
     return head.to(scaling.center.device).eval()
-
-
-# -- what is said ----------------------------------------------------------------------------------
-
-
-def few_raters(raters: Tensor, config: CategoricalConfig) -> bool:
-    """Whether transport would learn another distribution than the crowd's, because too few people rated."""
-    return config.loss == "transport" and not config.smoothing and float(raters.median()) < ENOUGH_RATERS
-
-
-def _check(rows: list[CategoryRows], config: CategoricalConfig) -> None:
-    """What the data does not allow is an error, what it makes doubtful a warning."""
-    names = [part.attribute.name for part in rows]
-    if config.cost == "two_axis" and not all(is_six(part.attribute) for part in rows):
-        raise DataError(
-            f"cost = 'two_axis' is for votes on the six categories; these are ratings of {', '.join(names)}"
-        )
-    table = config.rewards
-    if table is not None and all(rewards_in_order(part.categories.names, table) is None for part in rows):
-        known = "; ".join(f"{part.attribute.name}: {', '.join(part.categories.names)}" for part in rows)
-        raise DataError(
-            f"rewards has {', '.join(table)}; needed: one reward for each category of an attribute, "
-            f"by name or number from 0, of {known}"
-        )
-    few = [part for part in rows if few_raters(part.raters, config)]
-    if few:
-        counts = ", ".join(f"{part.attribute.name} has {float(part.raters.median()):g}" for part in few)
-        warnings.warn(
-            f"{counts} raters per response: with under {ENOUGH_RATERS} the transport loss learns a more "
-            "extreme distribution than the crowd's. Use loss = 'cross_entropy' or 'rps', or smoothing = 0.1",
-            CategoryWarning,
-            stacklevel=4,
-        )
-    for part in rows:
-        chosen = part.target.sum(0) > 0
-        unused = [name for name, used in zip(part.categories.names, chosen.tolist(), strict=True) if not used]
-        if unused:
-            warnings.warn(
-                f"nobody chose {', '.join(map(repr, unused))} of {part.attribute.name}: what the model says "
-                "of it is a guess",
-                CategoryWarning,
-                stacklevel=4,
-            )
-
-
-def _report_categories(inputs: Inputs, rows: CategoryRows) -> None:
-    """The mapping, written down, with how often each category was chosen."""
-    categories = rows.categories
-    shares = rows.target.mean(0).tolist()
-    listed = ", ".join(
-        f"{name} = {reward:.3g} ({share:.1%})"
-        for name, reward, share in zip(categories.names, categories.rewards, shares, strict=True)
-    )
-    inputs.report(f"{rows.attribute.name}: category = reward (share of the crowd): {listed}")
