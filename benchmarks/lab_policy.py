@@ -6,8 +6,8 @@
 
 One JSON per run in `results/lab_policy/`; runs that are there are skipped, so it can be interrupted at any
 time. Grids are searched first, on a seed of their own, by gold reward; each method then runs with its best
-settings on 5 seeds. What can be computed again (the language model, samples, proxies)
-lies in the folder of --work.
+settings on 5 seeds. What can be computed again (the language model, samples, proxies) lies in the folder of
+--work.
 """
 
 from __future__ import annotations
