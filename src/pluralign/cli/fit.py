@@ -19,10 +19,11 @@ from pluralign.fitting.config import CONFIGS
 __all__ = ["run"]
 
 _WHICH = (
-    "Fit a reward model on a frozen backbone. Which family? Ratings: quantile. Ratings in a few categories "
-    "by five people or more: categorical (fewer people: with --loss rps). Pairs: bradley_terry, or "
-    "gaussian_ensemble for the minimum over heads. Votes with ties: categorical. Ratings of several "
-    "attributes and pairs: quantile, with a gate. docs/choosing.md says more, also of losses and risk."
+    "Fit a reward model on a frozen backbone. Which family? Ratings: quantile. Ratings in a few categories: "
+    "categorical, with --loss cross_entropy unless some twenty people rated each response. Pairs: "
+    "bradley_terry, or gaussian_ensemble for the minimum over heads. Votes with ties: categorical. Ratings "
+    "of several attributes and pairs: quantile, with a gate. docs/choosing.md says more, also of losses and "
+    "risk measures."
 )
 
 
