@@ -7,16 +7,15 @@ loads nothing and runs nothing. It knows nothing of policies or crowds and compu
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pluralign.errors import ArtifactError, MissingDependencyError
-from pluralign.report import wording
+from pluralign.errors import ArtifactError
 from pluralign.report.canvas import palette
 from pluralign.report.frame import Frame, ticks
+from pluralign.report.html import environment, write_html
 from pluralign.report.shapes import NUMBER, TEXT, Each, Maybe, check
 
 __all__ = ["SCHEMA_VERSION", "read_alignment", "render_alignment", "write_alignment"]
@@ -114,34 +113,14 @@ def render_alignment(record: Mapping[str, Any], title: str = "Before and after a
         ArtifactError: the record is damaged, foreign or of another version.
         MissingDependencyError: jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a report needs jinja2, which is not installed: pip install 'pluralign[report]'"
-        ) from error
+    engine = environment()
     _check(record, "the record")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pluralign.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": wording.number,
-        "percent": wording.percent,
-        "span": wording.span,
-        "ends": wording.ends_of,
-        "verdict": wording.verdict,
-        "words": lambda name: str(name).replace("_", " "),
-    }
     known = {name: line for name, line in _LINES.items() if name in record["after"]["measures"]}
     colours = {
         theme: {**vars(palette(theme)), "runs": (palette(theme).predicted, palette(theme).third)}
         for theme in ("light", "dark")
     }
-    return environment.get_template("alignment.html.jinja").render(
+    return engine.get_template("alignment.html.jinja").render(
         **record, title=title, lines=known, colours=colours, pictures=_pictures(record), ticks=ticks
     )
 
@@ -153,16 +132,7 @@ def write_alignment(record: Mapping[str, Any], path: Path, title: str = "Before 
         ArtifactError: the record is damaged, or the path is a folder.
         MissingDependencyError: jinja2 is not installed.
     """
-    if path.is_dir():
-        raise ArtifactError(f"{path} is a folder; name the HTML file to write")
-    text = render_alignment(record, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_text(text, encoding="utf-8")
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+    write_html(path, lambda: render_alignment(record, title))
 
 
 def _check(record: Any, source: str) -> None:

@@ -7,15 +7,14 @@ Every text from the data is escaped by the template engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pluralign.errors import ArtifactError, MissingDependencyError
 from pluralign.report import pictures, wording
 from pluralign.report.canvas import palette
 from pluralign.report.frame import Frame, ticks
+from pluralign.report.html import environment, write_html
 
 __all__ = ["render_page", "write_page"]
 
@@ -42,20 +41,8 @@ def render_page(content: Mapping[str, Any]) -> str:
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a report needs jinja2, which is not installed: pip install 'pluralign[report]'"
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pluralign.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
+    engine = environment()
+    engine.globals |= {
         "Frame": Frame,
         "ticks": ticks,
         "response_picture": pictures.response_picture,
@@ -70,21 +57,15 @@ def render_page(content: Mapping[str, Any]) -> str:
         "middle": pictures.quantile,
         "coverage_verdict": wording.coverage_verdict,
     }
-    environment.filters |= {
-        "number": wording.number,
-        "percent": wording.percent,
-        "span": wording.span,
-        "ends": wording.ends_of,
-        "verdict": wording.verdict,
+    engine.filters |= {
         "shorten": _shorten,
         "family": wording.family_words,
         "rule": wording.rule_words,
         "unit": wording.unit_words,
-        "words": lambda name: str(name).replace("_", " "),
     }
     colours = {theme: {**vars(palette(theme)), "runs": _run_colours(theme)} for theme in ("light", "dark")}
     names = [run["name"] for run in content["runs"]]
-    return environment.get_template("page.html.jinja").render(
+    return engine.get_template("page.html.jinja").render(
         **content,
         title=_title(content),
         sections=_SECTIONS,
@@ -102,16 +83,7 @@ def write_page(content: Mapping[str, Any], path: Path) -> None:
         ArtifactError: the path is a folder.
         MissingDependencyError: jinja2 is not installed.
     """
-    if path.is_dir():
-        raise ArtifactError(f"{path} is a folder; name the HTML file to write")
-    text = render_page(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_text(text, encoding="utf-8")
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+    write_html(path, lambda: render_page(content))
 
 
 def _title(content: Mapping[str, Any]) -> str:
