@@ -32,7 +32,7 @@ from pluralign.policy.objectives import Objective, Responses, Settings, row_beta
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import Packed, pack
 from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
-from pluralign.policy.ranks import pad_references, quantile_rewards, reference_ranks
+from pluralign.policy.ranks import num_references, pad_references, quantile_rewards, reference_ranks
 
 __all__ = ["Collator", "Prepared", "data_digest", "packed_of", "prepare", "prepare_all"]
 
@@ -259,8 +259,7 @@ def _numbers(
         own = torch.tensor([bool(value) for value in table["among_references"]])
     for side, values in rewards.items():
         ranks = quantile_rewards(values, references, config.estimator, own, keep, generator)
-        left_out = (references == values[:, None]).logical_and(keep).any(-1) if own is None else own
-        counts = keep.sum(-1) - torch.as_tensor(left_out).long()
+        counts = num_references(values, references, own, keep)
         found[f"rank_{side}"] = clamp_where_needed(ranks, counts, config.transform)
         if config.partition == "finite":
             lengths = torch.tensor(rows[f"tokens_{side}"][:])
