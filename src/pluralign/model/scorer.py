@@ -6,6 +6,7 @@ where the rewards come from.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,12 +30,12 @@ class Scorer(Protocol):
         ...
 
 
-class Answers:
-    """Abstract: utilities and preference probabilities for a class that has `distribution`."""
+class Answers(ABC):
+    """Utilities and preference probabilities for a class that has `distribution`."""
 
+    @abstractmethod
     def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
         """The reward distribution of each response."""
-        raise NotImplementedError
 
     def score(
         self, conversations: Sequence[Conversation], risk: str | risk.RiskMeasure = "mean"
