@@ -11,7 +11,6 @@ is skipped unless --force is given, so an interrupted study is continued by the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -31,6 +30,7 @@ from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble_heads import train_heads
 from pluralign.fitting.ensemble_targets import GaussianObjective, bootstrap_counts, loss_of, row_shares
 from pluralign.heads.gaussian_ensemble import head_agreement
+from tables import write
 from timing import Timing, rounds
 
 RESULTS = Path(__file__).parent / "results" / "brme"
@@ -214,9 +214,7 @@ def main() -> None:
             "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
             "results": results,
         }
-        part = target.with_suffix(".tmp")
-        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(target)
+        write(target, record)
         print(f"{name}: {record['seconds']} s", flush=True)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import platform
 import sys
@@ -29,6 +28,7 @@ import torch
 import pluralign as pl
 from pluralign.data.splits import folds
 from pluralign.evaluation import crowd
+from tables import write
 
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RESULTS = Path(__file__).parent / "results" / "families"
@@ -213,9 +213,7 @@ def main() -> None:
             if target.exists() and not options.force:
                 continue
             record = run(name, method, share, raters, backbone)
-            work = target.with_suffix(".tmp")
-            work.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            work.replace(target)
+            write(target, record)
             mean = np.mean([g["wasserstein"] for g in record["groups"].values()])
             print(f"{target.stem}: W1 {mean:.4f}, {record['cpu_seconds']} s", flush=True)
 

@@ -33,6 +33,7 @@ from lab_policy_runs import GRIDS, Run, Settings, search, study, training_table
 from lab_policy_world import CROWD, World
 from pluralign.backbones.threads import choose_num_threads
 from pluralign.lab import summarise_samples
+from tables import write as write_result
 
 RESULTS = Path(__file__).parent / "results" / "lab_policy"
 WORK = Path(__file__).parent.parent / ".runs" / "lab_policy"
@@ -110,9 +111,7 @@ def write(name: str, record: dict[str, Any]) -> None:
         "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
     }
     target = RESULTS / f"{name}.json"
-    work = target.with_suffix(".tmp")
-    work.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    work.replace(target)
+    write_result(target, record)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ there already is skipped unless --force is given, so an interrupted study is con
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -23,6 +22,7 @@ from typing import Any
 import qrm_gate
 import qrm_length
 import qrm_recovery
+from tables import write
 
 RESULTS = Path(__file__).parent / "results" / "qrm_lab"
 
@@ -72,9 +72,7 @@ def main() -> None:
             if target.exists() and not options.force:
                 continue
             result = record(study, settings, run)
-            work = target.with_suffix(".tmp")
-            work.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            work.replace(target)
+            write(target, result)
             print(f"{target.name}: {result['seconds']} s", flush=True)
 
 

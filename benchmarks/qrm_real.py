@@ -13,7 +13,6 @@ The data lies beside the project (SHARED_DATA, or ../shared/data); without it th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import pluralign as pl
+from tables import write
 
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RESULTS = Path(__file__).parent / "results" / "qrm_real"
@@ -183,9 +183,7 @@ def provenance(rows: int) -> dict[str, Any]:
 def save(target: Path, record: dict[str, Any]) -> None:
     """The record as one JSON file, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = target.with_suffix(".tmp")
-    work.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
-    work.replace(target)
+    write(target, record, indent=None)
 
 
 def main() -> None:

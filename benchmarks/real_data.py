@@ -12,7 +12,6 @@ One JSON per set; sets that are there already are skipped unless --force is give
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pluralign as pl
+from tables import write
 
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RESULTS = Path(__file__).parent / "results" / "real_data"
@@ -94,9 +94,7 @@ def main() -> None:
             continue
         print(f"{name} ...", flush=True)
         record = run(name)
-        work = target.with_suffix(".tmp")
-        work.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        work.replace(target)
+        write(target, record)
         print(f"{name}: {record['seconds']} s, {target}")
 
 

@@ -1,4 +1,4 @@
-"""What the sections of docs/results.md share: reading result files, tables, intervals."""
+"""What benchmarks and the sections of docs/results.md share: result files, tables, intervals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def read(name: str) -> Any:
     """A result file, or None where the benchmark has not been run."""
     path = RESULTS / name
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write(path: Path, record: Any, indent: int | None = 1) -> None:
+    """Puts a result file in its place whole, so that an interrupted run leaves none that would be skipped."""
+    work = path.with_suffix(".tmp")
+    work.write_text(json.dumps(record, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
+    work.replace(path)
 
 
 def read_folder(name: str) -> Iterator[Any]:
