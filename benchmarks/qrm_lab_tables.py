@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pluralign.evaluation.intervals import student_t_quantile
-from tables import interval
+from tables import over_seeds
 
 Records = list[dict[str, Any]]
 Value = Callable[[dict[str, Any]], float]
@@ -46,14 +44,7 @@ def of(*path: str) -> Value:
 
 def mean(runs: Iterable[dict[str, Any]], value: Value, digits: int) -> str:
     """`0.614 [0.593, 0.634]`"""
-    values = [value(r) for r in runs]
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.{digits}f}"
-    half = student_t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    if half < 10**-digits / 10:  # the same in every seed
-        return f"{mean:.{digits}f}"
-    return interval({"estimate": mean, "low": mean - half, "high": mean + half}, digits)
+    return over_seeds([value(r) for r in runs], digits)
 
 
 def percent(runs: Iterable[dict[str, Any]], value: Value) -> str:

@@ -1,7 +1,6 @@
 """docs/results.md, and a few lines of README.md, from the JSON files that the benchmarks wrote.
 
-Each part of the page is a file `section_<name>.py` with a function `section`, which answers None where its
-benchmark has not been run.
+Each part of the page is a file `section_<name>.py`, as `tables` says; the page begins with their headlines.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import importlib
 from pathlib import Path
 
 from section_real_data import summary
+from tables import Headline, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 TARGET = DOCS / "results.md"
@@ -38,8 +38,13 @@ def main() -> None:
         "groups (prompts, documents, topics), unless they say otherwise; a difference whose interval holds 0 is no "
         "difference. Ratios were measured in one run on one machine; absolute times are those of two shared cores.",
     ]
-    for name in SECTIONS:
-        text = importlib.import_module(f"section_{name}").section()
+    modules = {name: importlib.import_module(f"section_{name}") for name in SECTIONS}
+    first = [
+        line for module in modules.values() if hasattr(module, "headlines") for line in module.headlines()
+    ]
+    parts.append(_glance(first))
+    for name, module in modules.items():
+        text = module.section()
         if text is None:
             print(f"{name}: not run yet, left out")
         else:
@@ -49,6 +54,20 @@ def main() -> None:
     before, rest = readme.split(BEGIN)
     README.write_text(f"{before}{BEGIN}\n{summary()}\n{END}{rest.split(END)[1]}", encoding="utf-8")
     print(f"{TARGET}\n{README}")
+
+
+def _glance(headlines: list[Headline]) -> str:
+    """The numbers to read first, those that fall short of their goal among them."""
+    rows = [
+        [line.claim, line.found, line.goal, {None: "", True: "yes", False: "**no**"}[line.reached]]
+        for line in headlines
+    ]
+    missed = sum(line.reached is False for line in headlines)
+    set_before = sum(line.reached is not None for line in headlines)
+    return (
+        f"## At a glance\n\nGoals were set before anything was measured; {missed} of {set_before} are not reached.\n\n"
+        + table(["", "found", "goal", "reached"], rows)
+    )
 
 
 if __name__ == "__main__":

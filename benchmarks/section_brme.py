@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pluralign.evaluation.intervals import mean_interval
-from tables import Rows, interval, read_folder, table
+from tables import Headline, Rows, over_seeds, read_folder, table
 
 Records = list[dict[str, Any]]
 NAMES = {"minilm": "MiniLM", "traits": "exact traits"}
@@ -39,6 +38,32 @@ def section() -> str | None:
         "same. Penalties are fixed, and ratings are judgements before rounding. Intervals are Student t over 5 seeds."
     )
     return "\n\n".join([intro, *parts])
+
+
+def headlines() -> list[Headline]:
+    """The std against the true noise, the minimum over heads, and what five heads cost."""
+    records = list(read_folder("brme"))
+    runs = {study: [r for r in records if r["study"] == study] for study in ("spread", "choice", "cost")}
+    found = []
+    for features, each in _by_features(runs["spread"]):
+        for loss in ("gaussian_nll", "reparameterized_mse"):
+            last = max((k for k in each[0] if k.startswith(f"{loss}/")), key=lambda k: int(k.split("/")[1]))
+            claim = f"Gaussian heads by `{loss}`, std over the true one ({NAMES[features]})"
+            found.append(Headline(claim, _mean(each, lambda r, k=last: r[k]["ratio"], 2)))
+    for features, each in _by_features(runs["choice"]):
+        gain = lambda r: r["gaussian_nll/worst_case"]["gold"]["32"] - r["one head/mean"]["gold"]["32"]  # noqa: E731
+        claim = f"best of 32 by the minimum over heads, gold minus that by one head ({NAMES[features]})"
+        found.append(Headline(claim, _mean(each, gain, 2)))
+    for record in runs["cost"]:
+        for name, entry in record["results"].items():
+            ratio = entry["ratio"]["of_cpu_time"]
+            shown = f"{ratio['median']:.2f} [{ratio['min']:.2f}, {ratio['max']:.2f}]"
+            found.append(
+                Headline(
+                    f"five Gaussian heads, time of one: {name}", shown, "below 1.5", ratio["median"] < 1.5
+                )
+            )
+    return found
 
 
 def _spread(records: Records) -> str | None:
@@ -177,4 +202,4 @@ def _by_features(records: Records) -> list[tuple[str, Records]]:
 
 
 def _mean(runs: Records, value: Callable[[dict[str, Any]], float], digits: int) -> str:
-    return interval(mean_interval([value(r) for r in runs], method="t").to_dict(), digits)
+    return over_seeds([value(r) for r in runs], digits)

@@ -9,7 +9,7 @@ from typing import Any
 from pluralign.evaluation import difference_interval, mean_interval
 from pluralign.lab.personas import BROKEN
 from pluralign.losses.partition import optimum_kl
-from tables import Rows, interval, read_folder, table
+from tables import Headline, Rows, interval, read_folder, table
 
 Record = dict[str, Any]
 Arms = dict[str, dict[str, dict[int, Record]]]  # arm -> label -> seed -> record
@@ -36,8 +36,24 @@ _WITH_INTERVAL = ("gold", "worst 5 % of people", "KL, nats")
 _HEAD = [name for name, *_ in _COLUMNS]
 
 
-def section() -> str | None:
-    """What offline policy methods do to the lab's crowd."""
+def headlines() -> list[Headline]:
+    """What QRPO gains over the language model, and its gold minus that of the others."""
+    arms, before = _records()
+    methods = arms.get("methods", {})
+    if set(methods) != set(_NAMES):
+        return []
+    found = [
+        Headline("QRPO in the lab, gold minus the language model's", _difference(methods["qrpo"], before))
+    ]
+    for rival in ("dpo", "rebel", "simpo"):
+        found.append(
+            Headline(f"QRPO's gold minus {_NAMES[rival]}'s", _difference(methods["qrpo"], methods[rival]))
+        )
+    return found
+
+
+def _records() -> tuple[Arms, dict[int, Record]]:
+    """The runs by arm, and the language model itself by seed."""
     before: dict[int, Record] = {}
     arms: Arms = {}
     for record in read_folder("lab_policy"):
@@ -46,6 +62,12 @@ def section() -> str | None:
             arms.setdefault(run["arm"], {}).setdefault(run["label"], {})[run["seed"]] = record
         else:
             before[record["seed"]] = record
+    return arms, before
+
+
+def section() -> str | None:
+    """What offline policy methods do to the lab's crowd."""
+    arms, before = _records()
     if "methods" not in arms:
         return None
     methods = arms["methods"]

@@ -6,34 +6,49 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
-from tables import read_folder, table
+from tables import Headline, read_folder, table
 
 _NAMES = {"dpo": "`dpo`, the same pairs", "qrpo": "`qrpo`, the same responses unpaired"}
 
 
+def headlines() -> list[Headline]:
+    """Speed and memory of a step of `dpo` against TRL's."""
+    whole = _rounds()
+    if not whole:
+        return []
+    faster, smaller = _ratios(whole, "dpo", "tokens_per_cpu_second"), _ratios(whole, "dpo", "grown_mib")
+    return [
+        Headline(
+            "training a policy by `dpo`, tokens per second, times TRL's",
+            _spread(faster, 1),
+            "3",
+            statistics.median(faster) >= 3,
+        ),
+        Headline(
+            "memory above the loaded model, of TRL's",
+            _spread(smaller, 2),
+            "at most .33",
+            statistics.median(smaller) <= 1 / 3,
+        ),
+    ]
+
+
 def section() -> str | None:
     """Medians over rounds, and ratios within rounds; None where nothing was measured."""
-    rounds: dict[int, dict[str, Any]] = defaultdict(dict)
-    for record in read_folder("policy_speed"):
-        rounds[record["round"]][record["case"]] = record
-    whole = [cases for cases in rounds.values() if {"trl_dpo", *_NAMES} <= set(cases)]
+    whole = _rounds()
     if not whole:
         return None
     peer = [cases["trl_dpo"] for cases in whole]
     rows = [["TRL `DPOTrainer`", _median(peer, "tokens_per_cpu_second"), "", _median(peer, "grown_mib"), ""]]
     for case, name in _NAMES.items():
         ours = [cases[case] for cases in whole]
-        faster = [
-            o["tokens_per_cpu_second"] / p["tokens_per_cpu_second"] for o, p in zip(ours, peer, strict=True)
-        ]
-        smaller = [o["grown_mib"] / p["grown_mib"] for o, p in zip(ours, peer, strict=True)]
         rows.append(
             [
                 name,
                 _median(ours, "tokens_per_cpu_second"),
-                f"{statistics.median(faster):.1f} [{min(faster):.1f}, {max(faster):.1f}]",
+                _spread(_ratios(whole, case, "tokens_per_cpu_second"), 1),
                 _median(ours, "grown_mib"),
-                f"{statistics.median(smaller):.2f} [{min(smaller):.2f}, {max(smaller):.2f}]",
+                _spread(_ratios(whole, case, "grown_mib"), 2),
             ]
         )
     head = ["", "tokens per CPU second", "times TRL", "MiB above the loaded model", "of TRL's"]
@@ -44,6 +59,23 @@ def section() -> str | None:
         f"weights, float32, one thread; TRL {versions['trl']} with precomputed reference log-probabilities. Median "
         f"of {len(whole)} rounds, the range in brackets.\n\n{table(head, rows)}"
     )
+
+
+def _rounds() -> list[dict[str, Any]]:
+    """The records of each whole round, by case."""
+    rounds: dict[int, dict[str, Any]] = defaultdict(dict)
+    for record in read_folder("policy_speed"):
+        rounds[record["round"]][record["case"]] = record
+    return [cases for cases in rounds.values() if {"trl_dpo", *_NAMES} <= set(cases)]
+
+
+def _ratios(rounds: list[dict[str, Any]], case: str, key: str) -> list[float]:
+    """Ours over the peer's, round by round."""
+    return [cases[case][key] / cases["trl_dpo"][key] for cases in rounds]
+
+
+def _spread(values: list[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
 
 
 def _median(records: list[dict[str, Any]], key: str) -> str:

@@ -9,7 +9,7 @@ import statistics
 
 from qrm_lab_tables import NAMES, PARTS, Records, Value, keys, mean, of, percent, where
 from section_qrm_lab_gate import gate
-from tables import Rows, read_folder, table
+from tables import Headline, Rows, read_folder, table
 
 
 def section() -> str | None:
@@ -30,6 +30,19 @@ def section() -> str | None:
         "who decides each pair; intervals are Student t over 5 seeds."
     )
     return "\n\n".join([intro, *parts])
+
+
+def headlines() -> list[Headline]:
+    """The error of the quantiles with the most ratings, and the constant model's."""
+    records = [r for r in read_folder("qrm_lab") if r["study"] == "recovery"]
+    found = []
+    for features, count in keys(records, "features", "ratings"):
+        if count == max(r["settings"]["ratings"] for r in records):
+            runs = where(records, features=features, ratings=count)
+            both = (mean(runs, _both(who, "w1"), 3) for who in ("model", "constant"))
+            claim = f"quantile model in the lab, {count:,} ratings, W1 to the truth ({NAMES[features]})"
+            found.append(Headline(claim, "; the constant model ".join(both)))
+    return found
 
 
 def _recovery(records: Records) -> str | None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tables import Rows, interval, read_folder, table
+from typing import Any
+
+from tables import Headline, Rows, interval, read_folder, table
+
+_MAIN = (
+    "emobank",
+    "summeval-expert + length, surface",
+    "summeval-crowd + length, surface",
+    "wmt_mqm23 + length, surface",
+)
 
 
 def section() -> str:
@@ -69,6 +78,40 @@ def section() -> str:
     )
 
 
+def headlines() -> list[Headline]:
+    """The best description of each set against the constant model, coverage, and pairs against length."""
+    found = []
+    for record in read_folder("real_data"):
+        name, ratings, pairs = record["set"], record["results"]["ratings"], record["results"]["pairs"]
+        if name in _MAIN:
+            part = ratings.get("all") or next(iter(ratings.values()))
+            change = _change(part)
+            claim = f"quantile model on unseen people, pinball loss against the constant model: {name}"
+            found.append(Headline(claim, _percent(change), "below 0", change["high"] < 0))
+            if name == "emobank":
+                covered = part["coverage"]["model"]
+                claim = "coverage of its central 90 % interval, emobank"
+                shown = interval({k: 100 * covered[k] for k in ("estimate", "low", "high")}, 1) + " %"
+                found.append(Headline(claim, shown, "87 to 93 %", 0.87 <= covered["estimate"] <= 0.93))
+        if "votes" in pairs:
+            gain = {k: 100 * pairs["votes"]["difference"]["length"][k] for k in ("estimate", "low", "high")}
+            claim = f"Bradley-Terry on unseen topics, accuracy minus that of choosing the longer: {name}"
+            found.append(Headline(claim, f"{interval(gain, 1)} points"))
+    return found
+
+
+def _change(part: dict[str, Any]) -> dict[str, float]:
+    """Pinball loss minus the constant model's, in % of that."""
+    loss = part["pinball"]
+    return {
+        k: loss["difference"][k] / loss["constant"]["estimate"] * 100 for k in ("estimate", "low", "high")
+    }
+
+
+def _percent(change: dict[str, float]) -> str:
+    return f"{change['estimate']:+.1f} % [{change['low']:+.1f}, {change['high']:+.1f}]"
+
+
 def summary() -> str:
     """The few lines of real data that the README shows."""
     rows: Rows = []
@@ -76,15 +119,10 @@ def summary() -> str:
         ratings, pairs = record["results"]["ratings"], record["results"]["pairs"]
         if ratings:
             part = ratings.get("all") or next(iter(ratings.values()))
-            loss = part["pinball"]
-            change = {
-                k: loss["difference"][k] / loss["constant"]["estimate"] * 100
-                for k in ("estimate", "low", "high")
-            }
             rows.append(
                 [
                     record["set"],
-                    f"{change['estimate']:+.1f} % [{change['low']:+.1f}, {change['high']:+.1f}]",
+                    _percent(_change(part)),
                     f"{100 * part['coverage']['model']['estimate']:.1f} %",
                 ]
             )

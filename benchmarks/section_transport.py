@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from tables import Rows, read, read_folder, table
-
-_T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t for so many seeds
+from tables import Headline, Rows, difference_over_seeds, over_seeds, read, read_folder, table
 
 
 def section() -> str | None:
@@ -16,6 +14,20 @@ def section() -> str | None:
     seeds = [part for part in read_folder("transport") if "seed" in part]
     parts = [part for part in (_speed(speed) if speed else None, _raters(seeds) if seeds else None) if part]
     return "\n\n".join(["## Transport losses", *parts]) if parts else None
+
+
+def headlines() -> list[Headline]:
+    """Speed against POT's two solvers, forward and backward, ours looking at its input."""
+    speed = read("transport/speed.json")
+    if speed is None:
+        return []
+    found = []
+    for peer, goal in (("POT exact by row", 2000), ("POT batched 1-D", 150)):
+        ratio = speed["times_faster"][f"closed form against {peer}"]["forward and backward"]["of_cpu_time"]
+        claim = f"transport loss, times as fast as {peer.replace('POT', 'that of POT,')}, with gradients"
+        shown = f"{ratio['median']:,.0f} [{ratio['min']:,.0f}, {ratio['max']:,.0f}]"
+        found.append(Headline(claim, shown, f"{goal:,}", ratio["median"] >= goal))
+    return found
 
 
 def _speed(result: dict[str, Any]) -> str:
@@ -46,10 +58,9 @@ def _raters(seeds: list[dict[str, Any]]) -> str:
         rival = f"cross_entropy, {runs[0]['raters']} raters"
         paired = ""
         if runs[0]["loss"] != "cross_entropy" and rival in seeds[0]["runs"]:
-            paired = _interval(
-                [part["runs"][name]["wasserstein"] - part["runs"][rival]["wasserstein"] for part in seeds]
-            )
-        cells = [_interval([run[key] for run in runs]) for key in ("wasserstein", "total_variation")]
+            both = ([part["runs"][which]["wasserstein"] for part in seeds] for which in (name, rival))
+            paired = difference_over_seeds(*both, 4)
+        cells = [over_seeds([run[key] for run in runs], 4) for key in ("wasserstein", "total_variation")]
         gap = f"{mean(run['entropy_gap'] for run in runs):+.3f}"
         rows.append([name, *cells, gap, paired])
     first = seeds[0]
@@ -61,12 +72,3 @@ def _raters(seeds: list[dict[str, Any]]) -> str:
     )
     head = ["loss", "Wasserstein-1", "total variation", "entropy gap", "minus cross-entropy's"]
     return text + "\n\n" + table(head, rows)
-
-
-def _interval(values: list[float]) -> str:
-    """`0.2514 [0.2480, 0.2549]`"""
-    middle = mean(values)
-    if len(values) not in _T_95:
-        return f"{middle:.4f}"
-    half = _T_95[len(values)] * stdev(values) / len(values) ** 0.5
-    return f"{middle:.4f} [{middle - half:.4f}, {middle + half:.4f}]"

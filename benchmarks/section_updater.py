@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from typing import Any
 
-from pluralign.evaluation.intervals import student_t_quantile
-from tables import Rows, interval, read_folder, table
+from tables import Headline, Rows, difference_over_seeds, over_seeds, read_folder, table
 
 SCENARIOS = {
     "steady": "Nothing changes",
@@ -56,6 +54,20 @@ def section() -> str | None:
     return "\n\n".join(parts)
 
 
+def headlines() -> list[Headline]:
+    """The population updater against refitting, where the population shifts; half-life a tenth of the stream."""
+    runs = [r for r in read_folder("updater") if (r["scenario"], r["votes"]) == ("shift", "dense")]
+    if not runs:
+        return []
+    methods = ("unknown 0.1", "refit all", "refit window")
+    updated, everything, window = ([_error(r["curves"], m, "items") for r in runs] for m in methods)
+    claim = "following a population that shifts, W1 to the truth: updater minus"
+    return [
+        Headline(f"{claim} {name}", difference_over_seeds(updated, rival, 3))
+        for name, rival in (("refitting on all votes", everything), ("refitting on the last ones", window))
+    ]
+
+
 def _errors(runs: list[Record]) -> str:
     rows: Rows = []
     for part, where in (("items", "voted on"), ("others", "others")):
@@ -71,7 +83,7 @@ def _errors(runs: list[Record]) -> str:
 def _cell(runs: list[Record], method: str, part: str) -> str:
     if not runs[0]["curves"][method][part]:
         return ""
-    return interval(_mean([_error(run["curves"], method, part) for run in runs]), 3)
+    return over_seeds([_error(run["curves"], method, part) for run in runs], 3)
 
 
 def _error(curves: dict[str, Any], method: str, part: str) -> float:
@@ -95,11 +107,3 @@ def _times(records: list[Record]) -> str:
     return "Processor time of one batch, adding it and predicting, in ms on one thread; " + (
         "refits are given features, so no embedding is counted.\n\n" + table(["", "median", "largest"], rows)
     )
-
-
-def _mean(values: list[Any]) -> dict[str, Any]:
-    estimate, count = statistics.fmean(values), len(values)
-    if count < 2:
-        return {"estimate": estimate, "low": None, "high": None}
-    half = student_t_quantile(0.975, count - 1) * statistics.stdev(values) / math.sqrt(count)
-    return {"estimate": estimate, "low": estimate - half, "high": estimate + half}

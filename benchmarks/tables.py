@@ -1,15 +1,37 @@
-"""What benchmarks and the sections of docs/results.md share: result files, tables, intervals."""
+"""What benchmarks and the sections of docs/results.md share: result files, tables, intervals, headlines.
+
+A section is a file `section_<name>.py` with `section()`, its Markdown, None where its benchmark has not been
+run; where there is a number that the whole page should begin with, it has `headlines()` too.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from pluralign.evaluation import difference_interval, mean_interval
 
 RESULTS = Path(__file__).parent / "results"
 
 Rows = list[list[str]]
+
+
+class Headline(NamedTuple):
+    """A number that the page begins with.
+
+    Attributes:
+        claim: what was measured.
+        found: the number, with its interval.
+        goal: what was to be reached, set before it was measured; empty where nothing was.
+        reached: whether it was; None without a goal.
+    """
+
+    claim: str
+    found: str
+    goal: str = ""
+    reached: bool | None = None
 
 
 def read(name: str) -> Any:
@@ -44,3 +66,16 @@ def interval(value: dict[str, Any] | None, digits: int = 4) -> str:
     if value["low"] is None:
         return f"{value['estimate']:.{digits}f}"
     return f"{value['estimate']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def over_seeds(values: Iterable[float], digits: int) -> str:
+    """The mean of runs that differ in their seed, with a Student t interval where it can be seen."""
+    found = mean_interval(list(values), method="t").to_dict()
+    if found["low"] is not None and found["high"] - found["low"] < 10**-digits / 5:
+        found["low"] = None  # the same in every seed
+    return interval(found, digits)
+
+
+def difference_over_seeds(values: Iterable[float], others: Iterable[float], digits: int) -> str:
+    """The mean difference of runs of the same seeds, likewise."""
+    return interval(difference_interval(list(values), list(others), method="t").to_dict(), digits)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from typing import Any
 import torch
 
 from pluralign.losses import transport, two_axis_cost
+from tables import write
 from timing import Timing, rounds
 
 RESULTS = Path(__file__).parent / "results" / "transport"
@@ -51,13 +51,6 @@ def versions() -> dict[str, str]:
     names = ("torch", "POT", "numpy")
     found = {name: importlib.metadata.version(name) for name in names}
     return found | {"python": platform.python_version(), "machine": platform.machine()}
-
-
-def write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_suffix(".part")
-    work.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    work.replace(path)
 
 
 # -- speed -----------------------------------------------------------------------------------------
@@ -279,6 +272,7 @@ def main() -> None:
     jobs: dict[Path, Callable[[], dict[str, Any]]] = {RESULTS / "speed.json": speed}
     if given.what == "raters":
         jobs = {RESULTS / f"raters-seed={s}.json": lambda s=s: few_raters(s) for s in range(given.seeds)}
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for path, job in jobs.items():
         if path.exists() and not given.force:
             print(f"{path.name} exists; --force measures again")
