@@ -44,6 +44,7 @@ def test_the_summary_of_ratings_is_made_of_its_columns():
         "model_mean": ensemble.mean().numpy(),
         "model_std": ensemble.std().numpy(),
         "observed_mean": observed,
+        "group": [f"g{i // 4}" for i in range(COUNT)],
     }
     summary = summarise_ensemble(columns)
     assert list(summary) == ["a", "b"]
@@ -58,6 +59,11 @@ def test_the_summary_of_ratings_is_made_of_its_columns():
         assert found["spearman_between_error"] == pytest.approx(spearmanr(between, error[part])[0])
         expected = spearmanr(ensemble.std().numpy()[part], error[part])[0]
         assert found["spearman_std_error"] == pytest.approx(expected)
+        assert set(found["intervals"]) == set(found) - {"heads", "intervals"}
+        interval = found["intervals"]["spearman_std_error"]
+        assert interval["estimate"] == found["spearman_std_error"]
+        assert interval["low"] < interval["estimate"] < interval["high"]
+        assert interval["groups"] == len(set(columns["group"][part]))
 
 
 def test_the_summary_of_pairs_counts_split_opinions():
@@ -65,13 +71,17 @@ def test_the_summary_of_pairs_counts_split_opinions():
         "margin_head_0": np.array([1.0, 1.0, -1.0, 0.5]),
         "margin_head_1": np.array([2.0, -1.0, -2.0, 0.5]),
         "model_outcome": np.array([1, -1, -1, 1]),
+        "group": ["a", "b", "c", "d"],
     }
     summary = summarise_ensemble(columns)
     assert summary["split"] == 0.25
     assert summary["heads"] == 2
     expected = spearmanr([0.5, 1.0, 0.5, 0.0], [0, 1, 1, 0])[0]
     assert summary["spearman_between_error"] == pytest.approx(expected)
+    split = summary["intervals"]["split"]
+    assert (split["low"], split["high"]) == pytest.approx((0.25 - 3.18245 / 4, 0.25 + 3.18245 / 4), rel=1e-4)
     one = summarise_ensemble({key: value[:1] for key, value in columns.items()})
+    assert list(one.pop("intervals")) == ["split"]
     assert one == {"heads": 2, "split": 0.0, "spearman_between_error": None}
 
 

@@ -15,7 +15,15 @@ from fake_backbone import WIDTH, FakeBackbone, pairs_rows, ratings_rows, talk, v
 from pluralign.errors import ArgumentError, DataError
 from pluralign.evaluation import cross_fit, evaluate
 from pluralign.evaluation.rows import pair_rows, rating_rows
-from pluralign.heads import Attribute, BradleyTerryHead, ColumnScaling, QuantileHead
+from pluralign.heads import (
+    Attribute,
+    BradleyTerryHead,
+    CategoricalHead,
+    Categories,
+    ColumnScaling,
+    QuantileHead,
+)
+from pluralign.heads.categorical import CategoryLogits
 
 FIVE = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
 
@@ -90,6 +98,43 @@ def test_quantile_error_against_the_truth():
         {"response": "0 0 y", "ratings": [2]},
     )
     assert "model_quantile_error" not in rating_rows(uniform_model(), some)
+
+
+@pytest.mark.parametrize("edges", [None, (0.0, 1.1, 2.0, 7.0, 10.0)], ids=["grid", "bins"])
+def test_a_crowd_that_votes_as_predicted_is_covered_as_it_should_be(edges):
+    """Ratings drawn from the predicted categories, which a law without the spreading of ratings holds."""
+    values = (0.1, 1.3, 5.0, 9.0) if edges else (0.1, 1.1, 2.1, 3.1)
+    probs = [0.5, 0.3, 0.14, 0.06]
+    module = CategoryLogits(WIDTH, 4)
+    module.out.bias.data.copy_(torch.tensor(probs).log())
+    head = CategoricalHead(
+        ColumnScaling.empty(WIDTH),
+        [module.requires_grad_(False)],
+        (Categories(tuple("abcd"), values, (0.0, 0.1, 0.5, 1.0), edges),),
+        (Attribute("a", 0.1, 3.1, 1.0) if edges is None else Attribute("a", 0.0, 10.0),),
+    )
+    generator = np.random.default_rng(0)
+    drawn = generator.choice(4, size=(300, 20), p=probs)
+    rated = np.asarray(values)[drawn]
+    if edges:  # anywhere in the bin, its ends too
+        low, high = np.asarray(edges)[drawn], np.asarray(edges)[drawn + 1]
+        rated = low + (high - low) * generator.choice([0.0, 0.3, 0.999], size=low.shape)
+    table = ratings(
+        *(
+            {
+                "response": f"{i} 0",
+                "ratings": row.tolist(),
+                "scale": [head.attributes[0].low, head.attributes[0].high],
+            }
+            for i, row in enumerate(rated)
+        )
+    )
+    part = evaluate(pl.RewardModel(FakeBackbone(), head), ratings=table)["ratings"]["a"]
+    assert part["coverage"]["model"]["estimate"] == pytest.approx(0.9, abs=0.015)
+    assert max(abs(share - 0.1) for share in part["pit"]["share"]) < 0.015
+    below = part["levels"]
+    assert max(abs(b - t) for b, t in zip(below["below"], below["levels"], strict=True)) < 0.02
+    assert part["closed_coverage"]["model"]["estimate"] == 1.0  # from the first category to the fourth
 
 
 def test_pairs_wins_ties_and_length():

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pluralign.cli.console import Console, interval
+from pluralign.cli.console import Console
+from pluralign.cli.evaluation_tables import print_results
 from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables, model_folder
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
 from pluralign.cli.run_folder import TRAIN_GROUPS, RunFolder, digest, write_json
 from pluralign.fitting.config import CONFIGS
 
-__all__ = ["print_results", "run"]
+__all__ = ["run"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def run(arguments: Sequence[str]) -> None:
             console.say(f"{folder.path} already holds this run")
         results = json.loads(results_file.read_text(encoding="utf-8"))
         console.say(results["judged"])
+        for warning in results["fitted"].get("warnings", ()):
+            console.say(f"the fit warned: {warning}")
         print_results(console, results)
         console.result(results, str(results_file))
 
@@ -154,55 +157,3 @@ def _cross_fit(
     )
     judged = f"judged: every row, by one of {flags.folds} models that has not seen its group"
     return results | {"part": "all", "judged": judged}
-
-
-def print_results(console: Console, results: Mapping[str, Any]) -> None:
-    """The tables of an evaluation: calibration per attribute, accuracy per kind of pair."""
-    heads = ("model", "constant")
-    for name, part in results["ratings"].items():
-        rows = []
-        for key in ("pinball", "crps", "quantile_error"):
-            if key in part:
-                cells = [interval(part[key].get(h)) for h in heads]
-                rows.append((key.replace("_", " "), *cells, interval(part[key].get("difference"))))
-        for key in ("coverage", "closed_coverage", "crossing", "peaked"):
-            rows.append((key.replace("_", " "), *[interval(part[key].get(h), 3) for h in heads], ""))
-        title = f"{name}: {part['rows']:,} rows, {part['groups']:,} groups, in {part['unit']}"
-        console.table(title, ("", results["family"], "constant", "difference"), rows)
-    for name, part in results.get("gate", {}).items():
-        title = (
-            f"gate weights, {name.replace('_', ' ')}: entropy {part['entropy_share']:.0%} of equal weights"
-        )
-        rows = [
-            (subset, *[f"{weight:.3f}" for weight in weights.values()])
-            for subset, weights in {"all": part["weights"], **part["subsets"]}.items()
-        ]
-        console.table(title, ("", *part["weights"]), rows)
-    _print_ensemble(console, results.get("ensemble", {}))
-    for name, part in results["pairs"].items():
-        rows = [
-            (
-                results["family"] if rule == "model" else rule,
-                interval(accuracy, 3),
-                part["ties"][rule],
-                interval(part["difference"][rule], 3) if rule in part["difference"] else "",
-            )
-            for rule, accuracy in part["accuracy"].items()
-        ]
-        title = f"{name.replace('_', ' ')}: {part['rows']:,} pairs, {part['groups']:,} groups"
-        console.table(title, ("", "accuracy", "ties", f"{results['family']} minus it"), rows)
-
-
-def _print_ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
-    """How alike the heads of an ensemble are, and whether their doubt warns of errors."""
-    parts = {name: part for name, part in ensemble.items() if name != "ratings"}
-    parts |= ensemble.get("ratings", {})
-    keys = ("correlation", "disagreement", "spearman_between_error", "spearman_within_error")
-    rows = [
-        (name.replace("_", " "), *("" if part.get(key) is None else f"{part[key]:.3f}" for key in keys))
-        for name, part in parts.items()
-        if part
-    ]
-    if rows:
-        head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
-        console.table("heads of the ensemble (~ is Spearman's correlation)", head, rows)

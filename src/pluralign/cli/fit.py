@@ -73,6 +73,8 @@ def run(arguments: Sequence[str]) -> None:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")
             stored = json.loads((folder.path / "done.json").read_text(encoding="utf-8"))["fitted"]
+            for warning in stored.get("warnings", ()):
+                console.say(f"the fit warned: {warning}")
             _finish(console, folder, data, stored)
             return
         sources = ", ".join(f"{kind} {source}" for kind, source in data.sources.items())

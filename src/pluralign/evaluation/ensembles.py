@@ -9,6 +9,7 @@ standard deviation of the heads' means, which is large where the data does not s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from pluralign.distributions import GaussianEnsemble, RewardDistribution
 from pluralign.evaluation import metrics
+from pluralign.evaluation.jackknife import jackknife_intervals
 from pluralign.heads import Head
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
 
@@ -60,7 +62,8 @@ def summarise_ensemble(columns: dict[str, Any]) -> dict[str, Any]:
         For ratings by attribute, for pairs at once: `heads`, `correlation` and `disagreement` as
         `head_agreement` has them, and Spearman's correlation of each kind of doubt with the error: |mean -
         observed mean|, or 1 where the pair was judged wrongly. Pairs also have `split`, the share on which
-        some head prefers the other side. Empty where the model is no ensemble.
+        some head prefers the other side. `intervals` has those numbers that exist with their interval over
+        groups. Empty where the model is no ensemble.
     """
     margins = _stacked(columns, _MARGIN)
     if margins is not None:
@@ -77,28 +80,43 @@ def summarise_ensemble(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_ratings(columns: dict[str, Any], means: Any, error: Any, where: Any) -> dict[str, Any]:
-    if len(where) < 2:
-        return {}
     doubts = {"std": "model_std", "within": "model_within_std", "between": "model_between_std"}
-    return {
-        "heads": means.shape[1],
-        **head_agreement(torch.from_numpy(means[where])),
-        **{
-            f"spearman_{name}_error": metrics.spearman(columns[column][where], error[where])
+
+    def measured(rows: Any) -> dict[str, float | None]:
+        rows = where[rows]
+        if len(rows) < 2:
+            return {}
+        return head_agreement(torch.from_numpy(means[rows])) | {
+            f"spearman_{name}_error": metrics.spearman(columns[column][rows], error[rows])
             for name, column in doubts.items()
-        },
-    }
+        }
+
+    return _with_intervals(means.shape[1], measured, np.asarray(columns["group"])[where])
 
 
 def _of_pairs(columns: dict[str, Any], margins: Any) -> dict[str, Any]:
     wrong = (columns["model_outcome"] <= 0).astype(np.float64)
-    few = len(wrong) < 2
-    return {
-        "heads": margins.shape[1],
-        **({} if few else head_agreement(torch.from_numpy(margins))),
-        "split": float(((margins > 0).any(1) & (margins <= 0).any(1)).mean()),
-        "spearman_between_error": None if few else metrics.spearman(margins.std(1), wrong),
-    }
+    split = (margins > 0).any(1) & (margins <= 0).any(1)
+
+    def measured(rows: Any) -> dict[str, float | None]:
+        alone = {"split": float(split[rows].mean())} if len(rows) else {}
+        if len(rows) < 2:
+            return alone | {"spearman_between_error": None}
+        doubt = metrics.spearman(margins[rows].std(1), wrong[rows])
+        return head_agreement(torch.from_numpy(margins[rows])) | alone | {"spearman_between_error": doubt}
+
+    return _with_intervals(margins.shape[1], measured, columns["group"])
+
+
+def _with_intervals(
+    heads: int, measured: Callable[[Any], Mapping[str, float | None]], groups: Sequence[Any]
+) -> dict[str, Any]:
+    """The numbers of all rows, and those that exist as intervals."""
+    whole = measured(np.arange(len(groups)))
+    if not whole:
+        return {}
+    found = {name: part.to_dict() for name, part in jackknife_intervals(measured, groups).items()}
+    return {"heads": heads, **whole, "intervals": found}
 
 
 def _stacked(columns: dict[str, Any], prefix: str) -> Any:

@@ -5,7 +5,9 @@ no files.
 
 Ratings. Predicted distributions are compared with ratings on the scale of the ratings. Ratings on a grid
 of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit, because a continuous law
-never covers an integer fairly; the closed interval on the ratings as they are stands beside it.
+never covers an integer fairly; the closed interval on the ratings as they are stands beside it. A law over
+categories is spread likewise for its losses, so that they compare with those of other families. It has atoms
+itself, so its coverage is randomised over these, each rating standing in its category.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import torch
 from torch import Tensor
 
 from pluralign.data import DistinctConversations
-from pluralign.distributions import Point, RewardDistribution
+from pluralign.distributions import Categorical, Point, RewardDistribution
 from pluralign.errors import DataError, RiskError
 from pluralign.evaluation import metrics
 from pluralign.evaluation.ensembles import law_columns, margin_columns
-from pluralign.heads import Attribute, Head, MixedHead
+from pluralign.evaluation.spread import spread_law
+from pluralign.heads import Attribute, CategoricalHead, Head, MixedHead
+from pluralign.heads.categories import Categories
 from pluralign.risk import RiskMeasure, parse
 
 if TYPE_CHECKING:
@@ -88,9 +92,11 @@ def rating_rows(
             where = np.flatnonzero(attribute == a.name)
             if not len(where):
                 continue
-            law = predicted[a.name][item[where]].to(dtype=torch.float64)
+            law = predicted[a.name][item[where]].to("cpu", torch.float64)
             known = truth[where] if truth is not None else None
-            for key, values in _calibration(law, observed[where], a, known, seed).items():
+            rated = observed[where]
+            held = _categories(head, a.name)
+            for key, values in _calibration(law, rated, a, known, seed, held).items():
                 column = columns.setdefault(f"{name}_{key}", _empty(len(ratings), values))
                 column[where] = values
     return columns
@@ -115,25 +121,40 @@ def _check_attributes(head: Head, ratings: datasets.Dataset) -> None:
             )
 
 
+def _categories(head: Head, attribute: str) -> Categories | None:
+    """The categories that an attribute's law is over; None where it is over the whole scale."""
+    return head.categories_by_name[attribute] if isinstance(head, CategoricalHead) else None
+
+
 def _calibration(
-    law: RewardDistribution, observed: Tensor, attribute: Attribute, truth: Tensor | None, seed: int
+    law: RewardDistribution,
+    observed: Tensor,
+    attribute: Attribute,
+    truth: Tensor | None,
+    seed: int,
+    categories: Categories | None,
 ) -> Columns:
     """Everything that is measured of one attribute's laws against its ratings, one entry per row."""
     spread = observed if attribute.step is None else metrics.dequantise(observed, attribute.step, seed=seed)
-    pit = metrics.pit_values(law, spread, seed=seed)
+    smooth = law
+    if categories is not None and isinstance(law, Categorical):
+        observed = law.atoms.gather(1, categories.places(observed)).where(~observed.isnan(), observed)
+        if categories.edges is None and attribute.step is not None:
+            smooth = spread_law(law, attribute.step)
+    pit = metrics.pit_values(law, spread if categories is None else observed, seed=seed)
     crossing = getattr(law, "crossing_rate", None)
     measured = {
         "mean": law.mean(),
         "std": law.std(),
-        "pinball": metrics.pinball_rows(law, spread, LEVELS),
-        "crps": law.crps(spread),
+        "pinball": metrics.pinball_rows(smooth, spread, LEVELS),
+        "crps": smooth.crps(spread),
         "coverage": metrics.central_coverage(pit, COVERAGE),
         "closed_coverage": metrics.closed_coverage(law, observed, COVERAGE),
         "peaked": metrics.peaked(law, attribute.span),
         "crossing": crossing if crossing is not None else torch.zeros(len(law)),
     } | law_columns(law)
     if truth is not None:
-        measured["quantile_error"] = _quantile_error(law, truth)
+        measured["quantile_error"] = _quantile_error(smooth, truth)
     columns: Columns = {key: _array(values) for key, values in measured.items()}
     columns["pit"] = np.empty(len(law), dtype=object)
     for i, row in enumerate(_array(pit)):

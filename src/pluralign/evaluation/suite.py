@@ -129,6 +129,7 @@ def cross_fit(
     say = report or (lambda line: None)
     parts: list[dict[str, Columns]] = []
     examples: list[dict[str, Any]] = []
+    warned: list[str] = []
     for number, (train, test) in enumerate(folds_of_tables(given, num_folds, seed=seed), 1):
         say(f"fold {number} of {num_folds}: {_rows(train)} to fit, {_rows(test)} to judge")
         fitted_on: dict[str, Any] = train
@@ -143,6 +144,7 @@ def cross_fit(
             report=report,
             progress=progress,
         )
+        warned += [f"fold {number}: {text}" for text in model.fitted.get("warnings", ())]
         parts.append(_score(model, **judged, risk=risk, seed=seed, progress=progress))
         if out is not None:
             share = max(1, MAX_EXAMPLES // num_folds)
@@ -151,6 +153,7 @@ def cross_fit(
         name: _concatenate([part[name] for part in parts if name in part])
         for name in dict.fromkeys(name for part in parts for name in part)
     }
+    model.fitted |= {"warnings": warned} if warned else {}
     results = _results(model, tables, risk=risk, seed=seed) | {"folds": num_folds}
     if out is not None:
         _write(Path(out), tables, results, examples)

@@ -111,6 +111,7 @@ def fit(
     from pluralign import backbones
     from pluralign.fitting.inputs import Inputs
     from pluralign.fitting.journal import Journal
+    from pluralign.fitting.warned import remembered_warnings
     from pluralign.model import RewardModel
 
     if not isinstance(backbone, str) and not hasattr(backbone, "embed"):
@@ -131,14 +132,14 @@ def fit(
         report=report or (lambda line: None),
     )
     # Two threads beside another busy process are many times slower than one.
-    with backbones.torch_threads(backbones.choose_num_threads()):
+    with backbones.torch_threads(backbones.choose_num_threads()), remembered_warnings() as warned:
         result = importlib.import_module(_RECIPES[family]).fit(inputs, settings)
     memory.finish()
     return RewardModel(
         loaded,
         result.head,
         baselines=result.baselines,
-        fitted={"config": asdict(settings)} | result.summary,
+        fitted={"config": asdict(settings)} | result.summary | ({"warnings": warned} if warned else {}),
         cache=store,
     )
 

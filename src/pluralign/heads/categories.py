@@ -10,9 +10,14 @@ helpful and how harmful each is; their rewards are those of the paper's first ve
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from pluralign.errors import ArgumentError
 
@@ -81,6 +86,15 @@ class Categories:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def places(self, ratings: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
+        """The category of each rating, of the nearest one where it is in none; anything for NaN."""
+        if self.edges is None:
+            ends = [0.5 * (low + high) for low, high in itertools.pairwise(self.values)]
+        else:
+            ends = list(self.edges[1:-1])
+        found = torch.searchsorted(ratings.new_tensor(ends), ratings.contiguous(), right=True)
+        return found.clamp_max(len(self) - 1)
 
     @property
     def mapping(self) -> dict[str, dict[str, float]]:

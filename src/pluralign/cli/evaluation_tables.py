@@ -1,0 +1,120 @@
+"""The tables of an evaluation: `results.json` for people at a terminal.
+
+In: the content of `results.json`. Out: tables on a console, the same numbers that the report's page shows. It
+reads no files and measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pluralign.cli.console import Console, interval
+
+__all__ = ["print_results"]
+
+_MEASURES = ("pinball", "crps", "quantile_error")
+_SHARES = ("coverage", "closed_coverage", "crossing", "peaked")
+_MOST_KINDS = 12  # of prompts in one table; the rest is in results.json
+
+
+def print_results(console: Console, results: Mapping[str, Any]) -> None:
+    """Calibration per attribute, the gate, the heads of an ensemble, accuracy per kind of pair."""
+    family = results["family"]
+    for name, part in results["ratings"].items():
+        _calibration(console, family, name, part)
+        _others(console, family, name, part)
+    for name, part in results.get("gate", {}).items():
+        _gate(console, name, part)
+    _ensemble(console, results.get("ensemble", {}))
+    for name, part in results["pairs"].items():
+        _accuracy(console, family, name, part)
+        shares = {
+            attribute: {"rows": of["rows"]} | {rule: v["estimate"] for rule, v in of["accuracy"].items()}
+            for attribute, of in part.get("attributes", {}).items()
+        }
+        _breakdown(console, family, f"{_words(name)} by attribute", shares)
+        _breakdown(console, family, f"{_words(name)} by kind of prompt", part["subsets"])
+
+
+def _calibration(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
+    rows = []
+    for key in (*_MEASURES, *_SHARES):
+        if key in part:
+            digits = 4 if key in _MEASURES else 3
+            cells = [interval(part[key].get(who), digits) for who in ("model", "constant")]
+            difference = interval(part[key].get("difference"), digits) if key in _MEASURES else ""
+            rows.append((_words(key), *cells, difference))
+    title = f"{name}: {part['rows']:,} rows, {part['groups']:,} groups, in {part['unit']}"
+    console.table(title, ("", family, "constant", "difference"), rows)
+
+
+def _others(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
+    """Baselines beside the constant one that predict distributions."""
+    rows = [
+        (other, _words(key), interval(found["value"], digits), interval(found.get("difference"), digits))
+        for other in part["pinball"].get("others", {})
+        for key, digits in (*((m, 4) for m in _MEASURES), *((s, 3) for s in _SHARES))
+        if (found := part.get(key, {}).get("others", {}).get(other))
+    ]
+    if rows:
+        console.table(f"{name}: other baselines", ("", "measure", "baseline", f"{family} minus it"), rows)
+
+
+def _gate(console: Console, name: str, part: Mapping[str, Any]) -> None:
+    title = f"gate weights, {_words(name)}: entropy {part['entropy_share']:.0%} of equal weights"
+    rows = [
+        (subset, *[f"{weight:.3f}" for weight in weights.values()])
+        for subset, weights in {"all": part["weights"], **part["subsets"]}.items()
+    ]
+    console.table(title, ("", *part["weights"]), rows)
+
+
+def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
+    """How alike the heads of an ensemble are, and whether their doubt warns of errors."""
+    parts = ensemble.get("ratings", {}) | {k: part for k, part in ensemble.items() if k != "ratings"}
+    rows = []
+    for name, part in parts.items():
+        if part:
+            plain = [
+                "-" if part.get(k) is None else f"{part[k]:.3f}" for k in ("correlation", "disagreement")
+            ]
+            doubts = [f"spearman_{doubt}_error" for doubt in ("between", "within")]
+            rows.append((_words(name), *plain, *[interval(part["intervals"].get(k), 3) for k in doubts]))
+    if rows:
+        head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
+        console.table("heads of the ensemble (~ is Spearman's correlation)", head, rows)
+
+
+def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            family if rule == "model" else rule,
+            interval(accuracy, 3),
+            part["ties"][rule],
+            interval(part["difference"][rule], 3) if rule in part["difference"] else "",
+        )
+        for rule, accuracy in part["accuracy"].items()
+    ]
+    title = f"{_words(name)}: {part['rows']:,} pairs, {part['groups']:,} groups"
+    if part["tied_in_data"]:
+        title += f", and {part['tied_in_data']:,} that people tied"
+    console.table(title, ("", "accuracy", "ties", f"{family} minus it"), rows)
+
+
+def _breakdown(console: Console, family: str, title: str, kinds: Mapping[str, Mapping[str, Any]]) -> None:
+    """Accuracy per kind, one column per rule."""
+    if not kinds:
+        return
+    rules = list(dict.fromkeys(rule for shares in kinds.values() for rule in shares if rule != "rows"))
+    rows = [
+        (kind or "none", f"{shares['rows']:,}", *[f"{shares[rule]:.3f}" for rule in rules])
+        for kind, shares in list(kinds.items())[:_MOST_KINDS]
+    ]
+    if len(kinds) > _MOST_KINDS:
+        title += f": {_MOST_KINDS} of {len(kinds)}, the others are in results.json"
+    console.table(title, ("", "pairs", *[family if rule == "model" else rule for rule in rules]), rows)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,67 @@
+"""Spread laws over categories: closed forms, a sample, and no advantage of a family that is continuous."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import pluralign as pl
+from fake_backbone import WIDTH, FakeBackbone
+from pluralign.evaluation import evaluate
+from pluralign.evaluation.spread import spread_law
+from pluralign.heads import Attribute, CategoricalHead, Categories, ColumnScaling, QuantileHead
+from pluralign.heads.categorical import CategoryLogits
+
+PROBS = [0.1, 0.0, 0.4, 0.3, 0.2]
+VALUES = (1.0, 2.0, 3.0, 4.0, 5.0)
+
+
+def test_two_like_categories_make_one_uniform_law():
+    law = spread_law(pl.Categorical(torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 2.0])), 1.0)
+    levels = torch.tensor([0.1, 0.25, 0.5, 0.9])
+    torch.testing.assert_close(law.quantile(levels), (0.5 + 2 * levels)[None], atol=1e-5, rtol=0)
+
+
+def test_a_sample_of_rewards_and_noise_has_the_same_quantiles():
+    probs = torch.tensor([PROBS, [0.0, 0.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+    law = pl.Categorical(probs, torch.tensor(VALUES, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    drawn = law.sample(200_000, generator=generator)
+    drawn = drawn + torch.rand(drawn.shape, generator=generator, dtype=drawn.dtype) - 0.5
+    levels = torch.tensor([0.05, 0.3, 0.6, 0.95], dtype=torch.float64)
+    expected = torch.quantile(drawn, levels, dim=1).T
+    torch.testing.assert_close(spread_law(law, 1.0).quantile(levels), expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(spread_law(law, 1.0).mean(), law.mean(), atol=1e-3, rtol=0)
+
+
+def test_the_same_law_as_categories_and_as_quantiles_has_the_same_losses():
+    """What a constant model of either family predicts when it knows everything."""
+    module = CategoryLogits(WIDTH, 5)
+    module.out.bias.data.copy_(torch.tensor(PROBS).clamp_min(1e-9).log())
+    attribute = (Attribute("a", 1.0, 5.0, 1.0),)
+    scaling = ColumnScaling.empty(WIDTH)
+    categories = Categories(tuple("12345"), VALUES, (0.0, 0.25, 0.5, 0.75, 1.0))
+    levels = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+    law = spread_law(pl.Categorical(torch.tensor([PROBS]).double(), torch.tensor(VALUES)), 1.0)
+    heads = {
+        "categories": CategoricalHead(scaling, [module.requires_grad_(False)], (categories,), attribute),
+        "quantiles": QuantileHead(
+            scaling, torch.zeros(1, 200, WIDTH), (law.quantile(levels).float() - 1) / 4, levels, attribute
+        ),
+    }
+    drawn = torch.multinomial(torch.tensor(PROBS), 600, replacement=True, generator=torch.Generator()) + 1.0
+    truth = law.quantile(torch.tensor([0.25, 0.5, 0.75]))[0].tolist()
+    rows = [
+        {"prompt": "p", "response": f"{i} 0", "attribute": "a", "scale": [1, 5], "group": f"g{i}",
+         "ratings": part.tolist(), "true_quantiles": truth}
+        for i, part in enumerate(drawn.split(6))
+    ]  # fmt: skip
+    table = pl.load_ratings(rows)
+    found = {
+        name: evaluate(pl.RewardModel(FakeBackbone(), head), ratings=table)["ratings"]["a"]
+        for name, head in heads.items()
+    }
+    for key in ("pinball", "crps"):
+        losses = [found[name][key]["model"]["estimate"] for name in heads]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert found["categories"]["quantile_error"]["model"]["estimate"] == pytest.approx(0, abs=1e-4)

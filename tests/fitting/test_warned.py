@@ -1,0 +1,43 @@
+"""What a fit warned of stays with its model, and warnings are shown as ever."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+
+import pluralign as pl
+from fake_backbone import FakeBackbone, ratings_rows
+from pluralign.errors import CategoryWarning
+from pluralign.fitting.warned import remembered_warnings
+
+OPTIONS = {"backbone": FakeBackbone(), "cache": None, "config": {"l2": 0.1, "steps": 5}}
+
+
+@pytest.mark.filterwarnings("default")
+def test_our_warnings_are_kept_once_and_shown_as_ever(recwarn):
+    with remembered_warnings() as texts:
+        for _ in range(2):
+            warnings.warn("few raters", CategoryWarning, stacklevel=1)
+        warnings.warn("of another package", DeprecationWarning, stacklevel=1)
+    assert texts == ["few raters"]
+    assert {str(w.message) for w in recwarn} == {"few raters", "of another package"}
+
+
+def test_who_reads_the_evaluation_learns_what_the_fit_warned_of(tmp_path):
+    ratings = pl.load_ratings(ratings_rows(20, raters=1))
+    with pytest.warns(CategoryWarning, match="raters per response"):
+        model = pl.fit("categorical", ratings=ratings, **OPTIONS)
+    assert any("a0 has 1 raters per response" in text for text in model.fitted["warnings"])
+    stored = pl.RewardModel.from_pretrained(model.save_pretrained(tmp_path / "m"), backbone=model.backbone)
+    assert pl.evaluation.evaluate(stored, ratings=ratings)["fitted"]["warnings"] == model.fitted["warnings"]
+    proper = OPTIONS | {"config": OPTIONS["config"] | {"loss": "cross_entropy"}}
+    assert "warnings" not in pl.fit("categorical", ratings=ratings, **proper).fitted
+    with pytest.warns(CategoryWarning):
+        crossed = pl.evaluation.cross_fit(
+            "categorical", ratings=ratings, num_folds=2, out=tmp_path / "out", **OPTIONS
+        )
+    told = json.loads((tmp_path / "out" / "results.json").read_text())["fitted"]["warnings"]
+    assert told == crossed["fitted"]["warnings"]
+    assert {text.partition(":")[0] for text in told} == {"fold 1", "fold 2"}
