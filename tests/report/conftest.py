@@ -58,18 +58,28 @@ def judged_scores(folder: Path) -> None:
     evaluate(model, ratings=pl.load_ratings(ratings_rows(30)), out=folder)
 
 
+def judged_ensemble(folder: Path) -> None:
+    """Three Gaussian heads on the same rows, and what their fit warned of."""
+    ratings = pl.load_ratings(ratings_rows(30))
+    config = {"heads": 3, "l2": 0.1, "std_l2": 1.0, "steps": 30}
+    model = pl.fit("gaussian_ensemble", ratings=ratings, config=config, backbone=FakeBackbone(), cache=None)
+    model.fitted["warnings"] = ["the heads of <a0> are nearly equal"]
+    evaluate(model, ratings=ratings, out=folder)
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     judged_quantiles(folder / "one", 1)
     judged_quantiles(folder / "two", 2)
     judged_scores(folder / "scores")
+    judged_ensemble(folder / "heads")
     return folder
 
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """A copy that a test may change: `one` attribute, `two` attributes, or `scores` of Bradley-Terry."""
+    """A copy that a test may change: `one` or `two` attributes, `scores` of Bradley-Terry, `heads`."""
 
     def copy(name: str, to: str | None = None) -> Path:
         return Path(shutil.copytree(made / name, tmp_path / (to or name)))

@@ -88,6 +88,9 @@ def change_at(value, place, new):
             "not all of the same attributes",
         ),
         (["ratings", "a0", "crps", "others"], {"twin": {}}, r"others\.twin\.value is missing"),
+        (["ensemble"], {"pairs": {"heads": 2, "correlation": "high"}}, r"ensemble\.pairs\.correlation is"),
+        (["ensemble"], {"ratings": {"a0": {"intervals": {"split": {}}}}}, r"split\.estimate is missing"),
+        (["fitted", "warnings"], "few raters", r"fitted\.warnings is 'few raters'; allowed: a list"),
         (["fitted", "split"], {"test_share": "half"}, r"fitted\.split\.test_share"),
     ],
 )

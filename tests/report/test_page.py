@@ -62,7 +62,9 @@ def bare(page):
     return " ".join(" ".join(Outline(page).text).split())
 
 
-@pytest.mark.parametrize("names", [["one"], ["two"], ["scores"], ["one", "scores"], ["two", "one", "scores"]])
+@pytest.mark.parametrize(
+    "names", [["one"], ["two"], ["scores"], ["heads"], ["one", "scores"], ["two", "heads", "scores"]]
+)
 def test_every_page_is_well_formed_and_loads_nothing(copy, names):
     page = page_of(*[copy(name) for name in names])
     outline = Outline(page)
@@ -239,3 +241,27 @@ def test_reading_and_writing_needs_no_torch(copy, tmp_path):
         [sys.executable, "-c", code, str(copy("one"))], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_heads_of_an_ensemble_are_explained_with_their_intervals(copy, change):
+    folder = copy("heads")
+    found = json.loads((folder / "results.json").read_text())["ensemble"]
+    text = bare(page_of(folder))
+    assert "3 heads, with 95 % intervals over groups" in text
+    assert "The std of a head means the spread of the ratings around the head's mean." in text
+    for part in (found["ratings"]["a0"], found["pairs_from_ratings"]):
+        shown = part["intervals"]["spearman_between_error"]
+        ends = ", ".join(f"{shown[key]:.3f}" for key in ("low", "high"))
+        assert f"{shown['estimate']:.3f} [{ends}]".replace("-", "\u2212") in text
+    # As earlier versions wrote it, without intervals.
+    change(folder / "results.json", lambda r: r["ensemble"]["ratings"]["a0"].pop("intervals"))
+    assert f"{found['ratings']['a0']['correlation']:.3f}" in bare(page_of(folder))
+    assert "heads of an ensemble" not in bare(page_of(copy("one")))
+
+
+def test_warnings_of_the_fit_stand_on_the_page(copy):
+    plain = copy("one")
+    page = page_of(plain, copy("heads"))
+    assert "What the fit of Gaussian ensemble warned of" in bare(page)
+    assert "<li>the heads of &lt;a0&gt; are nearly equal</li>" in page
+    assert "warned of" not in bare(page_of(plain))

@@ -78,7 +78,7 @@ def test_nothing_overflows_or_overlaps(copy, change, tmp_path, width):
     long = copy("two")
     text = "word " * 400 + "x" * 500
     change(long / "examples.jsonl", lambda e: e.update(response=text, subset="y" * 60))
-    found = measured(page_of(long, copy("one"), copy("scores")), tmp_path, width)
+    found = measured(page_of(long, copy("one"), copy("scores"), copy("heads")), tmp_path, width)
     assert found["width"] == width
     assert found["cut"] == []
     assert found["page"] <= found["width"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from pluralign.errors import ArgumentError
 from pluralign.report.evaluations import Evaluation
+from pluralign.report.heads import heads_of
 from pluralign.report.prompts import kinds_of_prompt
 from pluralign.report.responses import chosen_responses
 from pluralign.report.scored import agreement_by_spread, error_shares, true_and_predicted
@@ -38,8 +39,9 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         evaluations: one to six; several are put side by side.
 
     Returns:
-        A JSON-able dict: `runs`, `notes`, `headlines`, `pairs`, `ratings`, `truth`, `responses`, `prompts`;
-        a section that cannot be shown is `{"missing": why}`.
+        A JSON-able dict: `runs`, `notes`, `headlines`, `pairs`, `ratings`, `truth`, `responses`, `prompts`,
+        `heads`, `warnings`; a section that cannot be shown is `{"missing": why}`. `heads` and `warnings` have
+        the runs with an ensemble, and those whose fit gave warnings.
 
     Raises:
         ArgumentError: none or too many evaluations.
@@ -59,6 +61,8 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "truth": _truth(named),
         "responses": chosen_responses(named),
         "prompts": kinds_of_prompt(named),
+        "heads": heads_of(named),
+        "warnings": {n: told for n, e in named.items() if (told := e.results["fitted"].get("warnings"))},
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from pluralign.report import pictures, wording
 from pluralign.report.canvas import palette
 from pluralign.report.frame import Frame, ticks
+from pluralign.report.heads import HEAD_MEASURES
 from pluralign.report.html import environment, write_html
 
 __all__ = ["render_page", "write_page"]
@@ -56,6 +57,8 @@ def render_page(content: Mapping[str, Any]) -> str:
         "pair_counts": _pair_counts,
         "middle": pictures.quantile,
         "coverage_verdict": wording.coverage_verdict,
+        "head_measures": HEAD_MEASURES,
+        "warns_verdict": wording.warns_verdict,
     }
     engine.filters |= {
         "shorten": _shorten,

@@ -72,6 +72,7 @@ _PAIRS = {
     "reliability": {"predicted": [Maybe(NUMBER)], "observed": [Maybe(NUMBER)], "count": [NUMBER]},
     "tied_in_data": NUMBER,
 }
+_PAIR_TABLES = ("pairs_from_ratings", "pairs", "votes")
 _GATE = {
     "weights": Each(NUMBER),
     "subsets": Each(Each(NUMBER)),
@@ -79,17 +80,32 @@ _GATE = {
     "rows?": NUMBER,
     "subset_rows?": Each(NUMBER),
 }
+_HEADS = {
+    "heads?": NUMBER,
+    "correlation?": NUMBER,
+    "disagreement?": NUMBER,
+    "split?": NUMBER,
+    "spearman_between_error?": Maybe(NUMBER),
+    "spearman_within_error?": Maybe(NUMBER),
+    "intervals?": Each(_INTERVAL),
+}
 RESULTS = {
     "schema": NUMBER,
     "pluralign": TEXT,
     "family": TEXT,
     "backbone": {"name_or_path": TEXT, "fingerprint?": Maybe(TEXT)},
-    "fitted": {"rows?": Each(NUMBER), "split?": Maybe({"test_share": NUMBER})},
+    "fitted": {
+        "rows?": Each(NUMBER),
+        "split?": Maybe({"test_share": NUMBER}),
+        "std_means?": TEXT,
+        "warnings?": [TEXT],
+    },
     "risk": TEXT,
     "seed": NUMBER,
     "ratings": Each(_RATINGS),
     "pairs": Each(_PAIRS),
     "gate?": Each(_GATE),
+    "ensemble?": {"ratings?": Each(_HEADS), **{f"{table}?": _HEADS for table in _PAIR_TABLES}},
     "part?": TEXT,
     "judged?": TEXT,
     "folds?": NUMBER,

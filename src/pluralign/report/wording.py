@@ -22,6 +22,7 @@ __all__ = [
     "span",
     "unit_words",
     "verdict",
+    "warns_verdict",
 ]
 
 Interval = Mapping[str, Any]
@@ -174,3 +175,13 @@ def coverage_verdict(interval: Interval, nominal: float) -> str:
     if low <= nominal <= high:
         return "as wide as it should be"
     return "too narrow: the model is too sure" if high < nominal else "too wide: the model is too unsure"
+
+
+def warns_verdict(interval: Interval) -> str:
+    """Whether doubt goes with error, from their rank correlation; nothing where there is no interval."""
+    low, high = interval["low"], interval["high"]
+    if low is None or high is None:
+        return ""
+    if low <= 0 <= high:
+        return "no: the interval holds 0"
+    return "yes" if low > 0 else "the wrong way round: surer where it errs"
