@@ -1,4 +1,4 @@
-"""Which checkpoint a run continues from.
+"""Which checkpoint a run continues from, and that one which could not be written leaves nothing behind.
 
 In: the folder that a trainer writes into. Out: the last checkpoint that was written to its end. It knows
 nothing about models.
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["last_checkpoint"]
+from pluralign.errors import RunError
+
+__all__ = ["last_checkpoint", "whole_or_absent"]
 
 _log = logging.getLogger("pluralign.policy")
 
@@ -36,3 +41,26 @@ def last_checkpoint(folder: str | Path) -> Path | None:
             continue
         return path
     return None
+
+
+@contextmanager
+def whole_or_absent(checkpoint: Path, remove: bool) -> Iterator[None]:
+    """Removes a checkpoint that could not be written, and says why.
+
+    Args:
+        checkpoint: its folder.
+        remove: whether this process is the one that tidies up.
+
+    Raises:
+        RunError: it could not be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        if remove:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        free = shutil.disk_usage(checkpoint.parent).free / 2**30
+        raise RunError(
+            f"{checkpoint} could not be written ({error}); {free:.1f} GiB are free there. Earlier "
+            "checkpoints are whole: free some space and resume"
+        ) from error

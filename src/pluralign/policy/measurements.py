@@ -69,10 +69,10 @@ class RunningMeans:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Adds a batch of values, [B] each."""
+    def add(self, values: Mapping[str, Tensor], keep: Tensor) -> None:
+        """Adds a batch of values, [B] each, of the rows to keep, [B]."""
         for name, value in values.items():
-            wide = value.detach().double()
+            wide = value.detach()[keep].double()
             entry = torch.stack([wide.sum(), torch.tensor(float(len(wide)), device=wide.device).double()])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 

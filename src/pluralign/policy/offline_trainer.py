@@ -12,7 +12,6 @@ holds logits of the whole batch (`packing`, `log_probs`).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,8 @@ from transformers import Trainer, TrainerCallback
 
 from pluralign.errors import ArgumentError, ConfigError, RunError
 from pluralign.policy import reference_log_probs as references
+from pluralign.policy.checkpoints import last_checkpoint, whole_or_absent
+from pluralign.policy.distributed import keep_float32, new_rows
 from pluralign.policy.measurements import RunningMeans, batch_values, qrpo_constants
 from pluralign.policy.model_setup import attach_adapter, check_vocabulary, disable_dropout, load_policy
 from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
@@ -31,7 +32,7 @@ from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.offline_data import Collator, packed_of, prepare_all
 from pluralign.policy.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.rewarding import RewardSource
-from pluralign.policy.sample_evaluator import SampleEvaluator, evaluation_prompts
+from pluralign.policy.sample_evaluator import SampleEvaluator
 from pluralign.policy.scored_forward import install, response_log_probs
 
 __all__ = ["OfflineTrainer"]
@@ -52,7 +53,7 @@ class OfflineTrainer(Trainer):
         ref_model: the reference, where it is not the model as given; it is used once and not kept, unless
             samples are measured against it.
         reward: judges samples of the policy at each evaluation; None samples nothing. Measuring their KL
-            keeps a copy of the reference in main memory, unless an adapter is trained.
+            keeps a copy of the trained weights in main memory, unless an adapter is trained.
         objective: an `Objective` that is not in the table; None for `args.method`.
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
@@ -122,9 +123,20 @@ class OfflineTrainer(Trainer):
         self.can_return_loss = True
         self.data_collator = Collator(self.sides, self._bin_tokens(isolates))
         self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
-        self._eval_prompts: dict[str, list[dict[str, Any]]] = {}
-        self._sampled = self._evaluator(reward, tables)
+        self._sampled: SampleEvaluator | None = None
+        if reward is not None:
+            self._sampled = self._evaluator(reward, {k: v for k, v in tables.items() if k != "train"})
         self.add_callback(_ReferenceFirst(self))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in `Trainer`; sharding rounds no gradient and no log-probability."""
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            keep_float32(self.accelerator.state.fsdp_plugin)
+
+    @property
+    def _sharded(self) -> bool:
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _one_partition(self) -> bool:
         """Whether all responses share one Z."""
@@ -132,8 +144,7 @@ class OfflineTrainer(Trainer):
         return self.objective.ranks and not args.length_normalized and args.partition == "exact"
 
     def _bin_tokens(self, isolates: bool) -> int | None:
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if sharded or "flash" in (getattr(self.model.config, "_attn_implementation", None) or ""):
+        if self._sharded or "flash" in (getattr(self.model.config, "_attn_implementation", None) or ""):
             return None  # one call of each layer per step: ranks of a sharded model must make the same calls
         if not isolates:
             return 1
@@ -144,10 +155,18 @@ class OfflineTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
     ) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and how many rows they have over all processes."""
+        """The batches of one optimiser step and how many rows count in them, over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = torch.tensor(sum(len(batch["row"]) for batch in batches), device=device)
+        for batch in batches:
+            batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
+        if batches:  # only the last one of an epoch is ever filled up
+            batches[-1]["new"] = self._new_rows(batches[-1])
+        rows = torch.tensor(sum(int(batch["new"].sum()) for batch in batches), device=device)
         return batches, self.accelerator.gather(rows).sum()
+
+    def _new_rows(self, inputs: Mapping[str, Any]) -> Tensor:
+        state, row = self.accelerator.gradient_state, inputs["row"]
+        return new_rows(state, len(row), self.args.process_index).to(row.device)
 
     def compute_loss(
         self,
@@ -163,12 +182,13 @@ class OfflineTrainer(Trainer):
         """
         sides = self._score(model, inputs)
         losses = self.objective.loss(sides, self.settings)
+        new = inputs["new"] if "new" in inputs else self._new_rows(inputs)
         means = self._means["train" if model.training else "eval"]
-        means.add(batch_values(sides, losses, inputs["cut_off"], self.settings))
+        means.add(batch_values(sides, losses, inputs["cut_off"], self.settings), new)
         if num_items_in_batch is None:
             loss = losses.mean()
         else:
-            loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
+            loss = (losses * new).sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> dict[str, Responses]:
@@ -258,6 +278,10 @@ class OfflineTrainer(Trainer):
         """
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             raise ArgumentError("pass evaluation tables when the trainer is made; here name one of them")
+        if self.is_fsdp_enabled and not hasattr(self.model, "reshard"):
+            raise ConfigError(
+                "FSDP shards the model when training begins: evaluate after that, or with eval_on_start"
+            )
         self.ensure_reference()
         result: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         return result
@@ -268,61 +292,65 @@ class OfflineTrainer(Trainer):
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
         found = self._means["eval"].take(self._over_processes)
         name = metric_key_prefix.removeprefix("eval_")
-        if self._sampled is not None and name in self._eval_prompts:
-            found |= self._measure_samples(self._sampled, self._eval_prompts[name])
+        if self._sampled is not None and name in self._sampled.prompts:
+            found |= self._sampled.measure(self.accelerator.unwrap_model(self.model), name)
         output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in found.items()})
         return output
 
-    def _measure_samples(self, evaluator: SampleEvaluator, rows: Any) -> dict[str, float]:
-        from accelerate.utils import gather_object
-
-        many = self.args.world_size > 1
-        found = evaluator.measure(
-            self.accelerator.unwrap_model(self.model),
-            rows,
-            rank=self.args.process_index,
-            world=self.args.world_size,
-            gather=gather_object if many else lambda samples: samples,
-        )
-        optimum = {"optimum_kl": self._constants["optimum_kl"]} if self._constants else {}
-        return {f"samples/{key}": value for key, value in (found | optimum).items()}
-
-    def _evaluator(self, reward: RewardSource | None, tables: Mapping[str, Any]) -> SampleEvaluator | None:
+    def _evaluator(self, reward: RewardSource, tables: Mapping[str, Any]) -> SampleEvaluator:
         """What samples at each evaluation; called while the model is still the reference."""
-        if reward is None:
-            return None
-        args: OfflineConfig = self.args
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled or (self.is_fsdp_enabled and self._ref_model is not None):
             raise ConfigError(
-                "samples cannot be drawn from a sharded model while it is trained; leave out reward, and "
-                "sample from its checkpoints"
+                "samples are measured while a model is sharded with FSDP, against itself as it was; with "
+                "DeepSpeed or a ref_model leave out reward, and sample from checkpoints"
             )
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        self._eval_prompts = {
-            name: evaluation_prompts(
-                table, self.processing_class, args.eval_prompts, args.eval_max_new_tokens, limit
-            )
-            for name, table in tables.items()
-            if name != "train"
-        }
-        bins = self.data_collator.bin_tokens
-        return SampleEvaluator(self.model, self.processing_class, reward, args, bins, self._ref_model)
+        made = SampleEvaluator(
+            self.processing_class,
+            reward,
+            self.args,
+            tables,
+            limit,
+            self.data_collator.bin_tokens,
+            self._ref_model,
+            self._sharded,
+            self._constants.get("optimum_kl"),
+        )
+        if not self._sharded:
+            made.remember(self.model)
+        return made
+
+    def _remember(self) -> None:
+        """Keeps what is needed of the reference; called where the model is before the first step."""
+        if self._sampled is not None:
+            self._sampled.remember(self.accelerator.unwrap_model(self.model))
 
     # ---- checkpoints --------------------------------------------------------------------------------------
 
+    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
+        """As in `Trainer`; `True` resumes from the last checkpoint that was written to its end."""
+        if resume_from_checkpoint is True:
+            found = last_checkpoint(self.args.output_dir)
+            if found is None:
+                raise RunError(f"{self.args.output_dir} holds no whole checkpoint to resume from")
+            resume_from_checkpoint = str(found)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self._remember()  # a sharded model is loaded after it was sharded, and then is the reference no more
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in `Trainer`; a model for `from_pretrained` also where checkpoints are sharded."""
+        if self.is_fsdp_enabled and not _internal_call:
+            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
+        else:
+            super().save_model(output_dir, _internal_call)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As in `Trainer`; a checkpoint that could not be written does not stay half written."""
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        try:
+        with whole_or_absent(folder, remove=self.args.should_save):
             super()._save_checkpoint(model, trial)
-        except Exception as error:
-            if self.args.should_save:
-                shutil.rmtree(folder, ignore_errors=True)
-            free = shutil.disk_usage(self.args.output_dir).free / 2**30
-            raise RunError(
-                f"{folder} could not be written ({error}); {free:.1f} GiB are free there. Earlier "
-                "checkpoints are whole: free some space and resume"
-            ) from error
 
 
 class _ReferenceFirst(TrainerCallback):
@@ -333,3 +361,4 @@ class _ReferenceFirst(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **options: Any) -> None:
         self._trainer.ensure_reference()
+        self._trainer._remember()

@@ -1,16 +1,16 @@
 """Samples a policy while it is trained, and measures them against its reference.
 
-In: the policy, prompts of an evaluation table. Out: the numbers of `evaluation`, the same in every process of
-a distributed run, each of which draws its share. The reference is the policy without its adapter, or a copy
-that waits in main memory. It knows nothing about trainers.
+In: the policy, prompts of evaluation tables. Out: the numbers of `evaluation`, the same in every process of a
+distributed run, each of which draws its share. All processes make the same number of calls, as sharded models
+need. The reference is the policy without its adapter, or with the weights that it had, or another model. It
+knows nothing about trainers.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pluralign.errors import ConfigError
 from pluralign.policy.evaluation import draw_and_judge, summarize
+from pluralign.policy.kept_weights import KeptWeights
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import pack
 from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
@@ -35,76 +36,102 @@ class SampleEvaluator:
     """Draws from a policy, judges what it says and measures how far it went.
 
     Args:
-        model: the policy while it is still the reference.
         tokenizer: of the policy.
         reward: judges the samples.
         args: how many samples, how long; their seed is that of every evaluation, so that evaluations compare.
+        tables: evaluation tables by name; see `columns`.
+        positions: of the model; None for no limit.
         bin_tokens: see `pack`.
-        reference: the reference, where it is not the model as given. Without it the policy without its
-            adapter is the reference, or a copy that waits in main memory.
+        reference: the reference, where it is not the model that is trained.
+        sharded: whether processes hold shares of the weights, so that they must make the same calls.
+        optimum_kl: KL of a perfect fit, where it is known.
+
+    Raises:
+        ConfigError: no prompt of a table leaves room for a completion.
     """
 
     def __init__(
         self,
-        model: Any,
         tokenizer: Any,
         reward: RewardSource,
         args: OfflineConfig,
+        tables: Mapping[str, Any],
+        positions: int | None,
         bin_tokens: int | None,
         reference: Any = None,
+        sharded: bool = False,
+        optimum_kl: float | None = None,
     ) -> None:
+        limits = args.eval_prompts, args.eval_max_new_tokens, positions
+        self.prompts = {name: evaluation_prompts(table, tokenizer, *limits) for name, table in tables.items()}
+        self._world, self._rank = args.world_size, args.process_index
+        self._optimum = {} if optimum_kl is None else {"optimum_kl": optimum_kl}
         self._tokenizer = tokenizer
         self._reward = reward
         self._settings = SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed)
         self._batch_size = args.eval_batch_prompts
         self._bin_tokens = bin_tokens
         self._end_token = args.end_token
-        if reference is None and not hasattr(model, "disable_adapter"):
-            reference = copy.deepcopy(model).to("cpu")
+        self._sharded = sharded
+        self._start: KeptWeights | None = None
         if reference is not None:
             install(reference.requires_grad_(False))
         self._reference = reference
 
-    def measure(
-        self,
-        model: Any,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        rank: int = 0,
-        world: int = 1,
-        gather: Callable[[list[Any]], list[Any]] = lambda found: found,
-    ) -> dict[str, float]:
-        """The numbers of `evaluation` on the prompts of `rows`.
+    def remember(self, model: Any) -> None:
+        """Called while the model is the reference, where it will be trained; later calls change nothing."""
+        if self._reference is None and self._start is None and not hasattr(model, "disable_adapter"):
+            self._start = KeptWeights(model)
+
+    def measure(self, model: Any, name: str) -> dict[str, float]:
+        """The numbers of `evaluation` on the prompts of one table, by name, with `samples/` before it.
 
         Args:
             model: the policy as it is, not wrapped.
-            rows: from `evaluation_prompts`.
-            rank: number of this process.
-            world: how many processes there are.
-            gather: joins the lists of all processes, in every process.
+            name: of the table.
         """
+        rows = self.prompts[name]
+        own = rows[self._rank :: self._world]
+        # A process with one prompt less repeats the last: all must make the same calls.
+        filled = [*own, *[rows[-1]] * (-(-len(rows) // self._world) - len(own))]
         ends = None if self._end_token is None else [self._end_token]
-        sampler = LocalSampler(model, self._tokenizer, batch_size=self._batch_size, end_tokens=ends)
-        device, adapted = model.device, self._reference is None
-        other = model if adapted else self._reference.to(device)
+        sampler = LocalSampler(
+            model, self._tokenizer, batch_size=self._batch_size, end_tokens=ends, sharded=self._sharded
+        )
 
         def reference(prompts: Sequence[Prompt], samples: Sequence[Completion]) -> Tensor:
-            with model.disable_adapter() if adapted else nullcontext():
+            with self._as_reference(model) as other:
                 return self._score(other, prompts, samples)
 
-        try:
-            samples = draw_and_judge(
-                rows[rank::world],
-                sampler,
-                self._settings,
-                self._reward,
-                lambda prompts, drawn: self._score(model, prompts, drawn),
-                reference,
-            )
-        finally:
-            if not adapted:
+        samples = draw_and_judge(
+            filled,
+            sampler,
+            self._settings,
+            self._reward,
+            lambda prompts, drawn: self._score(model, prompts, drawn),
+            reference,
+        )
+        samples = samples[: len(own) * self._settings.completions]
+        if self._world > 1:
+            from accelerate.utils import gather_object
+
+            samples = gather_object(samples)
+        return {f"samples/{key}": value for key, value in (summarize(samples) | self._optimum).items()}
+
+    @contextmanager
+    def _as_reference(self, model: Any) -> Iterator[Any]:
+        """A model that is the reference inside."""
+        if self._reference is not None:
+            try:
+                yield self._reference.to(model.device)
+            finally:
                 self._reference.to("cpu")
-        return summarize(gather(samples))
+        elif self._start is not None:
+            with self._start.restored(model):
+                yield model
+        else:
+            with model.disable_adapter():
+                yield model
 
     @torch.no_grad()
     def _score(self, model: Any, prompts: Sequence[Prompt], samples: Sequence[Completion]) -> Tensor:

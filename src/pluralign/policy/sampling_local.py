@@ -37,6 +37,8 @@ class LocalSampler:
         batch_size: completions at a time; it does not decide what they are.
         end_tokens: tokens that end a response, by text; None for the tokenizer's end-of-sequence token and
             those of the model's generation defaults.
+        sharded: processes share the weights (FSDP), so each goes on until all have finished, and all are
+            given equally many completions to draw.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class LocalSampler:
         identity: Mapping[str, Any] | None = None,
         batch_size: int = 32,
         end_tokens: Sequence[str] | None = None,
+        sharded: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, received {batch_size}")
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
+        self._sharded = sharded
         self._identity = None if identity is None else dict(identity)
         self._ends = _end_ids(model, tokenizer, end_tokens)
 
@@ -167,6 +171,7 @@ class LocalSampler:
                 pad_token_id=pad,
             ),
             logits_processor=LogitsProcessorList([draws]),
+            synced_gpus=self._sharded,
         )
         if bool(draws.failed):
             raise ArtifactError(
