@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+from pluralign.cli.fit import run as fit_command
 from pluralign.cli.parsing import UsageError, choice_from, parse
 
 
@@ -34,10 +35,14 @@ class Two:
     Attributes:
         levels: Levels.
         learning_rate: Step.
+        table: Numbers by name.
+        choice: One, or none.
     """
 
     levels: tuple[float, ...] = (0.5,)
     learning_rate: float = 0.1
+    table: dict[str, float] | None = None
+    choice: Literal["a", "b"] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,13 @@ def test_flags_win_over_the_file(tmp_path):
         (["--file", "x", "--learning-rat", "1"], "unknown key --learning-rat: did you mean --learning_rate"),
         (["--file", "x", "--qqqq", "1"], "unknown key --qqqq: pluralign verb --help"),
         (["--file", "x", "--size", "big"], "--size: received 'big'; allowed: float or null"),
-        (["--file", "x", "--kind", "c"], "--kind"),
+        (["--file", "x", "--kind", "c"], "--kind: received 'c'; allowed: a, b"),
+        (["--file", "x", "--levels", "c"], "--levels: received 'c'; allowed: a list such as [a,b]"),
+        (
+            ["--file", "x", "--table", "c"],
+            """--table: received 'c'; allowed: a mapping such as {"a": 1} or null""",
+        ),
+        (["--file", "x", "--choice", "c"], "--choice: received 'c'; allowed: a, b or null"),
         (["--file", "x", "--config", "absent.yaml"], "absent.yaml"),
         ([], "file"),
     ],
@@ -112,6 +123,15 @@ def test_mistakes_are_named(arguments, message):
         parsed(*arguments)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_of_another_family_says_whose_it_is():
+    line = ["fit", "--ratings", "r.jsonl", "--family", "gaussian_ensemble"]
+    for key, owner in {"num_categories": "categorical", "levels": "quantile"}.items():
+        with pytest.raises(UsageError, match=f"unknown key --{key}: it belongs to --family {owner}$"):
+            fit_command([*line[1:], f"--{key}", "4"])
+    with pytest.raises(UsageError, match="did you mean --heads"):
+        fit_command([*line[1:], "--head", "4"])
 
 
 def test_a_misspelt_key_in_a_file_is_named(tmp_path):

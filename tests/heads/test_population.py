@@ -162,6 +162,9 @@ def test_saved_and_loaded_it_goes_on_alike(tmp_path):
         ([[0.1, 0.1, 0.1], [0.0, 0.0, 0.0]], 0.0, None, "vote 1 has probability 0 under every persona"),
         ([[0.1, 0.1, 0.1]], 0.0, ["a", "b"], "1 likelihoods and 2 raters"),
         ([[0.1, 0.1, 0.1]], -1.0, None, "older than the prior"),
+        (None, 0.0, None, "received raters None and no likelihoods"),
+        ([[0.1, 0.1, 0.1]] * 3, 0.0, "ann", "received raters 'ann' and some likelihoods"),
+        ([[0.1, 0.1, 0.1]] * 3, [0.0], None, "every vote needs a time"),
         (None, 0.0, ["ann", "zoe"], "persona of rater 'zoe' is unknown"),
         (None, 0.0, [None], "persona of rater None is unknown"),
     ],
@@ -184,6 +187,11 @@ def test_illegal_settings_and_laws_are_named():
         PopulationUpdater(PERSONAS).update([[1.0, 1.0, 1.0]], 2.0).alpha(at=1.0)
     with pytest.raises(ArgumentError, match="same prior"):
         PopulationUpdater(PERSONAS).merge(PopulationUpdater(PERSONAS, 1.0))
+    updater = PopulationUpdater(PERSONAS)
+    with pytest.raises(ArgumentError, match="every vote would count twice"):
+        updater.merge(updater)
+    with pytest.raises(ArgumentError, match="probs must be numbers, received str"):
+        updater.predict("likely", [0.0, 1.0])
     with pytest.raises(ArgumentError, match="sum to 1"):
         vote_likelihoods([0], torch.full((1, 3, 2), 0.4))
     with pytest.raises(ArgumentError, match="sum to 1"):
@@ -192,3 +200,9 @@ def test_illegal_settings_and_laws_are_named():
         vote_likelihoods([0, 0], torch.full((1, 3, 2), 0.5))
     with pytest.raises(ArgumentError, match=r"votes must be whole numbers in \[0, 2\)"):
         vote_likelihoods([2], torch.full((1, 3, 2), 0.5))
+
+
+def test_probabilities_may_be_lists():
+    assert vote_likelihoods([1], [[[0.25, 0.75], [1, 0]]]).tolist() == [[0.75, 0.0]]
+    law = PopulationUpdater({"a": 1, "b": 3}).predict([[[0.0, 1.0], [1.0, 0.0]]], [0.0, 1.0])
+    torch.testing.assert_close(law.probs, torch.tensor([[0.75, 0.25]]))

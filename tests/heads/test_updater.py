@@ -153,10 +153,18 @@ def test_illegal_settings_are_named(options, message):
         ([float("nan")], [0.0], [0], "received nan"),
         ([True], [0.0], [0], "torch.bool"),
         (["yes"], [0.0], [0], "votes must be whole numbers"),
-        ([0, 1], [0.0], None, "do not say which of 3 items"),
+        ([0, 1], 0.0, None, "do not say which of 3 items"),
         ([0], [0.0], [3], r"items must be whole numbers in \[0, 3\)"),
         ([0, 1], [0.0, 0.0], [1], "row of each vote"),
         ([0, 1], [0.0, 0.0, 0.0], [1, 1], "every vote needs a time"),
+        ([0, 1], [0.0], [1, 1], r"every vote needs a time: received times \[1\] for votes \[2\]"),
+        ([], [0.0], [], r"received times \[1\] for votes \[0\]"),
+        (
+            [[0, 1], [0, 1], [0, 1]],
+            [[0.0], [1.0], [2.0]],
+            None,
+            r"received times \[3, 1\] for votes \[3, 2\]",
+        ),
         ([0], [float("nan")], [0], "times must be finite"),
         ([0], [-1.0], [0], "older than the prior, from start = 0"),
         ([0], None, [0], "times must be numbers"),
@@ -182,6 +190,8 @@ def test_the_past_and_other_priors_are_refused():
     ):
         with pytest.raises(ArgumentError, match="same prior"):
             updater.merge(other)
+    with pytest.raises(ArgumentError, match="every vote would count twice"):
+        updater.merge(updater)
 
 
 def test_foreign_and_damaged_files_are_refused(tmp_path):

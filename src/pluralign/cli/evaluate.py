@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pluralign.cli.console import Console
 from pluralign.cli.evaluation_tables import print_results
-from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags
+from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_other_families
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables, model_folder
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
 from pluralign.cli.run_folder import TRAIN_GROUPS, RunFolder, digest, write_json
@@ -54,7 +54,10 @@ def run(arguments: Sequence[str]) -> None:
         "Judge a model on held-out data, beside the constant model, Bradley-Terry and length. "
         "With --folds, also every flag of `pluralign fit` that says how to fit."
     )
-    flags, data, *others = parse("evaluate", purpose, arguments, EvaluateFlags, DataFlags, *kinds)
+    elsewhere = flags_of_other_families(family) if crossed else {}
+    flags, data, *others = parse(
+        "evaluate", purpose, arguments, EvaluateFlags, DataFlags, *kinds, elsewhere=elsewhere
+    )
     if not data.sources:
         raise UsageError("no data: name a file with --ratings, --pairs or --votes")
     if (flags.model is None) == (flags.folds == 0):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.flags import BackboneFlags, DataFlags
+from pluralign.cli.flags import BackboneFlags, DataFlags, flags_of_other_families
 from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
 from pluralign.cli.run_folder import TRAIN_GROUPS, RunFolder, write_json
@@ -59,6 +59,7 @@ def run(arguments: Sequence[str]) -> None:
         DataFlags,
         BackboneFlags,
         CONFIGS[family],
+        elsewhere=flags_of_other_families(family),
     )
     if not 0 <= flags.test_share < 1:
         raise UsageError(f"--test_share: received {flags.test_share}; allowed: at least 0 and below 1")

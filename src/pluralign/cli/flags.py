@@ -4,12 +4,22 @@ parser resolves the annotations of a file when it reads its dataclasses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from pluralign.cli.run_folder import digest
+from pluralign.fitting.config import CONFIGS
 
-__all__ = ["BackboneFlags", "DataFlags", "PlaceFlags"]
+__all__ = ["BackboneFlags", "DataFlags", "PlaceFlags", "flags_of_other_families"]
+
+
+def flags_of_other_families(family: str) -> dict[str, str]:
+    """Keys that only other families have, with the flag that names these."""
+    owners: dict[str, list[str]] = {}
+    for name, kind in CONFIGS.items():
+        for field in fields(kind):
+            owners.setdefault(field.name, []).append(name)
+    return {key: f"--family {' or '.join(names)}" for key, names in owners.items() if family not in names}
 
 
 @dataclass(frozen=True)

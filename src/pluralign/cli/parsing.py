@@ -10,7 +10,7 @@ import argparse
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,12 @@ class UsageError(PluralignError):
 
 
 def parse(
-    verb: str, purpose: str, arguments: Sequence[str], *kinds: Any, positional: str | None = None
+    verb: str,
+    purpose: str,
+    arguments: Sequence[str],
+    *kinds: Any,
+    positional: str | None = None,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> list[Any]:
     """Parses arguments into one instance per dataclass.
 
@@ -35,6 +40,7 @@ def parse(
         arguments: what follows the verb.
         kinds: dataclasses; their fields become flat flags.
         positional: name of the one field that is given without a flag; several values where it is a list.
+        elsewhere: keys that are unknown here and known under another flag, with that flag.
 
     Raises:
         UsageError: an unknown key, a value of the wrong type, a config file that cannot be read.
@@ -60,7 +66,7 @@ def parse(
     try:
         namespace = parser.parse_args(_with_truth(arguments, kinds))
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
-        raise UsageError(_explain(str(error), known, verb)) from None
+        raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
     values = namespace.as_dict()
     return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
 
@@ -112,28 +118,43 @@ def _from_file(path: str, name: str, default: str) -> str:
     return str(content.get(name, default)) if isinstance(content, dict) else default
 
 
-def _explain(message: str, known: Sequence[str], verb: str) -> str:
+def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str]) -> str:
     """The parser's message as one sentence, with the nearest known key where one is unknown."""
     unknown = re.search(r"unrecognized arguments: (\S+)", message) or re.search(r"[Oo]ption '(\S+)'", message)
     if unknown:
         key = unknown.group(1)
-        bare = key.lstrip("-").split("=")[0]
-        close = difflib.get_close_matches(bare.replace("-", "_"), [*known, "config"], n=1, cutoff=0.5)
+        bare = key.lstrip("-").split("=")[0].split(".")[0].replace("-", "_")
+        if bare in elsewhere:
+            return f"unknown key {key}: it belongs to {elsewhere[bare]}"
+        close = difflib.get_close_matches(bare, [*known, "config"], n=1, cutoff=0.5)
         hint = f"did you mean {'--' + close[0] if key.startswith('-') else close[0]}?" if close else ""
         return f"unknown key {key}: {hint or f'pluralign {verb} --help lists what there is'}"
     value = re.search(r'Parser key "(\S+?)":\s*(.*)', message, re.DOTALL)
     if value:
         lines = [line.strip(" -") for line in value.group(2).splitlines() if line.strip()]
-        plain = re.match(r"Expected an? <class '(\w+)'>\. Got value: (.*)", " ".join(lines))
-        if plain:
-            return f"--{value.group(1)}: received {plain.group(2)!r}; allowed: {plain.group(1)}"
+        plain = re.match(r"Expected an? (.+)\. Got value: (.*)", " ".join(lines))
         given = [line.removeprefix("Given value: ") for line in lines if line.startswith("Given value: ")]
         expected = [line.removeprefix("Expected a ") for line in lines if line.startswith("Expected a ")]
+        if plain:
+            expected, given = [plain.group(1)], [plain.group(2)]
         if given and expected:
-            kinds = " or ".join(dict.fromkeys(re.sub(r"<class '(\w+)'>", r"\1", e) for e in expected))
-            return f"--{value.group(1)}: received {given[0]!r}; allowed: {kinds.replace('NoneType', 'null')}"
+            kinds = " or ".join(dict.fromkeys(_kind_in_words(e) for e in expected))
+            return f"--{value.group(1)}: received {given[0]!r}; allowed: {kinds}"
         return f"--{value.group(1)}: {' '.join(lines)}"
     return " ".join(message.split())
+
+
+def _kind_in_words(kind: str) -> str:
+    """A type as the parser names it, as people write such values."""
+    words = {
+        "NoneType": "null",
+        "tuple": "a list such as [a,b]",
+        "list": "a list such as [a,b]",
+        "dict": 'a mapping such as {"a": 1}',
+    }
+    name = re.sub(r"<class '(\w+)'>", r"\1", kind)
+    choices = re.findall(r"'([^']*)'", name) if name.startswith("typing.Literal[") else []
+    return ", ".join(choices) or words.get(name, name)
 
 
 def _is_list(kind: Any, name: str) -> bool:

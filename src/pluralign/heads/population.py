@@ -39,10 +39,10 @@ from pluralign.heads.mixture_weights import mixture_weights
 from pluralign.heads.state_file import read_state, write_state
 from pluralign.heads.votes import (
     as_indices,
+    as_probs,
     as_times,
     check_half_life,
     check_number,
-    check_probs,
     remaining,
 )
 
@@ -54,7 +54,7 @@ _LEAST_LIKELIHOOD = 1e-12
 _FORGOTTEN = 2.0**-60
 
 
-def vote_likelihoods(votes: Any, probs: Float[Tensor, "V P C"]) -> Float[Tensor, "V P"]:
+def vote_likelihoods(votes: Any, probs: Float[Tensor, "V P C"] | Any) -> Float[Tensor, "V P"]:
     """P(vote | persona), from what each persona would say of the text voted on.
 
     Args:
@@ -64,7 +64,7 @@ def vote_likelihoods(votes: Any, probs: Float[Tensor, "V P C"]) -> Float[Tensor,
     Raises:
         ArgumentError: shapes do not fit, a category does not exist, or probabilities do not sum to 1.
     """
-    check_probs(probs)
+    probs = as_probs(probs)
     chosen = as_indices(votes, "votes", probs.shape[-1], probs.device)
     if probs.ndim != 3 or chosen.shape != probs.shape[:1]:
         raise ArgumentError(
@@ -149,9 +149,14 @@ class PopulationUpdater:
                 to come from one persona; a known persona overrides the likelihoods.
 
         Raises:
-            ArgumentError: a likelihood or time is illegal, or without likelihoods a rater is unknown. Then
-                nothing was added.
+            ArgumentError: a likelihood or time is illegal, neither likelihoods nor raters are given, or
+                without likelihoods a rater is unknown. Then nothing was added.
         """
+        if isinstance(raters, str) or (likelihoods is None and raters is None):
+            raise ArgumentError(
+                f"received raters {raters!r} and {'no' if likelihoods is None else 'some'} likelihoods; "
+                "needed: likelihoods [V, P], a list of V raters, or both"
+            )
         rows = None if likelihoods is None else self._checked(likelihoods)
         names = list(raters) if raters is not None else [None] * (0 if rows is None else len(rows))
         if rows is not None and len(names) != len(rows):
@@ -195,7 +200,7 @@ class PopulationUpdater:
         """The weights of the personas, summing to 1; float64. Time alone does not change them."""
         return mixture_weights(self._prior_left() + self._known, self._log_likelihood, self._weight)
 
-    def predict(self, probs: Float[Tensor, "B P C"], atoms: Any) -> Categorical:
+    def predict(self, probs: Float[Tensor, "B P C"] | Any, atoms: Any) -> Categorical:
         """What the crowd as it now is says of texts: the mixture of what the personas say.
 
         Args:
@@ -205,19 +210,21 @@ class PopulationUpdater:
         Raises:
             ArgumentError: another number of personas, or probabilities that do not sum to 1.
         """
+        probs = as_probs(probs)
         if probs.ndim != 3 or probs.shape[1] != self.num_personas:
             raise ArgumentError(f"probs must be [B, {self.num_personas}, C], received {list(probs.shape)}")
-        check_probs(probs)
         return Categorical(torch.einsum("p,bpc->bc", self.posterior().to(probs), probs), atoms)
 
     def merge(self, other: PopulationUpdater) -> PopulationUpdater:
         """A new updater that has seen the votes of both, which must not overlap.
 
         Raises:
-            ArgumentError: the other has another prior, half-life, start or other known raters.
+            ArgumentError: the other is this one, or has another prior, half-life, start or known raters.
         """
         if not isinstance(other, PopulationUpdater) or self._settings() != other._settings():
             raise ArgumentError("only updaters with the same prior, half_life, start and known raters merge")
+        if other is self:
+            raise ArgumentError("an updater cannot be merged with itself: every vote would count twice")
         merged = _from_settings(self._settings())
         merged._clock = max(self._clock, other._clock)
         for part in (self, other):

@@ -165,10 +165,12 @@ class PreferenceUpdater:
         """A new updater that has seen the votes of both, which must not overlap.
 
         Raises:
-            ArgumentError: the other has another prior, half-life or start.
+            ArgumentError: the other has another prior, half-life or start, or is this one.
         """
         if not isinstance(other, PreferenceUpdater) or not self._same_prior(other):
             raise ArgumentError("only updaters with the same prior, half_life, start and fade_prior merge")
+        if other is self:
+            raise ArgumentError("an updater cannot be merged with itself: every vote would count twice")
         merged = self._blank()
         merged._clock = torch.maximum(self._clock, other._clock)
         merged._votes = self._votes_at(merged._clock) + other._votes_at(merged._clock)

@@ -18,10 +18,10 @@ from pluralign.errors import ArgumentError
 __all__ = [
     "as_counts",
     "as_indices",
+    "as_probs",
     "as_times",
     "check_half_life",
     "check_number",
-    "check_probs",
     "remaining",
 ]
 
@@ -56,7 +56,7 @@ def as_times(times: Any, shape: torch.Size, start: float, device: torch.device) 
     """Return times as float64 of the given shape.
 
     Args:
-        times: one number for all votes, or numbers that broadcast to `shape`.
+        times: one number for all votes, or numbers of the shape of the votes or of its last dimension.
         shape: of the votes.
         start: the time of the prior; nothing may be older.
         device: where the result goes.
@@ -68,12 +68,11 @@ def as_times(times: Any, shape: torch.Size, start: float, device: torch.device) 
         given = torch.as_tensor(times, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"times must be numbers, one per vote; received {times!r}") from error
-    try:
-        found = given.expand(shape)
-    except RuntimeError as error:
+    if given.shape not in ((), shape[-1:], shape):
         raise ArgumentError(
             f"every vote needs a time: received times {list(given.shape)} for votes {list(shape)}"
-        ) from error
+        )
+    found = given.expand(shape)
     if not bool(found.isfinite().all()):
         raise ArgumentError("times must be finite; a vote without a time cannot be weighed")
     if bool((found < start).any()):
@@ -117,7 +116,14 @@ def as_indices(values: Any, name: str, limit: int, device: torch.device) -> Tens
     return given.long()
 
 
-def check_probs(probs: Tensor) -> None:
-    """Raise `ArgumentError` unless the last dimension holds probabilities."""
-    if not bool((probs.isfinite() & (probs >= 0)).all()) or bool(((probs.sum(-1) - 1).abs() > 1e-2).any()):
+def as_probs(probs: Any) -> Tensor:
+    """Return a floating tensor whose last dimension holds probabilities, or raise `ArgumentError`."""
+    try:
+        given = torch.as_tensor(probs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"probs must be numbers, received {type(probs).__name__}") from error
+    given = given if given.is_floating_point() else given.to(torch.get_default_dtype())
+    legal = given.ndim > 0 and bool((given.isfinite() & (given >= 0)).all())
+    if not legal or bool(((given.sum(-1) - 1).abs() > 1e-2).any()):
         raise ArgumentError("probs must be finite and not negative, and sum to 1 over the categories")
+    return given
