@@ -1,0 +1,89 @@
+"""All families in the lab, where the true law is known; docs/results.md shows the numbers.
+
+    OMP_NUM_THREADS=1 python benchmarks/families_lab.py [--studies recovery ...] [--seeds 5]
+
+Studies: `recovery` of the true law of ratings as rated responses grow; `categories`, how many of them;
+`tables` of rewards, and costs of transport; `personas`, other people than those who judge. One JSON per run;
+what is there already is skipped unless --force is given. Runs go seed by seed, so that an interrupted study
+has whole seeds, and the same command continues it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import families_lab_categories
+import families_lab_personas
+import families_lab_recovery
+import families_lab_tables
+from tables import write
+
+FEATURES = ("minilm", "traits")
+RESULTS = Path(__file__).parent / "results" / "families_lab"
+
+# name -> the runs of a seed, and what one run does
+STUDIES: dict[str, tuple[Callable[[int], list[dict[str, Any]]], Callable[..., dict[str, Any]]]] = {
+    "recovery": (families_lab_recovery.grid, families_lab_recovery.run),
+    "categories": (families_lab_categories.grid, families_lab_categories.run),
+    "tables": (families_lab_tables.grid, families_lab_tables.run),
+    "personas": (families_lab_personas.grid, families_lab_personas.run),
+}
+
+
+def target_of(study: str, settings: dict[str, Any]) -> Path:
+    """The file of one run."""
+    return RESULTS / ("-".join([study, *(f"{k}={v}" for k, v in sorted(settings.items()))]) + ".json")
+
+
+def record(study: str, settings: dict[str, Any], run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """One run with how it came about."""
+    started = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = run(**settings)
+    return {
+        "study": study,
+        "settings": settings,
+        "cpu_seconds": round(time.process_time() - started, 1),
+        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
+        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
+        "results": results,
+    }
+
+
+def main() -> None:
+    """Runs what was asked for and is not there yet."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--studies", nargs="*", default=list(STUDIES), choices=list(STUDIES), metavar="STUDY")
+    parser.add_argument("--features", nargs="*", default=list(FEATURES), choices=list(FEATURES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--force", action="store_true", help="run again what is there already")
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):
+        for study in options.studies:
+            runs, run = STUDIES[study]
+            for settings in runs(seed):
+                target = target_of(study, settings)
+                exists = target.exists() and not options.force
+                if exists or settings["features"] not in options.features:
+                    continue
+                result = record(study, settings, run)
+                write(target, result)
+                print(f"{target.stem}: {result['cpu_seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
