@@ -34,7 +34,8 @@ class GaussianEnsembleConfig(MixConfig):
         anchor: Each head is drawn towards its own random start, a sample of the prior, instead of towards 0.
         l2: Penalty (l2/2) * squared distance of a head's weights from its anchor; it also sets the spread of
             the anchors, 1/sqrt(N l2). Null chooses one per attribute on held-out groups.
-        l2_grid: Penalties to choose from.
+        l2_grid: Penalties to choose from; the largest is for wide embeddings with few responses, where a
+            smaller one leaves the heads so far apart that the ensemble is worse than a constant.
         std_l2: The same for the weights of the standard deviation.
         std_l2_grid: Penalties to choose from.
         std_floor: Smallest std, in units of the standard deviation of all ratings.
@@ -56,7 +57,7 @@ class GaussianEnsembleConfig(MixConfig):
     bootstrap: bool = True
     anchor: bool = True
     l2: float | None = None
-    l2_grid: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    l2_grid: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     std_l2: float | None = None
     std_l2_grid: tuple[float, ...] = (0.3, 3.0, 30.0)
     std_floor: float = 0.01
