@@ -48,10 +48,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 # (share of the training responses, raters per response; None: all)
 ALL = (1.0, None)
 THINNINGS: dict[str, tuple[tuple[float, int | None], ...]] = {
-    "emobank": (ALL, (1.0, 1), (0.1, None), (1.0, 3)),
+    "emobank": (ALL, (1.0, 1), (0.1, None), (1.0, 3), (1.0, 5)),
     "summeval-crowd": (ALL, (1.0, 1), (0.1, None), (1.0, 3)),
-    "ukpconvarg": (ALL, (1.0, 1), (0.1, None), (1.0, 3), (1.0, 5)),
-    "ukpconvarg-seen-topics": (ALL,),
+    "ukpconvarg": (ALL, (1.0, 1), (0.1, None), (1.0, 3), (1.0, 5), (1.0, 20)),
+    "ukpconvarg-seen-topics": (ALL, (0.1, None)),
 }
 
 
