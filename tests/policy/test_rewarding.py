@@ -6,6 +6,8 @@ import json
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
@@ -84,7 +86,18 @@ def test_rewards_of_a_function(samples, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"), [(None, "gave NoneType"), (1.0, "gave float"), ("12", "gave str")]
+    ("answer", "message"),
+    [
+        (None, "gave NoneType"),
+        (1.0, "gave float"),
+        ("12", "gave str"),
+        (
+            [np.zeros(2)] * 8,
+            r"the first is array\(\[0., 0.\]\), of completion 0. Allowed: an int or a float",
+        ),
+        ([torch.zeros(1, 2)] * 8, "the first is tensor.*, of completion 0"),
+        ([10**400] * 8, "the first is 1000.*, of completion 0"),
+    ],
 )
 def test_a_function_that_gives_no_list(samples, tmp_path, answer, message):
     with pytest.raises(DataError, match=message):
@@ -171,6 +184,28 @@ def test_rewards_that_are_no_numbers(samples, tmp_path, wrong):
         reward_samples(samples, source, tmp_path / "r")
     with pytest.raises(DataError, match="8 completions were given 2 rewards"):
         reward_samples(samples, FunctionReward(lambda p, c: [1.0, 2.0], "short"), tmp_path / "s")
+
+
+def test_nothing_is_left_of_a_first_shard_that_has_no_rewards(samples, tmp_path):
+    with pytest.raises(DataError):
+        reward_samples(samples, FunctionReward(lambda p, c: [math.nan] * len(c), "f"), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows.slice(0, 7),
+        lambda rows: rows.take(pa.array(range(len(rows))[::-1])),
+        lambda rows: rows.set_column(2, "reward", pa.array([math.nan] * len(rows))),
+    ],
+)
+def test_altered_rewards_are_refused(samples, tmp_path, change):
+    path = reward_samples(samples, FunctionReward(first_number, "first"), tmp_path / "r")
+    shard = path / "shard-00001.parquet"
+    pq.write_table(change(pq.read_table(shard)), shard)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        read_rewards(samples, path)
 
 
 def test_rewards_of_other_samples_are_refused(samples, tmp_path):

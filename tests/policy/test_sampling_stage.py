@@ -118,6 +118,32 @@ def test_a_damaged_shard_is_made_again(tmp_path):
     assert again.seen == [prompt_key(p) for p in PROMPTS[2:4]]
 
 
+def test_bits_that_rotted_are_noticed(tmp_path):
+    path = run(tmp_path / "s")
+    shard = path / "shard-00001.parquet"
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"prompt 2") + 3] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ArtifactError, match="shard-00001.parquet is damaged .*makes it again"):
+        read_samples(path)
+
+
+def test_what_fails_before_the_first_prompt_leaves_no_folder(tmp_path):
+    class Picky(Echo):
+        def check(self, prompts, settings):
+            raise DataError("too long")
+
+    with pytest.raises(DataError, match="too long"):
+        run(tmp_path / "s", Picky())
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_a_killed_process_leaves_is_no_obstacle(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / ".manifest.json.77").write_text("{")
+    assert len(read_samples(run(tmp_path / "s"))) == 21
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from pluralign.errors import ArgumentError, DataError
-from pluralign.policy.columns import check_training_table
+from pluralign.policy.columns import check_training_table, is_finite_number
 
 UNPAIRED = {"prompt": "p", "completion": "c", "reward": 1.0, "ref_rewards": [0.5, 1.0]}
 PAIRS = {
@@ -46,17 +46,30 @@ def test_every_problem_is_named_with_its_row():
         UNPAIRED | {"completion": None},
         UNPAIRED | {"ref_rewards": []},
         UNPAIRED | {"ref_rewards": [0.0, math.inf]},
+        UNPAIRED | {"reward": math.inf},
     ]
     with pytest.raises(DataError) as caught:
         check_training_table(table(*rows), name="train.parquet")
     places = {(problem.row, problem.column) for problem in caught.value.problems}
-    assert places == {(2, "reward"), (3, "completion"), (4, "ref_rewards"), (5, "ref_rewards")}
+    assert places == {(2, "reward"), (3, "completion"), (4, "ref_rewards"), (5, "ref_rewards"), (6, "reward")}
     assert "train.parquet, row 2, column 'reward': found nan; allowed: a finite number" in str(caught.value)
 
 
 def test_a_value_that_the_objective_does_not_read_is_not_checked():
     broken = table(UNPAIRED | {"reward": math.nan, "ref_rewards": []})
     assert check_training_table(broken, rewards=False, references=False) == "unpaired"
+
+
+@pytest.mark.parametrize("flag", ["cut_off", "among_references"])
+def test_flags_are_no_texts(flag):
+    check_training_table(table(UNPAIRED | {flag: None}, UNPAIRED | {flag: True}))
+    with pytest.raises(DataError, match=f"row 2, column '{flag}': found 'no'; allowed: true, false or null"):
+        check_training_table(table(UNPAIRED | {flag: None}, UNPAIRED | {flag: "no"}))
+
+
+def test_an_integer_beyond_every_float_is_no_reward():
+    assert is_finite_number(10**308)
+    assert not is_finite_number(10**400)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ Which of reward and ref_rewards a table needs depends on the objective: `dpo` an
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -118,8 +118,12 @@ def _problems(table: Any, shape: Shape, needed: tuple[str, ...], name: str) -> I
     checks |= dict.fromkeys(TEXTS[shape], (_is_text, "text"))
     checks |= dict.fromkeys(REWARDS[shape], (is_finite_number, _NUMBER))
     checks[REFERENCES] = (_is_numbers, _NUMBERS)
+    flags = (*CUT_OFF[shape], "among_references")
+    checks |= dict.fromkeys(flags, (_is_flag, "true, false or null"))
     for column, (legal, allowed) in checks.items():
         if column not in needed and column in (*REWARDS[shape], REFERENCES):
+            continue
+        if column in flags and column not in table.column_names:
             continue
         for row, value in enumerate(table[column], start=1):
             if not legal(value):
@@ -141,7 +145,13 @@ def _is_prompt(value: Any) -> bool:
 
 def is_finite_number(value: Any) -> bool:
     """Whether the value is a number that can be a reward: no bool, no NaN, no infinity."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # false for NaN, and for integers beyond every float
+
+
+def _is_flag(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
 
 
 def _is_numbers(value: Any) -> bool:

@@ -11,6 +11,7 @@ measure serves here.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -19,10 +20,11 @@ import torch
 
 from pluralign import risk as risk_measures
 from pluralign.data import conversation
-from pluralign.errors import ArgumentError, DataError
+from pluralign.data.problems import preview
+from pluralign.errors import ArgumentError, ArtifactError, DataError
 from pluralign.policy.columns import is_finite_number
 from pluralign.policy.sampling import Prompt, prompt_key
-from pluralign.policy.shards import ShardFolder, finished_shards, read_manifest, read_shards
+from pluralign.policy.shards import ShardFolder, finished_shards, read_manifest, read_shard, read_shards
 from pluralign.policy.smooth_ranks import smooth_scores
 
 if TYPE_CHECKING:
@@ -160,7 +162,7 @@ class FunctionReward:
                 f"the reward function {self.name} gave {type(values).__name__}; allowed: a list with one "
                 "number per completion"
             )
-        return [value.item() if hasattr(value, "item") else value for value in listed]
+        return [_plain(value) for value in listed]
 
 
 @final
@@ -174,6 +176,12 @@ class ColumnReward:
     def __call__(self, rows: Rows) -> Sequence[float]:
         """The column `reward`."""
         return list(rows["reward"])
+
+
+def _plain(value: Any) -> Any:
+    """The number in a scalar of an array library; anything else as it is, for `rewards_of` to name."""
+    single = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
+    return value.item() if single else value
 
 
 def _talks(rows: Rows) -> list[list[dict[str, str]]]:
@@ -200,8 +208,8 @@ def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> l
         first = wrong[0]
         raise DataError(
             f"{name}: {len(wrong)} of {count} rewards are no finite numbers; the first is "
-            f"{values[first]!r}, of completion {first}. A completion that cannot be judged needs a number "
-            "too, or must be left out"
+            f"{preview(values[first])}, of completion {first}. Allowed: an int or a float. A "
+            "completion that cannot be judged needs a number too, or must be left out"
         )
     return [float(value) for value in values]
 
@@ -226,7 +234,6 @@ def reward_samples(
         DataError: a reward is no finite number.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     manifest, files = read_manifest(samples), finished_shards(samples)
     description = {"stage": "rewards", "reward": source.describe(), "samples": manifest["description"]}
@@ -234,7 +241,7 @@ def reward_samples(
     folder = ShardFolder(path, description, manifest["shards"], columns)
     missing = folder.missing()
     for done, number in enumerate(missing, start=manifest["shards"] - len(missing) + 1):
-        rows = pq.read_table(files[number]).to_pydict()
+        rows = read_shard(files[number]).to_pydict()
         rewards = rewards_of(source, rows, f"{samples}, shard {number}")
         folder.write(number, {"prompt_id": rows["prompt_id"], "index": rows["index"], "reward": rewards})
         if progress is not None:
@@ -246,12 +253,18 @@ def read_rewards(samples: str | Path, rewards: str | Path) -> datasets.Dataset:
     """The samples with their rewards: one row per completion, column `reward` filled.
 
     Raises:
-        ArtifactError: a folder is missing or not finished.
+        ArtifactError: a folder is missing, not finished or damaged.
         ArgumentError: the rewards are those of other samples.
     """
     if read_manifest(rewards)["description"].get("samples") != read_manifest(samples)["description"]:
         raise ArgumentError(f"{rewards} holds the rewards of other samples than {samples}")
     import datasets
 
-    texts = read_shards(samples).remove_columns("reward")
-    return datasets.concatenate_datasets([texts, read_shards(rewards).select_columns("reward")], axis=1)
+    texts, numbers = read_shards(samples).remove_columns("reward"), read_shards(rewards)
+    whole = all(texts[name][:] == numbers[name][:] for name in ("prompt_id", "index"))
+    if not whole or not all(map(is_finite_number, numbers["reward"])):
+        raise ArtifactError(
+            f"{rewards} is damaged: its rows are not those of {samples}, or a reward is no number. Remove "
+            "it; the command that made it makes it again"
+        )
+    return datasets.concatenate_datasets([texts, numbers.select_columns("reward")], axis=1)

@@ -83,6 +83,7 @@ def sample_references(
     missing = folder.missing()
     if missing:
         sampler.check(prompts, settings)
+        folder.begin()
     done = len(keys) - sum(len(parts[number]) for number in missing)
     for number in missing:
         part = [prompts[row] for row in parts[number]]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["ShardFolder", "finished_shards", "read_manifest", "read_shards"]
+__all__ = ["ShardFolder", "finished_shards", "read_manifest", "read_shard", "read_shards"]
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -37,6 +37,8 @@ class ShardFolder:
         num_shards: how many there will be.
         columns: Arrow schema of every shard.
 
+    Nothing is written before the first shard, or `begin`: what fails earlier leaves no folder.
+
     Raises:
         RunError: the folder belongs to another description, or holds other files.
     """
@@ -47,21 +49,26 @@ class ShardFolder:
         self.path = Path(path)
         self.num_shards = num_shards
         self.columns = columns
-        wanted = json.loads(json.dumps(description))
-        manifest = self.path / _MANIFEST
-        if manifest.exists():
-            self._compare(wanted)
-            return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        self._description = json.loads(json.dumps(description))
+        if (self.path / _MANIFEST).exists():
+            self._compare(self._description)
+        elif self.path.exists() and (not self.path.is_dir() or any(map(_is_foreign, self.path.iterdir()))):
             raise RunError(f"{self.path} exists and holds no shards of ours; choose another folder")
+
+    def begin(self) -> None:
+        """Writes the manifest, unless it is there; the first shard does so too."""
+        if (self.path / _MANIFEST).exists():
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         content = {
             "format": _FORMAT,
             "pluralign": __version__,
-            "shards": num_shards,
-            "description": wanted,
+            "shards": self.num_shards,
+            "description": self._description,
         }
-        _write_whole(manifest, lambda work: work.write_text(json.dumps(content, indent=2) + "\n"))
+        _write_whole(
+            self.path / _MANIFEST, lambda work: work.write_text(json.dumps(content, indent=2) + "\n")
+        )
 
     def _compare(self, wanted: Mapping[str, Any]) -> None:
         stored = read_manifest(self.path)
@@ -88,7 +95,11 @@ class ShardFolder:
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns), schema=self.columns)
-        _write_whole(_shard_file(self.path, number), lambda work: pq.write_table(table, work))
+        self.begin()
+        _write_whole(
+            _shard_file(self.path, number),
+            lambda work: pq.write_table(table, work, write_page_checksum=True),
+        )
 
     def _is_whole(self, number: int) -> bool:
         import pyarrow as pa
@@ -140,17 +151,38 @@ def read_shards(path: str | Path) -> datasets.Dataset:
     """All rows of a finished folder, in order.
 
     Raises:
-        ArtifactError: it is none, or shards are missing.
+        ArtifactError: it is none, or shards are missing or damaged.
     """
     import datasets
     import pyarrow as pa
+
+    return datasets.Dataset(pa.concat_tables([read_shard(file) for file in finished_shards(path)]))
+
+
+def read_shard(file: Path) -> pa.Table:
+    """The rows of one shard, their checksums verified.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in finished_shards(path)]))
+    try:
+        return pq.read_table(file, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(
+            f"{file} is damaged ({error}). Remove it; the command that made it makes it again"
+        ) from error
 
 
 def _shard_file(path: Path, number: int) -> Path:
     return path / f"shard-{number:05d}.parquet"
+
+
+def _is_foreign(file: Path) -> bool:
+    """Whether the file is none that a killed process of ours leaves."""
+    return not file.name.startswith((f".{_MANIFEST}.", ".shard-"))
 
 
 def _write_whole(target: Path, write: Any) -> None:
