@@ -131,7 +131,7 @@ def test_one_group(workplace, fake, command):
     assert not Path("run").exists()
     status, _, err = command(base + " --test_share 0 --l1 0.003")
     assert status == 0
-    assert "no Bradley-Terry baseline: l2 is chosen on held-out groups" in err
+    assert "no Bradley-Terry baseline: choosing l2 takes held-out groups" in err
     status, out, _ = command("evaluate --model run --ratings one.jsonl --part all --json")
     assert status == 0
     assert json.loads(out)["ratings"]["a0"]["pinball"]["model"]["low"] is None

@@ -275,10 +275,17 @@ def test_votes_without_ties_and_one_rater_each():
 
 
 @pytest.mark.parametrize(
-    "config", [{"cost": "two_axis"}, {"edges": (0.0, 1.0, 2.0)}, {"rewards": {"0": 0, "1": 1}}]
+    "config",
+    [
+        {"cost": "two_axis"},
+        {"edges": (0.0, 1.0, 2.0)},
+        {"rewards": {"0": 0, "1": 1}},
+        {"floor": 0.1},
+        {"loss": "rps"},
+    ],
 )
 def test_what_is_for_ratings_is_no_option_of_comparisons(config):
-    with pytest.raises(DataError, match=f"{next(iter(config))} is for ratings"):
+    with pytest.raises(DataError, match=f"{next(iter(config))}( = 'rps')? is for ratings"):
         fit(config, votes=pl.load_comparisons(votes_rows(5)))
 
 

@@ -191,6 +191,7 @@ class TestGate:
         assert model.fitted["gate"]["reason"] == "there is one attribute"
         assert model.gate_weights([talk("1 1 x", "1 a")]).tolist() == [[1.0]]
 
+    @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")  # of the baseline
     def test_comparisons_that_are_all_tied_are_said(self):
         rows = [
             {

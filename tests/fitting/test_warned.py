@@ -6,10 +6,11 @@ import json
 import warnings
 
 import pytest
+import torch
 
 import pluralign as pl
-from fake_backbone import FakeBackbone, ratings_rows
-from pluralign.errors import CategoryWarning
+from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, votes_rows
+from pluralign.errors import CategoryWarning, ConstantHeadWarning, PluralignWarning
 from pluralign.fitting.warned import remembered_warnings
 
 OPTIONS = {"backbone": FakeBackbone(), "cache": None, "config": {"l2": 0.1, "steps": 5}}
@@ -41,3 +42,42 @@ def test_who_reads_the_evaluation_learns_what_the_fit_warned_of(tmp_path):
     told = json.loads((tmp_path / "out" / "results.json").read_text())["fitted"]["warnings"]
     assert told == crossed["fitted"]["warnings"]
     assert {text.partition(":")[0] for text in told} == {"fold 1", "fold 2"}
+
+
+def tied(rows):
+    return pl.load_comparisons([row | {"votes": [0] * len(row["votes"])} for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("bradley_terry", {"l2": 0.1}),
+        ("gaussian_ensemble", {"l2": 0.1, "steps": 5}),
+        ("gaussian_ensemble", {"l2": 0.1, "steps": 5, "loss": "bradley_terry"}),
+        ("categorical", {"l2": 0.1, "steps": 5}),
+    ],
+)
+def test_ties_alone_teach_nothing_and_every_family_says_so(family, config):
+    options = {"backbone": FakeBackbone(), "cache": None, "config": config}
+    with pytest.warns(ConstantHeadWarning, match="these pairs teach nothing: all of them are tied"):
+        pl.fit(family, votes=tied(votes_rows(20)), **options)
+    pl.fit(family, votes=pl.load_comparisons(votes_rows(20)), **options)  # a warning would be an error
+
+
+def test_one_rating_for_all_is_named():
+    rows = [row | {"ratings": [3, 3, 3]} for row in ratings_rows(8)]
+    config = {"l2": 0.1, "steps": 5, "loss": "cross_entropy"}
+    with pytest.warns(ConstantHeadWarning, match="every rating of a0 is '3 to 5'"):
+        pl.fit(
+            "categorical", ratings=pl.load_ratings(rows), backbone=FakeBackbone(), cache=None, config=config
+        )
+
+
+def test_votes_that_pairs_push_aside_are_not_dropped_silently():
+    tables = {"pairs": pl.load_pairs(pairs_rows(20)), "votes": pl.load_comparisons(votes_rows(20))}
+    options = {"backbone": FakeBackbone(), "cache": None, "config": {"l2": 0.1}}
+    with pytest.warns(PluralignWarning, match="learned from the pairs alone"):
+        both = pl.fit("bradley_terry", **tables, **options)
+    alone = pl.fit("bradley_terry", pairs=tables["pairs"], **options)
+    assert torch.equal(both.head.weight, alone.head.weight)
+    assert any("learned from the pairs alone" in text for text in both.fitted["warnings"])

@@ -14,7 +14,7 @@ __all__ = ["check_table"]
 _COLUMNS = {
     "ratings": {"prompt", "response", "attribute", "ratings", "scale", "group"},
     "pairs": {"prompt", "chosen", "rejected", "group"},
-    "votes": {"prompt", "group"},  # `weighted_pairs` checks the sides
+    "votes": {"prompt", "response_a", "response_b", "votes", "group"},
 }
 
 

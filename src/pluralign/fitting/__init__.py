@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.data.given import check_table
-from pluralign.errors import ArgumentError, ConfigError
+from pluralign.errors import ArgumentError, ConfigError, PluralignWarning
 from pluralign.fitting.checks import check_plain_types
 from pluralign.fitting.config import (
     CONFIGS,
@@ -133,6 +134,13 @@ def fit(
     )
     # Two threads beside another busy process are many times slower than one.
     with backbones.torch_threads(backbones.choose_num_threads()), remembered_warnings() as warned:
+        if pairs is not None and votes is not None:
+            warnings.warn(
+                "received pairs and votes: preferences (Bradley-Terry, the gate) are learned from the pairs "
+                "alone; votes serve only a family that needs ratings and got none",
+                PluralignWarning,
+                stacklevel=2,
+            )
         result = importlib.import_module(_RECIPES[family]).fit(inputs, settings)
     memory.finish()
     return RewardModel(

@@ -6,6 +6,7 @@ their Bradley-Terry loss, then the head is fitted on all pairs.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pluralign.data import DistinctConversations, pairs_from_ratings, weighted_pairs
-from pluralign.errors import DataError
+from pluralign.errors import ConstantHeadWarning, DataError
 from pluralign.fitting.config import BradleyTerryConfig
 from pluralign.fitting.inputs import Fitted, Inputs, best_penalty, fold_of, judged_folds
 from pluralign.heads import BradleyTerryHead, ColumnScaling, Reference
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import datasets
 
 __all__ = ["PairIndex", "fit", "fit_head", "pair_index", "training_pairs"]
+
+_NOTHING = 1e-9  # logits per standard deviation of a column
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,13 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
     weight = pairs.weight.to(features.device)
     l2 = config.l2 if config.l2 is not None else _chosen_penalty(inputs, config, pairs, differences, weight)
     result = fit_bradley_terry(differences, l2=l2, sample_weight=weight)
+    if float(result.coef.abs().max()) < _NOTHING:
+        warnings.warn(
+            "these pairs teach nothing: all of them are tied, or their two sides look alike to the backbone. "
+            "Bradley-Terry scores all responses alike; heads of an ensemble would differ by chance alone",
+            ConstantHeadWarning,
+            stacklevel=5,
+        )
     inputs.report(f"Bradley-Terry: {len(weight):,} weighted pairs, l2 {l2:g}, loss {result.objective:.4f}")
     head = BradleyTerryHead(scaling, result.coef.float())
     # Centred, but left in logits: the sigmoid of a difference of scores is the probability of preference.

@@ -104,9 +104,14 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
 
 
 def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
-    for name in ("rewards", "edges", "cost"):
-        if getattr(config, name) not in (None, "rewards"):
+    for name, unset in {"rewards": None, "edges": None, "cost": "rewards", "floor": 0}.items():
+        if getattr(config, name) != unset:
             raise DataError(f"{name} is for ratings, and these are comparisons; leave it out")
+    if config.loss == "rps":
+        raise DataError(
+            "loss = 'rps' is for ratings; comparisons are fitted by cross-entropy, or with "
+            "comparisons = 'pointwise' as ratings"
+        )
     comparisons = comparisons_of(inputs.votes)
     inputs.report(
         f"{len(comparisons.conversations):,} distinct texts, {len(comparisons.first):,} comparisons, "

@@ -9,7 +9,7 @@ import warnings
 
 from torch import Tensor
 
-from pluralign.errors import CategoryWarning, DataError
+from pluralign.errors import CategoryWarning, ConstantHeadWarning, DataError
 from pluralign.fitting.categorical_config import CategoricalConfig
 from pluralign.fitting.category_targets import CategoryRows, is_six, rewards_in_order
 from pluralign.fitting.inputs import Inputs
@@ -50,6 +50,17 @@ def check_rows(rows: list[CategoryRows], config: CategoricalConfig) -> None:
         )
     for part in rows:
         chosen = part.target.sum(0) > 0
+        if int(chosen.sum()) == 1:
+            (only,) = (
+                name for name, used in zip(part.categories.names, chosen.tolist(), strict=True) if used
+            )
+            warnings.warn(
+                f"every rating of {part.attribute.name} is {only!r}: the model will predict hardly anything "
+                "else, and a unit of reward is next to nothing",
+                ConstantHeadWarning,
+                stacklevel=4,
+            )
+            continue
         unused = [name for name, used in zip(part.categories.names, chosen.tolist(), strict=True) if not used]
         if unused:
             warnings.warn(

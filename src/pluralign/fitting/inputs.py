@@ -70,7 +70,7 @@ def fold_of(groups: Sequence[str], seed: int, *, what: str) -> Tensor:
     names = set(groups)
     if len(names) < 2:
         raise DataError(
-            f"{what} is chosen on held-out groups, but the data has only {len(names)} group; "
+            f"choosing {what} takes held-out groups, but the data has only {len(names)} group; "
             f"set {what} yourself or give rows of different prompts different groups"
         )
     fold = deal_groups(names, NUM_FOLDS, seed)

@@ -242,7 +242,7 @@ def head_agreement(means: Float[Tensor, "N H"]) -> dict[str, float]:
     between = float(means.std(1, unbiased=False).mean())
     spread = float(means.mean(1).std(unbiased=False))
     correlation = 1.0
-    if means.shape[1] > 1 and bool((means.std(0) > 0).all()):
+    if means.shape[1] > 1 and bool((means.std(0, unbiased=False) > 0).all()):
         matrix = torch.corrcoef(means.T)
         correlation = float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].mean())
     return {"correlation": correlation, "disagreement": between / spread if spread > 0 else 0.0}
