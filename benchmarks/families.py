@@ -35,8 +35,10 @@ RESULTS = Path(__file__).parent / "results" / "families"
 FOLDS = 5
 
 # method -> family and config. `constant` is the average law of the people, `average` one number per response.
+# `..._gaussian` is the normal law of the same mean and variance in its place: what the shape alone costs.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "constant": ("constant", {}),
+    "constant_gaussian": ("constant", {}),
     "average": ("regression", {"baselines": False}),
     "gaussian": ("regression", {"baselines": False, "residual": "gaussian"}),
     "quantile": ("quantile", {"baselines": False}),
@@ -44,14 +46,17 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "transport": ("categorical", {"baselines": False, "loss": "transport"}),
     "cross_entropy": ("categorical", {"baselines": False, "loss": "cross_entropy"}),
     "rps": ("categorical", {"baselines": False, "loss": "rps"}),
+    "cross_entropy_gaussian": ("categorical", {"baselines": False, "loss": "cross_entropy"}),
 }
+UNTHINNED = "cross_entropy_gaussian"  # asks about the shape, not about the amount of data
 # (share of the training responses, raters per response; None: all)
 ALL = (1.0, None)
 THINNINGS: dict[str, tuple[tuple[float, int | None], ...]] = {
-    "emobank": (ALL, (1.0, 1), (0.1, None), (1.0, 3), (1.0, 5)),
+    "emobank": (ALL, (1.0, 1), (0.1, None), (1.0, 3)),
     "summeval-crowd": (ALL, (1.0, 1), (0.1, None), (1.0, 3)),
     "ukpconvarg": (ALL, (1.0, 1), (0.1, None), (1.0, 3), (1.0, 5), (1.0, 20)),
     "ukpconvarg-seen-topics": (ALL, (0.1, None)),
+    "ukpconvarg-new-debates": (ALL,),
 }
 
 
@@ -68,7 +73,7 @@ def summeval() -> Any:
 
 
 def ukpconvarg() -> Any:
-    """Arguments, rated by the votes they got; whole topics are held out."""
+    """Arguments, rated by the votes they got; a topic, one side of a debate, is held out as a whole."""
     return pl.data.ratings_from_votes(pl.load_comparisons(DATA / "ukpconvarg/comparisons.jsonl.gz"))
 
 
@@ -77,12 +82,19 @@ def ukpconvarg_seen_topics() -> Any:
     return ukpconvarg().map(lambda row: {"group": f"{row['group']}/{_hash('argument', row['id'])}"})
 
 
+def ukpconvarg_new_debates() -> Any:
+    """The same with both sides of a debate held out; `subset` keeps the topic."""
+    return ukpconvarg().map(lambda row: {"group": row["group"].split("_")[0], "subset": row["group"]})
+
+
 SETS: dict[str, Callable[[], Any]] = {
     "emobank": emobank,
     "summeval-crowd": summeval,
     "ukpconvarg": ukpconvarg,
     "ukpconvarg-seen-topics": ukpconvarg_seen_topics,
+    "ukpconvarg-new-debates": ukpconvarg_new_debates,
 }
+MEASURED_BY = {"ukpconvarg-new-debates": "subset"}  # whose means are kept, where it is not the group
 
 
 def _hash(*parts: object) -> float:
@@ -131,6 +143,12 @@ def _average(train: Any, attribute: str, count: int) -> pl.Categorical:
     return pl.Categorical(probs.expand(count, -1), torch.tensor(list(weights), dtype=torch.float64))
 
 
+def _normal(law: Any) -> pl.GaussianEnsemble:
+    """The normal law with the mean and the variance of each law."""
+    law = law.to(dtype=torch.float64)
+    return pl.GaussianEnsemble(law.mean()[:, None], law.std()[:, None].clamp_min(1e-6))
+
+
 def judge(law: Any, ratings: list[list[float]], atoms: torch.Tensor) -> dict[str, np.ndarray]:
     """Distances of laws to their raters, read on the categories; a point stays the number it is."""
     padded = np.full((len(ratings), max(map(len, ratings))), np.nan)
@@ -167,10 +185,12 @@ def run(name: str, method: str, share: float, raters: int | None, backbone: Any)
     started = time.process_time()
     measured: dict[str, dict[str, list[float]]] = {}
     for train, test in folds(table, FOLDS):
+        units = test[MEASURED_BY.get(name, "group")][:]
         for index, law in laws(family, config, thinned(train, share, raters), test, backbone).values():
+            law = _normal(law) if method.endswith("_gaussian") else law
             distances = judge(law, [test["ratings"][i] for i in index], atoms)
             for place, i in enumerate(index):
-                own = measured.setdefault(test["group"][i], {})
+                own = measured.setdefault(units[i], {})
                 for key, values in distances.items():
                     own.setdefault(key, []).append(float(values[place]))
     return {
@@ -209,6 +229,8 @@ def main() -> None:
     wanted = [(place, name, one) for name in options.sets for place, one in enumerate(THINNINGS[name])]
     for _, name, (share, raters) in sorted(wanted, key=lambda each: each[0]):
         for method in options.methods:
+            if method == UNTHINNED and (share, raters) != ALL:
+                continue
             target = RESULTS / f"{name}.{method}.{share:g}.{raters or 'all'}.json"
             if target.exists() and not options.force:
                 continue
