@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -147,7 +148,19 @@ def test_tokens_are_counted_where_the_server_does_not_tell(server, tokenizer):
             "ended by 'abort'",
         ),
         ({"choices": [{"index": i, "text": None, "finish_reason": "stop"} for i in range(3)]}, "with a text"),
-        (b"<html>", "did not answer with JSON"),
+        (b"<html>", "after 5 tries: its answer is not JSON"),
+        ({"choices": None}, "choices that are no list of objects"),
+        ({"choices": ["x", "y", "z"]}, "choices that are no list of objects"),
+        ({"choices": [{"text": "x", "finish_reason": "stop"}] * 3}, "index is not 0 to 2, once each"),
+        (
+            {"choices": [{"index": i % 2, "text": "x", "finish_reason": "stop"} for i in range(3)]},
+            "index is not 0 to 2, once each",
+        ),
+        ({"model": "other", "choices": []}, "answered with the model 'other'; asked was 'policy'"),
+        (
+            {"choices": [{"index": i, "text": "\ud83d", "finish_reason": "stop"} for i in range(3)]},
+            "half a surrogate pair",
+        ),
         (b"[]", "answered list instead of an object"),
     ],
 )
@@ -162,6 +175,43 @@ def test_which_model(server, tokenizer):
     with pytest.raises(RunError, match="serves a, b; received model None"):
         sampler(server, tokenizer)
     assert sampler(server, tokenizer, model="b").describe()["root"] == "/models/b"
+
+
+@pytest.mark.parametrize("content", [{"x": 1}, {"data": None}, {"data": ["policy"]}, {"data": [{}]}])
+def test_a_server_of_something_else(server, tokenizer, monkeypatch, content):
+    monkeypatch.setattr(Stub, "do_GET", lambda stub: stub.reply(200, content))
+    with pytest.raises(RunError, match="lists no models"):
+        sampler(server, tokenizer)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(server, tokenizer):
+    answers = [b'{"choices": [', None]
+    server.answer = lambda body: answers.pop(0) or answer(body)
+    (found,) = sampler(server, tokenizer).sample(PROMPTS[:1], SETTINGS)
+    assert [one.text for one in found] == ["0", "1", "2"]
+
+
+def test_an_interruption_does_not_wait_for_the_server(server, tokenizer):
+    asked, go_on, waited = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(body):
+        asked.set()
+        if not go_on.wait(20):
+            waited.set()
+        return answer(body)
+
+    server.answer = slow
+    ready = sampler(server, tokenizer, concurrency=2)
+
+    def interrupt():
+        asked.wait(30)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        ready.sample(PROMPTS, SETTINGS)
+    assert not waited.is_set()
+    go_on.set()
 
 
 def test_prompts_that_do_not_fit_are_found_before_sampling(server, tokenizer, tmp_path):

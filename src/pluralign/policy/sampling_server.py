@@ -14,9 +14,11 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeGuard
 
 from pluralign.errors import ConfigError, RunError
 from pluralign.policy.prompts import prompt_ids, response_ids, tokenizer_digest
@@ -71,10 +73,16 @@ class ServerSampler:
         self._limit: int | None = card.get("max_model_len")
 
     def _find_model(self, wanted: str | None) -> dict[str, Any]:
-        served = {card["id"]: card for card in self._call("/models")["data"]}
+        cards = self._call("/models").get("data")
+        if not _are_objects(cards) or not all(isinstance(card.get("id"), str) for card in cards):
+            raise RunError(f"{self.url}/models lists no models; is this an OpenAI-compatible server?")
+        served = {card["id"]: card for card in cards}
         name = next(iter(served)) if wanted is None and len(served) == 1 else wanted
         if name is None or name not in served:
-            raise RunError(f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}")
+            raise RunError(
+                f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}: name "
+                "one that it serves (--served_model)"
+            )
         return dict(served[name])
 
     def describe(self) -> dict[str, Any]:
@@ -103,12 +111,32 @@ class ServerSampler:
         Raises:
             RunError: the server refuses a request, or does not answer after 5 tries.
         """
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            try:
-                return list(pool.map(lambda prompt: self._complete(prompt, settings), prompts))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        waiting, done = deque(range(len(prompts))), SimpleQueue[tuple[int, Any]]()
+
+        def work() -> None:
+            while True:
+                try:
+                    row = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    done.put((row, self._complete(prompts[row], settings)))
+                except BaseException as error:
+                    done.put((row, error))
+
+        # Not a pool: leaving one waits for its requests, so Ctrl-C would hang for as long as the server does.
+        for _ in range(min(self._concurrency, len(prompts))):
+            Thread(target=work, daemon=True).start()
+        found: dict[int, list[Completion]] = {}
+        try:
+            while len(found) < len(prompts):
+                row, answer = done.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                found[row] = answer
+        finally:
+            waiting.clear()
+        return [found[row] for row in range(len(prompts))]
 
     def _complete(self, prompt: Prompt, settings: SamplingSettings) -> list[Completion]:
         answer = self._call(
@@ -130,13 +158,24 @@ class ServerSampler:
                 "return_token_ids": True,
             },
         )
-        choices = sorted(answer.get("choices", ()), key=lambda choice: choice["index"])
+        if answer.get("model", self.model) != self.model:
+            raise RunError(
+                f"{self.url} answered with the model {answer['model']!r}; asked was {self.model!r}"
+            )
+        choices = answer.get("choices", [])
+        if not _are_objects(choices):
+            raise RunError(f"{self.url} gave choices that are no list of objects")
         if len(choices) != settings.completions:
             raise RunError(
                 f"{self.url} gave {len(choices)} completions of a prompt; "
-                f"{settings.completions} were asked for"
+                f"{settings.completions} were asked for (n of the completions protocol)"
             )
-        return [self._read(choice) for choice in choices]
+        by_index = {choice.get("index"): choice for choice in choices}
+        if by_index.keys() != set(range(len(choices))):
+            raise RunError(
+                f"{self.url} gave completions whose index is not 0 to {len(choices) - 1}, once each"
+            )
+        return [self._read(by_index[index]) for index in range(len(choices))]
 
     def _read(self, choice: dict[str, Any]) -> Completion:
         reason, text = choice.get("finish_reason"), choice.get("text")
@@ -144,6 +183,8 @@ class ServerSampler:
             raise RunError(
                 f"{self.url} gave a completion that ended by {reason!r}; allowed: stop or length, with a text"
             )
+        if text.encode("utf-8", "ignore").decode() != text:
+            raise RunError(f"{self.url} gave a completion with half a surrogate pair; allowed: valid Unicode")
         ids = choice.get("token_ids")
         cut_off = reason == "length"
         # Servers that do not tell the ids: counted by our tokenizer, the end token included.
@@ -169,9 +210,13 @@ class ServerSampler:
                 if error.code not in _BUSY:
                     raise RunError(f"{self.url}{path} refused the request: {problem}") from error
             except ValueError as error:
-                raise RunError(f"{self.url}{path} did not answer with JSON: {error}") from error
+                problem = f"its answer is not JSON: {error}"
             except (OSError, http.client.HTTPException) as error:  # no route, refused, reset, timed out
                 problem = str(getattr(error, "reason", error))
             if attempt + 1 < _TRIES:
                 time.sleep(self._patience * 2**attempt)
         raise RunError(f"{self.url}{path} does not answer after {_TRIES} tries: {problem}")
+
+
+def _are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
