@@ -205,7 +205,7 @@ def test_an_interruption_does_not_wait_for_the_server(server, tokenizer):
 
     def interrupt():
         asked.wait(30)
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
