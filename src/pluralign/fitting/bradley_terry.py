@@ -83,7 +83,7 @@ def pair_index(pairs: datasets.Dataset) -> PairIndex:
         distinct.conversations,
         torch.tensor(sides["chosen"]),
         torch.tensor(sides["rejected"]),
-        torch.tensor(pairs["weight"], dtype=torch.float64),
+        torch.tensor(list(pairs["weight"]), dtype=torch.float64),
         list(pairs["group"]),
     )
 
