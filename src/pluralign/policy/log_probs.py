@@ -4,6 +4,9 @@ In: hidden states [P, D] of the positions that predict, the head's weight [V, D]
 [P], differentiable in states, weight and bias. Logits exist for one chunk of positions at a time, [C, V], in
 the forward pass and again in the backward pass, never [P, V]. It knows nothing about models or sequences.
 
+Products are the device's own; what is done to a chunk of logits between them is two functions of `logits`,
+which a GPU runs as fused kernels.
+
 Precision: logits are float32 whatever the inputs are (products of half-precision inputs are accumulated in
 float32 and not rounded back), and so is the sum of the weight's gradient over chunks.
 
@@ -13,7 +16,6 @@ Notation: P positions, C positions of a chunk, D width, V vocabulary, z logits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,34 +23,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
+from pluralign.policy.logits import PLAIN, Kernels, LogitRule
 
-__all__ = ["LogitRule", "token_log_probs"]
+__all__ = ["token_log_probs"]
 
-_CHUNK_BYTES = {"cpu": 2**24, "cuda": 2**29}  # of one chunk of logits; a CPU's should stay near its caches
-
-
-@dataclass(frozen=True)
-class LogitRule:
-    """What a model does to its logits after the head: z = cap * tanh(scale * raw / cap).
-
-    Attributes:
-        scale: factor on the raw logits (Cohere's `logit_scale`, the inverse of Granite's `logits_scaling`).
-        cap: bound of Gemma 2's soft capping; None for none.
-    """
-
-    scale: float = 1.0
-    cap: float | None = None
-
-    def apply(self, raw: Tensor) -> Tensor:
-        """The logits, in the memory of `raw`."""
-        z = raw if self.scale == 1.0 else raw.mul_(self.scale)
-        return z if self.cap is None else z.div_(self.cap).tanh_().mul_(self.cap)
-
-    def chain(self, gradient: Tensor, logits: Tensor | None) -> Tensor:
-        """The gradient with respect to raw logits, in the memory of the one with respect to logits."""
-        if self.cap is not None and logits is not None:
-            gradient.mul_(logits.div_(self.cap).square_().neg_().add_(1.0))
-        return gradient if self.scale == 1.0 else gradient.mul_(self.scale)
+_CHUNK_BYTES = {"cpu": 2**24}  # of one chunk of logits; a CPU's should stay near its caches
+_RELEASE = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2] if part.isdecimal())
+_WIDE_PRODUCTS = _RELEASE >= (2, 8)  # half-precision products that return float32
+_WIDE_SUMS = _RELEASE >= (2, 10)  # ... and that add to float32
 
 
 def token_log_probs(
@@ -58,6 +40,7 @@ def token_log_probs(
     bias: Float[Tensor, " V"] | None = None,
     rule: LogitRule | None = None,
     chunk: int | None = None,
+    kernels: Kernels = PLAIN,
 ) -> Float[Tensor, " P"]:
     """log softmax(z)[token] with z = rule(hidden W' + bias), without ever holding [P, V].
 
@@ -71,6 +54,7 @@ def token_log_probs(
         bias: of the head, [V], or None.
         rule: what the model does to logits after the head; None for nothing.
         chunk: positions at a time; None for about 16 MB of logits on a CPU and 512 MB elsewhere.
+        kernels: what runs on a chunk of logits; the same numbers, up to rounding.
 
     Returns:
         float32 [P] (float64 for float64 states), in nats, at most 0.
@@ -89,7 +73,7 @@ def token_log_probs(
         raise ArgumentError(f"chunk must be at least 1, received {chunk}")
     size = chunk or max(16, _CHUNK_BYTES.get(hidden.device.type, 2**29) // (4 * len(weight)))
     apply: Any = _TokenLogProbs.apply
-    result: Tensor = apply(hidden, weight, bias, tokens, rule or LogitRule(), size)
+    result: Tensor = apply(hidden, weight, bias, tokens, rule or LogitRule(), size, kernels)
     return result
 
 
@@ -105,25 +89,25 @@ class _TokenLogProbs(torch.autograd.Function):
         tokens: Tensor,
         rule: LogitRule,
         size: int,
+        kernels: Kernels,
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        ctx.rule, ctx.size, ctx.dtype = rule, size, dtype
-        found = torch.empty(len(hidden), dtype=_wide(hidden), device=hidden.device)
-        normalizers = torch.empty_like(found)
+        ctx.rule, ctx.size, ctx.kernels, ctx.dtype = rule, size, kernels, dtype
+        chosen = torch.empty(len(hidden), dtype=_wide(hidden), device=hidden.device)
+        normalizers = torch.empty_like(chosen)
         with torch.autocast(device, enabled=False):
             head = _operand(weight, dtype)
             for part, states in _chunks(hidden, dtype, size):
-                logits = _logits(states, head, bias, rule)
-                normalizers[part] = logits.logsumexp(-1)
-                found[part] = logits.gather(1, tokens[part, None])[:, 0]
+                found = kernels.reduce(_product(states, head.T), bias, tokens[part], rule)
+                chosen[part], normalizers[part] = found
         ctx.save_for_backward(hidden, weight, bias, tokens, normalizers)
-        return found - normalizers
+        return chosen - normalizers
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """d log p / dz = onehot - softmax(z); the rest is two matrix products per chunk."""
+        """Two matrix products per chunk, with the gradient of its logits."""
         hidden, weight, bias, tokens, normalizers = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight, dtype=_wide(weight)) if ctx.needs_input_grad[1] else None
@@ -132,23 +116,22 @@ class _TokenLogProbs(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             head = _operand(weight, ctx.dtype)
             for part, states in _chunks(hidden, ctx.dtype, ctx.size):
-                logits = _logits(states, head, bias, ctx.rule)
-                kept = logits.clone() if ctx.rule.cap is not None else None
-                slope = logits.sub_(normalizers[part, None]).exp_().mul_(-upstream[part, None])
-                slope.scatter_add_(1, tokens[part, None], upstream[part, None])
-                slope = ctx.rule.chain(slope, kept)
+                raw = _product(states, head.T)
+                slope = ctx.kernels.slope(
+                    raw, bias, tokens[part], normalizers[part], upstream[part], ctx.rule, head.dtype
+                )
+                del raw
                 if of_bias is not None:
-                    of_bias += slope.sum(0)
-                narrow = slope.to(head.dtype)
+                    of_bias += slope.sum(0, dtype=of_bias.dtype)
                 if of_hidden is not None:
-                    of_hidden[part] = _product(narrow, head).to(hidden.dtype)
+                    of_hidden[part] = _product(slope, head).to(hidden.dtype)
                 if of_weight is not None:
-                    _add_product(of_weight, narrow.T, states)
+                    _add_product(of_weight, slope.T, states)
         return (
             of_hidden,
             None if of_weight is None else of_weight.to(weight.dtype),
             None if of_bias is None else of_bias.to(bias.dtype),
-            *(None, None, None),
+            *(None, None, None, None),
         )
 
 
@@ -166,12 +149,8 @@ def _wide(tensor: Tensor) -> torch.dtype:
 def _operand(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """The matrix in the dtype of the products: half precision on a GPU, whose products accumulate in float32
     and can return it; float32 on a CPU, which has no such product."""
-    return matrix.to(dtype if matrix.is_cuda else torch.promote_types(dtype, torch.float32))
-
-
-def _logits(states: Tensor, head: Tensor, bias: Tensor | None, rule: LogitRule) -> Tensor:
-    raw = _product(states, head.T)
-    return rule.apply(raw if bias is None else raw.add_(bias))
+    halves = matrix.is_cuda and _WIDE_PRODUCTS
+    return matrix.to(dtype if halves else torch.promote_types(dtype, torch.float32))
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
@@ -181,7 +160,9 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     """total += a b, in the dtype of the total."""
-    if a.dtype.itemsize < 4:
-        total += torch.mm(a, b, out_dtype=torch.float32)
-    else:
+    if a.dtype.itemsize >= 4:
         total.addmm_(a, b)
+    elif _WIDE_SUMS:
+        torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
+    else:
+        total += torch.mm(a, b, out_dtype=torch.float32)

@@ -47,6 +47,8 @@ class OfflineConfig(TrainingArguments):
         disable_dropout: Train without dropout, so that log-probabilities are those of the policy.
         bin_tokens: Tokens that are run together where attention is masked; null for 512 on a CPU and 2,048
             elsewhere. With flash attention and with sharded models the whole batch is one bin.
+        log_prob_kernel: What runs on the logits: plain, compiled (by torch, into fused kernels), or auto:
+            compiled on a GPU where that works.
         reference_path: File of reference log-probabilities; null for one in output_dir.
         reference_batch_tokens: Tokens at a time when reference log-probabilities are computed.
         dataset_num_proc: Processes that tokenize.
@@ -70,6 +72,7 @@ class OfflineConfig(TrainingArguments):
     end_token: str | None = None
     disable_dropout: bool = True
     bin_tokens: int | None = None
+    log_prob_kernel: Literal["auto", "plain", "compiled"] = "auto"
     reference_path: str | None = None
     reference_batch_tokens: int = 16384
     dataset_num_proc: int | None = None
@@ -100,6 +103,10 @@ class OfflineConfig(TrainingArguments):
             )
         if self.estimator not in ESTIMATORS:
             raise ConfigError(f"estimator: received {self.estimator!r}; allowed: {', '.join(ESTIMATORS)}")
+        if self.log_prob_kernel not in ("auto", "plain", "compiled"):
+            raise ConfigError(
+                f"log_prob_kernel: received {self.log_prob_kernel!r}; allowed: auto, plain, compiled"
+            )
         parse_transform(self.transform)
         positive = {
             "beta": objective.beta if self.beta is None else self.beta,

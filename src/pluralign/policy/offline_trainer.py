@@ -33,7 +33,7 @@ from pluralign.policy.offline_data import Collator, packed_of, prepare_all
 from pluralign.policy.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sample_evaluator import SampleEvaluator
-from pluralign.policy.scored_forward import install, response_log_probs
+from pluralign.policy.scored_forward import install, response_log_probs, use_kernels
 
 __all__ = ["OfflineTrainer"]
 
@@ -57,6 +57,9 @@ class OfflineTrainer(Trainer):
         objective: an `Objective` that is not in the table; None for `args.method`.
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
+
+    Attributes:
+        log_prob_kernel: what runs on the logits, plain or compiled.
 
     Raises:
         ConfigError: settings that do not go together.
@@ -95,6 +98,8 @@ class OfflineTrainer(Trainer):
             disable_dropout(model)
         isolates = install(model)
         check_vocabulary(model, tokenizer)
+        half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        self.log_prob_kernel = use_kernels(model, args.log_prob_kernel, args.device, half)
         tables = {"train": train_dataset} if train_dataset is not None else {}
         tables |= eval_dataset if isinstance(eval_dataset, Mapping) else {"eval": eval_dataset}
         tables = {name: table for name, table in tables.items() if table is not None}

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.log_probs import LogitRule, token_log_probs
+from pluralign.policy.log_probs import token_log_probs
+from pluralign.policy.logits import PLAIN, Kernels, LogitRule, choose_kernels
 from pluralign.policy.packing import Packed, pack, sequence_sums
 
-__all__ = ["install", "response_log_probs"]
+__all__ = ["install", "response_log_probs", "use_kernels"]
 
 _log = logging.getLogger("pluralign.policy")
 
@@ -56,11 +57,36 @@ def install(model: Any) -> bool:
     if not hasattr(inner, "_plain_forward"):
         inner._plain_forward = inner.forward
         inner._logit_rule = _logit_rule(inner.config)
+        inner._kernels = PLAIN
         inner.forward = types.MethodType(_scored_forward, inner)
         object.__setattr__(head, "forward", types.MethodType(_scored_head, head))
     if any(p.is_meta or p.numel() == 0 for p in (head.weight, *inner.parameters())):
         return False  # sharded already: its weights cannot be read here
     return _check(inner, name)
+
+
+def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype | None) -> str:
+    """Chooses what runs on the logits of an installed model, and says which it is.
+
+    Args:
+        model: an installed model, or a peft model around one.
+        asked: plain, compiled or auto; see `choose_kernels`.
+        device: where it will be.
+        half: dtype of the products under autocast; None for that of the weights.
+
+    Raises:
+        ConfigError: compiled kernels are asked for, and cannot be had.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = inner.get_output_embeddings()
+    dtype = head.weight.dtype if half is None else half
+    if device.type != "cuda":  # see `log_probs`: products of half precision are made in float32 there
+        dtype = torch.promote_types(dtype, torch.float32)
+    inner._kernels = choose_kernels(
+        asked, device, head.out_features, head.bias is not None, inner._logit_rule, dtype
+    )
+    name: str = inner._kernels.name
+    return name
 
 
 def response_log_probs(model: Any, packed: Packed) -> Tensor:
@@ -92,15 +118,19 @@ def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **o
         for i, p in zip(ids, positions, strict=True)
     ]
     hidden = (states[0] if len(states) == 1 else torch.cat(states))[predictors]
-    return self.get_output_embeddings()(hidden, tokens=options["tokens"], rule=self._logit_rule)
+    head = self.get_output_embeddings()
+    result: Tensor = head(hidden, tokens=options["tokens"], rule=self._logit_rule, kernels=self._kernels)
+    return result
 
 
-def _scored_head(self: Any, hidden: Tensor, tokens: Tensor | None = None, rule: Any = None) -> Tensor:
+def _scored_head(
+    self: Any, hidden: Tensor, tokens: Tensor | None = None, rule: Any = None, kernels: Kernels = PLAIN
+) -> Tensor:
     """The linear layer, or log-probabilities of `tokens`; as a call, so that sharded weights are gathered."""
     if tokens is None:
         return torch.nn.functional.linear(hidden, self.weight, self.bias)
     device = self.weight.device
-    return token_log_probs(hidden.to(device), self.weight, tokens.to(device), self.bias, rule)
+    return token_log_probs(hidden.to(device), self.weight, tokens.to(device), self.bias, rule, None, kernels)
 
 
 def _logit_rule(config: Any) -> LogitRule:
