@@ -277,7 +277,7 @@ def test_pairs(tmp_path):
 
 
 def test_single_completions_and_nothing_left(tmp_path):
-    with pytest.raises(DataError, match="has a single completion"):
+    with pytest.raises(DataError, match=r"has a single completion \(1 of 1 prompts have\)"):
         unpaired_table(references(tmp_path, [3.0]))
     (tmp_path / "b").mkdir()
     with pytest.raises(DataError, match=r"no training rows are left \(2 x references all tie\)"):

@@ -244,6 +244,31 @@ def test_samples_made_elsewhere(tmp_path):
     assert moved.to_list() == read_samples(ours).to_list()
 
 
+def test_samples_of_a_csv_file_and_of_one_with_gaps(tmp_path):
+    file = tmp_path / "s.csv"
+    file.write_text("prompt,completion,num_tokens,cut_off,reward\na,7,3,True,1\na,y,,False,0.5\n")
+    rows = read_samples(import_samples(file, tmp_path / "s"))
+    assert (rows["completion"], rows["num_tokens"]) == (["7", "y"], [3, None])
+    assert (rows["cut_off"], rows["reward"]) == ([True, False], [1.0, 0.5])
+    gaps = [{"prompt": "a", "completion": c, "num_tokens": n} for c, n in (("7", 3.0), ("y", None))]
+    assert read_samples(import_samples(gaps, tmp_path / "g"))["num_tokens"] == [3, None]
+
+
+def test_columns_that_may_be_meant_are_named(tmp_path):
+    with pytest.raises(DataError, match="column 'completion': found nothing.* the columns 'prompt', 'out'"):
+        import_samples([{"prompt": "a", "out": "x"}], tmp_path / "s")
+    with pytest.raises(DataError, match=r"column 'prompt': found nothing.* the columns \['question'\]"):
+        load_prompts([{"question": "a"}])
+
+
+def test_conversations_in_a_csv_file(tmp_path):
+    file = tmp_path / "p.csv"
+    turns = [*user("a"), {"role": "assistant", "content": "b"}, *user("c")]
+    quoted = json.dumps(turns).replace('"', '""')
+    file.write_text(f'prompt\n"{quoted}"\n[1] is text\n')
+    assert load_prompts(file).prompts == (turns, user("[1] is text"))
+
+
 def test_importing_is_repeatable_and_does_not_mix(tmp_path):
     rows = [{"prompt": "a", "completion": "x"}]
     import_samples(rows, tmp_path / "s")
@@ -262,6 +287,11 @@ def test_illegal_samples_are_all_named(tmp_path):
         {"prompt": "a", "completions": ["x", "y"], "cut_off": [True]},
         {"prompt": "a", "completion": "x", "num_tokens": -1},
         {"prompt": "a", "completion": "x", "cut_off": "no"},
+        {"prompt": "a", "completion": "x", "completions": ["y"]},
+        {"prompt": "a", "completion": "x\ud83d"},
+        {"prompt": "a", "completion": "x", "num_tokens": 2**31},
+        {"prompt": "a", "completion": "x", "num_tokens": 2.5},
+        {"prompt": "a", "completion": "x", "reward": 10**400},
     ]
     with pytest.raises(DataError) as caught:
         import_samples(rows, tmp_path / "s")
@@ -274,6 +304,11 @@ def test_illegal_samples_are_all_named(tmp_path):
         (6, "cut_off"),
         (7, "num_tokens"),
         (8, "cut_off"),
+        (9, "completions"),
+        (10, "completion"),
+        (11, "num_tokens"),
+        (12, "num_tokens"),
+        (13, "reward"),
     ]
     assert not (tmp_path / "s").exists()
     with pytest.raises(ArgumentError, match="is no column of samples; allowed: prompt"):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pluralign.data.formats import BadRow, NumberedRow
 from pluralign.data.problems import Problem
 from pluralign.data.records import OPTIONAL, REQUIRED, SIDES, Defaults, Shape
+from pluralign.data.sources import Table
 from pluralign.errors import ArgumentError
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "read_cells",
     "rename",
     "shape_of",
+    "typed_rows",
     "unused_mappings",
 ]
 
@@ -163,6 +166,20 @@ def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> None
                 cells = values
         for row, cell in zip(rows, cells, strict=True):
             row[column] = cell
+
+
+def typed_rows(table: Table, names: Mapping[str, str] | None = None) -> Iterator[NumberedRow]:
+    """The numbered rows of a table; those of a CSV file with the types of `read_cells`.
+
+    Args:
+        table: a file, or what stands for one.
+        names: the file's name -> canonical name, where they differ.
+    """
+    if not table.cells_are_text:
+        return table.rows()
+    numbered = list(table.rows())
+    read_cells([row for _, row in numbered if not isinstance(row, BadRow)], names or {})
+    return iter(numbered)
 
 
 def _messages_or_text(cell: str) -> Any:

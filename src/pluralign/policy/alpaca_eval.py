@@ -8,15 +8,33 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pluralign.errors import ArgumentError, DataError
+from pluralign.policy.sampling import Prompt
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["write_alpaca_eval"]
+__all__ = ["instructions", "write_alpaca_eval"]
+
+
+def instructions(prompts: Iterable[Prompt]) -> list[str]:
+    """The text of each prompt's user message.
+
+    Raises:
+        DataError: a prompt is not one user message; a system message beside it is allowed and not written.
+    """
+    found = []
+    for prompt in prompts:
+        users = [message for message in prompt if message["role"] != "system"]
+        if [message["role"] for message in users] != ["user"]:
+            roles = [message["role"] for message in prompt]
+            raise DataError(f"AlpacaEval has single instructions; received a prompt with the roles {roles}")
+        found.append(users[0]["content"])
+    return found
 
 
 def write_alpaca_eval(
@@ -39,22 +57,12 @@ def write_alpaca_eval(
     """
     if not generator.strip():
         raise ArgumentError("generator: received an empty name; AlpacaEval shows it in its table")
-    rows: list[dict[str, Any]] = []
-    for row in samples:
-        if row["index"] != 0:
-            continue
-        users = [message for message in row["prompt"] if message["role"] != "system"]
-        if [message["role"] for message in users] != ["user"]:
-            roles = [message["role"] for message in row["prompt"]]
-            raise DataError(f"AlpacaEval has single instructions; received a prompt with the roles {roles}")
-        rows.append(
-            {
-                "dataset": dataset,
-                "instruction": users[0]["content"],
-                "output": row["completion"],
-                "generator": generator,
-            }
-        )
+    first = [row for row in samples if row["index"] == 0]
+    asked = instructions(row["prompt"] for row in first)
+    rows = [
+        {"dataset": dataset, "instruction": text, "output": row["completion"], "generator": generator}
+        for text, row in zip(asked, first, strict=True)
+    ]
     target = Path(path)
     work = target.with_name(f".{target.name}.{os.getpid()}")
     try:

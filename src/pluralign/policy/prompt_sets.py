@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pluralign.data.columns import typed_rows
 from pluralign.data.formats import BadRow
 from pluralign.data.messages import read_prompt_and_sides
 from pluralign.data.problems import Problem, raise_problems
@@ -61,7 +62,7 @@ def load_prompts(
     problems: list[Problem] = []
     rows = 0
     for table in find_tables(source, split, config):
-        for number, row in table.rows():
+        for number, row in typed_rows(table, {name: "prompt"}):
             if limit is not None and len(found) >= limit:
                 break
             rows += 1
@@ -79,7 +80,8 @@ def load_prompts(
             if prompt:
                 found.setdefault(prompt_key(prompt), prompt)
             elif not problems or problems[-1].row != number:
-                complain("prompt", "nothing", "text, or a list of messages; map another name with columns")
+                there = "" if name in row else f"; the columns {sorted(row)} can be mapped to it"
+                complain("prompt", "nothing", f"text, or a list of messages{there}")
     if problems:
         raise_problems(source_name(source), problems)
     return PromptSet(tuple(found.values()), rows)

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pluralign.data.columns import typed_rows
 from pluralign.data.formats import BadRow
-from pluralign.data.messages import read_prompt_and_sides
+from pluralign.data.messages import is_unicode, read_prompt_and_sides
 from pluralign.data.problems import Problem, preview, raise_problems
 from pluralign.data.sources import find_tables, source_name
 from pluralign.errors import ArgumentError, DataError
@@ -24,6 +25,7 @@ from pluralign.policy.shards import ShardFolder
 
 __all__ = ["import_samples"]
 
+_MOST_TOKENS = 2**31 - 1  # of the column's type
 _COLUMNS = ("prompt", "completion", "completions", "num_tokens", "cut_off", "reward")
 
 
@@ -68,12 +70,12 @@ def import_samples(
     problems: list[Problem] = []
     groups: dict[str, tuple[Prompt, list[Told]]] = {}
     for table in find_tables(source, split):
-        for number, raw in table.rows():
+        for number, raw in typed_rows(table, {theirs: ours for ours, theirs in names.items()}):
             if isinstance(raw, BadRow):
                 problems.append(raw.problem)
                 continue
             row = {ours: raw.get(names.get(ours, ours)) for ours in _COLUMNS}
-            reader = _ForeignRow(table.name, number, row)
+            reader = _ForeignRow(table.name, number, row, names, raw)
             told = list(reader.completions())
             problems += reader.problems
             if reader.prompt and not reader.problems:
@@ -96,33 +98,48 @@ def import_samples(
 class _ForeignRow:
     """Reads one row of samples made elsewhere, collecting what is wrong with it."""
 
-    def __init__(self, file: str, number: int, row: Mapping[str, Any]) -> None:
+    def __init__(
+        self, file: str, number: int, row: Mapping[str, Any], names: Mapping[str, str], raw: Mapping[str, Any]
+    ) -> None:
         self.problems: list[Problem] = []
         self._place = (file, number)
         self._row = row
+        self._names, self._raw = names, raw
         self.prompt, _ = read_prompt_and_sides(row["prompt"], {}, self._complain, lambda _: None)
         if not self.prompt and not self.problems:
             self._complain("prompt", "nothing", "text, or a list of messages")
 
     def completions(self) -> Iterator[Told]:
         """Its legal completions."""
+        if self._row["completions"] is None and self._row["completion"] is None:
+            there = ", ".join(map(repr, self._raw))
+            self._complain(
+                "completion", "nothing", f"text; of the columns {there} another may be mapped to it"
+            )
+            return
         many = self._row["completions"] is not None
+        if many and self._row["completion"] is not None:
+            self._complain("completions", "a completion beside it", "one of completion and completions")
+            return
         texts = self._row["completions"] if many else [self._row["completion"]]
         if not isinstance(texts, list) or not texts:
             self._complain("completions", preview(texts), "a list of at least one text")
             return
         beside = [self._beside(column, len(texts), many) for column in ("num_tokens", "cut_off", "reward")]
         for text, count, cut, reward in zip(texts, *beside, strict=True):
+            column = "completions" if many else "completion"
             if not isinstance(text, str):
-                self._complain("completions" if many else "completion", preview(text), "text")
-            elif count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
+                self._complain(column, preview(text), "text")
+            elif not is_unicode(column, text, self._complain):
+                continue
+            elif count is not None and not _is_count(count):
                 self._complain("num_tokens", preview(count), "a whole number of tokens, or null")
             elif cut is not None and not isinstance(cut, bool):
                 self._complain("cut_off", preview(cut), "true, false or null")
             elif reward is not None and not is_finite_number(reward):
                 self._complain("reward", preview(reward), "a finite number, or null")
             else:
-                yield text, count, cut, reward
+                yield text, None if count is None else int(count), cut, reward
 
     def _beside(self, column: str, length: int, many: bool) -> list[Any]:
         value = self._row[column]
@@ -135,4 +152,9 @@ class _ForeignRow:
         return values
 
     def _complain(self, column: str, found: str, allowed: str) -> None:
-        self.problems.append(Problem(*self._place, column, found, allowed))
+        self.problems.append(Problem(*self._place, self._names.get(column, column), found, allowed))
+
+
+def _is_count(value: Any) -> bool:
+    """Whether the value is a whole number of tokens; files with gaps hold 3.0 for 3."""
+    return is_finite_number(value) and value == int(value) and 0 <= value <= _MOST_TOKENS

@@ -125,8 +125,8 @@ def unpaired_table(
     if per_prompt is not None and per_prompt < 1:
         raise ArgumentError(f"per_prompt must be at least 1, received {per_prompt}")
     rows, left_out = [], Counter[str]()
+    _need_two(references.groups())
     for group in references.groups():
-        _need_two(group)
         shared = _shared(group)
         if leave_out_tied and _tied(group):
             left_out["references all tie"] += len(group)
@@ -160,8 +160,8 @@ def pairs_table(references: References, *, leave_out_cut_off: bool = False) -> T
         DataError: a prompt has a single completion, or nothing is left.
     """
     rows, left_out = [], Counter[str]()
+    _need_two(references.groups())
     for group in references.groups():
-        _need_two(group)
         usable = [one for one in group if not (leave_out_cut_off and one["cut_off"])]
         if len(usable) < 2:
             left_out["cut off"] += 1
@@ -248,11 +248,12 @@ def _tied(group: Sequence[Mapping[str, Any]]) -> bool:
     return len({one["reward"] for one in group}) == 1
 
 
-def _need_two(group: Sequence[Mapping[str, Any]]) -> None:
-    if len(group) < 2:
+def _need_two(groups: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    alone = [group[0]["prompt_id"] for group in groups if len(group) < 2]
+    if alone:
         raise DataError(
-            f"the prompt {group[0]['prompt_id']} has a single completion, which cannot be left out of its "
-            "own references; sample at least two per prompt"
+            f"the prompt {alone[0]} has a single completion ({len(alone)} of {len(groups)} prompts have), "
+            "which cannot be left out of its own references; sample at least two per prompt"
         )
 
 
