@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -166,13 +168,29 @@ def test_only_models_are_stored_and_damage_is_refused(quantile, tmp_path):
     assert list(tmp_path.iterdir()) == []
     path = pl.combine([quantile], reference=REFERENCE).save_pretrained(tmp_path / "one")
     config = json.loads((path / "config.json").read_text())
-    for key, value in {"weights": [1, 2], "format": 9, "slopes": [-1.0], "how": "sum"}.items():
+    damages = {"weights": [1, 2], "format": 9, "slopes": [-1.0], "how": "sum"}
+    for key, value in [*damages.items(), ("weights", [-1.0])]:
         (path / "config.json").write_text(json.dumps({**config, key: value}))
-        with pytest.raises((ArtifactError, ArgumentError)):
+        with pytest.raises(ArtifactError, match="one"):
             Combination.from_pretrained(path, backbone=FakeBackbone(), cache=None)
     for other in (tmp_path / "absent", quantile.save_pretrained(tmp_path / "model")):
         with pytest.raises(ArtifactError, match="combination"):
             Combination.from_pretrained(other, backbone=FakeBackbone(), cache=None)
+
+
+@pytest.mark.parametrize("part", ["maps.safetensors", "source-0/model.safetensors"])
+def test_another_part_than_the_one_combined_is_refused(quantile, tmp_path, part):
+    other = pl.RewardModel(quantile.backbone, copy.deepcopy(quantile.head))
+    other.head.bias += 0.1
+    paths = [
+        pl.combine([model], reference=REFERENCE).save_pretrained(tmp_path / name)
+        for name, model in {"one": quantile, "two": other}.items()
+    ]
+    shutil.copy(paths[1] / part, paths[0] / part)
+    with pytest.raises(ArtifactError, match=f"{part} is not the file that was combined"):
+        Combination.from_pretrained(paths[0], backbone=FakeBackbone(), cache=None)
+    moved = paths[1].rename(tmp_path / "elsewhere")
+    Combination.from_pretrained(moved, backbone=FakeBackbone(), cache=None)
 
 
 # -- bad input -------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from pluralign.distributions import (
     mixture,
     vincentize,
 )
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.model import combination_folder
 from pluralign.model.quantile_map import LEVELS, QuantileMap
 from pluralign.model.reading import Conversation
@@ -171,7 +171,10 @@ class Combination(Answers):
             FingerprintError: a backbone's weights are not those that its head was fitted on.
         """
         stored = combination_folder.read(path, backbone=backbone, device=device, cache=cache)
-        return cls(stored.sources, stored.maps, torch.tensor(stored.weights), _check_how(stored.how))
+        try:
+            return cls(stored.sources, stored.maps, torch.tensor(stored.weights), _check_how(stored.how))
+        except ArgumentError as error:
+            raise ArtifactError(f"{path} is damaged ({error}); combine again") from error
 
 
 def _mixed(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:

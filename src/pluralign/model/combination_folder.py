@@ -6,6 +6,7 @@ It does not know how sources are combined. Only reward models are stored: a judg
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -98,6 +99,9 @@ def write(
             "weights": list(weights),
             "slopes": [scale.slope for scale in maps],
         }
+        config["sha256"] = {
+            str(file.relative_to(work)): _sha256(file) for file in sorted(work.rglob("*.safetensors"))
+        }
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         work.chmod(0o755)
         work.replace(target)
@@ -130,6 +134,9 @@ def read(
                 f"{folder} holds a {config['family']} of format {config['format']}; needed: a {FAMILY} of "
                 f"format {_FORMAT}"
             )
+        for name, digest in config.get("sha256", {}).items():
+            if _sha256(folder / name) != digest:
+                raise ValueError(f"{name} is not the file that was combined")
         tensors = load_file(folder / _MAPS)
         maps = [
             QuantileMap(tensors[f"{place}.knots"], tensors[f"{place}.scores"], slope)
@@ -152,6 +159,11 @@ def read(
         loaded[name] = source.backbone
         sources.append(source)
     return StoredCombination(sources, maps, weights, how)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _backbone_of(folder: Path) -> str:

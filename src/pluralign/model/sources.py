@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -85,7 +85,13 @@ def judge_scores(
     given = _tensor(scores, "scores")
     if given.ndim not in (1, 2):
         raise ArgumentError(f"scores must be [N] or [N, R], received {list(given.shape)}")
-    present = given.isfinite() if given.ndim == 1 else ~given.isnan()
+    infinite = given.isinf().nonzero()
+    if len(infinite):
+        raise ArgumentError(
+            f"row {int(infinite[0, 0])} has an infinite score, one of {len(infinite)}; a judge without an "
+            "answer has none: pad with NaN, or leave the row out"
+        )
+    present = ~given.isnan()
     empty = (~(present if given.ndim == 1 else present.any(1))).nonzero().flatten()
     if len(empty):
         raise ArgumentError(
@@ -127,9 +133,21 @@ def _tensor(values: Any, name: str) -> Tensor:
         given = torch.as_tensor(values)
         return given if given.is_floating_point() else given.to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(
-            f"{name} must be numbers, row by row; received {type(values).__name__}"
-        ) from error
+        raise ArgumentError(f"{name} must be numbers, row by row: {_wrong_row(values)}") from error
+
+
+def _wrong_row(values: Any) -> str:
+    """What keeps rows from being a tensor: the first that is no number, or rows of different lengths."""
+    rows = list(values) if isinstance(values, Iterable) else [values]
+    for place, row in enumerate(rows):
+        entries = row if isinstance(row, list | tuple) else [row]
+        for entry in entries:
+            try:
+                torch.as_tensor(entry)
+            except (TypeError, ValueError, RuntimeError):
+                hint = "; where there is none, pad with NaN or leave the row out" if entry is None else ""
+                return f"row {place} has {entry!r}{hint}"
+    return "rows have different numbers of them; pad with NaN"
 
 
 def _key(conversation: Conversation, index: int) -> bytes:
