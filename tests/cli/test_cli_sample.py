@@ -162,6 +162,9 @@ def test_length_control_needs_lengths(place, command):
         ("sample --shards foreign.jsonl --reward_modle m", "did you mean --reward_model"),
         ("sample --shards foreign.jsonl --table pair", "--table"),
         ("sample --shards foreign.jsonl --reward_model none", "none is no model folder"),
+        ("sample --shards run", "pass it as --samples"),
+        (f"{SAMPLE} --device cudax", "--device: received 'cudax'; allowed: cpu, cuda"),
+        (f"{SAMPLE} --alpaca_eval=", "--alpaca_eval: received an empty name"),
         (f"{SAMPLE} --limit 0", "--limit must be at least 1, received 0"),
         (f"{SAMPLE} --reward_column", "sampled completions have none"),
         (f"{SAMPLE} --completions 1 --reward_function judge.py:count", "--completions must be at least 2"),
@@ -169,6 +172,8 @@ def test_length_control_needs_lengths(place, command):
     ],
 )
 def test_wrong_commands(place, command, line, message):
+    if line == "sample --shards run":
+        assert command(SAMPLE)[0] == 0
     status, out, err = command(line)
     assert status == 2
     assert message in err
@@ -212,6 +217,77 @@ def test_a_function_that_fails_is_no_defect_of_ours(place, command):
     assert status == 1
     assert "failed: KeyError: 'answer'" in err
     assert "defect" not in err
+
+
+def test_a_corrected_function_rewards_what_was_sampled(place, command):
+    Path("judge.py").write_text(
+        "def count(prompts, completions):\n    return [float('nan')] * len(completions)\n"
+    )
+    status, _, err = command(f"{SAMPLE} --reward_function judge.py:count")
+    assert status == 1
+    assert "the completions are kept: --samples run with another --out" in err
+    Path("judge.py").write_text(COUNT)
+    assert command("sample --samples run --reward_function judge.py:count --beta null --out other")[0] == 0
+
+
+def test_a_function_of_a_file_that_is_a_program(place, command):
+    Path("helper.py").write_text("def length(text):\n    return sum(map(ord, text))\n")
+    Path("judge.py").write_text(
+        "from __future__ import annotations\n"
+        "import pickle\nfrom dataclasses import dataclass\nfrom helper import length\n"
+        "@dataclass\nclass Case:\n    text: str\n"
+        "def count(prompts, completions):\n"
+        "    return [length(pickle.loads(pickle.dumps(Case(text))).text) for text in completions]\n"
+    )
+    status, _, err = command(
+        "sample --shards foreign.jsonl --reward_function judge.py:count --beta null --out r"
+    )
+    assert status == 0, err
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("def count(", "SyntaxError"),
+        ("import no_such_module", "No module named"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_file_that_fails_is_no_defect_of_ours(place, command, program, message):
+    Path("judge.py").write_text(program + "\n")
+    status, _, err = command(f"{SAMPLE} --reward_function judge.py:count")
+    assert status == 2
+    assert "--reward_function: judge.py fails: " in err
+    assert message in err
+
+
+def test_a_moved_run_is_found_where_it_is(place, command):
+    line = "sample --shards foreign.jsonl --reward_column --beta null --json --out"
+    _, out, _ = command(f"{line} run")
+    Path("run").rename("moved")
+    status, again, err = command(f"{line} moved")
+    assert (status, "nothing to do" in err) == (0, True)
+    assert again == out.replace("run/", "moved/").replace('"run": "run"', '"run": "moved"')
+
+
+def test_a_finished_run_notices_a_shard_that_is_gone(place, command):
+    assert command(SAMPLE)[0] == 0
+    Path("run/samples/shard-00001.parquet").unlink()
+    status, _, err = command(SAMPLE)
+    assert status == 0
+    assert "nothing to do" not in err
+    assert Path("run/samples/shard-00001.parquet").exists()
+
+
+def test_a_prompt_that_alpaca_eval_cannot_take_is_named_before_sampling(place, command):
+    turns = [{"role": r, "content": "x"} for r in ("user", "assistant", "user")]
+    Path("turns.jsonl").write_text(json.dumps({"prompt": turns}) + "\n")
+    status, _, err = command(
+        "sample --prompts turns.jsonl --model policy --alpaca_eval me --device cpu --out run"
+    )
+    assert status == 1
+    assert "AlpacaEval has single instructions" in err
+    assert not Path("run").exists()
 
 
 def test_a_server_that_is_away(place, command, monkeypatch):

@@ -89,3 +89,17 @@ def test_digest_is_of_the_content(tmp_path):
     (tmp_path / "b").write_text("2")
     assert digest(str(tmp_path)) != whole
     assert digest("owner/set") == "owner/set"
+
+
+def test_measurements_of_later_steps_are_dropped_where_a_run_goes_back(tmp_path):
+    with open_folder(tmp_path / "run") as folder:
+        folder.rewind(0)
+        for step in (1, 2, 3):
+            folder.log(step=step)
+        log = folder.path / "metrics.jsonl"
+        with log.open("a") as file:
+            file.write('{"step": 2, "lo')
+        folder.rewind(2)
+        assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2]
+        folder.rewind(0)
+        assert log.read_text() == ""

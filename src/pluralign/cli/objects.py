@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.flags import BackboneFlags, DataFlags
+from pluralign.cli.parsing import UsageError
 
 if TYPE_CHECKING:
     import datasets
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cache_from",
+    "check_device",
     "counts",
     "load_backbone",
     "load_model",
@@ -110,8 +112,23 @@ def cache_from(path: str | None) -> EmbeddingCache | None:
     return None if path == "none" else EmbeddingCache(path)
 
 
+def check_device(name: str | None) -> None:
+    """Refuses a device that is not here.
+
+    Raises:
+        UsageError: torch does not know it, or cannot use it.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({reason})") from None
+
+
 def model_folder(path: str) -> Path:
-    """The model folder itself, or the one inside a run folder of `fit`."""
+    """The model folder itself, or the one inside a run folder of `fit` or `align`."""
     folder = Path(path)
     inner = folder / "model"
     return inner if not (folder / "config.json").exists() and inner.is_dir() else folder

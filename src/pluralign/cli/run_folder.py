@@ -140,6 +140,32 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
+    @property
+    def result(self) -> dict[str, Any]:
+        """The `result` that `finish` was given, its paths as they are now: a folder may have been moved."""
+        stored: dict[str, Any] = json.loads((self.path / _DONE).read_text(encoding="utf-8"))["result"]
+        before = f"{stored['run']}{os.sep}"
+        inside = {k: v for k, v in stored.items() if isinstance(v, str) and v.startswith(before)}
+        moved = {key: str(self.path / value.removeprefix(before)) for key, value in inside.items()}
+        return stored | moved | {"run": str(self.path)}
+
+    def rewind(self, step: int) -> None:
+        """Drops measurements of later steps, which a run that continues from this one makes again."""
+        log = self.path / _LOG
+        if not log.exists():
+            return
+        kept = []
+        for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
+            with suppress(ValueError):  # a line that an interruption cut short
+                if json.loads(line).get("step", 0) <= step:
+                    kept.append(line)
+        work = log.with_name(f".{log.name}.{os.getpid()}")
+        try:
+            work.write_text("".join(kept), encoding="utf-8")
+            work.replace(log)
+        finally:
+            work.unlink(missing_ok=True)
+
     def log(self, **values: Any) -> None:
         """Appends one line of measurements."""
         with (self.path / _LOG).open("a", encoding="utf-8") as file:

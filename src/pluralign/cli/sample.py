@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import model_folder, quiet_datasets
+from pluralign.cli.objects import check_device, model_folder, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.run_folder import RunFolder, digest
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
 from pluralign.cli.sample_rewards import REWARDS, TABLE, check_rewards, reward, reward_source, teller
+from pluralign.errors import PluralignError
 
 if TYPE_CHECKING:
     from pluralign.policy.sampling import Sampler
@@ -47,7 +48,7 @@ def run(arguments: Sequence[str]) -> None:
     with RunFolder(flags.out or f"runs/sample-{name}", "sample", decisive, inputs) as folder:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")
-            result = json.loads((folder.path / "done.json").read_text(encoding="utf-8"))["result"]
+            result = folder.result
         else:
             result = _make(flags, rewards, folder, console)
     console.result(result, str(result.get("table", result["samples"])))
@@ -58,7 +59,7 @@ def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: 
     early = bool(rewards.sources) and rewards.reward_model is None
     source = reward_source(rewards, flags.device) if early else None
     samples = _samples(flags, folder.path, console)
-    made = [] if flags.samples is not None else [_SAMPLES]
+    made = [] if flags.samples is not None else _files(folder.path, _SAMPLES)
     result = {"run": str(folder.path), "samples": str(samples), **_counts(samples, console)}
     if flags.alpaca_eval is not None:
         from pluralign.policy import read_samples, write_alpaca_eval
@@ -67,11 +68,23 @@ def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: 
         made.append(_ALPACA)
         result["alpaca_eval"] = str(file)
     if rewards.sources:
-        source = source or reward_source(rewards, flags.device)
-        result |= reward(rewards, source, samples, folder.path, console)
-        made += [REWARDS, TABLE]
+        try:
+            source = source or reward_source(rewards, flags.device)
+            result |= reward(rewards, source, samples, folder.path, console)
+        except PluralignError:
+            if flags.samples is None:
+                console.say(
+                    f"the completions are kept: --samples {folder.path} with another --out rewards them"
+                )
+            raise
+        made += [*_files(folder.path, REWARDS), TABLE]
     folder.finish(*made, result=result)
     return result
+
+
+def _files(folder: Path, part: str) -> list[str]:
+    """The files of a stage, so that a finished run notices one that is gone."""
+    return sorted(str(file.relative_to(folder)) for file in (folder / part).iterdir())
 
 
 def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
@@ -92,6 +105,11 @@ def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
         )
     if flags.limit is not None and flags.limit < 1:
         raise UsageError(f"--limit must be at least 1, received {flags.limit}")
+    if flags.alpaca_eval is not None and not flags.alpaca_eval.strip():
+        raise UsageError("--alpaca_eval: received an empty name; AlpacaEval shows it in its table")
+    if flags.shards is not None and (_samples_folder(flags.shards) / "manifest.json").is_file():
+        raise UsageError(f"--shards: {flags.shards} holds samples of ours; pass it as --samples")
+    check_device(flags.device)
     if flags.model is not None and rewards.reward_column:
         raise UsageError(
             "--reward_column takes rewards that came with --shards; sampled completions have none"
@@ -138,6 +156,8 @@ def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
     found = policy.load_prompts(
         flags.prompts, columns=flags.columns, split=flags.hub_split, limit=flags.limit
     )
+    if flags.alpaca_eval is not None:
+        policy.instructions(found.prompts)  # before hours of sampling, not after
     settings = policy.SamplingSettings(
         completions=flags.completions,
         max_new_tokens=flags.max_new_tokens,
@@ -166,7 +186,7 @@ def _sampler(flags: SampleFlags) -> Sampler:
     from pluralign import policy
 
     logging.disable_progress_bar()  # of loading weights
-    name = str(flags.model)
+    name = str(model_folder(str(flags.model)))
     if flags.server is None:
         sampler: Sampler = policy.LocalSampler.from_pretrained(
             name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -126,11 +127,19 @@ def _function(file: str, name: str) -> Callable[..., Any]:
     """A function of the user's own file, which is run as any script of theirs."""
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("pluralign_reward_function", file)
+    name_of_module = "pluralign_reward_function"
+    spec = importlib.util.spec_from_file_location(name_of_module, file)
     if spec is None or spec.loader is None:
         raise UsageError(f"--reward_function: {file} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # Nearly as a script has it: what it defines can be pickled for other processes, and its neighbours can be
+    # imported; after everything installed, so that a neighbour `datasets.py` is not taken for the package.
+    sys.modules[name_of_module] = module
+    sys.path.append(str(Path(file).resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"--reward_function: {file} fails: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise UsageError(f"--reward_function: {file} has no function {name!r}")

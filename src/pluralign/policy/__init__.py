@@ -34,6 +34,7 @@ _NAMES: dict[str, str] = {
     "diagnose_table": "diagnostics",
     "fit_length_control": "length_control",
     "import_samples": "sampling_import",
+    "instructions": "alpaca_eval",
     "last_checkpoint": "checkpoints",
     "length_bias": "length_control",
     "load_prompts": "prompt_sets",
