@@ -350,6 +350,14 @@ def test_bad_rows(tmp_path, change, message):
         trainer(tmp_path, "qrpo", Dataset.from_list([row]))
 
 
+@pytest.mark.parametrize(("partition", "told"), [("exact", True), ("finite", False)])
+def test_references_that_tie_ask_for_the_finite_partition(tmp_path, caplog, partition, told):
+    row = tiny_tables.pairs(1)[0] | {"ref_rewards": [0.0, 0.0, 1.0]}
+    with caplog.at_level(logging.WARNING, "pluralign"):
+        trainer(tmp_path, "qrpo", Dataset.from_list([row] * 2), partition=partition)
+    assert ("tie with probability 33.3 %" in caplog.text) == told
+
+
 def test_an_empty_response_that_ended_is_one_token(tmp_path):
     row = tiny_tables.pairs(1)[0] | {"chosen": ""}
     made = trainer(tmp_path, table=Dataset.from_list([row]))

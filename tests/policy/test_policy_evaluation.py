@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import pytest
@@ -12,7 +13,7 @@ import tiny_policy
 import tiny_tables
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy import FunctionReward, OfflineConfig, OfflineTrainer
-from pluralign.policy.evaluation import JudgedSample, draw_and_judge, summarize
+from pluralign.policy.evaluation import JudgedSample, draw_and_judge, kl_at_least, summarize
 from pluralign.policy.sample_evaluator import evaluation_prompts
 from pluralign.policy.sampling import Completion, SamplingSettings
 
@@ -23,6 +24,7 @@ def sample(**changes):
         "cut_off": False,
         "reward": 1.0,
         "log_ratio": 0.0,
+        "k3": 0.0,
         "ref_rewards": [0.0, 2.0],
         "ref_lengths": [3, 5],
     }
@@ -32,7 +34,7 @@ def sample(**changes):
 def test_numbers_by_hand():
     ratios = [0.5, -0.2, 1.0, 0.1]
     samples = [
-        sample(num_tokens=n, reward=r, log_ratio=d, cut_off=c)
+        sample(num_tokens=n, reward=r, log_ratio=d, k3=d**2, cut_off=c)
         for n, r, d, c in zip(
             [2, 4, 6, 5], [0.0, 1.0, 3.0, 2.0], ratios, [False, True, False, False], strict=True
         )
@@ -45,12 +47,12 @@ def test_numbers_by_hand():
     # ranks among [0, 2], ties half: 1/4, 1/2, 1, 3/4
     assert found["rank"] == pytest.approx((0.25 + 0.5 + 1 + 0.75) / 4)
     assert found["kl"] == pytest.approx(sum(ratios) / 4)
-    assert found["kl_k3"] == pytest.approx(sum(math.exp(-d) - 1 + d for d in ratios) / 4)
+    assert found["kl_k3"] == pytest.approx(sum(d**2 for d in ratios) / 4)
     assert found["length_correlation"] == pytest.approx(stats.spearmanr([2, 4, 6, 5], ratios).statistic)
 
 
 def test_what_is_not_known_is_not_said():
-    found = summarize([sample(reward=None, log_ratio=None)])
+    found = summarize([sample(reward=None, log_ratio=None, k3=None)])
     assert set(found) == {"length", "cut_off"}
     assert "rank" not in summarize([sample(ref_rewards=None)])
     assert "length_correlation" not in summarize([sample(), sample()])  # constants have no ranks
@@ -58,27 +60,38 @@ def test_what_is_not_known_is_not_said():
         summarize([])
 
 
+class Sampler:
+    """Names the prompt and the number of the completion; the second one is cut off."""
+
+    def describe(self):
+        return {}
+
+    def check(self, prompts, settings):
+        pass
+
+    def sample(self, prompts, settings):
+        return [
+            [Completion(f"{p[0]['content']}{i}", i + 1, i == 1) for i in range(settings.completions)]
+            for p in prompts
+        ]
+
+
 def test_both_estimators_tend_to_the_kl():
-    """Samples of N(m, 1) against N(0, 1): KL = m^2 / 2."""
+    """Two tokens, each a sample of N(m, 1) against N(0, 1): KL = m^2."""
     generator = torch.Generator().manual_seed(0)
-    draws = torch.randn(100_000, generator=generator, dtype=torch.float64) + 0.3
+    draws = torch.randn(50_000, 2, generator=generator, dtype=torch.float64) + 0.3
     ratios = 0.3 * draws - 0.045
-    found = summarize([sample(log_ratio=d) for d in ratios.tolist()])
-    assert found["kl"] == pytest.approx(0.045, abs=0.004)
-    assert found["kl_k3"] == pytest.approx(0.045, abs=0.002)
+    rows, settings = [{"prompt": tiny_policy.user("a")}], SamplingSettings(50_000, 5)
+    judged = draw_and_judge(
+        rows, Sampler(), settings, None, lambda *_: list(ratios), lambda *_: list(torch.zeros_like(ratios))
+    )
+    found = summarize(judged)
+    assert found["kl"] == pytest.approx(ratios.sum(1).mean().item())
+    assert found["kl"] == pytest.approx(0.09, abs=0.006)
+    assert found["kl_k3"] == pytest.approx(0.09, abs=0.002)
 
 
 def test_rows_samples_and_scores_belong_together():
-    class Sampler:
-        def describe(self):
-            return {}
-
-        def sample(self, prompts, settings):
-            return [
-                [Completion(f"{p[0]['content']}{i}", i + 1, i == 1) for i in range(settings.completions)]
-                for p in prompts
-            ]
-
     rows = [{"prompt": tiny_policy.user(name), "ref_rewards": [float(len(name))]} for name in ("a", "bb")]
     reward = FunctionReward(lambda prompts, texts: [float(len(text)) for text in texts], "length")
 
@@ -128,7 +141,39 @@ def test_the_trainer_measures_the_way_from_its_reference(tmp_path, adapter):
     trainer.train()
     after = trainer.evaluate()
     assert after["eval_samples/kl_k3"] > 1e-4
+    assert after["eval_samples/kl"] == pytest.approx(after["eval_samples/kl_k3"], abs=0.1)
     assert {"eval_samples/rank", "eval_samples/cut_off", "eval_samples/reward_q90"} <= set(after)
+
+
+def test_a_policy_far_beyond_its_optimum_is_told_once(tmp_path, caplog):
+    config = OfflineConfig(
+        str(tmp_path), beta=2.0, report_to="none", use_cpu=True, disable_tqdm=True, eval_max_new_tokens=8
+    )
+    trainer = OfflineTrainer(
+        tiny_policy.model(),
+        config,
+        tiny_tables.pairs(),
+        tiny_tables.pairs(8, seed=1),
+        tiny_policy.tokenizer(),
+        reward=FunctionReward(lambda prompts, texts: [float(len(text)) for text in texts], "length"),
+    )
+    with caplog.at_level(logging.WARNING, "pluralign"):
+        trainer.evaluate()
+        assert "nats from its reference" not in caplog.text
+        with torch.no_grad():
+            trainer.model.lm_head.weight *= 2
+        trainer.evaluate()
+        trainer.evaluate()
+    assert caplog.text.count("A larger beta helps, or a lower learning rate") == 1
+    assert "the optimum of this beta 0.01" in caplog.text
+
+
+def test_the_kl_less_two_standard_errors():
+    assert kl_at_least([sample(log_ratio=d) for d in (1.0, 2.0, 3.0, 4.0)]) == pytest.approx(
+        2.5 - stats.sem([1.0, 2.0, 3.0, 4.0]) * 2
+    )
+    assert kl_at_least([sample(log_ratio=5.0)]) == -math.inf
+    assert kl_at_least([sample(log_ratio=None, k3=None)] * 3) == -math.inf
 
 
 def test_prompts_that_leave_no_room_are_left_out():

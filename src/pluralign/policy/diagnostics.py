@@ -30,9 +30,9 @@ from pluralign.policy.ranks import (
     tied_prompts,
 )
 
-__all__ = ["Diagnosis", "diagnose", "diagnose_table"]
+__all__ = ["MANY_TIES", "Diagnosis", "diagnose", "diagnose_table", "tie_probability"]
 
-_MANY_TIES = 0.01
+MANY_TIES = 0.01  # from here on the exact partition function, that of continuous rewards, misleads
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Diagnosis:
         notes = []
         if self.tied_prompts > 0:
             notes.append(f"{self.tied_prompts:.1%} of responses have references that all tie; leave them out")
-        if self.tie_probability > _MANY_TIES:
+        if self.tie_probability > MANY_TIES:
             notes.append("rewards have atoms: use the finite partition function (--partition finite)")
         if self.positive_share < 0.01:
             notes.append("hardly any response is to become more probable; raise beta")
@@ -143,7 +143,7 @@ def diagnose(
         references=(int(counts.min()), int(counts.max())),
         among_references=float((kept > counts).double().mean()),
         tied_prompts=float((tied_prompts(references, keep) & (kept > 1)).double().mean()),
-        tie_probability=_tie_probability(references, keep),
+        tie_probability=tie_probability(references, keep),
         mean_rank=float(ranks.mean()),
         break_even=float(break_even_quantile(beta, transform)),
         positive_share=float((target > 0).double().mean()),
@@ -192,8 +192,16 @@ def clamp_where_needed(ranks: Tensor, counts: Tensor, transform: TransformLike) 
     return ranks if bool(ends.isfinite().all()) else clamp_ranks(ranks, counts)
 
 
-def _tie_probability(references: Tensor, keep: Tensor) -> float:
-    """Mean over prompts of the share of equal ones among all pairs of different references."""
+def tie_probability(references: Float[Tensor, "B N"], keep: Bool[Tensor, "B N"]) -> float:
+    """Probability that two references of a prompt have equal rewards, averaged over prompts.
+
+    Args:
+        references: rewards, [B, N].
+        keep: false where a place is filled up.
+
+    Returns:
+        In [0, 1]; 0 where no prompt has two references.
+    """
     values = references.masked_fill(~keep, math.nan).sort(-1).values  # NaN comes last and equals nothing
     equal = torch.zeros(len(values), dtype=torch.float64)
     for distance in range(1, values.shape[-1]):  # equal values stand together

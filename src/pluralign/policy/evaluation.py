@@ -7,10 +7,12 @@ by name. It knows nothing about training.
     rank                             their mean quantile reward among the references, 1/2 for the reference
     length, cut_off                  tokens, and the share that hit the limit
     kl                               mean of log pi - log ref over samples: unbiased, may be negative
-    kl_k3                            mean of ref/pi - 1 + log pi - log ref: never negative, less noisy near 0
+    kl_k3                            mean of the sum over tokens of ref/pi - 1 + log pi - log ref: the
+                                     same mean, never negative, less noise
     length_correlation               Spearman of relative length and log pi - log ref (`length_bias`)
 
-The texts are tokenized again to be scored, as in training, so a KL is that of texts and not of token paths.
+Where the sampler knows which tokens it drew these are scored, so the KL is that of what was drawn, up to the
+token limit; text that is tokenized again may be something that the policy would hardly say.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from pluralign.policy.ranks import pad_references, quantile_rewards
 from pluralign.policy.rewarding import RewardSource, rewards_of
 from pluralign.policy.sampling import Completion, Prompt, Sampler, SamplingSettings
 
-__all__ = ["JudgedSample", "draw_and_judge", "summarize"]
+__all__ = ["JudgedSample", "draw_and_judge", "kl_at_least", "summarize"]
 
-Score = Callable[[Sequence[Prompt], Sequence[Completion]], Tensor]  # log-probabilities, [B]
+# Log-probabilities of the tokens of each sample, or their sum.
+Score = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[Tensor] | Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class JudgedSample:
         cut_off: whether it hit the token limit.
         reward: None where there is no reward source.
         log_ratio: log pi(y|x) - log ref(y|x); None where the reference is not at hand.
+        k3: sum over tokens of ref/pi - 1 + log pi - log ref; None likewise.
         ref_rewards: rewards of the reference's completions to the prompt, where they are known.
         ref_lengths: their lengths in tokens, where they are known.
     """
@@ -50,6 +54,7 @@ class JudgedSample:
     cut_off: bool
     reward: float | None
     log_ratio: float | None
+    k3: float | None
     ref_rewards: Sequence[float] | None
     ref_lengths: Sequence[int] | None
 
@@ -82,13 +87,27 @@ def draw_and_judge(
     prompts, samples = [row["prompt"] for row, _ in pairs], [sample for _, sample in pairs]
     texts = {"prompt": prompts, "completion": [sample.text for sample in samples]}
     rewards = [None] * len(pairs) if reward is None else rewards_of(reward, texts, "samples of the policy")
-    ratios: list[Any] = [None] * len(pairs)
+    distances: list[tuple[float, float] | tuple[None, None]] = [(None, None)] * len(pairs)
     if policy is not None and reference is not None:
-        ratios = (policy(prompts, samples).double() - reference(prompts, samples).double()).tolist()
+        scores = zip(policy(prompts, samples), reference(prompts, samples), strict=True)
+        distances = [_distance(own.double() - other.double()) for own, other in scores]
     return [
-        JudgedSample(sample.num_tokens, sample.cut_off, r, d, row.get("ref_rewards"), row.get("ref_lengths"))
-        for (row, sample), r, d in zip(pairs, rewards, ratios, strict=True)
+        JudgedSample(
+            num_tokens=sample.num_tokens,
+            cut_off=sample.cut_off,
+            reward=value,
+            log_ratio=log_ratio,
+            k3=k3,
+            ref_rewards=row.get("ref_rewards"),
+            ref_lengths=row.get("ref_lengths"),
+        )
+        for (row, sample), value, (log_ratio, k3) in zip(pairs, rewards, distances, strict=True)
     ]
+
+
+def _distance(ratios: Tensor) -> tuple[float, float]:
+    """The log-ratio of a sample and its k3, from the log-ratios of its tokens."""
+    return ratios.sum().item(), (torch.expm1(-ratios) + ratios).sum().item()
 
 
 def summarize(samples: Sequence[JudgedSample]) -> dict[str, float]:
@@ -116,11 +135,19 @@ def summarize(samples: Sequence[JudgedSample]) -> dict[str, float]:
     ratios = torch.tensor([s.log_ratio for s in samples if s.log_ratio is not None], dtype=torch.float64)
     if len(ratios):
         found["kl"] = ratios.mean().item()
-        found["kl_k3"] = (torch.expm1(-ratios) + ratios).mean().item()
+        found["kl_k3"] = sum(s.k3 or 0.0 for s in samples if s.k3 is not None) / len(ratios)
         correlation = _length_correlation(samples)
         if correlation is not None:
             found["length_correlation"] = correlation
     return found
+
+
+def kl_at_least(samples: Sequence[JudgedSample]) -> float:
+    """What the KL surely exceeds: the mean of the log-ratios less two standard errors; -inf where unknown."""
+    ratios = torch.tensor([s.log_ratio for s in samples if s.log_ratio is not None], dtype=torch.float64)
+    if len(ratios) < 2:
+        return -float("inf")
+    return float(ratios.mean() - 2 * ratios.std() / len(ratios) ** 0.5)
 
 
 def _length_correlation(samples: Sequence[JudgedSample]) -> float | None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from pluralign.errors import ArgumentError, DataError
 from pluralign.losses.partition import log_partition
 from pluralign.policy.columns import CUT_OFF, PAIRS, REFERENCES, REWARDS, TEXTS, check_training_table
-from pluralign.policy.diagnostics import clamp_where_needed
+from pluralign.policy.diagnostics import MANY_TIES, clamp_where_needed, tie_probability
 from pluralign.policy.objectives import Objective, Responses, Settings, row_beta
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import Packed, pack
@@ -109,7 +109,7 @@ def prepare(
     )
     _no_empty(rows, sides, name)
     rows = rows.add_column("row", list(range(first_row, first_row + len(rows))))
-    numbers = _numbers(table, rows, shape, sides, places, config, objective)
+    numbers = _numbers(table, rows, shape, sides, places, config, objective, name)
     for column, values in numbers.items():
         rows = rows.add_column(column, values.tolist())
     prompts_cut, responses_cut = (sum(rows[column]) for column in ("prompt_cut", "responses_cut"))
@@ -240,6 +240,7 @@ def _numbers(
     places: Sequence[int],
     config: OfflineConfig,
     objective: Objective,
+    name: str,
 ) -> dict[str, Tensor]:
     """The columns of numbers that the objective needs, [rows] each."""
     found: dict[str, Tensor] = {}
@@ -253,6 +254,13 @@ def _numbers(
     if not objective.ranks:
         return found
     references, keep = pad_references(table[REFERENCES])
+    ties = tie_probability(references, keep)
+    if ties > MANY_TIES and config.partition == "exact":
+        _log.warning(
+            "%s: two references of a prompt tie with probability %.1f %%, and the partition function is that "
+            "of continuous rewards; partition=finite asks for what can be had",
+            *(name, 100 * ties),
+        )
     generator = torch.Generator().manual_seed(config.seed)
     own: Any = config.leave_one_out
     if own is None and "among_references" in table.column_names:

@@ -17,19 +17,21 @@ import torch
 from torch import Tensor
 
 from pluralign.errors import ConfigError
-from pluralign.policy.evaluation import draw_and_judge, summarize
+from pluralign.policy.evaluation import draw_and_judge, kl_at_least, summarize
 from pluralign.policy.kept_weights import KeptWeights
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import pack
-from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
+from pluralign.policy.prompts import prompt_ids
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
-from pluralign.policy.scored_forward import install, response_log_probs
+from pluralign.policy.scored_forward import install, response_token_log_probs
 
 __all__ = ["SampleEvaluator", "evaluation_prompts"]
 
 _log = logging.getLogger("pluralign.policy")
+
+_TOO_FAR = 2.0  # times the KL of the optimum
 
 
 class SampleEvaluator:
@@ -65,7 +67,8 @@ class SampleEvaluator:
         limits = args.eval_prompts, args.eval_max_new_tokens, positions
         self.prompts = {name: evaluation_prompts(table, tokenizer, *limits) for name, table in tables.items()}
         self._world, self._rank = args.world_size, args.process_index
-        self._optimum = {} if optimum_kl is None else {"optimum_kl": optimum_kl}
+        self._optimum_kl = optimum_kl
+        self._warned = args.process_index > 0  # one process says it, once
         self._tokenizer = tokenizer
         self._reward = reward
         self._settings = SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed)
@@ -99,7 +102,7 @@ class SampleEvaluator:
             model, self._tokenizer, batch_size=self._batch_size, end_tokens=ends, sharded=self._sharded
         )
 
-        def reference(prompts: Sequence[Prompt], samples: Sequence[Completion]) -> Tensor:
+        def reference(prompts: Sequence[Prompt], samples: Sequence[Completion]) -> list[Tensor]:
             with self._as_reference(model) as other:
                 return self._score(other, prompts, samples)
 
@@ -116,7 +119,21 @@ class SampleEvaluator:
             from accelerate.utils import gather_object
 
             samples = gather_object(samples)
-        return {f"samples/{key}": value for key, value in (summarize(samples) | self._optimum).items()}
+        found = summarize(samples)
+        if self._optimum_kl is not None:
+            found["optimum_kl"] = self._optimum_kl
+            self._warn(kl_at_least(samples), self._optimum_kl)
+        return {f"samples/{key}": value for key, value in found.items()}
+
+    def _warn(self, kl: float, optimum: float) -> None:
+        """A policy beyond its optimum was moved by something else than the rewards of its samples."""
+        if kl > _TOO_FAR * optimum and not self._warned:
+            self._warned = True
+            _log.warning(
+                "the policy is more than %.2f nats from its reference, and the optimum of this beta %.2f: it "
+                "moves where no reward was seen. A larger beta helps, or a lower learning rate",
+                *(kl, optimum),
+            )
 
     @contextmanager
     def _as_reference(self, model: Any) -> Iterator[Any]:
@@ -134,25 +151,20 @@ class SampleEvaluator:
                 yield model
 
     @torch.no_grad()
-    def _score(self, model: Any, prompts: Sequence[Prompt], samples: Sequence[Completion]) -> Tensor:
-        """Log-probabilities of sampled texts, with the end token of those that ended."""
-        end = end_token_id(self._tokenizer, self._end_token)
-        found = []
+    def _score(self, model: Any, prompts: Sequence[Prompt], samples: Sequence[Completion]) -> list[Tensor]:
+        """Log-probabilities of the tokens that were drawn."""
+        found: list[Tensor] = []
         training = model.training
         model.eval()
         for start in range(0, len(samples), self._batch_size):
             batch = zip(prompts[start : start + self._batch_size], samples[start:], strict=False)
             sequences = [
-                (
-                    prompt_ids(self._tokenizer, prompt),
-                    response_ids(self._tokenizer, sample.text, None if sample.cut_off else end),
-                )
-                for prompt, sample in batch
+                (prompt_ids(self._tokenizer, prompt), sample.token_ids or ()) for prompt, sample in batch
             ]
             packed = pack(sequences, self._bin_tokens).to(model.device)
-            found.append(response_log_probs(model, packed).double().cpu())
+            found += [part.cpu() for part in response_token_log_probs(model, packed)]
         model.train(training)
-        return torch.cat(found)
+        return found
 
 
 def evaluation_prompts(

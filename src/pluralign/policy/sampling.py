@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pluralign.errors import ConfigError, DataError
@@ -73,11 +73,14 @@ class Completion:
         text: without special tokens; "" where the model ended at once.
         num_tokens: tokens drawn, the end token included.
         cut_off: whether it hit the token limit before its end.
+        token_ids: what was drawn, the end token included, where the sampler knows; it does not take part in
+            comparisons.
     """
 
     text: str
     num_tokens: int
     cut_off: bool
+    token_ids: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
 
 class Sampler(Protocol):

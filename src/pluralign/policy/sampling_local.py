@@ -183,7 +183,8 @@ class LocalSampler:
         place = next((i for i, token in enumerate(tokens) if token in self._ends), None)
         body = tokens if place is None else tokens[:place]
         text = self.tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Completion(text, len(body) + (place is not None), place is None)
+        drawn = tuple(tokens if place is None else tokens[: place + 1])
+        return Completion(text, len(drawn), place is None, drawn)
 
 
 class _Draws:

@@ -24,7 +24,7 @@ from pluralign.policy.log_probs import token_log_probs
 from pluralign.policy.logits import PLAIN, Kernels, LogitRule, choose_kernels
 from pluralign.policy.packing import Packed, pack, sequence_sums
 
-__all__ = ["install", "response_log_probs", "use_kernels"]
+__all__ = ["install", "response_log_probs", "response_token_log_probs", "use_kernels"]
 
 _log = logging.getLogger("pluralign.policy")
 
@@ -96,14 +96,29 @@ def response_log_probs(model: Any, packed: Packed) -> Tensor:
         model: an installed model, or what wraps it.
         packed: a batch on the model's device.
     """
-    of_tokens = model(
+    return sequence_sums(_of_tokens(model, packed), packed)
+
+
+def response_token_log_probs(model: Any, packed: Packed) -> list[Tensor]:
+    """log pi of each token of each packed response, in the order in which sequences were given.
+
+    Args:
+        model: an installed model, or what wraps it.
+        packed: a batch on the model's device.
+    """
+    parts = torch.split(_of_tokens(model, packed), packed.counts)
+    return [parts[place] for place in packed.places]
+
+
+def _of_tokens(model: Any, packed: Packed) -> Tensor:
+    found: Tensor = model(
         input_ids=packed.input_ids[None],
         position_ids=packed.position_ids[None],
         predictors=packed.predictors,
         tokens=packed.tokens,
         bins=packed.bins,
     )
-    return sequence_sums(of_tokens, packed)
+    return found
 
 
 def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **options: Any) -> Any:
