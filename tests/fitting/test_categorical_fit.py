@@ -154,6 +154,27 @@ def test_votes_on_the_six_categories():
     assert good < bad
 
 
+@pytest.mark.parametrize("config", [{"floor": 0.1}, {"axis_weights": (0.7, 0.3)}])
+def test_two_axes_are_solved_by_the_quick_solver(config, monkeypatch):
+    """Rounding of tied costs once sent whole fits to the solver for many categories."""
+
+    def declined(*arguments):
+        raise AssertionError("the solver for many categories was called")
+
+    monkeypatch.setattr("pluralign.losses._exact_transport.solve", declined)
+    votes = [
+        {
+            "prompt": f"p{i}",
+            "response": f"{i} 0",
+            "attribute": "category",
+            "ratings": [i % 6, 0, 1, 2, 5],
+            "scale": [0, 5],
+        }
+        for i in range(12)
+    ]
+    fit({"cost": "two_axis", "steps": 2} | config, ratings=pl.load_ratings(votes))
+
+
 def test_doubtful_data_is_named():
     with pytest.warns(
         CategoryWarning, match="a has 3 raters per response: with under 5 .* loss = 'cross_entropy' or 'rps'"

@@ -204,7 +204,9 @@ def _score(
         return lambda logits, target: transport(
             logits.softmax(-1), target, rewards, config.floor, validate=False
         )
-    cost = two_axis_cost(torch.tensor(HELPFULNESS), torch.tensor(HARM), config.axis_weights).to(device)
+    # In float64, or costs that tie would be told apart by rounding, and the quick solver would decline them.
+    axes = torch.tensor([HELPFULNESS, HARM], dtype=torch.float64)
+    cost = two_axis_cost(axes[0], axes[1], config.axis_weights).to(device)
     return lambda logits, target: transport(
         logits.softmax(-1),
         target,
