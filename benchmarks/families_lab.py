@@ -1,11 +1,12 @@
 """All families in the lab, where the true law is known; docs/results.md shows the numbers.
 
-    OMP_NUM_THREADS=1 python benchmarks/families_lab.py [--studies recovery ...] [--seeds 5]
+    OMP_NUM_THREADS=1 python benchmarks/families_lab.py [--studies tables ...] [--where features=traits]
 
-Studies: `recovery` of the true law of ratings as rated responses grow; `categories`, how many of them;
-`tables` of rewards, and costs of transport; `personas`, other people than those who judge. One JSON per run;
-what is there already is skipped unless --force is given. Runs go seed by seed, so that an interrupted study
-has whole seeds, and the same command continues it.
+Studies: `recovery` of the true law of ratings as rated responses grow; `bounds`, what is left of W1 when
+nothing is left to learn; `categories`, how many of them; `tables` of rewards, and costs of transport;
+`personas`, other people than those who judge. One JSON per run; what is there already is skipped unless
+--force is given. Runs go seed by seed, so that an interrupted study has whole seeds, and the same command
+continues it.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ import families_lab_recovery
 import families_lab_tables
 from tables import write
 
-FEATURES = ("minilm", "traits")
 RESULTS = Path(__file__).parent / "results" / "families_lab"
 
 # name -> the runs of a seed, and what one run does
 STUDIES: dict[str, tuple[Callable[[int], list[dict[str, Any]]], Callable[..., dict[str, Any]]]] = {
     "recovery": (families_lab_recovery.grid, families_lab_recovery.run),
+    "bounds": (lambda seed: [{"seed": 0}] if seed == 0 else [], families_lab_recovery.bounds),
     "categories": (families_lab_categories.grid, families_lab_categories.run),
     "tables": (families_lab_tables.grid, families_lab_tables.run),
     "personas": (families_lab_personas.grid, families_lab_personas.run),
@@ -66,10 +67,11 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--studies", nargs="*", default=list(STUDIES), choices=list(STUDIES), metavar="STUDY")
-    parser.add_argument("--features", nargs="*", default=list(FEATURES), choices=list(FEATURES))
+    parser.add_argument("--where", nargs="*", default=[], metavar="KEY=VALUE,...", help="only these runs")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--force", action="store_true", help="run again what is there already")
     options = parser.parse_args()
+    wanted = [(key, values.split(",")) for key, values in (one.split("=") for one in options.where)]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
@@ -78,7 +80,7 @@ def main() -> None:
             for settings in runs(seed):
                 target = target_of(study, settings)
                 exists = target.exists() and not options.force
-                if exists or settings["features"] not in options.features:
+                if exists or not all(str(settings.get(key)) in values for key, values in wanted):
                     continue
                 result = record(study, settings, run)
                 write(target, result)

@@ -12,6 +12,7 @@ can be asked of Bradley-Terry, which has no scale.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,8 +36,9 @@ from pluralign.fitting import (
     quantile,
     regression,
 )
+from pluralign.lab.truth import dequantised_quantile
 
-SIZES = {1: (1000, 30_000, 100, 10_000), 5: (10_000, 1000)}  # raters per response -> ratings
+SIZES = {1: (100, 300, 1000, 3000, 10_000, 30_000), 5: (1000, 10_000)}  # raters per response -> ratings
 PAIRS = 30  # of a prompt, that Bradley-Terry learns from
 LOW, REACH = -3.0, 12.0
 POINTS = LOW + REACH * torch.arange(0.5, 1200, dtype=torch.float64) / 1200  # of distribution functions
@@ -82,6 +84,40 @@ def run(features: str, raters: int, ratings: int, seed: int) -> dict[str, Any]:
         result[name] = {**judged(law), **penalty, "cpu_seconds": round(seconds, 2)}
     result["bradley_terry"] = {"order": bradley_terry_order(features, table, seed)}
     return result
+
+
+def bounds(seed: int) -> dict[str, Any]:
+    """What is left of W1 when nothing is left to learn: the nearest that each family's form and loss aim at.
+
+    Quantiles are the true ones, Gaussians have the true mean and the true standard deviation (or one for all
+    texts), and transport follows the median of what so many raters would say at each threshold.
+    """
+    probs = _truth()
+    edges = torch.arange(1, 20, dtype=torch.float64) / 20
+    mean = probs @ ATOMS
+    variance = probs @ ATOMS.square() - mean.square() + 1 / 12  # of a dequantised rating
+    same = variance.mean().sqrt().expand(len(probs))
+    return {
+        "quantile": judged(pl.Quantiles(dequantised_quantile(probs, edges), edges)),
+        "gaussian": judged(_gaussian(mean, same)),
+        "gaussian_ensemble": judged(_gaussian(mean, variance.sqrt())),
+        **{f"transport, {n} raters": judged(pl.Categorical(medians(probs, n), ATOMS)) for n in (1, 5, 20)},
+    }
+
+
+def _gaussian(mean: Tensor, std: Tensor) -> pl.GaussianEnsemble:
+    return pl.GaussianEnsemble(mean[:, None], std[:, None])
+
+
+def medians(probs: Tensor, raters: int) -> Tensor:
+    """Probabilities whose distribution function is the median of that of so many raters, [N, C]."""
+    below = probs.cumsum(1)[:, :-1].clamp(0, 1)
+    counts = torch.arange(raters + 1, dtype=torch.float64)
+    ways = torch.tensor([math.comb(raters, k) for k in range(raters + 1)], dtype=torch.float64)
+    chances = (ways * below[..., None] ** counts * (1 - below[..., None]) ** (raters - counts)).cumsum(-1)
+    half = (chances < 0.5).sum(-1) / raters  # the smallest share whose probability to be reached is a half
+    ends = half.new_ones(len(half), 1)
+    return torch.diff(torch.cat([0 * ends, half, ends], 1), dim=1)
 
 
 def bradley_terry_order(features: str, table: Any, seed: int) -> float | None:

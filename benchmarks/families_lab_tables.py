@@ -22,7 +22,7 @@ import qrm_world
 from pluralign.fitting import categorical
 from pluralign.heads.categories import CATEGORY_REWARDS
 
-RESPONSES, RATERS = 2000, 20
+RESPONSES, RATERS = 1000, 20
 # name -> the rewards of the six categories in their order
 TABLES = {
     "paper": CATEGORY_REWARDS,
