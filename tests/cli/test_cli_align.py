@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 import tiny_policy
 import tiny_tables
+from pluralign.cli.align_tables import read_table
+from pluralign.errors import ArtifactError
 
 SMALL = (
     "--report_to none --use_cpu true --logging_steps 1 --per_device_train_batch_size 4 --learning_rate 1e-4 "
@@ -76,6 +82,102 @@ def test_an_interrupted_run_continues(policy, command, monkeypatch):
     assert all((one[name] == other[name]).all() for name in one)
 
 
+def test_tables_of_any_file_are_one_table(policy, command):
+    rows = tiny_tables.unpaired(6).to_list()
+    for row in rows[3:]:
+        row["cut_off"] = True
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with Path("rows.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "cut_off"])
+        writer.writeheader()
+        writer.writerows(row | {"ref_rewards": json.dumps(row["ref_rewards"])} for row in rows)
+    found = [read_table(name, None).to_list() for name in ("rows.jsonl", "rows.csv")]
+    assert found[0] == found[1] == [row | {"cut_off": row.get("cut_off")} for row in rows]
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_no_half_model(policy, command, monkeypatch):
+    from pluralign.policy import OfflineTrainer
+
+    line = f"align --method dpo --model policy --data train.jsonl {SMALL} --out run"
+    real = OfflineTrainer.save_model
+
+    def full(self, folder=None, **options):
+        real(self, folder, **options)
+        if folder == "run/model":
+            raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(OfflineTrainer, "save_model", full)
+    status, _, err = command(line)
+    assert status == 1
+    assert "run/model could not be written (No space left on device)" in err
+    assert not Path("run/model").exists()
+    monkeypatch.setattr(OfflineTrainer, "save_model", real)
+    assert command(line)[0] == 0
+
+
+def test_a_run_of_align_is_a_policy(policy, command):
+    small = f"{SMALL} --max_steps 1"
+    assert command(f"align --model policy --data train.jsonl --out first {small}")[0] == 0
+    status, _, err = command(f"align --model first --data train.jsonl --out second {small}")
+    assert status == 0, err
+    Path("prompts.jsonl").write_text(json.dumps({"prompt": "p"}) + "\n")
+    sample = "sample --prompts prompts.jsonl --completions 2 --max_new_tokens 3 --device cpu"
+    status, _, err = command(f"{sample} --model first --out sampled")
+    assert status == 0, err
+
+
+def test_an_adapter_is_a_policy_to_sample_from(policy, command):
+    from transformers import AutoModelForCausalLM
+
+    from pluralign.policy import LocalSampler
+
+    line = f"align --model policy --data train.jsonl --lora_r 2 --lora_target_modules q_proj,v_proj {SMALL}"
+    status, _, err = command(f"{line} --learning_rate 0.1 --out run")
+    assert status == 0, err
+    sampler = LocalSampler.from_pretrained("run/model", device="cpu")
+    base = LocalSampler.from_pretrained("policy", device="cpu").describe()
+    stated = sampler.describe()
+    assert stated["fingerprint"] == base["fingerprint"]
+    assert len(stated["adapter"]) == 64
+    whole = AutoModelForCausalLM.from_pretrained("run/model")  # transformers puts the adapter on its base
+    ids = torch.arange(5, 15)[None]
+    with torch.no_grad():
+        assert torch.allclose(sampler.model(ids).logits, whole(ids).logits, atol=1e-5)
+        plain = AutoModelForCausalLM.from_pretrained("policy")
+        assert not torch.allclose(plain(ids).logits, whole(ids).logits, atol=1e-2)
+    shutil.rmtree("policy")
+    with pytest.raises(ArtifactError, match="an adapter whose base cannot be found"):
+        LocalSampler.from_pretrained("run/model", device="cpu")
+
+
+def test_responses_longer_than_the_policy_are_cut(policy, command, caplog):
+    rows = tiny_tables.unpaired(4).to_list()
+    Path("long.jsonl").write_text("".join(json.dumps(r | {"completion": "x" * 400}) + "\n" for r in rows))
+    status, _, err = command(f"align --model policy --data long.jsonl --out run {SMALL}")
+    assert status == 0, err
+    assert "--max_length becomes 256, the positions that the policy has" in err
+    assert "4 responses their end" in caplog.text
+
+
+def test_measurements_are_not_repeated_when_a_run_continues(policy, command, monkeypatch):
+    from pluralign.policy import OfflineTrainer
+
+    line = f"align --method dpo --model policy --data train.jsonl {SMALL} --num_train_epochs 2 --out run"
+    real = OfflineTrainer.training_step
+
+    def stops(self, *args, **options):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(OfflineTrainer, "training_step", stops)
+    assert command(line)[0] == 130
+    monkeypatch.setattr(OfflineTrainer, "training_step", real)
+    assert command(line)[0] == 0
+    logged = [json.loads(x) for x in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in logged if "loss" in x] == [1, 2, 3, 4, 5, 6]
+
+
 def test_an_adapter_on_unpaired_rows(policy, command):
     status, out, err = command(
         f"align --method qrpo --model policy --data unpaired.parquet --lora_r 2 --out run {SMALL}"
@@ -97,11 +199,37 @@ def test_an_adapter_on_unpaired_rows(policy, command):
         ("--method dpo --model policy --data train.jsonl --beta 0", "beta"),
         ("--method dpo --model policy --data train.jsonl --reward_function judge.py:length", "--eval_data"),
         ("--method qrpo --model policy --data train.jsonl --lora_r -1", "--lora_r"),
+        ("--model policy --data train.jsonl --lora_alpha 2", "--lora_alpha needs --lora_r"),
+        ("--model policy --data train.jsonl --lora_r 2 --lora_dropout 1", "0 to below 1"),
+        ("--model policy --data train.jsonl --lora_r 2 --lora_target_modules none", "cannot be trained with"),
+        ("--model policy --data train.jsonl --dtype int8", "received 'int8'; allowed: float32"),
+        (
+            "--model policy --data train.jsonl --eval_strategy steps",
+            "--eval_strategy steps needs --eval_data",
+        ),
+        ("--model policy --data train.jsonl --learning_rate -1", "--learning_rate: received -1.0"),
+        ("--model policy --data train.jsonl --per_device_train_batch_size 0", "allowed: 1 or more"),
+        ("--model policy --data train.jsonl --seed -1", "--seed: received -1; allowed: 0 or more"),
+        ("--model policy --data train.jsonl --logging_steps 0", "logging_steps"),
+        ("--model policy --data train.jsonl --method dpo --transform log", "--transform belongs to quantile"),
+        ("--model policy --data mixed.jsonl", "column 'prompt' holds str and, in row 2, list"),
+        ("--model policy --data half.jsonl", "row 1, column 'prompt': half a surrogate pair"),
+        ("--model policy --data broken.parquet", "damaged or foreign Parquet data"),
+        ("--model adapter --data train.jsonl", "adapter is an adapter"),
     ],
 )
 def test_what_cannot_be_done_is_said(policy, command, line, message):
+    texts = {"chosen": "a", "rejected": "b"}
+    mixed = [{"prompt": "p", **texts}, {"prompt": tiny_policy.user("p"), **texts}]
+    Path("mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mixed))
+    Path("half.jsonl").write_text(json.dumps({"prompt": "\ud83d", **texts}) + "\n")
+    Path("broken.parquet").write_bytes(b"PAR1")
+    Path("adapter").mkdir()
+    Path("adapter/adapter_model.safetensors").touch()
+    shutil.copy("policy/tokenizer.json", "adapter")
     status, _, err = command(f"align {line} --report_to none --use_cpu true")
     assert status in (1, 2)
     assert message in err
     assert "Traceback" not in err
+    assert "defect" not in err
     assert not Path("runs").exists() or not any(Path("runs").iterdir())

@@ -10,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pluralign.cli.align_flags import AlignFlags, check_flags
+from pluralign.cli.align_tables import read_table, table_path
 from pluralign.cli.console import Console
-from pluralign.cli.objects import quiet_datasets
+from pluralign.cli.objects import model_folder, quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
 from pluralign.cli.run_folder import RunFolder, digest
+from pluralign.errors import ConfigError, PluralignError, RunError
 
 if TYPE_CHECKING:
     from pluralign.policy.offline_config import OfflineConfig
@@ -28,54 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_TABLE = "train.parquet"  # in a run folder of `sample`
 _TRAINING, _MODEL = "training", "model"
 
 # Fields of the trainer's configuration that do not change what is trained.
 _IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "report_to", "logging_steps"}
-
-
-@dataclass(frozen=True)
-class AlignFlags:
-    """Fit a policy to rewards or preferences that were collected before.
-
-    Attributes:
-        model: Folder or hub id of the policy; it is also the reference.
-        data: Training table: a file, a run folder of `sample`, or a hub id.
-        eval_data: Evaluation table of the same shape; null evaluates nothing.
-        tokenizer: Folder or hub id of the tokenizer; null for the model's own.
-        dtype: Precision of the weights; null for float32, and the stored precision under an adapter.
-        attn_implementation: Passed on to transformers, e.g. flash_attention_2.
-        lora_r: Rank of a LoRA adapter; 0 trains all weights.
-        lora_alpha: Its scale; null for twice the rank.
-        lora_dropout: Its dropout.
-        lora_target_modules: Which layers it changes.
-        reward_model: Judges samples at each evaluation: a reward model folder, or the run folder of a fit.
-        risk: Risk measure that makes its distributions numbers.
-        reward_function: FILE.py:NAME of a function of (prompts, completions) that judges samples instead.
-        cache: Embedding cache of the reward model; null for the default one, none to keep nothing.
-        hub_split: Which split of a hub set.
-        out: Run folder; null for runs/align-METHOD-DIGEST, the same for the same command.
-        json: Print the result as JSON.
-    """
-
-    model: str
-    data: str
-    eval_data: str | None = None
-    tokenizer: str | None = None
-    dtype: str | None = None
-    attn_implementation: str | None = None
-    lora_r: int = 0
-    lora_alpha: int | None = None
-    lora_dropout: float = 0.0
-    lora_target_modules: str = "all-linear"
-    reward_model: str | None = None
-    risk: str = "mean"
-    reward_function: str | None = None
-    cache: str | None = None
-    hub_split: str | None = None
-    out: str | None = None
-    json: bool = False
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -84,8 +44,13 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError("--output_dir: the run folder is named by --out")
     from pluralign.policy.offline_config import OfflineConfig
 
-    flags, config = parse("align", AlignFlags.__doc__ or "", arguments, AlignFlags, OfflineConfig)
-    _check(flags, config)
+    try:
+        flags, config = parse("align", AlignFlags.__doc__ or "", arguments, AlignFlags, OfflineConfig)
+    except PluralignError:
+        raise
+    except (ValueError, ImportError) as error:  # of transformers' own settings
+        raise UsageError(" ".join(str(error).split())) from error
+    check_flags(flags, config)
     console = Console(flags.json)
     quiet_datasets()
     decisive = _decisive(flags, config)
@@ -96,33 +61,19 @@ def run(arguments: Sequence[str]) -> None:
     with RunFolder(out, "align", decisive, inputs) if first else nullcontext() as folder:
         if folder is not None and folder.finished:
             console.say(f"{out} already holds this run; nothing to do")
-            result = json.loads((out / "done.json").read_text(encoding="utf-8"))["result"]
+            result = folder.result
         else:
             result = _align(flags, config, out, folder, console)
     if first:
         console.result(result, result["model"])
 
 
-def _check(flags: AlignFlags, config: OfflineConfig) -> None:
-    if flags.reward_model is not None and flags.reward_function is not None:
-        raise UsageError("received --reward_model and --reward_function; samples have one judge")
-    if (flags.reward_model or flags.reward_function) and flags.eval_data is None:
-        raise UsageError("samples are drawn for the prompts of --eval_data, which is missing")
-    if flags.lora_r < 0:
-        raise UsageError(f"--lora_r: received {flags.lora_r}; allowed: 0 for all weights, or a rank")
-
-
 def _inputs(flags: AlignFlags) -> dict[str, str]:
-    found = {"data": _table_path(flags.data), "model": flags.model, "tokenizer": flags.tokenizer}
+    model = str(model_folder(flags.model))
+    found = {"data": table_path(flags.data), "model": model, "tokenizer": flags.tokenizer}
     if flags.eval_data is not None:
-        found["eval_data"] = _table_path(flags.eval_data)
+        found["eval_data"] = table_path(flags.eval_data)
     return {key: value for key, value in found.items() if value is not None}
-
-
-def _table_path(source: str) -> str:
-    """The table itself, or the one inside a run folder of `sample`."""
-    inner = Path(source) / _TABLE
-    return str(inner) if inner.is_file() else source
 
 
 def _decisive(flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
@@ -136,9 +87,9 @@ def _align(
 ) -> dict[str, Any]:
     from pluralign.policy.checkpoints import last_checkpoint
 
-    tables = {"data": _read(flags.data, flags.hub_split)}
+    tables = {"data": read_table(flags.data, flags.hub_split)}
     if flags.eval_data is not None:
-        tables["eval_data"] = _read(flags.eval_data, flags.hub_split)
+        tables["eval_data"] = read_table(flags.eval_data, flags.hub_split)
     if folder is not None:
         console.say(
             f"{config.method} with beta {config.settings.beta:g} on {len(tables['data']):,} rows of "
@@ -146,18 +97,19 @@ def _align(
         )
         _diagnose(tables["data"], config, console)
     config.output_dir = str(out / _TRAINING)
-    trainer = _trainer(flags, config, tables)
+    trainer = _trainer(flags, config, tables, console)
     start = last_checkpoint(config.output_dir)
     if start is not None:
         console.say(f"continuing from {start}")
     if folder is not None:
+        folder.rewind(0 if start is None else int(start.name.rpartition("-")[2]))
         trainer.add_callback(_journal(folder))
     with redirect_stdout(sys.stderr):  # transformers prints its log lines; stdout is for the result
         done = trainer.train(resume_from_checkpoint=str(start) if start is not None else None)
         metrics = dict(done.metrics)
         if flags.eval_data is not None:
             metrics |= trainer.evaluate()
-        trainer.save_model(str(out / _MODEL))
+        _save(trainer, out / _MODEL)
     (out / _MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run folder has the settings
     result = {"model": str(out / _MODEL), "run": str(out), "method": config.method, "metrics": metrics}
     if folder is not None:
@@ -165,27 +117,18 @@ def _align(
     return result
 
 
-def _read(source: str, split: str | None) -> Any:
-    """A training table; `check_training_table` looks at its rows."""
-    import datasets
-
-    from pluralign.data.formats import BadRow
-    from pluralign.data.problems import raise_problems
-    from pluralign.data.sources import find_tables
-
-    path = _table_path(source)
-    if path.endswith(".parquet") and Path(path).is_file():
-        return datasets.Dataset.from_parquet(path, keep_in_memory=True)
-    rows, problems = [], []
-    for table in find_tables(path, split):
-        for _, row in table.rows():
-            if isinstance(row, BadRow):
-                problems.append(row.problem)
-            else:
-                rows.append(row)
-    if problems:
-        raise_problems(source, problems)
-    return datasets.Dataset.from_list(rows)
+def _save(trainer: OfflineTrainer, folder: Path) -> None:
+    """Saves the policy; what could not be written does not stay half written."""
+    try:
+        trainer.save_model(str(folder))
+    except Exception as error:  # safetensors has its own for a full disk
+        if trainer.args.should_save:
+            shutil.rmtree(folder, ignore_errors=True)
+        free = shutil.disk_usage(folder.parent).free / 2**30
+        raise RunError(
+            f"{folder} could not be written ({error}); {free:.1f} GiB are free there. Free some space; the "
+            "same command continues from the last checkpoint"
+        ) from error
 
 
 def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
@@ -202,26 +145,38 @@ def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
     console.say(str(diagnosis))
 
 
-def _trainer(flags: AlignFlags, config: OfflineConfig, tables: dict[str, Any]) -> OfflineTrainer:
+def _trainer(
+    flags: AlignFlags, config: OfflineConfig, tables: dict[str, Any], console: Console
+) -> OfflineTrainer:
     from pluralign.policy.model_setup import load_policy
     from pluralign.policy.offline_trainer import OfflineTrainer
 
     peft_config = _lora(flags) if flags.lora_r else None
     model, tokenizer = load_policy(
-        flags.model,
+        str(model_folder(flags.model)),
         flags.tokenizer,
         dtype=flags.dtype or ("auto" if peft_config is not None else "float32"),
         attn_implementation=flags.attn_implementation,
     )
-    return OfflineTrainer(
-        model,
-        config,
-        train_dataset=tables["data"],
-        eval_dataset=tables.get("eval_data"),
-        processing_class=tokenizer,
-        peft_config=peft_config,
-        reward=_reward(flags),
-    )
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and (config.max_length is None or config.max_length > limit):
+        console.say(f"--max_length becomes {limit}, the positions that the policy has")
+        config.max_length = limit
+    reward = _reward(flags)
+    try:
+        return OfflineTrainer(
+            model,
+            config,
+            train_dataset=tables["data"],
+            eval_dataset=tables.get("eval_data"),
+            processing_class=tokenizer,
+            peft_config=peft_config,
+            reward=reward,
+        )
+    except PluralignError:
+        raise
+    except (ValueError, RuntimeError, ImportError) as error:  # of transformers and peft, about the settings
+        raise ConfigError(f"these settings cannot be trained with: {' '.join(str(error).split())}") from error
 
 
 def _lora(flags: AlignFlags) -> Any:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pluralign.cli.console import Console
@@ -97,7 +98,13 @@ def _judge(
 ) -> dict[str, Any]:
     from pluralign import evaluation
     from pluralign.data import split as split_groups
+    from pluralign.model.combination_folder import is_combination
 
+    if is_combination(str(flags.model)):
+        raise UsageError(
+            f"{flags.model} is a combination, whose rewards are on no rating scale; evaluate judges one "
+            f"model, such as {Path(str(flags.model)) / 'source-0'}. `pluralign score` takes combinations"
+        )
     tables = load_tables(data, console, folder.path)
     model = load_model(str(flags.model), place.device, place.cache)
     split = model.fitted.get("split")

@@ -1,0 +1,103 @@
+"""Flags of `pluralign align`, and what must be right about them before anything is read.
+
+Nothing heavy is imported here, not even for types (see `flags`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from pluralign.cli.parsing import UsageError
+
+if TYPE_CHECKING:
+    from pluralign.policy.offline_config import OfflineConfig
+
+__all__ = ["AlignFlags", "check_flags"]
+
+_DTYPES = ("float32", "bfloat16", "float16", "auto")
+_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0,
+    "num_train_epochs": 0,
+    "seed": 0,
+}
+_OF_RANKS = ("transform", "partition", "estimator", "leave_one_out", "pair_responses")
+
+
+@dataclass(frozen=True)
+class AlignFlags:
+    """Fit a policy to rewards or preferences that were collected before.
+
+    Attributes:
+        model: Folder or hub id of the policy; it is also the reference.
+        data: Training table: a file, a run folder of `sample`, or a hub id.
+        eval_data: Evaluation table of the same shape; null evaluates nothing.
+        tokenizer: Folder or hub id of the tokenizer; null for the model's own.
+        dtype: Precision of the weights; null for float32, and the stored precision under an adapter.
+        attn_implementation: Passed on to transformers, e.g. flash_attention_2.
+        lora_r: Rank of a LoRA adapter; 0 trains all weights.
+        lora_alpha: Its scale; null for twice the rank.
+        lora_dropout: Its dropout.
+        lora_target_modules: Which layers it changes: all-linear, names such as q_proj,v_proj, or a regular
+            expression.
+        reward_model: Judges samples at each evaluation: a reward model folder, or the run folder of a fit.
+        risk: Risk measure that makes its distributions numbers.
+        reward_function: FILE.py:NAME of a function of (prompts, completions) that judges samples instead.
+        cache: Embedding cache of the reward model; null for the default one, none to keep nothing.
+        hub_split: Which split of a hub set.
+        out: Run folder; null for runs/align-METHOD-DIGEST, the same for the same command.
+        json: Print the result as JSON.
+    """
+
+    model: str
+    data: str
+    eval_data: str | None = None
+    tokenizer: str | None = None
+    dtype: str | None = None
+    attn_implementation: str | None = None
+    lora_r: int = 0
+    lora_alpha: int | None = None
+    lora_dropout: float = 0.0
+    lora_target_modules: str = "all-linear"
+    reward_model: str | None = None
+    risk: str = "mean"
+    reward_function: str | None = None
+    cache: str | None = None
+    hub_split: str | None = None
+    out: str | None = None
+    json: bool = False
+
+
+def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
+    """Refuses what cannot work, or would do nothing.
+
+    Raises:
+        UsageError: flags that do not go together, or a number out of its range.
+    """
+    from pluralign.policy.objectives import find_objective
+
+    if flags.reward_model is not None and flags.reward_function is not None:
+        raise UsageError("received --reward_model and --reward_function; samples have one judge")
+    if (flags.reward_model or flags.reward_function) and flags.eval_data is None:
+        raise UsageError("samples are drawn for the prompts of --eval_data, which is missing")
+    if flags.lora_r < 0:
+        raise UsageError(f"--lora_r: received {flags.lora_r}; allowed: 0 for all weights, or a rank")
+    if flags.lora_alpha is not None and not flags.lora_r:
+        raise UsageError("--lora_alpha needs --lora_r: without an adapter it does nothing")
+    if not 0 <= flags.lora_dropout < 1:
+        raise UsageError(f"--lora_dropout: received {flags.lora_dropout}; allowed: 0 to below 1")
+    if flags.dtype is not None and flags.dtype not in _DTYPES:
+        raise UsageError(f"--dtype: received {flags.dtype!r}; allowed: {', '.join(_DTYPES)}")
+    if config.eval_strategy != "no" and flags.eval_data is None:
+        raise UsageError(f"--eval_strategy {config.eval_strategy.value} needs --eval_data")
+    for name, least in _LEAST.items():
+        if not getattr(config, name) >= least:
+            raise UsageError(f"--{name}: received {getattr(config, name)}; allowed: {least} or more")
+    if not find_objective(config.method).ranks:
+        defaults = {field.name: field.default for field in fields(config)}
+        unread = [name for name in _OF_RANKS if getattr(config, name) != defaults[name]]
+        if unread:
+            raise UsageError(f"--{unread[0]} belongs to quantile rewards; {config.method} has none")

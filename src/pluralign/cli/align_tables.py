@@ -1,0 +1,79 @@
+"""Training tables as `pluralign align` reads them: any file -> a `datasets.Dataset`.
+
+Whether the rows are legal is for `policy.columns` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pluralign.errors import DataError
+
+__all__ = ["read_table", "table_path"]
+
+_TABLE = "train.parquet"  # in a run folder of `sample`
+
+
+def table_path(source: str) -> str:
+    """The table itself, or the one inside a run folder of `sample`."""
+    inner = Path(source) / _TABLE
+    return str(inner) if inner.is_file() else source
+
+
+def read_table(source: str, split: str | None) -> Any:
+    """A training table; `check_training_table` looks at its rows.
+
+    Args:
+        source: a file, a run folder of `sample`, or a hub id.
+        split: which split of a hub set.
+
+    Raises:
+        DataError: it cannot be read, or columns are not of one type.
+    """
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pluralign.data.columns import typed_rows
+    from pluralign.data.formats import BadRow
+    from pluralign.data.problems import raise_problems
+    from pluralign.data.sources import find_tables
+
+    path = table_path(source)
+    if path.endswith(".parquet") and Path(path).is_file():
+        try:
+            return datasets.Dataset(pq.read_table(path))
+        except pa.ArrowException as error:
+            raise DataError(f"{path}: damaged or foreign Parquet data ({error})") from error
+    rows, problems = [], []
+    for table in find_tables(path, split):
+        for _, row in typed_rows(table):
+            if isinstance(row, BadRow):
+                problems.append(row.problem)
+            else:
+                rows.append(row)
+    if problems:
+        raise_problems(source, problems)
+    names = list(dict.fromkeys(name for row in rows for name in row))  # rows may lack what others have
+    rows = [{name: row.get(name) for name in names} for row in rows]
+    try:
+        return datasets.Dataset.from_list(rows)
+    except (pa.ArrowException, UnicodeEncodeError):
+        raise DataError(f"{source}: {_odd_column(rows)}") from None
+
+
+def _odd_column(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why rows make no table: the first column whose values are not of one type."""
+    for name in rows[0]:
+        first: str | None = None
+        for number, row in enumerate(rows, start=1):
+            value = row.get(name)
+            if isinstance(value, str) and value.encode("utf-8", "ignore").decode() != value:
+                return f"row {number}, column {name!r}: half a surrogate pair; allowed: valid Unicode"
+            kind = None if value is None else type(value).__name__.replace("int", "float")
+            first = first or kind
+            if kind not in (None, first):
+                return f"column {name!r} holds {first} and, in row {number}, {kind}; allowed: one type"
+    return "its rows do not fit into one table; each column needs one type"
