@@ -6,13 +6,23 @@ or losses.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pluralign.errors import ArgumentError, ArtifactError, MissingDependencyError
 
-__all__ = ["attach_adapter", "check_vocabulary", "disable_dropout", "load_policy", "lora_config"]
+__all__ = [
+    "adapter_of",
+    "attach_adapter",
+    "check_vocabulary",
+    "disable_dropout",
+    "load_policy",
+    "lora_config",
+    "merge_adapter",
+]
 
 
 def load_policy(
@@ -29,7 +39,7 @@ def load_policy(
 
     Raises:
         ArgumentError: no tokenizer is given, and the model does not say where its own is.
-        ArtifactError: the model or the tokenizer cannot be read.
+        ArtifactError: the model or the tokenizer cannot be read, or the model is an adapter.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -40,6 +50,12 @@ def load_policy(
         if not name:
             raise ArgumentError("pass the tokenizer as processing_class; this model does not name its own")
         tokenizer = name
+    folder = find_folder(model, None)[0] if isinstance(model, str) else None
+    if folder is not None and adapter_of(folder) is not None:
+        raise ArtifactError(
+            f"{name} is an adapter, and training starts from a whole model: merge it into its base (peft's "
+            "merge_and_unload), save that and pass it"
+        )
     try:
         if isinstance(tokenizer, str):
             tokenizer = AutoTokenizer.from_pretrained(
@@ -47,7 +63,7 @@ def load_policy(
             )
         if isinstance(model, str):
             model = AutoModelForCausalLM.from_pretrained(
-                find_folder(model, None)[0],
+                folder,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 attn_implementation=attn_implementation,
                 use_safetensors=True,
@@ -65,7 +81,8 @@ def lora_config(rank: int, alpha: float, dropout: float, target_modules: str) ->
         rank: of the two matrices.
         alpha: scale; the update is alpha / rank times their product.
         dropout: on the adapter's input.
-        target_modules: a name, a regular expression or `all-linear`.
+        target_modules: `all-linear`, names of layers with commas between them, or a regular expression of
+            their whole paths.
 
     Raises:
         MissingDependencyError: peft is not installed.
@@ -74,9 +91,18 @@ def lora_config(rank: int, alpha: float, dropout: float, target_modules: str) ->
         from peft import LoraConfig
     except ImportError:
         raise MissingDependencyError("adapters need peft: pip install peft") from None
+    names = re.fullmatch(r"\w[\w.]*(\s*,\s*\w[\w.]*)*", target_modules)
+    targets = re.split(r"\s*,\s*", target_modules) if names else target_modules
     return LoraConfig(
-        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules
+        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets
     )
+
+
+def adapter_of(folder: Path) -> Path | None:
+    """The weights of the adapter that a folder holds in place of a model; None where it holds none."""
+    weights = folder / "adapter_model.safetensors"
+    whole = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
+    return weights if weights.is_file() and not whole else None
 
 
 def attach_adapter(model: Any, peft_config: Any) -> Any:
@@ -90,6 +116,19 @@ def attach_adapter(model: Any, peft_config: Any) -> Any:
     except ImportError:
         raise MissingDependencyError("adapters need peft: pip install peft") from None
     return get_peft_model(model, peft_config)
+
+
+def merge_adapter(model: Any, folder: Path) -> Any:
+    """The model with the adapter of a folder added to its weights.
+
+    Raises:
+        MissingDependencyError: peft is not installed.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise MissingDependencyError("adapters need peft: pip install peft") from None
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 def disable_dropout(model: Any) -> None:

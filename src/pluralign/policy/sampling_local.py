@@ -9,8 +9,10 @@ a token. The model's own generation defaults (penalties, top_k ...) are not appl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -18,9 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.backbones.config import DTYPES, check_choice
-from pluralign.backbones.fingerprint import fingerprint
+from pluralign.backbones.fingerprint import file_sha256, fingerprint
 from pluralign.backbones.locate import find_folder
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError
+from pluralign.policy.model_setup import adapter_of, merge_adapter
 from pluralign.policy.prompts import end_token_id, prompt_ids
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, check_lengths, completion_seed
 
@@ -74,7 +77,7 @@ class LocalSampler:
         """Loads a model from a folder or the hub; safetensors only, no code from the hub.
 
         Args:
-            name_or_path: folder or hub id.
+            name_or_path: folder or hub id; a folder may hold an adapter, which is merged into its base.
             revision: branch, tag or commit on the hub.
             dtype: float32, bfloat16 or float16.
             device: cpu, cuda, ...; None for a GPU if there is one.
@@ -89,18 +92,23 @@ class LocalSampler:
         check_choice("dtype", dtype, DTYPES)
         folder, commit = find_folder(name_or_path, revision)
         tokenizer = load_tokenizer(str(folder))
+        adapter = adapter_of(folder)
+        whole = folder if adapter is None else _base_of(folder)
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+                whole, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
-            raise ArtifactError(f"{folder} has no causal language model that can be read: {error}") from error
+            raise ArtifactError(f"{whole} has no causal language model that can be read: {error}") from error
+        if adapter is not None:
+            model = merge_adapter(model, folder)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         identity = {
             "kind": "transformers",
             "model": name_or_path,
             "revision": commit,
-            "fingerprint": fingerprint(folder),
+            "fingerprint": fingerprint(whole),
+            **({} if adapter is None else {"adapter": file_sha256(adapter)}),
             "dtype": dtype,
         }
         return cls(
@@ -209,6 +217,19 @@ class _Draws:
         )
         self._step += 1
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens.unsqueeze(1), 0.0)
+
+
+def _base_of(folder: Path) -> Path:
+    """Where the model is that an adapter belongs to."""
+    try:
+        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = name["base_model_name_or_path"]
+        return find_folder(base)[0]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{folder} holds an adapter whose base cannot be found: base_model_name_or_path of its "
+            f"adapter_config.json ({error})"
+        ) from error
 
 
 def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> Any:

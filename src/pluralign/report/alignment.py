@@ -125,14 +125,16 @@ def render_alignment(record: Mapping[str, Any], title: str = "Before and after a
     )
 
 
-def write_alignment(record: Mapping[str, Any], path: Path, title: str = "Before and after alignment") -> None:
+def write_alignment(
+    record: Mapping[str, Any], path: str | Path, title: str = "Before and after alignment"
+) -> None:
     """Render the page and put it in its place whole.
 
     Raises:
         ArtifactError: the record is damaged, or the path is a folder.
         MissingDependencyError: jinja2 is not installed.
     """
-    write_html(path, lambda: render_alignment(record, title))
+    write_html(Path(path), lambda: render_alignment(record, title))
 
 
 def _check(record: Any, source: str) -> None:
