@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import pluralign as pl
-from fake_backbone import WIDTH, FakeBackbone
+from fake_backbone import WIDTH, FakeBackbone, ratings_rows
 from pluralign.evaluation import evaluate
+from pluralign.evaluation.rows import rating_rows
 from pluralign.evaluation.spread import spread_law
 from pluralign.heads import Attribute, CategoricalHead, Categories, ColumnScaling, QuantileHead
 from pluralign.heads.categorical import CategoryLogits
@@ -65,3 +66,20 @@ def test_the_same_law_as_categories_and_as_quantiles_has_the_same_losses():
         losses = [found[name][key]["model"]["estimate"] for name in heads]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert found["categories"]["quantile_error"]["model"]["estimate"] == pytest.approx(0, abs=1e-4)
+
+
+def test_rows_are_measured_alike_in_parts_of_any_size(monkeypatch):
+    rows = ratings_rows(5)
+    model = pl.fit(
+        "categorical",
+        ratings=pl.load_ratings(rows),
+        backbone=FakeBackbone(),
+        cache=None,
+        config={"loss": "rps", "l2": 0.1, "steps": 5, "baselines": False},
+    )
+    whole = rating_rows(model, pl.load_ratings(rows))
+    monkeypatch.setattr("pluralign.evaluation.rows._ROWS_AT_ONCE", 3)
+    parts = rating_rows(model, pl.load_ratings(rows))
+    for key in ("model_pinball", "model_crps"):
+        assert len(set(whole[key].tolist())) > 3
+        torch.testing.assert_close(torch.tensor(parts[key]), torch.tensor(whole[key]))

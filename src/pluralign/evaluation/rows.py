@@ -40,6 +40,7 @@ Columns = dict[str, Any]
 
 COVERAGE = 0.9  # mass of the central interval, from the 5 % to the 95 % quantile
 LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))  # one grid for every family and every K
+_ROWS_AT_ONCE = 8192  # a spread law has some hundred numbers per row
 
 
 @torch.inference_mode()
@@ -136,30 +137,46 @@ def _calibration(
 ) -> Columns:
     """Everything that is measured of one attribute's laws against its ratings, one entry per row."""
     spread = observed if attribute.step is None else metrics.dequantise(observed, attribute.step, seed=seed)
-    smooth = law
+    step = None
     if categories is not None and isinstance(law, Categorical):
         observed = law.atoms.gather(1, categories.places(observed)).where(~observed.isnan(), observed)
-        if categories.edges is None and attribute.step is not None:
-            smooth = spread_law(law, attribute.step)
+        step = attribute.step if categories.edges is None else None
     pit = metrics.pit_values(law, spread if categories is None else observed, seed=seed)
     crossing = getattr(law, "crossing_rate", None)
     measured = {
         "mean": law.mean(),
         "std": law.std(),
-        "pinball": metrics.pinball_rows(smooth, spread, LEVELS),
-        "crps": smooth.crps(spread),
         "coverage": metrics.central_coverage(pit, COVERAGE),
         "closed_coverage": metrics.closed_coverage(law, observed, COVERAGE),
         "peaked": metrics.peaked(law, attribute.span),
         "crossing": crossing if crossing is not None else torch.zeros(len(law)),
-    } | law_columns(law)
-    if truth is not None:
-        measured["quantile_error"] = _quantile_error(smooth, truth)
+    }
+    measured |= _losses(law, spread, truth, step) | law_columns(law)
     columns: Columns = {key: _array(values) for key, values in measured.items()}
     columns["pit"] = np.empty(len(law), dtype=object)
     for i, row in enumerate(_array(pit)):
         columns["pit"][i] = row[~np.isnan(row)].tolist()
     return columns
+
+
+def _losses(
+    law: RewardDistribution, ratings: Tensor, truth: Tensor | None, step: float | None
+) -> dict[str, Tensor]:
+    """Pinball loss, CRPS and distance to the true quantiles; categories `step` apart are spread first."""
+    parts = []
+    for start in range(0, len(law), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        part = law[rows]
+        if step is not None and isinstance(part, Categorical):
+            part = spread_law(part, step)
+        losses = {
+            "pinball": metrics.pinball_rows(part, ratings[rows], LEVELS),
+            "crps": part.crps(ratings[rows]),
+        }
+        if truth is not None:
+            losses["quantile_error"] = _quantile_error(part, truth[rows])
+        parts.append(losses)
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def _quantile_error(law: RewardDistribution, truth: Tensor) -> Tensor:
