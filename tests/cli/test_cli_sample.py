@@ -116,6 +116,11 @@ def test_rewards_of_a_fitted_model_and_any_measure(place, fake, command):
         rows = Dataset.from_parquet(result["table"])
         assert check_training_table(rows) == "pairs"
         assert rows["chosen"][0].startswith("2.5")
+    status, _, err = command(
+        "sample --shards foreign.jsonl --reward_model fitted --risk worst_case --out never"
+    )
+    assert (status, "--risk worst_case: fitted/model is of the family quantile" in err) == (2, True)
+    assert not Path("never").exists()
     _, out, _ = command("sample --shards foreign.jsonl --reward_model fitted --smooth --cache none --json")
     shares = Dataset.from_parquet(json.loads(out)["table"])["ref_rewards"]
     assert all(sum(row) == pytest.approx(1.5) for row in shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -17,8 +18,11 @@ from pluralign.cli.sample_flags import RewardFlags
 
 if TYPE_CHECKING:
     from pluralign.policy.rewarding import RewardSource
+    from pluralign.risk import RiskMeasure
 
 __all__ = ["REWARDS", "TABLE", "check_rewards", "reward", "reward_source", "teller"]
+
+_WITHOUT_HEADS = ("quantile", "categorical", "bradley_terry")
 
 REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
 
@@ -47,9 +51,24 @@ def check_rewards(rewards: RewardFlags) -> None:
         raise UsageError(f"--reward_model: {model} is no model folder; pass the folder that `fit` made")
     if rewards.per_prompt is not None and rewards.per_prompt < 1:
         raise UsageError(f"--per_prompt must be at least 1, received {rewards.per_prompt}")
-    risk.parse(rewards.risk)
+    measure = risk.parse(rewards.risk)
+    if model is not None:
+        _check_risk(measure, model_folder(model))
     if rewards.beta is not None:
         losses.log_partition(rewards.beta, rewards.transform)
+
+
+def _check_risk(measure: RiskMeasure, model: Path) -> None:
+    """Refuses a measure of several heads where the model's family has none."""
+    from pluralign.distributions import Point
+    from pluralign.errors import RiskError
+
+    family = json.loads((model / "config.json").read_text(encoding="utf-8")).get("family")
+    try:
+        measure(Point([0.0]))
+    except RiskError as error:
+        if family in _WITHOUT_HEADS:
+            raise UsageError(f"--risk {measure}: {model} is of the family {family}: {error}") from None
 
 
 def reward(

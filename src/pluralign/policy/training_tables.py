@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["References", "TrainingTable", "attach_references", "pairs_table", "unpaired_table"]
 
+_TIES = "references all tie"
+
 
 @dataclass(frozen=True)
 class TrainingTable:
@@ -129,7 +131,7 @@ def unpaired_table(
     for group in references.groups():
         shared = _shared(group)
         if leave_out_tied and _tied(group):
-            left_out["references all tie"] += len(group)
+            left_out[_TIES] += len(group)
             continue
         for one in group[:per_prompt]:
             if leave_out_cut_off and one["cut_off"]:
@@ -167,7 +169,7 @@ def pairs_table(references: References, *, leave_out_cut_off: bool = False) -> T
             left_out["cut off"] += 1
             continue
         if _tied(usable):
-            left_out["references all tie"] += 1
+            left_out[_TIES] += 1
             continue
         best = max(usable, key=lambda one: one["reward"])
         worst = min(usable, key=lambda one: one["reward"])
@@ -262,5 +264,6 @@ def _table(rows: list[dict[str, Any]], left_out: Counter[str]) -> TrainingTable:
 
     if not rows:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in left_out.items())
-        raise DataError(f"no training rows are left ({reasons})")
+        advice = "; rewards that tell completions of a prompt apart are needed" if _TIES in left_out else ""
+        raise DataError(f"no training rows are left ({reasons}){advice}")
     return TrainingTable(datasets.Dataset.from_list(rows), dict(left_out))
