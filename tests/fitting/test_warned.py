@@ -81,3 +81,21 @@ def test_votes_that_pairs_push_aside_are_not_dropped_silently():
     alone = pl.fit("bradley_terry", pairs=tables["pairs"], **options)
     assert torch.equal(both.head.weight, alone.head.weight)
     assert any("learned from the pairs alone" in text for text in both.fitted["warnings"])
+
+
+@pytest.mark.filterwarnings("ignore:nobody chose")
+@pytest.mark.parametrize(
+    ("family", "scale", "message"),
+    [
+        ("quantile", [0, 5], "0 the best; quantile reads them as ratings, more is better"),
+        ("bradley_terry", [0, 5], "0 the best; bradley_terry reads them"),
+        ("categorical", [1, 6], "rated from 1 to 6: read as ratings, more is better"),
+    ],
+)
+def test_categories_that_would_be_read_upside_down_are_named(family, scale, message):
+    rows = [row | {"attribute": "category", "scale": scale} for row in ratings_rows(8)]
+    config = {"quantile": {"l1": 0.01, "levels": [0.5]}, "bradley_terry": {"l2": 0.1}}.get(
+        family, {"l2": 0.1, "steps": 2, "loss": "rps"}
+    )
+    with pytest.warns(CategoryWarning, match=message):
+        pl.fit(family, ratings=pl.load_ratings(rows), backbone=FakeBackbone(), cache=None, config=config)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.data.given import check_table
-from pluralign.errors import ArgumentError, ConfigError, PluralignWarning
+from pluralign.errors import ArgumentError, ConfigError
 from pluralign.fitting.checks import check_plain_types
 from pluralign.fitting.config import (
     CONFIGS,
@@ -112,6 +111,7 @@ def fit(
     from pluralign import backbones
     from pluralign.fitting.inputs import Inputs
     from pluralign.fitting.journal import Journal
+    from pluralign.fitting.table_notes import warn_of_tables
     from pluralign.fitting.warned import remembered_warnings
     from pluralign.model import RewardModel
 
@@ -134,13 +134,7 @@ def fit(
     )
     # Two threads beside another busy process are many times slower than one.
     with backbones.torch_threads(backbones.choose_num_threads()), remembered_warnings() as warned:
-        if pairs is not None and votes is not None:
-            warnings.warn(
-                "received pairs and votes: preferences (Bradley-Terry, the gate) are learned from the pairs "
-                "alone; votes serve only a family that needs ratings and got none",
-                PluralignWarning,
-                stacklevel=2,
-            )
+        warn_of_tables(family, inputs)
         result = importlib.import_module(_RECIPES[family]).fit(inputs, settings)
     memory.finish()
     return RewardModel(

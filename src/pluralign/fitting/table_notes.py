@@ -1,0 +1,50 @@
+"""Warnings about the tables that a fit was given: what it will leave aside, and what it may read wrongly.
+
+In: a family and its tables. Out: warnings. It changes no table and refuses none.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from pluralign.errors import CategoryWarning, PluralignWarning
+from pluralign.fitting.category_targets import is_six
+from pluralign.heads.base import Attribute
+from pluralign.heads.categories import CATEGORY_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from pluralign.fitting.inputs import Inputs
+
+__all__ = ["warn_of_tables"]
+
+
+def warn_of_tables(family: str, inputs: Inputs) -> None:
+    """Warns of votes that pairs push aside, and of categories that would be read upside down."""
+    if inputs.pairs is not None and inputs.votes is not None:
+        warnings.warn(
+            "received pairs and votes: preferences (Bradley-Terry, the gate) are learned from the pairs "
+            "alone; votes serve only a family that needs ratings and got none",
+            PluralignWarning,
+            stacklevel=3,
+        )
+    ratings = inputs.ratings
+    if ratings is None or CATEGORY_ATTRIBUTE not in ratings.unique("attribute"):
+        return
+    named = zip(ratings["attribute"], ratings["scale"], strict=True)
+    low, high = next(scale for attribute, scale in named if attribute == CATEGORY_ATTRIBUTE)
+    six = is_six(Attribute(CATEGORY_ATTRIBUTE, low, high))
+    if family != "categorical" and six:
+        warnings.warn(
+            f"ratings of {CATEGORY_ATTRIBUTE!r} from 0 to 5 are numbers of the six categories, 0 the best; "
+            f"{family} reads them as ratings, more is better. Fit them with the family categorical",
+            CategoryWarning,
+            stacklevel=3,
+        )
+    elif family == "categorical" and not six:
+        warnings.warn(
+            f"{CATEGORY_ATTRIBUTE!r} is rated from {low:g} to {high:g}: read as ratings, more is better. The "
+            "six categories are numbered from 0, the best, to 5, on the scale [0, 5]",
+            CategoryWarning,
+            stacklevel=3,
+        )
