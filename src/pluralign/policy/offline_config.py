@@ -14,11 +14,17 @@ from transformers import TrainingArguments
 
 from pluralign.errors import ConfigError
 from pluralign.losses.transforms import parse_transform
-from pluralign.policy.objectives import Settings, find_objective
+from pluralign.policy.objectives import Objective, Settings, find_objective
 from pluralign.policy.ranks import ESTIMATORS
 
 __all__ = ["OfflineConfig"]
 
+_CHOICES = {
+    "partition": ("exact", "finite"),
+    "estimator": tuple(ESTIMATORS),
+    "pair_responses": ("both", "chosen", "rejected"),
+    "log_prob_kernel": ("auto", "plain", "compiled"),
+}
 _COUNTS = ("bin_tokens", "reference_batch_tokens", "eval_prompts", "eval_completions", "eval_max_new_tokens")
 
 
@@ -44,7 +50,8 @@ class OfflineConfig(TrainingArguments):
         max_length: Most tokens of prompt and response; the prompt loses its beginning, then the response
             its end. Null for no limit.
         end_token: Token that ends a response; null for the tokenizer's end-of-sequence token.
-        disable_dropout: Train without dropout, so that log-probabilities are those of the policy.
+        disable_dropout: Train without dropout, an adapter's included, so that log-probabilities are those of
+            the policy.
         bin_tokens: Tokens that are run together where attention is masked; null for 512 on a CPU and 2,048
             elsewhere. With flash attention and with sharded models the whole batch is one bin.
         log_prob_kernel: What runs on the logits: plain, compiled (by torch, into fused kernels), or auto:
@@ -101,12 +108,9 @@ class OfflineConfig(TrainingArguments):
             raise ConfigError(
                 "remove_unused_columns: received True; batches need columns that no model takes"
             )
-        if self.estimator not in ESTIMATORS:
-            raise ConfigError(f"estimator: received {self.estimator!r}; allowed: {', '.join(ESTIMATORS)}")
-        if self.log_prob_kernel not in ("auto", "plain", "compiled"):
-            raise ConfigError(
-                f"log_prob_kernel: received {self.log_prob_kernel!r}; allowed: auto, plain, compiled"
-            )
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name}: received {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
         parse_transform(self.transform)
         positive = {
             "beta": objective.beta if self.beta is None else self.beta,
@@ -127,8 +131,12 @@ class OfflineConfig(TrainingArguments):
 
     @property
     def settings(self) -> Settings:
-        """What the objective is told."""
-        beta = find_objective(self.method).beta if self.beta is None else self.beta
+        """What the objective of `method` is told."""
+        return self.settings_of(find_objective(self.method))
+
+    def settings_of(self, objective: Objective) -> Settings:
+        """What an objective is told; it knows the beta where none is given."""
+        beta = objective.beta if self.beta is None else self.beta
         return Settings(beta, self.transform, self.gamma_beta_ratio, self.length_normalized, self.beta_max)
 
 

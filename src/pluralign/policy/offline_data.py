@@ -50,12 +50,14 @@ class Prepared:
         sides: names of the responses of a row.
         prompts_cut: rows whose prompt lost its beginning.
         responses_cut: responses that lost their end here, on top of those that came cut off.
+        longest: most tokens of a prompt and its response.
     """
 
     rows: Any
     sides: tuple[str, ...]
     prompts_cut: int
     responses_cut: int
+    longest: int
 
 
 def prepare(
@@ -113,7 +115,9 @@ def prepare(
     for column, values in numbers.items():
         rows = rows.add_column(column, values.tolist())
     prompts_cut, responses_cut = (sum(rows[column]) for column in ("prompt_cut", "responses_cut"))
-    return Prepared(rows.remove_columns(["prompt_cut", "responses_cut"]), sides, prompts_cut, responses_cut)
+    longest = max(rows["longest"])
+    kept = rows.remove_columns(["prompt_cut", "responses_cut", "longest"])
+    return Prepared(kept, sides, prompts_cut, responses_cut, longest)
 
 
 def prepare_all(
@@ -215,6 +219,7 @@ def _encode_row(
         **{f"tokens_{side}": len(response) for side, response in zip(sides, responses, strict=True)},
         "cut_off": 1 - sum(ended) / len(ended),
         "length": sum(len(kept) + len(response) for response in responses),
+        "longest": len(kept) + max(map(len, responses)),
         "prompt_cut": len(kept) < len(prompt),
         "responses_cut": sum(cut_here),
     }
@@ -271,18 +276,23 @@ def _numbers(
         found[f"rank_{side}"] = clamp_where_needed(ranks, counts, config.transform)
         if config.partition == "finite":
             lengths = torch.tensor(rows[f"tokens_{side}"][:])
-            found[f"log_partition_{side}"] = _finite(references, keep, lengths, config, generator)
+            settings = config.settings_of(objective)
+            found[f"log_partition_{side}"] = _finite(references, keep, lengths, config, settings, generator)
     return found
 
 
 def _finite(
-    references: Tensor, keep: Tensor, lengths: Tensor, config: OfflineConfig, generator: torch.Generator
+    references: Tensor,
+    keep: Tensor,
+    lengths: Tensor,
+    config: OfflineConfig,
+    settings: Settings,
+    generator: torch.Generator,
 ) -> Tensor:
     """log Z of each prompt's own references, at the beta of the response."""
     if int(keep.sum(-1).min()) < 2:
         raise ArgumentError("partition=finite needs two reference rewards per prompt; some rows have one")
     ranks = reference_ranks(references, config.estimator, True, keep, generator)
     ranks = clamp_where_needed(ranks, keep.sum(-1, keepdim=True) - 1, config.transform)
-    settings: Settings = config.settings
     beta = row_beta(Responses(torch.zeros(len(lengths)), lengths), settings)
     return log_partition(beta, config.transform, ranks, keep)

@@ -13,7 +13,6 @@ holds logits of the whole batch (`packing`, `log_probs`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,12 @@ from pluralign.policy import reference_log_probs as references
 from pluralign.policy.checkpoints import last_checkpoint, whole_or_absent
 from pluralign.policy.distributed import keep_float32, new_rows
 from pluralign.policy.measurements import RunningMeans, batch_values, qrpo_constants
+from pluralign.policy.model_checks import (
+    check_positions,
+    check_precision,
+    load_reference,
+    tell_of_adapter_dropout,
+)
 from pluralign.policy.model_setup import attach_adapter, check_vocabulary, disable_dropout, load_policy
 from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline_config import OfflineConfig
@@ -50,8 +55,8 @@ class OfflineTrainer(Trainer):
         eval_dataset: another one, or several by name; same shape.
         processing_class: the tokenizer; None loads the model's own.
         peft_config: train this adapter instead of the whole model.
-        ref_model: the reference, where it is not the model as given; it is used once and not kept, unless
-            samples are measured against it.
+        ref_model: the reference or its name, where it is not the model as given, of the same tokenizer; used
+            once and not kept, unless samples are measured against it.
         reward: judges samples of the policy at each evaluation; None samples nothing. Measuring their KL
             keeps a copy of the trained weights in main memory, unless an adapter is trained.
         objective: an `Objective` that is not in the table; None for `args.method`.
@@ -86,25 +91,25 @@ class OfflineTrainer(Trainer):
             model, processing_class, dtype="float32" if peft_config is None else "auto"
         )
         self.objective = find_objective(args.method) if objective is None else objective
-        self.settings: Settings = args.settings
-        if args.beta is None:
-            self.settings = replace(self.settings, beta=self.objective.beta)
+        self.settings: Settings = args.settings_of(self.objective)
+        ref_model = load_reference(ref_model, model, tokenizer)
         if self.objective.reference:
             self._model_digest = references.model_digest(model if ref_model is None else ref_model)
         self._ref_model = ref_model
         if peft_config is not None:
             model = attach_adapter(model, peft_config)
         if args.disable_dropout:
+            tell_of_adapter_dropout(model)
             disable_dropout(model)
         isolates = install(model)
         check_vocabulary(model, tokenizer)
+        check_precision(model)
         half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         self.log_prob_kernel = use_kernels(model, args.log_prob_kernel, args.device, half)
-        tables = {"train": train_dataset} if train_dataset is not None else {}
-        tables |= eval_dataset if isinstance(eval_dataset, Mapping) else {"eval": eval_dataset}
-        tables = {name: table for name, table in tables.items() if table is not None}
+        tables = _by_name(train_dataset, eval_dataset)
         with args.main_process_first():
             self.prepared = prepare_all(tables, tokenizer, args, self.objective)
+        check_positions(model, max(part.longest for part in self.prepared.values()))
         self.sides = next(iter(self.prepared.values())).sides
         evaluation = {name: part.rows for name, part in self.prepared.items() if name != "train"}
         self._means = {"train": RunningMeans(), "eval": RunningMeans()}
@@ -248,15 +253,10 @@ class OfflineTrainer(Trainer):
             if self._ref_model is not None:
                 model = self._ref_model.to(self.args.device)
                 collator = Collator(self.sides, self._bin_tokens(install(model)))
-            stored = score_rows(
-                model,
-                rows,
-                collator,
-                self.reference_path,
-                prints,
-                self.args,
-                self.compute_loss_context_manager,
-            )
+            context = self.compute_loss_context_manager
+            stored = score_rows(model, rows, collator, self.reference_path, prints, self.args, context)
+            if self._ref_model is not None:
+                self._ref_model.to("cpu")
         self._reference, self._ref_model = stored, None
 
     # ---- measurements -------------------------------------------------------------------------------------
@@ -356,6 +356,14 @@ class OfflineTrainer(Trainer):
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
         with whole_or_absent(folder, remove=self.args.should_save):
             super()._save_checkpoint(model, trial)
+
+
+def _by_name(train: Any, evaluation: Any) -> dict[str, Any]:
+    """The tables that are given."""
+    named = dict(evaluation) if isinstance(evaluation, Mapping) else {"eval": evaluation}
+    if "train" in named:
+        raise ArgumentError("eval_dataset: an evaluation table is called 'train'; name it otherwise")
+    return {name: table for name, table in ({"train": train} | named).items() if table is not None}
 
 
 class _ReferenceFirst(TrainerCallback):

@@ -183,7 +183,11 @@ def compute(
     result = torch.tensor([found[i] for i in range(len(rows))]).reshape(len(rows), num_sides)
     if rank == 0:
         save(path, result, fingerprints)
+    gather([])  # no journal goes before the file is there
     mine.unlink(missing_ok=True)
+    if rank == 0:  # those of a run with more processes
+        for journal in path.parent.glob(f".{path.name}.{name}.*.jsonl"):
+            journal.unlink(missing_ok=True)
     return result
 
 

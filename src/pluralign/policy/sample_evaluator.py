@@ -2,8 +2,8 @@
 
 In: the policy, prompts of evaluation tables. Out: the numbers of `evaluation`, the same in every process of a
 distributed run, each of which draws its share. All processes make the same number of calls, as sharded models
-need. The reference is the policy without its adapter, or with the weights that it had, or another model. It
-knows nothing about trainers.
+need. The reference is the policy with the weights that it had (an adapter's too), or another model. It knows
+nothing about trainers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.errors import ConfigError
+from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy.evaluation import draw_and_judge, kl_at_least, summarize
 from pluralign.policy.kept_weights import KeptWeights
 from pluralign.policy.offline_config import OfflineConfig
@@ -83,7 +83,7 @@ class SampleEvaluator:
 
     def remember(self, model: Any) -> None:
         """Called while the model is the reference, where it will be trained; later calls change nothing."""
-        if self._reference is None and self._start is None and not hasattr(model, "disable_adapter"):
+        if self._reference is None and self._start is None:
             self._start = KeptWeights(model)
 
     def measure(self, model: Any, name: str) -> dict[str, float]:
@@ -147,8 +147,7 @@ class SampleEvaluator:
             with self._start.restored(model):
                 yield model
         else:
-            with model.disable_adapter():
-                yield model
+            raise ArgumentError("remember the policy while it is the reference, before it is measured")
 
     @torch.no_grad()
     def _score(self, model: Any, prompts: Sequence[Prompt], samples: Sequence[Completion]) -> list[Tensor]:
