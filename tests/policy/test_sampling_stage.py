@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
@@ -125,6 +126,21 @@ def test_bits_that_rotted_are_noticed(tmp_path):
     content[content.index(b"prompt 2") + 3] ^= 1
     shard.write_bytes(content)
     with pytest.raises(ArtifactError, match="shard-00001.parquet is damaged .*makes it again"):
+        read_samples(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        (lambda rows: rows.set_column(3, "completion", pa.nulls(len(rows), pa.string())), "completion"),
+        (lambda rows: rows.drop_columns(["cut_off"]), "cut_off"),
+    ],
+)
+def test_shards_without_texts_are_refused(tmp_path, change, column):
+    path = run(tmp_path / "s")
+    for shard in path.glob("*.parquet"):
+        pq.write_table(change(pq.read_table(shard)), shard)
+    with pytest.raises(ArtifactError, match=f"in some row: {column}. Import"):
         read_samples(path)
 
 

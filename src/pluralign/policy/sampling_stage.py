@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.policy.sampling import Completion, Prompt, Sampler, SamplingSettings, prompt_key
 from pluralign.policy.shards import ShardFolder, read_manifest, read_shards
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["describe_samples", "read_samples", "sample_columns", "sample_references", "sample_schema"]
+
+_NEEDED = ("prompt_id", "prompt", "index", "completion")
 
 Progress = Callable[[int, int], None]
 # text, num_tokens, cut_off and reward of a completion made elsewhere
@@ -98,9 +100,17 @@ def read_samples(path: str | Path) -> datasets.Dataset:
     """The completions of a finished folder, in the order of the prompts.
 
     Raises:
-        ArtifactError: it is no such folder, or is not finished.
+        ArtifactError: it is no such folder, is not finished, or lacks prompts or texts.
     """
-    return read_shards(path)
+    rows = read_shards(path)
+    absent = set(sample_schema().names) - set(rows.column_names)
+    gaps = [name for name in _NEEDED if name not in absent and rows.data.column(name).null_count]
+    if absent or gaps:
+        raise ArtifactError(
+            f"{path} holds no whole samples: columns without a value in some row: "
+            f"{', '.join([*sorted(absent), *gaps])}. Import completions made elsewhere (--shards)"
+        )
+    return rows
 
 
 def sample_columns(
