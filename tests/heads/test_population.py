@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
 
 from pluralign.errors import ArgumentError, ArtifactError, ConvergenceWarning
@@ -206,3 +210,30 @@ def test_probabilities_may_be_lists():
     assert vote_likelihoods([1], [[[0.25, 0.75], [1, 0]]]).tolist() == [[0.75, 0.0]]
     law = PopulationUpdater({"a": 1, "b": 3}).predict([[[0.0, 1.0], [1.0, 0.0]]], [0.0, 1.0])
     torch.testing.assert_close(law.probs, torch.tensor([[0.75, 0.25]]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"clock": "now"},
+        {"rows": {"zoe": 7}},
+        {"rows": {"zoe": -1}},
+        {"rows": {"zoe": 0, "ann": 0}},
+        {"rows": ["zoe"]},
+        {"prior": 3},
+        {"format": 2},
+        {"kind": "preference updater"},
+    ],
+)
+def test_a_damaged_state_is_refused(tmp_path, wrong):
+    path = tmp_path / "state"
+    PopulationUpdater(PERSONAS).update([[0.1, 0.2, 0.3]], 1.0, raters=["zoe"]).save(path)
+    with safe_open(path, framework="pt") as opened:
+        settings = json.loads(opened.metadata()["pluralign"])
+    save_file(load_file(path), path, metadata={"pluralign": json.dumps(settings | wrong)})
+    with pytest.raises(ArtifactError):
+        PopulationUpdater.load(path)
+    for header in ("[]", json.dumps({"kind": "population updater"})):
+        save_file(load_file(path), path, metadata={"pluralign": header})
+        with pytest.raises(ArtifactError):
+            PopulationUpdater.load(path)

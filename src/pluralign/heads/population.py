@@ -255,15 +255,16 @@ class PopulationUpdater:
         settings, tensors = read_state(path, _KIND)
         try:
             new = _from_settings(settings)
-            new._clock, new._rows = settings["clock"], settings["rows"]
+            new._clock, new._rows = check_number(settings["clock"], "clock"), dict(settings["rows"])
             new._known, new._weight = tensors["known"], tensors["weight"]
             new._log_likelihood = tensors["log_likelihood"]
-        except (KeyError, ArgumentError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); save the updater again") from error
         state = (new._known, new._weight, new._log_likelihood)
         shapes = (new._prior.shape, (len(new._weight),), (len(new._weight), new.num_personas))
         fits = all(tensor.shape == shape for tensor, shape in zip(state, shapes, strict=True))
-        fits = fits and all(row < len(new._weight) for row in new._rows.values())
+        rows = sorted(new._rows.values())
+        fits = fits and len(set(rows)) == len(rows) and set(rows) <= set(range(len(new._weight)))
         if not fits or not all(bool(tensor.isfinite().all()) for tensor in state):
             raise ArtifactError(f"{path} is damaged: its votes do not fit its prior; save the updater again")
         return new

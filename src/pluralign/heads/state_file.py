@@ -66,10 +66,11 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
         tensors = dict(load_file(file))
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{file} is missing or damaged ({error}); save the {kind} again") from error
-    if settings.get("kind") != kind:
-        raise ArtifactError(f"{file} holds {settings.get('kind') or 'something else'}, not a {kind}")
-    if settings["format"] != _FORMAT:
+    found = settings.get("kind") if isinstance(settings, dict) else None
+    if found != kind:
+        raise ArtifactError(f"{file} holds {found or 'something else'}, not a {kind}")
+    if settings.get("format") != _FORMAT:
         raise ArtifactError(
-            f"{file} has format {settings['format']}; this version of pluralign reads format {_FORMAT}"
+            f"{file} has format {settings.get('format')}; this version of pluralign reads format {_FORMAT}"
         )
     return settings, tensors

@@ -213,7 +213,7 @@ class PreferenceUpdater:
             new._dtype = getattr(torch, settings["dtype"])
             new._atoms = tensors.get("atoms")
             votes, clock = tensors["votes"], tensors["clock"]
-        except (KeyError, ArgumentError, AttributeError) as error:
+        except (KeyError, TypeError, ArgumentError, AttributeError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); save the updater again") from error
         fits = votes.shape == new._prior.shape and clock.shape == new._clock.shape
         if not fits or not bool(votes.isfinite().all() and clock.isfinite().all() and (votes >= 0).all()):
