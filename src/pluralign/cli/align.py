@@ -111,7 +111,13 @@ def _align(
             metrics |= trainer.evaluate()
         _save(trainer, out / _MODEL)
     (out / _MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run folder has the settings
-    result = {"model": str(out / _MODEL), "run": str(out), "method": config.method, "metrics": metrics}
+    result = {
+        "model": str(out / _MODEL),
+        "run": str(out),
+        "method": config.method,
+        "log_prob_kernel": trainer.log_prob_kernel,
+        "metrics": metrics,
+    }
     if folder is not None:
         folder.finish(_MODEL, result=result)
     return result
