@@ -76,7 +76,8 @@ class World:
         order = random.Random(seed).sample(PROMPTS, NUM_TRAINED + NUM_HELD_OUT)
         self.trained, self.held_out = order[:NUM_TRAINED], order[NUM_TRAINED:]
 
-    def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
+    def kept(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives, from the work folder where it is there already."""
         path = self.folder / f"{name}.pt"
         if not path.exists():
             value = compute()
@@ -97,17 +98,17 @@ class World:
     @cached_property
     def pool(self) -> Responses:
         """16 responses of the language model to every trained prompt."""
-        return self._kept("pool", lambda: self._sample(self.trained, NUM_POOL, 1))
+        return self.kept("pool", lambda: self._sample(self.trained, NUM_POOL, 1))
 
     @cached_property
     def more(self) -> Responses:
         """34 more of them."""
-        return self._kept("more", lambda: self._sample(self.trained, NUM_MORE, 2))
+        return self.kept("more", lambda: self._sample(self.trained, NUM_MORE, 2))
 
     @cached_property
     def before(self) -> Responses:
         """Responses of the language model to every held-out prompt, as many as there are trained ones."""
-        return self._kept("before", lambda: self._sample(self.held_out, NUM_POOL, 3))
+        return self.kept("before", lambda: self._sample(self.held_out, NUM_POOL, 3))
 
     @cached_property
     def offline(self) -> Responses:
@@ -137,7 +138,7 @@ class World:
     def _raw(self, name: str, reward: str) -> Tensor:
         responses: Responses = getattr(self, name)
         safe = reward.replace(":", "-").replace(".", "_")
-        values = self._kept(f"{name}-{safe}", lambda: self._score(responses.conversations, reward))
+        values = self.kept(f"{name}-{safe}", lambda: self._score(responses.conversations, reward))
         return values.reshape(len(responses.prompts), -1)
 
     def _score(self, conversations: Sequence[Any], reward: str) -> Tensor:

@@ -23,6 +23,7 @@ SECTIONS = (
     "families",
     "brme",
     "updater",
+    "over_optimisation",
     "lab_policy",
     "policy_speed",
     "solver",
