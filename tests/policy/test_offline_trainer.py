@@ -182,11 +182,18 @@ def test_resuming_is_exact(tmp_path, interrupt):
 
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path / "broken", "qrpo", callbacks=[Stop()], **options).train()
+    half_written = tmp_path / "broken" / "checkpoint-99"
+    half_written.mkdir()
     resumed = trainer(tmp_path / "broken", "qrpo", **options)
     resumed.train(resume_from_checkpoint=True)
     assert_equal_weights(weights(straight), weights(resumed), atol=0, rtol=0)
     last = [made.state.log_history[-2]["loss"] for made in (straight, resumed)]
     assert last[0] == last[1]
+
+
+def test_nothing_to_resume_from_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="no whole checkpoint"):
+        trainer(tmp_path).train(resume_from_checkpoint=True)
 
 
 def test_resuming_without_the_reference_is_an_error(tmp_path):

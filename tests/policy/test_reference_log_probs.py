@@ -81,6 +81,33 @@ def test_processes_make_the_same_number_of_calls(tmp_path):
     assert {i for s in scorers for batch in s.batches for i in batch} == set(range(len(LENGTHS)))
 
 
+def test_journals_of_more_processes_are_used_and_then_gone(tmp_path):
+    path = tmp_path / "ref.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        compute(path, PRINTS, rows(), 2, Scorer(fail_at=2), 10)
+    (journal,) = tmp_path.iterdir()
+    journal.rename(journal.with_name(journal.name.replace(".0.jsonl", ".7.jsonl")))
+    scorer = Scorer()
+    torch.testing.assert_close(compute(path, PRINTS, rows(), 2, scorer, 10), EXPECTED)
+    assert sum(map(len, scorer.batches)) < len(LENGTHS)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_keeps_the_journal(tmp_path, monkeypatch):
+    path = tmp_path / "ref.safetensors"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pluralign.policy.reference_log_probs.save", full)
+        with pytest.raises(OSError, match="No space"):
+            compute(path, PRINTS, rows(), 2, Scorer(), 10)
+    scorer = Scorer()
+    compute(path, PRINTS, rows(), 2, scorer, 10)
+    assert scorer.batches == []
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [("model", "another reference model"), ("tokenizer", "another tokenizer"), ("data", "other data")],

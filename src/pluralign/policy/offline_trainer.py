@@ -58,7 +58,7 @@ class OfflineTrainer(Trainer):
         ref_model: the reference or its name, where it is not the model as given, of the same tokenizer; used
             once and not kept, unless samples are measured against it.
         reward: judges samples of the policy at each evaluation; None samples nothing. Measuring their KL
-            keeps a copy of the trained weights in main memory, unless an adapter is trained.
+            keeps a copy of the trained weights (an adapter's only, where one is trained) in main memory.
         objective: an `Objective` that is not in the table; None for `args.method`.
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
@@ -347,10 +347,10 @@ class OfflineTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As in `Trainer`; a model for `from_pretrained` also where checkpoints are sharded."""
-        if self.is_fsdp_enabled and not _internal_call:
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        if plugin is not None and not _internal_call and "FULL" not in str(plugin.state_dict_type):
             self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
-        else:
-            super().save_model(output_dir, _internal_call)
+        super().save_model(output_dir, _internal_call)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
