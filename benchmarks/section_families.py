@@ -182,12 +182,12 @@ def _transport(records: Records) -> str:
         cases = [t for t in RATERS if all((name, m, t) in records for m in ("transport", "cross_entropy"))]
         found = {t: difference(records, name, "transport", t, base="cross_entropy") for t in cases}
         rows.append([name, *(interval(found[t].to_dict(), 3) if t in found else "" for t in RATERS)])
-        worse = [t for t, d in found.items() if d.excludes(0.0) and not below(d)]
-        still = f"behind with up to {worse[-1][1] or most} raters" if worse else "never told to be behind"
-        ends.append(f"{still} on {name}")
+        behind = {t: d for t, d in found.items() if d.excludes(0.0) and not below(d)}
+        counts = ", ".join(f"{t[1] or most} (by {d.estimate:.3f})" for t, d in behind.items())
+        ends.append(f"on {name} with {counts or 'no number of raters'}")
     return (
-        "Transport minus cross-entropy, squared distance, by raters per response in training: transport is "
-        f"{', '.join(ends)}. It is smallest at the median of what a response's raters said: with few of them the law has too "
+        "Transport minus cross-entropy, squared distance, by raters per response in training. Transport is "
+        f"behind {'; '.join(ends)}. It is smallest at the median of what a response's raters said: with few of them the law has too "
         "little spread, and rare categories get lost.\n\n"
         + table(["", *(THINNINGS[t] for t in RATERS)], rows)
     )
