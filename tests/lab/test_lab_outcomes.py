@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -114,8 +115,15 @@ def test_illegal_samples() -> None:
         samples(TALKS, proxy=torch.full((60,), torch.nan))
     with pytest.raises(ArgumentError, match=r"\[B, T\]"):
         samples(TALKS, log_ratios=torch.zeros(60))
+    with pytest.raises(ArgumentError, match=r"proxy must be \[B\]; got shape list"):
+        samples(TALKS, proxy=[1.0] * 60)
     with pytest.raises(ArgumentError, match="needs samples with log_ratios"):
         length_correlation(samples(TALKS), samples(TALKS))
     other = Samples(PROMPTS[::-1], [talk[-1]["content"] for talk in TALKS])
     with pytest.raises(ArgumentError, match="same prompts"):
         alignment_record(CROWD, samples(TALKS), other)
+    for settings in ({"beta": math.nan}, {"model": object()}):
+        with pytest.raises(ArgumentError, match="settings must be JSON types, without NaN"):
+            alignment_record(CROWD, samples(TALKS), samples(TALKS), settings=settings)
+    with pytest.raises(ArgumentError, match="num_examples must be at least 0; got -1"):
+        alignment_record(CROWD, samples(TALKS), samples(TALKS), num_examples=-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+from typing import Any
 
 import pytest
 import torch
@@ -132,8 +133,10 @@ def test_read_takes_the_last_request() -> None:
     assert kinds == ["care", ""]
 
 
-@pytest.mark.parametrize("messages", [[], [{"role": "assistant"}], [{"role": "assistant", "content": None}]])
-def test_read_refuses_what_has_no_response(messages: list[dict[str, str]]) -> None:
+@pytest.mark.parametrize(
+    "messages", [[], [{"role": "assistant"}], [{"role": "assistant", "content": None}], "a text"]
+)
+def test_read_refuses_what_has_no_response(messages: Any) -> None:
     with pytest.raises(ArgumentError, match="conversation 0 must end in a message"):
         read([messages])
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from pluralign.errors import ArgumentError
 from pluralign.lab import PROMPTS, Crowd, LanguageModelConfig, cached_language_model, summarise_samples
 from pluralign.lab.policies import log_ratios, sample_policy
+from pluralign.policy.prompts import prompt_ids
+from pluralign.policy.sampling import SamplingSettings
+from pluralign.policy.sampling_local import LocalSampler
 
 TINY = LanguageModelConfig(
     texts=600, epochs=3, layers=1, width=32, heads=2, batch_size=20, learning_rate=1e-2
@@ -43,6 +48,41 @@ def test_log_ratios_are_those_of_single_texts(models: tuple[Any, Any, Any]) -> N
             losses = [float(model(input_ids=ids, labels=labels).loss) for model in (policy, reference)]
         assert float(row.sum()) == pytest.approx((losses[1] - losses[0]) * len(response), abs=1e-4)
         assert row[len(response) :].abs().sum() == 0
+
+
+def test_the_distance_is_that_of_the_tokens_drawn(models: tuple[Any, Any, Any]) -> None:
+    _, reference, tokenizer = models
+    policy = copy.deepcopy(reference)
+    torch.nn.init.normal_(policy.lm_head.weight, std=0.02, generator=torch.Generator().manual_seed(0))
+    settings = SamplingSettings(4, 40)
+    drawn = [one for several in LocalSampler(policy, tokenizer).sample(ASKED, settings) for one in several]
+    # Special tokens in the middle of a response are no part of its text.
+    read_again = [tokenizer(one.text, add_special_tokens=False)["input_ids"] for one in drawn]
+    assert any(
+        len(ids) + (not one.cut_off) != one.num_tokens for ids, one in zip(read_again, drawn, strict=True)
+    )
+    sequences = [
+        (prompt_ids(tokenizer, ASKED[row // 4]), list(one.token_ids or ())) for row, one in enumerate(drawn)
+    ]
+    got = sample_policy(policy, reference, tokenizer, ASKED, 4, max_new_tokens=40).log_ratios
+    torch.testing.assert_close(got, log_ratios(policy, reference, sequences))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "score", "message"),
+    [
+        ([], None, "at least one"),
+        (["how do i paint a lamp ?"], None, "message lists"),
+        (ASKED[:1], lambda texts: torch.ones(len(texts), 1), r"proxy must be \[B\]"),
+        (ASKED[:1], lambda texts: [float("nan")] * len(texts), "proxy of samples must be finite"),
+    ],
+)
+def test_what_cannot_be_asked(models: tuple[Any, Any, Any], prompts: Any, score: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        sample_policy(*models, prompts, 2, max_new_tokens=4, score=score)
+    listed = sample_policy(*models, ASKED[:1], 2, max_new_tokens=4, score=lambda texts: [1, 2])
+    assert listed.proxy is not None
+    assert listed.proxy.tolist() == [1, 2]
 
 
 def test_samples(models: tuple[Any, Any, Any]) -> None:

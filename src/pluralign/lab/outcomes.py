@@ -87,13 +87,17 @@ class Samples:
         for name in ("cut_off", "log_ratios", "proxy"):
             column = getattr(self, name)
             if column is not None:
+                dims = 2 if name == "log_ratios" else 1
+                if not isinstance(column, Tensor) or column.ndim != dims:
+                    shape = tuple(column.shape) if isinstance(column, Tensor) else type(column).__name__
+                    raise ArgumentError(
+                        f"{name} must be {'[B, T]' if dims == 2 else '[B]'}; got shape {shape}"
+                    )
                 sizes[name] = len(column)
                 if not bool(torch.isfinite(column).all()):
                     raise ArgumentError(f"{name} of samples must be finite")
         if size == 0 or set(sizes.values()) != {size}:
             raise ArgumentError(f"samples need one entry per response, at least 1; got {size} and {sizes}")
-        if self.log_ratios is not None and self.log_ratios.ndim != 2:
-            raise ArgumentError(f"log_ratios must be [B, T]; got shape {tuple(self.log_ratios.shape)}")
 
     @property
     def conversations(self) -> list[list[Message]]:
@@ -238,15 +242,21 @@ def alignment_record(
         or for each n its KL bound and the proxy and gold of choosing by proxy), `examples`.
 
     Raises:
-        ArgumentError: the prompts differ.
+        ArgumentError: the prompts differ, the settings are no JSON, or `num_examples` is negative.
     """
+    if num_examples < 0:
+        raise ArgumentError(f"num_examples must be at least 0; got {num_examples}")
+    try:
+        shown = json.loads(json.dumps(dict(settings or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"settings must be JSON types, without NaN: {error}") from error
     groups = before.groups
     if groups != after.groups:
         raise ArgumentError("before and after must answer the same prompts, row by row")
     first, second = measure_samples(crowd, before), measure_samples(crowd, after)
     return {
         "schema_version": SCHEMA_VERSION,
-        "settings": dict(settings or {}),
+        "settings": shown,
         "before": summarise_samples(crowd, before),
         "after": summarise_samples(crowd, after, before),
         "differences": {

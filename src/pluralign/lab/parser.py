@@ -12,7 +12,7 @@ total (any string has traits) and deterministic.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -151,12 +151,13 @@ def read(conversations: Sequence[Sequence[Message]]) -> tuple[Tensor, list[str]]
         that is none of this world.
 
     Raises:
-        ArgumentError: a conversation is empty or its last message has no text.
+        ArgumentError: a conversation is empty or none, or its last message has no text.
     """
     rows: list[Traits] = []
     kinds: list[str] = []
     for i, messages in enumerate(conversations):
-        if not messages or not isinstance(messages[-1].get("content"), str):
+        listed = all(isinstance(message, Mapping) for message in messages)  # a text is a list of letters
+        if not listed or not messages or not isinstance(messages[-1].get("content"), str):
             raise ArgumentError(
                 f"conversation {i} must end in a message with text as its content; got {messages!r}"
             )

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.backbones.threads import choose_num_threads, torch_threads
+from pluralign.errors import ArgumentError
 from pluralign.lab.outcomes import Samples
 from pluralign.lab.world import Message
-from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
+from pluralign.policy.prompts import prompt_ids
 from pluralign.policy.sampling import SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
 
@@ -55,7 +56,12 @@ def sample_policy(
     Returns:
         `completions` responses to each prompt in a row, with log-ratios per token and cut-offs, and with the
         proxy where there is one.
+
+    Raises:
+        ArgumentError: prompts are no message lists, or the proxy is not finite or not [B].
     """
+    if not len(prompts) or any(isinstance(prompt, str) for prompt in prompts):
+        raise ArgumentError("prompts: needed are message lists without the response, at least one")
     settings = SamplingSettings(completions=completions, max_new_tokens=max_new_tokens, seed=seed)
     with torch_threads(choose_num_threads()):
         drawn = LocalSampler(policy, tokenizer, batch_size=4 * _TOGETHER).sample(prompts, settings)
@@ -63,7 +69,7 @@ def sample_policy(
         sequences = [
             (
                 prompt_ids(tokenizer, prompt),
-                response_ids(tokenizer, one.text, None if one.cut_off else end_token_id(tokenizer)),
+                one.token_ids or (),  # what was drawn; its text may be read as other tokens
             )
             for prompt, one in answered
         ]
@@ -76,7 +82,7 @@ def sample_policy(
     )
     if score is None:
         return samples
-    proxy = score(samples.conversations)
+    proxy = torch.as_tensor(score(samples.conversations))
     return Samples(samples.prompts, samples.responses, samples.cut_off, ratios, proxy)
 
 
