@@ -263,6 +263,6 @@ def test_warnings_of_the_fit_stand_on_the_page(copy):
     plain = copy("one")
     page = page_of(plain, copy("heads"))
     assert "What the fit of Gaussian ensemble warned of" in bare(page)
-    assert "The fit of Gaussian ensemble gave warnings." in bare(page)
+    assert "The fit of Gaussian ensemble gave warnings" in bare(page)
     assert "<li>the heads of &lt;a0&gt; are nearly equal</li>" in page
     assert "warned of" not in bare(page_of(plain))
