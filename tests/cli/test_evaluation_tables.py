@@ -58,6 +58,9 @@ def test_the_heads_are_printed_with_intervals(capsys, results):
     line = line_of(printed(capsys, results), "heads of the ensemble", "a1 ")
     found = results["ensemble"]["ratings"]["a1"]["intervals"]["spearman_between_error"]
     assert f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" in line
+    earlier = {k: v for k, v in results["ensemble"]["ratings"]["a1"].items() if k != "intervals"}
+    line = line_of(printed(capsys, results | {"ensemble": {"ratings": {"a1": earlier}}}), "heads of", "a1 ")
+    assert line.split() == ["a1", f"{earlier['correlation']:.3f}", f"{earlier['disagreement']:.3f}", "-", "-"]
 
 
 def test_many_kinds_of_prompt_are_cut_and_the_title_says_so(capsys, results):

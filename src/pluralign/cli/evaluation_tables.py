@@ -80,7 +80,8 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
                 "-" if part.get(k) is None else f"{part[k]:.3f}" for k in ("correlation", "disagreement")
             ]
             doubts = [f"spearman_{doubt}_error" for doubt in ("between", "within")]
-            rows.append((_words(name), *plain, *[interval(part["intervals"].get(k), 3) for k in doubts]))
+            known = part.get("intervals", {})  # results of earlier versions have none
+            rows.append((_words(name), *plain, *[interval(known.get(k), 3) for k in doubts]))
     if rows:
         head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
         console.table("heads of the ensemble (~ is Spearman's correlation)", head, rows)
