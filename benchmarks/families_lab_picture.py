@@ -13,7 +13,7 @@ from typing import Any
 
 from pluralign.evaluation.intervals import student_t_quantile
 from pluralign.report.canvas import WIDTH, bare_frame, canvas, heading, palette, save
-from qrm_lab_tables import Records, where
+from qrm_lab_tables import Records, Value, where
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "families_recovery"
 TITLE = "How near the families come to the true law of ratings"
@@ -94,6 +94,13 @@ def mean_and_half(values: list[float]) -> tuple[float, float]:
         return mean, 0.0
     spread = statistics.stdev(values) / math.sqrt(len(values))
     return mean, student_t_quantile(0.975, len(values) - 1) * spread
+
+
+def plus_minus(runs: list[dict[str, Any]], value: Value, digits: int = 3, sign: str = "") -> str:
+    """`0.446 ± 0.003`, half of the interval over seeds."""
+    centre, half = mean_and_half([value(run) for run in runs])
+    text = f"{centre:{sign}.{digits}f}"
+    return text if len(runs) < 2 or half < 10**-digits / 10 else f"{text} ± {half:.{digits}f}"
 
 
 def _line(axes: Any, values: list[tuple[int, float, float]], words: str, colour: str, style: Any) -> None:

@@ -21,6 +21,7 @@ SECTIONS = (
     "qrm_real",
     "qrm_lab",
     "families",
+    "families_lab",
     "brme",
     "updater",
     "over_optimisation",
