@@ -115,6 +115,17 @@ def test_a_disk_that_is_full_at_the_end_leaves_no_half_model(policy, command, mo
     assert command(line)[0] == 0
 
 
+def test_a_judge_that_fails_at_the_end_leaves_the_policy(policy, command):
+    Path("judge.py").write_text("def length(prompts, completions):\n    raise KeyError('answer')\n")
+    status, _, err = command(
+        f"align --model policy --data train.jsonl --eval_data eval.jsonl --reward_function judge.py:length "
+        f"--eval_max_new_tokens 4 --out run {SMALL}"
+    )
+    assert status == 1
+    assert "failed: KeyError: 'answer'" in err
+    assert Path("run/model/model.safetensors").exists()
+
+
 def test_a_run_of_align_is_a_policy(policy, command):
     small = f"{SMALL} --max_steps 1"
     assert command(f"align --model policy --data train.jsonl --out first {small}")[0] == 0
@@ -216,6 +227,11 @@ def test_an_adapter_on_unpaired_rows(policy, command):
         ("--model policy --data half.jsonl", "row 1, column 'prompt': half a surrogate pair"),
         ("--model policy --data broken.parquet", "damaged or foreign Parquet data"),
         ("--model adapter --data train.jsonl", "adapter is an adapter"),
+        ("--model policy --data train.jsonl --resume_from_checkpoint x", "the same command continues"),
+        (
+            "--model policy --data train.jsonl --eval_data eval.jsonl --reward_model none",
+            "--reward_model: none is no model folder",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(policy, command, line, message):

@@ -106,11 +106,11 @@ def _align(
         trainer.add_callback(_journal(folder))
     with redirect_stdout(sys.stderr):  # transformers prints its log lines; stdout is for the result
         done = trainer.train(resume_from_checkpoint=str(start) if start is not None else None)
+        _save(trainer, out / _MODEL)  # first: evaluating calls code of the user's
+        (out / _MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the folder has the settings
         metrics = dict(done.metrics)
         if flags.eval_data is not None:
             metrics |= trainer.evaluate()
-        _save(trainer, out / _MODEL)
-    (out / _MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the run folder has the settings
     result = {
         "model": str(out / _MODEL),
         "run": str(out),
@@ -195,16 +195,9 @@ def _lora(flags: AlignFlags) -> Any:
 def _reward(flags: AlignFlags) -> Any:
     if flags.reward_model is None and flags.reward_function is None:
         return None
-    from pluralign.cli.sample_flags import RewardFlags
     from pluralign.cli.sample_rewards import reward_source
 
-    named = RewardFlags(
-        reward_model=flags.reward_model,
-        risk=flags.risk,
-        reward_function=flags.reward_function,
-        cache=flags.cache,
-    )
-    return reward_source(named, None)
+    return reward_source(flags.judge, None)
 
 
 def _journal(folder: RunFolder) -> Any:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from pluralign.cli.parsing import UsageError
+from pluralign.cli.sample_flags import RewardFlags
+from pluralign.cli.sample_rewards import check_rewards
 
 if TYPE_CHECKING:
     from pluralign.policy.offline_config import OfflineConfig
@@ -70,6 +72,16 @@ class AlignFlags:
     out: str | None = None
     json: bool = False
 
+    @property
+    def judge(self) -> RewardFlags:
+        """Who judges samples, as `sample` names it."""
+        return RewardFlags(
+            reward_model=self.reward_model,
+            risk=self.risk,
+            reward_function=self.reward_function,
+            cache=self.cache,
+        )
+
 
 def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
     """Refuses what cannot work, or would do nothing.
@@ -83,6 +95,9 @@ def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
         raise UsageError("received --reward_model and --reward_function; samples have one judge")
     if (flags.reward_model or flags.reward_function) and flags.eval_data is None:
         raise UsageError("samples are drawn for the prompts of --eval_data, which is missing")
+    check_rewards(flags.judge)
+    if config.resume_from_checkpoint is not None:
+        raise UsageError("--resume_from_checkpoint: the same command continues from the last checkpoint")
     if flags.lora_r < 0:
         raise UsageError(f"--lora_r: received {flags.lora_r}; allowed: 0 for all weights, or a rank")
     if flags.lora_alpha is not None and not flags.lora_r:
