@@ -97,6 +97,14 @@ def test_masks_of_any_kind_and_rewards_of_another_precision():
     assert (found.references, found.among_references) == ((1, 2), 1.0)
 
 
+def test_advice_that_is_taken_is_not_given_again():
+    rewards, references = torch.tensor([1.0, 0.0]), torch.tensor([[1.0, 1.0, 0.0, 0.0]] * 2)
+    assert "use the finite partition" in str(diagnose(rewards, references, beta=0.1))
+    taken = diagnose(rewards, references, beta=0.1, partition="finite")
+    assert "use the finite partition" not in str(taken)
+    assert "raise beta" in str(diagnose(torch.tensor([0.5]), references[:1], beta=1e-3))
+
+
 def test_illegal_arguments():
     with pytest.raises(ArgumentError, match="no responses"):
         diagnose([], torch.zeros(0, 2), beta=1.0)

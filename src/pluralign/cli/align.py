@@ -144,10 +144,10 @@ def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
 
     if not find_objective(config.method).ranks or config.length_normalized:
         return
-    options = {} if config.leave_one_out is None else {"leave_one_out": config.leave_one_out}
-    diagnosis = diagnose_table(
-        table, config.settings.beta, transform=config.transform, estimator=config.estimator, **options
-    )
+    options: dict[str, Any] = {"partition": config.partition, "estimator": config.estimator}
+    if config.leave_one_out is not None:
+        options["leave_one_out"] = config.leave_one_out
+    diagnosis = diagnose_table(table, config.settings.beta, transform=config.transform, **options)
     console.say(str(diagnosis))
 
 

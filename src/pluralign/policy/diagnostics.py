@@ -53,6 +53,7 @@ class Diagnosis:
         positive_share_finite: the same under the finite Z of each prompt's references.
         optimum_kl: KL(pi* || ref) in nats if the policy were fitted perfectly.
         largest_log_ratio: largest target of log pi - log ref among the responses, in nats.
+        partition: which Z training will use, exact or finite; advice heeds it.
     """
 
     responses: int
@@ -66,6 +67,7 @@ class Diagnosis:
     positive_share_finite: float
     optimum_kl: float
     largest_log_ratio: float
+    partition: str = "exact"
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -73,9 +75,10 @@ class Diagnosis:
         notes = []
         if self.tied_prompts > 0:
             notes.append(f"{self.tied_prompts:.1%} of responses have references that all tie; leave them out")
-        if self.tie_probability > MANY_TIES:
+        finite = self.partition == "finite"
+        if self.tie_probability > MANY_TIES and not finite:
             notes.append("rewards have atoms: use the finite partition function (--partition finite)")
-        if self.positive_share < 0.01:
+        if (self.positive_share_finite if finite else self.positive_share) < 0.01:
             notes.append("hardly any response is to become more probable; raise beta")
         if math.isnan(self.positive_share_finite):
             notes.append("the finite partition function needs two references per prompt; some have one")
@@ -111,6 +114,7 @@ def diagnose(
     leave_one_out: bool | Bool[Tensor, " B"] | None = None,
     keep_mask: Bool[Tensor, "B N"] | None = None,
     generator: torch.Generator | None = None,
+    partition: str = "exact",
 ) -> Diagnosis:
     """What QRPO with these settings will ask of the policy on these responses.
 
@@ -123,6 +127,7 @@ def diagnose(
         leave_one_out: see there.
         keep_mask: see there.
         generator: see there.
+        partition: which Z training will use, exact or finite.
 
     Returns:
         The diagnosis; `print` it.
@@ -152,6 +157,7 @@ def diagnose(
         ),
         optimum_kl=float(optimum_kl(beta, transform)),
         largest_log_ratio=float(target.max()) / beta,
+        partition=partition,
     )
 
 
