@@ -72,7 +72,7 @@ def test_it_is_written_whole(record: dict[str, Any], tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "page.html").read_text(encoding="utf-8") == render_alignment(record)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["page.html"]
     with pytest.raises(ArtifactError, match="is a folder"):
-        write_alignment(record, tmp_path)
+        write_alignment(record, str(tmp_path))
 
 
 def test_foreign_files(record: dict[str, Any], tmp_path: Path) -> None:
@@ -85,3 +85,8 @@ def test_foreign_files(record: dict[str, Any], tmp_path: Path) -> None:
     path.write_text(json.dumps({k: v for k, v in record.items() if k != "after"}))
     with pytest.raises(ArtifactError, match="after is missing"):
         read_alignment(path)
+
+
+def test_a_share_keeps_its_sign_on_its_line(record: dict[str, Any]) -> None:
+    share = record["after"]["measures"]["harm"]["estimate"]
+    assert f"{100 * share:.1f}\u00a0%" in render_alignment(record)
