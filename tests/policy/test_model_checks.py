@@ -97,6 +97,22 @@ def test_an_adapter_that_begins_anywhere_is_measured_from_there(tmp_path):
     assert trainer.evaluate()["eval_samples/kl"] == pytest.approx(0, abs=1e-5)
 
 
+def test_a_reference_that_mixes_packed_sequences_is_run_one_by_one(tmp_path):
+    """A recurrent reference knows nothing of positions that begin again."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    found = []
+    for most in (1, 64):
+        torch.manual_seed(0)
+        config = MambaConfig(vocab_size=261, hidden_size=16, num_hidden_layers=1, initializer_range=1.0)
+        other = MambaForCausalLM(config).eval()
+        options = {"eval_max_new_tokens": 6, "eval_batch_prompts": most}
+        table = tiny_tables.pairs(4, 1)
+        trainer = made(tmp_path, evaluation=table, reward=LENGTH, ref_model=other, options=options)
+        found.append(trainer.evaluate()["eval_samples/kl"])
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
+
+
 def test_an_evaluation_table_does_not_replace_the_training_table(tmp_path):
     with pytest.raises(ArgumentError, match="called 'train'"):
         made(tmp_path, evaluation={"train": tiny_tables.pairs(2)})

@@ -77,8 +77,8 @@ class SampleEvaluator:
         self._end_token = args.end_token
         self._sharded = sharded
         self._start: KeptWeights | None = None
-        if reference is not None:
-            install(reference.requires_grad_(False))
+        if reference is not None and not install(reference.requires_grad_(False)):
+            self._bin_tokens = 1  # it does not keep packed sequences apart
         self._reference = reference
 
     def remember(self, model: Any) -> None:
