@@ -6,7 +6,8 @@ know files.
 Five people judge each response; their judgements before rounding fall into C bins that hold as many each,
 the package's own rule, and the mean of a bin stands for it. `w1` is from the predicted law to the exact one
 before binning; `binning` is what the true law, put into the same bins, would have; `learning` is from the
-predicted law to that one.
+predicted law to that one. `path` is by penalty; `chosen` has the penalty with the smallest held-out loss, as
+the package chooses it. With many responses the smallest penalty is taken.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ from torch import Tensor
 import families_lab_world as world
 import pluralign as pl
 import qrm_world
-from pluralign.fitting import QuantileConfig, categorical, quantile
+from pluralign.fitting import CategoricalConfig, QuantileConfig, categorical, quantile
 
 COUNTS = (3, 6, 12, 24, 48)
 RESPONSES = (1000, 10_000)
 RATERS = 5
-# With many responses the penalties that the recovery study found, so that a time is that of one training.
-L2_OF_MANY = {"transport": 0.0003, "cross_entropy": 0.003, "rps": 0.0003}
+L2_GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)
 LOW, HIGH = -1.0, 7.0  # one judgement in thousands lies beyond, and is moved to the end
 POINTS = LOW - 2 + (HIGH - LOW + 4) * torch.arange(0.5, 1200, dtype=torch.float64) / 1200
 
@@ -42,28 +42,31 @@ def run(features: str, responses: int, seed: int) -> dict[str, Any]:
     talks = world.rows_of(responses, seed)
     judged = world.judgements(qrm_world.crowd().truth(talks), RATERS, seed).clamp(LOW, HIGH)
     table = world.table(talks, judged, "overall", [LOW, HIGH])
-    many = responses >= world.MANY
+    one = (L2_GRID[0],) if responses >= world.MANY else L2_GRID
     result: dict[str, Any] = {}
     for count in COUNTS:
         for loss in world.LOSSES:
-            l2 = L2_OF_MANY[loss] if many else None
-            config = world.categorical(loss, responses, seed, num_categories=count, l2=l2)
-            started = time.process_time()
-            law, fitted = world.fitted_law(categorical.fit, config, features, table)
-            seconds = time.process_time() - started
-            (categories,) = fitted.head.categories
-            result[f"{loss}, {count}"] = {
-                "loss": loss,
-                "count": len(categories),
-                **_errors(law, categories.edges, categories.values),
-                "l2": fitted.summary["l2"]["overall"],
-                "cpu_seconds": round(seconds, 2),
-            }
+            path = {f"{l2:g}": _fitted(loss, count, features, table, seed, l2=l2) for l2 in one}
+            searched = (
+                {"chosen": _fitted(loss, count, features, table, seed, l2_grid=one)} if len(one) > 1 else {}
+            )
+            result[f"{loss}, {count}"] = {"loss": loss, "count": count, "path": path, **searched}
     started = time.process_time()
     law, _ = world.fitted_law(quantile.fit, QuantileConfig(baselines=False, seed=seed), features, table)
     seconds = time.process_time() - started
     result["quantile"] = {"w1": _distance(_cdf(law)), "cpu_seconds": round(seconds, 2)}
     return result
+
+
+def _fitted(loss: str, count: int, features: str, table: Any, seed: int, **penalty: Any) -> dict[str, float]:
+    """One fit: its errors, penalty and time."""
+    config = CategoricalConfig(loss=loss, num_categories=count, baselines=False, seed=seed, **penalty)
+    started = time.process_time()
+    law, fitted = world.fitted_law(categorical.fit, config, features, table)
+    seconds = time.process_time() - started
+    (categories,) = fitted.head.categories
+    errors = _errors(law, categories.edges, categories.values)
+    return {**errors, "l2": fitted.summary["l2"]["overall"], "cpu_seconds": round(seconds, 2)}
 
 
 def _errors(law: Any, edges: tuple[float, ...], values: tuple[float, ...]) -> dict[str, float]:

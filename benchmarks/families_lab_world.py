@@ -133,14 +133,10 @@ def categorical(loss: str, responses: int, seed: int, **options: Any) -> Categor
 def fitted_law(fit: Callable[..., Any], config: Any, features: str, ratings: Any) -> tuple[Any, Any]:
     """A recipe run on a table: the law of its one attribute on what is held out, and the fit."""
     result = fit(inputs(features, ratings), config)
-    return predicted(result.head, features), result
-
-
-def predicted(head: Any, features: str) -> Any:
-    """The law of a head's one attribute on what is held out."""
     with torch.no_grad():
-        (law,) = head.attribute_distributions(embedded(features, held_out()).response).values()
-    return law.to(dtype=torch.float64)
+        laws = result.head.attribute_distributions(embedded(features, held_out()).response)
+    (law,) = laws.values()
+    return law.to(dtype=torch.float64), result
 
 
 def gold_order(score: Tensor, gold: Tensor) -> float:

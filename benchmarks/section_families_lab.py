@@ -6,6 +6,7 @@ It computes nothing but means and Student t intervals over seeds, and draws the 
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
 import families_lab_picture as picture
 from families_lab_picture import plus_minus
@@ -78,7 +79,16 @@ def _recovery(recovery: Records, bounds: Records) -> str | None:
     )
 
 
-FOUND_RECOVERY = ""
+FOUND_RECOVERY = (
+    "- From 10,000 ratings on RPS and cross-entropy are nearest, then quantiles, then the Gaussians. Part of that is form: read on "
+    "the five ratings (below), where flat tails do not count, quantiles are level with them. The Gaussians are near the best that a "
+    "Gaussian can be.\n"
+    "- With 100 ratings and MiniLM no family is told apart from the average law.\n"
+    "- Transport with one rater is no nearer than the average law, or farther, and more data bring it to what its loss asks for: "
+    "certainty at the median rating. Five raters help, and are not enough: what it aims at is as far from the truth as what a "
+    "Gaussian can say.\n"
+    "- MiniLM, not the family, decides the rest: what its vectors do not carry is more than all differences between families."
+)
 
 
 def _w1(records: Records, raters: int) -> str:
@@ -122,39 +132,52 @@ def _why(records: Records) -> str:
 def _categories(records: Records) -> str | None:
     own = [r for r in records if r["study"] == "categories"]
     rows: Rows = []
-    for features, count in keys(own, "features", "responses"):
-        runs = where(own, features=features, responses=count)
-        where_from = f"{NAMES[features]}, {count:,}"
-        for number in sorted({r["count"] for r in runs[0].values() if "count" in r}):
-            names = {
-                loss: next(n for n, r in runs[0].items() if (r.get("loss"), r.get("count")) == (loss, number))
-                for loss in LOSSES
-            }
-            rows.append(
-                [
-                    f"{where_from}: C = {number}",
-                    str(len(runs)),
-                    plus_minus(runs, of(names["rps"], "binning")),
-                    *(plus_minus(runs, of(name, "w1")) for name in names.values()),
-                    *(
-                        f"{statistics.mean(r[name]['cpu_seconds'] for r in runs):.1f}"
-                        for name in names.values()
-                    ),
-                ]
-            )
-        seconds = statistics.mean(r["quantile"]["cpu_seconds"] for r in runs)
-        cell = f"{plus_minus(runs, of('quantile', 'w1'))} ({seconds:.1f} s)"
-        rows.append([f"{where_from}: quantile family", str(len(runs)), "", cell, "", "", "", "", ""])
+    for features, responses in keys(own, "features", "responses"):
+        runs = where(own, features=features, responses=responses)
+        data = f"{NAMES[features]}, {responses:,}"
+        for count in sorted({fit["count"] for fit in runs[0].values() if "count" in fit}):
+            fits = {loss: [run[f"{loss}, {count}"] for run in runs] for loss in LOSSES}
+            row = [
+                f"{data}: C = {count}",
+                str(len(runs)),
+                plus_minus(fits["rps"], lambda f: _best(f)["binning"]),
+            ]
+            for mine in fits.values():
+                chosen = plus_minus(mine, of("chosen", "w1")) if "chosen" in mine[0] else ""
+                row += [chosen, plus_minus(mine, lambda f: _best(f)["w1"]), _seconds(mine)]
+            rows.append(row)
+        seconds = statistics.mean(run["quantile"]["cpu_seconds"] for run in runs)
+        w1 = plus_minus(runs, of("quantile", "w1"))
+        rows.append([f"{data}: quantile family", str(len(runs)), "", w1, "", f"{seconds:.1f}", *[""] * 6])
     if not rows:
         return None
     text = (
         "### How many categories\n\nJudgements before they are rounded, five raters to a response, put into C bins that hold as "
         "many each. W1 is to the true law before binning, on the scale of ratings; `binning` is that of the true law in the same "
-        "bins, the least that C categories allow. Seconds of one core: with 1,000 responses the penalty is searched over five "
-        "folds, with 10,000 it is given and a time is that of one training. The quantile family saw the same judgements.\n\n"
+        "bins, the least that C categories allow. First the penalty that held-out loss chooses, then the one of 0.0003 to 0.03 "
+        "that comes nearest to the truth (with 10,000 responses only 0.0003), and the seconds of one training on one core. The "
+        "quantile family saw the same judgements; its penalty is chosen, and its seconds hold the choice.\n\n"
     )
-    head = ["", "seeds", "binning", *LOSSES.values(), *(f"s, {name}" for name in LOSSES.values())]
-    return text + table(head, rows) + FOUND_CATEGORIES
+    head = [words for loss in LOSSES.values() for words in (f"{loss}, chosen", "best", "s")]
+    return text + table(["", "seeds", "binning", *head], rows) + FOUND_CATEGORIES
 
 
-FOUND_CATEGORIES = ""
+def _best(fit: dict[str, Any]) -> dict[str, Any]:
+    """Of the fits with given penalties the one nearest to the truth."""
+    found: dict[str, Any] = min(fit["path"].values(), key=lambda one: one["w1"])
+    return found
+
+
+def _seconds(fits: list[dict[str, Any]]) -> str:
+    return f"{statistics.mean(one['cpu_seconds'] for fit in fits for one in fit['path'].values()):.1f}"
+
+
+FOUND_CATEGORIES = (
+    "\n\n- Binning costs what it must: with 3 bins it is nearly all of W1. From 24 bins on what is left is learning.\n"
+    "- RPS and transport, which know the order, gain or stay level with more bins. Cross-entropy does not know that bins lie next to "
+    "each other, so held-out cross-entropy asks for a larger penalty the more bins there are, and W1 rises again after 12. "
+    "The heads themselves are not at fault: with the penalty that is best for W1, cross-entropy at 48 bins is nearer to the truth "
+    "than either. Held-out RPS would have found that penalty (once, one seed: at 48 bins .001 instead of .03).\n"
+    "- On this scale without a grid the quantile family, with an l1 that finds the few columns that count, is nearer than "
+    "categories of any number."
+)
