@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,9 @@ def line_chart(
             if place == 0:
                 axes.set_ylabel(y_label, color=colours.soft)
             axes.grid(axis="y", color=colours.faint, linewidth=0.6)
+        means = [value for lines in panels.values() for line in lines.values() for value in line.mean]
+        margin = 0.08 * (max(means) - min(means))
+        shared.set_ylim(min(means) - margin, max(means) + margin)  # wide intervals may leave the picture
         for axes, lines in zip(figure.axes, panels.values(), strict=True):
             _names(axes, {label: line.mean[-1] for label, line in lines.items()}, colour)
         svg, png = save(figure, IMAGES / name, title)
@@ -90,12 +94,11 @@ def line_chart(
 def _names(axes: Any, ends: Mapping[str, float], colour: Mapping[str, str]) -> None:
     """The names of lines beside their ends, as near as they can stand without touching."""
     low, high = axes.get_ylim()
-    wanted = sorted((float(value - low) / float(high - low), label) for label, value in ends.items())
-    placed: list[float] = []
-    for y, _ in wanted:
-        placed.append(max(y, placed[-1] + _GAP) if placed else y)
-    over = max(0.0, placed[-1] - 1.0)
-    for (_, label), y in zip(wanted, placed, strict=True):
-        axes.text(
-            1.03, y - over, label, transform=axes.transAxes, color=colour[label], fontsize=8, va="center"
-        )
+    places = {label: float(value - low) / float(high - low) for label, value in ends.items()}
+    order = sorted(places, key=places.__getitem__)
+    for _ in range(200):  # neighbours that touch push each other apart
+        for below, above in pairwise(order):
+            short = max(0.0, _GAP - (places[above] - places[below])) / 2
+            places[below], places[above] = places[below] - short, places[above] + short
+    for label, y in places.items():
+        axes.text(1.03, y, label, transform=axes.transAxes, color=colour[label], fontsize=8, va="center")

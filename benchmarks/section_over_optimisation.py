@@ -32,8 +32,8 @@ LABELS = {
     "gaussian_ensemble/robust:0.4": "5 Gaussian heads, robust:.4",
 }
 DRAWN = {
-    "bradley_terry/mean": "Bradley-Terry",
-    "bradley_terry, 5 heads/worst_case": "5 of them, worst case",
+    "bradley_terry/mean": "Bradley-Terry (BT)",
+    "bradley_terry, 5 heads/worst_case": "BT heads, worst case",
     "quantile/mean": "quantile, mean",
     "quantile/cvar:0.25": "quantile, cvar:.25",
     "gaussian_ensemble/mean": "Gaussian heads, mean",
@@ -78,7 +78,7 @@ def section() -> str | None:
         f"{average['gold']:.2f}, harm {100 * average['harm']:.1f} %, {average['words']:.1f} words, and {100 * average['broken']:.1f} % have "
         f"words outside any clause; the best of {settings['answers']:,} has {first['best'][-1]:.2f}. Best of n has a KL of at most "
         "log n - (n - 1)/n. Prompts and answers are the same in all seeds; a seed draws texts, raters and pairs. "
-        "Intervals are Student t over seeds. `against its mean` is the gold of the best of 1,024 minus that by the mean of the same "
+        "Intervals are Student t over seeds; with Gaussian residual every text has the same spread, so its measures choose alike. `against its mean` is the gold of the best of 1,024 minus that by the mean of the same "
         "model.\n\n![Gold reward of the best of n](images/over_optimisation.svg)"
     )
     for features, records in groups.items():
