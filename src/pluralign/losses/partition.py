@@ -154,6 +154,6 @@ def as_beta(
         ) from error
     if rows is not None and b.shape not in ((), (rows,)):
         raise ArgumentError(f"beta must be a number or have shape [{rows}], received {list(b.shape)}")
-    shown = f", received {beta!r}" if b.ndim == 0 else ""
+    shown = f", received {beta!r}" if isinstance(beta, int | float) else ""
     require((b > 0) & b.isfinite(), f"beta must be positive and finite{shown}")
     return b
