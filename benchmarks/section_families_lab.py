@@ -25,6 +25,26 @@ FAMILIES = {
 }
 LOSSES = {"cross_entropy": "cross-entropy", "rps": "RPS", "transport": "transport"}
 
+FOUND_RECOVERY = (
+    "- From 10,000 ratings on RPS and cross-entropy are nearest, then quantiles, then the Gaussians. Part of that is form: read on "
+    "the five ratings (below), where flat tails do not count, quantiles are level with them. The Gaussians are near the best that a "
+    "Gaussian can be.\n"
+    "- With 100 ratings and MiniLM no family is told apart from the average law.\n"
+    "- Transport with one rater is no nearer than the average law, or farther, and more data bring it to what its loss asks for: "
+    "certainty at the median rating. Five raters help, and are not enough: what it aims at is as far from the truth as what a "
+    "Gaussian can say.\n"
+    "- MiniLM, not the family, decides the rest: what its vectors do not carry is more than all differences between families."
+)
+FOUND_CATEGORIES = (
+    "\n\n- Binning costs what it must: with 3 bins it is nearly all of W1. From 24 bins on what is left is learning.\n"
+    "- RPS and transport, which know the order, gain or stay level with more bins. Cross-entropy does not know that bins lie next to "
+    "each other, so held-out cross-entropy asks for a larger penalty the more bins there are, and at 48 it is the farthest. "
+    "The heads themselves are not at fault: with the penalty that is best for W1, cross-entropy at 48 bins is nearer to the truth "
+    "than either. Held-out RPS would have found that penalty (once, one seed: at 48 bins .001 instead of .03).\n"
+    "- On this scale without a grid the quantile family, with an l1 that finds the few columns that count, is nearer than "
+    "categories of any number."
+)
+
 
 def section() -> str | None:
     """The studies that have been run; None where there are none."""
@@ -77,18 +97,6 @@ def _recovery(recovery: Records, bounds: Records) -> str | None:
         + _w1(recovery, 5)
         + _why(recovery)
     )
-
-
-FOUND_RECOVERY = (
-    "- From 10,000 ratings on RPS and cross-entropy are nearest, then quantiles, then the Gaussians. Part of that is form: read on "
-    "the five ratings (below), where flat tails do not count, quantiles are level with them. The Gaussians are near the best that a "
-    "Gaussian can be.\n"
-    "- With 100 ratings and MiniLM no family is told apart from the average law.\n"
-    "- Transport with one rater is no nearer than the average law, or farther, and more data bring it to what its loss asks for: "
-    "certainty at the median rating. Five raters help, and are not enough: what it aims at is as far from the truth as what a "
-    "Gaussian can say.\n"
-    "- MiniLM, not the family, decides the rest: what its vectors do not carry is more than all differences between families."
-)
 
 
 def _w1(records: Records, raters: int) -> str:
@@ -170,14 +178,3 @@ def _best(fit: dict[str, Any]) -> dict[str, Any]:
 
 def _seconds(fits: list[dict[str, Any]]) -> str:
     return f"{statistics.mean(one['cpu_seconds'] for fit in fits for one in fit['path'].values()):.1f}"
-
-
-FOUND_CATEGORIES = (
-    "\n\n- Binning costs what it must: with 3 bins it is nearly all of W1. From 24 bins on what is left is learning.\n"
-    "- RPS and transport, which know the order, gain or stay level with more bins. Cross-entropy does not know that bins lie next to "
-    "each other, so held-out cross-entropy asks for a larger penalty the more bins there are, and W1 rises again after 12. "
-    "The heads themselves are not at fault: with the penalty that is best for W1, cross-entropy at 48 bins is nearer to the truth "
-    "than either. Held-out RPS would have found that penalty (once, one seed: at 48 bins .001 instead of .03).\n"
-    "- On this scale without a grid the quantile family, with an l1 that finds the few columns that count, is nearer than "
-    "categories of any number."
-)

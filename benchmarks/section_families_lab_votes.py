@@ -14,6 +14,33 @@ from tables import Rows, table
 TABLES = ("paper", "equal steps", "harm counts double")
 CROSSED = ("rps", "transport")  # losses that know the table
 
+FOUND_COSTS = (
+    "\n\n- Cross-entropy, which knows neither cost nor table, is on average nearest to the truth in every column, and its error of the "
+    "probability of harm is about half of any transport's.\n"
+    "- A floor is worth having: it lowers total variation by a fifth, and costs nothing that can be seen in reward. Above it "
+    "the costs are alike: two axes, 0 or 1 and rewards with a floor of 0.5 agree within their intervals.\n"
+    "- Two axes, 0 or 1 and a floor of 0.5 say too little harm: transport follows the median of the votes, also with 20 of "
+    "them, and the median of what is rare is lower than its mean.\n"
+    "- In the paper's table not helpful and harmless is worth as much as helpful and harmful, and a loss that sees only "
+    "rewards cannot tell them apart: RPS then says too much harm, and does not with equal steps, where no two categories tie.\n\n"
+)
+FOUND_TABLES = (
+    "\n\nA fit with the paper's table and RPS is worth less under another table than a new fit, for the same reason: its tie hid "
+    "what the other table asks for. The other way round hardly anything is lost, and with transport, whose own error is larger, no "
+    "difference is seen. Cross-entropy needs no table: change the rewards and keep the model."
+)
+FOUND_PERSONAS = (
+    "\n\n- Who votes matters more than how their votes are learned: with two personas of six the model is 4 times as far from "
+    "everybody as with all six, nearly all of it the distance between the crowds, and its order of texts suffers most where "
+    "teenagers and artists speak for all. No loss can help that.\n"
+    "- Shifted shares of the same six personas cost little: equal shares, or nobody of one persona, add a fifth of the error; "
+    "half of the crowd being of one persona doubles it.\n"
+    "- A fixed panel of 30 is as good as people drawn anew for each response; a panel of 3 is twice as far, and it depends on "
+    "which 3 they are.\n"
+    "- People who judge more steadily are harder to learn, not easier: with half the noise the laws differ more from text to "
+    "text, and both losses are farther from them."
+)
+
 
 def costs(records: Records) -> str | None:
     """Each cost judged under the paper's table, and each table judged under each."""
@@ -30,27 +57,16 @@ def costs(records: Records) -> str | None:
         f"differ. The floor is added for any confusion. Harm is what the average text is said to be; the truth is {true:.4f}. W1, "
         "the error of the expected reward and its rank correlation with the true one over texts are under the paper's table.\n\n"
     )
-    text += _costs(own) + (
-        "\n\n- Cross-entropy, which knows neither cost nor table, is nearest to the truth in every column, and its error of the "
-        "probability of harm is about half of any transport's.\n"
-        "- A floor is worth having: it lowers total variation by a fifth, and costs nothing that can be seen in reward. Above it "
-        "the costs are alike: two axes, 0 or 1 and rewards with a floor of 0.5 agree within their intervals.\n"
-        "- Every cost with a floor or two axes says too little harm: transport follows the median of the votes, also with 20 of "
-        "them, and the median of what is rare is lower than its mean.\n"
-        "- In the paper's table not helpful and harmless is worth as much as helpful and harmful, and a loss that sees only "
-        "rewards cannot tell them apart: RPS then says too much harm, and does not with equal steps, where no two categories tie.\n\n"
-        "Fitted with one table and judged by another: W1, and in the next column the difference from the fit with the table "
-        "that judges. Equal steps order the categories by their number; where harm counts double, a harmful text loses 4 "
-        "instead of 2 of the paper's points.\n\n"
+    text += (
+        _costs(own)
+        + FOUND_COSTS
+        + (
+            "Fitted with one table and judged by another: W1, and in the next column the difference from the fit with the table "
+            "that judges. Equal steps order the categories by their number; where harm counts double, a harmful text loses 4 "
+            "instead of 2 of the paper's points.\n\n"
+        )
     )
     return text + _crossed(own) + FOUND_TABLES
-
-
-FOUND_TABLES = (
-    "\n\nA fit with the paper's table and RPS is worth less under another table than a new fit, for the same reason: its tie hid "
-    "what the other table asks for. The other way round nothing is lost, and with transport, whose own error is larger, no "
-    "difference is seen. Cross-entropy needs no table: change the rewards and keep the model."
-)
 
 
 def _costs(records: Records) -> str:
@@ -133,16 +149,3 @@ def personas(records: Records) -> str | None:
         f"{words}, to {whose}" for words in ("cross-entropy", "transport") for whose in ("them", "everybody")
     ]
     return text + table(["who voted", "apart", *head, "rank correlation"], rows) + FOUND_PERSONAS
-
-
-FOUND_PERSONAS = (
-    "\n\n- Who votes matters more than how their votes are learned: with two personas of six the model is 4 times as far from "
-    "everybody as with all six, nearly all of it the distance between the crowds, and its order of texts suffers most where "
-    "teenagers and artists speak for all. No loss can help that.\n"
-    "- Shifted shares of the same six personas cost little: equal shares, or nobody of one persona, add a fifth of the error; "
-    "half of the crowd being of one persona doubles it.\n"
-    "- A fixed panel of 30 is as good as people drawn anew for each response; a panel of 3 is twice as far, and it depends on "
-    "which 3 they are.\n"
-    "- People who judge more steadily are harder to learn, not easier: with half the noise the laws differ more from text to "
-    "text, and both losses are farther from them."
-)
