@@ -154,6 +154,14 @@ def test_votes_on_the_six_categories():
     assert good < bad
 
 
+@pytest.mark.filterwarnings("ignore::pluralign.errors.CategoryWarning")
+def test_the_grid_of_penalties_reaches_what_rps_needs():
+    """A tenth of the scale is used, so the squared loss is small; the grid used to end at 0.0003."""
+    ratings = crowd(100, raters=50, scale=[0, 20])
+    model = fit({"loss": "rps", "l2": None, "steps": 60}, ratings=ratings)
+    assert 1e-5 < model.fitted["l2"]["a"] < 3e-4
+
+
 @pytest.mark.parametrize("config", [{"floor": 0.1}, {"axis_weights": (0.7, 0.3)}])
 def test_two_axes_are_solved_by_the_quick_solver(config, monkeypatch):
     """Rounding of tied costs once sent whole fits to the solver for many categories."""

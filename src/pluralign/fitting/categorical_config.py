@@ -42,7 +42,8 @@ class CategoricalConfig(MixConfig):
         hidden: Units of one hidden layer; 0 for linear logits.
         l2: Penalty l2 * squared norm of the weights of scaled columns, beside the mean loss; null chooses it
             on held-out groups.
-        l2_grid: Penalties to choose from.
+        l2_grid: Penalties to choose from; the smallest are for rps, a square of shares of the scale, and many
+            responses.
         steps: Steps of AdamW over all rows.
         lr: Learning rate at the start of its cosine.
         baselines: Also fit the constant model and Bradley-Terry on the same embeddings, to compare with.
@@ -62,7 +63,7 @@ class CategoricalConfig(MixConfig):
     comparisons: Literal["pairwise", "pointwise"] = "pairwise"
     hidden: int = 0
     l2: float | None = None
-    l2_grid: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    l2_grid: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     steps: int = 150
     lr: float = 0.05
     baselines: bool = True
