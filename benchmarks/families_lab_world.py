@@ -28,7 +28,7 @@ from pluralign.lab import parse_prompt
 POOL, HELD_OUT = 30_000, 1000
 LOSSES = ("transport", "cross_entropy", "rps")
 MANY = 10_000  # responses, from which on small penalties are the best ones
-L2_GRID = (0.0003, 0.003, 0.03, 0.3, 3.0)  # every second penalty of the default grid
+L2_GRID = (0.0003, 0.003, 0.03, 0.3, 3.0)  # of the default grid, to save time
 L2_OF_MANY = L2_GRID[:3]
 PARTS = ("objects", "tasks")  # what training never names in them
 
