@@ -197,4 +197,5 @@ def _checked_cost(cost: Tensor, probs: Tensor, floor: float, validate: bool) -> 
     if validate:
         require(cost.isfinite() & (cost >= 0), "transport: cost must be finite and not negative")
         require(torch.isclose(cost, cost.T), "transport: cost must be symmetric")
-    return (cost + floor * (1 - torch.eye(size).to(cost))).to(probs.device, torch.float64)
+    wide = cost.to(probs.device, torch.float64)
+    return wide + floor * (1 - torch.eye(size).to(wide))
