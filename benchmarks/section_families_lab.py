@@ -65,7 +65,8 @@ def section() -> str | None:
         "## All families in the lab\n\nThe crowd's exact law is known (`python benchmarks/families_lab.py`). Errors are exact "
         "expectations on 2,000 texts of prompts that no fit has seen, half with objects and half with tasks that training never "
         "names. A seed stands for other texts and other people; ± is half of a Student t interval over seeds. Categorical fits "
-        "choose among penalties from 0.0003 to 3, each ten times the last; all else is the package's default."
+        "choose among penalties from 0.0003 to 3, each ten times the last (to 0.03 from 10,000 responses on, and below `Recovery`); "
+        "all else is the package's default."
     )
     return "\n\n".join([intro, *parts])
 
