@@ -11,12 +11,7 @@ is skipped unless --force is given, so an interrupted study is continued by the 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import time
-import warnings
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +25,7 @@ from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble_heads import train_heads
 from pluralign.fitting.ensemble_targets import GaussianObjective, bootstrap_counts, loss_of, row_shares
 from pluralign.heads.gaussian_ensemble import head_agreement
+from study_runs import record
 from tables import write
 from timing import Timing, rounds
 
@@ -176,7 +172,7 @@ STUDIES: dict[str, Callable[..., dict[str, Any]]] = {"spread": spread, "heads": 
 
 def runs(
     studies: list[str], kinds: list[str]
-) -> Iterator[tuple[str, Callable[[], dict[str, Any]], dict[str, Any]]]:
+) -> Iterator[tuple[str, Callable[..., dict[str, Any]], dict[str, Any]]]:
     """Name, work and settings of every run."""
     if "cost" in studies:
         yield "cost", cost, {}
@@ -184,7 +180,7 @@ def runs(
         for study in studies:
             for features in kinds if study != "cost" else ():
                 settings = {"features": features, "seed": seed}
-                yield f"{study}-{features}-{seed}", lambda s=study, k=settings: STUDIES[s](**k), settings
+                yield f"{study}-{features}-{seed}", STUDIES[study], settings
 
 
 def main() -> None:
@@ -202,20 +198,9 @@ def main() -> None:
         target = RESULTS / f"{name}.json"
         if target.exists() and not options.force:
             continue
-        started = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results = work()
-        record = {
-            "study": name.split("-")[0],
-            "settings": settings,
-            "seconds": round(time.perf_counter() - started, 1),
-            "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-            "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
-            "results": results,
-        }
-        write(target, record)
-        print(f"{name}: {record['seconds']} s", flush=True)
+        result = record(name.split("-")[0], settings, work)
+        write(target, result)
+        print(f"{name}: {result['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import torch
 import pluralign as pl
 from pluralign.data.splits import folds
 from pluralign.evaluation import crowd
+from study_runs import provenance
 from tables import write
 
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -206,8 +205,7 @@ def run(name: str, method: str, share: float, raters: int | None, backbone: Any)
         "groups": {
             g: {k: round(float(np.nanmean(v)), 6) for k, v in own.items()} for g, own in measured.items()
         },
-        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
+        **provenance(),
     }
 
 

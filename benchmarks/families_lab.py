@@ -13,11 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import time
-import warnings
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ import families_lab_categories
 import families_lab_personas
 import families_lab_recovery
 import families_lab_tables
+from study_runs import name_of, record
 from tables import write
 
 RESULTS = Path(__file__).parent / "results" / "families_lab"
@@ -39,27 +36,6 @@ STUDIES: dict[str, tuple[Callable[[int], list[dict[str, Any]]], Callable[..., di
     "tables": (families_lab_tables.grid, families_lab_tables.run),
     "personas": (families_lab_personas.grid, families_lab_personas.run),
 }
-
-
-def target_of(study: str, settings: dict[str, Any]) -> Path:
-    """The file of one run."""
-    return RESULTS / ("-".join([study, *(f"{k}={v}" for k, v in sorted(settings.items()))]) + ".json")
-
-
-def record(study: str, settings: dict[str, Any], run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """One run with how it came about."""
-    started = time.process_time()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        results = run(**settings)
-    return {
-        "study": study,
-        "settings": settings,
-        "cpu_seconds": round(time.process_time() - started, 1),
-        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
-        "results": results,
-    }
 
 
 def main() -> None:
@@ -78,7 +54,7 @@ def main() -> None:
         for study in options.studies:
             runs, run = STUDIES[study]
             for settings in runs(seed):
-                target = target_of(study, settings)
+                target = RESULTS / name_of(study, settings)
                 exists = target.exists() and not options.force
                 if exists or not all(str(settings.get(key)) in values for key, values in wanted):
                     continue

@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from lab_policy_runs import GRIDS, Run, Settings, search, study, training_table
 from lab_policy_world import CROWD, World
 from pluralign.backbones.threads import choose_num_threads
 from pluralign.lab import summarise_samples
+from study_runs import provenance
 from tables import write as write_result
 
 RESULTS = Path(__file__).parent / "results" / "lab_policy"
@@ -107,8 +105,7 @@ def everything() -> Iterator[Run]:
 def write(name: str, record: dict[str, Any]) -> None:
     """One result file, whole or not at all."""
     record |= {
-        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
+        **provenance(),
     }
     target = RESULTS / f"{name}.json"
     write_result(target, record)

@@ -14,11 +14,8 @@ seeds. `policy` is the frozen language model itself as backbone.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from lab_policy_world import CROWD, World, base_model, sample
 from pluralign.evaluation.best_of_n import best_of_n
 from pluralign.lab import Samples
 from pluralign.lab.outcomes import measure_samples
+from study_runs import provenance
 from tables import write
 
 RESULTS = Path(__file__).parent / "results" / "over_optimisation"
@@ -117,8 +115,7 @@ def run(features: str, seed: int) -> dict[str, Any]:
         "best": best_of_n(judged()["gold"], judged()["gold"], SIZES).mean(0).tolist(),
         "curves": curves,
         "cpu_seconds": round(time.process_time() - started, 1),
-        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
+        **provenance(),
     }
 
 

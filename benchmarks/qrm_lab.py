@@ -10,18 +10,14 @@ there already is skipped unless --force is given, so an interrupted study is con
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import time
-import warnings
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import qrm_gate
 import qrm_length
 import qrm_recovery
+from study_runs import name_of, record
 from tables import write
 
 RESULTS = Path(__file__).parent / "results" / "qrm_lab"
@@ -36,27 +32,6 @@ STUDIES: dict[str, tuple[list[dict[str, Any]], Callable[..., dict[str, Any]]]] =
 }
 
 
-def target_of(study: str, settings: dict[str, Any]) -> Path:
-    """The file of one run."""
-    return RESULTS / ("-".join([study, *(f"{k}={v}" for k, v in sorted(settings.items()))]) + ".json")
-
-
-def record(study: str, settings: dict[str, Any], run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """One run with how it came about."""
-    started = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        results = run(**settings)
-    return {
-        "study": study,
-        "settings": settings,
-        "seconds": round(time.perf_counter() - started, 1),
-        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
-        "results": results,
-    }
-
-
 def main() -> None:
     """Runs what was asked for and is not there yet."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -68,7 +43,7 @@ def main() -> None:
     for study in options.studies:
         runs, run = STUDIES[study]
         for settings in runs:
-            target = target_of(study, settings)
+            target = RESULTS / name_of(study, settings)
             if target.exists() and not options.force:
                 continue
             result = record(study, settings, run)

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import pluralign as pl
+import study_runs
 from tables import write
 
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -175,8 +174,7 @@ def provenance(rows: int) -> dict[str, Any]:
         "rows": rows,
         "folds": FOLDS,
         "seed": SEED,
-        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
+        **study_runs.provenance(),
     }
 
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pluralign as pl
+from study_runs import provenance
 from tables import write
 
 DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -63,8 +62,7 @@ def run(name: str) -> dict[str, Any]:
         "file": file,
         "where": where,
         "seconds": round(time.perf_counter() - started, 1),
-        "versions": {p: metadata.version(p) for p in ("pluralign", "torch", "transformers")},
-        "hardware": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
+        **provenance(),
         "results": _without_curves(results),
     }
 
