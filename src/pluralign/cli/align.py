@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -24,7 +23,7 @@ from pluralign.cli.console import Console
 from pluralign.cli.objects import model_folder, quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
 from pluralign.cli.run_folder import RunFolder, digest
-from pluralign.errors import ConfigError, PluralignError, RunError
+from pluralign.errors import ConfigError, PluralignError
 
 if TYPE_CHECKING:
     from pluralign.policy.offline_config import OfflineConfig
@@ -125,16 +124,11 @@ def _align(
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
     """Saves the policy; what could not be written does not stay half written."""
-    try:
+    from pluralign.policy.checkpoints import whole_or_absent
+
+    advice = "Free some space; the same command continues from the last checkpoint"
+    with whole_or_absent(folder, trainer.args.should_save, advice):
         trainer.save_model(str(folder))
-    except Exception as error:  # safetensors has its own for a full disk
-        if trainer.args.should_save:
-            shutil.rmtree(folder, ignore_errors=True)
-        free = shutil.disk_usage(folder.parent).free / 2**30
-        raise RunError(
-            f"{folder} could not be written ({error}); {free:.1f} GiB are free there. Free some space; the "
-            "same command continues from the last checkpoint"
-        ) from error
 
 
 def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
@@ -154,7 +148,7 @@ def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
 def _trainer(
     flags: AlignFlags, config: OfflineConfig, tables: dict[str, Any], console: Console
 ) -> OfflineTrainer:
-    from pluralign.policy.model_setup import load_policy
+    from pluralign.policy.model_setup import load_policy, num_positions
     from pluralign.policy.offline_trainer import OfflineTrainer
 
     peft_config = _lora(flags) if flags.lora_r else None
@@ -164,7 +158,7 @@ def _trainer(
         dtype=flags.dtype or ("auto" if peft_config is not None else "float32"),
         attn_implementation=flags.attn_implementation,
     )
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = num_positions(model)
     if limit is not None and (config.max_length is None or config.max_length > limit):
         console.say(f"--max_length becomes {limit}, the positions that the policy has")
         config.max_length = limit

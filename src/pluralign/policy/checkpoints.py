@@ -44,23 +44,23 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 
 @contextmanager
-def whole_or_absent(checkpoint: Path, remove: bool) -> Iterator[None]:
-    """Removes a checkpoint that could not be written, and says why.
+def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
+    """Removes a folder that could not be written to its end, and says why.
 
     Args:
-        checkpoint: its folder.
+        folder: of a checkpoint or a model.
         remove: whether this process is the one that tidies up.
+        advice: what to do then.
 
     Raises:
         RunError: it could not be written.
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # safetensors has its own for a full disk
         if remove:
-            shutil.rmtree(checkpoint, ignore_errors=True)
-        free = shutil.disk_usage(checkpoint.parent).free / 2**30
+            shutil.rmtree(folder, ignore_errors=True)
+        free = shutil.disk_usage(folder.parent).free / 2**30
         raise RunError(
-            f"{checkpoint} could not be written ({error}); {free:.1f} GiB are free there. Earlier "
-            "checkpoints are whole: free some space and resume"
+            f"{folder} could not be written ({error}); {free:.1f} GiB are free there. {advice}"
         ) from error

@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from pluralign.errors import ConfigError
-from pluralign.policy.model_setup import check_vocabulary, load_policy
+from pluralign.policy.model_setup import check_vocabulary, load_policy, num_positions
 
 __all__ = ["check_positions", "check_precision", "load_reference", "tell_of_adapter_dropout"]
 
@@ -34,7 +34,7 @@ def load_reference(reference: Any, policy: Any, tokenizer: Any) -> Any:
 
 def check_positions(model: Any, longest: int) -> None:
     """Raises `ConfigError` where a sequence is longer than what the model was made for."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = num_positions(model)
     if positions is not None and longest > positions:
         raise ConfigError(
             f"max_length: sequences have up to {longest:,} tokens and the model {positions:,} positions; "

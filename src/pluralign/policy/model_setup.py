@@ -22,6 +22,7 @@ __all__ = [
     "load_policy",
     "lora_config",
     "merge_adapter",
+    "num_positions",
 ]
 
 
@@ -87,13 +88,9 @@ def lora_config(rank: int, alpha: float, dropout: float, target_modules: str) ->
     Raises:
         MissingDependencyError: peft is not installed.
     """
-    try:
-        from peft import LoraConfig
-    except ImportError:
-        raise MissingDependencyError("adapters need peft: pip install peft") from None
     names = re.fullmatch(r"\w[\w.]*(\s*,\s*\w[\w.]*)*", target_modules)
     targets = re.split(r"\s*,\s*", target_modules) if names else target_modules
-    return LoraConfig(
+    return _peft().LoraConfig(
         task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets
     )
 
@@ -111,11 +108,7 @@ def attach_adapter(model: Any, peft_config: Any) -> Any:
     Raises:
         MissingDependencyError: peft is not installed.
     """
-    try:
-        from peft import get_peft_model
-    except ImportError:
-        raise MissingDependencyError("adapters need peft: pip install peft") from None
-    return get_peft_model(model, peft_config)
+    return _peft().get_peft_model(model, peft_config)
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
@@ -124,11 +117,7 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     Raises:
         MissingDependencyError: peft is not installed.
     """
-    try:
-        from peft import PeftModel
-    except ImportError:
-        raise MissingDependencyError("adapters need peft: pip install peft") from None
-    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    return _peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 def disable_dropout(model: Any) -> None:
@@ -151,3 +140,17 @@ def check_vocabulary(model: Any, tokenizer: Any) -> None:
             f"the tokenizer has {len(tokenizer):,} tokens and the model knows {known:,}: it is that of "
             "another model, or model.resize_token_embeddings is missing"
         )
+
+
+def num_positions(model: Any) -> int | None:
+    """How many positions a model was made for; None where it does not say."""
+    found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MissingDependencyError("adapters need peft: pip install peft") from None
+    return peft

@@ -31,7 +31,13 @@ from pluralign.policy.model_checks import (
     load_reference,
     tell_of_adapter_dropout,
 )
-from pluralign.policy.model_setup import attach_adapter, check_vocabulary, disable_dropout, load_policy
+from pluralign.policy.model_setup import (
+    attach_adapter,
+    check_vocabulary,
+    disable_dropout,
+    load_policy,
+    num_positions,
+)
 from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.offline_data import Collator, packed_of, prepare_all
@@ -309,13 +315,12 @@ class OfflineTrainer(Trainer):
                 "samples are measured while a model is sharded with FSDP, against itself as it was; with "
                 "DeepSpeed or a ref_model leave out reward, and sample from checkpoints"
             )
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         made = SampleEvaluator(
             self.processing_class,
             reward,
             self.args,
             tables,
-            limit,
+            num_positions(self.model),
             self.data_collator.bin_tokens,
             self._ref_model,
             self._sharded,
@@ -354,7 +359,8 @@ class OfflineTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        with whole_or_absent(folder, remove=self.args.should_save):
+        advice = "Earlier checkpoints are whole: free some space and resume"
+        with whole_or_absent(folder, self.args.should_save, advice):
             super()._save_checkpoint(model, trial)
 
 

@@ -23,7 +23,7 @@ from pluralign.backbones.config import DTYPES, check_choice
 from pluralign.backbones.fingerprint import file_sha256, fingerprint
 from pluralign.backbones.locate import find_folder
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError
-from pluralign.policy.model_setup import adapter_of, merge_adapter
+from pluralign.policy.model_setup import adapter_of, merge_adapter, num_positions
 from pluralign.policy.prompts import end_token_id, prompt_ids
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, check_lengths, completion_seed
 
@@ -134,7 +134,7 @@ class LocalSampler:
         Raises:
             DataError: a prompt and max_new_tokens together exceed the model's positions.
         """
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        limit = num_positions(self.model)
         check_lengths([len(prompt_ids(self.tokenizer, prompt)) for prompt in prompts], limit, settings)
 
     @torch.no_grad()
