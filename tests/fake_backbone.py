@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pluralign.backbones import Embeddings, EmbeddingStats
-from pluralign.backbones.conversations import check
+from pluralign.conversations import check
 
 WIDTH = 6
 NAME = "fake"

@@ -61,6 +61,7 @@ __all__ = [
     "__version__",
     "backbones",
     "combine",
+    "conversations",
     "data",
     "distributions",
     "errors",
@@ -85,6 +86,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pluralign import (
         backbones,
+        conversations,
         data,
         distributions,
         errors,

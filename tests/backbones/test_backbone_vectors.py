@@ -56,13 +56,14 @@ def test_decoder_with_template_matches_one_text_at_a_time(
     assert not result.truncated.any()
 
 
-def test_decoder_without_template_reads_role_lines(gpt2: Path, conversations: Conversations) -> None:
+def test_decoder_without_template_reads_what_a_policy_would_draw(
+    gpt2: Path, conversations: Conversations
+) -> None:
     backbone = load_one(gpt2)
     assert (backbone.config.pooling, backbone.config.context) == ("last", "conversation")
     result = backbone.embed(conversations)
-    text = "user: hello\nassistant: no"
-    ids = backbone.tokenizer(text)["input_ids"]
-    start = len(backbone.tokenizer("user: hello\nassistant:")["input_ids"])
+    ids = [*backbone.tokenizer("hello\nno")["input_ids"], backbone.tokenizer.eos_token_id]
+    start = len(backbone.tokenizer("hello")["input_ids"])
     states = states_of(backbone, ids)
     torch.testing.assert_close(result.response[3], states[-1], rtol=0, atol=1e-5)
     torch.testing.assert_close(result.prompt[3], states[start - 1], rtol=0, atol=1e-5)

@@ -12,7 +12,7 @@ import torch
 from pluralign.errors import ArgumentError
 from pluralign.lab import PROMPTS, Crowd, LanguageModelConfig, cached_language_model, summarise_samples
 from pluralign.lab.policies import log_ratios, sample_policy
-from pluralign.policy.prompts import prompt_ids
+from pluralign.conversations import ConversationReader
 from pluralign.policy.sampling import SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
 
@@ -62,7 +62,8 @@ def test_the_distance_is_that_of_the_tokens_drawn(models: tuple[Any, Any, Any]) 
         len(ids) + (not one.cut_off) != one.num_tokens for ids, one in zip(read_again, drawn, strict=True)
     )
     sequences = [
-        (prompt_ids(tokenizer, ASKED[row // 4]), list(one.token_ids or ())) for row, one in enumerate(drawn)
+        (ConversationReader(tokenizer).prompt_ids(ASKED[row // 4]), list(one.token_ids or ()))
+        for row, one in enumerate(drawn)
     ]
     got = sample_policy(policy, reference, tokenizer, ASKED, 4, max_new_tokens=40).log_ratios
     torch.testing.assert_close(got, log_ratios(policy, reference, sequences))

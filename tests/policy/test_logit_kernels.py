@@ -10,7 +10,7 @@ import torch
 import tiny_policy
 from pluralign.errors import ConfigError
 from pluralign.policy import logits
-from pluralign.policy.log_probs import token_log_probs
+from pluralign.policy.chunked_log_probs import token_log_probs
 from pluralign.policy.logits import PLAIN, Kernels, LogitRule, choose_kernels
 from pluralign.policy.scored_forward import install, use_kernels
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 import tiny_policy
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError
-from pluralign.policy.prompts import prompt_ids
+from pluralign.conversations import ConversationReader
 from pluralign.policy.sampling import SamplingSettings, completion_seed, prompt_key
 from pluralign.policy.sampling_local import LocalSampler, draw_tokens
 from tiny_policy import user
@@ -50,7 +50,7 @@ def test_first_tokens_have_the_models_probabilities(parts):
     settings = SamplingSettings(completions=2_000, max_new_tokens=1)
     (drawn,) = LocalSampler(model, tokenizer, batch_size=500).sample(PROMPTS[:1], settings)
     with torch.no_grad():
-        logits = model(torch.tensor([prompt_ids(tokenizer, PROMPTS[0])])).logits[0, -1]
+        logits = model(torch.tensor([ConversationReader(tokenizer).prompt_ids(PROMPTS[0])])).logits[0, -1]
     end = torch.softmax(logits.double(), 0)[1].item()
     ended = sum(not one.cut_off for one in drawn)
     assert stats.binomtest(ended, 2_000, end).pvalue > 1e-3

@@ -11,7 +11,7 @@ import pytest
 
 import tiny_policy
 from pluralign.errors import ConfigError, DataError, RunError
-from pluralign.policy.prompts import prompt_ids
+from pluralign.conversations import ConversationReader
 from pluralign.policy.sampling import Completion, SamplingSettings, completion_seed
 from pluralign.policy.sampling_server import ServerSampler
 from pluralign.policy.sampling_stage import read_samples, sample_references
@@ -88,7 +88,7 @@ def test_what_is_asked_and_what_comes_back(server, tokenizer):
     found = sampler(server, tokenizer, api_key="secret").sample(PROMPTS, SETTINGS)
     assert found == [[Completion("0", 1, False), Completion("1", 2, False), Completion("2", 3, True)]] * 5
     asked = {tuple(body["prompt"]): body for _, body, _ in server.requests}
-    assert set(asked) == {tuple(prompt_ids(tokenizer, prompt)) for prompt in PROMPTS}
+    assert set(asked) == {tuple(ConversationReader(tokenizer).prompt_ids(prompt)) for prompt in PROMPTS}
     path, body, key = server.requests[0]
     assert (path, key) == ("/v1/completions", "Bearer secret")
     stated = {
@@ -96,7 +96,9 @@ def test_what_is_asked_and_what_comes_back(server, tokenizer):
         for k in ("model", "n", "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
     }
     assert list(stated.values()) == ["policy", 3, 7, 1.0, 1.0, -1, 1.0]
-    assert asked[tuple(prompt_ids(tokenizer, PROMPTS[0]))]["seed"] == completion_seed(4, PROMPTS[0], 0)
+    assert asked[tuple(ConversationReader(tokenizer).prompt_ids(PROMPTS[0]))]["seed"] == completion_seed(
+        4, PROMPTS[0], 0
+    )
 
 
 def test_it_fits_the_stage(server, tokenizer, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.log_probs import token_log_probs
+from pluralign.policy.chunked_log_probs import token_log_probs
 from pluralign.policy.logits import LogitRule
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,6 @@ from numpy.typing import NDArray
 
 from pluralign.backbones.cache import EmbeddingCache, Record
 from pluralign.backbones.config import BackboneConfig, check_choice
-from pluralign.backbones.conversations import Conversation, has_prompt, response_text
 from pluralign.backbones.distributed import ALONE, World, find_world
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVectors, no_embeddings, store
 from pluralign.backbones.forward import Forward
@@ -35,6 +35,7 @@ from pluralign.backbones.schedule import divide, estimate_tokens, prompts_togeth
 from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.backbones.tokens import Reader
+from pluralign.conversations import Conversation, check, has_prompt, response_text
 from pluralign.errors import ArgumentError
 
 __all__ = ["Backbone"]
@@ -162,6 +163,7 @@ class Backbone:
             )
         world = find_world() if self.distributed else ALONE
         with world.step():
+            conversations = [check(one, row) for row, one in enumerate(conversations)]
             tables = plan(conversations, self.config, self.fingerprint or "")
             result = no_embeddings(len(conversations), self.response_size, self.prompt_size)
             pooled = replace(result, response=result.response[:, : self._pooled_size])
@@ -187,6 +189,10 @@ class Backbone:
         if self.config.length:  # the cache keeps the number of tokens beside each vector
             result.response[:, -1] = result.num_tokens.float().log1p()
         stats.truncated = int(result.truncated.sum())
+        changes, self._reader.changes = self._reader.changes, Counter()
+        if changes and world.rank == 0:
+            told = "; ".join(f"{count} times, {change}" for change, count in changes.items())
+            _log.warning("the chat template of %s changes responses: %s", self.config.name_or_path, told)
         if stats.truncated and world.rank == 0:
             _log.warning(
                 "%d of %d conversations have a text longer than max_length=%d tokens and were cut",

@@ -16,20 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pluralign.backbones.config import BackboneConfig
-from pluralign.backbones.conversations import (
-    Conversation,
-    check,
-    digest,
-    has_prompt,
-    prompt_text,
-    response_text,
-)
+from pluralign.conversations import Conversation, has_prompt, prompt_text, response_text
 from pluralign.errors import ArgumentError
 
-__all__ = ["TextTable", "plan"]
+__all__ = ["TextTable", "digest", "plan"]
 
 # To be raised when the meaning of a stored vector changes: old cache entries are then never found.
-_FORMAT = 1
+# By what is read: a response or pair (encoders), a whole conversation (decoders).
+_FORMATS = {"response": 1, "pair": 1, "conversation": 2}
 
 
 class TextTable:
@@ -86,17 +80,21 @@ class TextTable:
 def plan(conversations: Sequence[Conversation], config: BackboneConfig, fingerprint: str) -> list[TextTable]:
     """The texts to embed for `conversations`, one table per kind that occurs.
 
+    Args:
+        conversations: checked message lists.
+        config: what is read of them, and how.
+        fingerprint: of the model.
+
     Raises:
-        ArgumentError: a conversation is not a list of messages that ends in a response.
+        ArgumentError: a text is not Unicode.
     """
-    identity = {**asdict(config), "fingerprint": fingerprint, "format": _FORMAT}
+    identity = {**asdict(config), "fingerprint": fingerprint, "format": _FORMATS[config.context]}
     del identity["length"], identity["surface"]  # columns beside the vector that is kept
     # The fingerprint says what the name does, and holds when the folder moves.
     del identity["name_or_path"], identity["revision"]
     base = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16)
     tables: dict[str, TextTable] = {}
     for row, conversation in enumerate(conversations):
-        check(conversation, row)
         for kind, parts in _texts(conversation, config.context):
             try:
                 key = digest(base, [kind, *parts])
@@ -124,3 +122,17 @@ def _texts(conversation: Conversation, context: str) -> Iterator[tuple[str, list
         yield "pair", [prompt_text(conversation), response_text(conversation)]
     else:
         yield "response", [response_text(conversation)]
+
+
+def digest(base: hashlib.blake2b, parts: Sequence[str]) -> bytes:
+    """Hash of `parts` on top of what `base` has hashed; lengths keep ("ab", "c") and ("a", "bc") apart.
+
+    Raises:
+        UnicodeEncodeError: a text has half a surrogate pair, which no tokenizer can read.
+    """
+    state = base.copy()
+    for part in parts:
+        content = part.encode("utf-8")
+        state.update(len(content).to_bytes(8, "little"))
+        state.update(content)
+    return state.digest()

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralign.backbones.conversations import Conversation, digest, prompt_text, response_text
-from pluralign.backbones.plan import TextTable
+from pluralign.backbones.plan import TextTable, digest
+from pluralign.conversations import Conversation, prompt_text, response_text
 
 __all__ = ["divide", "estimate_tokens", "prompts_together"]
 

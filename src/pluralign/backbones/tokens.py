@@ -1,9 +1,7 @@
-"""From conversations to token ids: which tokens are prompt, which response, and what is cut when too long.
+"""The texts that a backbone runs, as token ids: which are prompt, which response, what is cut when too long.
 
-In: conversations and a fast Hugging Face tokenizer. Out: `Tokens` per text. Knows nothing of the model.
-
-The boundary between prompt and response is found in the rendered text and carried over to tokens by
-character offsets, so that it holds for any chat template and any tokenizer that reports offsets.
+In: conversations and a fast Hugging Face tokenizer. Out: `Tokens` per text. It knows nothing of the model.
+Whole conversations, which decoders read, are read by `conversations`; encoders read a text, or two.
 
 Too long a text loses tokens in this order: the prompt from its left end, down to one token; then the
 response from its right end. Special tokens that the tokenizer itself adds are kept.
@@ -11,13 +9,14 @@ response from its right end. Special tokens that the tokenizer itself adds are k
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralign.backbones.conversations import Conversation, has_prompt, prompt_text, response_text, transcript
+from pluralign.conversations import Conversation, ConversationReader, prompt_text, response_text
 from pluralign.errors import ArgumentError
 
 __all__ = ["Reader", "Tokens", "cut"]
@@ -76,6 +75,9 @@ class Reader:
         tokenizer: a fast tokenizer (one that reports character offsets).
         max_length: most tokens per text.
         with_types: whether the model takes segment ids.
+
+    Attributes:
+        changes: what the chat template did to responses, and to how many.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, *, with_types: bool) -> None:
@@ -87,6 +89,8 @@ class Reader:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._with_types = with_types
+        self._conversations = ConversationReader(tokenizer)
+        self.changes: Counter[str] = Counter()
 
     def read(self, kind: str, conversations: Sequence[Conversation]) -> list[Tokens]:
         """Tokens of one part of each conversation.
@@ -116,7 +120,7 @@ class Reader:
         found = []
         for one in self._encode(texts):
             roles = _roles(one.sequence_ids, role, role) if self._too_long(one) else None
-            found.append(self._finish(one, 0, roles))
+            found.append(self._finish(one.ids, one.type_ids, 0, roles))
         return found
 
     def _pairs(self, texts: list[tuple[str, str]]) -> list[Tokens]:
@@ -126,23 +130,16 @@ class Reader:
             # An empty response leaves its closing special token as the span.
             start = sequences.index(1) if 1 in sequences else len(sequences) - 1
             roles = _roles(sequences, _PROMPT, _RESPONSE) if self._too_long(one) else None
-            found.append(self._finish(one, start, roles))
+            found.append(self._finish(one.ids, one.type_ids, start, roles))
         return found
 
     def _whole(self, conversations: Sequence[Conversation]) -> list[Tokens]:
-        templated = self._tokenizer.chat_template is not None
-        rendered = [self._template(one) if templated else _plain(one) for one in conversations]
-        # A template writes its special tokens into the text; adding them again would double the first one.
-        encodings = self._encode(
-            [text for text, _ in rendered], add_special_tokens=not templated, return_offsets_mapping=True
-        )
         found = []
-        for (_, boundary), one in zip(rendered, encodings, strict=True):
-            ends = np.array([end for _, end in one.offsets])
-            behind = np.flatnonzero(ends > boundary)
-            start = int(behind[0]) if len(behind) else len(ends)
-            roles = self._split(one.ids, start) if self._too_long(one) else None
-            found.append(self._finish(one, start, roles))
+        for one in self._conversations.read(conversations):
+            self.changes.update(one.changes)
+            start = one.response_span[0]
+            roles = self._split(one.ids, start) if len(one.ids) > self._max_length else None
+            found.append(self._finish(one.ids, None, start, roles))
         return found
 
     def _too_long(self, encoding: Any) -> bool:
@@ -155,44 +152,15 @@ class Reader:
             roles[0] = _FIXED
         return roles
 
-    def _finish(self, encoding: Any, start: int, roles: NDArray[np.int8] | None) -> Tokens:
-        ids = np.asarray(encoding.ids, dtype=np.int64)
-        types = np.asarray(encoding.type_ids, dtype=np.int64) if self._with_types else None
+    def _finish(
+        self, read: list[int], segments: list[int] | None, start: int, roles: NDArray[np.int8] | None
+    ) -> Tokens:
+        ids = np.asarray(read, dtype=np.int64)
+        types = np.asarray(segments, dtype=np.int64) if self._with_types else None
         if roles is None:
             return Tokens(ids, types, start, False)
         keep = cut(roles, self._max_length)
         return Tokens(ids[keep], None if types is None else types[keep], int(keep[:start].sum()), True)
-
-    def _template(self, conversation: Conversation) -> tuple[str, int]:
-        """The rendered conversation, and how many of its characters stand before the response."""
-        from jinja2 import TemplateError
-
-        # Most templates need a user's turn to begin with.
-        prompt = list(conversation[:-1]) if has_prompt(conversation) else [{"role": "user", "content": ""}]
-        render = self._tokenizer.apply_chat_template
-        try:
-            text: str = render([*prompt, conversation[-1]], tokenize=False)
-            opening: str = render(prompt, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in conversation)
-            raise ArgumentError(
-                f"the model's chat template refuses a conversation with the roles {roles}: {error}"
-            ) from error
-        if text.startswith(opening):
-            return text, len(opening)
-        # Some templates open the answer with tokens (such as <think>) that a finished turn does not have.
-        boundary = text.rfind(response_text(conversation).strip())
-        if boundary < 0:
-            raise ArgumentError(
-                "the model's chat template does not show the response's text as it is, so its tokens cannot "
-                f"be found; the response begins {response_text(conversation)!r:.60}"
-            )
-        return text, boundary
-
-
-def _plain(conversation: Conversation) -> tuple[str, int]:
-    prompt, response = transcript(conversation)
-    return prompt + response, len(prompt)
 
 
 def _roles(sequence_ids: Sequence[int | None], first: int, second: int) -> NDArray[np.int8]:

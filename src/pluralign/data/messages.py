@@ -1,31 +1,48 @@
-"""Prompts and responses: message lists, plain text, and how they become one conversation.
+"""Messages as people's files have them, and how prompt and response become one conversation.
 
-In: what a row holds as prompt and as sides (response, chosen, rejected ...): text or lists of
-`{role, content}` messages. Out: the prompt as a message list, each side as text.
-TRL's conversational shapes are read here: a side given as a message list, and the implicit prompt, which is
-the common beginning of the sides.
-Does not know about files or ratings.
+In: what a cell holds: text, a list of `{role, content}` messages, or such a list that an export turned into
+text. Out: a checked message list whose contents are text. It does not know about files, rows or ratings.
 """
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError
 
-__all__ = ["ROLES", "Message", "conversation", "is_unicode", "read_prompt_and_sides"]
+__all__ = [
+    "ROLES",
+    "Complain",
+    "Message",
+    "Note",
+    "conversation",
+    "is_unicode",
+    "read_messages",
+    "same_text",
+    "unfold",
+    "with_tool_calls",
+]
 
 ROLES = ("system", "user", "assistant", "tool")
 
 Message = dict[str, str]
 Complain = Callable[[str, str, str], None]  # column, found, allowed
+Note = Callable[[str], None]
 
-_SIDE = "text, or a list of messages that ends in the assistant's response"
+# OpenAI's newer name, and those of datasets that were made for other trainers.
+_OTHER_ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant"}
+# The beginning of a message list in JSON or in Python's spelling.
+_LISTED = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
+_DEEPEST = 50  # nesting that Python's own parser is trusted with
 
 
-def conversation(prompt: str | Sequence[Mapping[str, str]], response: str) -> list[Message]:
+def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> list[Message]:
     """The prompt followed by the response: the one place that joins them.
 
     Args:
@@ -43,95 +60,126 @@ def conversation(prompt: str | Sequence[Mapping[str, str]], response: str) -> li
     """
     if not isinstance(response, str):
         raise ArgumentError(f"response: received {type(response).__name__}; allowed: text")
-    before = _user(prompt) if isinstance(prompt, str) else [dict(message) for message in prompt]
+    before = as_user(prompt) if isinstance(prompt, str) else [dict(message) for message in prompt]
     return [*before, {"role": "assistant", "content": response}]
 
 
-def read_prompt_and_sides(
-    prompt: Any, sides: Mapping[str, Any], complain: Complain, note: Callable[[str], None]
-) -> tuple[list[Message] | None, dict[str, str]]:
-    """The prompt as messages and every side as text, as far as they can be read.
-
-    A side that is a message list gives its last message, which must be the assistant's; what the lists of all
-    sides share before that belongs to the prompt. A prompt that the lists repeat is not doubled.
-
-    Args:
-        prompt: text, a message list, or None where there is none.
-        sides: column -> text or message list; all of one kind.
-        complain: told of every problem as (column, found, allowed).
-        note: told of every oddity that is kept out but is no problem.
-
-    Returns:
-        The prompt (None if it is not legal) and column -> text of the legal sides; complete if nothing was
-        complained about.
-    """
-    given = _read_prompt(prompt, complain, note)
-    if all(isinstance(side, str) for side in sides.values()):
-        return given, {column: side for column, side in sides.items() if is_unicode(column, side, complain)}
-    if not all(isinstance(side, list) for side in sides.values()):
-        for column, side in sides.items():
-            if not isinstance(side, str | list):
-                complain(column, f"{type(side).__name__} {preview(side)}", _SIDE)
-        if all(isinstance(side, str | list) for side in sides.values()):
-            complain("/".join(sides), "text on one side and messages on another", "one kind for all sides")
-        return given, {}
-    read = {column: _read_messages(column, side, complain, note) for column, side in sides.items()}
-    for column, messages in read.items():
-        if messages == []:
-            complain(column, "an empty list", _SIDE)
-    lists = [messages for messages in read.values() if messages]
-    if len(lists) < len(read):
-        return given, {}
-    shared = _common_start(lists)
-    texts = {}
-    for column, messages in read.items():
-        own = (messages or [])[len(shared) :]
-        if len(own) == 1 and own[0]["role"] == "assistant":
-            texts[column] = own[0]["content"]
-        else:
-            roles = [message["role"] for message in own]
-            complain(column, f"the roles {roles} after what all sides share", "one message, the assistant's")
-    return None if given is None else _join(given, shared), texts
-
-
-def _user(text: str) -> list[Message]:
+def as_user(text: str) -> list[Message]:
+    """Plain text as a prompt: one user message, or none where there is no text."""
     return [{"role": "user", "content": text}] if text.strip() else []
 
 
-def _read_prompt(value: Any, complain: Complain, note: Callable[[str], None]) -> list[Message] | None:
-    if value is None:
-        return []
+def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with the calls of tools that it makes written behind its text, and no other key than these.
+
+    Each call becomes `<tool_call>` and its name and arguments as JSON, the form of Hermes and Qwen, so that
+    every family, tokenizer and template sees what was called.
+    """
+    text = [message["content"]] if isinstance(message.get("content"), str) and message["content"] else []
+    for call in message.get("tool_calls") or ():
+        inner = call.get("function", call) if isinstance(call, Mapping) else call
+        if isinstance(inner, Mapping):
+            inner = {key: _parsed(inner[key]) for key in ("name", "arguments") if key in inner} or dict(inner)
+        written = json.dumps(inner, ensure_ascii=False, sort_keys=False, default=str)
+        text.append(f"<tool_call>\n{written}\n</tool_call>")
+    return {"role": message.get("role"), "content": "\n".join(text)}
+
+
+def _parsed(value: Any) -> Any:
+    """Arguments as an object: some exports hold them as JSON text; keys that Arrow filled in are dropped."""
     if isinstance(value, str):
-        return _user(value) if is_unicode("prompt", value, complain) else None
-    return _read_messages("prompt", value, complain, note)
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, Mapping):
+        return {key: value[key] for key in sorted(value) if value[key] is not None}
+    return value
 
 
-def _read_messages(
-    column: str, value: Any, complain: Complain, note: Callable[[str], None]
-) -> list[Message] | None:
+def read_messages(column: str, value: Any, complain: Complain, note: Note) -> list[Message] | None:
+    """A message list, checked; None after a complaint.
+
+    Args:
+        column: where it stands; the last message of any other column than `prompt` is a response.
+        value: what stands there.
+        complain: called with (column, found, allowed) for every problem.
+        note: called with every oddity that is kept out, or read in another way, but is not a problem.
+    """
     if not isinstance(value, list):
         complain(column, f"{type(value).__name__} {preview(value)}", "text or a list of messages")
         return None
     messages = []
     for place, message in enumerate(value, start=1):
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(message, dict):
             complain(column, f"{preview(message)} as message {place}", "{role, content}")
-        elif role not in ROLES:
-            complain(column, f"the role {preview(role)} in message {place}", " / ".join(ROLES))
+            continue
+        role, content = message.get("role"), message.get("content")
+        role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
+        if isinstance(content, list):
+            content = _joined_parts(content)
+        if message.get("tool_calls"):
+            note("calls of tools were written into the message's text")
+            content = with_tool_calls({**message, "content": content})["content"]
+        if role not in ROLES:
+            complain(column, f"the role {preview(message.get('role'))} in message {place}", " / ".join(ROLES))
         elif not isinstance(content, str):
-            complain(column, f"the content {preview(content)} in message {place}", "text")
+            allowed = "text, or a list of parts {type: text, text}"
+            complain(column, f"the content {preview(message.get('content'))} in message {place}", allowed)
         # The last message of a side is the response: whether that may be empty depends on the shape.
         elif not content.strip() and (column == "prompt" or place < len(value)):
             complain(column, f"no content in message {place}", "text")
         elif is_unicode(column, content, complain):
             messages.append({"role": role, "content": content})
-            if len(message) > 2:
-                for key, extra in message.items():
-                    if key not in ("role", "content") and extra is not None:
-                        note(f"message key {key!r} left out")
+            for key, extra in message.items():
+                if key not in ("role", "content", "tool_calls") and extra is not None:
+                    note(f"message key {key!r} left out")
     return messages if len(messages) == len(value) else None
+
+
+def _joined_parts(parts: list[Any]) -> str | None:
+    """The text of OpenAI's content parts; None where one of them is not text."""
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    kinds = {part.get("type", "text") for part in parts if isinstance(part, dict)}
+    if not parts or kinds != {"text"} or not all(isinstance(text, str) for text in texts):
+        return None
+    return "".join(text for text in texts if text is not None)
+
+
+def unfold(column: str, value: Any, complain: Complain, note: Note) -> Any:
+    """A message list that an export turned into text (JSON, or Python's spelling), as a list again.
+
+    Anything else comes back as it is. Text that begins like such a list and is none is a problem: no user
+    said that.
+    """
+    if not isinstance(value, str) or _LISTED.match(value) is None:
+        return value
+    found = _parse_list(value)
+    if found is None:
+        allowed = "a list of messages, or one as JSON text; this is such a list, cut off or spelled otherwise"
+        complain(column, preview(value), allowed)
+        return None
+    note("messages that were stored as text were read as messages")
+    return found
+
+
+def _parse_list(text: str) -> list[Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        depth = deepest = 0
+        for mark in re.findall(r"[\[\](){}]", text):
+            depth += 1 if mark in "[({" else -1
+            deepest = max(deepest, depth)
+        if deepest > _DEEPEST:
+            return None
+        try:
+            # NumPy's spelling has no commas between the messages.
+            found = ast.literal_eval(re.sub(r"\}\s*\n\s*\{", "}, {", text.strip()))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+    named = isinstance(found, list) and all(isinstance(one, dict) and "role" in one for one in found)
+    return found if named else None
 
 
 def is_unicode(column: str, text: str, complain: Complain) -> bool:
@@ -146,17 +194,6 @@ def is_unicode(column: str, text: str, complain: Complain) -> bool:
     return True
 
 
-def _common_start(lists: Sequence[list[Message]]) -> list[Message]:
-    """The longest common beginning that leaves every list its last message."""
-    limit = min(len(messages) for messages in lists) - 1
-    first = lists[0]
-    same = 0
-    while same < limit and all(messages[same] == first[same] for messages in lists):
-        same += 1
-    return first[:same]
-
-
-def _join(given: list[Message], shared: list[Message]) -> list[Message]:
-    """The given prompt and what the sides share, without saying anything twice."""
-    repeats = any(shared[i : i + len(given)] == given for i in range(len(shared) - len(given) + 1))
-    return shared if repeats else given + shared
+def same_text(text: str) -> str:
+    """What is equal for texts that say the same: one Unicode form, one kind of line end, no blanks around."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()

@@ -26,8 +26,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pluralign.data.messages import Message, is_unicode, read_prompt_and_sides
+from pluralign.data.messages import Message, is_unicode
 from pluralign.data.problems import Problem, preview
+from pluralign.data.sides import read_prompt_and_sides
 
 __all__ = ["OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape", "prompt_group"]
 

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.backbones.threads import choose_num_threads, torch_threads
+from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError
 from pluralign.lab.outcomes import Samples
 from pluralign.lab.world import Message
-from pluralign.policy.prompts import prompt_ids
 from pluralign.policy.sampling import SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
 
@@ -62,13 +62,14 @@ def sample_policy(
     """
     if not len(prompts) or any(isinstance(prompt, str) for prompt in prompts):
         raise ArgumentError("prompts: needed are message lists without the response, at least one")
+    reader = ConversationReader(tokenizer)
     settings = SamplingSettings(completions=completions, max_new_tokens=max_new_tokens, seed=seed)
     with torch_threads(choose_num_threads()):
         drawn = LocalSampler(policy, tokenizer, batch_size=4 * _TOGETHER).sample(prompts, settings)
         answered = [(prompt, one) for prompt, several in zip(prompts, drawn, strict=True) for one in several]
         sequences = [
             (
-                prompt_ids(tokenizer, prompt),
+                reader.prompt_ids(prompt),
                 one.token_ids or (),  # what was drawn; its text may be read as other tokens
             )
             for prompt, one in answered

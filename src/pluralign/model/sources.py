@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.backbones.conversations import check
+from pluralign.conversations import check
 from pluralign.distributions import Categorical, Empirical, Point, RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation

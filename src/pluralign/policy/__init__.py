@@ -53,7 +53,8 @@ _NAMES: dict[str, str] = {
     "smooth_reference_ranks": "smooth_ranks",
     "smooth_scores": "smooth_ranks",
     "tied_prompts": "ranks",
-    "token_log_probs": "log_probs",
+    "log_probs": "sequence_log_probs",
+    "token_log_probs": "chunked_log_probs",
     "unpaired_table": "training_tables",
     "write_alpaca_eval": "alpaca_eval",
 }

@@ -8,7 +8,8 @@ problem. The stage that makes such tables is `rewarding`; those that read them a
 
     prompt               messages [{role, content}, ...] without the response, or text (one user message)
     completion, chosen, rejected
-                         the response as text, without special tokens; "" is legal (the model ended at once)
+                         the response as text, without special tokens; "" is legal (the model ended at once).
+                         Trainers read TRL's conversational shapes too (see `table_texts`)
     reward, reward_*     a finite number, higher is better
     ref_rewards          rewards of N completions of the reference policy to this prompt; N may vary by row
 
@@ -17,9 +18,9 @@ Known, and never required:
     cut_off, cut_off_chosen, cut_off_rejected
                          true where the response hit the token limit: it has no end token, so its
                          log-probability must not count one; missing or null means false
-    among_references     true where the rewards of the row are among `ref_rewards`, so that one is left out
-                         of its own rank; null means false, no such column: recognised by equality (see
-                         `ranks`)
+    among_references     true where the responses of the row are among the reference completions, so that
+                         the reward of each is left out of its own rank, and the response is read as the
+                         policy drew it; null means false
     ref_lengths          number of tokens of each reference completion, in the order of `ref_rewards`
     num_tokens           number of tokens of the completion
 

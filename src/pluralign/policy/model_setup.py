@@ -6,6 +6,7 @@ or losses.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ __all__ = [
     "lora_config",
     "merge_adapter",
     "num_positions",
+    "stop_at",
 ]
+
+_log = logging.getLogger("pluralign.policy")
 
 
 def load_policy(
@@ -140,6 +144,18 @@ def check_vocabulary(model: Any, tokenizer: Any) -> None:
             f"the tokenizer has {len(tokenizer):,} tokens and the model knows {known:,}: it is that of "
             "another model, or model.resize_token_embeddings is missing"
         )
+
+
+def stop_at(model: Any, token_id: int) -> None:
+    """Lets the model's own generation defaults end at the token that training ends a response with."""
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return
+    known = config.eos_token_id
+    ids = list(known) if isinstance(known, list) else [] if known is None else [known]
+    if token_id not in ids:
+        config.eos_token_id = [*ids, token_id] if ids else token_id
+        _log.info("generation_config of the policy now ends at the token %d, as its responses do", token_id)
 
 
 def num_positions(model: Any) -> int | None:

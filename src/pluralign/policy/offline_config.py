@@ -49,7 +49,8 @@ class OfflineConfig(TrainingArguments):
         pair_responses: Which responses of a pair QRPO learns from.
         max_length: Most tokens of prompt and response; the prompt loses its beginning, then the response
             its end. Null for no limit.
-        end_token: Token that ends a response; null for the tokenizer's end-of-sequence token.
+        end_token: Token that ends a response; null for the one of the chat template, or without one the
+            tokenizer's end-of-sequence token.
         disable_dropout: Train without dropout, an adapter's included, so that log-probabilities are those of
             the policy.
         bin_tokens: Tokens that are run together where attention is masked; null for 512 on a CPU and 2,048

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -24,6 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.conversations import ConversationReader, end_token_id
+from pluralign.data.messages import conversation
 from pluralign.errors import ArgumentError, DataError
 from pluralign.losses.partition import log_partition
 from pluralign.policy.columns import CUT_OFF, PAIRS, REFERENCES, REWARDS, TEXTS, check_training_table
@@ -31,8 +34,8 @@ from pluralign.policy.diagnostics import MANY_TIES, clamp_where_needed, tie_prob
 from pluralign.policy.objectives import Objective, Responses, Settings, row_beta
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import Packed, pack
-from pluralign.policy.prompts import end_token_id, prompt_ids, response_ids
 from pluralign.policy.ranks import num_references, pad_references, quantile_rewards, reference_ranks
+from pluralign.policy.table_texts import read_texts
 
 __all__ = ["Collator", "Prepared", "data_digest", "packed_of", "prepare", "prepare_all"]
 
@@ -82,6 +85,7 @@ def prepare(
         DataError: the table is not what the objective needs; every problem is listed.
         ArgumentError: the tokenizer cannot read it.
     """
+    table = read_texts(table, name, config.dataset_num_proc)
     shape = check_training_table(table, rewards=objective.rewards, references=objective.ranks, name=name)
     if shape not in objective.shapes:
         raise DataError(
@@ -91,12 +95,14 @@ def prepare(
     if shape == PAIRS and objective.ranks and config.pair_responses != "both":
         places = range(sides.index(config.pair_responses), sides.index(config.pair_responses) + 1)
         sides = (config.pair_responses,)
-    end = end_token_id(tokenizer, config.end_token)
+    reader = ConversationReader(tokenizer, config.end_token)
+    if reader.end.token_id is None and not reader.end.text:
+        end_token_id(tokenizer)  # says what is missing
     flags = [CUT_OFF[shape][place] for place in places]
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = [
-            _encode_row(tokenizer, {k: v[i] for k, v in batch.items()}, sides, flags, end, config.max_length)
+            _encode_row(reader, {k: v[i] for k, v in batch.items()}, sides, flags, config.max_length)
             for i in range(len(batch["prompt"]))
         ]
         return {key: [row[key] for row in rows] for key in rows[0]}
@@ -110,13 +116,16 @@ def prepare(
         desc=f"tokenizing {name}",
     )
     _no_empty(rows, sides, name)
+    _tell_of_changes(rows, name)
+    if objective.shapes == (PAIRS,):
+        _tell_of_equal_sides(rows, name)
     rows = rows.add_column("row", list(range(first_row, first_row + len(rows))))
     numbers = _numbers(table, rows, shape, sides, places, config, objective, name)
     for column, values in numbers.items():
         rows = rows.add_column(column, values.tolist())
     prompts_cut, responses_cut = (sum(rows[column]) for column in ("prompt_cut", "responses_cut"))
     longest = max(rows["longest"])
-    kept = rows.remove_columns(["prompt_cut", "responses_cut", "longest"])
+    kept = rows.remove_columns(["prompt_cut", "responses_cut", "longest", "equal", "changes"])
     return Prepared(kept, sides, prompts_cut, responses_cut, longest)
 
 
@@ -189,20 +198,24 @@ class Collator:
 
 
 def _encode_row(
-    tokenizer: Any,
+    reader: ConversationReader,
     row: dict[str, Any],
     sides: Sequence[str],
     flags: Sequence[str],
-    end: int,
     max_length: int | None,
 ) -> dict[str, Any]:
     """Token ids of one row; each sequence fits, and the sides keep the same prompt."""
     cut_off = [bool(row.get(flag)) for flag in flags]
-    prompt = prompt_ids(tokenizer, row["prompt"])
-    responses = [
-        response_ids(tokenizer, row[side], None if cut else end)
-        for side, cut in zip(sides, cut_off, strict=True)
-    ]
+    read = reader.read(
+        [conversation(row["prompt"], row[side]) for side in sides],
+        generated=bool(row.get("among_references")),
+        ended=[not cut for cut in cut_off],
+    )
+    prompt = read[0].prompt_ids
+    for one in read[1:]:
+        prompt = prompt[: _common(prompt, one.prompt_ids)]
+    responses = [one.ids[len(prompt) :] for one in read]
+    equal = "text" if len({row[side] for side in sides}) < len(sides) else ""
     kept = prompt
     if max_length is not None:
         longest = max(map(len, responses))
@@ -212,6 +225,8 @@ def _encode_row(
         responses = [response[:room] for response in responses]
     else:
         cut_here = [False] * len(responses)
+    if not equal and len(sides) > 1 and all(response == responses[0] for response in responses):
+        equal = "tokens"
     ended = [not (cut or here) for cut, here in zip(cut_off, cut_here, strict=True)]
     return {
         "prompt_ids": kept,
@@ -222,7 +237,38 @@ def _encode_row(
         "longest": len(kept) + max(map(len, responses)),
         "prompt_cut": len(kept) < len(prompt),
         "responses_cut": sum(cut_here),
+        "equal": equal,
+        "changes": "; ".join(dict.fromkeys(change for one in read for change in one.changes)),
     }
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How long the common beginning is."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
+def _tell_of_changes(rows: Any, name: str) -> None:
+    for change, count in Counter(filter(None, rows["changes"])).items():
+        _log.warning("%s: the chat template changes responses of %d rows: %s", name, count, change)
+
+
+def _tell_of_equal_sides(rows: Any, name: str) -> None:
+    """Pairs that teach nothing: the gradient of one side is that of the other.
+
+    Raises:
+        DataError: all pairs are so.
+    """
+    counts = Counter(rows["equal"])
+    if not counts["text"] + counts["tokens"]:
+        return
+    told = (
+        f"{counts['text']} of {len(rows)} pairs have the same text on both sides, and {counts['tokens']} "
+        "more the same tokens (after the cut to max_length, if there is one); they teach nothing"
+    )
+    if counts["text"] + counts["tokens"] == len(rows):
+        raise DataError(f"{name}: {told}. Allowed: two different responses; a larger max_length keeps more")
+    _log.warning("%s: %s", name, told)
 
 
 def _no_empty(rows: Any, sides: Sequence[str], name: str) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
+from pluralign.conversations import stop_token_ids
 from pluralign.errors import ArgumentError, ConfigError, RunError
 from pluralign.policy import reference_log_probs as references
 from pluralign.policy.checkpoints import last_checkpoint, whole_or_absent
@@ -37,6 +38,7 @@ from pluralign.policy.model_setup import (
     disable_dropout,
     load_policy,
     num_positions,
+    stop_at,
 )
 from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline_config import OfflineConfig
@@ -109,6 +111,8 @@ class OfflineTrainer(Trainer):
             disable_dropout(model)
         isolates = install(model)
         check_vocabulary(model, tokenizer)
+        ends = stop_token_ids(tokenizer, tokens=None if args.end_token is None else [args.end_token])
+        stop_at(model, ends[0])
         check_precision(model)
         half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         self.log_prob_kernel = use_kernels(model, args.log_prob_kernel, args.device, half)

@@ -13,9 +13,9 @@ from typing import Any
 
 from pluralign.data.columns import typed_rows
 from pluralign.data.formats import BadRow
-from pluralign.data.messages import read_prompt_and_sides
 from pluralign.data.problems import Problem, raise_problems
 from pluralign.data.records import SIDES
+from pluralign.data.sides import read_prompt_and_sides
 from pluralign.data.sources import find_tables, source_name
 from pluralign.policy.sampling import Prompt, prompt_key
 

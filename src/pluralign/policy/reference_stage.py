@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.conversations import tokenizer_digest
 from pluralign.policy import reference_log_probs as references
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.offline_data import Collator, data_digest, packed_of
-from pluralign.policy.prompts import tokenizer_digest
 from pluralign.policy.scored_forward import response_log_probs
 
 __all__ = ["fingerprints_of", "score_rows"]

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy.evaluation import draw_and_judge, kl_at_least, summarize
 from pluralign.policy.kept_weights import KeptWeights
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import pack
-from pluralign.policy.prompts import prompt_ids
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
@@ -70,6 +70,7 @@ class SampleEvaluator:
         self._optimum_kl = optimum_kl
         self._warned = args.process_index > 0  # one process says it, once
         self._tokenizer = tokenizer
+        self._reader = ConversationReader(tokenizer)
         self._reward = reward
         self._settings = SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed)
         self._batch_size = args.eval_batch_prompts
@@ -158,7 +159,7 @@ class SampleEvaluator:
         for start in range(0, len(samples), self._batch_size):
             batch = zip(prompts[start : start + self._batch_size], samples[start:], strict=False)
             sequences = [
-                (prompt_ids(self._tokenizer, prompt), sample.token_ids or ()) for prompt, sample in batch
+                (self._reader.prompt_ids(prompt), sample.token_ids or ()) for prompt, sample in batch
             ]
             packed = pack(sequences, self._bin_tokens).to(model.device)
             found += [part.cpu() for part in response_token_log_probs(model, packed)]
@@ -182,6 +183,7 @@ def evaluation_prompts(
         ConfigError: no prompt leaves room for a completion.
     """
     kept = [name for name in ("prompt", "ref_rewards", "ref_lengths") if name in table.column_names]
+    reader = ConversationReader(tokenizer)
     found: dict[str, dict[str, Any]] = {}
     too_long = 0
     for row in table.select_columns(kept):
@@ -189,7 +191,7 @@ def evaluation_prompts(
             break
         prompt = row["prompt"]
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        if positions is not None and len(prompt_ids(tokenizer, prompt)) + max_new_tokens > positions:
+        if positions is not None and len(reader.prompt_ids(prompt)) + max_new_tokens > positions:
             too_long += 1
             continue
         found.setdefault(repr(messages), row | {"prompt": messages})

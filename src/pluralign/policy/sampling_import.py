@@ -14,8 +14,9 @@ from typing import Any
 
 from pluralign.data.columns import typed_rows
 from pluralign.data.formats import BadRow
-from pluralign.data.messages import is_unicode, read_prompt_and_sides
+from pluralign.data.messages import is_unicode
 from pluralign.data.problems import Problem, preview, raise_problems
+from pluralign.data.sides import read_prompt_and_sides
 from pluralign.data.sources import find_tables, source_name
 from pluralign.errors import ArgumentError, DataError
 from pluralign.policy.columns import is_finite_number

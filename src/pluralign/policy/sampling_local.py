@@ -22,9 +22,9 @@ from torch import Tensor
 from pluralign.backbones.config import DTYPES, check_choice
 from pluralign.backbones.fingerprint import file_sha256, fingerprint
 from pluralign.backbones.locate import find_folder
+from pluralign.conversations import ConversationReader, stop_token_ids
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError
 from pluralign.policy.model_setup import adapter_of, merge_adapter, num_positions
-from pluralign.policy.prompts import end_token_id, prompt_ids
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, check_lengths, completion_seed
 
 __all__ = ["LocalSampler", "draw_tokens", "load_tokenizer"]
@@ -38,8 +38,8 @@ class LocalSampler:
         tokenizer: its tokenizer.
         identity: what `describe` says; needed where completions are stored.
         batch_size: completions at a time; it does not decide what they are.
-        end_tokens: tokens that end a response, by text; None for the tokenizer's end-of-sequence token and
-            those of the model's generation defaults.
+        end_tokens: tokens that end a response, by text; None for what the chat template says, the tokenizer's
+            end-of-sequence token and those of the model's generation defaults.
         sharded: processes share the weights (FSDP), so each goes on until all have finished, and all are
             given equally many completions to draw.
     """
@@ -61,7 +61,8 @@ class LocalSampler:
         self.batch_size = batch_size
         self._sharded = sharded
         self._identity = None if identity is None else dict(identity)
-        self._ends = _end_ids(model, tokenizer, end_tokens)
+        self._reader = ConversationReader(tokenizer)
+        self._ends = stop_token_ids(tokenizer, getattr(model, "generation_config", None), end_tokens)
 
     @classmethod
     def from_pretrained(
@@ -135,7 +136,7 @@ class LocalSampler:
             DataError: a prompt and max_new_tokens together exceed the model's positions.
         """
         limit = num_positions(self.model)
-        check_lengths([len(prompt_ids(self.tokenizer, prompt)) for prompt in prompts], limit, settings)
+        check_lengths([len(self._reader.prompt_ids(prompt)) for prompt in prompts], limit, settings)
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
@@ -146,7 +147,7 @@ class LocalSampler:
             ArtifactError: the model gives logits that are no numbers.
         """
         self.check(prompts, settings)
-        ids = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
+        ids = [self._reader.prompt_ids(prompt) for prompt in prompts]
         jobs = [(row, index) for row in range(len(prompts)) for index in range(settings.completions)]
         jobs.sort(key=lambda job: len(ids[job[0]]))  # like lengths together: less padding
         found: dict[tuple[int, int], Completion] = {}
@@ -269,15 +270,6 @@ def draw_tokens(
     total = probs.cumsum(-1)
     place = torch.searchsorted(total, (uniforms * total[:, -1]).unsqueeze(-1), right=True)
     return place.squeeze(-1).clamp(max=logits.shape[-1] - 1)
-
-
-def _end_ids(model: Any, tokenizer: Any, names: Sequence[str] | None) -> tuple[int, ...]:
-    if names is not None:
-        return tuple(end_token_id(tokenizer, name) for name in names)
-    defaults = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    more = defaults if isinstance(defaults, list) else [defaults]
-    ids = dict.fromkeys([end_token_id(tokenizer), *(token for token in more if token is not None)])
-    return tuple(ids)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeGuard
 
+from pluralign.conversations import ConversationReader, stop_token_ids, tokenizer_digest
 from pluralign.errors import ConfigError, RunError
-from pluralign.policy.prompts import prompt_ids, response_ids, tokenizer_digest
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings, check_lengths, completion_seed
 
 __all__ = ["ServerSampler"]
@@ -64,6 +64,8 @@ class ServerSampler:
             raise ConfigError(f"concurrency must be at least 1, received {concurrency}")
         self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
         self.tokenizer = tokenizer
+        self._reader = ConversationReader(tokenizer)
+        self._stops = list(stop_token_ids(tokenizer))
         self._key = api_key
         self._concurrency = concurrency
         self._timeout = timeout
@@ -103,7 +105,7 @@ class ServerSampler:
         Raises:
             DataError: a prompt and max_new_tokens together exceed it.
         """
-        check_lengths([len(prompt_ids(self.tokenizer, prompt)) for prompt in prompts], self._limit, settings)
+        check_lengths([len(self._reader.prompt_ids(prompt)) for prompt in prompts], self._limit, settings)
 
     def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
         """N completions of each prompt; see `Sampler`.
@@ -143,7 +145,7 @@ class ServerSampler:
             "/completions",
             {
                 "model": self.model,
-                "prompt": prompt_ids(self.tokenizer, prompt),
+                "prompt": self._reader.prompt_ids(prompt),
                 "n": settings.completions,
                 "max_tokens": settings.max_new_tokens,
                 "temperature": settings.temperature,
@@ -151,6 +153,8 @@ class ServerSampler:
                 "seed": completion_seed(settings.seed, prompt, 0),
                 "presence_penalty": 0.0,
                 "frequency_penalty": 0.0,
+                # of vLLM: what ends a turn by the chat template, beside the model's own end tokens
+                "stop_token_ids": self._stops,
                 # of vLLM: off, whatever the model's generation_config says
                 "top_k": -1,
                 "min_p": 0.0,
@@ -188,8 +192,11 @@ class ServerSampler:
         ids = choice.get("token_ids")
         cut_off = reason == "length"
         # Servers that do not tell the ids: counted by our tokenizer, the end token included.
-        count = len(ids) if ids else len(response_ids(self.tokenizer, text, None)) + (not cut_off)
+        count = len(ids) if ids else self._count(text) + (not cut_off)
         return Completion(text, count, cut_off)
+
+    def _count(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One request; waits and tries again where the server is busy or away."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.log_probs import token_log_probs
+from pluralign.policy.chunked_log_probs import token_log_probs
 from pluralign.policy.logits import PLAIN, Kernels, LogitRule, choose_kernels
 from pluralign.policy.packing import Packed, pack, sequence_sums
 

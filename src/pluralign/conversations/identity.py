@@ -1,0 +1,21 @@
+"""What a tokenizer is, as one digest: two tokenizers with the same digest give every text the same ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+__all__ = ["tokenizer_digest"]
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of everything that decides which ids a text or a conversation gets."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    if backend is not None:  # settings of the last call, not of the tokenizer
+        state.pop("padding", None)
+        state.pop("truncation", None)
+    whole = [state, tokenizer.chat_template, tokenizer.special_tokens_map]
+    text = json.dumps(whole, sort_keys=True, default=str, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

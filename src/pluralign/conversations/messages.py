@@ -1,0 +1,104 @@
+"""Conversations as the package takes them, and the plain text they become without a chat template.
+
+In: a list of messages `{"role": ..., "content": ...}` that ends in the assistant's response. Out: the same,
+checked, or text. It knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pluralign.data.messages import with_tool_calls
+from pluralign.errors import ArgumentError
+
+__all__ = [
+    "Conversation",
+    "check",
+    "has_prompt",
+    "plain_prompt",
+    "plain_response",
+    "prompt_text",
+    "response_text",
+]
+
+Conversation = Sequence[Mapping[str, Any]]
+
+
+def check(conversation: Conversation, index: int) -> Conversation:
+    """The conversation with calls of tools written into its texts.
+
+    Args:
+        conversation: messages that end in the assistant's response.
+        index: its number, for messages.
+
+    Raises:
+        ArgumentError: it is not a list of messages, or does not end in a response.
+    """
+    if isinstance(conversation, (str, Mapping)) or not isinstance(conversation, Sequence) or not conversation:
+        raise ArgumentError(
+            f"conversation {index} is {type(conversation).__name__} {conversation!r:.80}; "
+            'pass a list of messages such as [{"role": "user", "content": "..."}, {"role": "assistant", ...}]'
+        )
+    if any(isinstance(message, Mapping) and message.get("tool_calls") for message in conversation):
+        conversation = [
+            with_tool_calls(message) if isinstance(message, Mapping) else message for message in conversation
+        ]
+    for place, message in enumerate(conversation):
+        if not (
+            isinstance(message, Mapping)
+            and isinstance(message.get("role"), str)
+            and isinstance(message.get("content"), str)
+        ):
+            raise ArgumentError(
+                f"message {place} of conversation {index} is {message!r:.80}; "
+                'it must have the texts "role" and "content"'
+            )
+    if conversation[-1]["role"] != "assistant":
+        raise ArgumentError(
+            f"conversation {index} ends with the role {conversation[-1]['role']!r}; "
+            'the last message must be the response, with the role "assistant"'
+        )
+    return conversation
+
+
+def has_prompt(conversation: Conversation) -> bool:
+    """Whether any message before the response has text in it."""
+    return any(message["content"].strip() for message in conversation[:-1])
+
+
+def response_text(conversation: Conversation) -> str:
+    """The text of the last message."""
+    return str(conversation[-1]["content"])
+
+
+def prompt_text(conversation: Conversation) -> str:
+    """The messages before the response: one alone as it is, several as lines `role: content`."""
+    prompt = conversation[:-1]
+    return str(prompt[0]["content"]) if len(prompt) == 1 else _lines(prompt).removesuffix("\n")
+
+
+def plain_prompt(prompt: Sequence[Mapping[str, Any]]) -> str:
+    """What a model without a chat template reads before it answers.
+
+    One message is its text as it is, which the model continues. Several are lines `role: content`, and the
+    opening `assistant:`.
+    """
+    if len(prompt) < 2:
+        return "".join(str(message["content"]) for message in prompt)
+    return _lines(prompt) + "assistant:"
+
+
+def plain_response(prompt: Sequence[Mapping[str, Any]], response: str) -> str:
+    """A response as it stands behind `plain_prompt`: on a new line, or with a blank behind `assistant:`.
+
+    Where prompt or response bring white space along they are joined as they are.
+    """
+    before = plain_prompt(prompt)
+    if not before[-1:].strip() or not response[:1].strip():
+        return response
+    return f" {response}" if len(prompt) > 1 else f"\n{response}"
+
+
+def _lines(messages: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"{message['role']}: {message['content']}\n" for message in messages)

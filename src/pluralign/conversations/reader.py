@@ -1,0 +1,250 @@
+"""`tokenize`: a conversation as token ids, with the spans of prompt and response and what ends the turn.
+
+In: messages and a tokenizer. Out: `TokenizedConversation`. It knows nothing of models, padding or lengths.
+
+The whole text is tokenized at once and spans are carried over by character offsets, because a text gets
+other tokens where it stands alone: SentencePiece-like tokenizers put a blank before its first word, others
+merge characters across the boundary. A token that straddles a boundary belongs to the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pluralign.conversations.messages import Conversation, check
+from pluralign.conversations.rendering import Rendered, Template
+from pluralign.conversations.turn_end import find_turn_end, special_texts
+from pluralign.data.messages import conversation as join
+from pluralign.errors import ArgumentError
+
+__all__ = ["ConversationReader", "Span", "TokenizedConversation", "tokenize"]
+
+Span = tuple[int, int]  # half-open
+
+
+@dataclass(frozen=True)
+class TokenizedConversation:
+    """One conversation as a model reads it.
+
+    Attributes:
+        ids: all token ids, through the end of the response's turn.
+        prompt_span: the tokens before the response, special tokens included; begins at 0.
+        response_span: the response's tokens, without what ends it.
+        end_ids: the ids behind the response that end its turn, and `ids`; empty where nothing ends it.
+        changes: what the chat template does to the response, in words; empty where it stands as it is.
+    """
+
+    ids: list[int]
+    prompt_span: Span
+    response_span: Span
+    end_ids: list[int]
+    changes: tuple[str, ...] = ()
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """The tokens before the response."""
+        return self.ids[: self.prompt_span[1]]
+
+    @property
+    def completion_ids(self) -> list[int]:
+        """The tokens of the response and of what ends it."""
+        return self.ids[self.response_span[0] :]
+
+
+def tokenize(messages: Conversation, tokenizer: Any) -> TokenizedConversation:
+    """The token ids of one conversation.
+
+    They are those of the conversation as the tokenizer's chat template renders it, up to the token that ends
+    the last turn: what follows that (a line break, mostly) no model draws. Without a template one prompt
+    message is its text as it is, several are lines `role: content`; a response that would run into the prompt
+    begins on a new line (behind `assistant:`, with a blank), and the end-of-sequence token ends it.
+
+    Args:
+        messages: `[{"role": ..., "content": ...}, ...]`. Where the last is not the assistant's, the result is
+            what the model reads before it answers, with an empty response.
+        tokenizer: of transformers.
+
+    Returns:
+        The ids, spans and end.
+
+    Raises:
+        ArgumentError: `messages` are none, or the chat template refuses them.
+
+    >>> tokenize([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], tokenizer)
+    ... # doctest: +SKIP
+    TokenizedConversation(ids=[1, 40, 3, 52, 4], prompt_span=(0, 3), response_span=(3, 4), end_ids=[4])
+    """
+    reader = ConversationReader(tokenizer)
+    last = messages[-1] if isinstance(messages, Sequence) and messages else None
+    if isinstance(last, Mapping) and last.get("role") not in ("assistant", None):
+        check([*messages, {"role": "assistant", "content": ""}], 0)
+        ids = reader.prompt_ids(messages)
+        return TokenizedConversation(ids, (0, len(ids)), (len(ids), len(ids)), [])
+    return reader.read([messages])[0]
+
+
+class ConversationReader:
+    """Reads many conversations with one tokenizer.
+
+    Args:
+        tokenizer: of transformers; one that reports character offsets (a fast one) reads them in batches.
+        end_token: the text of the token that ends a response; None for what the chat template says, or else
+            the end-of-sequence token.
+
+    Raises:
+        ArgumentError: the tokenizer does not have `end_token`.
+    """
+
+    def __init__(self, tokenizer: Any, end_token: str | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.end = find_turn_end(tokenizer, end_token)
+        self._template = Template(tokenizer, self.end)
+        self._special = set(tokenizer.convert_tokens_to_ids(sorted(special_texts(tokenizer))))
+
+    def read(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        generated: bool | Sequence[bool] = False,
+        ended: bool | Sequence[bool] = True,
+    ) -> list[TokenizedConversation]:
+        """The token ids of conversations.
+
+        Args:
+            conversations: message lists that end in a response.
+            generated: whether the response is what the model drew behind its prompt, rather than a finished
+                turn of any origin; one answer for all, or one each.
+            ended: whether the turn ended; false for a response that was cut off.
+
+        Raises:
+            ArgumentError: a conversation is none, or the chat template refuses it.
+        """
+        count = len(conversations)
+        drawn = [generated] * count if isinstance(generated, bool) else list(generated)
+        whole = [ended] * count if isinstance(ended, bool) else list(ended)
+        rendered = []
+        for index, (one, is_drawn, has_end) in enumerate(zip(conversations, drawn, whole, strict=True)):
+            messages = check(one, index)
+            render = self._template.generated if is_drawn else self._template.finished
+            rendered.append(render(messages[:-1], str(messages[-1]["content"]), ended=has_end))
+        if not rendered:
+            return []
+        found = self._spans(rendered)
+        openings = {one.opening for one, is_drawn in zip(rendered, drawn, strict=True) if is_drawn}
+        ids_of = {opening: self._opening_ids(opening) for opening in openings}
+        return [
+            self._finish(one, *parts, has_end, ids_of[one.opening] if is_drawn else None)
+            for one, parts, has_end, is_drawn in zip(rendered, found, whole, drawn, strict=True)
+        ]
+
+    def prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:
+        """What the model reads before it answers; at least one token.
+
+        Args:
+            prompt: messages, or text (one user message).
+
+        Raises:
+            ArgumentError: there is no text and no begin-of-sequence token, or the chat template refuses.
+        """
+        messages = check(join(prompt, ""), 0)[:-1]
+        ids = self._opening_ids(self._template.opening(messages))
+        if not ids:
+            raise ArgumentError(
+                "an empty prompt needs a tokenizer with a begin-of-sequence token, or a prompt"
+            )
+        return ids
+
+    def _opening_ids(self, opening: str) -> list[int]:
+        return self._closed_by_nothing(self._encode([opening])[0])
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        # A template writes its special tokens into the text; adding them again would double the first one.
+        # verbose=False: lengths are for others to look at.
+        special = not self._template.templated
+        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)[
+            "input_ids"
+        ]
+        return found
+
+    def _closed_by_nothing(self, ids: Sequence[int]) -> list[int]:
+        """Without the end tokens that some tokenizers add to every text, and with a first token."""
+        kept = list(ids)
+        if not self._template.templated:
+            closing = {self.tokenizer.eos_token_id, self.tokenizer.sep_token_id} - {None}
+            while kept and kept[-1] in closing:
+                kept.pop()
+        return kept or self._start()
+
+    def _start(self) -> list[int]:
+        """What stands for a text before the first token of a response."""
+        first = self.tokenizer.bos_token_id
+        first = self.tokenizer.eos_token_id if first is None else first
+        return [] if first is None else [int(first)]
+
+    def _spans(self, rendered: Sequence[Rendered]) -> list[tuple[list[int], int, int]]:
+        """For each text its ids, and how many of them stand before the response and before its end."""
+        if not self.tokenizer.is_fast:
+            return [self._spans_by_prefix(one) for one in rendered]
+        encodings = self.tokenizer(
+            [one.text for one in rendered],
+            add_special_tokens=not self._template.templated,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        ).encodings
+        found = []
+        for one, encoding in zip(rendered, encodings, strict=True):
+            ids, offsets = list(encoding.ids), encoding.offsets
+            while ids and encoding.special_tokens_mask[len(ids) - 1] and offsets[len(ids) - 1][1] == 0:
+                ids.pop()  # added behind the text by the tokenizer
+            places = range(len(ids))
+            start = next((i for i in places if offsets[i][1] > one.start), len(ids))
+            # Some special tokens eat the white space before them, which is no reason to call them text.
+            stop = next(
+                (
+                    i
+                    for i in places[start:]
+                    if offsets[i][0] >= one.stop or (offsets[i][1] > one.stop and ids[i] in self._special)
+                ),
+                len(ids),
+            )
+            found.append((ids, start, stop))
+        return found
+
+    def _spans_by_prefix(self, one: Rendered) -> tuple[list[int], int, int]:
+        """The same without offsets: as far as the text has the tokens of its beginning."""
+        ids, before, through = (
+            self._closed_by_nothing(ids)
+            for ids in self._encode([one.text, one.text[: one.start], one.text[: one.stop]])
+        )
+        start = _common(ids, before)
+        return ids, start, max(start, _common(ids, through))
+
+    def _finish(
+        self,
+        one: Rendered,
+        ids: list[int],
+        start: int,
+        stop: int,
+        ended: bool,
+        opening: list[int] | None,
+    ) -> TokenizedConversation:
+        if opening is not None and ids[:start] != opening:
+            # Characters merge across the boundary, and a model that read its prompt cannot have drawn that.
+            body = one.text[one.start : one.stop]
+            own = self.tokenizer(body, add_special_tokens=False, verbose=False)["input_ids"]
+            ids, start, stop = [*opening, *own, *ids[stop:]], len(opening), len(opening) + len(own)
+        elif start == 0:
+            first = self._start()
+            ids, start, stop = [*first, *ids], len(first), len(first) + stop
+        if ended and self.end.token_id is not None:
+            ids = [*ids, self.end.token_id]
+        return TokenizedConversation(ids, (0, start), (start, stop), ids[stop:], one.changes)
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How long the common beginning is."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

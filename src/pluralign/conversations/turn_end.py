@@ -1,0 +1,125 @@
+"""What ends a response: found in the chat template, and only without one in the tokenizer.
+
+A template says how a finished turn of the assistant closes (`<|im_end|>`, `<end_of_turn>` ...), and models
+that were trained with it draw just that. The tokenizer's end-of-sequence token often is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pluralign.errors import ArgumentError
+
+__all__ = ["PROBE", "TurnEnd", "end_token_id", "find_turn_end", "special_texts", "stop_token_ids"]
+
+# Stands for a response where a template is asked what it writes around one.
+PROBE = "pluralignQZX"
+
+
+class TurnEnd(NamedTuple):
+    """How a response ends.
+
+    Attributes:
+        text: what the rendered conversation has behind a response, up to and with its end token; may be "".
+        token_id: a token that closes the sequence behind `text`; None where `text` ends in one, or where
+            there is no end token at all.
+        rest: what a template writes behind `text`, which no model draws.
+    """
+
+    text: str
+    token_id: int | None
+    rest: str = ""
+
+
+def find_turn_end(tokenizer: Any, token: str | None = None) -> TurnEnd:
+    """What ends a response of the assistant.
+
+    Args:
+        tokenizer: with or without a chat template.
+        token: the text of the token that shall end it; None for what the template says, or else the
+            end-of-sequence token.
+
+    Raises:
+        ArgumentError: the tokenizer does not have `token`.
+    """
+    after = _after_response(tokenizer)
+    if token is not None:
+        return TurnEnd("", end_token_id(tokenizer, token), after)
+    eos = None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+    found = [(after.find(special), special) for special in special_texts(tokenizer) if special in after]
+    if not found:
+        kept = after.rstrip()
+        return TurnEnd(kept, eos, after[len(kept) :])
+    # The longest of those that begin first: `<|end|>` before `<|end`.
+    place, special = min(found, key=lambda one: (one[0], -len(one[1])))
+    stop = place + len(special)
+    return TurnEnd(after[:stop], None, after[stop:])
+
+
+def stop_token_ids(
+    tokenizer: Any, generation_config: Any = None, tokens: Sequence[str] | None = None
+) -> tuple[int, ...]:
+    """Token ids at which a response that is being drawn ends.
+
+    Args:
+        tokenizer: of the policy.
+        generation_config: of the model, whose `eos_token_id` counts too; None for none.
+        tokens: the texts of the only tokens that shall end it; None for what template, tokenizer and
+            generation defaults say.
+
+    Returns:
+        Distinct ids, first the one that training ends a response with.
+
+    Raises:
+        ArgumentError: the tokenizer lacks one of `tokens`, or nothing ends a response.
+    """
+    if tokens is not None:
+        return tuple(dict.fromkeys(end_token_id(tokenizer, token) for token in tokens))
+    end = find_turn_end(tokenizer)
+    ids: list[int | None] = [end.token_id]
+    if end.token_id is None and end.text:
+        ids = [tokenizer(end.text, add_special_tokens=False, verbose=False)["input_ids"][-1]]
+    defaults = getattr(generation_config, "eos_token_id", None)
+    ids += [tokenizer.eos_token_id, *(defaults if isinstance(defaults, list) else [defaults])]
+    known = tuple(dict.fromkeys(int(one) for one in ids if one is not None))
+    return known or (end_token_id(tokenizer),)
+
+
+def end_token_id(tokenizer: Any, token: str | None = None) -> int:
+    """The id of a token by its text; None for the end-of-sequence token.
+
+    Raises:
+        ArgumentError: the tokenizer does not have it.
+    """
+    if token is None:
+        if tokenizer.eos_token_id is None:
+            raise ArgumentError(
+                "neither the chat template nor the tokenizer says what ends a response; name a token with "
+                "--end_token"
+            )
+        return int(tokenizer.eos_token_id)
+    found = tokenizer.get_vocab().get(token)
+    if found is None:
+        raise ArgumentError(f"end_token: received {token!r}, which is not a token of this tokenizer")
+    return int(found)
+
+
+def special_texts(tokenizer: Any) -> set[str]:
+    """The texts of all special tokens."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)} - {""}
+
+
+def _after_response(tokenizer: Any) -> str:
+    """What the chat template writes behind a response that ends a conversation."""
+    if tokenizer.chat_template is None:
+        return ""
+    from jinja2 import TemplateError
+
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": PROBE}]
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False)
+    except TemplateError:  # those that refuse every conversation refuse the user's too, with a message
+        return ""
+    return text.rpartition(PROBE)[2] if PROBE in text else ""

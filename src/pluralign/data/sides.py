@@ -1,0 +1,117 @@
+"""The prompt and the sides (response, chosen, rejected ...) of a row, from whichever way they are given.
+
+In: what a row holds: text or messages each. Out: the prompt as a message list, each side as text. TRL's
+conversational shapes are read here: a side given as a message list, and the implicit prompt, which is the
+common beginning of the sides. It does not know about files or ratings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pluralign.data.messages import (
+    Complain,
+    Message,
+    Note,
+    as_user,
+    is_unicode,
+    read_messages,
+    same_text,
+    unfold,
+)
+from pluralign.data.problems import preview
+
+__all__ = ["read_prompt_and_sides"]
+
+_SIDE = "text, or a list of messages that ends in the assistant's response"
+
+
+def read_prompt_and_sides(
+    prompt: Any, sides: Mapping[str, Any], complain: Complain, note: Note
+) -> tuple[list[Message] | None, dict[str, str]]:
+    """The prompt as messages and every side as text, as far as they can be read.
+
+    A side that is a message list gives its last message, which must be the assistant's; what the lists of all
+    sides share before that belongs to the prompt. What prompt and lists have in common is not doubled.
+
+    Args:
+        prompt: text, a message list, or None where there is none.
+        sides: column -> text or message list; all of one kind.
+        complain: called with (column, found, allowed) for every problem.
+        note: called with every oddity that is kept out but is not a problem.
+
+    Returns:
+        The prompt (None if it is not legal) and column -> text of the legal sides; complete if nothing was
+        complained about.
+    """
+    given = _read_prompt(unfold("prompt", prompt, complain, note), prompt is None, complain, note)
+    sides = {column: unfold(column, side, complain, note) for column, side in sides.items()}
+    if any(side is None for side in sides.values()):
+        return given, {}
+    if all(isinstance(side, str) for side in sides.values()):
+        return given, {column: side for column, side in sides.items() if is_unicode(column, side, complain)}
+    if not all(isinstance(side, list) for side in sides.values()):
+        for column, side in sides.items():
+            if not isinstance(side, str | list):
+                complain(column, f"{type(side).__name__} {preview(side)}", _SIDE)
+        if all(isinstance(side, str | list) for side in sides.values()):
+            complain("/".join(sides), "text on one side and messages on another", "one kind for all sides")
+        return given, {}
+    read = {column: read_messages(column, side, complain, note) for column, side in sides.items()}
+    for column, messages in read.items():
+        if messages == []:
+            complain(column, "an empty list", _SIDE)
+    lists = [messages for messages in read.values() if messages]
+    if len(lists) < len(read):
+        return given, {}
+    shared = _common_start(lists)
+    texts = {}
+    for column, messages in read.items():
+        own = (messages or [])[len(shared) :]
+        if len(own) == 1 and own[0]["role"] == "assistant":
+            texts[column] = own[0]["content"]
+        else:
+            roles = [message["role"] for message in own]
+            complain(column, f"the roles {roles} after what all sides share", "one message, the assistant's")
+    return None if given is None else _join(given, shared, complain), texts
+
+
+def _read_prompt(value: Any, absent: bool, complain: Complain, note: Note) -> list[Message] | None:
+    if value is None:
+        return [] if absent else None
+    if isinstance(value, str):
+        return as_user(value) if is_unicode("prompt", value, complain) else None
+    return read_messages("prompt", value, complain, note)
+
+
+def _common_start(lists: Sequence[list[Message]]) -> list[Message]:
+    """The longest common beginning that leaves every list its last message."""
+    limit = min(len(messages) for messages in lists) - 1
+    keys = [_keys(messages) for messages in lists]
+    same = 0
+    while same < limit and all(key[same] == keys[0][same] for key in keys):
+        same += 1
+    return lists[0][:same]
+
+
+def _join(given: list[Message], shared: list[Message], complain: Complain) -> list[Message] | None:
+    """The given prompt and what the sides share, without saying anything twice."""
+    first, second = _keys(given), _keys(shared)
+    if any(second[i : i + len(first)] == first for i in range(len(second) - len(first) + 1)):
+        return shared
+    for overlap in range(min(len(first), len(second)), 0, -1):
+        if first[-overlap:] == second[:overlap]:
+            return [*given, *shared[overlap:]]
+    if first[-1] in second:
+        roles = [role for role, _ in second]
+        found = (
+            f"a last turn that the sides have too, behind other turns than there (the sides share {roles})"
+        )
+        complain("prompt", found, "the same turns before it, or a prompt on one side only")
+        return None
+    return [*given, *shared]
+
+
+def _keys(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message["role"], same_text(message["content"])) for message in messages]
