@@ -15,7 +15,8 @@ CORPUS = [
     "Paris is the capital of France. 2+2=4.",
     "Bonjour! Es-tu là? naïve café\n\n",
     "A B C D E F G H I J K L M N O P Q R S T U V W X Y Z",
-    "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9 . , ! ? : ; - + = ( ) [ ] { } < > / | _ ' \"",
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9",
+    ". , ! ? : ; - + = ( ) [ ] { } < > / | _ ' \"",
 ] * 20
 
 _EACH = "{% for m in messages %}"
@@ -192,9 +193,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "phi-4": Family(
         "bytes",
-        _turns(
-            f"<|im_start|>{_ROLE}<|im_sep|>{_CONTENT}<|im_end|>", "<|im_start|>assistant<|im_sep|>"
-        ),
+        _turns(f"<|im_start|>{_ROLE}<|im_sep|>{_CONTENT}<|im_end|>", "<|im_start|>assistant<|im_sep|>"),
         ("<|im_start|>", "<|im_sep|>", "<|im_end|>"),
         "<|im_end|>",
         eos="<|endoftext|>",
@@ -216,7 +215,10 @@ FAMILIES: dict[str, Family] = {
     "base-first": Family("first", None, (), "</s>", adds_bos=True),
     "base-closes-texts": Family("bytes", None, (), "</s>", adds_bos=True, adds_eos=True),
     "words": Family(
-        "words", _turns(f"<|{_ROLE}|>{_CONTENT}{_EOS}", "<|assistant|>"), ("<|user|>", "<|assistant|>"), "</s>"
+        "words",
+        _turns(f"<|{_ROLE}|>{_CONTENT}{_EOS}", "<|assistant|>"),
+        ("<|user|>", "<|assistant|>"),
+        "</s>",
     ),
 }
 
@@ -262,7 +264,9 @@ def make_tokenizer(name: str) -> Any:
         raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=family.kind, split=False)
     if family.loose:
         raw.add_special_tokens([AddedToken(token, rstrip=True, special=True) for token in specials])
-    around = (f"{family.bos} " if family.adds_bos else "") + "$A" + (f" {family.eos}" if family.adds_eos else "")
+    around = (
+        (f"{family.bos} " if family.adds_bos else "") + "$A" + (f" {family.eos}" if family.adds_eos else "")
+    )
     if around != "$A":
         ids = [(token, raw.token_to_id(token)) for token in {family.bos, family.eos} if token]
         raw.post_processor = processors.TemplateProcessing(single=around, special_tokens=ids)

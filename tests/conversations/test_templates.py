@@ -7,7 +7,6 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from tiny_tokenizers import FAMILIES, make_tokenizer
 
 import pluralign as pl
 from pluralign.backbones.tokens import Reader
@@ -15,6 +14,7 @@ from pluralign.conversations import ConversationReader, stop_token_ids
 from pluralign.policy import OfflineConfig
 from pluralign.policy.objectives import find_objective
 from pluralign.policy.offline_data import prepare
+from tiny_tokenizers import FAMILIES, make_tokenizer
 
 
 def user(text: str) -> dict[str, str]:
@@ -28,7 +28,12 @@ def assistant(text: str) -> dict[str, str]:
 TALKS = {
     "short": [user("hi"), assistant("yes maybe")],
     "a word of the end mark": [user("What is 2+2?"), assistant("of")],
-    "several turns": [user("hi"), assistant("hello"), user("how are you?"), assistant("fine, thanks.\nAnd you?")],
+    "several turns": [
+        user("hi"),
+        assistant("hello"),
+        user("how are you?"),
+        assistant("fine, thanks.\nAnd you?"),
+    ],
     "accents": [user("Es-tu là?"), assistant("naïve café")],
     "a response as in the prompt": [user("yes"), assistant("yes")],
     "a line break first": [user("hi"), assistant("\nyes")],

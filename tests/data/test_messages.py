@@ -112,3 +112,121 @@ def test_conversation_joins_prompt_and_response() -> None:
     assert conversation([], "A") == conversation("", "A") == [assistant("A")]
     with pytest.raises(ArgumentError, match="received list"):
         conversation(prompt, [assistant("A")])  # type: ignore[arg-type]
+
+
+# ---- prompts and sides that overlap in part ---------------------------------------------------------------
+
+
+def system(text: str) -> dict[str, str]:
+    return {"role": "system", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "before", "joined"),
+    [
+        ([system("s"), user("Q")], [user("Q")], [system("s"), user("Q")]),
+        ([user("P"), assistant("r"), user("Q")], [user("Q")], [user("P"), assistant("r"), user("Q")]),
+        ("Q ", [user("Q")], [user("Q")]),
+        ("caf\u00e9?\r\nyes", [user("cafe\u0301?\nyes")], [user("cafe\u0301?\nyes")]),
+        ([user("Q")], [system("s"), user("Q")], [system("s"), user("Q")]),
+        ([user("Q")], [user("Q"), assistant("r"), user("Q")], [user("Q"), assistant("r"), user("Q")]),
+    ],
+)
+def test_what_prompt_and_sides_have_in_common_is_said_once(
+    prompt: Any, before: list[dict[str, str]], joined: list[dict[str, str]]
+) -> None:
+    row = {"prompt": prompt, "chosen": [*before, assistant("A")], "rejected": [*before, assistant("B")]}
+    (pair,) = load_pairs([row])
+    assert pair["prompt"] == joined
+
+
+def test_a_last_turn_behind_other_turns_is_refused() -> None:
+    sides = {name: [system("t"), user("Q"), assistant(name)] for name in ("chosen", "rejected")}
+    with pytest.raises(DataError, match="a last turn that the sides have too"):
+        load_pairs([{"prompt": [system("s"), user("Q")], **sides}])
+
+
+# ---- messages that an export turned into text -------------------------------------------------------------
+
+SPELLINGS = {
+    "json": '[{"role": "user", "content": "hi"}]',
+    "python": "[{'role': 'user', 'content': 'hi'}]",
+    "content first": "[{'content': 'hi', 'role': 'user'}]",
+    "numpy": "[{'role': 'user', 'content': 'hi'}\n {'role': 'assistant', 'content': 'yes'}]",
+}
+
+
+@pytest.mark.parametrize("text", SPELLINGS.values(), ids=SPELLINGS)
+def test_messages_stored_as_text_are_messages(text: str) -> None:
+    side = '[{"role": "assistant", "content": "%s"}]'
+    table, report = read_table([{"prompt": text, "chosen": side % "A", "rejected": side % "B"}], "pairs")
+    assert table[0]["prompt"][0] == user("hi")
+    assert (table[0]["chosen"], table[0]["rejected"]) == ("A", "B")
+    assert "stored as text" in next(iter(report.notes))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"role": "user", "content": "hi',
+        "[{'role': 'user', 'content': open('x')}]",
+        "[{'role':" + "[" * 9999,
+    ],
+    ids=["cut off", "a call", "deep"],
+)
+def test_messages_spelled_illegally_are_refused_not_taken_as_text(text: str) -> None:
+    with pytest.raises(DataError, match="cut off or spelled otherwise"):
+        load_pairs([{"prompt": text, "chosen": "A", "rejected": "B"}])
+
+
+def test_text_that_is_about_json_stays_text() -> None:
+    text = '[1, 2] is a list, and [{"name": 1}] another; what is {"role": "user"}?'
+    (pair,) = load_pairs([{"prompt": text, "chosen": "A", "rejected": "B"}])
+    assert pair["prompt"] == [user(text)]
+
+
+# ---- parts, roles and calls of tools ----------------------------------------------------------------------
+
+
+def test_text_parts_are_joined_and_other_parts_refused() -> None:
+    part, sides = {"type": "text", "text": "hi"}, {"chosen": "A", "rejected": "B"}
+    (pair,) = load_pairs(
+        [{"prompt": [{"role": "user", "content": [part, part]}], "chosen": "A", "rejected": "B"}]
+    )
+    assert pair["prompt"] == [user("hihi")]
+    image = {"type": "image_url", "image_url": {"url": "x"}}
+    with pytest.raises(DataError, match="list of parts"):
+        load_pairs([{"prompt": [{"role": "user", "content": [part, image]}], **sides}])
+
+
+def test_developer_messages_are_system_messages() -> None:
+    prompt = [{"role": "developer", "content": "s"}, user("Q")]
+    (pair,) = load_pairs([{"prompt": prompt, "chosen": "A", "rejected": "B"}])
+    assert pair["prompt"] == [system("s"), user("Q")]
+
+
+def test_calls_of_tools_tell_conversations_apart() -> None:
+    def ask(city: str, arguments: Any) -> list[dict[str, Any]]:
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        return [user("weather?"), {"role": "assistant", "content": None, "tool_calls": [call]}, user(city)]
+
+    rows = [
+        {"prompt": ask("-", arguments), "response": "12", "attribute": "h", "ratings": [1], "scale": [1, 5]}
+        for arguments in ({"city": "Oslo"}, '{"city": "Oslo"}', {"city": "Rome"})
+    ]
+    table, report = read_table(rows, "ratings")
+    texts = [row["prompt"][1]["content"] for row in table]
+    assert texts[0] == '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'
+    assert texts[0] == texts[1] != texts[2]
+    assert report.notes == {"calls of tools were written into the message's text": 3}
+
+
+def test_a_response_may_be_a_call() -> None:
+    call = {"function": {"name": "f", "arguments": {}}}
+    sides = {
+        name: [user("Q"), {"role": "assistant", "content": text, "tool_calls": [call]}]
+        for name, text in (("chosen", "A"), ("rejected", None))
+    }
+    (pair,) = load_pairs([sides])
+    written = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    assert (pair["chosen"], pair["rejected"]) == (f"A\n{written}", written)

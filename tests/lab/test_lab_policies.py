@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError
 from pluralign.lab import PROMPTS, Crowd, LanguageModelConfig, cached_language_model, summarise_samples
 from pluralign.lab.policies import log_ratios, sample_policy
-from pluralign.conversations import ConversationReader
 from pluralign.policy.sampling import SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
 

@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 
 import tiny_policy
-from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError
 from pluralign.conversations import ConversationReader
+from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError
 from pluralign.policy.sampling import SamplingSettings, completion_seed, prompt_key
 from pluralign.policy.sampling_local import LocalSampler, draw_tokens
 from tiny_policy import user

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import tiny_policy
-from pluralign.errors import ConfigError, DataError, RunError
 from pluralign.conversations import ConversationReader
+from pluralign.errors import ConfigError, DataError, RunError
 from pluralign.policy.sampling import Completion, SamplingSettings, completion_seed
 from pluralign.policy.sampling_server import ServerSampler
 from pluralign.policy.sampling_stage import read_samples, sample_references
