@@ -1,9 +1,9 @@
 """Tiny configurations of the causal language models of transformers: `tiny_config(model_type, vocab_size)`.
 
-One entry per architecture, with two to four layers of width 32, and every special layer that it has (experts,
-convolutions, recurrences, windows that are shorter than a test's texts). `tiny_model` fills one with random
-weights that no initialisation left at 0 or 1, as trained models have them: a leak that runs only through a bias,
-or a norm that is the identity, would not show otherwise.
+One entry per architecture, with two to four layers of width 32, and every special layer that it has
+(experts, convolutions, recurrences, windows that are shorter than a test's texts). `tiny_model` fills one
+with random weights that no initialisation left at 0 or 1, as trained models have them: a leak that runs only
+through a bias, or a norm that is the identity, would not show otherwise.
 """
 
 from __future__ import annotations
@@ -347,7 +347,7 @@ def tiny_config(model_type: str, vocab_size: int = 64) -> Any:
 
 
 def tiny_model(model_type: str, vocab_size: int = 64, seed: int = 0) -> Any:
-    """A causal language model of the architecture with random weights, biases and norms, in evaluation mode."""
+    """A causal language model of the architecture with random weights and biases, in evaluation mode."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
@@ -357,7 +357,7 @@ def tiny_model(model_type: str, vocab_size: int = 64, seed: int = 0) -> Any:
 
 @torch.no_grad()
 def roughen(model: Any, seed: int = 0) -> Any:
-    """The model with weights that matter: matrices of standard deviation 0.15 and more, other numbers moved."""
+    """The model with weights that matter: larger matrices, and all other numbers moved."""
     random = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=random).to(parameter.dtype)
