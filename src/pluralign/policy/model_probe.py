@@ -112,9 +112,9 @@ def check_logits(subject: Subject) -> None:
             found = subject.alone(sequences)
         except _CANNOT as error:
             raise ArgumentError(
-                f"{subject.name} gives no logits and states for token ids alone, or its head does not fit its "
-                f"decoder ({type(error).__name__}: {error}); allowed: a causal language model that needs nothing "
-                "but text"
+                f"{subject.name} gives no logits and states for token ids alone, or its head does not fit "
+                f"its decoder ({type(error).__name__}: {error}); allowed: a causal language model that needs "
+                "nothing but text"
             ) from error
     largest, gap = 0.0, 0.0
     for own, (_, response), ours in zip(logits, sequences, found, strict=True):
@@ -126,10 +126,10 @@ def check_logits(subject: Subject) -> None:
     tolerance = largest * (_SUMS + 2 * _rounding(dtypes))
     if not gap <= tolerance:
         raise ArgumentError(
-            f"{subject.name} changes its logits after the head, or its states before it, in a way that its "
-            f"configuration does not say: log-probabilities of its logits differ by up to {gap:.3g} nats per "
-            f"token from those of decoder and head (rounding: {tolerance:.2g}); allowed: a model whose logits "
-            "are its head's, scaled or capped"
+            f"{subject.name} changes its logits after the head, or its states before it, in a way that "
+            f"its configuration does not say: log-probabilities of its logits differ by up to {gap:.3g} "
+            f"nats per token from those of decoder and head (rounding: {tolerance:.2g}); allowed: a model "
+            "whose logits are its head's, scaled or capped"
         )
 
 
@@ -189,9 +189,10 @@ def check_training_mode(subject: Subject) -> None:
     allowed = max(_TIMES_ROUNDING * _gap(again, wanted), floor)
     if not gap <= allowed:
         raise ArgumentError(
-            f"{subject.name} in training mode differs from itself in evaluation mode by up to {gap:.3g} nats per "
-            f"token (rounding: {allowed:.1g}) although its dropout is switched off: it has a random part of "
-            "another kind. disable_dropout=False trains it all the same, with noise in its log-probabilities"
+            f"{subject.name} in training mode differs from itself in evaluation mode by up to {gap:.3g} nats "
+            f"per token (rounding: {allowed:.1g}) although its dropout is switched off: it has a random part "
+            "of another kind. disable_dropout=False trains it all the same, with noise in its "
+            "log-probabilities"
         )
 
 
@@ -234,7 +235,7 @@ def _rounding(dtypes: set[torch.dtype]) -> float:
 
 @contextmanager
 def _watching_embeddings(subject: Subject, rounded: bool = False) -> Iterator[set[torch.dtype]]:
-    """In which dtypes the model computes, seen where its input comes in; that input rounded once more, if so."""
+    """In which dtypes the model computes, seen where input comes in, which is rounded once more if so."""
     dtypes: set[torch.dtype] = set()
     signs = torch.Generator().manual_seed(0)
 

@@ -24,7 +24,17 @@ from pluralign.policy.logits import PLAIN, Kernels, LogitRule, choose_kernels
 from pluralign.policy.model_probe import Subject, check_logits, check_training_mode, keeps_apart
 from pluralign.policy.packing import Packed, sequence_sums
 
-__all__ = ["attach", "examine", "install", "response_log_probs", "response_token_log_probs", "use_kernels"]
+__all__ = [
+    "attach",
+    "examine",
+    "install",
+    "response_log_probs",
+    "response_token_log_probs",
+    "row_tokens",
+    "use_kernels",
+]
+
+_ROW_TOKENS = {"cpu": 512}
 
 
 def attach(model: Any) -> None:
@@ -93,6 +103,30 @@ def install(model: Any) -> bool:
     """
     attach(model)
     return examine(model)
+
+
+def row_tokens(
+    model: Any, apart: bool, asked: int | None, device: torch.device, sharded: bool = False
+) -> int | None:
+    """How many tokens share a bin (see `pack`): each sequence alone, a row of some length, or one row of all.
+
+    Args:
+        model: an installed model, or a peft model around one.
+        apart: what `examine` said.
+        asked: tokens of a row; None for what suits the device.
+        device: where the model is.
+        sharded: its weights are gathered for each call, so that fewer calls are faster.
+    """
+    config = _inner(model).config
+    # Attention in chunks of a row: chunks of a sequence, wherever it stands, in rows of at most one chunk.
+    chunk: int | None = getattr(config.get_text_config(), "attention_chunk_size", None)
+    one_row = sharded or "flash" in (getattr(config, "_attn_implementation", None) or "")
+    if not apart or (one_row and chunk is not None):
+        return 1
+    if one_row:  # no mask whose cost grows with the square of a row's length, or calls that cost more
+        return None
+    size = asked or _ROW_TOKENS.get(device.type, 2048)
+    return size if chunk is None else min(size, chunk)
 
 
 def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype | None) -> str:
@@ -168,8 +202,8 @@ def _decoder(inner: Any) -> Any:
         if found is not inner and hasattr(found, "get_input_embeddings"):
             return found
     raise ArgumentError(
-        f"received {type(inner).__name__}, which names no decoder; allowed: a model whose get_decoder() gives the "
-        "part below its output head"
+        f"received {type(inner).__name__}, which names no decoder; allowed: a model whose get_decoder() "
+        "gives the part below its output head"
     )
 
 
