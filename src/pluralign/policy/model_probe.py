@@ -13,8 +13,8 @@ Later sequences may differ by a small multiple of that, and no more. Two things 
 - each sequence with itself run alone, which shows whatever a neighbour's presence does (positions that count
   on, states that go on, also those that run only through biases);
 - each sequence with itself where only its neighbours' tokens are others. Shapes and kernels are the same, so
-  without a leak this difference is 0, or where experts are shared that of the first sequence; it shows leaks
-  that half precision would hide in the first comparison.
+  without a leak this difference is 0, or as small as in rows of a batch where experts are shared; it shows
+  leaks that half precision would hide in the first comparison.
 
 The sequences are shorter and longer than the kernel of any known convolution (7) and longer than windows of
 attention up to 128; a larger window hides nothing, since a leak comes from the nearest neighbour first.
@@ -88,6 +88,21 @@ class Subject:
         found = self._of([sequences[i] for i in order], None)
         return [found[order.index(i)] for i in range(len(order))]
 
+    def batch(self, sequences: Sequence[TokenPair]) -> list[Tensor]:
+        """The same with a row for each, filled up at its end, where a causal model does not look."""
+        counts = [len(response) for _, response in sequences]
+        width = max(counts)
+        ids = torch.zeros(len(sequences), width, dtype=torch.long)
+        for row, (prompt, response) in zip(ids, sequences, strict=True):
+            row[: len(response)] = torch.tensor([*prompt, *response][:-1])
+        places = torch.cat([row * width + torch.arange(count) for row, count in enumerate(counts)])
+        tokens = torch.tensor([token for _, response in sequences for token in response])
+        ids, places, tokens = (tensor.to(self.device) for tensor in (ids, places, tokens))
+        found: Tensor = self.model(
+            input_ids=ids, position_ids=ids, predictors=places, tokens=tokens, bins=[width], alone=True
+        )
+        return list(torch.split(found.double().cpu(), counts))
+
     def _of(self, sequences: Sequence[TokenPair], bin_tokens: int | None) -> list[Tensor]:
         packed = pack(sequences, bin_tokens).to(self.device)
         return [part.double().cpu() for part in self.score(self.model, packed)]
@@ -160,6 +175,12 @@ def keeps_apart(subject: Subject) -> bool:
     allowed = max(_TIMES_ROUNDING * rounding, floor_of_half, floor)
     rounding = _gap(of_even, rows[0], [0])
     moved_by_tokens = max(_gap(of_even, rows[0], [2, 4]), _gap(of_odd, rows[0], [1, 3]))
+    if _TIMES_ROUNDING * rounding < moved_by_tokens and moved <= allowed and _rounding(dtypes):
+        # Products of experts are rounded by how many tokens an expert has, and by their places among these,
+        # which the first sequence keeps: rows of a batch, which cannot touch, show how much that is.
+        with _evaluating(subject.inner):
+            own, of_even, of_odd = (subject.batch(some) for some in (sequences, even, odd))
+        rounding = max(rounding, _gap(of_even, own, [0, 2, 4]), _gap(of_odd, own, [1, 3]))
     allowed_by_tokens = max(_TIMES_ROUNDING * rounding, floor)
     if moved <= allowed and moved_by_tokens <= allowed_by_tokens:
         return True

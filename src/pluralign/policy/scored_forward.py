@@ -216,7 +216,7 @@ def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **o
     # A sequence in a bin of its own has the positions that the model would give it, which may not begin at 0.
     places: list[dict[str, Tensor]] = [{} if options["alone"] else {"position_ids": p} for p in positions]
     states = [
-        decoder(input_ids=i, use_cache=False, **place).last_hidden_state[0]
+        decoder(input_ids=i, use_cache=False, **place).last_hidden_state.flatten(0, 1)
         for i, place in zip(ids, places, strict=True)
     ]
     hidden = (states[0] if len(states) == 1 else torch.cat(states))[predictors]
