@@ -16,24 +16,28 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import several_processes, tiny_policy, tiny_tables
+import several_processes, tiny_architectures, tiny_policy, tiny_tables
 several_processes.allow_fsdp_on_cpus()
 from pluralign.policy import FunctionReward, OfflineConfig, OfflineTrainer, lora_config
 
 folder, options = sys.argv[1], json.loads(sys.argv[2])
 lora, resume = options.pop("lora", False), options.pop("resume", False)
+architecture, bins = options.pop("architecture", None), options.pop("bins", None)
 config = OfflineConfig(
     folder, method="qrpo", beta=0.5, learning_rate=1e-3, num_train_epochs=2, logging_steps=1,
     report_to="none", use_cpu=True, disable_tqdm=True, eval_max_new_tokens=6, eval_prompts=5, save_steps=3,
     per_device_eval_batch_size=2, **options,
 )
+model = tiny_policy.model() if architecture is None else tiny_architectures.tiny_model(architecture, 261)
 trainer = OfflineTrainer(
-    tiny_policy.model(), config, tiny_tables.pairs(11), tiny_tables.pairs(5, 1), tiny_policy.tokenizer(),
+    model, config, tiny_tables.pairs(11), tiny_tables.pairs(5, 1), tiny_policy.tokenizer(),
     peft_config=lora_config(4, 8, 0.0, "all-linear") if lora else None,
     reward=FunctionReward(lambda prompts, texts: [float(len(text)) for text in texts], "length"),
 )
 trainer.train(resume_from_checkpoint=resume or None)
 metrics = trainer.evaluate()
+if config.fsdp:
+    assert trainer.data_collator.bin_tokens == bins, trainer.data_collator.bin_tokens
 if config.fsdp:
     from torch.distributed.tensor import DTensor
     for module in trainer.model.modules():
@@ -104,3 +108,13 @@ def test_sharded_training_in_half_precision_does_not_round_log_probabilities(tmp
     reference = torch.tensor(found[2])
     assert (reference.bfloat16().float() != reference).float().mean() > 0.8
     assert found[3]["model.norm.weight"].dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["lfm2", "opt"])
+def test_shards_of_a_model_that_mixes_packed_sequences(tmp_path, architecture):
+    """Each sequence alone, as often in one process as in the other: also where batches differ in rows."""
+    options = {"architecture": architecture, "reference_batch_tokens": 60}
+    options |= {"optim": "sgd", "max_grad_norm": 0.0}
+    one = run(tmp_path / "one", 1, **options)
+    assert_same(one, run(tmp_path / "two", 2, bins=1, **options, **SHARDS))

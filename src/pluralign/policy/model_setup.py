@@ -125,15 +125,36 @@ def merge_adapter(model: Any, folder: Path) -> Any:
 
 
 def disable_dropout(model: Any) -> None:
-    """Sets every dropout probability to 0, in modules, in what attention layers remember, in the config."""
+    """Sets every probability of dropout to 0: in modules, in numbers that layers remember, in configurations.
+
+    Of any kind: of units, attention, whole layers or paths, and the noise on a router's input (`jitter`).
+    Numbers that are used in evaluation too stay (PhiMoE's `router_jitter_noise` is a threshold there).
+    """
+    configs = {id(model.config): model.config}
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
-    for name, value in vars(model.config).items():
-        if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")):
-            setattr(model.config, name, 0.0)
+        _zero(module, _NOISE)
+        config = getattr(module, "config", None)
+        if config is not None:
+            configs[id(config)] = config
+    for config in [*configs.values(), *(part for one in configs.values() for part in _parts(one))]:
+        _zero(config, _DROPOUT)
+
+
+_DROPOUT = re.compile(r"drop")
+_NOISE = re.compile(r"drop|^(input_)?jitter_noise$|jitter_eps$")
+
+
+def _zero(holder: Any, names: re.Pattern[str]) -> None:
+    for name, value in list(vars(holder).items()):
+        if isinstance(value, float) and value != 0.0 and names.search(name):
+            setattr(holder, name, 0.0)
+
+
+def _parts(config: Any) -> list[Any]:
+    """Configurations inside a configuration."""
+    return [value for value in vars(config).values() if hasattr(value, "to_diff_dict")]
 
 
 def check_vocabulary(model: Any, tokenizer: Any) -> None:

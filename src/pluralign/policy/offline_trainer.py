@@ -46,11 +46,9 @@ from pluralign.policy.offline_data import Collator, packed_of, prepare_all
 from pluralign.policy.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sample_evaluator import SampleEvaluator
-from pluralign.policy.scored_forward import install, response_log_probs, use_kernels
+from pluralign.policy.scored_forward import attach, examine, response_log_probs, row_tokens, use_kernels
 
 __all__ = ["OfflineTrainer"]
-
-_BIN_TOKENS = {"cpu": 512}
 
 
 class OfflineTrainer(Trainer):
@@ -109,7 +107,7 @@ class OfflineTrainer(Trainer):
         if args.disable_dropout:
             tell_of_adapter_dropout(model)
             disable_dropout(model)
-        isolates = install(model)
+        attach(model)
         check_vocabulary(model, tokenizer)
         ends = stop_token_ids(tokenizer, tokens=None if args.end_token is None else [args.end_token])
         stop_at(model, ends[0])
@@ -141,11 +139,14 @@ class OfflineTrainer(Trainer):
         # The loss is already divided by all rows of the step, so Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
-        self.data_collator = Collator(self.sides, self._bin_tokens(isolates))
+        self.data_collator = Collator(self.sides, 1)  # each sequence alone, until the model was tried
+        self._examined = False
         self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
         self._sampled: SampleEvaluator | None = None
         if reward is not None:
             self._sampled = self._evaluator(reward, {k: v for k, v in tables.items() if k != "train"})
+        if not self._sharded:
+            self._examine()
         self.add_callback(_ReferenceFirst(self))
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -163,12 +164,23 @@ class OfflineTrainer(Trainer):
         args = self.args
         return self.objective.ranks and not args.length_normalized and args.partition == "exact"
 
-    def _bin_tokens(self, isolates: bool) -> int | None:
-        if self._sharded or "flash" in (getattr(self.model.config, "_attn_implementation", None) or ""):
-            return None  # one call of each layer per step: ranks of a sharded model must make the same calls
-        if not isolates:
-            return 1
-        return self.args.bin_tokens or _BIN_TOKENS.get(self.args.device.type, 2048)
+    def _examine(self) -> None:
+        """Tries the model once, where and as it will be trained, and packs as it allows.
+
+        Weights that will be shared out are tried when they have been, before the first step.
+        """
+        spread = hasattr(self.model, "reshard") or self.model_wrapped is not self.model
+        if self._examined or (self._sharded and not spread):
+            return
+        self._examined = True
+        model = self.accelerator.unwrap_model(self.model)
+        wrapped = self.model_wrapped if self._sharded else None
+        with self.accelerator.autocast():
+            apart = examine(model, wrapped, without_dropout=self.args.disable_dropout)
+        bin_tokens = row_tokens(model, apart, self.args.bin_tokens, self.args.device, self._sharded)
+        self.data_collator.bin_tokens = bin_tokens
+        if self._sampled is not None:
+            self._sampled.bin_tokens = bin_tokens
 
     # ---- the loss -----------------------------------------------------------------------------------------
 
@@ -247,6 +259,7 @@ class OfflineTrainer(Trainer):
         """
         from datasets import concatenate_datasets
 
+        self._examine()
         if self._reference is not None or not self.objective.reference:
             return
         rows = concatenate_datasets([part.rows for part in self.prepared.values()])
@@ -262,9 +275,15 @@ class OfflineTrainer(Trainer):
             model, collator = self.model_wrapped, self.data_collator
             if self._ref_model is not None:
                 model = self._ref_model.to(self.args.device)
-                collator = Collator(self.sides, self._bin_tokens(install(model)))
-            context = self.compute_loss_context_manager
-            stored = score_rows(model, rows, collator, self.reference_path, prints, self.args, context)
+                attach(model)
+                with self.accelerator.autocast():
+                    apart = examine(model)
+                bin_tokens = row_tokens(model, apart, self.args.bin_tokens, self.args.device)
+                collator = Collator(self.sides, bin_tokens)
+            autocast = (
+                self.accelerator.autocast
+            )  # another model than the policy is wrapped in none of its own
+            stored = score_rows(model, rows, collator, self.reference_path, prints, self.args, autocast)
             if self._ref_model is not None:
                 self._ref_model.to("cpu")
         self._reference, self._ref_model = stored, None
@@ -325,10 +344,10 @@ class OfflineTrainer(Trainer):
             self.args,
             tables,
             num_positions(self.model),
-            self.data_collator.bin_tokens,
             self._ref_model,
             self._sharded,
             self._constants.get("optimum_kl"),
+            self.accelerator.autocast,
         )
         if not self._sharded:
             made.remember(self.model)

@@ -67,9 +67,13 @@ def score_rows(
     from accelerate.utils import gather_object
 
     def score(places: list[int]) -> Tensor:
-        packed = packed_of(collator([rows[place] for place in places])).to(args.device)
+        # Where each sequence is a call, all processes make as many: the last row is repeated.
+        calls = gather_object([len(places)]) if args.world_size > 1 and collator.bin_tokens == 1 else [0]
+        filled = [*places, *[places[-1]] * (max(calls) - len(places))]
+        packed = packed_of(collator([rows[place] for place in filled])).to(args.device)
         with torch.no_grad(), context():
-            return response_log_probs(model, packed).reshape(len(collator.sides), -1).T
+            found = response_log_probs(model, packed).reshape(len(collator.sides), -1).T
+        return found[: len(places)]
 
     def report(done: int, total: int) -> None:
         if args.process_index == 0 and (done == total or done % max(1, total // 20) == 0):

@@ -9,8 +9,8 @@ nothing about trainers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from pluralign.policy.packing import pack
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sampling import Completion, Prompt, SamplingSettings
 from pluralign.policy.sampling_local import LocalSampler
-from pluralign.policy.scored_forward import install, response_token_log_probs
+from pluralign.policy.scored_forward import attach, examine, response_token_log_probs, row_tokens
 
 __all__ = ["SampleEvaluator", "evaluation_prompts"]
 
@@ -43,10 +43,13 @@ class SampleEvaluator:
         args: how many samples, how long; their seed is that of every evaluation, so that evaluations compare.
         tables: evaluation tables by name; see `columns`.
         positions: of the model; None for no limit.
-        bin_tokens: see `pack`.
         reference: the reference, where it is not the model that is trained.
         sharded: whether processes hold shares of the weights, so that they must make the same calls.
         optimum_kl: KL of a perfect fit, where it is known.
+        autocast: what the reference is called under.
+
+    Attributes:
+        bin_tokens: of the policy, see `pack`; each sequence alone until it is set.
 
     Raises:
         ConfigError: no prompt of a table leaves room for a completion.
@@ -59,10 +62,10 @@ class SampleEvaluator:
         args: OfflineConfig,
         tables: Mapping[str, Any],
         positions: int | None,
-        bin_tokens: int | None,
         reference: Any = None,
         sharded: bool = False,
         optimum_kl: float | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         limits = args.eval_prompts, args.eval_max_new_tokens, positions
         self.prompts = {name: evaluation_prompts(table, tokenizer, *limits) for name, table in tables.items()}
@@ -74,13 +77,16 @@ class SampleEvaluator:
         self._reward = reward
         self._settings = SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed)
         self._batch_size = args.eval_batch_prompts
-        self._bin_tokens = bin_tokens
+        self.bin_tokens: int | None = 1
+        self._asked_bin_tokens = args.bin_tokens
+        self._autocast = autocast
         self._end_token = args.end_token
         self._sharded = sharded
         self._start: KeptWeights | None = None
-        if reference is not None and not install(reference.requires_grad_(False)):
-            self._bin_tokens = 1  # it does not keep packed sequences apart
+        if reference is not None:
+            attach(reference.requires_grad_(False))
         self._reference = reference
+        self._reference_apart: bool | None = None
 
     def remember(self, model: Any) -> None:
         """Called while the model is the reference, where it will be trained; later calls change nothing."""
@@ -141,7 +147,9 @@ class SampleEvaluator:
         """A model that is the reference inside."""
         if self._reference is not None:
             try:
-                yield self._reference.to(model.device)
+                self._reference.to(model.device)
+                with self._autocast():
+                    yield self._reference
             finally:
                 self._reference.to("cpu")
         elif self._start is not None:
@@ -154,6 +162,7 @@ class SampleEvaluator:
     def _score(self, model: Any, prompts: Sequence[Prompt], samples: Sequence[Completion]) -> list[Tensor]:
         """Log-probabilities of the tokens that were drawn."""
         found: list[Tensor] = []
+        bin_tokens = self._reference_bin_tokens() if model is self._reference else self.bin_tokens
         training = model.training
         model.eval()
         for start in range(0, len(samples), self._batch_size):
@@ -161,10 +170,17 @@ class SampleEvaluator:
             sequences = [
                 (self._reader.prompt_ids(prompt), sample.token_ids or ()) for prompt, sample in batch
             ]
-            packed = pack(sequences, self._bin_tokens).to(model.device)
+            packed = pack(sequences, bin_tokens).to(model.device)
             found += [part.cpu() for part in response_token_log_probs(model, packed)]
         model.train(training)
         return found
+
+    def _reference_bin_tokens(self) -> int | None:
+        """Tried once, where it runs."""
+        if self._reference_apart is None:
+            self._reference_apart = examine(self._reference)
+        device = self._reference.device
+        return row_tokens(self._reference, self._reference_apart, self._asked_bin_tokens, device)
 
 
 def evaluation_prompts(

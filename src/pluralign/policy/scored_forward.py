@@ -6,13 +6,12 @@ log-probability of each token; every other call is as before, so `generate` and 
 It goes through the model's own call, so that gradients are synchronised and sharded weights gathered.
 
 It knows nothing about batches or losses. What a model does to its logits after the head is read from its
-configuration, and `install` compares one short text with the model's own logits: a model that does something
+configuration, and `examine` compares with the model's own logits (`model_probe`): a model that does something
 unknown is refused rather than trained on other numbers.
 """
 
 from __future__ import annotations
 
-import logging
 import types
 from typing import Any
 
@@ -22,29 +21,33 @@ from torch import Tensor
 from pluralign.errors import ArgumentError
 from pluralign.policy.chunked_log_probs import token_log_probs
 from pluralign.policy.logits import PLAIN, Kernels, LogitRule, choose_kernels
-from pluralign.policy.packing import Packed, pack, sequence_sums
+from pluralign.policy.model_probe import Subject, check_logits, check_training_mode, keeps_apart
+from pluralign.policy.packing import Packed, sequence_sums
 
-__all__ = ["install", "response_log_probs", "response_token_log_probs", "use_kernels"]
+__all__ = [
+    "attach",
+    "examine",
+    "install",
+    "response_log_probs",
+    "response_token_log_probs",
+    "row_tokens",
+    "use_kernels",
+]
 
-_log = logging.getLogger("pluralign.policy")
-
-_PROBE = (([1, 5, 2], [7, 3]), ([4], [6, 2, 9, 8]))
+_ROW_TOKENS = {"cpu": 512}
 
 
-def install(model: Any) -> bool:
+def attach(model: Any) -> None:
     """Gives the model the second call; a model that has it stays as it is.
 
     Args:
         model: a causal language model of transformers, or a peft model around one.
 
-    Returns:
-        Whether the model keeps packed sequences apart. If not, each needs a bin of its own.
-
     Raises:
-        ArgumentError: it is no causal language model, its head is no plain linear layer, or its logits are
-            not those that head and configuration say.
+        ArgumentError: it is no causal language model, its head is no plain linear layer, or it has no decoder
+            that can be called by itself.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = _inner(model)
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
     name = type(inner).__name__
     if getattr(inner.config, "is_encoder_decoder", False) or head is None:
@@ -54,15 +57,76 @@ def install(model: Any) -> bool:
             f"the head of {name} is a {type(head).__name__}, not a plain linear layer; leave lm_head out of "
             "an adapter's target_modules and modules_to_save, and out of quantization"
         )
+    _decoder(inner)
     if not hasattr(inner, "_plain_forward"):
         inner._plain_forward = inner.forward
         inner._logit_rule = _logit_rule(inner.config)
         inner._kernels = PLAIN
         inner.forward = types.MethodType(_scored_forward, inner)
         object.__setattr__(head, "forward", types.MethodType(_scored_head, head))
-    if any(p.is_meta or p.numel() == 0 for p in (head.weight, *inner.parameters())):
-        return False  # sharded already: its weights cannot be read here
-    return _check(inner, name)
+
+
+def examine(model: Any, wrapped: Any = None, *, without_dropout: bool = False) -> bool:
+    """Tries a model that has the second call, where and as it is: device, dtype, autocast, attention.
+
+    Args:
+        model: one that was given to `attach`.
+        wrapped: what wraps it where its weights are shared out over processes; all of them call this.
+        without_dropout: it is to be trained as it is in evaluation mode.
+
+    Returns:
+        Whether the model keeps packed sequences apart. If not, or if its weights are not here to be tried,
+        each needs a bin of its own.
+
+    Raises:
+        ArgumentError: its logits are not those that head and configuration say, or its training mode is
+            another model although dropout is off.
+    """
+    inner = _inner(model)
+    if wrapped is None and any(p.is_meta or p.numel() == 0 for p in inner.parameters()):
+        return False  # shared out already, or elsewhere
+    subject = Subject(model if wrapped is None else wrapped, inner, response_token_log_probs)
+    check_logits(subject)
+    if without_dropout:
+        check_training_mode(subject)
+    return keeps_apart(subject)
+
+
+def install(model: Any) -> bool:
+    """`attach`, then `examine`: whether the model keeps packed sequences apart.
+
+    Args:
+        model: a causal language model of transformers, or a peft model around one, where it will run.
+
+    Raises:
+        ArgumentError: see both.
+    """
+    attach(model)
+    return examine(model)
+
+
+def row_tokens(
+    model: Any, apart: bool, asked: int | None, device: torch.device, sharded: bool = False
+) -> int | None:
+    """How many tokens share a bin (see `pack`): each sequence alone, a row of some length, or one row of all.
+
+    Args:
+        model: an installed model, or a peft model around one.
+        apart: what `examine` said.
+        asked: tokens of a row; None for what suits the device.
+        device: where the model is.
+        sharded: its weights are gathered for each call, so that fewer calls are faster.
+    """
+    config = _inner(model).config
+    # Attention in chunks of a row: chunks of a sequence, wherever it stands, in rows of at most one chunk.
+    chunk: int | None = getattr(config.get_text_config(), "attention_chunk_size", None)
+    one_row = sharded or "flash" in (getattr(config, "_attn_implementation", None) or "")
+    if not apart or (one_row and chunk is not None):
+        return 1
+    if one_row:  # no mask whose cost grows with the square of a row's length, or calls that cost more
+        return None
+    size = asked or _ROW_TOKENS.get(device.type, 2048)
+    return size if chunk is None else min(size, chunk)
 
 
 def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype | None) -> str:
@@ -77,7 +141,7 @@ def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype 
     Raises:
         ConfigError: compiled kernels are asked for, and cannot be had.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = _inner(model)
     head = inner.get_output_embeddings()
     dtype = head.weight.dtype if half is None else half
     if device.type != "cuda":  # see `log_probs`: products of half precision are made in float32 there
@@ -117,20 +181,43 @@ def _of_tokens(model: Any, packed: Packed) -> Tensor:
         predictors=packed.predictors,
         tokens=packed.tokens,
         bins=packed.bins,
+        alone=len(packed.bins) == len(packed.counts),
     )
     return found
+
+
+def _inner(model: Any) -> Any:
+    """The language model inside a peft model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _decoder(inner: Any) -> Any:
+    """What gives the states that the head reads.
+
+    transformers' own word for it comes first; where that is the model itself (Llama 4's text model) or the
+    head (ModernBERT's decoder), the usual places are next. `check_logits` tells whether it is the right one.
+    """
+    names = (inner.base_model_prefix, "model", "transformer")
+    for found in (inner.get_decoder(), *(getattr(inner, name, None) for name in names if name)):
+        if found is not inner and hasattr(found, "get_input_embeddings"):
+            return found
+    raise ArgumentError(
+        f"received {type(inner).__name__}, which names no decoder; allowed: a model whose get_decoder() "
+        "gives the part below its output head"
+    )
 
 
 def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **options: Any) -> Any:
     """The model's own forward pass, or the log-probabilities of `tokens` where `predictors` are given."""
     if predictors is None:
         return self._plain_forward(*args, **options)
-    decoder = getattr(self, self.base_model_prefix)
-    bins = options["bins"]
+    decoder, bins = _decoder(self), options["bins"]
     ids, positions = options["input_ids"].split(bins, dim=1), options["position_ids"].split(bins, dim=1)
+    # A sequence in a bin of its own has the positions that the model would give it, which may not begin at 0.
+    places: list[dict[str, Tensor]] = [{} if options["alone"] else {"position_ids": p} for p in positions]
     states = [
-        decoder(input_ids=i, position_ids=p, use_cache=False).last_hidden_state[0]
-        for i, p in zip(ids, positions, strict=True)
+        decoder(input_ids=i, use_cache=False, **place).last_hidden_state.flatten(0, 1)
+        for i, place in zip(ids, places, strict=True)
     ]
     hidden = (states[0] if len(states) == 1 else torch.cat(states))[predictors]
     head = self.get_output_embeddings()
@@ -150,45 +237,7 @@ def _scored_head(
 
 def _logit_rule(config: Any) -> LogitRule:
     text = config.get_text_config()
-    scale = getattr(text, "logit_scale", None) or 1.0
+    scale = getattr(text, "logit_scale", None) or getattr(text, "lm_head_multiplier", None) or 1.0
     divisor = getattr(text, "logits_scaling", None) or 1.0
-    return LogitRule(scale=scale / divisor, cap=getattr(text, "final_logit_softcapping", None))
-
-
-@torch.no_grad()
-def _check(model: Any, name: str) -> bool:
-    """Compares with the model's own logits on a few tokens; whether packing them changes nothing."""
-    training = model.training
-    model.eval()
-    try:
-        device = model.get_input_embeddings().weight.device
-        wanted, spread = _from_logits(model, device)
-        apart, together = (
-            response_log_probs(model, pack(_PROBE, bin_tokens).to(device)).double().cpu()
-            for bin_tokens in (1, None)
-        )
-    finally:
-        model.train(training)
-    half = model.get_output_embeddings().weight.dtype.itemsize < 4
-    tolerance = (0.02 if half else 1e-3) * spread
-    if (apart - wanted).abs().max() > tolerance:
-        raise ArgumentError(
-            f"{name} changes its logits after the head in a way that its configuration does not say: "
-            f"log-probabilities {apart.tolist()} from the head, {wanted.tolist()} from its logits"
-        )
-    if (together - wanted).abs().max() <= tolerance:
-        return True
-    _log.info("%s does not keep packed sequences apart; each is run alone", name)
-    return False
-
-
-def _from_logits(model: Any, device: Any) -> tuple[Tensor, float]:
-    """Sums of log-probabilities by the model's own logits, and how far these spread."""
-    sums, spread = [], 1.0
-    for prompt, response in _PROBE:
-        ids = torch.tensor([[*prompt, *response]], device=device)
-        logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].double().cpu()
-        spread = max(spread, (logits.max() - logits.min()).item())
-        log_probs = logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])
-        sums.append(log_probs.sum())
-    return torch.stack(sums), spread
+    cap = getattr(text, "final_logit_softcapping", None) or getattr(text, "logits_soft_cap", None)
+    return LogitRule(scale=scale / divisor, cap=cap)
