@@ -18,18 +18,18 @@ are typed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from pluralign.data.implicit_prompt import read_implicit_prompt
 from pluralign.data.messages import Message, is_unicode, read_prompt_and_sides
 from pluralign.data.problems import Problem, preview
+from pluralign.data.same_text import prompt_group
 
-__all__ = ["OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape", "prompt_group"]
+__all__ = ["OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape"]
 
 Shape = Literal["ratings", "pairs", "comparisons", "responses"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
@@ -58,13 +58,6 @@ class Defaults:
 
     scale: tuple[float, float] | None = None
     attribute: str | None = None
-
-
-def prompt_group(prompt: list[Message], texts: Mapping[str, str]) -> str:
-    """The group of a row that names none: a hash of its prompt, or of its texts where the prompt is empty."""
-    content: object = prompt or sorted(texts.values())
-    digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
-    return f"{'prompt' if prompt else 'text'}:{digest}"
 
 
 class RowReader:
@@ -98,7 +91,10 @@ class RowReader:
             if side is None:
                 self._nothing(column, "text")
         given = {column: side for column, side in sides.items() if side is not None}
-        row["prompt"], texts = read_prompt_and_sides(raw.get("prompt"), given, self._complain, self._note)
+        prompt = raw.get("prompt")
+        if not prompt and (found := self._implicit_prompt(given)):
+            prompt, given = found
+        row["prompt"], texts = read_prompt_and_sides(prompt, given, self._complain, self._note)
         row.update(texts)
         self._check_texts(texts)
         row["id"] = self._name(raw, "id", f"{self.file}:{number}")
@@ -113,6 +109,15 @@ class RowReader:
             row["rater_ids"] = self._rater_ids(raw.get("rater_ids"), raw.get("votes"), "votes")
         self._read_optional(raw, row)
         return row, self._problems
+
+    def _implicit_prompt(self, sides: Mapping[str, Any]) -> tuple[list[Message], dict[str, str]] | None:
+        """The prompt that plain texts of Human and Assistant turns share, and what each says last."""
+        if not all(isinstance(side, str) for side in sides.values()):
+            return None
+        found = read_implicit_prompt(sides)
+        if found is not None:
+            self._note("prompt read from the turns of Human and Assistant in the text")
+        return found
 
     def _complain(self, column: str, found: str, allowed: str) -> None:
         self._problems.append(Problem(self.file, self._row, column, found, allowed))
