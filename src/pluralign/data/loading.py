@@ -45,7 +45,7 @@ def load_ratings(
     the scale [0, 1] of the attribute "label".
 
     Args:
-        source: path to a .jsonl, .csv or .parquet file (.gz or not) or to a folder of them, a hub id
+        source: path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a hub id
             "owner/name", a `datasets.Dataset`, or a list of dicts.
         split: which split of a hub set or `DatasetDict`.
         config: which configuration of a hub set.
