@@ -85,6 +85,7 @@ def test_from_data_to_scores(workplace, fake, command):
             "run.json",
             "search.jsonl",
             "train_groups.json",
+            "train_texts.npz",
         ]
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pluralign.data import load_ratings
+from pluralign.data import load_ratings, read_table
 from pluralign.errors import DataError
 
 ROW: dict[str, Any] = {
@@ -168,3 +168,13 @@ def test_a_folder_without_data_is_an_error(tmp_path: Path, make: Callable[[Path]
     make(tmp_path / "folder")
     with pytest.raises(DataError, match="no data files"):
         load_ratings(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("r.csv", ";"), ("r.csv", "\t"), ("r.tsv", "\t"), ("r.csv", ",")])
+def test_cells_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, name: str, mark: str) -> None:
+    path = tmp_path / name
+    lines = [["prompt", "response", "rating"], ["q", '"a; b, c\td"', "3"], ["q", "e", "4"]]
+    path.write_text("".join(mark.join(line) + "\n" for line in lines))
+    rows, report = read_table(path, "ratings", scale=(1, 5), attribute="h")
+    assert list(zip(rows["response"], rows["ratings"], strict=True)) == [("a; b, c\td", [3.0]), ("e", [4.0])]
+    assert report.reading == (() if mark == "," else (f"cells separated by {mark!r}",))

@@ -154,7 +154,7 @@ def test_illegal_arguments(parts):
         LocalSampler(model, tokenizer).describe()
     with pytest.raises(ConfigError, match="batch_size"):
         LocalSampler(model, tokenizer, batch_size=0)
-    with pytest.raises(ArgumentError, match="no token of this tokenizer"):
+    with pytest.raises(ArgumentError, match="not a token of this tokenizer"):
         LocalSampler(model, tokenizer, end_tokens=["<nothing>"])
     for wrong in (
         {"completions": 0},

@@ -55,7 +55,8 @@ def run(arguments: Sequence[str]) -> None:
     if shape == "ratings":
         options |= {"scale": flags.scale, "attribute": flags.attribute}
     table, report = data.read_table(flags.file, shape, **options)
-    summary = asdict(data.summarise(table))
+    found = data.summarise(table)
+    summary = asdict(found)
     console = Console(flags.json)
     console.table(f"{flags.file}: {shape}", ("", ""), _whole(summary))
     if summary["votes"]:
@@ -65,7 +66,9 @@ def run(arguments: Sequence[str]) -> None:
     if summary["attributes"]:
         console.table("attributes", _HEAD, [_attribute(a) for a in summary["attributes"]])
         console.table("use of the scale", ("", "", ""), [_histogram(a) for a in summary["attributes"]])
-    console.result(summary | {"notes": dict(report.notes)}, f"{flags.file}: {counts(report)}, no problems")
+    shared = f"; {found.shared}" if found.shared and found.shared.found else ""
+    line = f"{flags.file}: {counts(report)}, no problems{shared}"
+    console.result(summary | {"notes": dict(report.notes)}, line)
 
 
 _HEAD = (
@@ -74,9 +77,19 @@ _HEAD = (
 )
 
 
+_SHARED = {
+    "prompts": "prompts in several groups",
+    "texts": "texts in several groups",
+    "responses": "responses in several groups",
+    "apart": "on both sides of a split",
+}
+
+
 def _whole(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Counts of the table, and its largest subsets."""
     rows = [(k.replace("_", " "), _plain(summary[k])) for k in ("rows", "distinct_texts", "groups")]
+    shared = summary["shared"]
+    rows += [(name, _plain(shared[key])) for key, name in _SHARED.items() if shared[key]]
     subsets = list(summary["subsets"].items())
     if len(subsets) > 1:
         rows += [(f"subset {name or '(none)'}", _plain(count)) for name, count in subsets[:_MOST_SUBSETS]]

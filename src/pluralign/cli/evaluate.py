@@ -12,9 +12,10 @@ from typing import Any, Literal
 from pluralign.cli.console import Console
 from pluralign.cli.evaluation_tables import print_results
 from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_other_families
+from pluralign.cli.held_out import seen_before
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables, model_folder
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
-from pluralign.cli.run_folder import TRAIN_GROUPS, RunFolder, digest, write_json
+from pluralign.cli.run_folder import RunFolder, digest, write_json
 from pluralign.fitting.config import CONFIGS
 
 __all__ = ["run"]
@@ -97,7 +98,7 @@ def _judge(
     console: Console, folder: RunFolder, flags: EvaluateFlags, data: DataFlags, place: PlaceFlags
 ) -> dict[str, Any]:
     from pluralign import evaluation
-    from pluralign.data import split as split_groups
+    from pluralign.data import split_tables
     from pluralign.model.combination_folder import is_combination
 
     if is_combination(str(flags.model)):
@@ -109,7 +110,7 @@ def _judge(
     model = load_model(str(flags.model), place.device, place.cache)
     split = model.fitted.get("split")
     if flags.part == "test" and split:
-        tables = {kind: split_groups(table, **split)[1] for kind, table in tables.items()}
+        _, tables = split_tables(tables, **split)
     elif flags.part == "test":
         raise UsageError(
             "this model was fitted on every group, none was kept back; say --part all for other data"
@@ -129,15 +130,13 @@ def _part(flags: EvaluateFlags, fitted: Mapping[str, Any]) -> str:
 def _overlap(
     flags: EvaluateFlags, data: DataFlags, tables: Mapping[str, Any], fitted: Mapping[str, Any]
 ) -> str:
-    """How many of the judged groups were in the fit; a warning where any were."""
-    groups = {group for table in tables.values() for group in table["group"]}
-    record = model_folder(str(flags.model)).parent / TRAIN_GROUPS
-    if record.is_file():
-        shared = len(groups & set(json.loads(record.read_text(encoding="utf-8"))))
-        warning = "; WARNING: this is no held-out result" if shared else ""
-        return f"{shared:,} of its {len(groups):,} groups were in the fit{warning}"
+    """How much of what is judged was in the fit; a warning where anything was."""
+    seen = seen_before(model_folder(str(flags.model)).parent, tables)
+    if seen is not None:
+        return seen
     if flags.part == "all" and set(data.digests().values()) & set(fitted.get("data", {}).values()):
         return "WARNING: the model was fitted on this file, so this is no held-out result"
+    groups = {group for table in tables.values() for group in table["group"]}
     return f"{len(groups):,} groups"
 
 
@@ -150,6 +149,7 @@ def _cross_fit(
     config: Any,
 ) -> dict[str, Any]:
     from pluralign import evaluation
+    from pluralign.data import shared_texts
 
     given: dict[str, Any] = load_tables(data, console, folder.path)
     results = evaluation.cross_fit(
@@ -166,4 +166,6 @@ def _cross_fit(
         report=console.say,
     )
     judged = f"judged: every row, by one of {flags.folds} models that has not seen its group"
+    if shared := str(shared_texts(given)):
+        judged += f"; {shared}"
     return results | {"part": "all", "judged": judged}

@@ -11,9 +11,10 @@ from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.flags import BackboneFlags, DataFlags, flags_of_other_families
+from pluralign.cli.held_out import remember
 from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
-from pluralign.cli.run_folder import TRAIN_GROUPS, RunFolder, write_json
+from pluralign.cli.run_folder import RunFolder
 from pluralign.fitting.config import CONFIGS
 
 __all__ = ["run"]
@@ -106,7 +107,9 @@ def _fit(
     split: dict[str, Any] | None = None
     if flags.test_share:
         split = {"test_share": flags.test_share, "seed": flags.split_seed}
-        tables = {kind: tables_of.split(table, **split)[0] for kind, table in tables.items()}
+        if shared := str(tables_of.shared_texts(tables)):
+            console.say(shared)
+        tables, _ = tables_of.split_tables(tables, **split)
 
     def report(line: str) -> None:
         console.say(line)
@@ -127,8 +130,7 @@ def _fit(
         "split": split,
         "rows": {kind: len(table) for kind, table in tables.items()},
     }
-    groups = sorted({group for table in tables.values() for group in table["group"]})
-    write_json(folder.path / TRAIN_GROUPS, groups)
+    remember(folder.path, tables)
     model.save_pretrained(folder.path / "model")
     folder.finish("model", fitted=model.fitted)
     _finish(console, folder, data, model.fitted)

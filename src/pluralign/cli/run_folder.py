@@ -28,9 +28,7 @@ from typing import Any, Self
 from pluralign import __version__
 from pluralign.errors import RunError
 
-__all__ = ["TRAIN_GROUPS", "RunFolder", "digest", "write_json"]
-
-TRAIN_GROUPS = "train_groups.json"  # beside a model: the groups it was fitted on
+__all__ = ["RunFolder", "digest", "write_json"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")

@@ -13,6 +13,7 @@ from pluralign.data.agreement import grid_step, krippendorff_alpha
 from pluralign.data.bridges import pairs_from_ratings, ratings_from_votes, weighted_pairs
 from pluralign.data.distinct import DistinctConversations
 from pluralign.data.given import check_table
+from pluralign.data.leaks import SharedTexts, TextRecord, join_groups, shared_texts, text_record
 from pluralign.data.loading import (
     detect_shape,
     load_comparisons,
@@ -22,7 +23,7 @@ from pluralign.data.loading import (
 )
 from pluralign.data.messages import conversation
 from pluralign.data.problems import Problem
-from pluralign.data.splits import deal_groups, folds, folds_of_tables, split
+from pluralign.data.splits import deal_groups, folds, folds_of_tables, split, split_tables
 from pluralign.data.summary import Summary, summarise
 from pluralign.data.tables import LoadReport, read_table
 
@@ -30,7 +31,9 @@ __all__ = [
     "DistinctConversations",
     "LoadReport",
     "Problem",
+    "SharedTexts",
     "Summary",
+    "TextRecord",
     "check_table",
     "conversation",
     "deal_groups",
@@ -38,6 +41,7 @@ __all__ = [
     "folds",
     "folds_of_tables",
     "grid_step",
+    "join_groups",
     "krippendorff_alpha",
     "load_comparisons",
     "load_pairs",
@@ -46,7 +50,10 @@ __all__ = [
     "pairs_from_ratings",
     "ratings_from_votes",
     "read_table",
+    "shared_texts",
     "split",
+    "split_tables",
     "summarise",
+    "text_record",
     "weighted_pairs",
 ]

@@ -2,16 +2,17 @@
 
 In: rows that `records` accepted or that `bridges` made. Out: canonical columns first, with fixed types, then
 the others with the type that Arrow finds for them.
-Does not check values.
+Does not check values; what does not fit a column that nobody needs becomes text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pluralign.data.problems import preview
 from pluralign.data.records import SIDES, Shape
+from pluralign.data.spare_columns import legal_name, spare_array
 from pluralign.errors import DataError
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ def canonical_columns(shape: Shape) -> tuple[str, ...]:
 
 
 def to_dataset(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], name: str = "rows"
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    name: str = "rows",
+    note: Callable[[str], None] = lambda _: None,
 ) -> datasets.Dataset:
     """The data set of these rows.
 
@@ -59,28 +63,49 @@ def to_dataset(
         rows: may have more columns than `columns`, and lack those in some rows (null there).
         columns: those that come first and exist even without rows; names that the package knows.
         name: what messages call the source.
+        note: told of other columns that could not be kept as they are.
 
     Returns:
         `columns`, then the others in the order of their first appearance.
 
     Raises:
-        DataError: a column that the package does not know mixes types.
+        DataError: one of `columns` mixes types.
     """
     import datasets
     import pyarrow as pa
 
     types = _types()
+    found = dict.fromkeys([*columns, *(column for row in rows for column in row)])
     arrays = {}
-    for column in dict.fromkeys([*columns, *(column for row in rows for column in row)]):
+    for column in found:
         values = [row.get(column) for row in rows]
+        if column not in columns or column not in types:
+            legal = legal_name(column, found)
+            arrays[legal] = _spare(values, types.get(column), legal, note)
+            continue
         try:
-            kind = types[column] if column in types else pa.infer_type(values)
-            chunks = [pa.array(values[i : i + _BATCH], kind) for i in range(0, len(values), _BATCH)]
+            arrays[column] = _chunked(values, types[column])
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             kinds = sorted({type(value).__name__ for value in values if value is not None})
             raise DataError(
                 f"{name}: column {column!r} holds {' and '.join(kinds)} that do not fit one column "
                 f"({preview(str(error))}); allowed: one type per column"
             ) from error
-        arrays[column] = pa.chunked_array(chunks, kind)
     return datasets.Dataset(pa.table(arrays))
+
+
+def _chunked(values: Sequence[Any], kind: pa.DataType) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return pa.chunked_array(
+        [pa.array(values[i : i + _BATCH], kind) for i in range(0, len(values), _BATCH)], kind
+    )
+
+
+def _spare(
+    values: Sequence[Any], kind: pa.DataType | None, name: str, note: Callable[[str], None]
+) -> pa.Array | pa.ChunkedArray:
+    array, as_it_is = spare_array(values, kind)
+    if not as_it_is:
+        note(f"column {name!r} as text, since its values do not fit one type")
+    return array

@@ -199,8 +199,8 @@ def _weigh_pairs(pairs: datasets.Dataset) -> Iterator[dict[str, Any]]:
     weighted = "weight" in pairs.column_names
     for number, row in enumerate(_rows(pairs, [*needed, "weight"] if weighted else needed, "pairs"), start=1):
         weight = row.setdefault("weight", 1.0)
-        if weight is None or not 0.0 < weight < float("inf"):
-            raise DataError(f"pairs, row {number}, column 'weight': found {weight}; allowed: a number > 0")
+        if not isinstance(weight, int | float) or not 0.0 < weight < float("inf"):
+            raise DataError(f"pairs, row {number}, column 'weight': found {weight!r}; allowed: a number > 0")
         yield row
 
 

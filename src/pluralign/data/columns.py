@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pluralign.data.formats import BadRow, NumberedRow
+from pluralign.data.plain_values import value_in
 from pluralign.data.problems import Problem
 from pluralign.data.records import OPTIONAL, REQUIRED, SIDES, Defaults, Shape
 from pluralign.data.sources import Table
@@ -161,7 +162,7 @@ def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> None
             continue
         cells = [row[column] or None for row in rows]
         if name not in _TEXT:
-            values = [None if cell is None else _json_or_text(cell) for cell in cells]
+            values = [None if cell is None else value_in(cell) for cell in cells]
             if name in _TYPED or not any(isinstance(value, str) for value in values):
                 cells = values
         for row, cell in zip(rows, cells, strict=True):
@@ -184,19 +185,10 @@ def typed_rows(table: Table, names: Mapping[str, str] | None = None) -> Iterator
 
 def _messages_or_text(cell: str) -> Any:
     if cell.lstrip().startswith("["):
-        value = _json_or_text(cell)
+        try:
+            value = json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
         if isinstance(value, list) and all(isinstance(part, dict) for part in value):
             return value
     return cell
-
-
-def _json_or_text(cell: str) -> Any:
-    for text in (cell, cell.lower()):  # True and NaN in the spelling of other writers
-        try:
-            return json.loads(text)
-        except ValueError:
-            pass
-    try:
-        return float(cell)
-    except ValueError:
-        return cell

@@ -10,15 +10,16 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
+import re
 import sys
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from pluralign.data.problems import Problem, preview, raise_problems
+from pluralign.data.json_files import read_json
+from pluralign.data.plain_values import plain
+from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
 
 __all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_file"]
 
@@ -29,20 +30,10 @@ _SUFFIXES = {
     ".json-lines": "jsonl",
     ".jsonlines": "jsonl",
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
 }
-SUFFIXES_TEXT = ".jsonl, .csv or .parquet, each also with .gz"
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A line that is not a record: what is wrong with it, and the line itself for the quarantine."""
-
-    problem: Problem
-    raw: str
-
-
-NumberedRow = tuple[int, "dict[str, Any] | BadRow"]
+SUFFIXES_TEXT = ".jsonl, .json, .csv, .tsv or .parquet, each also with .gz"
 
 
 def file_format(path: Path) -> str | None:
@@ -51,12 +42,13 @@ def file_format(path: Path) -> str | None:
     return _SUFFIXES.get(Path(name).suffix)
 
 
-def read_file(path: Path, name: str) -> Iterator[NumberedRow]:
+def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: None) -> Iterator[NumberedRow]:
     """The rows of one file.
 
     Args:
         path: a file whose `file_format` is not None.
         name: what messages call the file.
+        note: told how the file was read, where it could have been read in another way.
 
     Yields:
         `(row number, record)`; see `Problem.row` for how rows are counted.
@@ -64,14 +56,14 @@ def read_file(path: Path, name: str) -> Iterator[NumberedRow]:
     Raises:
         DataError: the file as a whole cannot be read.
     """
-    readers = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
+    readers = {"jsonl": read_json, "csv": _read_csv, "parquet": _read_parquet}
     kind = file_format(path)
     if kind is None:
         _stop(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
     rows = 0
     try:
         with _open(path, name) as stream:
-            for number, row in readers[kind](stream, name):
+            for number, row in readers[kind](stream, name, note):
                 rows += 1
                 yield number, row
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -103,46 +95,30 @@ def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
     return raw
 
 
-def _not_utf8(name: str, row: int, error: UnicodeDecodeError) -> Problem:
-    found = f"byte 0x{error.object[error.start]:02x} at position {error.start}, which is not UTF-8"
-    return Problem(name, row, None, found, "UTF-8 text; convert the file")
-
-
-def _read_jsonl(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
-    for number, line in enumerate(stream, start=1):
-        data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if not data.strip():
-            continue
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            yield number, BadRow(_not_utf8(name, number, error), data.decode("utf-8", "backslashreplace"))
-            continue
-        try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            problem = Problem(name, number, None, f"{preview(text)} ({error})", "one JSON object per line")
-            yield number, BadRow(problem, text)
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            found = f"a JSON {type(row).__name__}: {preview(text)}"
-            yield number, BadRow(Problem(name, number, None, found, "one JSON object per line"), text)
-
-
-def _read_csv(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+def _read_csv(
+    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
+) -> Iterator[NumberedRow]:
     data = stream.read().removeprefix(b"\xef\xbb\xbf")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise_problems(name, [_not_utf8(name, line, error)])
+        raise_problems(name, [not_utf8(name, line, error)])
     limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the module's 128 KiB
     try:
-        yield from _read_csv_records(csv.reader(io.StringIO(text, newline=""), strict=True), name)
+        mark = _delimiter(text)
+        if mark != ",":
+            note(f"cells separated by {mark!r}")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+        yield from _read_csv_records(reader, name)
     finally:
         csv.field_size_limit(limit)
+
+
+def _delimiter(text: str) -> str:
+    """What separates the names in the header: a comma, unless it has none and semicolons or tabs."""
+    header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
+    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
 
 def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
@@ -152,7 +128,12 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            _stop(name, f"broken CSV ({error})", "comma-separated cells, quotes closed and doubled", line)
+            _stop(
+                name,
+                f"broken CSV ({error})",
+                "cells separated as in the header, quotes closed and doubled",
+                line,
+            )
         if cells is None:
             return
         if header is None:
@@ -168,17 +149,20 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         line = reader.line_num + 1
 
 
-def _read_parquet(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+def _read_parquet(
+    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
+) -> Iterator[NumberedRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(pa.BufferReader(stream.read()) if isinstance(stream, gzip.GzipFile) else stream)
         number = 0
+        decimal = "decimal" in str(file.schema_arrow)
         for batch in file.iter_batches():
             for row in batch.to_pylist():
                 number += 1
-                yield number, row
+                yield number, {column: plain(value) for column, value in row.items()} if decimal else row
     except (pa.ArrowException, UnicodeDecodeError) as error:
         found = f"damaged or foreign Parquet data ({preview(str(error))})"
         _stop(name, found, "a complete Parquet file")

@@ -45,7 +45,7 @@ def load_ratings(
     the scale [0, 1] of the attribute "label".
 
     Args:
-        source: path to a .jsonl, .csv or .parquet file (.gz or not) or to a folder of them, a hub id
+        source: path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a hub id
             "owner/name", a `datasets.Dataset`, or a list of dicts.
         split: which split of a hub set or `DatasetDict`.
         config: which configuration of a hub set.
@@ -94,7 +94,8 @@ def load_pairs(
     """Pairs: a chosen and a rejected response to one prompt.
 
     TRL's preference shape is read as it is: text or message lists, the prompt given or implicit (the common
-    beginning of the two lists). Plain texts without a prompt keep an empty one.
+    beginning of the two lists). Plain texts without a prompt keep an empty one, unless they are conversations
+    as HH-RLHF writes them ("\\n\\nHuman: ...\\n\\nAssistant: ...") that part at their last turn.
 
     Args:
         source: as in `load_ratings`, and so are the other arguments.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,6 @@ __all__ = [
     "conversation",
     "is_unicode",
     "read_messages",
-    "same_text",
     "unfold",
     "with_tool_calls",
 ]
@@ -192,8 +190,3 @@ def is_unicode(column: str, text: str, complain: Complain) -> bool:
         complain(column, f"half a surrogate pair in {preview(text)}", "valid Unicode")
         return False
     return True
-
-
-def same_text(text: str) -> str:
-    """What is equal for texts that say the same: one Unicode form, one kind of line end, no blanks around."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()

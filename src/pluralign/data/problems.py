@@ -8,11 +8,12 @@ Does not know what is legal in a row: `records` decides that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pluralign.errors import DataError
 
-__all__ = ["Problem", "preview", "raise_problems"]
+__all__ = ["BadRow", "NumberedRow", "Problem", "not_utf8", "preview", "raise_problems"]
 
 _PREVIEW = 60  # characters of a user's text that a message may repeat
 _SHOWN = 20  # problems that a message spells out; the error carries all of them
@@ -47,6 +48,23 @@ class Problem(str):
 
     def __getnewargs__(self) -> tuple[Any, ...]:  # pickling rebuilds the sentence from its parts
         return self.file, self.row, self.column, self.found, self.allowed
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A line that is not a record: what is wrong with it, and the line itself for the quarantine."""
+
+    problem: Problem
+    raw: str
+
+
+NumberedRow = tuple[int, "dict[str, Any] | BadRow"]
+
+
+def not_utf8(name: str, row: int | None, error: UnicodeDecodeError) -> Problem:
+    """The problem of bytes that are no UTF-8."""
+    found = f"byte 0x{error.object[error.start]:02x} at position {error.start}, which is not UTF-8"
+    return Problem(name, row, None, found, "UTF-8 text; convert the file")
 
 
 def preview(value: object) -> str:

@@ -18,19 +18,18 @@ are typed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pluralign.data.messages import Message, is_unicode
+from pluralign.data.messages import is_unicode
 from pluralign.data.problems import Problem, preview
+from pluralign.data.same_text import prompt_group
 from pluralign.data.sides import read_prompt_and_sides
 
-__all__ = ["OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape", "prompt_group"]
+__all__ = ["OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape"]
 
 Shape = Literal["ratings", "pairs", "comparisons", "responses"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
@@ -59,13 +58,6 @@ class Defaults:
 
     scale: tuple[float, float] | None = None
     attribute: str | None = None
-
-
-def prompt_group(prompt: list[Message], texts: Mapping[str, str]) -> str:
-    """The group of a row that names none: a hash of its prompt, or of its texts where the prompt is empty."""
-    content: object = prompt or sorted(texts.values())
-    digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
-    return f"{'prompt' if prompt else 'text'}:{digest}"
 
 
 class RowReader:

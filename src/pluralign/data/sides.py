@@ -2,7 +2,7 @@
 
 In: what a row holds: text or messages each. Out: the prompt as a message list, each side as text. TRL's
 conversational shapes are read here: a side given as a message list, and the implicit prompt, which is the
-common beginning of the sides. It does not know about files or ratings.
+common beginning of the sides, as messages or as turns in plain text. It does not know about files or ratings.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pluralign.data.implicit_prompt import read_implicit_prompt
 from pluralign.data.messages import (
     Complain,
     Message,
@@ -17,10 +18,10 @@ from pluralign.data.messages import (
     as_user,
     is_unicode,
     read_messages,
-    same_text,
     unfold,
 )
 from pluralign.data.problems import preview
+from pluralign.data.same_text import normal_text
 
 __all__ = ["read_prompt_and_sides"]
 
@@ -50,6 +51,9 @@ def read_prompt_and_sides(
     if any(side is None for side in sides.values()):
         return given, {}
     if all(isinstance(side, str) for side in sides.values()):
+        if not given and (found := read_implicit_prompt(sides)):
+            note("prompt read from the turns of Human and Assistant in the text")
+            given, sides = found
         return given, {column: side for column, side in sides.items() if is_unicode(column, side, complain)}
     if not all(isinstance(side, list) for side in sides.values()):
         for column, side in sides.items():
@@ -114,4 +118,4 @@ def _join(given: list[Message], shared: list[Message], complain: Complain) -> li
 
 
 def _keys(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    return [(message["role"], same_text(message["content"])) for message in messages]
+    return [(message["role"], normal_text(message["content"])) for message in messages]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pluralign.data.formats import SUFFIXES_TEXT, BadRow, NumberedRow, file_format, read_file
+from pluralign.data.plain_values import plain
 from pluralign.data.problems import Problem, preview
 from pluralign.errors import ArgumentError, DataError
 
@@ -30,11 +31,13 @@ class Table:
         name: what messages call it.
         rows: yields the numbered raw rows; raises `DataError` if the file as a whole is damaged.
         cells_are_text: the format has no types (CSV): cells are text that still has to be read.
+        reading: how the file was read, once it has been, where it could have been read in another way.
     """
 
     name: str
     rows: Callable[[], Iterator[NumberedRow]]
     cells_are_text: bool = False
+    reading: list[str] = field(default_factory=list)
 
 
 def source_name(source: Any) -> str:
@@ -48,7 +51,7 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
     """The tables of a source.
 
     Args:
-        source: a path to a .jsonl, .csv or .parquet file (.gz or not) or to a folder of them, a
+        source: a path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a
             `datasets.Dataset`, rows in memory, or a hub id "owner/name".
         split: which split of a hub set or `DatasetDict`.
         config: which configuration of a hub set.
@@ -86,7 +89,14 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
 
 
 def _file_table(path: Path) -> Table:
-    return Table(path.name, lambda: read_file(path, path.name), cells_are_text=file_format(path) == "csv")
+    reading: list[str] = []
+
+    def note(how: str) -> None:
+        if how not in reading:
+            reading.append(how)
+
+    text = file_format(path) == "csv"
+    return Table(path.name, lambda: read_file(path, path.name, note), cells_are_text=text, reading=reading)
 
 
 def _from_folder(folder: Path) -> list[Table]:
@@ -100,7 +110,7 @@ def _from_folder(folder: Path) -> list[Table]:
 def _from_rows(rows: Sequence[Any]) -> Iterator[NumberedRow]:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, Mapping):
-            yield number, {column: _plain(value) for column, value in row.items()}
+            yield number, {str(column): plain(value) for column, value in row.items()}
         else:
             found = f"{type(row).__name__} {preview(row)}"
             yield number, BadRow(Problem("rows", number, None, found, "a dict per row"), preview(row))
@@ -108,19 +118,15 @@ def _from_rows(rows: Sequence[Any]) -> Iterator[NumberedRow]:
         raise DataError("rows: no rows", [Problem("rows", None, None, "no rows", "at least one row")])
 
 
-def _plain(value: Any) -> Any:
-    """Arrays, their numbers and tuples as plain Python, which is what files give."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
 def _dataset_table(name: str, dataset: Any) -> Table:
     def rows() -> Iterator[NumberedRow]:
         number = 0
+        decimal = "decimal" in str(dataset.features)
         for batch in dataset.with_format(None).iter(batch_size=1000):
             columns = list(batch)
-            for values in zip(*batch.values(), strict=True):
+            for values in zip(
+                *(plain(values) if decimal else values for values in batch.values()), strict=True
+            ):
                 number += 1
                 yield number, dict(zip(columns, values, strict=True))
         if number == 0:

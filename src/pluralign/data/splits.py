@@ -1,23 +1,25 @@
 """Train and test by group: the same on every machine, whatever the order of the rows.
 
-In: a table with a column `group`. Out: disjoint parts; rows of one group never part.
-Does not use a column `split`, and does not look at anything but the groups.
+In: tables with a column `group`. Out: disjoint parts; rows of one group never part, nor do groups that share
+a prompt or a long text (`leaks` says which).
+Does not use a column `split`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from pluralign.data.leaks import joint_groups
 from pluralign.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["deal_groups", "folds", "folds_of_tables", "split"]
+__all__ = ["deal_groups", "folds", "folds_of_tables", "split", "split_tables"]
 
 _RANGE = 2**64
 
@@ -34,7 +36,9 @@ def split(
 
     A group is in the test part if its hash lies below `test_share` of the hash's range. So a group's side
     depends on nothing but its name and the seed: ratings and pairs of the same source can be split separately
-    and do not leak, and more data does not move old groups. The share of groups is met on average; if a side
+    and do not leak, and more data does not move old groups. Groups that share a prompt or a long text are one
+    (`pluralign.data.shared_texts` counts them), by the first of their names; where tables differ in what
+    their groups share, `split_tables` splits them together. The share of groups is met on average; if a side
     would stay empty, it gets the one group that is nearest to the border.
 
     Args:
@@ -55,9 +59,43 @@ def split(
     >>> sorted(set(train["group"]) & set(test["group"]))
     []
     """
+    train, test = split_tables({"data": dataset}, test_share, seed)
+    return train["data"], test["data"]
+
+
+def split_tables(
+    tables: Mapping[str, datasets.Dataset], test_share: float = 0.2, seed: int = 0
+) -> tuple[dict[str, datasets.Dataset], dict[str, datasets.Dataset]]:
+    """`split` of several tables at once: groups that share a text in any of them are one in all.
+
+    Each table has rows on both sides, as `split` has it.
+
+    Args:
+        tables: by name, at least one; rows with a column `group`.
+        test_share: expected share of the groups in the test part, in (0, 1).
+        seed: another seed, another split.
+
+    Returns:
+        (train, test) by the same names, rows in their order.
+
+    Raises:
+        ArgumentError: `test_share` is out of range.
+        DataError: a table has no column `group`, or only one group.
+    """
     if not _is(Real, test_share) or not 0.0 < test_share < 1.0:
         raise ArgumentError(f"test_share: received {test_share!r}; allowed: a number in (0, 1)")
-    groups = _groups(dataset)
+    groups = {name: _groups(table) for name, table in tables.items()}
+    joint = joint_groups(tables)
+    train, test = {}, {}
+    for name, table in tables.items():
+        of_rows = [joint[group] for group in groups[name]]
+        apart = _test_groups(of_rows, test_share, seed)
+        train[name] = _part(table, of_rows, set(of_rows) - apart)
+        test[name] = _part(table, of_rows, apart)
+    return train, test
+
+
+def _test_groups(groups: Sequence[str], test_share: float, seed: int) -> set[str]:
     positions = {group: _position(group, seed) for group in sorted(set(groups))}
     if len(positions) < 2:
         raise DataError(
@@ -70,7 +108,7 @@ def split(
         test = {min(positions, key=lambda group: positions[group])}
     elif len(test) == len(positions):
         test.remove(max(positions, key=lambda group: positions[group]))
-    return _part(dataset, groups, set(positions) - test), _part(dataset, groups, test)
+    return test
 
 
 def deal_groups(groups: Iterable[str], k: int, seed: int = 0) -> dict[str, int]:
@@ -95,6 +133,8 @@ def folds(
     dataset: datasets.Dataset, k: int = 5, seed: int = 0
 ) -> list[tuple[datasets.Dataset, datasets.Dataset]]:
     """Cross-fitting: `k` times (train, test); every group is in one test part, as `deal_groups` deals them.
+
+    Groups that share a prompt or a long text are one, as in `split`.
 
     Args:
         dataset: rows with a column `group`.
@@ -131,10 +171,15 @@ def folds_of_tables(
     """
     if not _is(Integral, k) or k < 2:
         raise ArgumentError(f"k: received {k!r}; allowed: a whole number of at least 2")
-    groups = {name: _groups(table) for name, table in tables.items()}
+    given = {name: _groups(table) for name, table in tables.items()}
+    joint = joint_groups(tables)
+    groups = {name: [joint[group] for group in names] for name, names in given.items()}
     fold = deal_groups(itertools.chain.from_iterable(groups.values()), k, seed)
     if len(fold) < k:
-        raise DataError(f"folds: k={k} folds for {len(fold)} groups; allowed: at most one fold per group")
+        shared = f" that share no text, of {len(joint)}" if len(fold) < len(joint) else ""
+        raise DataError(
+            f"folds: k={k} folds for {len(fold)} groups{shared}; allowed: at most one fold per group"
+        )
     for name, names in groups.items():
         if len({fold[group] for group in names}) < 2:
             raise DataError(
@@ -175,5 +220,5 @@ def _groups(dataset: Any) -> list[str]:
     return groups
 
 
-def _part(dataset: datasets.Dataset, groups: list[str], keep: set[str]) -> datasets.Dataset:
+def _part(dataset: datasets.Dataset, groups: Sequence[str], keep: set[str]) -> datasets.Dataset:
     return dataset.select([i for i, group in enumerate(groups) if group in keep])

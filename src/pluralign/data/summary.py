@@ -16,6 +16,7 @@ import numpy as np
 from pluralign.data.agreement import grid_step, krippendorff_alpha
 from pluralign.data.arrow import canonical_columns
 from pluralign.data.columns import shape_of
+from pluralign.data.leaks import SharedTexts, shared_texts
 from pluralign.data.loading import detect_shape
 from pluralign.data.records import SIDES, Shape
 from pluralign.data.tables import read_table
@@ -129,6 +130,7 @@ class Summary:
         attributes: one per attribute, for ratings.
         votes: for comparisons.
         length: for pairs and comparisons.
+        shared: prompts and texts that stand in several groups, and what a split does about them.
     """
 
     shape: Shape
@@ -139,6 +141,7 @@ class Summary:
     attributes: tuple[AttributeSummary, ...] = ()
     votes: VoteSummary | None = None
     length: LengthCue | None = None
+    shared: SharedTexts | None = None
 
 
 def summarise(source: Any) -> Summary:
@@ -170,6 +173,7 @@ def summarise(source: Any) -> Summary:
         attributes=_attributes(columns) if shape == "ratings" else (),
         votes=_votes(columns) if shape == "comparisons" else None,
         length=_length(columns, shape) if len(SIDES[shape]) == 2 else None,
+        shared=shared_texts({shape: table}),
     )
 
 

@@ -32,6 +32,7 @@ from pluralign.data.columns import (
 from pluralign.data.formats import BadRow
 from pluralign.data.problems import Problem, raise_problems
 from pluralign.data.records import SHAPES, Defaults, RowReader, Shape
+from pluralign.data.selecting import Selection
 from pluralign.data.sources import Table, find_tables, source_name
 from pluralign.errors import ArgumentError, DataError
 
@@ -59,7 +60,8 @@ class LoadReport:
         quarantine_path: that file; None if nothing was set aside.
         problems: what is wrong with the quarantined rows.
         notes: oddities that were kept, with their counts: empty responses and identical sides in comparisons,
-            message keys that no model sees, columns that a mapped one replaced.
+            message keys that no model sees, columns that a mapped one replaced or that became text.
+        reading: how files were read where that is not a matter of course, such as a list of objects.
     """
 
     shape: Shape
@@ -71,6 +73,7 @@ class LoadReport:
     quarantine_path: str | None = None
     problems: tuple[Problem, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
+    reading: tuple[str, ...] = ()
 
 
 class _BadRow(NamedTuple):
@@ -137,7 +140,9 @@ def read_table(
         logger.warning("%s: %d bad rows set aside in %s", name, len(load.bad), quarantine)
     if not load.rows:
         reason = f"where={where} left out {load.filtered}, {len(load.bad)} were bad"
+        reason += f"; {load.selection}" if load.filtered else ""
         raise DataError(f"{name}: none of {load.count} rows is left ({reason})", row_problems)
+    table = to_dataset(load.rows, canonical_columns(shape), name, load.note)
     report = LoadReport(
         shape=shape,
         files=tuple(table.name for table in tables),
@@ -148,10 +153,11 @@ def read_table(
         quarantine_path=str(quarantine) if load.bad else None,
         problems=tuple(row_problems),
         notes=dict(load.notes),
+        reading=tuple(load.reading),
     )
     if report.notes:
         logger.info("%s: kept as they are: %s", name, report.notes)
-    return to_dataset(load.rows, canonical_columns(shape), name), report
+    return table, report
 
 
 class _Load:
@@ -162,21 +168,27 @@ class _Load:
     ) -> None:
         self.shape = shape
         self.mapping = mapping
-        self.where = where
+        self.selection = Selection(where)
         self.defaults = defaults
         self.rows: list[dict[str, Any]] = []
         self.bad: list[_BadRow] = []
         self.file_problems: list[Problem] = []
         self.notes: Counter[str] = Counter()
+        self.reading: dict[str, None] = {}
         self.count = 0
         self.filtered = 0
         # Where something was first seen, as (file, row): (id, subset, attribute), and attribute -> scale.
         self._first: dict[tuple[str, ...], tuple[str, int]] = {}
         self._scales: dict[str, dict[tuple[float, ...], tuple[str, int]]] = {}
 
+    def note(self, text: str) -> None:
+        """Counts an oddity."""
+        self.notes[text] += 1
+
     def read(self, table: Table) -> None:
         """Read one table; problems are kept, not raised."""
         numbered, bad = self._collect(table)
+        self.reading |= dict.fromkeys(table.reading)
         if numbered:
             raw_rows = [raw for _, raw in numbered]
             given = set().union(*raw_rows)
@@ -191,7 +203,7 @@ class _Load:
                 return
             reader = RowReader(self.shape, table.name, absent, defaults, self.notes)
             for (number, _), raw in zip(numbered, raw_rows, strict=True):
-                if any(raw.get(column) != value for column, value in self.where.items()):
+                if not self.selection.takes(raw):
                     self.filtered += 1
                     continue
                 row, problems = reader.read(number, raw)
@@ -227,7 +239,7 @@ class _Load:
         allowed = f"for where=, one of {sorted(columns)}"
         problems += [
             Problem(file, None, column, "no such column", allowed)
-            for column in self.where
+            for column in self.selection.where
             if column not in columns
         ]
         self.file_problems += problems

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.data.given import check_table
+from pluralign.data.leaks import join_groups
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.fitting.checks import check_plain_types
 from pluralign.fitting.config import (
@@ -124,10 +125,13 @@ def fit(
     loaded = backbones.load(backbone) if isinstance(backbone, str) else backbone
     store = backbones.EmbeddingCache() if isinstance(cache, str) else cache
     memory = Journal(journal)
+    given = {"ratings": ratings, "pairs": pairs, "votes": votes}
+    # Groups that share texts are held out together where penalties are chosen.
+    joined = join_groups({name: table for name, table in given.items() if table is not None})
     inputs = Inputs(
-        ratings=ratings,
-        pairs=pairs,
-        votes=votes,
+        ratings=joined.get("ratings"),
+        pairs=joined.get("pairs"),
+        votes=joined.get("votes"),
         embed=lambda conversations: loaded.embed(conversations, cache=store, progress=progress),
         journal=memory,
         report=report or (lambda line: None),

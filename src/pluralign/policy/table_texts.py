@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from typing import Any
 
+from pluralign.data.implicit_prompt import read_implicit_prompt
 from pluralign.data.problems import Problem, raise_problems
 from pluralign.data.sides import read_prompt_and_sides
 from pluralign.policy.columns import TEXTS
@@ -44,7 +45,9 @@ def read_texts(table: Any, name: str, num_proc: int | None = None) -> Any:
     (sides,) = shapes
     implicit = "prompt" not in columns
     if implicit and all(_is_text(table, side) for side in sides):
-        return table  # nothing says where the prompt ends
+        first = {side: table[0][side] for side in sides}
+        if None in first.values() or read_implicit_prompt(first) is None:
+            return table  # nothing says where the prompt ends
 
     def read(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
         rows = []
@@ -60,6 +63,8 @@ def read_texts(table: Any, name: str, num_proc: int | None = None) -> Any:
                 problems += [(side, "nothing", "text") for side, text in given.items() if text is None]
             else:
                 prompt, texts = read_prompt_and_sides(prompt, given, _Collect(problems), notes.append)
+                if implicit and not prompt and not problems:
+                    problems.append(("prompt", "nothing", "a prompt, or turns that the sides share"))
             rows.append(
                 {
                     "prompt": prompt or [],

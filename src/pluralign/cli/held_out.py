@@ -1,0 +1,93 @@
+"""What a model was fitted on, remembered beside it, so that an evaluation can say what is held out.
+
+    train_groups.json   the names of the groups
+    train_texts.npz     digests of the prompts and of the conversations
+
+In: tables. Out: those files in the run folder of a fit; a sentence about what judged tables share with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pluralign.cli.run_folder import write_json
+
+if TYPE_CHECKING:
+    import datasets
+
+    from pluralign.data import TextRecord
+
+__all__ = ["remember", "seen_before"]
+
+_GROUPS, _TEXTS = "train_groups.json", "train_texts.npz"
+
+Tables = Mapping[str, "datasets.Dataset"]
+
+
+def remember(folder: Path, tables: Tables) -> None:
+    """Writes what these tables hold into the run folder of the fit on them."""
+    import numpy as np
+
+    from pluralign.data import text_record
+
+    write_json(folder / _GROUPS, sorted(_groups(tables)))
+    record = text_record(tables)
+    work = folder / f".{_TEXTS}.{os.getpid()}"
+    try:
+        with work.open("wb") as stream:
+            np.savez_compressed(stream, **record._asdict())
+        work.replace(folder / _TEXTS)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def seen_before(folder: Path, tables: Tables) -> str | None:
+    """How many of the judged groups and texts were in the fit, with a warning where any were.
+
+    Args:
+        folder: the run folder of the fit.
+        tables: what is judged.
+
+    Returns:
+        A sentence; None where the folder remembers nothing.
+    """
+    from pluralign.data import text_record
+
+    if not (folder / _GROUPS).is_file():
+        return None
+    groups = _groups(tables)
+    shared = len(groups & set(json.loads((folder / _GROUPS).read_text(encoding="utf-8"))))
+    said = f"{shared:,} of its {len(groups):,} groups were in the fit"
+    if shared:
+        return f"{said}; WARNING: this is no held-out result"
+    stored = _stored(folder / _TEXTS)
+    if stored is None:  # an earlier version kept no record
+        return said
+    judged = text_record(tables)
+    prompts, texts = judged.shared_with(stored)
+    named = [f"{prompts:,} of its {len(judged.prompts):,} prompts"] if prompts else []
+    named += [f"{texts:,} of its {len(judged.texts):,} texts"] if texts else []
+    if named:
+        said += f", but {' and '.join(named)} were, in other groups"
+    return said + ("; WARNING: for these it is no held-out result" if texts else "")
+
+
+def _groups(tables: Tables) -> set[Any]:
+    return {group for table in tables.values() for group in table["group"]}
+
+
+def _stored(file: Path) -> TextRecord | None:
+    import numpy as np
+
+    from pluralign.data import TextRecord
+
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return TextRecord(arrays["prompts"], arrays["texts"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,183 @@
+"""JSON files read into numbered rows: an object per line, one list of objects, or objects over several lines.
+
+In: a stream of bytes. Out: `(row number, dict)` or `(row number, BadRow)`. A file of lines is read line by
+line, and a broken line spoils no other; a list is read through a window of a few rows, and ends where it
+breaks. Which of them a file is, its first line tells. It does not know what columns mean.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NoReturn
+
+from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
+
+__all__ = ["read_json"]
+
+_MARK = b"\xef\xbb\xbf"
+_WINDOW = 1 << 20  # bytes that are read at a time
+_ROW = "one JSON object per line, or one list of objects"
+_BLANK = re.compile(r"[\s,]*")
+
+
+class _Repeated(dict[str, Any]):
+    """An object one of whose keys stands in it twice."""
+
+    key: str = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [key for key, _ in pairs]
+    repeated = _Repeated(found)
+    repeated.key = next(key for i, key in enumerate(names) if key in names[:i])
+    return repeated
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def read_json(
+    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
+) -> Iterator[NumberedRow]:
+    """The rows of a JSON file.
+
+    Args:
+        stream: from its beginning; it can seek.
+        name: what messages call the file.
+        note: told how the file was read where it does not have a row per line.
+
+    Yields:
+        A line's number, or where the file is no file of lines the number of the row from 1.
+
+    Raises:
+        DataError: a list breaks off, or goes on after its end.
+    """
+    first = stream.readline(_WINDOW).removeprefix(_MARK).strip()
+    while not first and (line := stream.readline(_WINDOW)):
+        first = line.strip()
+    stream.seek(0)
+    if first[:1] == b"[":
+        note("a JSON list")
+        return _read_values(stream, name)
+    # A pretty-printed object has its line end after a brace, bracket or comma; a cut-off line seldom has.
+    if first[:1] == b"{" and first[-1:] in (b"{", b"[", b","):
+        note("JSON objects over several lines")
+        return _read_values(stream, name)
+    return _read_lines(stream, name)
+
+
+def _read_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+    for number, line in enumerate(stream, start=1):
+        data = line.removeprefix(_MARK) if number == 1 else line
+        if not data.strip():
+            continue
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield number, BadRow(not_utf8(name, number, error), data.decode("utf-8", "backslashreplace"))
+            continue
+        try:
+            row = _DECODER.decode(text)
+        except (ValueError, RecursionError) as error:
+            problem = Problem(name, number, None, f"{preview(text)} ({error})", "one JSON object per line")
+            yield number, BadRow(problem, text)
+            continue
+        yield number, _checked(row, name, number, text)
+
+
+def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+    """The objects of one list, or objects that follow one another, through a window that moves on."""
+    window = _Window(stream, name)
+    in_list = window.take("[")
+    number = 0
+    while True:
+        if in_list and window.take("]"):
+            if rest := window.rest():
+                _broken(name, number, f"{preview(rest)} after the end of the list")
+            return
+        if not window.rest():
+            if in_list:
+                _broken(name, number, "no end of the list")
+            return
+        try:
+            value, text = window.value()
+        except (ValueError, RecursionError) as error:
+            _broken(name, number, f"{preview(window.rest())} ({error})")
+        number += 1
+        yield number, _checked(value, name, number, text)
+
+
+class _Window:
+    """What has been read of a stream and not yet been taken."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._text = ""
+        self._at = 0  # all before has been taken
+        self._ended = False
+
+    def rest(self) -> str:
+        """The beginning of what comes next, blanks and commas aside; empty at the end."""
+        while True:
+            self._at = _BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]
+            if self._at < len(self._text) or not self._more(_WINDOW):
+                return self._text[self._at : self._at + 200]
+
+    def take(self, mark: str) -> bool:
+        """Takes the mark if it comes next."""
+        found = self.rest().startswith(mark)
+        self._at += len(mark) if found else 0
+        return found
+
+    def value(self) -> tuple[Any, str]:
+        """Takes the next value, and says how it was written."""
+        size = _WINDOW
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except ValueError:
+                if self._ended:
+                    raise
+            else:
+                # A number at the window's end may go on behind it.
+                if end < len(self._text) or self._ended:
+                    text, self._at = self._text[self._at : end], end
+                    return value, text
+            self._more(size)
+            size *= 2  # so that a row of any size is parsed a few times only
+
+    def _more(self, size: int) -> bool:
+        """Reads on; False at the end of the stream."""
+        data = self._stream.read(size)
+        self._ended = not data
+        try:
+            new = self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise_problems(self._name, [not_utf8(self._name, None, error)])
+        self._text, self._at = self._text[self._at :] + new, 0
+        return not self._ended
+
+
+def _checked(row: Any, name: str, number: int, text: str) -> dict[str, Any] | BadRow:
+    """The row, if it is an object without repeated keys, in itself and in its messages."""
+    if not isinstance(row, dict):
+        found = f"a JSON {type(row).__name__}: {preview(text)}"
+        return BadRow(Problem(name, number, None, found, _ROW), text)
+    for part in (row, *(item for value in row.values() if isinstance(value, list) for item in value)):
+        if isinstance(part, _Repeated):
+            found = f"the key {preview(part.key)} twice in one object"
+            return BadRow(Problem(name, number, None, found, "each key once"), text)
+    return row
+
+
+def _broken(name: str, rows: int, found: str) -> NoReturn:
+    raise_problems(name, [Problem(name, None, None, f"{found} after {rows} readable rows", _ROW)])

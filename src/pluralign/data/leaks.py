@@ -1,0 +1,291 @@
+"""Equal texts under several groups: which groups a split has to keep together, and what can still leak.
+
+In: tables with `group` and texts. Out: group -> the name of its joint group; counts of texts that several
+groups share; and records of texts, by which another table is compared later. It does not split.
+
+Rules. Groups that share a prompt belong together, and so do groups that share prompt and response. Not all
+that is equal joins: a prompt of more than a quarter of all groups says what to do and not what it is done to
+("Summarise the article."), and a short text ("Sincerely,") says nothing about its source. Such are counted
+instead. Of two plain texts without a prompt, long common first lines count as one. Equality is that of
+`same_text.normal_text`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pluralign.data.records import SIDES
+from pluralign.data.same_text import normal_text, shared_start
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["SharedTexts", "TextRecord", "join_groups", "joint_groups", "shared_texts", "text_record"]
+
+_BATCH = 10_000  # rows whose texts are in memory at a time
+_LONG = 40  # bytes of UTF-8 from which an equal text tells that two rows have one source
+_MOST = 4  # at most one group in so many is joined to one; more would leave too little to split
+_SIDES = tuple(dict.fromkeys(side for sides in SIDES.values() for side in sides))
+
+Digests = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class SharedTexts:
+    """Texts that several groups share.
+
+    Attributes:
+        prompts: distinct prompts that stand in several groups.
+        texts: distinct texts that do so under one and the same prompt, or without any.
+        joined: groups that are kept together with another one on either side of a split.
+        parts: what there is to split: groups, where joined ones count as one.
+        apart: prompts and texts that may still stand on both sides of a split.
+        responses: long responses (40 bytes or more) that stand in several parts under different prompts.
+    """
+
+    prompts: int
+    texts: int
+    joined: int
+    parts: int
+    apart: int
+    responses: int
+
+    @property
+    def found(self) -> bool:
+        """Whether groups share any prompt or text."""
+        return bool(self.prompts or self.texts)
+
+    def __str__(self) -> str:
+        """One line for people; empty where nothing is shared."""
+        if not self.found:
+            return ""
+        shared = [_count(self.prompts, "prompt"), _count(self.texts, "text")]
+        stand = "stands" if self.prompts + self.texts == 1 else "stand"
+        line = f"{' and '.join(s for s in shared if s)} {stand} in several groups"
+        if self.joined:
+            line += f"; a split keeps {self.joined:,} groups together, {self.parts:,} parts in all"
+        if self.apart:
+            line += f"; {_count(self.apart, 'text')} may be on both sides of a split"
+        return line
+
+
+class TextRecord(NamedTuple):
+    """What a table holds, without its texts: sorted digests of distinct prompts and of conversations."""
+
+    prompts: Digests
+    texts: Digests
+
+    def shared_with(self, other: TextRecord) -> tuple[int, int]:
+        """How many prompts and how many conversations both have."""
+        pairs = zip(self, other, strict=True)
+        prompts, texts = (len(np.intersect1d(a, b, assume_unique=True)) for a, b in pairs)
+        return prompts, texts
+
+
+def shared_texts(tables: Mapping[str, datasets.Dataset]) -> SharedTexts:
+    """Counts what several groups share, over all tables together.
+
+    Args:
+        tables: by name; rows with a column `group` and any of the columns of texts.
+    """
+    return _Found(tables).counts()
+
+
+def joint_groups(tables: Mapping[str, datasets.Dataset]) -> dict[str, str]:
+    """Every group -> the name of the joint group that it belongs to: its own where it shares nothing.
+
+    A joint group has the first name of its members in alphabetical order, so that it depends on nothing but
+    the tables' content.
+
+    Args:
+        tables: as in `shared_texts`.
+    """
+    return _Found(tables).names()
+
+
+def join_groups(tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    """The tables with joint groups in the column `group`; those that nothing joins as they are."""
+    import pyarrow as pa
+
+    names = joint_groups(tables)
+    joined = {}
+    for name, table in tables.items():
+        groups = table["group"][:]
+        new = [names[group] for group in groups]
+        if new != groups:
+            place = table.column_names.index("group")
+            flat = table.with_format("arrow")[:].set_column(place, "group", pa.array(new, pa.string()))
+            joined[name] = type(table)(flat)
+        else:
+            joined[name] = table
+    return joined
+
+
+def text_record(tables: Mapping[str, datasets.Dataset]) -> TextRecord:
+    """What these tables hold, to be compared with others later."""
+    prompts, texts = [_NONE], [_NONE]
+    for table in tables.values():
+        for batch in _batches(table):
+            prompts.append(batch.source[batch.source > 0])
+            texts += [side.text[side.text > 0] for side in batch.sides]
+    return TextRecord(np.unique(np.concatenate(prompts)), np.unique(np.concatenate(texts)))
+
+
+_NONE: Digests = np.zeros(0, np.uint64)
+
+
+class _Side(NamedTuple):
+    """One column of responses: digests of what is said, of prompt and response, and which are long."""
+
+    response: Digests
+    text: Digests
+    long: NDArray[np.bool_]
+
+
+class _Batch(NamedTuple):
+    """Some rows of a table: their groups, the digest of what each row's source is (0 for none), the sides."""
+
+    groups: list[str]
+    source: Digests
+    sides: list[_Side]
+
+
+class _Found:
+    """The keys that stand in several groups, and the groups that they join."""
+
+    def __init__(self, tables: Mapping[str, datasets.Dataset]) -> None:
+        batches = [batch for table in tables.values() for batch in _batches(table)]
+        # Numbers in alphabetical order, so that nothing depends on the order of rows or tables.
+        self._groups = sorted({group for batch in batches for group in batch.groups})
+        number = {group: i for i, group in enumerate(self._groups)}
+        self._parent = list(range(len(self._groups)))
+        self._size = [1] * len(self._groups)
+        of_batch = [(b, np.array([number[group] for group in b.groups], np.int64)) for b in batches]
+        sides = [(side, groups) for batch, groups in of_batch for side in batch.sides]
+        self._prompts = _in_several([(batch.source, groups) for batch, groups in of_batch])
+        self._texts = _in_several([(side.text, groups) for side, groups in sides])
+        long = [(side, side.long, groups) for side, groups in sides]
+        long_texts = _in_several([(side.text[keep], groups[keep]) for side, keep, groups in long])
+        # What few groups share joins first: it says most about their source.
+        for groups in sorted([*long_texts, *self._prompts], key=lambda groups: (len(groups), groups)):
+            self._join(groups)
+        responses = _in_several([(side.response[keep], groups[keep]) for side, keep, groups in long])
+        # Equal responses to one prompt are among the texts already.
+        self._responses = self._num_apart(responses) - self._num_apart(long_texts)
+
+    def names(self) -> dict[str, str]:
+        """Group -> the first name of its joint group."""
+        return {group: self._groups[self._root(i)] for i, group in enumerate(self._groups)}
+
+    def counts(self) -> SharedTexts:
+        """What `shared_texts` gives."""
+        roots = [self._root(i) for i in range(len(self._groups))]
+        return SharedTexts(
+            prompts=len(self._prompts),
+            texts=len(self._texts),
+            joined=sum(self._size[root] > 1 for root in roots),
+            parts=len(set(roots)),
+            apart=self._num_apart(self._prompts) + self._num_apart(self._texts),
+            responses=max(0, self._responses),
+        )
+
+    def _root(self, group: int) -> int:
+        while self._parent[group] != group:
+            group = self._parent[group]
+        return group
+
+    def _num_apart(self, shared: Sequence[tuple[int, ...]]) -> int:
+        return sum(len({self._root(group) for group in groups}) > 1 for groups in shared)
+
+    def _join(self, groups: Sequence[int]) -> None:
+        """Makes these groups one, unless that would take too many together."""
+        count = len(self._groups)
+        roots = sorted({self._root(group) for group in groups})
+        size = sum(self._size[root] for root in roots)
+        if size > min(max(2, count // _MOST), count - 1):
+            return
+        for root in roots:
+            self._parent[root] = roots[0]
+        self._size[roots[0]] = size
+
+
+def _in_several(parts: Sequence[tuple[Digests, NDArray[np.int64]]]) -> list[tuple[int, ...]]:
+    """The groups of each key that stands in several of them; a key of 0 is none."""
+    keys, groups = [key for key, _ in parts], [group for _, group in parts]
+    key, group = np.concatenate([_NONE, *keys]), np.concatenate([np.zeros(0, np.int64), *groups])
+    key, group = key[key > 0], group[key > 0]
+    if not len(key):
+        return []
+    order = np.lexsort((group, key))
+    key, group = key[order], group[order]
+    first = np.ones(len(key), bool)
+    first[1:] = (key[1:] != key[:-1]) | (group[1:] != group[:-1])
+    key, group = key[first], group[first]
+    start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
+    end = np.r_[start[1:], len(key)]
+    return [tuple(group[a:b].tolist()) for a, b in zip(start, end, strict=True) if b - a > 1]
+
+
+def _batches(table: datasets.Dataset) -> Iterator[_Batch]:
+    """The digests of a table's rows, a part at a time."""
+    sides = [side for side in _SIDES if side in table.column_names]
+    prompted = "prompt" in table.column_names
+    columns = ["group", *(["prompt"] if prompted else []), *sides]
+    for rows in table.select_columns(columns).with_format("arrow").iter(batch_size=_BATCH):
+        prompts = _prompt_texts(rows["prompt"]) if prompted else [""] * len(rows)
+        prompt = _digests(prompts)
+        texts = [rows[side].to_pylist() for side in sides]
+        source = prompt.copy()
+        if len(sides) > 1:
+            bare = np.flatnonzero(prompt == 0)
+            starts = [normal_text(shared_start([said[i] for said in texts])) for i in bare.tolist()]
+            source[bare] = _digests([start if _is_long(start) else "" for start in starts])
+        yield _Batch(
+            rows["group"].to_pylist(), source, [_side(prompt, [*map(normal_text, t)]) for t in texts]
+        )
+
+
+def _side(prompt: Digests, texts: Sequence[str]) -> _Side:
+    response = _digests(texts)
+    # Wraps around; a product by an odd number keeps (a, b) and (b, a) apart.
+    text = np.where(response > 0, prompt * np.uint64(0x9E3779B97F4A7C15) + response, np.uint64(0))
+    return _Side(response, text, np.array([_is_long(text) for text in texts], bool))
+
+
+def _is_long(text: str) -> bool:
+    return len(text) >= _LONG or len(text.encode("utf-8", "surrogatepass")) >= _LONG
+
+
+def _prompt_texts(column: Any) -> list[str]:
+    """Each prompt as one text; an empty one for a prompt without messages."""
+    import pyarrow as pa
+
+    if not pa.types.is_list(column.type):
+        return [normal_text(text or "") for text in column.to_pylist()]
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    messages = column.flatten()
+    roles = messages.field("role").to_pylist()
+    said = [normal_text(content or "") for content in messages.field("content").to_pylist()]
+    lines = iter([f"{role}\x1f{content}" for role, content in zip(roles, said, strict=True)])
+    return ["\x1e".join(next(lines) for _ in range(n or 0)) for n in column.value_lengths().to_pylist()]
+
+
+def _digests(texts: Sequence[str]) -> Digests:
+    """BLAKE2b of each text, 64 bits; 0 for an empty one."""
+    found = [_digest(text) if text else 0 for text in texts]
+    return np.array(found, np.uint64)
+
+
+def _digest(text: str) -> int:
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' if count > 1 else ''}" if count else ""

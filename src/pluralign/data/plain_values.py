@@ -1,0 +1,50 @@
+"""Values of tables as plain Python, whatever library they come from: what a JSON file would give.
+
+In: a cell. Out: numbers, texts, lists and dicts. It does not know what columns mean.
+"""
+
+from __future__ import annotations
+
+import decimal
+import json
+import re
+from typing import Any
+
+__all__ = ["number_in", "plain", "value_in"]
+
+# As JSON has it, with a sign, a point at either end, or the words that spreadsheets and Python write.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.I)
+
+
+def plain(value: Any) -> Any:
+    """Arrays and their numbers, tuples and decimal numbers as lists, numbers and floats, at any depth."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+def number_in(text: str) -> float | None:
+    """The number that a text is, None for any other text.
+
+    Stricter than Python, which takes "1_0" for 10 and digits of every script.
+
+    >>> number_in(" 3."), number_in("1_0"), number_in("\uff13")
+    (3.0, None, None)
+    """
+    text = text.strip()
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def value_in(cell: str) -> Any:
+    """What a cell without a type holds: JSON, a number in another spelling, or else its text."""
+    for text in (cell, cell.lower()):  # True and NaN in the spelling of other writers
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    number = number_in(cell)
+    return cell if number is None else number
