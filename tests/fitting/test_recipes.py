@@ -263,6 +263,31 @@ def test_the_chosen_penalty_is_that_of_the_smallest_held_out_loss(tmp_path):
     assert model.fitted["l2"] == min(losses, key=losses.get)
 
 
+@pytest.mark.parametrize("finished", [1, 5, 8, 14])
+def test_where_a_penalty_search_was_interrupted_does_not_matter(finished, tmp_path, monkeypatch):
+    """The same bits: the steps that are left are computed as an uninterrupted search computes them."""
+    options = {"pairs": pl.load_pairs(pairs_rows(60)), "config": {"l2_grid": (1.0, 0.1, 0.01)}}
+    whole = fit("bradley_terry", **options, journal=tmp_path / "whole")
+    steps = (tmp_path / "whole").read_text().splitlines()
+    assert len(steps) == 15  # five folds, three penalties
+    real, calls = bradley_terry.fit_bradley_terry, []
+
+    def stops(*args, **settings):
+        calls.append(settings["l2"])
+        if len(calls) == finished + 1:
+            raise KeyboardInterrupt
+        return real(*args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bradley_terry, "fit_bradley_terry", stops)
+        with pytest.raises(KeyboardInterrupt):
+            fit("bradley_terry", **options, journal=tmp_path / "cut")
+    again = fit("bradley_terry", **options, journal=tmp_path / "cut")
+    assert (tmp_path / "cut").read_text().splitlines() == steps
+    assert again.fitted["l2"] == whole.fitted["l2"]
+    assert torch.equal(again.head.weight, whole.head.weight)
+
+
 # -- configs ---------------------------------------------------------------------------------------
 
 
@@ -272,6 +297,8 @@ def test_the_chosen_penalty_is_that_of_the_smallest_held_out_loss(tmp_path):
         (QuantileConfig, {"levels": (0.5, 0.1)}, "increase strictly"),
         (QuantileConfig, {"levels": (0.5, 0.5)}, "increase strictly"),
         (QuantileConfig, {"levels": (0.0, 0.5)}, "inside"),
+        (QuantileConfig, {"levels": (1e-300, 0.5)}, "1e-09 away"),
+        (QuantileConfig, {"levels": (0.5, 1 - 1e-12)}, "1e-09 away"),
         (QuantileConfig, {"levels": ()}, "levels"),
         (QuantileConfig, {"levels": (float("nan"),)}, "inside"),
         (QuantileConfig, {"l1": -1.0}, "at least 0"),

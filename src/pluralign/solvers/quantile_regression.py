@@ -86,7 +86,7 @@ def fit_quantiles(
     Args:
         features: [N, D], finite, float32 or float64; used as given, at any scale.
         targets: [N] or [N, A]; NaN marks a missing rating.
-        levels: [K], strictly increasing, in (0, 1).
+        levels: [K], strictly increasing, in (0, 1), at least 1e-9 away from both ends.
         l1: penalty, >= 0, in units of target per feature.
         sample_weight: [N], >= 0, not all 0; None weighs rows equally.
         fit_intercept: whether c is free; else it is 0.
