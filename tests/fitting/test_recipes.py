@@ -15,7 +15,7 @@ from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_ro
 from pluralign.errors import ArgumentError, ConfigError, ConstantHeadWarning, DataError
 from pluralign.fitting import BradleyTerryConfig, QuantileConfig, bradley_terry, search
 from pluralign.fitting.baselines import weighted_quantiles
-from pluralign.fitting.inputs import Inputs, best_penalty, fold_of
+from pluralign.fitting.inputs import Inputs, best_penalty, first_smallest, fold_of
 from pluralign.fitting.journal import Journal
 from pluralign.fitting.targets import rating_targets
 
@@ -42,6 +42,12 @@ def test_the_search_goes_down_and_stops_after_two_worse():
     assert losses == {5: 2, 4: 1, 3: 0, 2: 1, 1: 2}
     assert best_penalty((7,), loss)[0] == 7
     assert best_penalty((1, 2), lambda penalty: 0.0)[0] == 2  # of equals the largest
+    noise = {3: 0.7, 2: 0.7 - 1e-16, 1: 0.7 - 1e-12}
+    assert best_penalty(tuple(noise), noise.__getitem__)[0] == 3  # equal but for rounding
+    assert first_smallest([1.0, 0.5 + 1e-12, 0.5, 0.7]) == 1
+    assert first_smallest([-1.0, -1.0 - 1e-13, float("nan")]) == 0
+    assert first_smallest([float("nan"), 2.0]) == 1
+    assert first_smallest([float("nan")] * 2) == 0
     plateau = {5: 1.0, 4: 1.0, 3: 1.00005, 2: 0.5, 1: 0.6, 0.5: 0.7, 0.1: 0.4}
     best, losses = best_penalty(tuple(plateau), plateau.__getitem__)
     assert (best, 0.1 in losses) == (2, False)
@@ -169,7 +175,7 @@ def test_the_constant_baseline_holds_the_weighted_quantiles():
     expected = np.quantile(rows.target.numpy(), LEVELS, method="inverted_cdf")  # 5 raters each: equal weights
     np.testing.assert_allclose(values.numpy(), expected)
     law = model.with_head(model.baselines["constant"]).distribution([talk("0 1 x"), talk("9 1 y")])
-    assert torch.equal(law.mean()[0], law.mean()[1])
+    torch.testing.assert_close(law.mean()[0], law.mean()[1])
 
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")

@@ -46,7 +46,12 @@ def test_without_a_reference_too():
 def test_sides_of_unequal_length_are_judged_by_their_own_rounding():
     rows = sides([0.01, -0.01, 0.0, 0.01], None)
     short = Responses(rows["rejected"].log_probs, torch.tensor([40, 60, 50, 5]))
-    assert measured(rows | {"rejected": short}, beta=2.0)["rewards/accuracies"].tolist() == [1.0, 0.0, 0.5, 1.0]
+    assert measured(rows | {"rejected": short}, beta=2.0)["rewards/accuracies"].tolist() == [
+        1.0,
+        0.0,
+        0.5,
+        1.0,
+    ]
 
 
 def test_the_mean_counts_a_half_where_nothing_differs():

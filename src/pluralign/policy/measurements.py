@@ -52,7 +52,8 @@ def batch_values(sides: Sides, losses: Tensor, cut_off: Tensor, settings: Settin
         if responses.quantile_rewards is not None:
             beta, log_z = row_beta(responses, settings), responses.log_partition
             target = qrpo_target(responses.quantile_rewards, beta, settings.transform, log_z)
-            values[f"positive_targets/{side}"] = target > 0
+            # Where all references tie the finite Z's targets are 0 but for rounding.
+            values[f"positive_targets/{side}"] = target > _LAST_PLACES * torch.finfo(target.dtype).eps
     if len(rewards) == 2:
         values["rewards/margins"] = rewards["chosen"] - rewards["rejected"]
         values["rewards/accuracies"] = _wins(sides, rewards, settings)

@@ -25,7 +25,7 @@ ITERATIONS = 50, 120
 FEW_ROWS = 10_000
 ROWS_PER_COLUMN = 50
 ROUGH_LEVEL = 1e-6
-"""The float32 stage fits no level closer to 0 or 1 than this: float32 rounds 1 - 1e-8 to 1, whose box is empty."""
+"""The float32 stage fits no level closer to 0 or 1: it would round 1 - 1e-8 to 1, whose box is empty."""
 MANY = 3
 """Sharpening pays from this many times the few rows, and where a Hessian of P^2 costs less than the rows."""
 
