@@ -154,8 +154,9 @@ def study(scenario: str, amount: str, seed: int) -> dict[str, Any]:
         for fade in (True, False)
         for h in HALF_LIVES
     }
-    unknown = {h: pl.PopulationUpdater(counts, h) for h in HALF_LIVES}
-    known = {h: pl.PopulationUpdater(counts, h, raters={n: n for n in NAMES}) for h in HALF_LIVES}
+    unknown = {h: pl.PopulationUpdater(counts, h, weight="vote") for h in HALF_LIVES}
+    kinds = {n: n for n in NAMES}  # every vote is a stranger's, of a kind that is known
+    known = {h: pl.PopulationUpdater(counts, h, raters=kinds, weight="vote") for h in HALF_LIVES}
     # A refit may use the panel too: as many of its votes per text as the population had then.
     people = world.rng.choice(len(NAMES), size=len(asked), p=world.start)
     history = [(asked, np.stack(panel)[people, np.arange(len(asked))])]

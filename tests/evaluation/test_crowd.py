@@ -75,6 +75,8 @@ def test_majority_accuracy_shares_ties():
     ratings = [[1, 1, 2], [1, 2, NAN], [3, 3, 1], [2, 2, 2]]
     probs = torch.tensor([[0.6, 0.3, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0.4, 0.4, 0.2]])
     assert crowd.majority_accuracy(probs, ratings, ATOMS[:3]).tolist() == [1, 1, 0, 0.5]
+    probs[3, 1] = torch.nextafter(probs[3, 1], torch.tensor(0.0))
+    assert crowd.majority_accuracy(probs, ratings, ATOMS[:3]).tolist() == [1, 1, 0, 0.5]
 
 
 def test_dirichlet_is_the_maximum_of_scipys_likelihood():

@@ -41,6 +41,20 @@ def gaussian(rows: int, mean: float = 0.0, std: float = 1.0) -> GaussianEnsemble
 # --- pairs
 
 
+def test_numbers_that_differ_by_rounding_tie():
+    """One unit of the last place, up and down, at any size; in the precision in which they were computed."""
+    for dtype in (torch.float32, torch.float64):
+        size = torch.tensor([1e-6, 1.0, 3e5], dtype=dtype).repeat(2)
+        near = torch.nextafter(size, torch.tensor([0.0] * 3 + [1e9] * 3, dtype=dtype))
+        assert pair_outcomes(size, near).tolist() == [0] * 6
+        assert pair_outcomes(-size, -near).tolist() == [0] * 6
+        assert pair_outcomes(size, size * (1 - 100 * torch.finfo(dtype).eps)).tolist() == [1] * 6
+    assert pair_outcomes([1.0, 1.0], [1.0 - 1e-7, 1.0 + 1e-7]).tolist() == [1, -1]  # as float64 they differ
+    infinity = float("inf")
+    assert pair_outcomes([infinity, infinity, 1.0], [-infinity, 1.0, infinity]).tolist() == [1, 1, -1]
+    assert pair_outcomes(torch.tensor([5_000_000]), torch.tensor([5_000_001])).tolist() == [-1]
+
+
 def test_only_strictly_greater_wins():
     assert pair_outcomes([2.0, 1.0, 1.0, float("inf")], [1.0, 2.0, 1.0, float("inf")]).tolist() == [
         1,

@@ -15,7 +15,7 @@ from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_ro
 from pluralign.errors import ArgumentError, ConfigError, ConstantHeadWarning, DataError
 from pluralign.fitting import BradleyTerryConfig, QuantileConfig, bradley_terry, search
 from pluralign.fitting.baselines import weighted_quantiles
-from pluralign.fitting.inputs import Inputs, best_penalty, fold_of
+from pluralign.fitting.inputs import Inputs, best_penalty, first_smallest, fold_of
 from pluralign.fitting.journal import Journal
 from pluralign.fitting.targets import rating_targets
 
@@ -42,6 +42,12 @@ def test_the_search_goes_down_and_stops_after_two_worse():
     assert losses == {5: 2, 4: 1, 3: 0, 2: 1, 1: 2}
     assert best_penalty((7,), loss)[0] == 7
     assert best_penalty((1, 2), lambda penalty: 0.0)[0] == 2  # of equals the largest
+    noise = {3: 0.7, 2: 0.7 - 1e-16, 1: 0.7 - 1e-12}
+    assert best_penalty(tuple(noise), noise.__getitem__)[0] == 3  # equal but for rounding
+    assert first_smallest([1.0, 0.5 + 1e-12, 0.5, 0.7]) == 1
+    assert first_smallest([-1.0, -1.0 - 1e-13, float("nan")]) == 0
+    assert first_smallest([float("nan"), 2.0]) == 1
+    assert first_smallest([float("nan")] * 2) == 0
     plateau = {5: 1.0, 4: 1.0, 3: 1.00005, 2: 0.5, 1: 0.6, 0.5: 0.7, 0.1: 0.4}
     best, losses = best_penalty(tuple(plateau), plateau.__getitem__)
     assert (best, 0.1 in losses) == (2, False)
@@ -169,7 +175,7 @@ def test_the_constant_baseline_holds_the_weighted_quantiles():
     expected = np.quantile(rows.target.numpy(), LEVELS, method="inverted_cdf")  # 5 raters each: equal weights
     np.testing.assert_allclose(values.numpy(), expected)
     law = model.with_head(model.baselines["constant"]).distribution([talk("0 1 x"), talk("9 1 y")])
-    assert torch.equal(law.mean()[0], law.mean()[1])
+    torch.testing.assert_close(law.mean()[0], law.mean()[1])
 
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")
@@ -263,6 +269,31 @@ def test_the_chosen_penalty_is_that_of_the_smallest_held_out_loss(tmp_path):
     assert model.fitted["l2"] == min(losses, key=losses.get)
 
 
+@pytest.mark.parametrize("finished", [1, 5, 8, 14])
+def test_where_a_penalty_search_was_interrupted_does_not_matter(finished, tmp_path, monkeypatch):
+    """The same bits: the steps that are left are computed as an uninterrupted search computes them."""
+    options = {"pairs": pl.load_pairs(pairs_rows(60)), "config": {"l2_grid": (1.0, 0.1, 0.01)}}
+    whole = fit("bradley_terry", **options, journal=tmp_path / "whole")
+    steps = (tmp_path / "whole").read_text().splitlines()
+    assert len(steps) == 15  # five folds, three penalties
+    real, calls = bradley_terry.fit_bradley_terry, []
+
+    def stops(*args, **settings):
+        calls.append(settings["l2"])
+        if len(calls) == finished + 1:
+            raise KeyboardInterrupt
+        return real(*args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bradley_terry, "fit_bradley_terry", stops)
+        with pytest.raises(KeyboardInterrupt):
+            fit("bradley_terry", **options, journal=tmp_path / "cut")
+    again = fit("bradley_terry", **options, journal=tmp_path / "cut")
+    assert (tmp_path / "cut").read_text().splitlines() == steps
+    assert again.fitted["l2"] == whole.fitted["l2"]
+    assert torch.equal(again.head.weight, whole.head.weight)
+
+
 # -- configs ---------------------------------------------------------------------------------------
 
 
@@ -272,6 +303,8 @@ def test_the_chosen_penalty_is_that_of_the_smallest_held_out_loss(tmp_path):
         (QuantileConfig, {"levels": (0.5, 0.1)}, "increase strictly"),
         (QuantileConfig, {"levels": (0.5, 0.5)}, "increase strictly"),
         (QuantileConfig, {"levels": (0.0, 0.5)}, "inside"),
+        (QuantileConfig, {"levels": (1e-300, 0.5)}, "1e-09 away"),
+        (QuantileConfig, {"levels": (0.5, 1 - 1e-12)}, "1e-09 away"),
         (QuantileConfig, {"levels": ()}, "levels"),
         (QuantileConfig, {"levels": (float("nan"),)}, "inside"),
         (QuantileConfig, {"l1": -1.0}, "at least 0"),

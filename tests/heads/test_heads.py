@@ -83,6 +83,9 @@ class TestReference:
 
     def test_a_constant_reward_keeps_its_unit(self):
         assert Reference.of(Point(torch.full((5,), 3.0))).std == 1.0
+        last_place = torch.nextafter(torch.full((5,), 3.0), torch.tensor([0.0, 9.0, 3.0, 0.0, 9.0]))
+        assert Reference.of(Point(last_place)).std == 1.0
+        assert Reference.of(Point(3.0 + torch.tensor([0.0, 1e-4]))).std == pytest.approx(5e-5, rel=1e-2)
 
     @pytest.mark.parametrize("bad", [{"std": 0.0}, {"std": float("nan")}, {"mean": float("inf")}])
     def test_bad_input(self, bad):

@@ -131,9 +131,20 @@ def test_a_shared_bias_shifts_every_rater_alike() -> None:
     np.testing.assert_allclose(shift, np.tile(expected, (5, 1)).T, atol=1e-9)
 
 
+def assert_same_rows(one, other) -> None:
+    """Equal rows; floats up to rounding, because a vectorised function may round its last rows otherwise."""
+    assert one.column_names == other.column_names
+    assert len(one) == len(other)
+    for name in one.column_names:
+        if name.startswith("true_"):
+            np.testing.assert_allclose(one[name][:], other[name][:], rtol=1e-12, err_msg=name)
+        else:
+            assert one[name][:] == other[name][:], name
+
+
 def test_the_first_rows_of_a_longer_draw_are_the_shorter_draw() -> None:
     for draw in (CROWD.ratings, CROWD.category_votes, CROWD.votes, CROWD.pairs):
-        assert draw(700).select(range(90)).to_list() == draw(90).to_list()
+        assert_same_rows(draw(700).select(range(90)), draw(90))
 
 
 def test_reproducible_from_the_seeds_alone() -> None:
@@ -148,7 +159,7 @@ def test_reproducible_from_the_seeds_alone() -> None:
 def test_attributes_do_not_disturb_each_other() -> None:
     alone = CROWD.ratings(40, attributes=["safety"])
     among = CROWD.ratings(40, attributes=["overall", "safety", "courtesy"])
-    assert among.select(range(1, 120, 3)).to_list() == alone.to_list()
+    assert_same_rows(among.select(range(1, 120, 3)), alone)
 
 
 def test_tables_share_their_responses() -> None:

@@ -24,6 +24,16 @@ def test_a_column_is_looked_up_by_the_text():
     assert judge.score([]).shape == (0,)
 
 
+def test_one_conversation_may_have_one_reward_only_but_for_rounding():
+    last_place = torch.nextafter(torch.tensor(3.1), torch.tensor(9.0))
+    judge = judge_scores(
+        [ROWS[0], ROWS[1], ROWS[0]], torch.stack([torch.tensor(3.1), last_place, last_place])
+    )
+    assert judge.score(ROWS[:1]).tolist() == pytest.approx([3.1])
+    with pytest.raises(ArgumentError, match="two rewards"):
+        judge_scores([ROWS[0], ROWS[1], ROWS[0]], [3.1, 3.1, 3.1001])
+
+
 def test_repeated_scores_are_a_spread():
     judge = judge_scores(ROWS, [[1.0, 5.0], [2.0, float("nan")], [3.0, 3.0]])
     law = judge.distribution(ROWS)

@@ -30,6 +30,7 @@ __all__ = [
     "mean_or_none",
     "rating_table",
     "reward_column",
+    "rounding",
     "same_length",
     "uniform_noise",
     "unit_share",
@@ -45,6 +46,16 @@ def as_array(values: Values) -> Floats:
     if isinstance(values, torch.Tensor):
         return np.asarray(values.detach().cpu().double().numpy())
     return np.asarray(values, dtype=np.float64)
+
+
+def rounding(*values: Values) -> float:
+    """Share of their size by which numbers may differ that are equal in theory: 4 units of the last place.
+
+    Single precision where one of them is of it or of less, else double.
+    """
+    kinds = [getattr(value, "dtype", None) for value in values]
+    single = (torch.float32, torch.float16, torch.bfloat16, np.dtype("float32"), np.dtype("float16"))
+    return 4 * float(np.finfo(np.float32 if any(kind in single for kind in kinds) else np.float64).eps)
 
 
 def columns(**values: Values) -> list[Floats]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pluralign.distributions import Categorical, Empirical, RewardDistribution
 from pluralign.errors import ArgumentError
-from pluralign.evaluation.columns import Values, rating_table
+from pluralign.evaluation.columns import Values, rating_table, rounding
 
 __all__ = [
     "category_probs",
@@ -97,7 +97,7 @@ def majority_accuracy(
     """
     counts = rater_counts(ratings, atoms)
     right = (counts == counts.amax(1, keepdim=True)).double()
-    likeliest = (probs >= probs.amax(1, keepdim=True) - 1e-12).double()
+    likeliest = (probs >= probs.amax(1, keepdim=True) * (1 - rounding(probs))).double()
     return (right * likeliest).sum(1) / likeliest.sum(1)
 
 

@@ -30,6 +30,7 @@ from pluralign.evaluation.columns import (
     bin_of,
     columns,
     rating_table,
+    rounding,
     uniform_noise,
     unit_share,
 )
@@ -69,7 +70,10 @@ class PitHistogram(TypedDict):
 
 
 def pair_outcomes(utility_chosen: Values, utility_rejected: Values) -> Int8[Tensor, " N"]:
-    """Who wins, row by row; only strictly greater wins.
+    """Who wins, row by row; only greater by more than rounding wins.
+
+    Numbers that are equal in theory differ in their last places, and the sign of that difference depends on
+    the processor and the batch: a model that says the same of every text ties.
 
     Args:
         utility_chosen: [N], any unit; infinities are allowed.
@@ -83,7 +87,11 @@ def pair_outcomes(utility_chosen: Values, utility_rejected: Values) -> Int8[Tens
         ArgumentError: shapes differ or a value is NaN.
     """
     chosen, rejected = columns(utility_chosen=utility_chosen, utility_rejected=utility_rejected)
-    return torch.from_numpy((chosen > rejected).astype(np.int8) - (chosen < rejected).astype(np.int8))
+    size = rounding(utility_chosen, utility_rejected) * np.maximum(np.abs(chosen), np.abs(rejected))
+    with np.errstate(invalid="ignore"):  # infinities are compared, not subtracted
+        apart = (np.abs(chosen - rejected) > size) | np.isinf(size)
+    wins, losses = (chosen > rejected) & apart, (chosen < rejected) & apart
+    return torch.from_numpy(wins.astype(np.int8) - losses.astype(np.int8))
 
 
 def length_outcomes(lengths_chosen: Values, lengths_rejected: Values) -> Int8[Tensor, " N"]:

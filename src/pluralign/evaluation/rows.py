@@ -23,6 +23,7 @@ from pluralign.data import DistinctConversations
 from pluralign.distributions import Categorical, Point, RewardDistribution
 from pluralign.errors import DataError, RiskError
 from pluralign.evaluation import metrics
+from pluralign.evaluation.columns import rounding
 from pluralign.evaluation.ensembles import law_columns, margin_columns
 from pluralign.evaluation.spread import spread_law
 from pluralign.heads import Attribute, CategoricalHead, Head, MixedHead
@@ -279,7 +280,7 @@ def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | No
     mean = reward.mean()
     if isinstance(reward, Point):
         return mean
-    if bool((mean == mean[0]).all()):
+    if bool(((mean - mean[0]).abs() <= rounding(mean) * mean.abs()).all()):
         return None
     try:
         return parse(risk)(reward)

@@ -123,20 +123,17 @@ def _chosen_penalty(
     inputs: Inputs, config: BradleyTerryConfig, pairs: PairIndex, differences: Tensor, weight: Tensor
 ) -> float:
     fold = fold_of(pairs.groups, config.seed, what="l2").to(differences.device)
-    starts: dict[int, Tensor] = {}  # the fit at the next larger penalty, by fold
 
+    # Every fit starts from 0: a start from another penalty's fit would be missing where the journal skips it.
     def held_out_loss(l2: float, k: int) -> float:
         train, test = fold != k, fold == k
-        fitted = fit_bradley_terry(
-            differences[train], l2=l2, sample_weight=weight[train], start=starts.get(k), tol=1e-6
-        )
-        starts[k] = fitted.coef
+        fitted = fit_bradley_terry(differences[train], l2=l2, sample_weight=weight[train], tol=1e-6)
         return float(weight[test] @ softplus(-(differences[test].double() @ fitted.coef)))
 
     def loss(l2: float) -> float:
         total = mass = 0.0
         for k in judged_folds(fold):
-            key = f"bradley_terry l2={l2!r} fold={k} seed={config.seed}"
+            key = f"bradley_terry l2={l2!r} fold={k} seed={config.seed} start=0"
             total += inputs.journal.remember(key, partial(held_out_loss, l2, k))
             mass += float(weight[fold == k].sum())
         return total / mass

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 QRM_LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+_CLOSEST_LEVEL = 1e-9  # what the solver allows; it is not imported, because that would import torch
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,13 @@ class QuantileConfig(MixConfig):
         super().__post_init__()
         if (
             not self.levels
-            or any(not 0 < t < 1 for t in self.levels)
+            or any(not min(t, 1 - t) > _CLOSEST_LEVEL for t in self.levels)
             or list(self.levels) != sorted(set(self.levels))
         ):
-            raise ConfigError(f"levels = {self.levels}: they must increase strictly and lie inside (0, 1)")
+            raise ConfigError(
+                f"levels = {self.levels}: they must increase strictly and lie inside (0, 1), "
+                f"more than {_CLOSEST_LEVEL:g} away from its ends"
+            )
         if self.l1 is not None:
             check_number("l1", self.l1, at_least=0)
         check_grid("l1_grid", self.l1_grid, "l1")

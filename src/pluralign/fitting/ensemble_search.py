@@ -11,7 +11,6 @@ standard deviation, by squared error.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
@@ -24,7 +23,7 @@ from pluralign import losses
 from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble_targets import GaussianObjective, GaussianTargets, loss_of, row_shares
 from pluralign.fitting.ensemble_training import prior_precision, train_members
-from pluralign.fitting.inputs import Inputs, fold_of, judged_folds
+from pluralign.fitting.inputs import Inputs, first_smallest, fold_of, judged_folds
 from pluralign.fitting.training_state import TrainingState
 from pluralign.heads.ensemble_members import Members
 
@@ -68,7 +67,7 @@ def chosen_penalties(
     for (a, name), (g, candidate), (j, k) in product(enumerate(names), enumerate(grid), enumerate(judged)):
         key = f"gaussian_ensemble {name} l2={candidate!r} fold={k} {settings}"
         total[a, g] += inputs.journal.remember(key, partial(_entry, of_all, a, j, g))
-    best = total.nan_to_num(nan=math.inf).argmin(1).tolist()  # NaN: its training broke off
+    best = [first_smallest(row) for row in total.tolist()]  # NaN: its training broke off
     for a, (name, g, row) in enumerate(zip(names, best, total.tolist(), strict=True)):
         loss = row[g] / max(1.0, sum(float(targets.present[fold == k, a].sum()) for k in judged))
         inputs.report(f"{name}: l2 {grid[g][0]:g}, std_l2 {grid[g][1]:g}, by held-out loss {loss:.4f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
     from pluralign.backbones import Embeddings
 
-__all__ = ["Fitted", "Inputs", "best_penalty", "fold_of", "judged_folds"]
+__all__ = ["Fitted", "Inputs", "best_penalty", "first_smallest", "fold_of", "judged_folds"]
 
 NUM_FOLDS = 5
 MANY_ROWS = 10_000  # from here on one held-out fold tells penalties apart, and five would take long
 _CLEARLY = 1e-4
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,22 @@ def judged_folds(fold: Tensor) -> range:
     return range(int(fold.max()) + 1) if len(fold) < MANY_ROWS else range(1)
 
 
+def first_smallest(losses: Sequence[float]) -> int:
+    """Position of the smallest loss; of those that are equal up to rounding, the first.
+
+    A loss that is not a number never is the smallest, unless all are.
+    """
+    least = min((loss for loss in losses if not math.isnan(loss)), default=math.nan)
+    near = (i for i, loss in enumerate(losses) if loss <= least + _ROUNDING * abs(least))
+    return next(near, 0)
+
+
 def best_penalty(
     grid: Sequence[float], held_out_loss: Callable[[float], float]
 ) -> tuple[float, dict[float, float]]:
     """The penalty with the smallest held-out loss, searched from the largest down.
 
+    Better means better beyond rounding, so that the choice does not depend on the processor.
     The search ends after two penalties in a row that do clearly worse (by a share of 1e-4) than the best so
     far: held-out loss falls and then rises along the path, and the smallest penalties are by far the slowest
     to fit. Penalties that are all so large that nothing is left of the weights tie, which is not worse.
@@ -98,7 +111,7 @@ def best_penalty(
     best, worse = 0.0, 0
     for penalty in sorted(set(grid), reverse=True):
         losses[penalty] = held_out_loss(penalty)
-        if len(losses) == 1 or losses[penalty] < losses[best]:
+        if len(losses) == 1 or first_smallest((losses[best], losses[penalty])) == 1:
             best, worse = penalty, 0
         elif losses[penalty] > losses[best] * (1 + _CLEARLY):
             worse += 1

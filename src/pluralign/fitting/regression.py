@@ -21,7 +21,7 @@ from torch import Tensor
 from pluralign.errors import ConstantHeadWarning, DataError
 from pluralign.fitting.baselines import baselines_of
 from pluralign.fitting.config import QRM_LEVELS, RegressionConfig
-from pluralign.fitting.inputs import Fitted, Inputs, fold_of, judged_folds
+from pluralign.fitting.inputs import Fitted, Inputs, first_smallest, fold_of, judged_folds
 from pluralign.fitting.mixing import add_mixing
 from pluralign.fitting.ridge import ridge_path
 from pluralign.fitting.targets import AttributeRows, rated_table, rating_targets
@@ -127,7 +127,7 @@ def _cross_validated(
             key = f"regression {name} l2={l2!r} fold={k} {settings}"
             total[i] += weight * inputs.journal.remember(key, partial(_entry, of_fold, i))
         mass += weight
-    best = min(range(len(grid)), key=lambda i: total[i])
+    best = first_smallest(total)
     tried = ", ".join(f"{l2:g}: {value / mass:.5f}" for l2, value in zip(grid, total, strict=True))
     inputs.report(f"{name}: l2 {grid[best]:g}, by held-out squared error ({tried})")
     return grid[best], total[best] / mass

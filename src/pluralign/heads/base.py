@@ -14,6 +14,7 @@ import abc
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -67,11 +68,16 @@ class Reference:
 
     @classmethod
     def of(cls, raw: RewardDistribution) -> Reference:
-        """Measures the reference on the raw reward of reference responses; std 1 where nothing varies."""
-        mean = raw.mean().double()
+        """Measures the reference on the raw reward of reference responses; std 1 where nothing varies.
+
+        A head that says the same of all of them has a spread of some last places, which is none.
+        """
+        given = raw.mean()
+        mean = given.double()
+        rounding = 4 * torch.finfo(given.dtype).eps * float(mean.abs().max())
         variance = raw.std().double().square().mean() + mean.var(unbiased=False)
         std = float(variance.sqrt())
-        return cls(float(mean.mean()), std if std > 1e-12 else 1.0)
+        return cls(float(mean.mean()), std if std > max(1e-12, rounding) else 1.0)
 
     def standardise(self, raw: RewardDistribution) -> RewardDistribution:
         """Puts a raw reward on the reference scale: 0 is the mean reference response, 1 its std."""

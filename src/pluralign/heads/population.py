@@ -4,20 +4,22 @@ In: votes with their times, each as its probability under every one of P persona
 persona is known. Out: the weights of the personas, which move the prediction for every text. It does not know
 texts, categories or how the personas' own predictions were made.
 
-Votes of raters of known persona count as they do for an item (`updater`):
+A person counts once, however often they vote: O_r(T) = g^(T - time of the last vote of r), with
+g = 2^(-1 / half_life). With `weight="vote"` every vote counts, O_r(T) = sum of g^(T - t_i) over the votes of
+r. A vote without a name is a person of its own. People of known persona are counted,
 
-    alpha_p(T) = g^(T - start) prior_p + sum over votes i of persona p of g^(T - t_i), g = 2^(-1 / half_life)
+    alpha_p(T) = g^(T - start) prior_p + sum over people r of persona p of O_r(T)
 
-A vote of unknown persona is shared out. With l_ip = P(vote i | persona p), L_rp the product of l_ip over the
-votes of rater r (one person is of one persona), and O_r(T) = sum of g^(T - t_i) over these votes, the weights
-w are the one solution of
+and those of unknown persona are shared out. With l_ip = P(vote i | persona p) and L_rp the product of l_ip
+over all votes of r (one person is of one persona), the weights w are the one solution of
 
     w_p = A_p / sum A,     A_p = alpha_p + sum_r O_r w_p L_rp / sum_q w_q L_rq
 
 which maximises the concave function sum_p alpha_p log w_p + sum_r O_r log sum_p w_p L_rp. The maximum depends
-on sums over votes only: neither order nor batches matter, and with known personas alone it is alpha / sum
-alpha. The rule is ours; the exact posterior is a mixture of as many Dirichlets as there are ways to name the
-raters. Shared-out counts are surer than the truth: `sum A` counts a vote of unknown persona as a whole one.
+on sums and maxima over votes only: neither order nor batches matter, and with known personas alone it is
+alpha / sum alpha. The rule is ours; the exact posterior is a mixture of as many Dirichlets as there are ways
+to name the raters. Shared-out counts are surer than the truth: `sum A` counts a person of unknown persona as
+a whole one.
 
 Memory: P + 1 numbers per rater with a name, and per vote without one. Votes without a name whose weight fell
 below 2^-60 are dropped.
@@ -26,17 +28,19 @@ below 2^-60 are dropped.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions import Categorical
-from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.errors import ArgumentError, ArtifactError, VoterWarning
 from pluralign.heads.mixture_weights import mixture_weights
 from pluralign.heads.state_file import read_state, write_state
+from pluralign.heads.voters import Voters
 from pluralign.heads.votes import (
     as_indices,
     as_probs,
@@ -51,7 +55,6 @@ __all__ = ["PopulationUpdater", "vote_likelihoods"]
 _KIND = "population updater"
 # No single vote rules a persona out: a model's 0 is seldom a true one, and two of them would leave nobody.
 _LEAST_LIKELIHOOD = 1e-12
-_FORGOTTEN = 2.0**-60
 
 
 def vote_likelihoods(votes: Any, probs: Float[Tensor, "V P C"] | Any) -> Float[Tensor, "V P"]:
@@ -83,6 +86,8 @@ class PopulationUpdater:
         raters: the persona of raters for whom it is known, by rater: its name, or its index where the prior
             has no names.
         start: the time of the prior; no vote may be older.
+        weight: "person" counts each person once, as their last vote counts; "vote" counts every vote, so that
+            who votes often weighs more.
 
     Attributes:
         personas: names of the personas; their indices as text where the prior has no names.
@@ -91,8 +96,8 @@ class PopulationUpdater:
         ArgumentError: an argument is out of range, or a rater's persona does not exist.
 
     >>> people = PopulationUpdater({"strict": 1, "lenient": 1}, raters={"ann": "strict", "bob": "lenient"})
-    >>> people.update(None, times=[0.0, 1.0], raters=["ann", "ann"]).posterior()
-    tensor([0.7500, 0.2500], dtype=torch.float64)
+    >>> people.update(None, times=[0.0, 1.0], raters=["ann", "ann"]).alpha()
+    tensor([2., 1.], dtype=torch.float64)
     """
 
     def __init__(
@@ -102,9 +107,13 @@ class PopulationUpdater:
         *,
         raters: Mapping[str, str | int] | None = None,
         start: float = 0.0,
+        weight: Literal["person", "vote"] = "person",
     ) -> None:
         self.half_life = check_half_life(half_life)
         self.start = check_number(start, "start")
+        if weight not in ("person", "vote"):
+            raise ArgumentError(f"weight must be 'person' or 'vote', received {weight!r}")
+        self.weight: Literal["person", "vote"] = weight
         counts = list(prior.values()) if isinstance(prior, Mapping) else prior
         try:
             self._prior = torch.as_tensor(counts).double().cpu()
@@ -117,10 +126,10 @@ class PopulationUpdater:
         self.personas = tuple(str(name) for name in names)
         self._persona_of = {str(rater): self._index(rater, p) for rater, p in (raters or {}).items()}
         self._clock = self.start
-        self._known = torch.zeros_like(self._prior)  # votes of known persona, at the clock
-        self._rows: dict[str, int] = {}  # raters with a name and without a known persona -> their row
-        self._log_likelihood = self._prior.new_zeros(0, len(self._prior))
-        self._weight = self._prior.new_zeros(0)  # of each row, at the clock
+        self._known = torch.zeros_like(self._prior)  # votes of known persona, at the clock; 0 by person
+        self._named = Voters(0, per_person=True)  # people of known persona; empty by vote
+        self._voters = Voters(len(self._prior), per_person=weight == "person")  # of unknown persona
+        self._warned = False
 
     @property
     def num_personas(self) -> int:
@@ -145,12 +154,16 @@ class PopulationUpdater:
             likelihoods: P(vote | persona), [V, P] in [0, 1], see `vote_likelihoods`; None where every rater's
                 persona is known.
             times: of the votes, one number or [V]; not before the start.
-            raters: who voted, V names; None for votes without a name. Votes of one unknown rater are taken
-                to come from one persona; a known persona overrides the likelihoods.
+            raters: who voted, V names; None for votes without a name, each of which counts as a person.
+                Votes of one unknown rater are taken to come from one persona; a known persona overrides the
+                likelihoods.
 
         Raises:
             ArgumentError: a likelihood or time is illegal, neither likelihoods nor raters are given, or
                 without likelihoods a rater is unknown. Then nothing was added.
+
+        Warns:
+            VoterWarning: people are to count once, and votes have no name; said once.
         """
         if isinstance(raters, str) or (likelihoods is None and raters is None):
             raise ArgumentError(
@@ -172,12 +185,17 @@ class PopulationUpdater:
             return self
         self._forget_until(max(self._clock, float(when.max())))
         weight = remaining(self._clock - when, self.half_life)
+        self._warn_of_strangers(names)
         sure = torch.tensor([p is not None for p in known])
-        personas = torch.tensor([p for p in known if p is not None], dtype=torch.int64)
-        self._known = self._known.index_add(0, personas, weight[sure])
+        if self.weight == "vote":
+            personas = torch.tensor([p for p in known if p is not None], dtype=torch.int64)
+            self._known = self._known.index_add(0, personas, weight[sure])
+        else:
+            counted = [name for name, p in zip(names, known, strict=True) if p is not None]
+            self._named.add(counted, weight.new_zeros(len(counted), 0), weight[sure])
         if rows is not None:
             kept = [name for name, p in zip(names, known, strict=True) if p is None]
-            self._add_rows(kept, rows[~sure].clamp_min(_LEAST_LIKELIHOOD).log(), weight[~sure])
+            self._voters.add(kept, rows[~sure].clamp_min(_LEAST_LIKELIHOOD).log(), weight[~sure])
         return self
 
     def alpha(self, at: float | None = None) -> Float[Tensor, " P"]:
@@ -192,13 +210,12 @@ class PopulationUpdater:
         now = self._clock if at is None else check_number(at, "at")
         if now < self._clock:
             raise ArgumentError(f"at = {now:g} lies before the last vote, at {self._clock:g}")
-        total = self._prior_left() + self._known
-        counts = self.posterior() * (total.sum() + self._weight.sum())
+        counts = self.posterior() * (self._counted().sum() + self._voters.weight.sum())
         return counts * remaining(counts.new_tensor(now - self._clock), self.half_life)
 
     def posterior(self) -> Float[Tensor, " P"]:
         """The weights of the personas, summing to 1; float64. Time alone does not change them."""
-        return mixture_weights(self._prior_left() + self._known, self._log_likelihood, self._weight)
+        return mixture_weights(self._counted(), self._voters.sums, self._voters.weight)
 
     def predict(self, probs: Float[Tensor, "B P C"] | Any, atoms: Any) -> Categorical:
         """What the crowd as it now is says of texts: the mixture of what the personas say.
@@ -216,13 +233,16 @@ class PopulationUpdater:
         return Categorical(torch.einsum("p,bpc->bc", self.posterior().to(probs), probs), atoms)
 
     def merge(self, other: PopulationUpdater) -> PopulationUpdater:
-        """A new updater that has seen the votes of both, which must not overlap.
+        """A new updater that has seen the votes of both, which must not overlap; people may be in both.
 
         Raises:
-            ArgumentError: the other is this one, or has another prior, half-life, start or known raters.
+            ArgumentError: the other is this one, or has another prior, half-life, start, weight or known
+                raters.
         """
         if not isinstance(other, PopulationUpdater) or self._settings() != other._settings():
-            raise ArgumentError("only updaters with the same prior, half_life, start and known raters merge")
+            raise ArgumentError(
+                "only updaters with the same prior, half_life, start, weight and known raters merge"
+            )
         if other is self:
             raise ArgumentError("an updater cannot be merged with itself: every vote would count twice")
         merged = _from_settings(self._settings())
@@ -230,10 +250,8 @@ class PopulationUpdater:
         for part in (self, other):
             left = remaining(self._prior.new_tensor(merged._clock - part._clock), self.half_life)
             merged._known = merged._known + part._known * left
-            names: list[str | None] = [None] * len(part._weight)
-            for name, row in part._rows.items():
-                names[row] = name
-            merged._add_rows(names, part._log_likelihood, part._weight * left)
+            for mine, theirs in ((merged._named, part._named), (merged._voters, part._voters)):
+                mine.add(theirs.names(), theirs.sums, theirs.weight * left)
         return merged
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -242,12 +260,17 @@ class PopulationUpdater:
         Raises:
             ArtifactError: the path cannot be written.
         """
-        tensors = {"known": self._known, "log_likelihood": self._log_likelihood, "weight": self._weight}
-        write_state(path, _KIND, {**self._settings(), "clock": self._clock, "rows": self._rows}, tensors)
+        voters, named = self._voters, self._named
+        tensors = {"known": self._known, "log_likelihood": voters.sums, "weight": voters.weight}
+        facts = {**self._settings(), "clock": self._clock, "rows": voters.rows, "named": named.rows}
+        write_state(path, _KIND, facts, tensors | {"named": named.weight})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PopulationUpdater:
         """Reads what `save` wrote.
+
+        A file from before people were weighed says nothing of weights: its votes were counted, and go on
+        being counted, as with `weight="vote"`. Who gave them is not in it, so that it cannot count people.
 
         Raises:
             ArtifactError: the file is missing, damaged or something else.
@@ -255,17 +278,16 @@ class PopulationUpdater:
         settings, tensors = read_state(path, _KIND)
         try:
             new = _from_settings(settings)
-            new._clock, new._rows = check_number(settings["clock"], "clock"), dict(settings["rows"])
-            new._known, new._weight = tensors["known"], tensors["weight"]
-            new._log_likelihood = tensors["log_likelihood"]
+            new._clock = check_number(settings["clock"], "clock")
+            new._known = tensors["known"]
+            new._voters = new._voters.restored(settings["rows"], tensors["log_likelihood"], tensors["weight"])
+            people = tensors.get("named", new._prior.new_zeros(0))
+            new._named = new._named.restored(settings.get("named", {}), people[:, None][:, :0], people)
+            fits = new._voters.fits(new.num_personas) and new._named.fits(0)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); save the updater again") from error
-        state = (new._known, new._weight, new._log_likelihood)
-        shapes = (new._prior.shape, (len(new._weight),), (len(new._weight), new.num_personas))
-        fits = all(tensor.shape == shape for tensor, shape in zip(state, shapes, strict=True))
-        rows = sorted(new._rows.values())
-        fits = fits and len(set(rows)) == len(rows) and set(rows) <= set(range(len(new._weight)))
-        if not fits or not all(bool(tensor.isfinite().all()) for tensor in state):
+        fits = fits and new._known.shape == new._prior.shape and bool(new._known.isfinite().all())
+        if not fits or not new._named.rows.keys() <= new._persona_of.keys():
             raise ArtifactError(f"{path} is damaged: its votes do not fit its prior; save the updater again")
         return new
 
@@ -297,43 +319,46 @@ class PopulationUpdater:
         left = remaining(self._prior.new_tensor(self._clock - self.start), self.half_life)
         return (self._prior * left).clamp_min(1e-6)
 
+    def _counted(self) -> Tensor:
+        """The prior and the people of known persona, at the clock."""
+        total = self._prior_left() + self._known
+        personas = [self._persona_of[name] for name in self._named.rows]
+        rows = list(self._named.rows.values())
+        return total.index_add(0, torch.tensor(personas, dtype=torch.int64), self._named.weight[rows])
+
     def _forget_until(self, now: float) -> None:
         left = remaining(self._prior.new_tensor(now - self._clock), self.half_life)
-        self._known, self._weight, self._clock = self._known * left, self._weight * left, now
+        self._known, self._clock = self._known * left, now
+        self._named.fade(left)
+        self._voters.fade(left)
 
-    def _add_rows(self, names: Sequence[str | None], log_likelihood: Tensor, weight: Tensor) -> None:
-        """Adds votes at the clock: rows of one name are summed, rows without a name stand alone."""
-        place, total = [], len(self._weight)
-        for name in names:
-            row = total if name is None else self._rows.setdefault(str(name), total)
-            place.append(row)
-            total += row == total
-        rows = torch.tensor(place, dtype=torch.int64)
-        grown = torch.nn.functional.pad(self._weight, (0, total - len(self._weight)))
-        padded = torch.nn.functional.pad(self._log_likelihood, (0, 0, 0, total - len(self._weight)))
-        self._weight = grown.index_add(0, rows, weight)
-        self._log_likelihood = padded.index_add(0, rows, log_likelihood)
-        self._drop_forgotten()
-
-    def _drop_forgotten(self) -> None:
-        keep = self._weight > _FORGOTTEN
-        if bool(keep.all()):
+    def _warn_of_strangers(self, names: Sequence[str | None]) -> None:
+        strangers = sum(name is None for name in names)
+        if strangers == 0 or self.weight == "vote" or self._warned:
             return
-        keep[list(self._rows.values())] = True  # what a person has said tells who the person is
-        place = keep.cumsum(0) - 1
-        self._rows = {name: int(place[row]) for name, row in self._rows.items()}
-        self._weight, self._log_likelihood = self._weight[keep], self._log_likelihood[keep]
+        self._warned = True
+        warnings.warn(
+            f"{strangers} of {len(names)} votes have no rater, and each counts as a person of its own: who "
+            'votes often without a name weighs more. Pass raters, or weight="vote" if every vote is to count',
+            VoterWarning,
+            stacklevel=3,
+        )
 
     def _settings(self) -> dict[str, Any]:
         return {
             "prior": dict(zip(self.personas, self._prior.tolist(), strict=True)),
             "half_life": self.half_life,
             "start": self.start,
+            "weight": self.weight,
             "raters": {rater: self.personas[p] for rater, p in self._persona_of.items()},
         }
 
 
 def _from_settings(settings: Mapping[str, Any]) -> PopulationUpdater:
     return PopulationUpdater(
-        settings["prior"], settings["half_life"], raters=settings["raters"], start=settings["start"]
+        settings["prior"],
+        settings["half_life"],
+        raters=settings["raters"],
+        start=settings["start"],
+        weight=settings.get("weight", "vote"),  # files from before people were weighed
     )

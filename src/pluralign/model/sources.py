@@ -47,7 +47,7 @@ class JudgedResponses(Answers):
         self._rows: dict[bytes, int] = {}
         for row, conversation in enumerate(listed):
             known = self._rows.setdefault(_key(conversation, row), row)
-            if known != row and float(law[[known]].wasserstein(law[[row]])) > 0:
+            if known != row and not _equal(law[[known]], law[[row]]):
                 raise ArgumentError(
                     f"conversations {known} and {row} are the same and have two rewards; pass repeated "
                     "judgements as one row of judge_scores"
@@ -148,6 +148,13 @@ def _wrong_row(values: Any) -> str:
                 hint = "; where there is none, pad with NaN or leave the row out" if entry is None else ""
                 return f"row {place} has {entry!r}{hint}"
     return "rows have different numbers of them; pad with NaN"
+
+
+def _equal(one: RewardDistribution, other: RewardDistribution) -> bool:
+    """Whether two rewards are the same up to the rounding of how they were computed."""
+    distance = one.wasserstein(other)
+    rounding = 8 * torch.finfo(distance.dtype).eps
+    return float(distance) <= rounding * float(one.mean().abs() + one.std())
 
 
 def _key(conversation: Conversation, index: int) -> bytes:

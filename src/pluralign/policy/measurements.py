@@ -8,7 +8,8 @@ Names are those that dashboards for preference training know. It knows nothing a
     log_ratio/S                          log pi - log ref
     rewards/S                            b (log pi - log ref), SimPO's b mean log pi: the reward whose optimum
                                          the policy would be, up to a constant of the prompt
-    rewards/margins, rewards/accuracies  chosen minus rejected, and how often that is positive
+    rewards/margins, rewards/accuracies  chosen minus rejected, and how often that is positive; .5 where the
+                                         two differ by rounding alone, as before the first step
     positive_targets/S                   share of responses that QRPO makes more probable
 """
 
@@ -24,6 +25,9 @@ from pluralign.losses.policy import qrpo_target
 from pluralign.policy.objectives import Responses, Settings, Sides, row_beta
 
 __all__ = ["RunningMeans", "batch_values", "qrpo_constants"]
+
+_LAST_PLACES = 8  # units by which a sum of log-probabilities may differ between machines
+_LOGIT = 4.0  # the size of a token's logits, which cancel in its log-probability
 
 
 @torch.no_grad()
@@ -48,10 +52,11 @@ def batch_values(sides: Sides, losses: Tensor, cut_off: Tensor, settings: Settin
         if responses.quantile_rewards is not None:
             beta, log_z = row_beta(responses, settings), responses.log_partition
             target = qrpo_target(responses.quantile_rewards, beta, settings.transform, log_z)
-            values[f"positive_targets/{side}"] = target > 0
+            # Where all references tie the finite Z's targets are 0 but for rounding.
+            values[f"positive_targets/{side}"] = target > _LAST_PLACES * torch.finfo(target.dtype).eps
     if len(rewards) == 2:
         values["rewards/margins"] = rewards["chosen"] - rewards["rejected"]
-        values["rewards/accuracies"] = values["rewards/margins"] > 0
+        values["rewards/accuracies"] = _wins(sides, rewards, settings)
     return values
 
 
@@ -87,6 +92,25 @@ class RunningMeans:
             return {}
         stacked = total(torch.stack(list(sums.values())))
         return {name: (value / count).item() for name, (value, count) in zip(sums, stacked, strict=True)}
+
+
+def _wins(sides: Sides, rewards: Mapping[str, Tensor], settings: Settings) -> Tensor:
+    """1 where the chosen response has the larger reward, 0 where the smaller, .5 where rounding decides, [B].
+
+    A log-probability is right up to some units of the last place of its terms, and which ones depends on the
+    processor and on what was packed beside the response. A reward is a difference of two, times beta.
+    """
+    rounding: float | Tensor = 0.0
+    for responses in sides.values():
+        log_probs, reference = responses.log_probs.detach(), responses.reference_log_probs
+        unit = _LAST_PLACES * torch.finfo(log_probs.dtype).eps
+        size = log_probs.abs() + _LOGIT * responses.num_tokens
+        if reference is None:
+            rounding = rounding + unit * settings.beta * size / responses.num_tokens
+        else:
+            rounding = rounding + unit * row_beta(responses, settings) * (size + reference.abs())
+    margin = rewards["chosen"] - rewards["rejected"]
+    return torch.where(margin.abs() <= rounding, 0.5, (margin > 0).to(margin.dtype))
 
 
 def _implicit_reward(responses: Responses, settings: Settings) -> Tensor:

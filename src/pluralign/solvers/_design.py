@@ -24,7 +24,11 @@ CPU_BLOCK, GPU_BLOCK = 2**17, 2**25
 """Elements of a block: 1 MiB of float64 stays in a core's cache; a GPU wants few large kernels."""
 
 NULL_SHARE = 1e-9
-"""A direction counts as constant where its spread is below this share of the numbers that cancel in it."""
+"""A direction is not fitted by where its spread is below this share of the numbers that cancel in it."""
+ROUNDING_SHARE = 2e-15
+"""Below this share of them the spread is made by the rounding of the numbers themselves: there is none."""
+CLEAR = 1e-10
+"""A Gram matrix tells directions whose second moment is above this share of the largest."""
 
 
 def block_rows(width: int, device: torch.device) -> int:
@@ -41,12 +45,46 @@ class Design:
         center: subtracted from every row; zeros where there is no intercept.
         scale: one over the standard deviation (root mean square without an intercept); 0 for constants.
         rotation: maps standardised columns to uncorrelated ones of unit variance; None keeps the columns.
+        held: further directions of unit variance, which are real but too faint to fit by; None where the
+            columns are kept. A fit that leaves them out is optimal only if they could not better it.
     """
 
     features: Float[Tensor, "N D"]
     center: Float[Tensor, " D"]
     scale: Float[Tensor, " D"]
     rotation: Float[Tensor, "D P"] | None
+    held: Float[Tensor, "D Q"] | None = None
+
+    @property
+    def uncentred(self) -> Float[Tensor, " D"]:
+        """Root mean square of the standardised columns before centring, at least 1."""
+        return (1.0 + (self.center * self.scale).square()).sqrt()
+
+    @property
+    def num_held(self) -> int:
+        """Number of directions that are left out of f-space although they vary."""
+        return 0 if self.held is None else self.held.shape[1]
+
+    def with_held(self) -> Design:
+        """The same rows with those directions in f-space."""
+        if self.rotation is None or self.held is None:
+            return self
+        return replace(self, rotation=torch.cat([self.rotation, self.held], dim=1), held=None)
+
+    def held_rounding(self) -> Float[Tensor, " Q"]:
+        """How much of the unit spread of each of these directions can be rounding: two last places."""
+        held = self.center.new_zeros((self.center.shape[0], 0)) if self.held is None else self.held
+        noise: Tensor = 2.0 * torch.finfo(torch.float64).eps * (held * self.uncentred[:, None]).norm(dim=0)
+        return noise
+
+    def held_columns(self) -> list[int]:
+        """The columns as given of which each of these directions mainly consists, at most three of each."""
+        found: set[int] = set()
+        for direction in () if self.held is None else self.held.T:
+            part = (direction * self.uncentred).abs()
+            largest = part.argsort(descending=True, stable=True)[:3]
+            found |= {int(column) for column in largest if part[column] >= 0.3 * part[largest[0]]}
+        return sorted(found)
 
     @property
     def num_rows(self) -> int:
@@ -108,8 +146,9 @@ class Design:
         """The reverse of `to_given`; parts along constant columns and directions are lost."""
         standardised = torch.where(self.scale > 0.0, coef / self.scale, 0.0)
         if self.rotation is not None:
-            # The columns of a whitening rotation are orthogonal, of length 1 / spread.
-            standardised = (standardised @ self.rotation) / self.rotation.square().sum(0)
+            # In columns of unit size before centring, those of a whitening rotation are orthogonal.
+            axes = self.uncentred[:, None] * self.rotation
+            standardised = ((standardised * self.uncentred) @ axes) / axes.square().sum(0)
         return standardised, intercept + coef @ self.center
 
 
@@ -125,7 +164,7 @@ def build_design(features: Float[Tensor, "N D"], centered: bool, whiten: bool) -
     Args:
         features: [N, D], finite.
         centered: subtract the column means; right only where the fit has an intercept.
-        whiten: rotate to uncorrelated columns and drop null directions. An L1 norm does not survive this.
+        whiten: rotate to uncorrelated columns and hold faint directions. An L1 norm does not survive this.
     """
     num_rows, num_columns = features.shape
     center = features.new_zeros(num_columns, dtype=torch.float64)
@@ -134,42 +173,58 @@ def build_design(features: Float[Tensor, "N D"], centered: bool, whiten: bool) -
         for part in parts:
             center += features[part].sum(0, dtype=torch.float64)
         center /= num_rows
-    power = torch.zeros_like(center)
+    power, off = torch.zeros_like(center), torch.zeros_like(center)
     for part in parts:
-        power += (features[part].to(torch.float64, copy=True).sub_(center)).square_().sum(0)
+        rows = features[part].to(torch.float64, copy=True).sub_(center)
+        off += rows.sum(0)
+        power += rows.square_().sum(0)
+    if centered:
+        # The mean of many large numbers is rounded by more than they are; its rounding is no spread.
+        center = center + off / num_rows
+        power = (power - off.square() / num_rows).clamp_min(0.0)
     size = (power / num_rows).sqrt()
-    # A constant column leaves only the rounding of its mean.
-    constant = size <= 1e-14 * torch.maximum(center.abs(), size)
+    constant = size <= ROUNDING_SHARE * torch.maximum(center.abs(), size)
     scale = torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, size))
     design = Design(features, center, scale, None)
-    return Design(features, center, scale, _whitening(design)) if whiten else design
+    if not whiten:
+        return design
+    rotation, held = _whitening(design)
+    return replace(design, rotation=rotation, held=held)
 
 
-def _gram(design: Design, directions: Tensor | None) -> Tensor:
-    width = design.center.shape[0] if directions is None else directions.shape[1]
-    total = design.center.new_zeros((width, width))
+def _gram(design: Design, directions: Float[Tensor, "D P"]) -> Float[Tensor, "P P"]:
+    total = design.center.new_zeros((directions.shape[1], directions.shape[1]))
     for _, block in design.blocks():
-        block = block if directions is None else block @ directions
+        block = block @ directions
         total.addmm_(block.T, block)
     return total / design.num_rows
 
 
-def _whitening(design: Design) -> Float[Tensor, "D P"]:
-    """Directions with unit second moment; those that rounding could have made are left out.
+def _whitening(design: Design) -> tuple[Float[Tensor, "D P"], Float[Tensor, "D Q"]]:
+    """Directions with unit second moment: those to fit by, and the faint ones that are left out.
+
+    They are the principal axes of columns that would have unit size if they had not been centred, so that a
+    faint direction comes alone and takes no other with it. Its spread is then the share that is left of the
+    numbers that cancel in it: below `NULL_SHARE` float64 predictions lose more than the direction can give,
+    and below `ROUNDING_SHARE` rounding alone could have made it and there is no direction.
 
     A Gram matrix squares the condition number, so directions below 1e-5 of the largest are noise in it. They
-    are measured again, from the rows themselves. A direction u counts where its spread exceeds `NULL_SHARE`
-    of |u * size|, the size of the standardised columns before centring: below that, float64 predictions lose
-    more than the direction can give.
+    are measured again among themselves, from the rows, until none is hidden by another.
     """
-    moments, directions = torch.linalg.eigh(_gram(design, None))
-    clear = moments > 1e-10 * moments.amax().clamp_min(1e-300) if moments.numel() else moments > 0.0
-    if not bool(clear.all()):
-        faint, mixing = torch.linalg.eigh(_gram(design, directions[:, ~clear]))
-        moments = torch.cat([moments[clear], faint])
-        directions = torch.cat([directions[:, clear], directions[:, ~clear] @ mixing], dim=1)
-    size = (1.0 + (design.center * design.scale).square()).sqrt()
-    noise = NULL_SHARE * (directions * size[:, None]).norm(dim=0)
-    seen = moments > noise.square()
-    rotation: Tensor = directions[:, seen] / moments[seen].sqrt()
-    return rotation
+    axes = torch.diag(1.0 / design.uncentred)
+    found, spreads = [], []
+    while axes.shape[1]:
+        moments, mixing = torch.linalg.eigh(_gram(design, axes))
+        axes = axes @ mixing
+        clear = moments > CLEAR * moments.amax()
+        clear[-1] = True
+        found.append(axes[:, clear])
+        spreads.append(moments[clear].clamp_min(0.0).sqrt())
+        axes = axes[:, ~clear]
+    if not found:
+        return axes, axes
+    axes, spread = torch.cat(found, dim=1), torch.cat(spreads)
+    seen = spread > NULL_SHARE
+    # An eigenvector holds the others, too, but for rounding.
+    faint = ~seen & (spread > ROUNDING_SHARE * (1.0 + spread.amax()))
+    return axes[:, seen] / spread[seen], axes[:, faint] / spread[faint]

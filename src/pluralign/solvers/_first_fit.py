@@ -24,6 +24,8 @@ ITERATIONS = 50, 120
 """Of ADMM, least and most; they grow with the rows per column, of which the second stage should free few."""
 FEW_ROWS = 10_000
 ROWS_PER_COLUMN = 50
+ROUGH_LEVEL = 1e-6
+"""The float32 stage fits no level closer to 0 or 1: it would round 1 - 1e-8 to 1, whose box is empty."""
 MANY = 3
 """Sharpening pays from this many times the few rows, and where a Hessian of P^2 costs less than the rows."""
 
@@ -65,7 +67,7 @@ def _admm(task: Task, constants: Tensor, progress: Callable[[float], None]) -> R
         single,
         task.targets.float(),
         constants.float().reshape(task.targets.shape[0], -1),
-        single.new_tensor(task.levels),
+        single.new_tensor(task.levels).clamp(ROUGH_LEVEL, 1.0 - ROUGH_LEVEL),
         None if task.weights is None else task.weights.float(),
         None if penalties is None else penalties.float(),
         task.fit_intercept,

@@ -24,7 +24,7 @@ from pluralign.solvers._certificate import lower_bound
 from pluralign.solvers._interior_point import solve_interior_point
 from pluralign.solvers._task import Task, check_loss
 
-__all__ = ["CertifiedFit", "refine"]
+__all__ = ["CertifiedFit", "refine", "relative_gap"]
 
 TOGETHER = 32
 """Fits whose rounds share their passes over the rows; more would hold more rows x fits in memory."""
@@ -37,11 +37,12 @@ ROUNDING = 1e-14
 
 
 class CertifiedFit(NamedTuple):
-    """Fits in f-space with their objective and certified relative gap."""
+    """Fits in f-space with their objective, a certified lower bound on it and the relative gap between."""
 
     coef: Float[Tensor, "M P"]
     intercept: Float[Tensor, " M"]
     objective: Float[Tensor, " M"]
+    bound: Float[Tensor, " M"]
     gap: Float[Tensor, " M"]
     steps: int
 
@@ -64,10 +65,14 @@ class _Progress:
     done: bool = False
 
     def gap(self) -> float:
-        objective = self.active.objective
-        if objective <= ROUNDING * (1.0 + float(self.best_coef.abs().sum())):
-            return 0.0
-        return max(0.0, objective - self.bound) / objective
+        return relative_gap(self.active.objective, self.bound, self.best_coef)
+
+
+def relative_gap(objective: float, bound: float, coef: Float[Tensor, " P"]) -> float:
+    """(objective - bound) / objective; 0 where the objective is 0 but for rounding."""
+    if objective <= ROUNDING * (1.0 + float(coef.abs().sum())):
+        return 0.0
+    return max(0.0, objective - bound) / objective
 
 
 def refine(
@@ -96,6 +101,7 @@ def refine(
         torch.stack([fit.best_coef for fit in fits]),
         torch.stack([fit.best_intercept for fit in fits]),
         constants.new_tensor([fit.active.objective for fit in fits]),
+        constants.new_tensor([fit.bound for fit in fits]),
         constants.new_tensor([fit.gap() for fit in fits]),
         max(fit.steps for fit in fits),
     )

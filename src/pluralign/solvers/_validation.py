@@ -14,7 +14,17 @@ from torch import Tensor
 
 from pluralign.errors import ArgumentError
 
-__all__ = ["check_features", "check_levels", "check_positive", "check_targets", "check_weights"]
+__all__ = [
+    "LEAST_LEVEL",
+    "check_features",
+    "check_levels",
+    "check_positive",
+    "check_targets",
+    "check_weights",
+]
+
+LEAST_LEVEL = 1e-9
+"""Levels closer to 0 or 1 are refused: the objective is about this small, and residuals round at 1e-16."""
 
 
 def check_features(features: Any, device: torch.device | str | None) -> Float[Tensor, "N D"]:
@@ -62,13 +72,19 @@ def check_targets(targets: Any, features: Tensor) -> Float[Tensor, "A N"]:
 
 
 def check_levels(levels: Any) -> tuple[float, ...]:
-    """Strictly increasing numbers in (0, 1)."""
+    """Strictly increasing numbers in (0, 1), `LEAST_LEVEL` or more from both ends."""
     out = _tensor(levels, "levels").double()
     if out.dim() != 1 or out.shape[0] == 0:
         raise ArgumentError(f"levels must be a non-empty list of numbers, got shape {tuple(out.shape)}")
     values = [float(value) for value in out]
     if not all(0.0 < value < 1.0 for value in values):
         raise ArgumentError(f"levels must lie strictly between 0 and 1, got {values}")
+    # 1 - (1 - 1e-9) is a little less than 1e-9.
+    if not all(min(value, 1.0 - value) >= LEAST_LEVEL * (1.0 - 1e-6) for value in values):
+        raise ArgumentError(
+            f"levels must be at least {LEAST_LEVEL:g} away from 0 and 1, got {values}; closer to the ends "
+            "float64 cannot tell a fit from its optimum, and the largest or smallest rating says as much"
+        )
     if any(right <= left for left, right in itertools.pairwise(values)):
         raise ArgumentError(f"levels must be sorted and distinct, got {values}")
     return tuple(values)

@@ -41,7 +41,6 @@ def fit_bradley_terry(
     *,
     l2: float,
     sample_weight: Float[Tensor, " N"] | None = None,
-    start: Float[Tensor, " D"] | None = None,
     tol: float = 1e-8,
 ) -> BradleyTerryFit:
     """Minimises the penalised Bradley-Terry loss to a gradient of at most `tol`.
@@ -52,7 +51,6 @@ def fit_bradley_terry(
         differences: [N, D], features of the chosen minus features of the rejected response, finite.
         l2: ridge penalty, positive; it makes the optimum unique also where the pairs are separable.
         sample_weight: [N], non-negative; all alike when absent.
-        start: [D], where to start, for instance the fit at a neighbouring penalty.
         tol: largest absolute entry of the gradient at which to stop.
 
     Returns:
@@ -77,8 +75,6 @@ def fit_bradley_terry(
             raise ArgumentError(f"sample_weight must be {num_rows} non-negative numbers that are not all 0")
     weight = weight / weight.sum()
     coef = torch.zeros(width, dtype=torch.float64, device=differences.device)
-    if start is not None:
-        coef = start.to(coef)
 
     value, gradient, hessian = _derivatives(differences, weight, coef, l2)
     iteration = 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch import Tensor
 from pluralign.errors import ArgumentError, ConvergenceWarning
 from pluralign.solvers._design import Design, build_design
 from pluralign.solvers._first_fit import first_fit
-from pluralign.solvers._rounds import CertifiedFit, refine
+from pluralign.solvers._rounds import CertifiedFit, refine, relative_gap
 from pluralign.solvers._task import Task
 from pluralign.solvers._validation import (
     check_features,
@@ -86,7 +87,7 @@ def fit_quantiles(
     Args:
         features: [N, D], finite, float32 or float64; used as given, at any scale.
         targets: [N] or [N, A]; NaN marks a missing rating.
-        levels: [K], strictly increasing, in (0, 1).
+        levels: [K], strictly increasing, in (0, 1), at least 1e-9 away from both ends.
         l1: penalty, >= 0, in units of target per feature.
         sample_weight: [N], >= 0, not all 0; None weighs rows equally.
         fit_intercept: whether c is free; else it is 0.
@@ -129,9 +130,11 @@ def fit_quantiles(
         0,
     )
     iterations, done = 0, 0
+    held: set[int] = set()
     for members, rows in _groups(ratings, weight):
         chosen = given if rows is None else given[rows]
         design = build_design(chosen, centered=fit_intercept, whiten=l1 == 0.0)
+        held.update(design.held_columns())
         group_weight = _relative(weight if rows is None or weight is None else weight[rows])
         batch = max(1, STATE_ELEMENTS // (design.num_rows * num_levels))
         for start in range(0, len(members), batch):
@@ -151,7 +154,7 @@ def fit_quantiles(
                 into[part] = values
             iterations = max(iterations, solved.iterations)
             done += len(part) * num_levels
-    _warn(fit, grid, tol)
+    _warn(fit, grid, tol, sorted(held))
     if _dimensions(targets) == 1:
         return QuantileFit(fit.coef[0], fit.intercept[0], fit.objective[0], fit.gap[0], iterations)
     return fit._replace(iterations=iterations)
@@ -211,9 +214,30 @@ def _solve(
     found = refine(
         task, rough, constants, tol, max_iterations, lambda done: report("levels", done, constants.shape[0])
     )
+    if design.num_held:
+        found = found._replace(gap=_gap_with_held(task, found, constants, tol, max_iterations))
     return _in_given_units(design, found, offset, unit, num_levels)._replace(
         iterations=rough.steps + found.steps
     )
+
+
+def _gap_with_held(
+    task: Task, found: CertifiedFit, constants: Tensor, tol: float, max_iterations: int
+) -> Float[Tensor, " M"]:
+    """The gap to a bound on the optimum of all directions, those that the fit leaves out included.
+
+    Such a direction is known up to the rounding of the numbers that cancel in it, and the optimum moves by no
+    more than that rounding times its coefficient.
+    """
+    wider = replace(task, design=task.design.with_held())
+    rough = first_fit(wider, constants, lambda share: None)
+    best = refine(wider, rough, constants, tol, max_iterations, lambda done: None)
+    bound = best.bound - best.coef[:, task.design.num_columns :].abs() @ task.design.held_rounding()
+    gaps = [
+        relative_gap(float(objective), float(least), coef)
+        for objective, least, coef in zip(found.objective, bound, found.coef, strict=True)
+    ]
+    return found.gap.new_tensor(gaps)
 
 
 def _in_given_units(
@@ -253,14 +277,22 @@ def _weighted_quantiles(
     return ordered.gather(1, place)
 
 
-def _warn(fit: QuantileFit, levels: tuple[float, ...], tol: float) -> None:
+def _warn(fit: QuantileFit, levels: tuple[float, ...], tol: float, held: list[int]) -> None:
     short = (fit.gap > tol).nonzero().tolist()
     if short:
+        advice = "allow more max_iterations or a larger tol"
+        if held:
+            columns = ", ".join(map(str, held[:10])) + (" ..." if len(held) > 10 else "")
+            advice = (
+                f"columns {columns} vary so little beside their size, or beside one another, that float64 "
+                "cannot fit by all they say, which the gaps count; subtract what they share, such as a large "
+                "mean, before the fit, or give l1 > 0"
+            )
         attribute, level = max(short, key=lambda place: float(fit.gap[place[0], place[1]]))
         warnings.warn(
             f"{len(short)} of {fit.gap.numel()} quantile fits stopped above tol = {tol:g}; the worst is "
             f"attribute {attribute}, level {levels[level]:g}, gap {float(fit.gap[attribute, level]):.2g}. "
-            "Their gaps are in the result; allow more max_iterations or a larger tol",
+            f"Their gaps are in the result; {advice}",
             ConvergenceWarning,
             stacklevel=3,
         )
