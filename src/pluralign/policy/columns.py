@@ -18,8 +18,7 @@ Known, and never required:
                          true where the response hit the token limit: it has no end token, so its
                          log-probability must not count one; missing or null means false
     among_references     true where the rewards of the row are among `ref_rewards`, so that one is left out
-                         of its own rank; null means false, no such column: recognised by equality (see
-                         `ranks`)
+                         of its own rank; null and no such column mean false (see `ranks`)
     ref_lengths          number of tokens of each reference completion, in the order of `ref_rewards`
     num_tokens           number of tokens of the completion
 
@@ -44,6 +43,7 @@ __all__ = [
     "TEXTS",
     "UNPAIRED",
     "Shape",
+    "among_references",
     "check_training_table",
     "is_finite_number",
 ]
@@ -141,6 +141,17 @@ def _is_prompt(value: Any) -> bool:
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
         for m in value
     )
+
+
+def among_references(table: Any) -> list[bool] | None:
+    """Which rows say that their rewards are among their references; None where the table has no such column.
+
+    Args:
+        table: as in `check_training_table`.
+    """
+    if "among_references" not in table.column_names:
+        return None
+    return [bool(value) for value in table["among_references"]]
 
 
 def is_finite_number(value: Any) -> bool:
