@@ -385,7 +385,9 @@ def test_a_response_is_left_out_where_table_or_caller_says_so(tmp_path, caplog, 
         made = trainer(tmp_path, "qrpo", table, leave_one_out=option)
     ranks = made.prepared["train"].rows["rank_completion"][:]
     assert ranks == pytest.approx([first, 1 - first])
-    assert caplog.text.count("100.0 % of responses have exactly the reward of one of their references") == told
+    assert (
+        caplog.text.count("100.0 % of responses have exactly the reward of one of their references") == told
+    )
 
 
 def test_an_empty_response_that_ended_is_one_token(tmp_path):

@@ -42,7 +42,9 @@ __all__ = [
 ]
 
 MANY_TIES = 0.01  # from here on the exact partition function, that of continuous rewards, misleads
-MANY_MATCHES = 0.5  # responses with exactly a reference's reward, where nothing says which of them are references
+MANY_MATCHES = (
+    0.5  # responses with exactly a reference's reward, where nothing says which of them are references
+)
 SAY_WHETHER_AMONG = (
     "of responses have exactly the reward of one of their references, and nothing says whether they are "
     "references themselves, so none is left out of its own rank: say leave_one_out true or false, or give the "
@@ -178,7 +180,9 @@ def diagnose(
         optimum_kl=float(optimum_kl(beta, transform)),
         largest_log_ratio=float(target.max()) / beta,
         partition=partition,
-        unsaid_matches=0.0 if leave_one_out is not None else matched_share(rewards, reference_rewards, keep_mask),
+        unsaid_matches=0.0
+        if leave_one_out is not None
+        else matched_share(rewards, reference_rewards, keep_mask),
     )
 
 
