@@ -22,7 +22,8 @@ keeps working for people who do not know this package.
     ├── GateWarning                         a gate learned nothing, or its training broke off
     ├── CategoryWarning                     categories were rated by too few people, or one was never chosen
     ├── DebiasWarning                       an attribute still follows the bias variable
-    └── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
+    ├── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
+    └── RiskWarning                         a risk measure that did no better than less did
 
 A message says what was received, what is allowed and what to do.
 """
@@ -48,6 +49,7 @@ __all__ = [
     "PluralignError",
     "PluralignWarning",
     "RiskError",
+    "RiskWarning",
     "RowError",
     "RunError",
     "TailWarning",
@@ -136,3 +138,7 @@ class DebiasWarning(PluralignWarning):
 
 class EnsembleWarning(PluralignWarning):
     """The heads of an ensemble say the same, so that comparing them does nothing, or training broke off."""
+
+
+class RiskWarning(PluralignWarning):
+    """A risk measure that in our own results did no better than a simpler one."""

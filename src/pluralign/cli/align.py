@@ -97,6 +97,8 @@ def _align(
         _diagnose(tables["data"], config, console)
     config.output_dir = str(out / _TRAINING)
     trainer = _trainer(flags, config, tables, console)
+    if folder is not None:
+        console.say(str(trainer.optimum))
     start = last_checkpoint(config.output_dir)
     if start is not None:
         console.say(f"continuing from {start}")

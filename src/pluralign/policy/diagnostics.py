@@ -47,8 +47,8 @@ MANY_MATCHES = (
 )
 SAY_WHETHER_AMONG = (
     "of responses have exactly the reward of one of their references, and nothing says whether they are "
-    "references themselves, so none is left out of its own rank: say leave_one_out true or false, or give the "
-    "table a column among_references"
+    "references themselves, so none is left out of its own rank: say leave_one_out true or false, or give "
+    "the table a column among_references"
 )
 
 

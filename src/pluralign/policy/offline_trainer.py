@@ -12,6 +12,7 @@ holds logits of the whole batch (`packing`, `log_probs`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from pluralign.policy.model_setup import (
 from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.offline_data import Collator, packed_of, prepare_all
+from pluralign.policy.optimum import Optimum, optimum_of
 from pluralign.policy.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.resuming import NothingLeft, RunLoss
 from pluralign.policy.rewarding import RewardSource
@@ -48,6 +50,8 @@ from pluralign.policy.sample_evaluator import SampleEvaluator
 from pluralign.policy.scored_forward import install, response_log_probs, use_kernels
 
 __all__ = ["OfflineTrainer"]
+
+_log = logging.getLogger("pluralign.policy")
 
 _BIN_TOKENS = {"cpu": 512}
 
@@ -72,6 +76,7 @@ class OfflineTrainer(Trainer):
 
     Attributes:
         log_prob_kernel: what runs on the logits, plain or compiled.
+        optimum: how far from the reference the optimum is; None without a train_dataset.
 
     Raises:
         ConfigError: settings that do not go together.
@@ -116,6 +121,11 @@ class OfflineTrainer(Trainer):
         tables = _by_name(train_dataset, eval_dataset)
         with args.main_process_first():
             self.prepared = prepare_all(tables, tokenizer, args, self.objective)
+        self.optimum: Optimum | None = None
+        if "train" in tables:
+            self.optimum = optimum_of(tables["train"], self.prepared["train"].rows, args, self.objective)
+            if self.optimum.warning is not None:
+                _log.warning(self.optimum.warning)
         check_positions(model, max(part.longest for part in self.prepared.values()))
         self.sides = next(iter(self.prepared.values())).sides
         evaluation = {name: part.rows for name, part in self.prepared.items() if name != "train"}
@@ -364,8 +374,8 @@ class OfflineTrainer(Trainer):
     def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
         """As in `Trainer`; `True` resumes from the last checkpoint that was written to its end.
 
-        A checkpoint of the last step gives that model, and `train_loss` is the mean over the steps of the whole
-        run, those before an interruption included.
+        A checkpoint of the last step gives that model, and `train_loss` is the mean over the steps of the
+        whole run, those before an interruption included.
         """
         if resume_from_checkpoint is True:
             found = last_checkpoint(self.args.output_dir)

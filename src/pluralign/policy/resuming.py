@@ -1,8 +1,8 @@
-"""What a resumed run must know beyond what `Trainer` restores: its mean loss so far, and that it may be over.
+"""What a resumed run must know beyond what `Trainer` restores: its mean loss so far, and whether it is over.
 
-In: the losses of batches as they enter the gradient, and transformers' state of the run. Out: the mean loss of
-all steps, those before an interruption included; and no step where the checkpoint already stands at the last
-one. It knows nothing about objectives or models.
+In: the losses of batches as they enter the gradient, and transformers' state of the run. Out: the mean loss
+of all steps, those before an interruption included; and no step where the checkpoint already stands at the
+last one. It knows nothing about objectives or models.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class RunLoss(TrainerCallback, ExportableState):
     """
 
     def __init__(self, total: float = 0.0, steps: int = 0) -> None:
-        self._total, self._steps = total, steps
+        self._total: float = total
+        self._steps: int = steps
         self._new: Tensor | None = None  # of this process, where it was computed: no step waits for a number
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
