@@ -37,7 +37,7 @@ class RunLoss(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Continues from what the checkpoint says, or from nothing where it says nothing."""
         said = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
-        kept = said["args"] if said else {"total": 0.0, "steps": 0}
+        kept: dict[str, Any] = said["args"] if said else {"total": 0.0, "steps": 0}
         self._total, self._steps, self._new = kept["total"], kept["steps"], None
 
     def add(self, loss: Tensor, filtered: bool = False) -> None:
