@@ -34,7 +34,6 @@ def section() -> str:
     pairs: Rows = []
     for record in read_folder("real_data"):
         name, results = record["set"], record["results"]
-        within = _within(results)
         for attribute, part in results["ratings"].items():
             label = f"{name}, all (share of scale)" if attribute == "all" else f"{name}, {attribute}"
             calibration.append(
@@ -44,7 +43,7 @@ def section() -> str:
                     interval(part["pinball"]["model"]),
                     interval(part["pinball"].get("constant")),
                     interval(part["pinball"].get("difference")),
-                    *within,
+                    *_within(results, attribute),
                     interval(part["coverage"]["model"], 3),
                     f"{100 * part['crossing']['model']['estimate']:.1f} %",
                 ]
@@ -90,9 +89,11 @@ def section() -> str:
     return text + table(head, pairs) + _no_success()
 
 
-def _within(results: dict[str, Any]) -> list[str]:
-    """Pairs won within a prompt, by the model and by length, and what that says; empty cells without pairs."""
+def _within(results: dict[str, Any], attribute: str = "all") -> list[str]:
+    """Pairs won within a prompt, by the model and by length, and what that says; empty where it is not known."""
     pairs = results["pairs"].get("pairs_from_ratings")
+    if pairs is not None and attribute != "all" and len(results["ratings"]) > 1:
+        pairs = pairs.get("attributes", {}).get(attribute)  # runs of before it was kept have none
     if pairs is None:
         return ["", "", ""]
     found = summarise_within(pairs)

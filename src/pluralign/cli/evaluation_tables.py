@@ -52,18 +52,17 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
 
 
 def _within(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
-    """Beside pinball, which is over all responses: whether the model knows anything within a prompt."""
+    """Pairs won within a prompt: pinball, over all responses, can be won by telling prompts apart."""
     if found is None:  # results of earlier versions
         return []
+    verdict = found["verdict"].partition(":")[0]
     if "model" not in found:
-        return [("pairs won within a prompt", "-", "", found["verdict"].partition(":")[0])]
+        return [("within a prompt", "-", "", verdict)]
     chance = f"chance {found['chance']:.3f}"
-    rows: list[tuple[str, ...]] = [
-        ("pairs won within a prompt", interval(found["model"], 3), chance, found["verdict"])
-    ]
+    rows: list[tuple[str, ...]] = [("within a prompt", interval(found["model"], 3), chance, verdict)]
     if "length" in found:
         less = interval(found.get("difference"), 3) if "difference" in found else ""
-        rows.append(("by the longer text", "", interval(found["length"], 3), less))
+        rows.append(("longer text", "", interval(found["length"], 3), less))
     return rows
 
 
