@@ -51,7 +51,7 @@ def train(world: World, run: Run) -> tuple[Any, list[dict[str, float]]]:
             beta=run.beta,
             transform=run.transform,
             learning_rate=run.learning_rate,
-            leave_one_out=run.leave_one_out if run.references else None,
+            leave_one_out=run.leaves_one_out,
             estimator="mid" if run.leave_one_out else "inclusive",
             per_device_train_batch_size=BATCH if run.references else BATCH // 2,
             seed=run.seed,

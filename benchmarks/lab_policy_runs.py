@@ -71,6 +71,11 @@ class Run:
     transform: str = "identity"
 
     @property
+    def leaves_one_out(self) -> bool:
+        """Whether a response is left out of its own references; the offline ones are not among them."""
+        return self.leave_one_out if self.references else self.source == "pool"
+
+    @property
     def name(self) -> str:
         """Of the result file."""
         return f"{self.arm}-{self.label}-{self.seed}".replace(":", "-")

@@ -49,7 +49,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], str, tuple[str, ...]]] = {
     ),
     "regression": ("regression", {"residual": "gaussian"}, "ratings", ("mean", "cvar:0.25")),
     "quantile": ("quantile", {}, "ratings", ("mean", "quantile:0.1", "cvar:0.25", "entropic:1")),
-    "categorical": ("categorical", {}, "ratings", ("mean", "cvar:0.25", "entropic:1")),
+    "categorical": ("categorical", {"loss": "transport"}, "ratings", ("mean", "cvar:0.25", "entropic:1")),
     "gaussian_ensemble": ("gaussian_ensemble", {}, "ratings", _HEADS),
 }
 

@@ -32,7 +32,8 @@ from families_records import (
     records_of_runs,
 )
 from pluralign.evaluation import difference_interval, mean_interval
-from tables import Headline, Rows, interval, table
+from pluralign.evaluation.within import summarise_within
+from tables import Headline, Rows, interval, read, table
 
 INTRO = (
     "## All families against held-out raters\n\nFrozen MiniLM with length and surface columns, 5-fold cross-fitting over "
@@ -61,7 +62,24 @@ def section() -> str | None:
     if not records:
         return None
     parts = [INTRO, *(_everything(records, name) for name in SETS)]
+    parts.insert(1, _within_prompts())
     return "\n\n".join([*parts, *_less(records), _shape(records), _other_topics(records)])
+
+
+def _within_prompts() -> str:
+    """Distances are over all responses; what is known within a prompt is in another study of the same sets."""
+    found = []
+    for name in ("emobank", "summeval-crowd-length-surface"):
+        record = read(f"real_data/{name}.json")
+        if record is not None:
+            within = summarise_within(record["results"]["pairs"]["pairs_from_ratings"])
+            told = f"{interval(within['model'], 3)}, {within['verdict']}, the longer text {interval(within['length'], 3)}"
+            found.append(f"{record['set']} {told}")
+    return (
+        "Distances are over all responses, and can be won by knowing which prompt has good ones. Of pairs of responses to one "
+        f'prompt the quantile family orders as their mean ratings do ("Real data"): {"; ".join(found)}. In ukpconvarg an argument\'s '
+        "prompt is its topic and side, and its votes are on pairs within it."
+    )
 
 
 def headlines() -> list[Headline]:

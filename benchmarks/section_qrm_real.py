@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pluralign.evaluation import mean_interval
+from pluralign.evaluation.within import chance_verdict
 from qrm_real import SOURCES, compare
 from tables import Rows, interval, read, table
 
@@ -45,10 +46,12 @@ def _models() -> str | None:
         "the rating scale and always against the ratings as people gave them, one by one; coverage is that of the central "
         "90 % interval. Accuracy is on pairs of responses to one prompt whose mean ratings differ, by the mix of all "
         "attributes in equal parts. `raw minus it` is the quantile model on raw ratings minus the row, paired: below 0 it is "
-        f"better in a loss, above 0 in accuracy. {_shares()}"
+        "better in a loss, above 0 in accuracy. Losses are over all responses, and can be won by knowing which prompt has good "
+        "ones; the last column says in words whether the accuracy, within a prompt, is above that of knowing nothing. "
+        f"{_shares()}"
     )
     less = "raw minus it"
-    head = ["", "pinball", less, "CRPS", less, "coverage", "accuracy", less]
+    head = ["", "pinball", less, "CRPS", less, "coverage", "accuracy within a prompt", less, "which is"]
     return f"{text}\n\n{table(head, rows)}"
 
 
@@ -73,6 +76,12 @@ def _cells(raw: dict[str, Any], run: dict[str, Any], head: str) -> Iterator[str]
         yield value
         if column != "coverage":
             yield difference
+    pairs = run["results"]["pairs"]
+    if head in pairs["ties"]:
+        chance = 0.5 * (1 - pairs["ties"][head] / pairs["rows"])
+        yield chance_verdict(_mean(run, "pairs:all", f"{head}_outcome"), chance)
+    else:
+        yield ""
 
 
 def _mean(run: dict[str, Any], part: str, column: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def reload(path: Path, **options) -> pl.RewardModel:
 # -- answers ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::pluralign.errors.RiskWarning")
 @pytest.mark.parametrize("name", sorted(pl.risk.MEASURES))
 def test_every_measure_is_the_score_or_says_why_it_does_not_apply(model, name):
     measure = pl.risk.MEASURES[name](*[0.5 for _ in dataclasses.fields(pl.risk.MEASURES[name])])

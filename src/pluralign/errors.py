@@ -23,7 +23,8 @@ keeps working for people who do not know this package.
     ├── CategoryWarning                     categories were rated by too few people, or one was never chosen
     ├── DebiasWarning                       an attribute still follows the bias variable
     ├── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
-    └── VoterWarning                        votes without names are counted as if each were a person
+    ├── VoterWarning                        votes without names are counted as if each were a person
+    └── RiskWarning                         a risk measure that did no better than less did
 
 A message says what was received, what is allowed and what to do.
 """
@@ -49,6 +50,7 @@ __all__ = [
     "PluralignError",
     "PluralignWarning",
     "RiskError",
+    "RiskWarning",
     "RowError",
     "RunError",
     "TailWarning",
@@ -142,3 +144,7 @@ class EnsembleWarning(PluralignWarning):
 
 class VoterWarning(PluralignWarning):
     """Votes come without names, so that one person with many votes may count as many people."""
+
+
+class RiskWarning(PluralignWarning):
+    """A risk measure that in our own results did no better than a simpler one."""

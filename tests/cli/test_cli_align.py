@@ -82,6 +82,57 @@ def test_an_interrupted_run_continues(policy, command, monkeypatch):
     assert all((one[name] == other[name]).all() for name in one)
 
 
+def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(policy, command, monkeypatch):
+    from safetensors.torch import load_file
+
+    from pluralign.cli import align
+
+    line = (
+        "align --method qrpo --beta 0.3 --model policy --data train.jsonl --max_steps 4 "
+        f"--lr_scheduler_type constant {SMALL} --json"
+    )
+    status, out, err = command(f"{line} --out straight")
+    assert status == 0, err
+    straight = json.loads(out)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(align, "_save", killed)
+        assert command(f"{line} --out killed")[0] == 130
+    status, out, err = command(f"{line} --out killed")
+    assert status == 0, err
+    assert "continuing from killed/training/checkpoint-4" in err
+    one, other = (load_file(f"{run}/model/model.safetensors") for run in ("straight", "killed"))
+    assert all((one[name] == other[name]).all() for name in one)
+    losses = [result["metrics"]["train_loss"] for result in (straight, json.loads(out))]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("objective", "told", "warned"),
+    [
+        ("qrpo --beta 0.3", "KL of the optimum: 0.36 nats (beta 0.3, identity)", False),
+        ("qrpo --beta 0.03", "KL of the optimum: 2.51 nats (beta 0.03, identity)", True),
+        ("dpo", "KL of the optimum: unknown", False),
+    ],
+)
+def test_the_optimum_is_told_before_training(policy, command, caplog, monkeypatch, objective, told, warned):
+    from pluralign.policy import OfflineTrainer
+
+    def stops(self, *args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OfflineTrainer, "training_step", stops)
+    status, _, err = command(
+        f"align --method {objective} --model policy --data train.jsonl --out run {SMALL}"
+    )
+    assert status == 130
+    assert told in err
+    assert ("more than any policy of our lab survived" in caplog.text) == warned
+
+
 def test_tables_of_any_file_are_one_table(policy, command):
     rows = tiny_tables.unpaired(6).to_list()
     for row in rows[3:]:

@@ -63,6 +63,26 @@ def test_the_heads_are_printed_with_intervals(capsys, results):
     assert line.split() == ["a1", f"{earlier['correlation']:.3f}", f"{earlier['disagreement']:.3f}", "-", "-"]
 
 
+def test_skill_within_a_prompt_stands_beside_pinball(capsys, results):
+    out = printed(capsys, results)
+    for name in ("a0", "all"):
+        found = results["ratings"][name]["within_prompt"]
+        line = line_of(out, f"{name}: ", "within a prompt")
+        assert f"{found['model']['estimate']:.3f} [" in line
+        assert f"chance {found['chance']:.3f}" in line
+        assert line.rstrip().endswith(found["verdict"].partition(":")[0])
+        assert f"{found['length']['estimate']:.3f} [" in line_of(out, f"{name}: ", "longer text")
+    lines = out[out.index("all: ") :].splitlines()
+    order = [i for i, line in enumerate(lines) if line.startswith(("pinball", "within", "longer text"))][:3]
+    assert order == [order[0], order[0] + 1, order[0] + 2]
+    parts = results["ratings"]
+    unknown = {"a0": parts["a0"] | {"within_prompt": {"verdict": "not known: no two responses"}}}
+    line = line_of(printed(capsys, results | {"ratings": unknown}), "a0: ", "within a prompt")
+    assert line.split() == ["within", "a", "prompt", "-", "not", "known"]
+    earlier = {"a0": {k: v for k, v in parts["a0"].items() if k != "within_prompt"}}
+    assert "within a prompt" not in printed(capsys, results | {"ratings": earlier})
+
+
 def test_many_kinds_of_prompt_are_cut_and_the_title_says_so(capsys, results):
     pairs = results["pairs"]["pairs_from_ratings"]
     many = {f"kind {i}": {"rows": 1, "model": 0.5} for i in range(30)}
@@ -76,7 +96,7 @@ def test_many_kinds_of_prompt_are_cut_and_the_title_says_so(capsys, results):
 @pytest.mark.filterwarnings("default::pluralign.errors.CategoryWarning")
 def test_what_the_fit_warned_of_is_said_again(workplace, fake, command):
     Path("one.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ratings_rows(20, raters=1)))
-    fit = "fit --family categorical --ratings one.jsonl --l2 0.1 --steps 5 --out run"
+    fit = "fit --family categorical --loss transport --ratings one.jsonl --l2 0.1 --steps 5 --out run"
     _, _, err = command(fit)
     assert "warning: a0 has 1 raters per response" in err
     for again in (fit, "evaluate --model run --ratings one.jsonl"):

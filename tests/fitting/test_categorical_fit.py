@@ -11,6 +11,7 @@ import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
 from pluralign.distributions import Categorical
 from pluralign.errors import CategoryWarning, ConfigError, DataError
+from pluralign.fitting import CategoricalConfig
 from pluralign.fitting.targets import rating_targets
 
 QUICK = {"l2": 0.003, "steps": 100, "baselines": False}
@@ -62,7 +63,13 @@ def test_cross_entropy_is_a_multinomial_logistic_regression():
     np.testing.assert_allclose(ours.numpy(), peer.predict_proba(z), atol=2e-3)
 
 
-@pytest.mark.parametrize("config", [{}, {"loss": "rps"}, {"floor": 0.2}, {"hidden": 16, "lr": 0.02}])
+TRANSPORT = {"loss": "transport"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"loss": "rps"}, TRANSPORT, TRANSPORT | {"floor": 0.2}, {"hidden": 16, "lr": 0.02}],
+)
 def test_a_known_law_is_recovered(config):
     model = fit({"steps": 150, "l2": 0.0003} | config, ratings=crowd(300))
     laws = model.attribute_distributions([talk("1 0.3 new"), talk("-0.7 0.8 new")])["a"]
@@ -137,7 +144,8 @@ def test_votes_on_the_six_categories():
         }
         for i, x in enumerate([1, -1] * 10)
     ]
-    for config in ({}, {"cost": "two_axis"}, {"cost": "two_axis", "regularization": 0.2, "smoothing": 0.1}):
+    two_axes = TRANSPORT | {"cost": "two_axis"}
+    for config in ({}, TRANSPORT, two_axes, two_axes | {"regularization": 0.2, "smoothing": 0.1}):
         model = fit({"steps": 60} | config, ratings=pl.load_ratings(votes))
         good, bad = model.score([talk("1 0 x"), talk("-1 0 x")])
         assert good > bad
@@ -180,15 +188,15 @@ def test_two_axes_are_solved_by_the_quick_solver(config, monkeypatch):
         }
         for i in range(12)
     ]
-    fit({"cost": "two_axis", "steps": 2} | config, ratings=pl.load_ratings(votes))
+    fit(TRANSPORT | {"cost": "two_axis", "steps": 2} | config, ratings=pl.load_ratings(votes))
 
 
 def test_doubtful_data_is_named():
     with pytest.warns(
         CategoryWarning, match="a has 3 raters per response: with under 5 .* loss = 'cross_entropy' or 'rps'"
     ):
-        fit(ratings=crowd(20, raters=3))
-    for config in ({"loss": "rps"}, {"loss": "cross_entropy"}, {"smoothing": 0.1}):
+        fit(TRANSPORT, ratings=crowd(20, raters=3))
+    for config in ({}, {"loss": "rps"}, TRANSPORT | {"smoothing": 0.1}):
         fit(config, ratings=crowd(20, raters=3))
     generator = np.random.default_rng(0)
     skewed = [
@@ -196,7 +204,7 @@ def test_doubtful_data_is_named():
         for row in ratings_rows(40)
     ]
     with pytest.warns(CategoryWarning) as given:
-        model = fit({"l2": 10.0}, ratings=pl.load_ratings(skewed))
+        model = fit(TRANSPORT | {"l2": 10.0}, ratings=pl.load_ratings(skewed))
     assert any("on average the model and the crowd differ: a0 by" in str(w.message) for w in given)
     assert model.fitted["average_gap"]["a0"] > 0.1
     proper = fit(
@@ -226,7 +234,7 @@ def test_rewards_are_named_by_text_or_number():
 def test_what_does_not_serve_the_family():
     ratings = pl.load_ratings(ratings_rows(6))
     with pytest.raises(DataError, match="two_axis"):
-        fit({"cost": "two_axis"}, ratings=ratings)
+        fit(TRANSPORT | {"cost": "two_axis"}, ratings=ratings)
     with pytest.raises(DataError, match="rewards has x, y; needed: one reward for each category"):
         fit({"rewards": {"x": 0.0, "y": 1.0}}, ratings=ratings)
     with pytest.raises(ConfigError, match="a reward for each name or number"):
@@ -240,6 +248,21 @@ def test_what_does_not_serve_the_family():
         fit(pairs=pl.load_pairs(pairs_rows(10)))
     with pytest.raises(ConfigError, match="did you mean 'smoothing'"):
         fit({"smothing": 0.1}, ratings=ratings)
+
+
+def test_the_default_is_cross_entropy_and_reads_nothing_of_transport():
+    ratings = pl.load_ratings(ratings_rows(10))
+    named, default, transported = (
+        fit(config | {"steps": 10}, ratings=ratings) for config in ({"loss": "cross_entropy"}, {}, TRANSPORT)
+    )
+    states = [model.head.state_dict() for model in (named, default, transported)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
+    for option in ({"cost": "two_axis"}, {"floor": 0.1}, {"axis_weights": (2.0, 1.0)}):
+        for loss in ({}, {"loss": "rps"}):
+            with pytest.raises(ConfigError, match=f"{next(iter(option))} = .* belongs to the transport loss"):
+                fit(loss | option, ratings=ratings)
+    assert CategoricalConfig(axis_weights=[1.0, 1.0]).loss == "cross_entropy"  # as YAML gives it
 
 
 # -- comparisons -----------------------------------------------------------------------------------
@@ -306,15 +329,16 @@ def test_votes_without_ties_and_one_rater_each():
 @pytest.mark.parametrize(
     "config",
     [
-        {"cost": "two_axis"},
+        {"cost": "two_axis", "loss": "transport"},
         {"edges": (0.0, 1.0, 2.0)},
         {"rewards": {"0": 0, "1": 1}},
-        {"floor": 0.1},
+        {"floor": 0.1, "loss": "transport"},
         {"loss": "rps"},
+        {"loss": "transport"},
     ],
 )
 def test_what_is_for_ratings_is_no_option_of_comparisons(config):
-    with pytest.raises(DataError, match=f"{next(iter(config))}( = 'rps')? is for ratings"):
+    with pytest.raises(DataError, match=f"{next(iter(config))}( = '(rps|transport)')? is for ratings"):
         fit(config, votes=pl.load_comparisons(votes_rows(5)))
 
 
@@ -323,6 +347,7 @@ def test_pointwise_votes_are_categories_of_each_side():
     law = model.attribute_distributions([talk("1 0 x")])["preference"]
     assert law.atoms[0].tolist() == [-1, 0, 1]
     assert model.head.comparison is None
+    fit({"comparisons": "pointwise", "smoothing": 0.1} | TRANSPORT, votes=pl.load_comparisons(votes_rows(40)))
 
 
 # -- the same model elsewhere ----------------------------------------------------------------------

@@ -108,6 +108,7 @@ def test_attributes_are_mixed_head_by_head():
     torch.testing.assert_close(mixed.mean(), weighted)
 
 
+@pytest.mark.filterwarnings("ignore::pluralign.errors.RiskWarning")
 def test_every_head_measure_applies_to_the_mix():
     model, x = head(), rows()
     law = model.distribution(x, x)

@@ -92,6 +92,13 @@ def test_kl_of_the_optimum_by_a_sum(name, beta):
 
 
 def test_kl_for_small_beta():
+    ranks = torch.tensor([[0.0, 1.0, 1.0], [0.2, 0.7, 0.0]], dtype=torch.float64)
+    keep = torch.tensor([[True, True, True], [True, True, False]])
+    weights = (ranks / 0.3).exp() * keep
+    probs = weights / weights.sum(-1, keepdim=True)
+    apart = torch.xlogy(probs, probs).sum(-1) + keep.sum(-1).double().log()
+    torch.testing.assert_close(optimum_kl(0.3, reference_ranks=ranks, keep_mask=keep), apart)
+    torch.testing.assert_close(optimum_kl(torch.tensor([0.3, 0.3]), "identity", ranks, keep), apart)
     assert optimum_kl(1e-3).item() == pytest.approx(math.log(1e3) - 1, rel=1e-9)
 
 

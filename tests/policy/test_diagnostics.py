@@ -18,7 +18,7 @@ def continuous(rows=2_000, n=8, seed=0):
 
 def test_continuous_rewards_of_the_reference_policy():
     references = continuous()
-    found = diagnose(references[:, 0], references, beta=0.1)
+    found = diagnose(references[:, 0], references, beta=0.1, leave_one_out=True)
     assert found.responses == 2_000
     assert found.references == (7, 7)
     assert found.among_references == 1.0
@@ -34,7 +34,7 @@ def test_continuous_rewards_of_the_reference_policy():
 
 def test_a_coin_is_told_to_use_the_finite_partition():
     coin = (continuous() > 0).double()
-    found = diagnose(coin[:, 0], coin, beta=0.01)
+    found = diagnose(coin[:, 0], coin, beta=0.01, leave_one_out=True)
     assert found.tie_probability == pytest.approx(0.5, abs=0.01)
     assert found.tied_prompts == pytest.approx(2 / 2**8, abs=0.006)
     assert found.positive_share < 0.01  # a success ties with others, so its mid-rank stays below break-even
@@ -78,22 +78,44 @@ def test_the_table_prints():
 def test_tables():
     row = {"prompt": "p", "ref_rewards": [0.0, 1.0, 2.0]}
     pairs = [row | {"chosen": "a", "rejected": "b", "reward_chosen": 2.0, "reward_rejected": 0.0}] * 2
-    found = diagnose_table(Dataset.from_list(pairs), beta=0.1)
-    assert (found.responses, found.among_references, found.mean_rank) == (4, 1.0, 0.5)
+    among = [one | {"among_references": True} for one in pairs]
+    for options in ({}, {"leave_one_out": None}):
+        found = diagnose_table(Dataset.from_list(among), beta=0.1, **options)
+        assert (found.responses, found.among_references, found.mean_rank) == (4, 1.0, 0.5)
+        assert (found.references, found.unsaid_matches) == ((2, 2), 0.0)
+    found = diagnose_table(Dataset.from_list(among), beta=0.1, leave_one_out=False)
+    assert (found.among_references, found.references) == (0.0, (3, 3))
     apart = [one | {"among_references": False} for one in pairs]
     found = diagnose_table(Dataset.from_list(apart), beta=0.1)
     assert (found.among_references, found.references) == (0.0, (3, 3))
     unpaired = [
-        row | {"completion": "a", "reward": 1.5},
-        row | {"completion": "a", "reward": 1.0, "ref_rewards": [1.0, 0.0]},
+        row | {"completion": "a", "reward": 1.5, "among_references": None},
+        row | {"completion": "a", "reward": 1.0, "ref_rewards": [1.0, 0.0], "among_references": True},
     ]
     found = diagnose_table(Dataset.from_list(unpaired), beta=0.1, transform="normal")
     assert found.references == (1, 3)
 
 
+def test_rewards_that_occur_among_their_references_and_nobody_says_why():
+    row = {"prompt": "p", "completion": "a", "ref_rewards": [0.0, 1.0, 2.0]}
+    table = Dataset.from_list([row | {"reward": 2.0}, row | {"reward": 1.5}])
+    found = diagnose_table(table, beta=0.1)
+    assert (found.unsaid_matches, found.among_references, found.mean_rank) == (
+        0.5,
+        0.0,
+        (2.5 / 3 + 2 / 3) / 2,
+    )
+    assert "! 50.0% of responses have exactly the reward of one of their references" in str(found)
+    few = Dataset.from_list([row | {"reward": value} for value in (2.0, 1.5, 0.5)])
+    assert "leave_one_out" not in str(diagnose_table(few, beta=0.1))
+    said = diagnose_table(table, beta=0.1, leave_one_out=False)
+    assert said.unsaid_matches == 0.0
+    assert "leave_one_out" not in str(said)
+
+
 def test_masks_of_any_kind_and_rewards_of_another_precision():
     references, keep = [[1.1, 3.3, 0.0], [2.2, 5.5, 6.6]], [[True, True, False], [True, True, True]]
-    found = diagnose(torch.tensor([1.1, 2.2]), references, beta=0.1, keep_mask=keep)
+    found = diagnose(torch.tensor([1.1, 2.2]), references, beta=0.1, leave_one_out=True, keep_mask=keep)
     assert (found.references, found.among_references) == ((1, 2), 1.0)
 
 

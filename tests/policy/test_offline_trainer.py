@@ -367,6 +367,31 @@ def test_references_that_tie_ask_for_the_finite_partition(tmp_path, caplog, part
     assert ("tie with probability 33.3 %" in caplog.text) == told
 
 
+@pytest.mark.parametrize(
+    ("said", "option", "first", "told"),
+    [
+        (None, None, 0.5 / 3, True),  # nothing is said: the tie counts half, and the trainer asks
+        (True, None, 0.0, False),
+        (False, None, 0.5 / 3, False),
+        (None, True, 0.0, False),
+        (None, False, 0.5 / 3, False),
+        (True, False, 0.5 / 3, False),  # who calls has the last word
+    ],
+)
+def test_a_response_is_left_out_where_table_or_caller_says_so(tmp_path, caplog, said, option, first, told):
+    row = {"prompt": "ab", "completion": "c", "reward": 0.0, "ref_rewards": [0.0, 1.0, 2.0]}
+    other = row | {"reward": 2.0}
+    column = {} if said is None else {"among_references": said}
+    with caplog.at_level(logging.WARNING, "pluralign"):
+        table = Dataset.from_list([row | column, other | column])
+        made = trainer(tmp_path, "qrpo", table, leave_one_out=option)
+    ranks = made.prepared["train"].rows["rank_completion"][:]
+    assert ranks == pytest.approx([first, 1 - first])
+    assert (
+        caplog.text.count("100.0 % of responses have exactly the reward of one of their references") == told
+    )
+
+
 def test_an_empty_response_that_ended_is_one_token(tmp_path):
     row = tiny_tables.pairs(1)[0] | {"chosen": ""}
     made = trainer(tmp_path, table=Dataset.from_list([row]))

@@ -16,6 +16,7 @@ from pluralign.losses.partition import log_partition
 from pluralign.losses.policy import qrpo_target
 from pluralign.policy.ranks import (
     clamp_ranks,
+    matched_share,
     num_references,
     pad_references,
     quantile_rewards,
@@ -44,15 +45,36 @@ def test_estimators_by_hand():
         assert 1 / 5 <= rank(2.0, "randomised", True) <= 3 / 5
 
 
-def test_the_default_is_mid_and_leaves_out_where_the_reward_occurs():
+def test_the_default_is_mid_and_leaves_nothing_out():
     rewards = torch.tensor([2.0, 4.0])
     ours = quantile_rewards(rewards, GRID.expand(2, 5))
-    assert ours.tolist() == pytest.approx([1.5 / 4, 4 / 5])
+    assert ours.tolist() == pytest.approx([2 / 5, 4 / 5])
     assert ours.dtype == torch.float32
     assert quantile_rewards(rewards.double(), GRID.double().expand(2, 5)).dtype == torch.float64
     assert quantile_rewards([2, 4], [[1, 2], [3, 5]]).dtype == torch.float64
     said = quantile_rewards(rewards, GRID.expand(2, 5), leave_one_out=torch.tensor([True, False]))
-    assert said.tolist() == ours.tolist()
+    assert said.tolist() == pytest.approx([1.5 / 4, 4 / 5])
+
+
+def test_a_tie_does_not_make_a_stranger_a_reference():
+    """Grades 1-5 of probability .1 .2 .4 .2 .1, 4 references: mid-ranks of strangers by grade, on average.
+
+    They are P(below) + P(equal) / 2. With a tie left out the worst grade would get
+    E[(E - 1)+] / 6 = (.4 - 1 + .9^4) / 6 = .009, the best .991.
+    """
+    g = torch.Generator().manual_seed(0)
+    grades = torch.multinomial(torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1]), 5 * 40_000, True, generator=g)
+    rewards, references = grades.reshape(40_000, 5).double().split([1, 4], 1)
+    ranks = quantile_rewards(rewards[:, 0], references)
+    by_grade = [ranks[rewards[:, 0] == grade].mean().item() for grade in range(5)]
+    assert by_grade == pytest.approx([0.05, 0.2, 0.5, 0.8, 0.95], abs=0.005)
+    assert num_references(rewards[:, 0], references).unique().tolist() == [4]
+
+
+def test_the_share_of_rewards_that_occur_among_their_references():
+    references, keep = pad_references([[1.0, 2.0], [1.0, 2.0, 3.0], [0.5]])
+    assert matched_share([2.0, 9.0, 0.0], references, keep) == pytest.approx(1 / 3)  # padding is no match
+    assert matched_share([2.0, 1.0, 0.5], references, keep) == 1.0
 
 
 @pytest.mark.parametrize(("n", "mean"), [(2, 0.75), (3, 2 / 3), (10, 0.55)])
@@ -63,16 +85,15 @@ def test_self_inclusion_bias_is_there_and_is_removed(n, mean):
     biased = quantile_rewards(references[:, 0], references, "inclusive", leave_one_out=False)
     assert biased.mean().item() == pytest.approx(mean, abs=0.006)
     for estimator in ("inclusive", "mid", "randomised"):
-        ours = quantile_rewards(references[:, 0], references, estimator, generator=g)
+        ours = quantile_rewards(references[:, 0], references, estimator, leave_one_out=True, generator=g)
         assert ours.mean().item() == pytest.approx(0.5, abs=0.008)
 
 
 def test_the_only_response_among_one_reference():
     same = torch.ones(3, 1)
     assert quantile_rewards(same[:, 0], same, "inclusive", leave_one_out=False).tolist() == [1.0] * 3
-    for said in (None, True):
-        with pytest.raises(ArgumentError, match="row 0 has no reference beside the response itself"):
-            quantile_rewards(same[:, 0], same, leave_one_out=said)
+    with pytest.raises(ArgumentError, match="row 0 has no reference beside the response itself"):
+        quantile_rewards(same[:, 0], same, leave_one_out=True)
     assert quantile_rewards(torch.zeros(1), torch.ones(1, 1)).tolist() == [0.0]
 
 
@@ -96,14 +117,14 @@ def test_randomised_ranks_are_uniform(law, among, n):
 def test_only_the_order_of_rewards_counts(values, estimator, shuffle):
     references = torch.tensor([values], dtype=torch.float64)
     reward = references[:, 0]
-    ours = quantile_rewards(reward, references, estimator)
+    ours = quantile_rewards(reward, references, estimator, leave_one_out=True)
     places = list(range(len(values)))
     shuffle.shuffle(places)
-    torch.testing.assert_close(ours, quantile_rewards(reward, references[:, places], estimator))
+    torch.testing.assert_close(ours, quantile_rewards(reward, references[:, places], estimator, True))
     rising = lambda x: torch.sinh(x) * 7 - 2  # noqa: E731
-    torch.testing.assert_close(ours, quantile_rewards(rising(reward), rising(references), estimator))
+    torch.testing.assert_close(ours, quantile_rewards(rising(reward), rising(references), estimator, True))
     if estimator == "mid":  # turned around, ranks add to one
-        torch.testing.assert_close(1 - ours, quantile_rewards(-reward, -references, estimator))
+        torch.testing.assert_close(1 - ours, quantile_rewards(-reward, -references, estimator, True))
 
 
 def test_the_split_into_batches_and_padding_do_not_matter():
@@ -112,14 +133,14 @@ def test_the_split_into_batches_and_padding_do_not_matter():
     rewards = torch.tensor([row[-1] for row in lists], dtype=torch.float64)
     references, keep = pad_references(lists)
     for estimator in ("inclusive", "mid"):
-        together = quantile_rewards(rewards, references, estimator, keep_mask=keep)
+        together = quantile_rewards(rewards, references, estimator, True, keep_mask=keep)
         alone = [
-            quantile_rewards(rewards[[i]], torch.tensor([lists[i]], dtype=torch.float64), estimator)
+            quantile_rewards(rewards[[i]], torch.tensor([lists[i]], dtype=torch.float64), estimator, True)
             for i in range(4)
         ]
         assert together.tolist() == torch.cat(alone).tolist()
     hidden = references.masked_fill(~keep, math.nan)  # what a mask hides is not read
-    again = quantile_rewards(rewards, hidden, "mid", keep_mask=keep)
+    again = quantile_rewards(rewards, hidden, "mid", True, keep_mask=keep)
     assert again.tolist() == together.tolist()
 
 
@@ -158,7 +179,7 @@ def test_tied_prompts():
     keep = torch.tensor([[True] * 3, [True] * 3, [True, False, False]])
     assert tied_prompts(values).tolist() == [True, False, False]
     assert tied_prompts(values, keep).tolist() == [True, False, True]
-    assert quantile_rewards(values[:, 0], values).tolist() == [0.5, 0.25, 0.0]
+    assert quantile_rewards(values[:, 0], values, leave_one_out=True).tolist() == [0.5, 0.25, 0.0]
 
 
 def test_a_callable_estimator():
@@ -181,7 +202,6 @@ def test_a_response_finds_its_own_entry_in_another_precision(dtype):
     references = [[0.1, 0.2, 0.3], [0.3, 0.1, 0.7]]
     rewards = torch.tensor([0.1, 0.7], dtype=dtype)
     for told in (references, torch.tensor(references, dtype=torch.float64)):
-        assert quantile_rewards(rewards, told, "inclusive").tolist() == [0.0, 1.0]
         assert quantile_rewards(rewards, told, "inclusive", leave_one_out=True).tolist() == [0.0, 1.0]
         assert quantile_rewards(rewards, told, "inclusive", leave_one_out=False)[0].item() > 0.3
 
@@ -201,8 +221,10 @@ def test_a_place_that_no_prompt_uses():
 def test_the_number_of_references_leaves_the_own_entry_out():
     references, keep = pad_references([[1.0, 2.0, 3.0], [1.0, 2.0]])
     rewards = torch.tensor([2.0, 9.0])
-    assert num_references(rewards, references, keep_mask=keep).tolist() == [2, 2]
-    assert num_references(rewards, references, leave_one_out=False, keep_mask=keep).tolist() == [3, 2]
+    said = torch.tensor([True, False])
+    assert num_references(rewards, references, said, keep).tolist() == [2, 2]
+    for none in (None, False):
+        assert num_references(rewards, references, none, keep).tolist() == [3, 2]
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])

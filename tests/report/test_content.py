@@ -60,6 +60,32 @@ def test_a_difference_is_put_into_words(copy, change, low, high, words):
     assert any(s.startswith("The longer response") and words in s for s in sentences)
 
 
+def test_skill_within_a_prompt_stands_beside_the_losses(copy, change):
+    folder = copy("one")
+    found = json.loads((folder / "results.json").read_text())["ratings"]["a0"]["within_prompt"]
+    told = f"Within a prompt it wins {100 * found['model']['estimate']:.1f} % ["
+    for title in ("CRPS", "Distance to the truth"):
+        (line,) = (line for line in content_of(folder)["headlines"] if line["title"] == title)
+        assert line["sentences"][-1].startswith(told)
+        assert found["verdict"] in line["sentences"][-1]
+
+    def told_of(value):
+        change(folder / "results.json", lambda r: r["ratings"]["a0"].update(within_prompt=value))
+        lines = {line["title"]: line["sentences"][-1] for line in content_of(folder)["headlines"]}
+        return lines["CRPS"]
+
+    below = {"model": interval(0.46, 0.447, 0.473), "chance": 0.5, "verdict": "below chance"}
+    below["length"] = interval(0.563, 0.55, 0.576)
+    assert told_of(below) == (
+        "Within a prompt it wins 46.0 % [44.7, 47.3] of pairs: below chance; the longer response wins 56.3 %."
+    )
+    tied = {"model": interval(0.2, 0.17, 0.23), "chance": 0.2, "verdict": "at chance"}
+    assert "at chance, which with its ties is 20.0 %." in told_of(tied)
+    assert told_of({"verdict": "not known: one each"}) == "Within a prompt: not known: one each."
+    change(folder / "results.json", lambda r: r["ratings"]["a0"].pop("within_prompt"))
+    assert not any("Within" in s for line in content_of(folder)["headlines"] for s in line["sentences"])
+
+
 @pytest.mark.parametrize(
     ("ends", "words"),
     [((0.88, 0.92), "As wide"), ((0.7, 0.8), "Too narrow"), ((0.95, 0.99), "Too wide")],

@@ -150,6 +150,9 @@ def test_the_numbers_on_the_page_are_those_of_the_results(copy):
     accuracy = evaluation.results["pairs"]["pairs_from_ratings"]["accuracy"]["model"]
     assert f"{100 * accuracy['estimate']:.1f} % [{100 * accuracy['low']:.1f}," in text
     assert f"{100 * part['crossing']['model']['estimate']:.1f} %" in text
+    within = part["within_prompt"]
+    told = f"Within a prompt it wins {100 * within['model']['estimate']:.1f} % ["
+    assert text.count(told) == 3  # two cards, and under the table of measures
 
 
 def test_more_baselines_and_attributes_have_their_own_columns_and_rows(copy, change):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pluralign import risk
 from pluralign.distributions import Categorical, Empirical, GaussianEnsemble, Point, Quantiles
-from pluralign.errors import RiskError
+from pluralign.errors import RiskError, RiskWarning
 
 LEVELS = torch.arange(1, 10, dtype=torch.float64) / 10
 DRAWS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -43,6 +43,7 @@ def any_law(draw, rows=4):
 # --- values -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::pluralign.errors.RiskWarning")
 def test_values_on_three_heads():
     law = GaussianEnsemble([[1.0, -2.0, 4.0]], [[0.5, 0.2, 3.0]])
     want = {"nominal": -2.0, "worst_case": -2.0, "best_case": 4.0, "uwo:2": 1 - 2 * 6.0, "robust:0.3": -2.0}
@@ -53,6 +54,15 @@ def test_values_on_three_heads():
     assert risk.Robust(0.3)(surer_first).item() == pytest.approx(0.3 * 1.0 + 0.7 * -2.0)
     assert risk.Robust(1.0)(surer_first).item() == 1.0
     assert risk.Robust(0.0)(surer_first).item() == -2.0
+
+
+def test_nominal_warns_where_it_chooses_between_heads_and_nothing_else_does():
+    law = GaussianEnsemble([[1.0, -2.0]], [[0.5, 0.2]])
+    with pytest.warns(RiskWarning, match="no better than choosing by a single head"):
+        risk.Nominal()(law)
+    for text in ("worst_case", "best_case", "uwo:1", "robust:0.4", "robust:1", "mean"):
+        risk.parse(text)(law)  # a warning would be an error
+    assert risk.Nominal()(GaussianEnsemble([[1.0]], [[0.5]])).item() == 1.0
 
 
 def test_uwo_counts_heads_by_their_weights():
@@ -136,6 +146,7 @@ def test_of_the_measures_of_heads_only_the_extremes_are_monotone():
         assert measure(one_head_raised) >= measure(low)
 
 
+@pytest.mark.filterwarnings("ignore::pluralign.errors.RiskWarning")
 def test_nominal_and_robust_jump_down_when_another_head_becomes_the_surest():
     """Every head's mean rises by 1, yet the surest head changes and nominal falls from 5 to 1."""
     before = GaussianEnsemble([[0.0, 5.0]], [[1.0, 0.5]])
@@ -148,6 +159,7 @@ def test_nominal_and_robust_jump_down_when_another_head_becomes_the_surest():
 # --- translation --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::pluralign.errors.RiskWarning")
 @given(draw=DRAWS, text=st.sampled_from(EQUIVARIANT + OF_HEADS), shift=st.floats(-20, 20))
 @settings(max_examples=80, deadline=None)
 def test_a_shift_adds_itself(draw, text, shift):

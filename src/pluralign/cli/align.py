@@ -97,6 +97,8 @@ def _align(
         _diagnose(tables["data"], config, console)
     config.output_dir = str(out / _TRAINING)
     trainer = _trainer(flags, config, tables, console)
+    if folder is not None:
+        console.say(str(trainer.optimum))
     start = last_checkpoint(config.output_dir)
     if start is not None:
         console.say(f"continuing from {start}")
@@ -138,9 +140,11 @@ def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
 
     if not find_objective(config.method).ranks or config.length_normalized:
         return
-    options: dict[str, Any] = {"partition": config.partition, "estimator": config.estimator}
-    if config.leave_one_out is not None:
-        options["leave_one_out"] = config.leave_one_out
+    options: dict[str, Any] = {
+        "partition": config.partition,
+        "estimator": config.estimator,
+        "leave_one_out": config.leave_one_out,
+    }
     diagnosis = diagnose_table(table, config.settings.beta, transform=config.transform, **options)
     console.say(str(diagnosis))
 

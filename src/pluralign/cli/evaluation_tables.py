@@ -45,8 +45,25 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
             cells = [interval(part[key].get(who), digits) for who in ("model", "constant")]
             difference = interval(part[key].get("difference"), digits) if key in _MEASURES else ""
             rows.append((_words(key), *cells, difference))
+        if key == "pinball":
+            rows += _within(part.get("within_prompt"))
     title = f"{name}: {part['rows']:,} rows, {part['groups']:,} groups, in {part['unit']}"
     console.table(title, ("", family, "constant", "difference"), rows)
+
+
+def _within(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    """Pairs won within a prompt: pinball, over all responses, can be won by telling prompts apart."""
+    if found is None:  # results of earlier versions
+        return []
+    verdict = found["verdict"].partition(":")[0]
+    if "model" not in found:
+        return [("within a prompt", "-", "", verdict)]
+    chance = f"chance {found['chance']:.3f}"
+    rows: list[tuple[str, ...]] = [("within a prompt", interval(found["model"], 3), chance, verdict)]
+    if "length" in found:
+        less = interval(found.get("difference"), 3) if "difference" in found else ""
+        rows.append(("longer text", "", interval(found["length"], 3), less))
+    return rows
 
 
 def _others(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_results, write_scores
 from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
+from pluralign.evaluation.within import summarise_within
 from pluralign.fitting.category_targets import ratings_as_rewards
 from pluralign.heads import CategoricalHead
 
@@ -240,7 +241,21 @@ def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, se
             tied = columns.get("tied_in_data", 0)
             plain = {k: v for k, v in columns.items() if k != "tied_in_data"}
             results["pairs"][name] = summarise_pairs(plain, seed=seed) | {"tied_in_data": tied}
+    _skill_within_prompts(results)
     return results
+
+
+def _skill_within_prompts(results: dict[str, Any]) -> None:
+    """Puts beside each attribute's losses, which are over all responses, what is known within a prompt."""
+    pairs = results["pairs"].get("pairs_from_ratings")
+    by_attribute = pairs["attributes"] if pairs else {}
+    for name, part in results["ratings"].items():
+        if name == "all" or not by_attribute:
+            part["within_prompt"] = summarise_within(pairs)
+        else:
+            about = by_attribute.get(name)
+            own = about is not None and "own_attribute" in about["accuracy"]
+            part["within_prompt"] = summarise_within(about, "own_attribute" if own else "model")
 
 
 def _concatenate(parts: list[Columns]) -> Columns:

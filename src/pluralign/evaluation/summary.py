@@ -149,7 +149,8 @@ def _by_attribute(columns: Columns, wins: dict[str, Any], seed: int) -> dict[str
             "accuracy": {
                 rule: _interval(values[about == name], groups[about == name], seed)
                 for rule, values in wins.items()
-            }
+            },
+            "ties": {rule: int((columns[f"{rule}_outcome"][about == name] == 0).sum()) for rule in wins},
         }
         for name in names
     }

@@ -7,8 +7,8 @@ with the constant model and Bradley-Terry beside it. Two ways:
                          comparisons too with `comparisons=pointwise`, each side with the votes it got
     votes (comparisons)  one score and one tie parameter for pairs (`category_comparisons`)
 
-Paper: Li et al. 2024 (DPRM), arXiv 2402.09764; bins, the choice of the penalty, the gate and the way of
-comparisons are this project's.
+Paper: Li et al. 2024 (DPRM), arXiv 2402.09764, whose loss is `transport`; cross-entropy as the default, bins,
+the choice of the penalty, the gate and the way of comparisons are this project's.
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     for name, unset in {"rewards": None, "edges": None, "cost": "rewards", "floor": 0}.items():
         if getattr(config, name) != unset:
             raise DataError(f"{name} is for ratings, and these are comparisons; leave it out")
-    if config.loss == "rps":
+    if config.loss != "cross_entropy":
         raise DataError(
-            "loss = 'rps' is for ratings; comparisons are fitted by cross-entropy, or with "
+            f"loss = {config.loss!r} is for ratings; comparisons are fitted by cross-entropy, or with "
             "comparisons = 'pointwise' as ratings"
         )
     comparisons = comparisons_of(inputs.votes)

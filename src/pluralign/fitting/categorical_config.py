@@ -22,13 +22,15 @@ class CategoricalConfig(MixConfig):
     """Probabilities of categories per attribute, and their gate (DPRM).
 
     Attributes:
-        loss: transport (DPRM), cross_entropy, or rps, the squared distance of distribution functions. With
-            under 5 raters per response transport is no proper score: use one of the others, or smoothing.
+        loss: cross_entropy; transport, the published loss of DPRM; or rps, the squared distance of
+            distribution functions. With few raters per response transport is no proper score: under 5 use
+            one of the others, or smoothing.
         cost: What transport costs: rewards, the difference of rewards; or two_axis, for the six categories,
             how far apart they are in helpfulness and in harm.
-        axis_weights: Of helpfulness and harm in the two_axis cost.
-        floor: What confusing any two categories costs at least, where the largest difference of rewards is 1.
-        regularization: Entropic penalty of the two_axis cost; 0 solves it exactly.
+        axis_weights: Of helpfulness and harm in the two_axis cost of transport.
+        floor: What confusing any two categories costs transport at least, where the largest difference of
+            rewards is 1.
+        regularization: Entropic penalty of the two_axis cost of transport; 0 solves it exactly.
         smoothing: Share of each category's mass that targets move to neighbouring categories.
         rewards: Reward of each category by its name or number, for attributes that have just these; null
             takes the ratings themselves, and the paper's table for the six categories.
@@ -50,7 +52,7 @@ class CategoricalConfig(MixConfig):
         seed: Seed of the held-out groups, the hidden layer and the gate.
     """
 
-    loss: Literal["transport", "cross_entropy", "rps"] = "transport"
+    loss: Literal["cross_entropy", "transport", "rps"] = "cross_entropy"
     cost: Literal["rewards", "two_axis"] = "rewards"
     axis_weights: tuple[float, float] = (1.0, 1.0)
     floor: float = 0.0
@@ -71,7 +73,7 @@ class CategoricalConfig(MixConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("loss", self.loss, ("transport", "cross_entropy", "rps"))
+        check_choice("loss", self.loss, ("cross_entropy", "transport", "rps"))
         check_choice("cost", self.cost, ("rewards", "two_axis"))
         check_choice("binning", self.binning, ("quantile", "equal"))
         check_choice("comparisons", self.comparisons, ("pairwise", "pointwise"))
@@ -91,11 +93,23 @@ class CategoricalConfig(MixConfig):
             check_number("axis_weights", weight, at_least=0)
         if self.regularization and self.cost == "rewards":
             raise ConfigError("regularization is for cost = 'two_axis'; rewards have a closed form")
+        self._check_transport()
         if self.debias_coupling == "parity":
             raise ConfigError(
                 "debias_coupling = 'parity' subtracts levels, and categories have none; use shift"
             )
         self._check_rewards_and_edges()
+
+    def _check_transport(self) -> None:
+        """Refuses options that another loss would not read."""
+        unset = {"cost": "rewards", "axis_weights": (1.0, 1.0), "floor": 0.0, "regularization": 0.0}
+        for name, default in unset.items():
+            value = getattr(self, name)
+            if self.loss != "transport" and (tuple(value) if name == "axis_weights" else value) != default:
+                raise ConfigError(
+                    f"{name} = {value!r} belongs to the transport loss, and loss = {self.loss!r} does not "
+                    f"read it: say loss = 'transport', or leave {name} out"
+                )
 
     def _check_rewards_and_edges(self) -> None:
         if self.rewards is not None:

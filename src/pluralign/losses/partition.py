@@ -107,7 +107,10 @@ def break_even_quantile(
 
 
 def optimum_kl(
-    beta: float | Float[Tensor, " *B"], transform: TransformLike = "identity"
+    beta: float | Float[Tensor, " *B"],
+    transform: TransformLike = "identity",
+    reference_ranks: Float[Tensor, "B N"] | None = None,
+    keep_mask: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, " *B"]:
     """KL(pi* || ref) of the optimum: E*[f]/b - log Z = -b d(log Z)/db - log Z.
 
@@ -115,19 +118,24 @@ def optimum_kl(
     has not been trained to the end, one above it has left the target.
 
     Args:
-        beta: b > 0, a number or any shape.
+        beta: b > 0, a number or any shape; with reference_ranks a number or [B].
         transform: f.
+        reference_ranks: for the optimum under the finite log Z, as in `log_partition`.
+        keep_mask: see there.
 
     Returns:
-        float64, the shape of beta, in nats, not negative.
+        float64, the shape of beta, in nats, not negative; with reference_ranks [B], at most the log of the
+        number of references.
 
     Raises:
-        ArgumentError: b is not positive.
+        ArgumentError: as `log_partition`.
     """
-    f = parse_transform(transform)
     with torch.enable_grad():
-        b = as_beta(beta).detach().requires_grad_()
-        log_z = f.log_partition(b)
+        b = as_beta(beta).detach()
+        if reference_ranks is not None:
+            b = b.expand(len(reference_ranks)).clone() if b.ndim == 0 else b
+        b.requires_grad_()
+        log_z = log_partition(b, transform, reference_ranks, keep_mask)
         (slope,) = torch.autograd.grad(log_z.sum(), b)
     # Rounding alone makes it negative where it vanishes, at large b.
     return (-b * slope - log_z).detach().clamp(min=0)

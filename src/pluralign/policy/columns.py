@@ -20,7 +20,8 @@ Known, and never required:
                          log-probability must not count one; missing or null means false
     among_references     true where the responses of the row are among the reference completions, so that
                          the reward of each is left out of its own rank, and the response is read as the
-                         policy drew it; null means false
+                         policy drew it; null and no such
+                         column mean false (see `ranks`)
     ref_lengths          number of tokens of each reference completion, in the order of `ref_rewards`
     num_tokens           number of tokens of the completion
 
@@ -45,6 +46,7 @@ __all__ = [
     "TEXTS",
     "UNPAIRED",
     "Shape",
+    "among_references",
     "check_training_table",
     "is_finite_number",
 ]
@@ -142,6 +144,17 @@ def _is_prompt(value: Any) -> bool:
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
         for m in value
     )
+
+
+def among_references(table: Any) -> list[bool] | None:
+    """Which rows say that their rewards are among their references; None where the table has no such column.
+
+    Args:
+        table: as in `check_training_table`.
+    """
+    if "among_references" not in table.column_names:
+        return None
+    return [bool(value) for value in table["among_references"]]
 
 
 def is_finite_number(value: Any) -> bool:

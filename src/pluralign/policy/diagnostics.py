@@ -19,10 +19,11 @@ from pluralign.errors import ArgumentError
 from pluralign.losses.partition import break_even_quantile, log_partition, optimum_kl
 from pluralign.losses.policy import qrpo_target
 from pluralign.losses.transforms import TransformLike, parse_transform
-from pluralign.policy.columns import REFERENCES, REWARDS, check_training_table
+from pluralign.policy.columns import REFERENCES, REWARDS, among_references, check_training_table
 from pluralign.policy.ranks import (
     Estimator,
     clamp_ranks,
+    matched_share,
     num_references,
     pad_references,
     quantile_rewards,
@@ -30,9 +31,25 @@ from pluralign.policy.ranks import (
     tied_prompts,
 )
 
-__all__ = ["MANY_TIES", "Diagnosis", "diagnose", "diagnose_table", "tie_probability"]
+__all__ = [
+    "MANY_MATCHES",
+    "MANY_TIES",
+    "SAY_WHETHER_AMONG",
+    "Diagnosis",
+    "diagnose",
+    "diagnose_table",
+    "tie_probability",
+]
 
 MANY_TIES = 0.01  # from here on the exact partition function, that of continuous rewards, misleads
+MANY_MATCHES = (
+    0.5  # responses with exactly a reference's reward, where nothing says which of them are references
+)
+SAY_WHETHER_AMONG = (
+    "of responses have exactly the reward of one of their references, and nothing says whether they are "
+    "references themselves, so none is left out of its own rank: say leave_one_out true or false, or give "
+    "the table a column among_references"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +59,7 @@ class Diagnosis:
     Attributes:
         responses: training responses.
         references: (fewest, most) references of a response's prompt, the response itself left out.
-        among_references: share of responses that are among their own references.
+        among_references: share of responses that are said to be among their own references.
         tied_prompts: share of responses whose references, two or more, all have one reward: they teach
             nothing.
         tie_probability: probability that two references of one prompt have equal rewards; 0 for continuous
@@ -54,6 +71,8 @@ class Diagnosis:
         optimum_kl: KL(pi* || ref) in nats if the policy were fitted perfectly.
         largest_log_ratio: largest target of log pi - log ref among the responses, in nats.
         partition: which Z training will use, exact or finite; advice heeds it.
+        unsaid_matches: share of responses whose reward is exactly that of a reference though nothing says
+            whether they are references themselves; 0 where it is said.
     """
 
     responses: int
@@ -68,11 +87,14 @@ class Diagnosis:
     optimum_kl: float
     largest_log_ratio: float
     partition: str = "exact"
+    unsaid_matches: float = 0.0
 
     @property
     def advice(self) -> tuple[str, ...]:
         """What to change before training; empty where nothing stands out."""
         notes = []
+        if self.unsaid_matches >= MANY_MATCHES:
+            notes.append(f"{self.unsaid_matches:.1%} {SAY_WHETHER_AMONG}")
         if self.tied_prompts > 0:
             notes.append(f"{self.tied_prompts:.1%} of responses have references that all tie; leave them out")
         finite = self.partition == "finite"
@@ -158,6 +180,9 @@ def diagnose(
         optimum_kl=float(optimum_kl(beta, transform)),
         largest_log_ratio=float(target.max()) / beta,
         partition=partition,
+        unsaid_matches=0.0
+        if leave_one_out is not None
+        else matched_share(rewards, reference_rewards, keep_mask),
     )
 
 
@@ -168,7 +193,7 @@ def diagnose_table(table: Any, beta: float, **options: Any) -> Diagnosis:
         table: see `columns`; needs rewards and ref_rewards.
         beta: b > 0.
         options: further arguments of `diagnose`. Where the table says which rewards are among the
-            references, `leave_one_out` is taken from there.
+            references, and `leave_one_out` is not given or None, it is taken from there.
 
     Raises:
         DataError: it is no training table.
@@ -178,8 +203,8 @@ def diagnose_table(table: Any, beta: float, **options: Any) -> Diagnosis:
     sides = REWARDS[shape]
     references, keep = pad_references(table[REFERENCES])
     rewards = torch.cat([torch.tensor(table[side], dtype=torch.float64) for side in sides])
-    if "among_references" in table.column_names and "leave_one_out" not in options:
-        said = [bool(value) for value in table["among_references"]]
+    said = among_references(table)
+    if said is not None and options.get("leave_one_out") is None:
         options["leave_one_out"] = torch.tensor(said).repeat(len(sides))
     return diagnose(
         rewards, references.repeat(len(sides), 1), beta, keep_mask=keep.repeat(len(sides), 1), **options

@@ -42,7 +42,8 @@ class OfflineConfig(TrainingArguments):
         transform: What QRPO makes of quantile rewards: identity, log, square, sqrt, normal ...
         partition: exact, or finite where rewards have atoms (unit tests, integer judges).
         estimator: How ranks among the references are counted: mid, inclusive or randomised.
-        leave_one_out: Leave a response out of its own references; null where its reward is among them.
+        leave_one_out: Leave a response out of its own references; null where the table says so
+            (among_references).
         length_normalized: Log-probabilities per token; for QRPO beta / length, with its partition function.
         beta_max: Largest beta / length; null for none.
         gamma_beta_ratio: Margin of SimPO, in nats per token.

@@ -29,12 +29,32 @@ from pluralign.conversations import ConversationReader, end_token_id
 from pluralign.data.messages import conversation
 from pluralign.errors import ArgumentError, DataError
 from pluralign.losses.partition import log_partition
-from pluralign.policy.columns import CUT_OFF, PAIRS, REFERENCES, REWARDS, TEXTS, check_training_table
-from pluralign.policy.diagnostics import MANY_TIES, clamp_where_needed, tie_probability
+from pluralign.policy.columns import (
+    CUT_OFF,
+    PAIRS,
+    REFERENCES,
+    REWARDS,
+    TEXTS,
+    among_references,
+    check_training_table,
+)
+from pluralign.policy.diagnostics import (
+    MANY_MATCHES,
+    MANY_TIES,
+    SAY_WHETHER_AMONG,
+    clamp_where_needed,
+    tie_probability,
+)
 from pluralign.policy.objectives import Objective, Responses, Settings, row_beta
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.packing import Packed, pack
-from pluralign.policy.ranks import num_references, pad_references, quantile_rewards, reference_ranks
+from pluralign.policy.ranks import (
+    matched_share,
+    num_references,
+    pad_references,
+    quantile_rewards,
+    reference_ranks,
+)
 from pluralign.policy.table_texts import read_texts
 
 __all__ = ["Collator", "Prepared", "data_digest", "packed_of", "prepare", "prepare_all"]
@@ -313,9 +333,15 @@ def _numbers(
             *(name, 100 * ties),
         )
     generator = torch.Generator().manual_seed(config.seed)
+    said = among_references(table)
     own: Any = config.leave_one_out
-    if own is None and "among_references" in table.column_names:
-        own = torch.tensor([bool(value) for value in table["among_references"]])
+    if own is None and said is not None:
+        own = torch.tensor(said)
+    if own is None:
+        shares = [matched_share(values, references, keep) for values in rewards.values()]
+        matched = sum(shares) / len(shares)
+        if matched >= MANY_MATCHES:
+            _log.warning("%s: %.1f %% %s", name, 100 * matched, SAY_WHETHER_AMONG)
     for side, values in rewards.items():
         ranks = quantile_rewards(values, references, config.estimator, own, keep, generator)
         counts = num_references(values, references, own, keep)

@@ -12,6 +12,7 @@ holds logits of the whole batch (`packing`, `log_probs`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,16 @@ from pluralign.policy.model_setup import (
 from pluralign.policy.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline_config import OfflineConfig
 from pluralign.policy.offline_data import Collator, packed_of, prepare_all
+from pluralign.policy.optimum import Optimum, optimum_of
 from pluralign.policy.reference_stage import fingerprints_of, score_rows
+from pluralign.policy.resuming import NothingLeft, RunLoss
 from pluralign.policy.rewarding import RewardSource
 from pluralign.policy.sample_evaluator import SampleEvaluator
 from pluralign.policy.scored_forward import attach, examine, response_log_probs, row_tokens, use_kernels
 
 __all__ = ["OfflineTrainer"]
+
+_log = logging.getLogger("pluralign.policy")
 
 
 class OfflineTrainer(Trainer):
@@ -71,6 +76,7 @@ class OfflineTrainer(Trainer):
 
     Attributes:
         log_prob_kernel: what runs on the logits, plain or compiled.
+        optimum: how far from the reference the optimum is; None without a train_dataset.
 
     Raises:
         ConfigError: settings that do not go together.
@@ -117,6 +123,11 @@ class OfflineTrainer(Trainer):
         tables = _by_name(train_dataset, eval_dataset)
         with args.main_process_first():
             self.prepared = prepare_all(tables, tokenizer, args, self.objective)
+        self.optimum: Optimum | None = None
+        if "train" in tables:
+            self.optimum = optimum_of(tables["train"], self.prepared["train"].rows, args, self.objective)
+            if self.optimum.warning is not None:
+                _log.warning(self.optimum.warning)
         check_positions(model, max(part.longest for part in self.prepared.values()))
         self.sides = next(iter(self.prepared.values())).sides
         evaluation = {name: part.rows for name, part in self.prepared.items() if name != "train"}
@@ -147,7 +158,9 @@ class OfflineTrainer(Trainer):
             self._sampled = self._evaluator(reward, {k: v for k, v in tables.items() if k != "train"})
         if not self._sharded:
             self._examine()
-        self.add_callback(_ReferenceFirst(self))
+        self._nothing_left = NothingLeft()
+        for callback in (_ReferenceFirst(self), RunLoss(), self._nothing_left):
+            self.add_callback(callback)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; sharding rounds no gradient and no log-probability."""
@@ -188,6 +201,8 @@ class OfflineTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
     ) -> tuple[list[Any], Any]:
         """The batches of one optimiser step and how many rows count in them, over all processes."""
+        if self._nothing_left.reached:
+            return [], None
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
@@ -222,6 +237,17 @@ class OfflineTrainer(Trainer):
         else:
             loss = (losses * new).sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss
+
+    def training_step(self, *args: Any, **options: Any) -> Tensor:
+        """As in `Trainer`; the loss also counts in the mean of the whole run."""
+        loss: Tensor = super().training_step(*args, **options)
+        self._run_loss.add(loss, self.args.logging_nan_inf_filter)
+        return loss
+
+    @property
+    def _run_loss(self) -> RunLoss:
+        """Looked up, because transformers may put the one that it restored in the place of ours."""
+        return next(each for each in self.callback_handler.callbacks if isinstance(each, RunLoss))
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> dict[str, Responses]:
         """The batch as objectives see it."""
@@ -296,11 +322,19 @@ class OfflineTrainer(Trainer):
             means = self._means["train"].take(self._over_processes)
             means.pop("loss", None)
             logs |= means | self._constants | {"num_tokens": float(self.state.num_input_tokens_seen)}
+        if "train_loss" in logs:  # transformers' own is that of the steps since the run was resumed
+            self._run_loss.settle(self._mean_over_processes)
+            if self._run_loss.mean is not None:
+                logs["train_loss"] = self._run_loss.mean
         super().log(logs, start_time)
 
     def _over_processes(self, sums: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(sums, "sum")
         return total
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        mean: Tensor = self.accelerator.reduce(value, "mean")
+        return mean
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -361,13 +395,18 @@ class OfflineTrainer(Trainer):
     # ---- checkpoints --------------------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
-        """As in `Trainer`; `True` resumes from the last checkpoint that was written to its end."""
+        """As in `Trainer`; `True` resumes from the last checkpoint that was written to its end.
+
+        A checkpoint of the last step gives that model, and `train_loss` is the mean over the steps of the
+        whole run, those before an interruption included.
+        """
         if resume_from_checkpoint is True:
             found = last_checkpoint(self.args.output_dir)
             if found is None:
                 raise RunError(f"{self.args.output_dir} holds no whole checkpoint to resume from")
             resume_from_checkpoint = str(found)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        done = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        return done._replace(training_loss=done.metrics["train_loss"])
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self._remember()  # a sharded model is loaded after it was sharded, and then is the reference no more
@@ -381,6 +420,7 @@ class OfflineTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._run_loss.settle(self._mean_over_processes)
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
         advice = "Earlier checkpoints are whole: free some space and resume"
         with whole_or_absent(folder, self.args.should_save, advice):

@@ -15,7 +15,9 @@ Notation: of n references L lie below the reward and E equal it; V is uniform on
 
 **Leave one out.** A training response that is itself one of the references counts among the E, and drags
 its rank up: the mean of the inclusive estimate is (n + 1)/(2n) instead of 1/2. So its own entry is left
-out, and L, E and n are those of the others.
+out, and L, E and n are those of the others. Equal rewards do not show that a response is a reference: where
+rewards have atoms a stranger ties too, and without its ties its ranks are pulled apart. So nothing is left
+out unless the caller says that the response is among its references.
 
 Reference: Matrenok et al. 2025 (arXiv 2507.08068), equation 8; everything but `inclusive` is ours.
 """
@@ -46,6 +48,7 @@ __all__ = [
     "Estimator",
     "clamp_ranks",
     "inclusive",
+    "matched_share",
     "mid",
     "num_references",
     "pad_references",
@@ -97,9 +100,8 @@ def quantile_rewards(
         reference_rewards: of N completions of the reference policy to the same prompts, [B, N].
         estimator: `inclusive`, `mid`, `randomised`, or a function of (L, E, n, generator).
         leave_one_out: True where the response is one of its references, [B] or one for all; one entry that
-            equals its reward is then left out. None: wherever such an entry exists. With a continuous
-            reward only the response itself can equal its reward to the last digit; where rewards have atoms
-            a stranger may, so there say True or False.
+            equals its reward is then left out. False and None: nothing is. (Tables say it in the column
+            `among_references`, and whoever reads one passes it on: the trainer, `diagnose_table`.)
         keep_mask: bool [B, N], true where a reference counts; None keeps all. See `pad_references`.
         generator: source of V of `randomised`; None is torch's own.
 
@@ -214,6 +216,30 @@ def tied_prompts(
     return low >= high
 
 
+def matched_share(
+    rewards: Float[Tensor, " B"] | Sequence[float],
+    reference_rewards: Float[Tensor, "B N"] | Sequence[Sequence[float]],
+    keep_mask: Bool[Tensor, "B N"] | None = None,
+) -> float:
+    """Share of responses whose reward is exactly that of one of their references.
+
+    With continuous rewards that is the share of responses that are references themselves; with atoms it
+    tells nothing.
+
+    Args:
+        rewards: [B], B at least 1.
+        reference_rewards: [B, N].
+        keep_mask: bool [B, N]; None keeps all.
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        ArgumentError: as `quantile_rewards`.
+    """
+    return float((_all_counts(rewards, reference_rewards, keep_mask)[1] > 0).double().mean())
+
+
 def pad_references(
     lists: Sequence[Sequence[float]],
 ) -> tuple[Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
@@ -241,6 +267,22 @@ def _counts(
     rewards: Any, reference_rewards: Any, leave_one_out: bool | Tensor | None, keep_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L, E and n of each response, its own entry left out where it is to be; [B] each, float64."""
+    below, equal, count = _all_counts(rewards, reference_rewards, keep_mask)
+    own = _own_entries(leave_one_out, equal)
+    count = count - own
+    if not bool((count > 0).all()):
+        row = int((count <= 0).nonzero()[0])
+        raise ArgumentError(
+            f"quantile_rewards: row {row} has no reference beside the response itself; sample at least two "
+            "completions per prompt"
+        )
+    return below, equal - own, count
+
+
+def _all_counts(
+    rewards: Any, reference_rewards: Any, keep_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """L, E and n of each response among all its references, [B] each, float64."""
     reward = as_rewards("rewards", rewards, 1)
     references = as_rewards("reference_rewards", reference_rewards, 2, like=reward, keep_mask=keep_mask)
     if len(reward) != len(references):
@@ -251,21 +293,13 @@ def _counts(
     reward, references = comparable(reward, references, floating_dtypes(rewards, reference_rewards))
     below = ((references < reward.unsqueeze(-1)) & keep).sum(-1).double()
     equal = ((references == reward.unsqueeze(-1)) & keep).sum(-1).double()
-    own = _own_entries(leave_one_out, equal)
-    count = keep.sum(-1) - own
-    if not bool((count > 0).all()):
-        row = int((count <= 0).nonzero()[0])
-        raise ArgumentError(
-            f"quantile_rewards: row {row} has no reference beside the response itself; sample at least two "
-            "completions per prompt"
-        )
-    return below, equal - own, count
+    return below, equal, keep.sum(-1).double()
 
 
 def _own_entries(leave_one_out: bool | Tensor | None, equal: Tensor) -> Tensor:
     """How many entries of each row are the response's own: 0 or 1."""
     if leave_one_out is None:
-        return (equal > 0).double()
+        return torch.zeros_like(equal)
     said = as_flags("leave_one_out", leave_one_out, equal.device)
     if said.dtype != torch.bool or said.shape not in ((), equal.shape):
         raise ArgumentError(

@@ -25,6 +25,7 @@ from pluralign.report.wording import (
     rule_words,
     unit_words,
     verdict,
+    within_words,
 )
 
 __all__ = ["MAX_RUNS", "build_content"]
@@ -212,6 +213,8 @@ def _loss_line(name: str, key: str, part: Mapping[str, Any], where: str) -> dict
             f"The same prediction for every text: {number(found['constant']['estimate'])} "
             f"({verdict(found['difference'], measure.better)})."
         )
+    if "within_prompt" in part:
+        sentences.append(within_words(part["within_prompt"]))
     return _line(name, measure.name + where, found["model"], False, sentences)
 
 

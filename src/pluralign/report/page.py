@@ -61,6 +61,7 @@ def render_page(content: Mapping[str, Any]) -> str:
         "warns_verdict": wording.warns_verdict,
     }
     engine.filters |= {
+        "within": wording.within_words,
         "shorten": _shorten,
         "family": wording.family_words,
         "rule": wording.rule_words,

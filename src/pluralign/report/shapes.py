@@ -43,6 +43,13 @@ _MEASURE = {
     "difference?": _INTERVAL,
     "others?": Each({"value": _INTERVAL, "difference?": _INTERVAL}),
 }
+_WITHIN = {
+    "verdict": TEXT,
+    "model?": _INTERVAL,
+    "chance?": NUMBER,
+    "length?": _INTERVAL,
+    "difference?": _INTERVAL,
+}
 _RATINGS = {
     "rows": NUMBER,
     "groups": NUMBER,
@@ -58,6 +65,7 @@ _RATINGS = {
     "pit": {"edges": [NUMBER], "share": [NUMBER]},
     "spearman_mean": Maybe(NUMBER),
     "spearman_std_error": Maybe(NUMBER),
+    "within_prompt?": _WITHIN,
 }
 _PAIRS = {
     "rows": NUMBER,

@@ -23,6 +23,7 @@ __all__ = [
     "unit_words",
     "verdict",
     "warns_verdict",
+    "within_words",
 ]
 
 Interval = Mapping[str, Any]
@@ -175,6 +176,18 @@ def coverage_verdict(interval: Interval, nominal: float) -> str:
     if low <= nominal <= high:
         return "as wide as it should be"
     return "too narrow: the model is too sure" if high < nominal else "too wide: the model is too unsure"
+
+
+def within_words(found: Mapping[str, Any]) -> str:
+    """Whether a model tells responses to one prompt apart, beside the longer text."""
+    if "model" not in found:
+        return f"Within a prompt: {found['verdict']}."
+    words = f"Within a prompt it wins {span(found['model'], share=True)} of pairs: {found['verdict']}"
+    if found["chance"] < 0.495:  # where it ties, it cannot win
+        words += f", which with its ties is {percent(found['chance'])}"
+    if "length" in found:
+        words += f"; the longer response wins {percent(found['length']['estimate'])}"
+    return f"{words}."
 
 
 def warns_verdict(interval: Interval) -> str:

@@ -1,0 +1,109 @@
+"""What a resumed run must know beyond what `Trainer` restores: its mean loss so far, and whether it is over.
+
+In: the losses of batches as they enter the gradient, and transformers' state of the run. Out: the mean loss
+of all steps, those before an interruption included; and no step where the checkpoint already stands at the
+last one. It knows nothing about objectives or models.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+__all__ = ["NothingLeft", "RunLoss"]
+
+_log = logging.getLogger("pluralign.policy")
+
+
+class RunLoss(TrainerCallback, ExportableState):
+    """Sum of losses since the first step; transformers writes `state` into every checkpoint.
+
+    Args:
+        total: sum of the losses of the steps counted, a mean over processes.
+        steps: how many steps that are.
+    """
+
+    def __init__(self, total: float = 0.0, steps: int = 0) -> None:
+        self._total: float = total
+        self._steps: int = steps
+        self._new: Tensor | None = None  # of this process, where it was computed: no step waits for a number
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Continues from what the checkpoint says, or from nothing where it says nothing."""
+        said = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        kept: dict[str, Any] = said["args"] if said else {"total": 0.0, "steps": 0}
+        self._total, self._steps, self._new = kept["total"], kept["steps"], None
+
+    def add(self, loss: Tensor, filtered: bool = False) -> None:
+        """Counts the loss of one batch, divided as that of the whole step is.
+
+        Args:
+            loss: scalar.
+            filtered: whether a loss that is not finite counts as the mean so far (`logging_nan_inf_filter`).
+        """
+        loss = loss.detach().double()
+        if filtered:
+            so_far = self._total if self._new is None else self._total + self._new
+            loss = torch.where(loss.isfinite(), loss, so_far / max(1, self._steps))
+        self._new = loss if self._new is None else self._new + loss
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """One more step."""
+        self._steps += 1
+
+    def settle(self, over_processes: Callable[[Tensor], Tensor]) -> None:
+        """Takes what is new into the total; all processes must call this at the same time.
+
+        Args:
+            over_processes: mean of a scalar over processes.
+        """
+        if self._new is not None:
+            self._total += float(over_processes(self._new))
+            self._new = None
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; as of the last `settle`."""
+        return {"args": {"total": self._total, "steps": self._steps}, "attributes": {}}
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the steps, as of the last `settle`; None before the first."""
+        return self._total / self._steps if self._steps else None
+
+
+class NothingLeft(TrainerCallback):
+    """Ends a run whose checkpoint already stands at the last step, before it trains or writes anything.
+
+    `Trainer` looks whether it should stop after a step only, so inside an epoch it would train one more.
+
+    Attributes:
+        reached: whether the run was at its end when it began.
+    """
+
+    def __init__(self) -> None:
+        self.reached = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Compares the step of the checkpoint with the last one."""
+        self.reached = 0 < state.max_steps <= state.global_step
+        if self.reached:
+            _log.info(
+                "step %d of %d is reached: nothing is left to train", state.global_step, state.max_steps
+            )
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **options: Any) -> Any:
+        """No further epoch."""
+        control.should_training_stop = control.should_training_stop or self.reached
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> Any:
+        """No log line, evaluation or checkpoint of an epoch in which nothing happened."""
+        if self.reached:
+            control.should_log = control.should_evaluate = control.should_save = False
+        return control
