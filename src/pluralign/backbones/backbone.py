@@ -72,8 +72,8 @@ class Backbone:
             whose embeddings cannot be cached.
         num_threads: torch threads on a CPU; None to choose by load (see `choose_num_threads`).
         max_tokens_per_batch: most tokens of a padded batch; None for 4,096 on a CPU, 32,768 elsewhere.
-        padding_side: `right` or `left`, for decoders; changes vectors by rounding only. Models that would read
-            the filling are run in another way, which is logged (`probe`).
+        padding_side: `right` or `left`, for decoders; changes vectors by rounding only. Models that would
+            read the filling are run in another way, which is logged (`probe`).
         share_prompts: run a prompt that several responses follow once (decoders whose cache allows it).
         distributed: where `accelerate launch` or `torchrun` started several processes, divide the texts among
             them; False for each process to embed its own conversations. May be changed at any time.
@@ -118,7 +118,6 @@ class Backbone:
         self._threads = num_threads
         causal = config.context == "conversation"
         takes = inspect.signature(model.forward).parameters
-        # Some decoders would take segment ids for words (GPT-2 adds their embeddings).
         typed = not causal and "token_type_ids" in tokenizer.model_input_names and _has_segments(model, takes)
         self._reader = Reader(tokenizer, config.max_length, with_types=typed)
         self._vocabulary = Vocabulary(model, tokenizer)
@@ -142,9 +141,10 @@ class Backbone:
             mode=asked,
         )
         with torch_threads(num_threads) if self._on_cpu and num_threads else nullcontext():
-            self.prompt_size = find_mode(
+            found = find_mode(
                 self._forward, asked, self._vocabulary.ordinary_ids(), config.max_length, config.name_or_path
             )
+        self.prompt_size, self._vocabulary.shortest = found.width, found.shortest
         self._pooled_size = pooled_width(self.prompt_size, config.pooling)
         self.response_size = self._pooled_size + config.surface * len(COLUMNS) + config.length
 
@@ -196,7 +196,7 @@ class Backbone:
             )
         world = find_world() if self.distributed else ALONE
         with world.step():
-            tables = plan(conversations, self.config, self.fingerprint or "")
+            tables = plan(conversations, self.config, self._identity())
             result = no_embeddings(len(conversations), self.response_size, self.prompt_size)
             pooled = replace(result, response=result.response[:, : self._pooled_size])
             call = _Call(conversations, cache, pooled, world)
@@ -228,6 +228,11 @@ class Backbone:
             )  # fmt: skip
         stats.seconds = time.perf_counter() - started
         return result
+
+    def _identity(self) -> str:
+        """The fingerprint as the cache has it: vectors from before such models were probed are not taken."""
+        fill = self._forward.mode.fill
+        return (self.fingerprint or "") + (f" {fill}" if fill in ("equal", "alone") else "")
 
     def _look_up(self, table: TextTable, call: _Call) -> NDArray[np.bool_]:
         """Fill in what the cache has; return which texts it does not have."""
@@ -337,6 +342,6 @@ class Backbone:
 
 
 def _has_segments(model: Any, takes: Mapping[str, Any]) -> bool:
-    """Whether the model tells segments apart; a table of one row cannot look up the second."""
+    """Whether the model tells segments apart; without a table, GPT-2 and XLM would take them for words."""
     size = getattr(model.config, "type_vocab_size", None)
-    return "token_type_ids" in takes and (size is None or size > 1)
+    return "token_type_ids" in takes and isinstance(size, int) and size > 1

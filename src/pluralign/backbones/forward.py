@@ -134,7 +134,7 @@ class Forward:
         return self.model(**inputs)
 
     def plain_states(self, padded: PaddedBatch) -> Tensor:
-        """States of texts of one length by the model's own defaults: token ids and, if it has them, segments."""
+        """States of texts of one length by the model's own defaults: token ids and any segment ids."""
         inputs = {"input_ids": padded.input_ids.to(self.model.device)}
         if padded.types is not None:
             inputs["token_type_ids"] = padded.types.to(self.model.device)

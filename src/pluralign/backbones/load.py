@@ -196,8 +196,13 @@ def _text_part(model: Any) -> Any:
     """The part that reads text, without eyes, ears and head, of a model that has more than that."""
     if model.config.get_text_config() is not model.config:
         model = model.get_decoder()
-    # Where transformers has no bare model (Llama 4), AutoModel gives one with a head.
-    return model.get_decoder() if model.get_output_embeddings() is not None else model
+    if model.get_output_embeddings() is None:
+        return model
+    # Where transformers has no bare model (Llama 4), AutoModel gives one with a head; some of those name a
+    # `base_model_prefix` that is not theirs, and are their own decoder.
+    bare = model.get_decoder()
+    within = (one for one in model.children() if hasattr(one, "get_input_embeddings"))
+    return bare if bare is not model else next(within, model)
 
 
 @contextmanager
@@ -227,7 +232,7 @@ def _quantized(quantization: str) -> Any:
 
 
 def _is_causal(architecture: Any, folder: Path) -> bool:
-    """Whether the configuration speaks of a model that reads left to right: it is no masked language model."""
+    """Whether the configuration says that the model reads left to right: it is no masked one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     if architecture.is_encoder_decoder:
@@ -270,7 +275,7 @@ def _max_length(stated: int | None, model: Any, tokenizer: Any, folder: Path) ->
 
 def _positions(model: Any) -> int | None:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None:
+    if positions is None or positions < 1:  # XLNet says -1 for any number
         return None
     # RoBERTa and its kin count positions from behind the pad token's id.
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)

@@ -29,7 +29,7 @@ from pluralign.errors import ArgumentError
 __all__ = ["TextTable", "plan"]
 
 # To be raised when the meaning of a stored vector changes: old cache entries are then never found.
-_FORMAT = 2
+_FORMAT = 1
 
 
 class TextTable:

@@ -1,35 +1,36 @@
-"""A probe: on a few short texts, which ways of running a model give the vectors that it gives each text alone.
+"""A probe: which ways of running a model give a few short texts the vectors that each has alone.
 
-In: a `Forward` and how the user would like it to run. Out: the `RunMode` nearest to that which is right, and why
-it is another one. It knows nothing of the model's kind: what counts is what the model computes, on the device
-and in the precision in which it will run.
+In: a `Forward` and how the user would like it to run. Out: the `RunMode` nearest to that which is right, and
+a word on why it is another one. It knows nothing of the model's kind: what counts is what the model computes,
+on the device and in the precision in which it will run.
 
     reference      each text by itself, token ids only: what the model's authors run
     filled batch   the same states, whatever the ids that fill up; else the other side, else texts of equal
                    length together, else every text alone
     shared prompt  the same vectors from the prompt's cache; else every text is run whole
-    look-ahead     the states of a prompt must not know the response, where a model is said to read left to right
+    look-ahead     the states of a prompt must not know the response, where both are read in one pass
 
-Models that fail somewhere: FNet and Funnel read what fills up; recurrent ones (RWKV, RecurrentGemma) carry it on
-from the left; some have caches of their own (LFM2).
+Models that fail somewhere: FNet and Funnel read what fills up; recurrent ones (RWKV, RecurrentGemma) carry it
+on from the left; some have caches of their own (LFM2).
 
-Two tolerances. Rows of one batch that differ in their filling only go through the same kernels, so that they
-may differ by hardly anything. Batches of other shapes take other kernels, and half precision then differs by
+Two tolerances. Rows of one batch that differ in their filling only go through the same kernels, so they may
+differ by hardly anything. Batches of other shapes take other kernels, and half precision then differs by
 percents after many layers; where experts are chosen by a close call, single tokens by more: so the typical
-token counts there, and the worst one in float32.
+token counts there, and the worst one in float32. Who looks ahead is refused, so that must be clear.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralign.backbones.batches import collate
@@ -42,18 +43,30 @@ from pluralign.errors import ArgumentError, ArtifactError
 if TYPE_CHECKING:
     from pluralign.backbones.forward import Forward
 
-__all__ = ["find_mode", "looks_ahead"]
+__all__ = ["Found", "find_mode", "looks_ahead"]
 
 _log = logging.getLogger("pluralign.backbones")
 
 _LONG, _SHORT = 40, 7
 # Relative errors of a state: of rows that differ in their filling, and between batches of other shapes.
-_SAME_SHAPE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+_SAME_SHAPE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 _OTHER_SHAPE = {torch.float32: 2e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 
 
+class Found(NamedTuple):
+    """What the probe found out beside the way to run.
+
+    Attributes:
+        width: of the model's states.
+        shortest: fewest tokens of a text that the model can read.
+    """
+
+    width: int
+    shortest: int
+
+
 @torch.inference_mode()
-def find_mode(forward: Forward, asked: RunMode, ids: np.ndarray[Any, Any], max_length: int, name: str) -> int:
+def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_length: int, name: str) -> Found:
     """Sets `forward.mode` to the nearest to `asked` that gives each text the vector it has alone.
 
     Args:
@@ -64,7 +77,7 @@ def find_mode(forward: Forward, asked: RunMode, ids: np.ndarray[Any, Any], max_l
         name: of the model, for messages.
 
     Returns:
-        The width of the model's states.
+        What else was found out about the model.
 
     Raises:
         ArtifactError: the model does not give states for token ids, gives others each time, or is to be read
@@ -92,8 +105,10 @@ def find_mode(forward: Forward, asked: RunMode, ids: np.ndarray[Any, Any], max_l
             why = probe.sharing_fails()
             if why is not None:
                 forward.mode = replace(mode, share_prompts=False)
-                _tell(logging.INFO, "%s cannot run a shared prompt once (%s); each text is run whole", name, why)
-        return probe.width
+                _tell(
+                    logging.INFO, "%s cannot run a shared prompt once (%s); each text is run whole", name, why
+                )
+        return Found(probe.width, probe.shortest)
 
 
 @torch.inference_mode()
@@ -108,12 +123,13 @@ def looks_ahead(model: Any) -> bool:
     with _own_randomness(model):
         try:
             caching = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
-            states = model(input_ids=torch.from_numpy(rows).to(model.device), **caching).last_hidden_state
+            output = model(input_ids=torch.from_numpy(rows).to(model.device), **caching)
+            states: Tensor = output.last_hidden_state
         except torch.OutOfMemoryError:
             raise
         except Exception:  # said where the vectors are asked for
             return False
-    return bool(_errors(states[1, :6], states[0, :6]).max() > _tolerance(_SAME_SHAPE, states.dtype))
+    return bool(_errors(states[1, :6], states[0, :6]).max() > _tolerance(_OTHER_SHAPE, states.dtype))
 
 
 class _Probe:
@@ -135,17 +151,25 @@ class _Probe:
         self._same_length = draw.choice(ids, long)
         self._alone = [self._reference(one) for one in (self._long, self._short)]
         self.width = int(self._alone[0].shape[-1])
+        for self.shortest in range(1, short):
+            self._shortest = draw.choice(ids, self.shortest)
+            with suppress(ArtifactError):
+                self._alone.append(self._reference(self._shortest))
+                break
+        else:
+            self.shortest, self._shortest = short, self._short
+            self._alone.append(self._alone[1])
 
     def fits(self, mode: RunMode) -> bool:
         """Whether states of a batch in this mode are those of the texts alone."""
         self._forward.mode = mode
         if mode.fill in ("right", "left"):
             batch = collate(
-                [self._tokens(one) for one in (self._long, self._short, self._short)],
+                [self._tokens(one) for one in (self._long, self._short, self._shortest, self._short)],
                 pad_id=int(self._fillings[0]),
                 side=mode.fill,
             )
-            batch.input_ids[2][batch.attention_mask[2] == 0] = int(self._fillings[1])
+            batch.input_ids[3][batch.attention_mask[3] == 0] = int(self._fillings[1])
         elif mode.fill == "equal":
             batch = collate([self._tokens(one) for one in (self._long, self._same_length)], pad_id=0)
         else:
@@ -159,11 +183,12 @@ class _Probe:
                 raise
             return False
         rows = [
-            states[row, begin:stop] for row, (begin, stop) in enumerate(zip(batch.begin, batch.stop, strict=True))
+            states[row, begin:stop]
+            for row, (begin, stop) in enumerate(zip(batch.begin, batch.stop, strict=True))
         ]
-        if len(rows) == 3 and not self._close(_SAME_SHAPE, rows[2], rows[1], worst=True):
+        if len(rows) == 4 and not self._close(_SAME_SHAPE, rows[3], rows[1], worst=True):
             return False
-        wanted = self._alone if len(rows) == 3 else self._alone[:1]
+        wanted = self._alone if len(rows) == 4 else self._alone[:1]
         return all(
             self._close(_OTHER_SHAPE, row, alone, worst=row.dtype == torch.float32)
             for row, alone in zip(rows, wanted, strict=False)
@@ -171,8 +196,11 @@ class _Probe:
 
     def prompt_knows_response(self) -> bool:
         """Whether the states of a prompt differ between two responses."""
-        first, second = (self._states(one)[: self._prompts[0]] for one in (self._long, self._changed()))
-        return not self._close(_SAME_SHAPE, second, first, worst=True)
+        start = self._prompts[0]
+        turned = np.append(self._long[:start], np.roll(self._long[start:][::-1], 1))
+        batch = collate([self._tokens(one) for one in (self._long, turned)], pad_id=0)
+        first, second = self._forward.states(batch).last_hidden_state[:, :start]
+        return not self._close(_OTHER_SHAPE, second, first, worst=True)
 
     def sharing_fails(self) -> str | None:
         """What goes wrong where prompts are run once for two responses each; None for nothing."""
@@ -193,7 +221,7 @@ class _Probe:
         except Exception as error:  # caches are of any make, and so is what they raise
             return f"{type(error).__name__}: {error}"
         dtype = self._alone[0].dtype
-        parts = zip(shared.split(self.width, 1), plain.split(self.width, 1), strict=True)
+        parts = zip(*(torch.split(one, self.width, 1) for one in (shared, plain)), strict=True)
         if all(self._close(_OTHER_SHAPE, one.to(dtype), other.to(dtype), worst=True) for one, other in parts):
             return None
         return "its cache gives other vectors"
@@ -209,9 +237,13 @@ class _Probe:
                 self._name,
             )
             return
-        how = "only texts of equal length are run together" if found.fill == "equal" else "each text is run alone"
-        _tell(logging.WARNING, "%s does not keep a text apart from what fills up its batch; %s, which is slower",
-              self._name, how)  # fmt: skip
+        how = (
+            "only texts of equal length are run together"
+            if found.fill == "equal"
+            else "each text is run alone"
+        )
+        message = "%s does not keep a text apart from what fills up its batch; %s, which is slower"
+        _tell(logging.WARNING, message, self._name, how)
 
     def _reference(self, ids: Any) -> Tensor:
         try:
@@ -225,8 +257,8 @@ class _Probe:
             ) from error
         if states.ndim != 2 or len(states) != len(ids):
             raise ArtifactError(
-                f"{self._name} gives states of shape {tuple(states.shape)} for {len(ids)} tokens; needed: one "
-                "state per token"
+                f"{self._name} gives states of shape {tuple(states.shape)} for {len(ids)} tokens; needed: "
+                "one state per token"
             )
         if not bool(states.isfinite().all()):
             dtype = str(states.dtype).removeprefix("torch.")
@@ -235,14 +267,6 @@ class _Probe:
                 "'float32'"
             )
         return states
-
-    def _states(self, ids: Any) -> Tensor:
-        return self._forward.states(collate([self._tokens(ids)], pad_id=0)).last_hidden_state[0]  # type: ignore[no-any-return]
-
-    def _changed(self) -> Any:
-        """The long text with its response turned around: as long, so that the kernels are the same."""
-        start = self._prompts[0]
-        return np.append(self._long[:start], np.roll(self._long[start:][::-1], 1))
 
     def _tokens(self, ids: Any, start: int = 0) -> Tokens:
         ids = ids.astype(np.int64)
@@ -272,12 +296,17 @@ def _errors(found: Tensor, wanted: Tensor) -> Tensor:
     """Relative error of each state, [T]."""
     found, wanted = found.float(), wanted.float()
     size = wanted.norm(dim=-1)
-    return (found - wanted).norm(dim=-1) / size.clamp_min(1e-3 * float(size.mean()) + 1e-30)
+    errors: Tensor = (found - wanted).norm(dim=-1) / size.clamp_min(1e-3 * float(size.mean()) + 1e-30)
+    return errors
 
 
 def _tolerance(tolerances: dict[Any, float], dtype: torch.dtype) -> float:
     # Tensor cores round float32 products to 10 bits where they are allowed to.
-    short = dtype == torch.float32 and torch.cuda.is_available() and torch.get_float32_matmul_precision() != "highest"
+    short = (
+        dtype == torch.float32
+        and torch.cuda.is_available()
+        and torch.get_float32_matmul_precision() != "highest"
+    )
     return 5 * tolerances[dtype] if short else tolerances.get(dtype, tolerances[torch.bfloat16])
 
 
@@ -292,5 +321,3 @@ def _own_randomness(model: Any) -> Iterator[None]:
 def _tell(level: int, message: str, *values: object) -> None:
     if is_first():
         _log.log(level, message, *values)
-
-

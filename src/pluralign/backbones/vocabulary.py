@@ -1,8 +1,8 @@
 """Which token ids a model can look up: the id that fills batches, and what stands for a text without tokens.
 
-In: a model, its tokenizer, and `Tokens`. Out: `Tokens` that are safe to run, or an error that names the token.
-Tokenizers that were extended without the model (a pad token added, embeddings not resized) are common; a pad
-token never has to be looked up, a token of a text does.
+In: a model, its tokenizer, and `Tokens`. Out: `Tokens` that are safe to run, or an error that names the
+token. Tokenizers that were extended without the model (a pad token added, embeddings not resized) are common;
+a pad token never has to be looked up, a token of a text does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pluralign.backbones.tokens import Tokens
 from pluralign.errors import ArgumentError
@@ -28,22 +29,24 @@ class Vocabulary:
     Attributes:
         num_rows: rows of the model's table of input embeddings; None where it has no such table.
         pad_id: a legal id to fill up with; masked, so its value does not matter.
+        shortest: fewest tokens of a text that the model can read.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self.shortest = 1
         self.num_rows = _num_rows(model)
         named = (tokenizer.pad_token_id, getattr(model.config, "pad_token_id", None))
-        self.pad_id: int = next((one for one in named if self._legal(one)), 0)
+        self.pad_id: int = next((one for one in named if one is not None and self._legal(one)), 0)
         opening = (tokenizer.bos_token_id, tokenizer.cls_token_id)
         closing = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
         self._stand_in = next((one for one in (*opening, *closing) if self._legal(one)), None)
 
     def _legal(self, token: Any) -> bool:
-        return isinstance(token, int) and 0 <= token and (self.num_rows is None or token < self.num_rows)
+        return isinstance(token, int) and token >= 0 and (self.num_rows is None or token < self.num_rows)
 
     def ordinary_ids(self) -> NDArray[np.int64]:
-        """Legal ids of tokens that are not special, at most some thousands; all legal ones if there is none."""
+        """Legal ids of tokens that are not special, some thousands at most; all where all are special."""
         size = min(len(self._tokenizer), self.num_rows or len(self._tokenizer), 4096)
         special = set(self._tokenizer.all_special_ids)
         ordinary = [one for one in range(size) if one not in special]
@@ -61,11 +64,16 @@ class Vocabulary:
             row: the conversation that the text is from, for the message.
 
         Raises:
-            ArgumentError: a token lies beyond the model's table, or there is no token at all and none to stand
-                for it.
+            ArgumentError: a token lies beyond the model's table, there are too few tokens for the model, or
+                none and no special token to stand for it.
         """
         if not len(text.ids):
-            return self._filled(text, kind, row)
+            text = self._filled(text, kind, row)
+        if len(text.ids) < self.shortest:
+            raise ArgumentError(
+                f"the {kind} of conversation {row} has {len(text.ids)} tokens, and the model cannot read "
+                f"fewer than {self.shortest}; leave the row out"
+            )
         largest = int(text.ids.max())
         if self.num_rows is not None and largest >= self.num_rows:
             token = self._tokenizer.convert_ids_to_tokens(largest)
@@ -99,4 +107,4 @@ def _num_rows(model: Any) -> int | None:
         if isinstance(rows, int):
             return rows
     weight = getattr(table, "weight", None)
-    return len(weight) if getattr(weight, "ndim", 0) == 2 else None
+    return int(weight.shape[0]) if isinstance(weight, Tensor) and weight.ndim == 2 else None
