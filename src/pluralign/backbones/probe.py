@@ -129,7 +129,7 @@ def looks_ahead(model: Any) -> bool:
             raise
         except Exception:  # said where the vectors are asked for
             return False
-    return bool(_errors(states[1, :6], states[0, :6]).max() > _tolerance(_OTHER_SHAPE, states.dtype))
+    return bool(_errors(states[1, :6], states[0, :6]).max() > _tolerance(_SAME_SHAPE, states.dtype))
 
 
 class _Probe:
