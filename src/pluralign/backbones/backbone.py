@@ -10,10 +10,11 @@ Started by `accelerate launch` or `torchrun`, the processes divide the texts amo
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -30,11 +31,14 @@ from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVecto
 from pluralign.backbones.forward import Forward
 from pluralign.backbones.plan import TextTable, plan
 from pluralign.backbones.pooling import pooled_width
+from pluralign.backbones.probe import find_mode
 from pluralign.backbones.progress import Progress, on_behalf, reporter
+from pluralign.backbones.run_mode import RunMode
 from pluralign.backbones.schedule import divide, estimate_tokens, prompts_together
 from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.backbones.tokens import Reader
+from pluralign.backbones.vocabulary import Vocabulary
 from pluralign.conversations import Conversation, check, has_prompt, response_text
 from pluralign.errors import ArgumentError
 
@@ -69,10 +73,20 @@ class Backbone:
             whose embeddings cannot be cached.
         num_threads: torch threads on a CPU; None to choose by load (see `choose_num_threads`).
         max_tokens_per_batch: most tokens of a padded batch; None for 4,096 on a CPU, 32,768 elsewhere.
-        padding_side: `right` or `left`, for decoders; changes vectors by rounding only.
-        share_prompts: run a prompt that several responses follow once (decoders).
+        padding_side: `right` or `left`, for decoders; changes vectors by rounding only. Models that would
+            read the filling are run in another way, which is logged (`probe`).
+        share_prompts: run a prompt that several responses follow once (decoders whose cache allows it).
         distributed: where `accelerate launch` or `torchrun` started several processes, divide the texts among
             them; False for each process to embed its own conversations. May be changed at any time.
+
+    Attributes:
+        prompt_size: D, the width of the prompt's vector.
+        response_size: W, the width of the response's vector.
+
+    Raises:
+        ArgumentError: an option is illegal, or the model gives numbers that are not finite.
+        ArtifactError: the model gives no states for token ids, others each time, or looks ahead where
+            `config.context` needs one that does not.
     """
 
     def __init__(
@@ -101,24 +115,44 @@ class Backbone:
         self.fingerprint = fingerprint
         self.distributed = distributed
         self._on_cpu = model.device.type == "cpu"
-        self.prompt_size: int = model.config.get_text_config().hidden_size
-        self._pooled_size = pooled_width(self.prompt_size, config.pooling)
-        self.response_size = self._pooled_size + config.surface * len(COLUMNS) + config.length
         self._threads_stated = num_threads
         self._threads = num_threads
         causal = config.context == "conversation"
-        # Some decoders would take segment ids for words (GPT-2 adds their embeddings).
-        typed = not causal and "token_type_ids" in tokenizer.model_input_names
+        takes = inspect.signature(model.forward).parameters
+        typed = not causal and "token_type_ids" in tokenizer.model_input_names and _has_segments(model, takes)
         self._reader = Reader(tokenizer, config.max_length, with_types=typed)
+        self._vocabulary = Vocabulary(model, tokenizer)
+        asked = RunMode(
+            "left" if causal and padding_side == "left" else "right",
+            mask="attention_mask" in takes,
+            positions=causal and "position_ids" in takes,
+            share_prompts=share_prompts
+            and causal
+            and "past_key_values" in takes
+            and not getattr(model, "_is_stateful", False),
+        )
+        self._may_share = asked.share_prompts
         self._forward = Forward(
             model,
             pooling=config.pooling,
             causal=causal,
-            pad_id=tokenizer.pad_token_id or 0,
-            padding_side=padding_side,
+            typed=typed,
+            pad_id=self._vocabulary.pad_id,
             max_tokens=max_tokens_per_batch or (4096 if self._on_cpu else 32768),
-            share_prompts=share_prompts,
+            mode=asked,
         )
+        with torch_threads(num_threads) if self._on_cpu and num_threads else nullcontext():
+            found = find_mode(
+                self._forward, asked, self._vocabulary.ordinary_ids(), config.max_length, config.name_or_path
+            )
+        self.prompt_size, self._vocabulary.shortest = found.width, found.shortest
+        self._pooled_size = pooled_width(self.prompt_size, config.pooling)
+        self.response_size = self._pooled_size + config.surface * len(COLUMNS) + config.length
+
+    @property
+    def run_mode(self) -> RunMode:
+        """How the model is run, as its probe found it right."""
+        return self._forward.mode
 
     def describe(self) -> dict[str, Any]:
         """What a model file stores; `load(**described)` gives one with the same vectors, or refuses."""
@@ -164,7 +198,7 @@ class Backbone:
         world = find_world() if self.distributed else ALONE
         with world.step():
             conversations = [check(one, row) for row, one in enumerate(conversations)]
-            tables = plan(conversations, self.config, self.fingerprint or "")
+            tables = plan(conversations, self.config, self._identity())
             result = no_embeddings(len(conversations), self.response_size, self.prompt_size)
             pooled = replace(result, response=result.response[:, : self._pooled_size])
             call = _Call(conversations, cache, pooled, world)
@@ -200,6 +234,11 @@ class Backbone:
             )  # fmt: skip
         stats.seconds = time.perf_counter() - started
         return result
+
+    def _identity(self) -> str:
+        """The fingerprint as the cache has it: vectors from before such models were probed are not taken."""
+        fill = self._forward.mode.fill
+        return (self.fingerprint or "") + (f" {fill}" if fill in ("equal", "alone") else "")
 
     def _look_up(self, table: TextTable, call: _Call) -> NDArray[np.bool_]:
         """Fill in what the cache has; return which texts it does not have."""
@@ -252,7 +291,7 @@ class Backbone:
             [call.conversations[row] for row in table.source[texts]],
             prompts,
             max_length=self.config.max_length,
-            share_prompts=self._forward.shares_prompts,
+            share_prompts=self._may_share,  # not what was measured: all processes must agree
         )
         return [texts[start:stop] for start, stop in pairwise(divide(costs, prompts, call.world.size))]
 
@@ -260,7 +299,13 @@ class Backbone:
         self, table: TextTable, texts: NDArray[np.int64], call: _Call, advance: Callable[[int], None]
     ) -> tuple[TextVectors, int]:
         """Vectors of texts, cached batch by batch, and how many tokens were read for them."""
-        read = self._reader.read(table.kind, [call.conversations[row] for row in table.source[texts]])
+        rows = table.source[texts].tolist()
+        read = [
+            self._vocabulary.checked(one, table.kind, row)
+            for one, row in zip(
+                self._reader.read(table.kind, [call.conversations[row] for row in rows]), rows, strict=True
+            )
+        ]
         found = self._empty(table, len(texts))
         found.num_tokens[:] = torch.tensor([one.num_response for one in read])
         found.truncated[:] = torch.tensor([one.truncated for one in read])
@@ -300,3 +345,9 @@ class Backbone:
             self._threads = choose_num_threads()
         stats.num_threads = self._threads
         return torch_threads(self._threads)
+
+
+def _has_segments(model: Any, takes: Mapping[str, Any]) -> bool:
+    """Whether the model tells segments apart; without a table, GPT-2 and XLM would take them for words."""
+    size = getattr(model.config, "type_vocab_size", None)
+    return "token_type_ids" in takes and isinstance(size, int) and size > 1

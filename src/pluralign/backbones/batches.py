@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pluralign.backbones.tokens import Tokens
 
-__all__ = ["PaddedBatch", "by_token_budget", "collate"]
+__all__ = ["PaddedBatch", "by_equal_length", "by_token_budget", "collate"]
 
 
 class PaddedBatch(NamedTuple):
@@ -50,6 +50,21 @@ def by_token_budget(lengths: Sequence[int], max_tokens: int, extra: int = 0) -> 
         stop = min(most, max(least, alike))
         yield order[place:stop].tolist()
         place = stop
+
+
+def by_equal_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Positions in batches of texts of one length, longest first: nothing is padded.
+
+    Args:
+        lengths: tokens of each text.
+        max_tokens: most tokens of a batch; a single longer text is a batch of its own.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(sizes[order])) + 1):
+        if len(group):
+            most = max(1, max_tokens // max(1, int(sizes[group[0]])))
+            yield from (group[at : at + most].tolist() for at in range(0, len(group), most))
 
 
 def collate(texts: Sequence[Tokens], *, pad_id: int, side: str = "right") -> PaddedBatch:

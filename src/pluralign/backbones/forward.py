@@ -2,8 +2,8 @@
 
 In: `Tokens`. Out: float32 vectors on the CPU, batch by batch. Knows nothing of conversations or caches.
 
-Texts are padded on the right unless told otherwise; attention masks and position ids are always given, so
-neither the side of padding nor the company in a batch changes a vector beyond rounding.
+How batches are filled up and what the model is given beside token ids is a `RunMode`; the right one, found by
+`probe`, lets neither the side of padding nor the company in a batch change a vector beyond rounding.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.backbones.batches import PaddedBatch, by_token_budget, collate
+from pluralign.backbones.batches import PaddedBatch, by_equal_length, by_token_budget, collate
 from pluralign.backbones.pooling import pool, state_at
+from pluralign.backbones.run_mode import RunMode
 from pluralign.backbones.shared_prompt import run_shared, split_shared
 from pluralign.backbones.tokens import Tokens
 
@@ -30,10 +31,13 @@ class Forward:
         model: a Hugging Face model without a task head.
         pooling: how the response's states become a vector.
         causal: whether the model reads from left to right only.
+        typed: whether texts have segment ids.
         pad_id: id that fills up batches.
-        padding_side: `right` or `left`; for models that are not causal always `right`.
         max_tokens: most tokens of a padded batch.
-        share_prompts: run a prompt that several texts begin with only once.
+        mode: how batches are made; may be set later, by `probe.find_mode`.
+
+    Attributes:
+        takes: names of the arguments of the model's forward pass.
     """
 
     def __init__(
@@ -42,22 +46,19 @@ class Forward:
         *,
         pooling: str,
         causal: bool,
+        typed: bool,
         pad_id: int,
-        padding_side: str,
         max_tokens: int,
-        share_prompts: bool,
+        mode: RunMode,
     ) -> None:
         self.model = model
+        self.causal = causal
+        self.typed = typed
         self.max_tokens = max_tokens
         self.pad_id = pad_id
+        self.mode = mode
+        self.takes = frozenset(inspect.signature(model.forward).parameters)
         self._pooling = pooling
-        self._causal = causal
-        self._side = padding_side if causal else "right"
-        accepted = inspect.signature(model.forward).parameters
-        self._takes_positions = causal and "position_ids" in accepted
-        self.shares_prompts = (
-            share_prompts and causal and "past_key_values" in accepted and not model._is_stateful
-        )
 
     @torch.inference_mode()
     def run(self, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
@@ -72,22 +73,30 @@ class Forward:
             Positions in `texts`, and their vectors `[B, W]`, float32 on the CPU.
         """
         rest = list(range(len(texts)))
-        if self.shares_prompts:
+        if self.mode.share_prompts:
             shared, rest = split_shared(texts)
             yield from run_shared(self, texts, shared)
-        for places in by_token_budget([len(texts[one].ids) for one in rest], self.max_tokens):
+        for places in self._batches([len(texts[one].ids) for one in rest]):
             batch = [rest[place] for place in places]
-            yield batch, self._vectors(kind, [texts[one] for one in batch])
+            yield batch, self.vectors(kind, [texts[one] for one in batch])
 
-    def _vectors(self, kind: str, texts: Sequence[Tokens]) -> Tensor:
-        padded = collate(texts, pad_id=self.pad_id, side=self._side)
+    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
+        if self.mode.fill == "equal":
+            return by_equal_length(lengths, self.max_tokens)
+        return by_token_budget(lengths, 1 if self.mode.fill == "alone" else self.max_tokens)
+
+    def vectors(self, kind: str, texts: Sequence[Tokens]) -> Tensor:
+        """Vectors of one batch, `[B, W]`, float32 on the CPU; as `run`."""
+        side = "left" if self.mode.fill == "left" else "right"
+        padded = collate(texts, pad_id=self.pad_id, side=side)
         states = self.states(padded).last_hidden_state
         begin, stop = padded.begin.to(states.device), padded.stop.to(states.device)
         start = torch.tensor([one.start for one in texts], device=states.device)
-        if kind != "conversation":
-            return pool(states, begin + start, stop, "mean" if kind == "prompt" else self._pooling).cpu()
         # An empty response is represented by the last token there is.
-        response = pool(states, torch.minimum(begin + start, stop - 1), stop, self._pooling)
+        first = torch.minimum(begin + start, stop - 1)
+        if kind != "conversation":
+            return pool(states, first, stop, "mean" if kind == "prompt" else self._pooling).cpu()
+        response = pool(states, first, stop, self._pooling)
         prompt = state_at(states, begin + (start - 1).clamp(min=0))
         return torch.cat([response, prompt], dim=-1).cpu()
 
@@ -111,14 +120,24 @@ class Forward:
         inputs: dict[str, Any] = {"input_ids": padded.input_ids.to(device)}
         if past_mask is not None:
             mask = torch.cat([past_mask, mask], dim=1)
-        inputs["attention_mask"] = mask.to(device)
-        if self._takes_positions:
+        if self.mode.mask:
+            inputs["attention_mask"] = mask.to(device)
+        if self.mode.positions:
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -padded.input_ids.shape[1] :]
             inputs["position_ids"] = positions.to(device)
         if padded.types is not None:
             inputs["token_type_ids"] = padded.types.to(device)
         if past is not None:
             inputs["past_key_values"] = past
-        if self._causal:
+        if self.causal and "use_cache" in self.takes:
             inputs["use_cache"] = keep or past is not None
         return self.model(**inputs)
+
+    def plain_states(self, padded: PaddedBatch) -> Tensor:
+        """States of texts of one length by the model's own defaults: token ids and any segment ids."""
+        inputs = {"input_ids": padded.input_ids.to(self.model.device)}
+        if padded.types is not None:
+            inputs["token_type_ids"] = padded.types.to(self.model.device)
+        caching = {"use_cache": False} if "use_cache" in self.takes else {}
+        states: Tensor = self.model(**inputs, **caching).last_hidden_state
+        return states

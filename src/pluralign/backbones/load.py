@@ -22,6 +22,7 @@ from pluralign.backbones.distributed import is_first, local_device
 from pluralign.backbones.fingerprint import fingerprint as hash_folder
 from pluralign.backbones.fingerprint import weight_files
 from pluralign.backbones.locate import MINILM_SHA256, find_folder
+from pluralign.backbones.probe import looks_ahead
 from pluralign.errors import ArtifactError, ConfigError, FingerprintError, MissingDependencyError
 
 __all__ = ["load"]
@@ -105,9 +106,12 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder} has no model that transformers can read: {error}") from error
-    causal = _is_causal(architecture, folder)
-    context = _context(context, causal, name_or_path)
+    said_causal = _is_causal(architecture, folder)
+    if not said_causal:
+        context = _context(context, False, name_or_path)  # before anything is loaded
     model = _load_model(folder, dtype, quantization, device, device_map, attn_implementation)
+    causal = said_causal and not looks_ahead(model)
+    context = _context(context, causal, name_or_path)
     config = BackboneConfig(
         name_or_path=name_or_path,
         revision=commit,
@@ -182,9 +186,23 @@ def _load_model(
             f"the weights in {folder} do not fit its config.json: {len(lacking)} missing tensors "
             f"({', '.join(lacking[:3])}), {len(report['mismatched_keys'])} of another shape"
         )
+    model = _text_part(model)
     if device_map is None:
         model = model.to(device)
     return model.eval().requires_grad_(False)
+
+
+def _text_part(model: Any) -> Any:
+    """The part that reads text, without eyes, ears and head, of a model that has more than that."""
+    if model.config.get_text_config() is not model.config:
+        model = model.get_decoder()
+    if model.get_output_embeddings() is None:
+        return model
+    # Where transformers has no bare model (Llama 4), AutoModel gives one with a head; some of those name a
+    # `base_model_prefix` that is not theirs, and are their own decoder.
+    bare = model.get_decoder()
+    within = (one for one in model.children() if hasattr(one, "get_input_embeddings"))
+    return bare if bare is not model else next(within, model)
 
 
 @contextmanager
@@ -214,7 +232,7 @@ def _quantized(quantization: str) -> Any:
 
 
 def _is_causal(architecture: Any, folder: Path) -> bool:
-    """Whether the model reads from left to right only: it is not listed as a masked language model."""
+    """Whether the configuration says that the model reads left to right: it is no masked one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     if architecture.is_encoder_decoder:
@@ -257,7 +275,7 @@ def _max_length(stated: int | None, model: Any, tokenizer: Any, folder: Path) ->
 
 def _positions(model: Any) -> int | None:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None:
+    if positions is None or positions < 1:  # XLNet says -1 for any number
         return None
     # RoBERTa and its kin count positions from behind the pad token's id.
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)

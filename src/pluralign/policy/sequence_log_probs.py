@@ -18,7 +18,7 @@ from pluralign.conversations import Conversation, ConversationReader
 from pluralign.errors import ArgumentError
 from pluralign.policy.model_setup import check_vocabulary
 from pluralign.policy.packing import pack
-from pluralign.policy.scored_forward import install, response_log_probs
+from pluralign.policy.scored_forward import install, response_log_probs, row_tokens
 
 __all__ = ["log_probs"]
 
@@ -68,7 +68,7 @@ def log_probs(
     try:
         for places in by_token_budget([len(one.ids) for one in read], batch_tokens):
             batch = [(read[place].prompt_ids, read[place].completion_ids) for place in places]
-            packed = pack(batch, None if apart else 1)
+            packed = pack(batch, row_tokens(model, apart, None, model.device))
             found[places] = response_log_probs(model, packed.to(model.device)).float().cpu()
     finally:
         model.train(training)
