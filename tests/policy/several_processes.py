@@ -17,9 +17,10 @@ def launch(folder: Path, script: str, processes: int, *arguments: str) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     here = Path(__file__).parent
+    own = filter(None, [os.environ.get("PYTHONPATH")])
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, (here.parent, here))),
+        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here), *own]),
     }
     command = [sys.executable]
     if processes > 1:

@@ -55,7 +55,8 @@ class OfflineConfig(TrainingArguments):
         disable_dropout: Train without dropout, an adapter's included, so that log-probabilities are those of
             the policy.
         bin_tokens: Tokens that are run together where attention is masked; null for 512 on a CPU and 2,048
-            elsewhere. With flash attention and with sharded models the whole batch is one bin.
+            elsewhere. With flash attention and with sharded models the whole batch is one bin, and each
+            sequence is one where a model does not keep them apart.
         log_prob_kernel: What runs on the logits: plain, compiled (by torch, into fused kernels), or auto:
             compiled on a GPU where that works.
         reference_path: File of reference log-probabilities; null for one in output_dir.

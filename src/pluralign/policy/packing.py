@@ -3,8 +3,9 @@
 In: token ids of prompts and responses. Out: `Packed`, flat tensors with positions that start again at 0 at
 each sequence, and which positions predict a token of a response. It knows nothing about models.
 
-A row is cut into bins, and attention never crosses sequences: transformers isolates sequences of one row by
-their positions, with variable-length kernels where flash attention is used and with a block mask elsewhere.
+A row is cut into bins, and attention never crosses sequences of a model that keeps them apart (`model_probe`
+finds out): transformers isolates sequences of one row by their positions, with variable-length kernels where
+flash attention is used and with a block mask elsewhere. Other models have a bin for each sequence.
 A mask costs time quadratic in the length of a bin, so bins are short where there is one, and one bin holds
 the whole row where there is none. The last token of a sequence predicts nothing and is not run at all.
 """
