@@ -28,7 +28,8 @@ def section() -> str:
         "constant model predicts every text's distribution as that of the training ratings. All of these are over all "
         "responses, and knowing which prompt has good ones is enough to win them; so beside them stands the share of pairs "
         "of responses **to one prompt** that the model, by the mix of all attributes, puts in the order of their mean "
-        "ratings, and the same of a rule that takes the longer text. Chance is half of the pairs."
+        "ratings, and the same of a rule that takes the longer text. Chance is half of the pairs. "
+        "(By attribute only where the run kept it.)"
     )
     calibration: Rows = []
     pairs: Rows = []

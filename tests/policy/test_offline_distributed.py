@@ -34,8 +34,8 @@ trainer = OfflineTrainer(
     peft_config=lora_config(4, 8, 0.0, "all-linear") if lora else None,
     reward=FunctionReward(lambda prompts, texts: [float(len(text)) for text in texts], "length"),
 )
-trainer.train(resume_from_checkpoint=resume or None)
-metrics = trainer.evaluate()
+done = trainer.train(resume_from_checkpoint=resume or None)
+metrics = trainer.evaluate() | {"train_loss": done.training_loss}
 if config.fsdp:
     assert trainer.data_collator.bin_tokens == bins, trainer.data_collator.bin_tokens
     from torch.distributed.tensor import DTensor
@@ -96,6 +96,7 @@ def test_sharded_training_is_that_of_one_process_and_resumes_exactly(tmp_path, l
     resumed = run(tmp_path / "two", 2, lora=lora, resume=True, **shards)
     for name, value in straight[3].items():
         assert torch.equal(resumed[3][name], value), name
+    assert resumed[1]["train_loss"] == pytest.approx(straight[1]["train_loss"], rel=1e-6)
     assert {k: v for k, v in resumed[1].items() if "samples/" in k} == {
         k: v for k, v in straight[1].items() if "samples/" in k
     }
