@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write
 from fake_backbone import ratings_rows
 
 FIT = "fit --ratings {} --l1 0.003 --levels [0.1,0.5,0.9] --out run"
@@ -22,7 +21,9 @@ def judged(command, *flags: str) -> str:
 @pytest.fixture
 def renamed(workplace: Path) -> str:
     """The rows of ratings.jsonl, each in a group of its own."""
-    return write("renamed.jsonl", [row | {"group": f"row{i}"} for i, row in enumerate(ratings_rows(20))])
+    rows = [row | {"group": f"row{i}"} for i, row in enumerate(ratings_rows(20))]
+    Path("renamed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return "renamed.jsonl"
 
 
 def test_texts_of_the_fit_under_other_groups(workplace, fake, command, renamed):

@@ -76,7 +76,7 @@ BAD_CELLS = [
     ("pairs", "rejected", 3, "int 3"),
     ("comparisons", "votes", [2], "int 2"),
     ("comparisons", "votes", [0.5], "float 0.5"),
-    ("comparisons", "votes", ["a"], "str 'a'"),
+    ("comparisons", "votes", ["x"], "str 'x'"),  # "a" is a vote
     ("comparisons", "votes", [True], "bool True"),
     ("comparisons", "votes", [], "an empty list"),
     ("comparisons", "votes", None, "nothing"),

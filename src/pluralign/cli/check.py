@@ -29,6 +29,8 @@ class CheckFlags:
         columns: Our column names to the file's, e.g. --columns.response answer.
         scale: Lowest and highest rating, where the file has no scale column.
         attribute: Name of what is rated, where the file has no attribute column.
+        attribute_columns: Columns with the ratings of one attribute each, e.g. '[clarity,tone]'.
+        rater_columns: Columns with the ratings of one rater each, e.g. '[ann,bob]'.
         hub_split: Which split of a hub set.
         json: Print the summary as JSON.
     """
@@ -39,6 +41,8 @@ class CheckFlags:
     columns: dict[str, str] | None = None
     scale: tuple[float, float] | None = None
     attribute: str | None = None
+    attribute_columns: list[str] | None = None
+    rater_columns: list[str] | None = None
     hub_split: str | None = None
     json: bool = False
 
@@ -50,10 +54,12 @@ def run(arguments: Sequence[str]) -> None:
 
     quiet_datasets()
     options: dict[str, Any] = {"columns": flags.columns, "split": flags.hub_split}
-    shape = flags.shape or data.detect_shape(flags.file, **options)
+    wide = flags.attribute_columns or flags.rater_columns
+    shape = flags.shape or ("ratings" if wide else data.detect_shape(flags.file, **options))
     options["where"] = flags.where
     if shape == "ratings":
-        options |= {"scale": flags.scale, "attribute": flags.attribute}
+        names = ("scale", "attribute", "attribute_columns", "rater_columns")
+        options |= {name: getattr(flags, name) for name in names}
     table, report = data.read_table(flags.file, shape, **options)
     found = data.summarise(table)
     summary = asdict(found)
@@ -67,8 +73,23 @@ def run(arguments: Sequence[str]) -> None:
         console.table("attributes", _HEAD, [_attribute(a) for a in summary["attributes"]])
         console.table("use of the scale", ("", "", ""), [_histogram(a) for a in summary["attributes"]])
     shared = f"; {found.shared}" if found.shared and found.shared.found else ""
-    line = f"{flags.file}: {counts(report)}, no problems{shared}"
-    console.result(summary | {"notes": dict(report.notes)}, line)
+    unread = data.unread_judgements(table, shape)
+    if unread:
+        console.table("not read", ("", ""), [(column.name, column.holds) for column in unread])
+    verdict = _verdict(unread, shape, data.flags_for(unread, shape))
+    more = {"notes": dict(report.notes), "reading": report.reading, "unread": [asdict(c) for c in unread]}
+    console.result(summary | more, f"{flags.file}: {counts(report)}, {verdict}{shared}")
+
+
+def _verdict(unread: Sequence[Any], shape: str, flags: str) -> str:
+    """No problems, unless there are columns that look like judgements and were not read."""
+    if not unread:
+        return "no problems"
+    names = ", ".join(column.name for column in unread)
+    if shape != "responses":
+        return f"no problems in what was read, which is not {names}"
+    advice = f"; to read: {flags}" if flags else ""
+    return f"read as responses that nobody judged, although there is {names}{advice}"
 
 
 _HEAD = (

@@ -34,6 +34,8 @@ class DataFlags:
         columns: Our column names to the file's, e.g. --columns.response answer.
         scale: Lowest and highest rating, where the file has no scale column.
         attribute: Name of what is rated, where the file has no attribute column.
+        attribute_columns: Columns with the ratings of one attribute each, e.g. '[clarity,tone]'.
+        rater_columns: Columns with the ratings of one rater each, e.g. '[ann,bob]'.
         hub_split: Which split of a hub set.
         on_bad_row: error stops with every problem; quarantine writes bad rows into the run folder.
     """
@@ -45,6 +47,8 @@ class DataFlags:
     columns: dict[str, str] | None = None
     scale: tuple[float, float] | None = None
     attribute: str | None = None
+    attribute_columns: list[str] | None = None
+    rater_columns: list[str] | None = None
     hub_split: str | None = None
     on_bad_row: Literal["error", "quarantine"] = "error"
 
@@ -62,6 +66,9 @@ class DataFlags:
                 words += [f"--{name}.{key}", value]
         if self.scale is not None:
             words += ["--scale", f"[{self.scale[0]:g},{self.scale[1]:g}]"]
+        for name in ("attribute_columns", "rater_columns"):
+            if given := getattr(self, name):
+                words += [f"--{name}", f"[{','.join(given)}]"]
         for name in ("attribute", "hub_split"):
             if getattr(self, name) is not None:
                 words += [f"--{name}", getattr(self, name)]

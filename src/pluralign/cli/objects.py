@@ -50,7 +50,8 @@ def load_tables(flags: DataFlags, console: Console, folder: Path) -> dict[str, d
     for kind, source in flags.sources.items():
         options: dict[str, Any] = {"where": flags.where, "columns": flags.columns, "split": flags.hub_split}
         if kind == "ratings":
-            options |= {"scale": flags.scale, "attribute": flags.attribute}
+            names = ("scale", "attribute", "attribute_columns", "rater_columns")
+            options |= {name: getattr(flags, name) for name in names}
         if flags.on_bad_row == "quarantine":
             aside = folder / f"quarantine-{kind}.jsonl"
             options |= {"on_bad_row": "quarantine", "quarantine_path": aside}
@@ -66,7 +67,7 @@ def counts(report: LoadReport) -> str:
         parts.append(f"{report.rows_filtered:,} left out by where")
     if report.rows_quarantined:
         parts.append(f"{report.rows_quarantined:,} bad rows set aside in {report.quarantine_path}")
-    parts += [f"read from {how}" for how in report.reading]
+    parts += [f"read from {'; '.join(report.reading)}"] if report.reading else []
     parts += [f"{count:,} x {note} (kept)" for note, count in report.notes.items()]
     return ", ".join(parts)
 

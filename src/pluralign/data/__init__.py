@@ -26,6 +26,7 @@ from pluralign.data.problems import Problem
 from pluralign.data.splits import deal_groups, folds, folds_of_tables, split, split_tables
 from pluralign.data.summary import Summary, summarise
 from pluralign.data.tables import LoadReport, read_table
+from pluralign.data.unread import UnreadColumn, flags_for, unread_judgements
 
 __all__ = [
     "DistinctConversations",
@@ -34,10 +35,12 @@ __all__ = [
     "SharedTexts",
     "Summary",
     "TextRecord",
+    "UnreadColumn",
     "check_table",
     "conversation",
     "deal_groups",
     "detect_shape",
+    "flags_for",
     "folds",
     "folds_of_tables",
     "grid_step",
@@ -55,5 +58,6 @@ __all__ = [
     "split_tables",
     "summarise",
     "text_record",
+    "unread_judgements",
     "weighted_pairs",
 ]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pluralign.data.formats import BadRow, NumberedRow
+from pluralign.data.layouts import HELPSTEER
 from pluralign.data.plain_values import value_in
 from pluralign.data.problems import Problem
 from pluralign.data.records import OPTIONAL, REQUIRED, SIDES, Defaults, Shape
@@ -40,11 +41,11 @@ def shape_of(columns: set[str]) -> Shape | None:
     """The shape that these columns make, None if none."""
     if {"chosen", "rejected"} <= columns:
         return "pairs"
-    if {"response_a", "response_b"} <= columns:
+    if {"response_a", "response_b"} <= columns or {"conversation_a", "conversation_b"} <= columns:
         return "comparisons"
     if columns & {"response", "completion"}:
         rated = columns & {"ratings", "rating", "label"} or {"attribute", "scale"} <= columns
-        return "ratings" if rated else "responses"
+        return "ratings" if rated or columns >= set(HELPSTEER) else "responses"
     return None
 
 
@@ -144,7 +145,7 @@ def unused_mappings(file: str, columns: set[str], mapping: Mapping[str, str | No
     ]
 
 
-def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> None:
+def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str], typed: Collection[str] = ()) -> None:
     """Give the text cells of a CSV file their types, in place.
 
     Texts stay as they are unless they are a JSON list of messages; typed columns are read as JSON or as a
@@ -153,6 +154,7 @@ def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> None
     Args:
         rows: all rows of the file, every cell a string.
         names: the file's name -> canonical name.
+        typed: further columns whose cells are numbers or JSON, by canonical name.
     """
     for column in rows[0] if rows else ():
         name = names.get(column, column)
@@ -163,7 +165,7 @@ def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> None
         cells = [row[column] or None for row in rows]
         if name not in _TEXT:
             values = [None if cell is None else value_in(cell) for cell in cells]
-            if name in _TYPED or not any(isinstance(value, str) for value in values):
+            if name in _TYPED or name in typed or not any(isinstance(value, str) for value in values):
                 cells = values
         for row, cell in zip(rows, cells, strict=True):
             row[column] = cell

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pluralign.data.columns import canonical_names, missing_columns, shape_of
@@ -35,6 +35,8 @@ def load_ratings(
     where: Mapping[str, Any] | None = None,
     scale: tuple[float, float] | None = None,
     attribute: str | None = None,
+    attribute_columns: Sequence[str] | None = None,
+    rater_columns: Sequence[str] | None = None,
     on_bad_row: OnBadRow = "error",
     quarantine_path: str | os.PathLike[str] | None = None,
 ) -> datasets.Dataset:
@@ -42,7 +44,8 @@ def load_ratings(
 
     Read as they are: `ratings` as a list or one number, a scalar column `rating`, a prompt as text or
     messages, and TRL's unpaired shape {prompt, completion, label}, whose label becomes a rating of 1 or 0 on
-    the scale [0, 1] of the attribute "label".
+    the scale [0, 1] of the attribute "label". Rows that hold the rating of one rater, named by a column such
+    as `rater`, are merged where they rate the same text.
 
     Args:
         source: path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a hub id
@@ -53,6 +56,9 @@ def load_ratings(
         where: column -> value; only rows with exactly these values are read, the others are counted.
         scale: (lowest, highest) of a file that has no scale.
         attribute: name of the attribute of a file that has none.
+        attribute_columns: columns that hold the ratings of one attribute each, which has the column's name;
+            HelpSteer's five are known, with their scale.
+        rater_columns: columns that hold the ratings of one rater each; an empty cell is no rating.
         on_bad_row: "error" stops with every problem found; "quarantine" writes bad rows to `quarantine_path`
             and goes on.
         quarantine_path: a JSON Lines file, overwritten; one {file, row, problems, data} per bad row.
@@ -75,6 +81,8 @@ def load_ratings(
         where=where,
         scale=scale,
         attribute=attribute,
+        attribute_columns=attribute_columns,
+        rater_columns=rater_columns,
         on_bad_row=on_bad_row,
         quarantine_path=quarantine_path,
     )
@@ -141,6 +149,8 @@ def load_comparisons(
 
     An empty response or two equal responses are kept: raters were shown them and judged them. `read_table`
     counts them in `LoadReport.notes`, and what turns comparisons into pairs leaves equal sides out.
+    Chatbot Arena's columns are read (`conversation_a`, `conversation_b`, `winner`), and so are votes in
+    words: A, B, tie.
 
     Args:
         source: as in `load_ratings`, and so are the other arguments.

@@ -9,29 +9,28 @@ Does not know what is legal within a row: `records` does.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from numbers import Real
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from pluralign.data.arrow import canonical_columns, to_dataset
 from pluralign.data.columns import (
     canonical_names,
-    check_mapping,
     missing_columns,
     read_cells,
     rename,
     unused_mappings,
 )
 from pluralign.data.formats import BadRow
+from pluralign.data.layouts import Layout, arrange, typed_columns
+from pluralign.data.load_arguments import OnBadRow, layout_of, quarantine_of
+from pluralign.data.merging import merge_raters
 from pluralign.data.problems import Problem, raise_problems
-from pluralign.data.records import SHAPES, Defaults, RowReader, Shape
+from pluralign.data.quarantine import RefusedRow, write_quarantine
+from pluralign.data.records import Defaults, RowReader, Shape
 from pluralign.data.selecting import Selection
 from pluralign.data.sources import Table, find_tables, source_name
 from pluralign.errors import ArgumentError, DataError
@@ -43,12 +42,13 @@ __all__ = ["LoadReport", "OnBadRow", "read_table"]
 
 logger = logging.getLogger(__name__)
 
-OnBadRow = Literal["error", "quarantine"]
-
 
 @dataclass(frozen=True)
 class LoadReport:
     """What a load did; rows_read = rows_kept + rows_filtered + rows_quarantined.
+
+    Not where a row of the file holds several attributes, or one of several raters: there rows_kept counts
+    the rows that were made of them, and rows_filtered those that `where` left out of these.
 
     Attributes:
         shape: "ratings", "pairs", "comparisons" or "responses".
@@ -76,15 +76,6 @@ class LoadReport:
     reading: tuple[str, ...] = ()
 
 
-class _BadRow(NamedTuple):
-    """A row that cannot be kept: where it is, as it came, and why."""
-
-    file: str
-    row: int
-    data: Any
-    problems: list[Problem]
-
-
 def read_table(
     source: Any,
     shape: Shape,
@@ -95,6 +86,8 @@ def read_table(
     where: Mapping[str, Any] | None = None,
     scale: tuple[float, float] | None = None,
     attribute: str | None = None,
+    attribute_columns: Sequence[str] | None = None,
+    rater_columns: Sequence[str] | None = None,
     on_bad_row: OnBadRow = "error",
     quarantine_path: str | os.PathLike[str] | None = None,
 ) -> tuple[datasets.Dataset, LoadReport]:
@@ -109,6 +102,8 @@ def read_table(
         where: column -> value that a row must have.
         scale: for ratings, (lowest, highest) of a file that has no scale.
         attribute: for ratings, the attribute of a file that has none.
+        attribute_columns: for ratings, columns that hold one attribute each.
+        rater_columns: for ratings, columns that hold one rater each.
         on_bad_row: "error" or "quarantine".
         quarantine_path: where bad rows go.
 
@@ -123,20 +118,22 @@ def read_table(
         if given is not None and not isinstance(given, Mapping):
             raise ArgumentError(f"{name}: received {type(given).__name__}; allowed: a mapping of names")
     mapping = dict(columns or {})
-    quarantine = _check_arguments(source, shape, mapping, scale, on_bad_row, quarantine_path)
+    quarantine = quarantine_of(source, shape, mapping, scale, on_bad_row, quarantine_path)
     defaults = Defaults(None if scale is None else (float(scale[0]), float(scale[1])), attribute)
     tables = find_tables(source, split, config)
-    load = _Load(shape, mapping, dict(where or {}), defaults)
+    layout = layout_of(shape, attribute_columns, rater_columns)
+    load = _Load(shape, mapping, dict(where or {}), defaults, layout)
     for table in tables:
         load.read(table)
     name = source_name(source)
+    load.merge(name)
     fatal = load.file_problems + load.mixed_scales()
     row_problems = [problem for bad in load.bad for problem in bad.problems]
     if fatal or (row_problems and quarantine is None):
         advice = "" if fatal else "Correct the rows, or set them aside with on_bad_row='quarantine'."
         raise_problems(name, fatal + row_problems, advice)
     if quarantine is not None and load.bad:
-        _write_quarantine(quarantine, load.bad)
+        write_quarantine(quarantine, load.bad)
         logger.warning("%s: %d bad rows set aside in %s", name, len(load.bad), quarantine)
     if not load.rows:
         reason = f"where={where} left out {load.filtered}, {len(load.bad)} were bad"
@@ -164,17 +161,24 @@ class _Load:
     """The state of one load over several tables."""
 
     def __init__(
-        self, shape: Shape, mapping: Mapping[str, str | None], where: Mapping[str, Any], defaults: Defaults
+        self,
+        shape: Shape,
+        mapping: Mapping[str, str | None],
+        where: Mapping[str, Any],
+        defaults: Defaults,
+        layout: Layout,
     ) -> None:
         self.shape = shape
         self.mapping = mapping
         self.selection = Selection(where)
         self.defaults = defaults
         self.rows: list[dict[str, Any]] = []
-        self.bad: list[_BadRow] = []
+        self.bad: list[RefusedRow] = []
         self.file_problems: list[Problem] = []
         self.notes: Counter[str] = Counter()
         self.reading: dict[str, None] = {}
+        self.layout = layout
+        self.row_per_rater = False
         self.count = 0
         self.filtered = 0
         # Where something was first seen, as (file, row): (id, subset, attribute), and attribute -> scale.
@@ -195,35 +199,42 @@ class _Load:
             self.file_problems += unused_mappings(table.name, given, self.mapping)
             names, defaults = canonical_names(given, self.shape, self.mapping, self.defaults)
             if table.cells_are_text:
-                read_cells(raw_rows, names)
+                read_cells(raw_rows, names, typed_columns(given, self.layout))
             if names:
                 raw_rows = [rename(raw, names, self.notes) for raw in raw_rows]
-            absent = self._missing(table.name, set().union(*raw_rows), defaults)
+            if self._lacks_layout(table.name, set().union(*raw_rows)):
+                return
+            numbers = [number for number, _ in numbered]
+            arranged = arrange(list(zip(numbers, raw_rows, strict=True)), self.shape, self.layout)
+            self.reading |= dict.fromkeys(arranged.reading)
+            self.row_per_rater |= arranged.row_per_rater
+            defaults = replace(defaults, scale=defaults.scale or arranged.scale)
+            absent = self._missing(table.name, set().union(*(raw for _, raw in arranged.rows)), defaults)
             if absent is None:
                 return
             reader = RowReader(self.shape, table.name, absent, defaults, self.notes)
-            for (number, _), raw in zip(numbered, raw_rows, strict=True):
+            for number, raw in arranged.rows:
                 if not self.selection.takes(raw):
                     self.filtered += 1
                     continue
                 row, problems = reader.read(number, raw)
-                problems += self._duplicate(row, table.name, number)
+                problems += self._duplicate(row, table.name, number, arranged.row_per_rater)
                 if problems:
-                    bad.append(_BadRow(table.name, number, raw, problems))
+                    bad.append(RefusedRow(table.name, number, raw, problems))
                 else:
                     self._keep_scale(row, table.name, number)
                     self.rows.append({**raw, **row})
         self.bad += sorted(bad, key=lambda row: row.row)
 
-    def _collect(self, table: Table) -> tuple[list[tuple[int, dict[str, Any]]], list[_BadRow]]:
+    def _collect(self, table: Table) -> tuple[list[tuple[int, dict[str, Any]]], list[RefusedRow]]:
         """The numbered records of a table, and the rows that are none."""
         numbered: list[tuple[int, dict[str, Any]]] = []
-        bad: list[_BadRow] = []
+        bad: list[RefusedRow] = []
         try:
             for number, raw in table.rows():
                 self.count += 1
                 if isinstance(raw, BadRow):
-                    bad.append(_BadRow(table.name, number, raw.raw, [raw.problem]))
+                    bad.append(RefusedRow(table.name, number, raw.raw, [raw.problem]))
                 else:
                     numbered.append((number, raw))
         except DataError as error:
@@ -247,8 +258,30 @@ class _Load:
             return None
         return frozenset(problem.column for problem in problems if problem.column is not None)
 
-    def _duplicate(self, row: Mapping[str, Any], file: str, number: int) -> list[Problem]:
-        key = (row["id"], row["subset"], row.get("attribute") or "")
+    def _lacks_layout(self, file: str, columns: set[str]) -> bool:
+        """Whether columns that the caller named are missing; each is a problem of the file."""
+        allowed = f"for attribute_columns= and rater_columns=, columns of the file: {sorted(columns)}"
+        lacking = [name for name in self.layout.columns if name not in columns]
+        self.file_problems += [Problem(file, None, None, f"no column {name!r}", allowed) for name in lacking]
+        return bool(lacking)
+
+    def merge(self, source: str) -> None:
+        """Makes one row of the rows of one text, where raters stand in rows of their own."""
+        if not self.row_per_rater:
+            return
+        before = len(self.rows)
+        self.rows, again = merge_raters(self.rows, self.shape)
+        if len(self.rows) < before:
+            self.reading[f"{before:,} rows of one rater each, which judge {len(self.rows):,} texts"] = None
+        for name in again:
+            found = f"{name!r} for several texts"
+            self.file_problems.append(Problem(source, None, "id", found, "an id once per text"))
+
+    def _duplicate(
+        self, row: Mapping[str, Any], file: str, number: int, row_per_rater: bool
+    ) -> list[Problem]:
+        rater = row.get("rater_ids") if row_per_rater else None
+        key = (row["id"], row["subset"], row.get("attribute") or "", *(rater or ()))
         first_file, first_row = self._first.setdefault(key, (file, number))
         if (first_file, first_row) == (file, number):
             return []
@@ -273,47 +306,3 @@ class _Load:
                 found = f"several scales for the attribute {attribute!r}: {', '.join(firsts)}"
                 problems.append(Problem(file, row, "scale", found, "one scale per attribute"))
         return problems
-
-
-def _check_arguments(
-    source: Any,
-    shape: str,
-    mapping: Mapping[str, str | None],
-    scale: tuple[float, float] | None,
-    on_bad_row: str,
-    quarantine_path: str | os.PathLike[str] | None,
-) -> Path | None:
-    """Refuse illegal arguments; returns where bad rows go, None if they stop the load."""
-    if shape not in SHAPES:
-        raise ArgumentError(f"shape: received {shape!r}; allowed: {', '.join(SHAPES)}")
-    check_mapping(mapping, shape)
-    if scale is not None and not _is_scale(scale):
-        raise ArgumentError(f"scale: received {scale!r}; allowed: (lowest, highest), lowest < highest")
-    if on_bad_row not in get_args(OnBadRow):
-        raise ArgumentError(f"on_bad_row: received {on_bad_row!r}; allowed: 'error', 'quarantine'")
-    if on_bad_row == "error":
-        return None
-    if quarantine_path is None:
-        raise ArgumentError("on_bad_row='quarantine' needs quarantine_path=, the file for the bad rows")
-    path = Path(quarantine_path)
-    taken = (path.resolve(), path.resolve().parent)
-    if isinstance(source, str | os.PathLike) and Path(source).resolve() in taken:
-        raise ArgumentError(f"quarantine_path: {path} is or lies in the source; choose a place outside of it")
-    return path
-
-
-def _is_scale(scale: Any) -> bool:
-    return (
-        isinstance(scale, Sequence)
-        and len(scale) == 2
-        and all(isinstance(end, Real) and math.isfinite(end) for end in scale)
-        and scale[0] < scale[1]
-    )
-
-
-def _write_quarantine(path: Path, bad: list[_BadRow]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as stream:
-        for row in bad:
-            line = {"file": row.file, "row": row.row, "problems": row.problems, "data": row.data}
-            stream.write(json.dumps(line, default=repr) + "\n")

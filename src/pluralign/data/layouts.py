@@ -1,0 +1,223 @@
+"""Layouts of judgements that people's files have, brought into the columns of a shape.
+
+    a column per attribute    HelpSteer: helpfulness, correctness, coherence, complexity, verbosity
+    a column per rater        spreadsheets: ann, bob, cem
+    a row per rater           exports of annotation tools: rater, rating
+    a winner                  Chatbot Arena: conversation_a, conversation_b, winner; votes as A, B, tie
+
+In: the rows of one file under canonical names. Out: rows with `ratings` or `votes` as lists, and how they
+were read. What it does not know it leaves as it is; `records` then says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pluralign.data.records import Shape
+
+__all__ = ["HELPSTEER", "RATERS", "Arranged", "Layout", "arrange", "typed_columns"]
+
+HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+_HELPSTEER_SCALE = (0.0, 4.0)
+# Who judged, where a row holds the judgement of one.
+RATERS = ("rater", "rater_id", "annotator", "annotator_id", "worker", "worker_id", "judge", "judge_id")
+
+Row = dict[str, Any]
+NumberedRows = list[tuple[int, Row]]
+
+_WORDS = {
+    **dict.fromkeys(("a", "model_a", "response_a", "left"), 1),
+    **dict.fromkeys(("b", "model_b", "response_b", "right"), -1),
+    **dict.fromkeys(("tie", "tie (bothbad)", "both_bad", "bothbad", "both_good", "bothgood"), 0),
+}
+_ONE_HOT = {"winner_model_a": 1, "winner_tie": 0, "winner_model_b": -1}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns hold judgements.
+
+    Attributes:
+        attributes: columns with the ratings of one attribute each, which has the column's name.
+        raters: columns with the ratings of one rater each.
+    """
+
+    attributes: tuple[str, ...] = ()
+    raters: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.attributes + self.raters
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Rows of a shape, and how they came about.
+
+    Attributes:
+        rows: with the number of the row in the file; one row may have become several.
+        reading: sentences for people.
+        scale: what this layout's ratings are given on, where it is known.
+        row_per_rater: whether raters of one text stand in several rows.
+    """
+
+    rows: NumberedRows
+    reading: tuple[str, ...] = ()
+    scale: tuple[float, float] | None = None
+    row_per_rater: bool = False
+
+
+def typed_columns(columns: set[str], layout: Layout) -> set[str]:
+    """Columns whose text cells are numbers or JSON."""
+    return {*layout.columns, *_ONE_HOT, *(HELPSTEER if columns >= set(HELPSTEER) else ())}
+
+
+def arrange(rows: NumberedRows, shape: Shape, layout: Layout) -> Arranged:
+    """The rows with their judgements where the shape has them.
+
+    Args:
+        rows: of one file, under canonical names, with their numbers.
+        shape: what they should become.
+        layout: what the caller said about their columns.
+    """
+    columns = set().union(*(row for _, row in rows)) if rows else set()
+    if shape == "comparisons":
+        return _comparisons(rows, columns)
+    if shape == "ratings":
+        return _ratings(rows, columns, layout)
+    return Arranged(rows)
+
+
+def _ratings(rows: NumberedRows, columns: set[str], layout: Layout) -> Arranged:
+    if "ratings" in columns and not layout.columns:
+        return _with_raters(
+            [(n, row | {"ratings": _listed(row.get("ratings"))}) for n, row in rows], "ratings"
+        )
+    if layout.raters:
+        how = f"a column per rater ({', '.join(layout.raters)})"
+        return Arranged([(n, _of_raters(row, layout.raters)) for n, row in rows], (how,))
+    names, scale = layout.attributes, None
+    if not names and columns >= set(HELPSTEER) and "attribute" not in columns:
+        names, scale = HELPSTEER, _HELPSTEER_SCALE
+    if not names:
+        return Arranged(rows)
+    wide = [(n, new) for n, row in rows for new in _of_attributes(row, names)]
+    known = f" on the scale [{scale[0]:g}, {scale[1]:g}]" if scale else ""
+    how = f"a column per attribute ({', '.join(names)}){known}"
+    found = _with_raters(wide, "ratings")
+    return Arranged(found.rows, (how, *found.reading), scale, found.row_per_rater)
+
+
+def _of_attributes(row: Row, names: Sequence[str]) -> list[Row]:
+    """One row per attribute that was rated; one without ratings where none was."""
+    rest = {column: value for column, value in row.items() if column not in names}
+    rated = [
+        {**rest, "attribute": name, "ratings": _listed(row[name])}
+        for name in names
+        if row.get(name) is not None
+    ]
+    return rated or [{**rest, "attribute": names[0], "ratings": None}]
+
+
+def _of_raters(row: Row, names: Sequence[str]) -> Row:
+    """The row with the ratings of those who gave one."""
+    rest = {column: value for column, value in row.items() if column not in names}
+    gave = [name for name in names if row.get(name) is not None]
+    return {**rest, "ratings": [row[name] for name in gave], "rater_ids": gave}
+
+
+def _comparisons(rows: NumberedRows, columns: set[str]) -> Arranged:
+    reading = []
+    if "response_a" not in columns and columns >= {"conversation_a", "conversation_b"}:
+        rows = [(n, _of_conversations(row)) for n, row in rows]
+        reading.append("conversation_a and conversation_b, whose common turns are the prompt")
+    if "votes" not in columns and "winner" in columns:
+        rows = [(n, row | {"votes": row.get("winner")}) for n, row in rows]
+        reading.append("winner as the vote")
+    elif "votes" not in columns and columns >= set(_ONE_HOT):
+        rows = [(n, _of_turns(_one_hot(row))) for n, row in rows]
+        reading.append("winner_model_a, winner_model_b and winner_tie as the vote")
+    words = False
+    voted = []
+    for number, row in rows:
+        votes = _listed(row.get("votes"))
+        read = [_vote(vote) for vote in votes] if isinstance(votes, list) else _vote(votes)
+        words |= read != votes
+        voted.append((number, row | {"votes": read} if "votes" in row else row))
+    if words and not reading:
+        reading.append("votes in words (A, B, tie)")
+    found = _with_raters(voted, "votes")
+    return Arranged(found.rows, (*reading, *found.reading), None, found.row_per_rater)
+
+
+def _vote(value: Any) -> Any:
+    return _WORDS.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _moved(row: Row, old: str, new: str) -> Row:
+    return {new if column == old else column: value for column, value in row.items()}
+
+
+def _of_conversations(row: Row) -> Row:
+    row = _moved(_moved(row, "conversation_a", "response_a"), "conversation_b", "response_b")
+    return {"prompt": None} | row
+
+
+def _one_hot(row: Row) -> Row:
+    """The vote where exactly one of the three columns holds; none otherwise."""
+    held = [vote for column, vote in _ONE_HOT.items() if row.get(column) in (1, True)]
+    rest = {column: value for column, value in row.items() if column not in _ONE_HOT}
+    return {**rest, "votes": held[0] if len(held) == 1 else None}
+
+
+def _of_turns(row: Row) -> Row:
+    """Conversations of prompt and responses that are JSON lists, one text per turn (Kaggle's Arena)."""
+    asked, *answers = (_texts(row.get(column)) for column in ("prompt", "response_a", "response_b"))
+    if asked is None or any(said is None or len(said) != len(asked) for said in answers):
+        return row
+    sides = {}
+    for column, said in zip(("response_a", "response_b"), answers, strict=True):
+        turns = [turn for pair in zip(asked, said or (), strict=True) for turn in pair]
+        sides[column] = [
+            {"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)
+        ]
+    return row | sides | {"prompt": None}
+
+
+def _texts(value: Any) -> list[str] | None:
+    found = _listed(value)
+    is_texts = isinstance(found, list) and found and all(isinstance(text, str) for text in found)
+    return found if is_texts else None
+
+
+def _with_raters(rows: NumberedRows, judgements: str) -> Arranged:
+    """Rows whose one judgement has one name beside it: the name as `rater_ids`."""
+    columns = set().union(*(row for _, row in rows)) if rows else set()
+    column = next((name for name in ("rater_ids", *RATERS) if name in columns), None)
+    if column is None or all(row.get(column) is None for _, row in rows):
+        return Arranged(rows)
+    if not all(_names_one(row, column, judgements) for _, row in rows):
+        return Arranged(rows)
+    named = [(n, {**row, "rater_ids": None if row.get(column) is None else [row[column]]}) for n, row in rows]
+    return Arranged(named, (f"a row per rater, named by {column}",), None, True)
+
+
+def _names_one(row: Mapping[str, Any], column: str, judgements: str) -> bool:
+    name, given = row.get(column), row.get(judgements)
+    one = not isinstance(given, list) or len(given) == 1
+    return one and (name is None or isinstance(name, str | int))
+
+
+def _listed(value: Any) -> Any:
+    """A list that an export turned into JSON text, as a list again; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, list) else value

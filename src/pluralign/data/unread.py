@@ -1,0 +1,117 @@
+"""Columns of a table that look like judgements and that nothing has read.
+
+In: a loaded table and its shape. Out: those columns with what they hold, and the flags that would read them.
+It guesses, so it only speaks: nothing is read because of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pluralign.data.arrow import canonical_columns
+from pluralign.data.layouts import RATERS
+from pluralign.data.records import OPTIONAL, Shape
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["UnreadColumn", "flags_for", "unread_judgements"]
+
+_MOST_VALUES = 101  # distinct ones; a column with more measures something
+_LARGEST = 100.0
+# Numbers that describe a row, and judge nothing.
+_NO_JUDGEMENT = re.compile(
+    r"(^|_)(id|idx|index|num|number|count|turns?|round|len|length|tokens?|words|chars|year|month|day|date"
+    r"|time|timestamp|tstamp|seed|fold|page|line|rank|position|temperature|weight|margin|label)(_|$)",
+    re.IGNORECASE,
+)
+# Judgements in words stand under such names.
+_JUDGEMENT = re.compile(
+    r"(^|_)(score|rating|grade|winner|preferred|preference|choice|verdict|vote|label)(_|$)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class UnreadColumn:
+    """A column that looks like judgements.
+
+    Attributes:
+        name: the column.
+        holds: its values, for people.
+        low: the smallest number, None for words.
+        high: the largest number.
+    """
+
+    name: str
+    holds: str
+    low: float | None = None
+    high: float | None = None
+
+
+def unread_judgements(table: datasets.Dataset, shape: Shape) -> tuple[UnreadColumn, ...]:
+    """Columns beside those of the shape that look like judgements.
+
+    Args:
+        table: what a loader returned.
+        shape: its shape.
+    """
+    known = {*canonical_columns(shape), *OPTIONAL, *RATERS, "weight", "margin"}
+    # Made by `pairs_from_ratings`, or already read as votes.
+    known |= {"attribute", "chosen_id", "rejected_id"} | ({"winner"} if shape == "comparisons" else set())
+    found = []
+    for name in table.column_names:
+        if name not in known:
+            column = _judgements(name, table[name][:])
+            found += [column] if column else []
+    return tuple(found)
+
+
+def flags_for(columns: Sequence[UnreadColumn], shape: Shape) -> str:
+    """What to say on the command line so that these columns are read; empty where no flag would."""
+    numbers = [column for column in columns if column.low is not None and column.high is not None]
+    if shape != "responses" or not numbers:
+        return ""
+    low, high = (
+        min(c.low for c in numbers if c.low is not None),
+        max(c.high for c in numbers if c.high is not None),
+    )
+    scale = f"--scale '[{low:g},{high:g}]' (if this is the whole scale)"
+    if len(numbers) == 1:
+        return f"--columns.ratings {numbers[0].name} --attribute NAME {scale}"
+    names = ",".join(column.name for column in numbers)
+    return (
+        f"--attribute_columns '[{names}]' {scale}, or --rater_columns '[{names}]' --attribute NAME where "
+        "these are raters of one attribute"
+    )
+
+
+def _judgements(name: str, values: Sequence[Any]) -> UnreadColumn | None:
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    flat = [value for value in flat if value is not None]
+    distinct = _distinct(flat)
+    if len(distinct) < 2:
+        return None
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in distinct):
+        low, high = min(distinct), max(distinct)
+        if _NO_JUDGEMENT.search(name) or len(distinct) > _MOST_VALUES or max(-low, high) > _LARGEST:
+            return None
+        whole = "whole numbers" if all(value == int(value) for value in distinct) else "numbers"
+        return UnreadColumn(name, f"{whole} {low:g} to {high:g}", float(low), float(high))
+    if _JUDGEMENT.search(name) and len(distinct) <= 10 and all(isinstance(v, str | bool) for v in distinct):
+        return UnreadColumn(name, ", ".join(sorted(str(value) for value in distinct)))
+    return None
+
+
+def _distinct(values: Sequence[Any]) -> set[Any]:
+    """Distinct values, a few more than `_MOST_VALUES` at most; none where they cannot be compared."""
+    found: set[Any] = set()
+    for value in values:
+        if not isinstance(value, str | int | float) or value != value:
+            return set()
+        found.add(value)
+        if len(found) > _MOST_VALUES:
+            break
+    return found
