@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 from pluralign.heads.debias import LengthUnit
 from pluralign.heads.steering import Steering
 
@@ -144,6 +145,24 @@ class Head(nn.Module, abc.ABC):
     def from_spec(cls, spec: dict[str, Any]) -> Self:
         """An empty head of the stored shape, to load a state dict into."""
 
+    @classmethod
+    @abc.abstractmethod
+    def check_spec(cls, spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given; allocates nothing.
+
+        Args:
+            spec: as JSON has it.
+            where: its place, for messages.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def tensor_shapes(cls, spec: dict[str, Any]) -> schema.TensorShapes:
+        """Dtype and shape of every tensor in the state dict of a head with this checked `spec`."""
+
+    def check_state(self) -> None:
+        """Raises `ArgumentError` where a loaded state dict holds numbers that no fit gives."""
+
     @property
     def length_unit(self) -> LengthUnit | None:
         """What `length` is counted in; None where this head does not read it."""
@@ -184,8 +203,39 @@ class Head(nn.Module, abc.ABC):
         }
 
     @staticmethod
+    def _base_schema(least_attributes: int) -> dict[str, schema.Check]:
+        return {
+            "width": schema.whole(1),
+            "attributes": _attributes(least_attributes),
+            "reference": schema.record({"mean": schema.number(), "std": schema.number(above=0)}),
+        }
+
+    @staticmethod
     def _read_base(spec: dict[str, Any]) -> dict[str, Any]:
         return {
             "attributes": tuple(Attribute(**a) for a in spec["attributes"]),
             "reference": Reference(**spec["reference"]),
         }
+
+
+_ATTRIBUTE = schema.record(
+    {
+        "name": schema.text,
+        "low": schema.number(),
+        "high": schema.number(),
+        "step": schema.optional(schema.number(above=0)),
+    }
+)
+
+
+def _attributes(least: int) -> schema.Check:
+    def check(value: Any, where: str) -> None:
+        schema.listed(_ATTRIBUTE, least)(value, where)
+        names = [one["name"] for one in value]
+        if len(set(names)) < len(names):
+            raise schema.refuse(where, names, "attributes of different names")
+        for place, one in enumerate(value):
+            if not one["low"] < one["high"]:
+                raise schema.refuse(f"{where}[{place}]", one, "low below high")
+
+    return check

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pluralign.distributions import Point, RewardDistribution
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 from pluralign.heads.base import RAW_UNITS, Head, Reference
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
@@ -75,6 +76,19 @@ class BradleyTerryHead(Head):
     def spec(self) -> dict[str, Any]:
         """Width and units."""
         return self._base_spec(len(self.weight))
+
+    @classmethod
+    def check_spec(cls, spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        schema.record(cls._base_schema(0))(spec, where)
+        if spec["attributes"]:
+            raise schema.refuse(f"{where}.attributes", spec["attributes"], "none, in this family")
+
+    @classmethod
+    def tensor_shapes(cls, spec: dict[str, Any]) -> schema.TensorShapes:
+        """Dtype and shape of every tensor of a head with this checked `spec`."""
+        scaling = {f"scaling.{k}": v for k, v in ColumnScaling.tensor_shapes(spec["width"]).items()}
+        return scaling | {"weight": (torch.float32, (spec["width"],))}
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from pluralign.distributions import Categorical, RewardDistribution
 from pluralign.errors import ArgumentError
-from pluralign.heads import category_mix
+from pluralign.heads import category_mix, schema
 from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.categories import Categories
 from pluralign.heads.debias import Debias
@@ -221,6 +221,40 @@ class CategoricalHead(MixedHead):
             "compares": self.comparison is not None,
         }
         return self._base_spec(len(self.scaling.center)) | own | self._mixing_spec()
+
+    @classmethod
+    def check_spec(cls, spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        own = {
+            "categories": schema.listed(Categories.check_spec, 1),
+            "hidden": schema.whole(0),
+            "compares": schema.flag,
+        }
+        schema.record(cls._base_schema(1) | own | cls._mixing_schema())(spec, where)
+        categories, count = spec["categories"], len(spec["attributes"])
+        if len(categories) != count:
+            raise schema.refuse(f"{where}.categories", categories, f"{count} of them, as attributes")
+        if spec["compares"] and (count, len(categories[0]["names"])) != (1, 3):
+            raise schema.refuse(f"{where}.compares", True, "false, but for one attribute of three categories")
+        if spec["debias"] is not None and spec["debias"]["coupling"] == "parity":
+            raise schema.refuse(f"{where}.debias.coupling", "parity", "shift, in this family")
+        cls._check_mixing(spec, where)
+
+    @classmethod
+    def tensor_shapes(cls, spec: dict[str, Any]) -> schema.TensorShapes:
+        """Dtype and shape of every tensor of a head with this checked `spec`."""
+        found, width, hidden = cls._mixing_shapes(spec), spec["width"], spec["hidden"]
+        for place, categories in enumerate(spec["categories"]):
+            shapes: dict[str, tuple[int, ...]] = {}
+            if hidden:
+                shapes |= {"body.0.weight": (hidden, width), "body.0.bias": (hidden,)}
+            if spec["compares"]:
+                shapes |= {"out.weight": (1, hidden or width), "log_tie": (), "center": ()}
+            else:
+                count = len(categories["names"])
+                shapes |= {"out.weight": (count, hidden or width), "out.bias": (count,)}
+            found |= {f"logits.{place}.{name}": (torch.float32, shape) for name, shape in shapes.items()}
+        return found
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 
 __all__ = [
     "CATEGORIES",
@@ -76,6 +77,24 @@ class Categories:
             len(self.edges) != count + 1 or list(self.edges) != sorted(set(self.edges))
         ):
             raise ArgumentError(f"{count} bins need {count + 1} ascending edges; received {self.edges}")
+
+    @staticmethod
+    def check_spec(spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` holds the fields of legal categories."""
+        numbers = schema.listed(schema.number(), 1)
+        ascending = schema.listed(schema.number(), 1, ascending=True)
+        schema.record(
+            {
+                "names": schema.listed(schema.text, 1, distinct=True),
+                "values": ascending,
+                "rewards": numbers,
+                "edges": schema.optional(ascending),
+            }
+        )(spec, where)
+        count = len(spec["names"])
+        for key, length in (("values", count), ("rewards", count), ("edges", count + 1)):
+            if spec[key] is not None and len(spec[key]) != length:
+                raise schema.refuse(f"{where}.{key}", spec[key], f"{length} numbers for {count} names")
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Self:

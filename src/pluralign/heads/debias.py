@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 
 __all__ = ["LENGTH_UNITS", "Coupling", "Debias", "LengthUnit"]
 
@@ -121,6 +122,23 @@ class Debias(nn.Module):
             "length_unit": self.length_unit,
             "length_span": self.length_span,
         }
+
+    @staticmethod
+    def check_spec(spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        schema.record(
+            {
+                "coupling": schema.choice("shift", "parity"),
+                "length_unit": schema.optional(schema.choice(*LENGTH_UNITS)),
+                "length_span": schema.number(above=0),
+            }
+        )(spec, where)
+
+    @staticmethod
+    def tensor_shapes(num_attributes: int) -> schema.TensorShapes:
+        """What its state dict holds."""
+        square = (num_attributes, num_attributes)
+        return {"transform": (torch.float32, square), "length_slope": (torch.float32, (num_attributes,))}
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], num_attributes: int) -> Self:

@@ -20,9 +20,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 from pluralign.heads.scaling import ColumnScaling
 
 __all__ = ["Gate", "GateShape"]
+
+_MOST_LAYERS = 1000  # of a stored gate: a list of shapes is made before any weight is seen
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,53 @@ class Gate(nn.Module):
         """What, with the state dict, rebuilds this gate; JSON-able."""
         return asdict(self.shape)
 
+    @staticmethod
+    def check_spec(spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        schema.record(
+            {
+                "width": schema.whole(1),
+                "num_attributes": schema.whole(1),
+                "hidden": schema.whole(1),
+                "layers": schema.whole(0, _MOST_LAYERS),
+                "regularisation": schema.choice("dropout", "batchnorm", "none"),
+                "dropout": schema.number(0, 1),
+                "temperature": schema.number(above=0),
+                "hidden_bias": schema.flag,
+                "out_bias": schema.flag,
+            }
+        )(spec, where)
+        if spec["dropout"] == 1:
+            raise schema.refuse(f"{where}.dropout", spec["dropout"], "a number below 1")
+
+    @staticmethod
+    def tensor_shapes(spec: dict[str, Any]) -> schema.TensorShapes:
+        """What the state dict of a gate with this checked `spec` holds."""
+        shape = GateShape(**spec)
+        found = {f"scaling.{k}": v for k, v in ColumnScaling.tensor_shapes(shape.width).items()}
+        size, step = shape.width, 2 if shape.regularisation == "none" else 3
+        for layer in range(shape.layers):
+            found |= _linear(f"hidden.{step * layer}", size, shape.hidden, shape.hidden_bias)
+            if shape.regularisation == "batchnorm":
+                names = ("weight", "bias", "running_mean", "running_var")
+                norm = f"hidden.{step * layer + 2}"
+                found |= {f"{norm}.{name}": (torch.float32, (shape.hidden,)) for name in names}
+                found[f"{norm}.num_batches_tracked"] = (torch.int64, ())
+            size = shape.hidden
+        return (
+            found
+            | _linear("out", size, shape.num_attributes, shape.out_bias)
+            | {"scale": (torch.float32, ())}
+        )
+
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:
         """An empty, frozen gate of the stored shape, to load a state dict into."""
         gate = cls(GateShape(**spec)).eval()
         gate.requires_grad_(False)
         return gate
+
+
+def _linear(name: str, inputs: int, outputs: int, bias: bool) -> schema.TensorShapes:
+    weight: schema.TensorShapes = {f"{name}.weight": (torch.float32, (outputs, inputs))}
+    return weight | ({f"{name}.bias": (torch.float32, (outputs,))} if bias else {})

@@ -30,6 +30,7 @@ from torch.nn.functional import softplus
 
 from pluralign.distributions import GaussianEnsemble, RewardDistribution
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.debias import Debias
 from pluralign.heads.ensemble_members import Members
@@ -196,6 +197,41 @@ class GaussianEnsembleHead(MixedHead):
             "std_floor": self.std_floor,
         }
         return self._base_spec(len(self.scaling.center)) | shape | self._mixing_spec()
+
+    @classmethod
+    def check_spec(cls, spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        own = {
+            "num_heads": schema.whole(1),
+            "num_outputs": schema.whole(1, 2),
+            "hidden": schema.whole(0),
+            "std_floor": schema.number(above=0),
+            "mix": schema.choice("vincentize"),
+        }
+        schema.record(cls._base_schema(0) | cls._mixing_schema() | own)(spec, where)
+        cls._check_mixing(spec, where)
+
+    @classmethod
+    def tensor_shapes(cls, spec: dict[str, Any]) -> schema.TensorShapes:
+        """Dtype and shape of every tensor of a head with this checked `spec`."""
+        count, heads = max(len(spec["attributes"]), 1), spec["num_heads"]
+        members, hidden, width = count * heads, spec["hidden"], spec["width"]
+        shapes: dict[str, tuple[int, ...]] = {
+            "members.hidden_weight": (members, hidden, width if hidden else 0),
+            "members.hidden_bias": (members, hidden),
+            "members.weight": (members, spec["num_outputs"], hidden or width),
+            "members.bias": (members, spec["num_outputs"]),
+            "target_center": (count,),
+            "target_scale": (count,),
+            "head_scale": (heads,),
+            "head_shift": (heads,),
+        }
+        return cls._mixing_shapes(spec) | {name: (torch.float32, shape) for name, shape in shapes.items()}
+
+    def check_state(self) -> None:
+        """Scales are positive."""
+        if not bool((self.target_scale > 0).all() and (self.head_scale >= 0).all()):
+            raise ArgumentError("target_scale and head_scale must be positive")
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 from pluralign.heads.base import Attribute, Head, Reference
 from pluralign.heads.debias import Debias, LengthUnit
 from pluralign.heads.gate import Gate
@@ -121,6 +122,34 @@ class MixedHead(Head):
             "debias": None if self.debias is None else self.debias.spec(),
             "mix": self.mix,
         }
+
+    @staticmethod
+    def _mixing_schema() -> dict[str, schema.Check]:
+        return {
+            "gate": schema.optional(Gate.check_spec),
+            "debias": schema.optional(Debias.check_spec),
+            "mix": schema.choice("vincentize", "mixture"),
+        }
+
+    @classmethod
+    def _check_mixing(cls, spec: dict[str, Any], where: str) -> None:
+        """What keys say of each other."""
+        gate, count = spec["gate"], len(spec["attributes"])
+        if gate is not None and gate["num_attributes"] != count:
+            raise schema.refuse(
+                f"{where}.gate.num_attributes", gate["num_attributes"], f"{count}, as attributes"
+            )
+        if spec["debias"] is not None and not count:
+            raise schema.refuse(f"{where}.debias", spec["debias"], "null where there are no attributes")
+
+    @staticmethod
+    def _mixing_shapes(spec: dict[str, Any]) -> schema.TensorShapes:
+        parts = {"scaling": ColumnScaling.tensor_shapes(spec["width"])}
+        if spec["gate"] is not None:
+            parts["gate"] = Gate.tensor_shapes(spec["gate"])
+        if spec["debias"] is not None:
+            parts["debias"] = Debias.tensor_shapes(len(spec["attributes"]))
+        return {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
 
     @staticmethod
     def _read_mixing(spec: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pluralign.distributions import Quantiles, RewardDistribution, mixture, vincentize
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate
@@ -105,6 +106,26 @@ class QuantileHead(MixedHead):
         """Shapes, scales and units."""
         levels = {"levels": self.levels.tolist()}
         return self._base_spec(len(self.scaling.center)) | levels | self._mixing_spec()
+
+    @classmethod
+    def check_spec(cls, spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        level = schema.number(0, 1)
+        levels = schema.listed(level, 1, ascending=True)
+        schema.record(cls._base_schema(1) | {"levels": levels} | cls._mixing_schema())(spec, where)
+        if not (spec["levels"][0] > 0 and spec["levels"][-1] < 1):
+            raise schema.refuse(f"{where}.levels", spec["levels"], "levels inside (0, 1)")
+        cls._check_mixing(spec, where)
+
+    @classmethod
+    def tensor_shapes(cls, spec: dict[str, Any]) -> schema.TensorShapes:
+        """Dtype and shape of every tensor of a head with this checked `spec`."""
+        shape = (len(spec["attributes"]), len(spec["levels"]), spec["width"])
+        return cls._mixing_shapes(spec) | {
+            "weight": (torch.float32, shape),
+            "bias": (torch.float32, shape[:2]),
+            "levels": (torch.float64, shape[1:2]),
+        }
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pluralign.distributions import GaussianEnsemble, Point, RewardDistribution
 from pluralign.errors import ArgumentError
+from pluralign.heads import schema
 from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate
@@ -107,6 +108,28 @@ class RegressionHead(MixedHead):
         """Shapes, scales and units."""
         spread = {"has_residual_std": self.residual_std is not None}
         return self._base_spec(len(self.scaling.center)) | spread | self._mixing_spec()
+
+    @classmethod
+    def check_spec(cls, spec: Any, where: str) -> None:
+        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        own = {"has_residual_std": schema.flag}
+        schema.record(cls._base_schema(1) | own | cls._mixing_schema())(spec, where)
+        if spec["mix"] == "mixture" and not spec["has_residual_std"]:
+            raise schema.refuse(f"{where}.mix", spec["mix"], "vincentize, where has_residual_std is false")
+        cls._check_mixing(spec, where)
+
+    @classmethod
+    def tensor_shapes(cls, spec: dict[str, Any]) -> schema.TensorShapes:
+        """Dtype and shape of every tensor of a head with this checked `spec`."""
+        count = len(spec["attributes"])
+        names = ("bias", "residual_std") if spec["has_residual_std"] else ("bias",)
+        vectors: schema.TensorShapes = dict.fromkeys(names, (torch.float32, (count,)))
+        return cls._mixing_shapes(spec) | vectors | {"weight": (torch.float32, (count, spec["width"]))}
+
+    def check_state(self) -> None:
+        """Standard deviations are not negative."""
+        if self.residual_std is not None and bool((self.residual_std < 0).any()):
+            raise ArgumentError("residual_std has negative entries; allowed: 0 and more")
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:

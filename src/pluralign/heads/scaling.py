@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pluralign.errors import ArgumentError
+from pluralign.heads.schema import TensorShapes
 
 __all__ = ["ColumnScaling"]
 
@@ -41,6 +42,11 @@ class ColumnScaling(nn.Module):
     def empty(cls, width: int) -> ColumnScaling:
         """The identity map of the given width, to load a state dict into."""
         return cls(torch.zeros(width), torch.ones(width))
+
+    @staticmethod
+    def tensor_shapes(width: int) -> TensorShapes:
+        """What its state dict holds."""
+        return dict.fromkeys(("center", "inverse_scale"), (torch.float32, (width,)))
 
     @classmethod
     def fitted(

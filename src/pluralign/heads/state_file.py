@@ -6,6 +6,7 @@ tensors mean. No pickle.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -21,6 +22,10 @@ __all__ = ["read_state", "write_state"]
 
 _FORMAT = 1
 _KEY = "pluralign"
+_DIGEST = "sha256"
+# Counts are kept in double precision; rewards of categories may be of any floating type.
+_DTYPES = {"F64"}
+_ANY_FLOAT = {"atoms": {"F64", "F32", "F16", "BF16"}}
 
 
 def write_state(
@@ -37,7 +42,8 @@ def write_state(
     target = Path(path)
     if target.is_dir():
         raise ArtifactError(f"{target} is a folder; name a file")
-    header = json.dumps({"format": _FORMAT, "kind": kind, **settings}, allow_nan=False)
+    described = {"format": _FORMAT, "kind": kind, **settings}
+    header = json.dumps(described | {_DIGEST: _digest(described)}, allow_nan=False)
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,9 +68,10 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     try:
         with safe_open(file, framework="pt") as opened:
             header = (opened.metadata() or {}).get(_KEY)
+            dtypes = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
         settings = {} if header is None else json.loads(header)
         tensors = dict(load_file(file))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise ArtifactError(f"{file} is missing or damaged ({error}); save the {kind} again") from error
     found = settings.get("kind") if isinstance(settings, dict) else None
     if found != kind:
@@ -73,4 +80,18 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
         raise ArtifactError(
             f"{file} has format {settings.get('format')}; this version of pluralign reads format {_FORMAT}"
         )
+    digest = settings.pop(_DIGEST, None)  # files from before there was one have none
+    if digest is not None and digest != _digest(settings):
+        raise ArtifactError(f"{file}: its settings were changed since it was saved; save the {kind} again")
+    for name, dtype in dtypes.items():
+        allowed = _ANY_FLOAT.get(name, _DTYPES)
+        if dtype not in allowed:
+            raise ArtifactError(
+                f"{file}: {name} is {dtype}; allowed: {', '.join(sorted(allowed))}. Save the {kind} again"
+            )
     return settings, tensors
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of settings, however their keys are ordered."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

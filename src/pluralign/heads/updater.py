@@ -35,6 +35,7 @@ from pluralign.heads.votes import (
     as_counts,
     as_indices,
     as_times,
+    check_flag,
     check_half_life,
     check_number,
     remaining,
@@ -43,6 +44,10 @@ from pluralign.heads.votes import (
 __all__ = ["PreferenceUpdater"]
 
 _KIND = "preference updater"
+_DTYPES = {
+    str(one).removeprefix("torch."): one
+    for one in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+}
 
 
 @final
@@ -209,13 +214,16 @@ class PreferenceUpdater:
                 start=settings["start"],
                 fade_prior=settings["fade_prior"],
             )
-            new._single = settings["single"]
-            new._dtype = getattr(torch, settings["dtype"])
+            new._single = check_flag(settings["single"], "single")
+            check_flag(settings["fade_prior"], "fade_prior")
+            new._dtype = _DTYPES[settings["dtype"]]
             new._atoms = tensors.get("atoms")
             votes, clock = tensors["votes"], tensors["clock"]
-        except (KeyError, TypeError, ArgumentError, AttributeError) as error:
+        except (KeyError, TypeError, ArgumentError, RuntimeError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); save the updater again") from error
         fits = votes.shape == new._prior.shape and clock.shape == new._clock.shape
+        fits = fits and not (new._single and new.num_items != 1)
+        fits = fits and (new._atoms is None or new._atoms.shape[-1] == new.num_categories)
         if not fits or not bool(votes.isfinite().all() and clock.isfinite().all() and (votes >= 0).all()):
             raise ArtifactError(f"{path} is damaged: its counts do not fit its prior; save the updater again")
         new._votes, new._clock = votes, clock

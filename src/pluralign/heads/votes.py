@@ -20,6 +20,7 @@ __all__ = [
     "as_indices",
     "as_probs",
     "as_times",
+    "check_flag",
     "check_half_life",
     "check_number",
     "remaining",
@@ -40,6 +41,13 @@ def check_number(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise ArgumentError(f"{name} must be a finite number, received {value!r}")
     return number
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return `value` if it is true or false, or raise `ArgumentError`."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} must be true or false, received {value!r}")
+    return value
 
 
 def check_half_life(half_life: float | None) -> float | None:

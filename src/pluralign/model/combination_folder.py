@@ -6,7 +6,6 @@ It does not know how sources are combined. Only reward models are stored: a judg
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,10 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pluralign import __version__
 from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.heads import schema
+from pluralign.heads.schema import TensorShapes
 from pluralign.model.quantile_map import QuantileMap
 from pluralign.model.reward_model import RewardModel
+from pluralign.model.stored import CONFIG_DIGEST, digest_of, file_sha256, read_json, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,8 +94,7 @@ def write(
         tensors: dict[str, Tensor] = {}
         for place, scale in enumerate(maps):
             tensors |= {f"{place}.knots": scale.knots.clone(), f"{place}.scores": scale.scores.clone()}
-        save_file(tensors, work / _MAPS, metadata={"format": "pt"})
-        config = {
+        config: dict[str, Any] = {
             "format": _FORMAT,
             "pluralign": __version__,
             "family": FAMILY,
@@ -99,8 +102,10 @@ def write(
             "weights": list(weights),
             "slopes": [scale.slope for scale in maps],
         }
+        metadata = {"format": "pt", CONFIG_DIGEST: digest_of(_deciding(config))}
+        save_file(tensors, work / _MAPS, metadata=metadata)
         config["sha256"] = {
-            str(file.relative_to(work)): _sha256(file) for file in sorted(work.rglob("*.safetensors"))
+            str(file.relative_to(work)): file_sha256(file) for file in sorted(work.rglob("*.safetensors"))
         }
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         work.chmod(0o755)
@@ -123,33 +128,21 @@ def read(
         ArtifactError: the folder is missing, damaged or something else.
         FingerprintError: a backbone's weights are not those that its head was fitted on.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(path)
+    config = _read_config(folder)
+    for name, digest in config.get("sha256", {}).items():
+        if file_sha256(folder / name) != digest:
+            raise ArtifactError(f"{folder}: {name} is not the file that was combined; combine again")
+    count, weights = len(config["slopes"]), [float(w) for w in config["weights"]]
+    tensors = read_tensors(folder / _MAPS, lambda header: _map_shapes(count, header), _deciding(config))
     try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        if config["family"] != FAMILY or config["format"] != _FORMAT:
-            raise ArtifactError(
-                f"{folder} holds a {config['family']} of format {config['format']}; needed: a {FAMILY} of "
-                f"format {_FORMAT}"
-            )
-        for name, digest in config.get("sha256", {}).items():
-            if _sha256(folder / name) != digest:
-                raise ValueError(f"{name} is not the file that was combined")
-        tensors = load_file(folder / _MAPS)
         maps = [
             QuantileMap(tensors[f"{place}.knots"], tensors[f"{place}.scores"], slope)
             for place, slope in enumerate(config["slopes"])
         ]
-        weights, how = [float(w) for w in config["weights"]], str(config["how"])
-        if len(weights) != len(maps):
-            raise ValueError(f"{len(weights)} weights of {len(maps)} sources")
-        named = [_backbone_of(folder / f"source-{place}") for place in range(len(maps))]
-    except ArtifactError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, ArgumentError) as error:
-        raise ArtifactError(f"{folder} is no combination, or damaged ({error}); combine again") from error
+    except ArgumentError as error:
+        raise ArtifactError(f"{folder / _MAPS} is damaged ({error}); combine again") from error
+    named = [_backbone_of(folder / f"source-{place}") for place in range(count)]
     loaded: dict[str, Backbone] = {}
     sources = []
     for place, name in enumerate(named):
@@ -158,15 +151,59 @@ def read(
         )
         loaded[name] = source.backbone
         sources.append(source)
-    return StoredCombination(sources, maps, weights, how)
+    return StoredCombination(sources, maps, weights, config["how"])
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The checked configuration."""
+    file = folder / _CONFIG
+    if not file.is_file():
+        raise ArtifactError(f"{folder} is no combination: it has no {_CONFIG}")
+    config = read_json(file)
+    if config.get("family") != FAMILY or config.get("format") != _FORMAT:
+        raise ArtifactError(
+            f"{folder} is no combination: it holds a {config.get('family')!r} of format "
+            f"{config.get('format')!r}; needed: a {FAMILY} of format {_FORMAT}"
+        )
+    _SCHEMA(config, f"{file}: config")
+    count, where = len(config["weights"]), f"{file}: config"
+    if not sum(config["weights"]) > 0:
+        raise schema.refuse(f"{where}.weights", config["weights"], "weights that are not all 0")
+    if len(config["slopes"]) != count:
+        raise schema.refuse(f"{where}.slopes", config["slopes"], f"{count} of them, as weights")
+    files = {_MAPS, *(f"source-{place}/model.safetensors" for place in range(count))}
+    if config.get("sha256", {}).keys() not in (set(), files):
+        raise schema.refuse(f"{where}.sha256", sorted(config["sha256"]), ", ".join(sorted(files)))
+    return config
+
+
+_SCHEMA = schema.record(
+    {
+        "format": schema.whole(_FORMAT, _FORMAT),
+        "family": schema.choice(FAMILY),
+        "how": schema.choice("mixture", "vincentize"),
+        "weights": schema.listed(schema.number(0), 1),
+        "slopes": schema.listed(schema.number(above=0), 1),
+    },
+    {"pluralign": schema.text, "sha256": schema.each(schema.text)},
+)
+
+
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides scores."""
+    return {key: config[key] for key in ("format", "how", "weights", "slopes")}
+
+
+def _map_shapes(count: int, header: TensorShapes) -> TensorShapes:
+    """What the maps of `count` sources look like: knots and scores of one length, as many as there are."""
+    found: TensorShapes = {}
+    for place in range(count):
+        knots = header.get(f"{place}.knots", (torch.float64, ()))[1]
+        shape = knots if len(knots) == 1 else (2,)
+        found |= {f"{place}.knots": (torch.float64, shape), f"{place}.scores": (torch.float64, shape)}
+    return found
 
 
 def _backbone_of(folder: Path) -> str:
     """The description of a model's backbone, as one comparable text."""
-    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    return json.dumps(config["backbone"], sort_keys=True)
+    return json.dumps(read_json(folder / _CONFIG).get("backbone"), sort_keys=True)

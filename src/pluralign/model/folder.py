@@ -11,27 +11,54 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pluralign import __version__, backbones
-from pluralign.errors import ArtifactError, FingerprintError
-from pluralign.heads import FAMILIES, Head
+from pluralign import __version__
+from pluralign.backbones.config import CONTEXTS, DTYPES, POOLINGS, QUANTIZATIONS
+from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
+from pluralign.heads import FAMILIES, Head, schema
+from pluralign.heads.schema import TensorShapes
+from pluralign.model.stored import CONFIG_DIGEST, digest_of, file_sha256, read_json, read_tensors
 
-__all__ = ["StoredModel", "check_backbone", "read", "write"]
+__all__ = ["StoredModel", "check_backbone", "check_width", "read", "write"]
 
 _FORMAT = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
-# What a backbone's description must hold; `describe` gives it, `backbones.load` takes it.
-_BACKBONE_KEYS = {f.name for f in fields(backbones.BackboneConfig)} | {"fingerprint"}
 # Options that came after the first models; a folder without them means the default.
-_DEFAULTS = {f.name: f.default for f in fields(backbones.BackboneConfig) if f.default is not MISSING}
+_LATER_OPTIONS = {"length": False, "surface": False}
+# Where the backbone was found, which says nothing about its vectors.
 _SAME_WEIGHTS_ELSEWHERE = {"name_or_path", "revision", "fingerprint"}
+
+_BACKBONE: dict[str, schema.Check] = {
+    "name_or_path": schema.text,
+    "revision": schema.optional(schema.text),
+    "pooling": schema.choice(*POOLINGS),
+    "context": schema.choice(*CONTEXTS),
+    "dtype": schema.choice(*DTYPES),
+    "max_length": schema.whole(8),
+    "quantization": schema.optional(schema.choice(*QUANTIZATIONS)),
+    "fingerprint": schema.optional(schema.text),
+}
+_HEAD: dict[str, schema.Check] = {"family": schema.text, "head": schema.each(schema.anything)}
+_REQUIRED: dict[str, schema.Check] = {
+    "format": schema.whole(_FORMAT, _FORMAT),
+    "backbone": schema.record(_BACKBONE, dict.fromkeys(_LATER_OPTIONS, schema.flag)),
+}
+_SCHEMA = schema.record(
+    _REQUIRED | _HEAD,
+    {
+        "pluralign": schema.text,
+        "baselines": schema.each(schema.record(_HEAD)),
+        "fitted": schema.each(schema.anything),
+        "sha256": schema.record({_WEIGHTS: schema.text}),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +82,8 @@ def write(target: Path, model: StoredModel) -> None:
     """Writes the folder under a temporary name and renames it.
 
     Raises:
-        ArtifactError: the path is a file or a folder with other things in it, or cannot be written.
+        ArtifactError: the path is a file or a folder with other things in it, or cannot be written; or the
+            model could not be read back (a head of another dtype, numbers that are not finite).
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -68,13 +96,16 @@ def write(target: Path, model: StoredModel) -> None:
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         config = _config(model)
-        (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        tensors = _tensors(model, _checked(config, str(target)))
+        metadata = {"format": "pt", CONFIG_DIGEST: digest_of(_deciding(config))}
         try:
-            save_file(_tensors(model), work / _WEIGHTS, metadata={"format": "pt"})
+            save_file(tensors, work / _WEIGHTS, metadata=metadata)
         except SafetensorError as error:  # its own type, also where the disk is full
             raise ArtifactError(
                 f"{target} cannot be written: {error}; free some disk space if that is the cause"
             ) from error
+        config["sha256"] = {_WEIGHTS: file_sha256(work / _WEIGHTS)}
+        (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (work / _CARD).write_text(_card(config), encoding="utf-8")
         work.chmod(0o755)
         _put_in_place(work, target)
@@ -89,20 +120,57 @@ def read(folder: Path) -> StoredModel:
         ArtifactError: the folder is missing, damaged, or of a newer format.
     """
     config = _read_config(folder)
-    tensors = _read_tensors(folder / _WEIGHTS)
-    return StoredModel(
+    expected = _checked(config, str(folder / _CONFIG))
+    tensors = read_tensors(folder / _WEIGHTS, expected, _deciding(config))
+    model = StoredModel(
         _build(folder, config, tensors, "head."),
-        config["backbone"],
+        {**_LATER_OPTIONS, **config["backbone"]},
         {
             name: _build(folder, entry, tensors, f"baselines.{name}.")
             for name, entry in config.get("baselines", {}).items()
         },
         config.get("fitted", {}),
     )
+    for name, digest in config.get("sha256", {}).items():
+        if file_sha256(folder / name) != digest:
+            raise ArtifactError(
+                f"{folder / name} is not the file that was saved; fit or copy the model again"
+            )
+    return model
+
+
+def _checked(config: dict[str, Any], file: str) -> TensorShapes:
+    """The tensors that a configuration implies, after all of it has been held against the schema.
+
+    Raises:
+        ArtifactError: a key is missing, unknown, or not what it may be.
+    """
+    _SCHEMA(config, f"{file}: config")
+    shapes: TensorShapes = {}
+    entries = {"head": config} | {f"baselines.{n}": e for n, e in config.get("baselines", {}).items()}
+    for place, entry in entries.items():
+        if entry["family"] not in FAMILIES:
+            raise ArtifactError(
+                f"{file} has family {entry['family']!r} at {place}; this version knows "
+                f"{', '.join(sorted(FAMILIES))}"
+            )
+        family = FAMILIES[entry["family"]]
+        where = "config.head" if place == "head" else f"config.{place}.head"
+        family.check_spec(entry["head"], f"{file}: {where}")
+        shapes |= {f"{place}.{name}": shape for name, shape in family.tensor_shapes(entry["head"]).items()}
+    return shapes
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides scores."""
+    decides = {key: config.get(key, {}) for key in ("format", "family", "head", "baselines")}
+    backbone = {**_LATER_OPTIONS, **config["backbone"]}
+    decides["backbone"] = {k: v for k, v in backbone.items() if k not in ("name_or_path", "revision")}
+    return decides
 
 
 def _config(model: StoredModel) -> dict[str, Any]:
-    return {
+    config = {
         "format": _FORMAT,
         "pluralign": __version__,
         "family": model.head.family,
@@ -111,15 +179,32 @@ def _config(model: StoredModel) -> dict[str, Any]:
         "backbone": dict(model.backbone),
         "fitted": dict(model.fitted),
     }
+    try:
+        as_read: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"the model cannot be stored as JSON: {error}; look at what `fitted` holds"
+        ) from error
+    return as_read
 
 
-def _tensors(model: StoredModel) -> dict[str, Tensor]:
+def _tensors(model: StoredModel, expected: TensorShapes) -> dict[str, Tensor]:
     heads = {"head": model.head} | {f"baselines.{name}": head for name, head in model.baselines.items()}
-    return {
+    tensors = {
         f"{prefix}.{name}": tensor.detach().cpu().clone()
         for prefix, head in heads.items()
         for name, tensor in head.state_dict().items()
     }
+    for name, (dtype, shape) in expected.items():
+        found = tensors.get(name)
+        if found is None or found.dtype != dtype or tuple(found.shape) != shape:
+            kind = "missing" if found is None else f"{found.dtype} {list(found.shape)}"
+            raise ArtifactError(
+                f"{name} is {kind}; only {dtype} {list(shape)} can be stored: bring the head back to it"
+            )
+        if not bool(found.isfinite().all()):
+            raise ArtifactError(f"{name} has NaN or infinite entries; such a head cannot be stored")
+    return tensors
 
 
 def _may_be_replaced(target: Path) -> bool:
@@ -168,57 +253,53 @@ def check_backbone(folder: Path, given: Mapping[str, Any], stored: Mapping[str, 
         raise ArtifactError(f"{folder} was fitted on other embeddings: the backbone given has {found}")
 
 
+def check_width(folder: Path, head: Head, width: int | None) -> None:
+    """Raises `ArtifactError` where a backbone's vectors are not as wide as the head needs them."""
+    wanted = head.spec()["width"]
+    if width is not None and width != wanted:
+        raise ArtifactError(
+            f"{folder} was fitted on vectors of {wanted} numbers, those of the backbone have {width}; look "
+            "at pooling, length and surface in its config.json, or fit again"
+        )
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / _CONFIG
     if not file.is_file():
         raise ArtifactError(
             f"{folder} is no model folder: it has no {_CONFIG}. Pass the folder that `fit` made."
         )
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        version = config["format"]
-        missing = {"family", "head", "backbone"} - config.keys()
-        if not missing:
-            config["backbone"] = {**_DEFAULTS, **config["backbone"]}
-            if set(config["backbone"]) != _BACKBONE_KEYS:
-                raise ValueError(f"its backbone has not the keys {', '.join(sorted(_BACKBONE_KEYS))}")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"{file} is damaged ({error}); fit or copy the model again") from error
-    if version != _FORMAT:
-        raise ArtifactError(f"{file} has format {version}; this version of pluralign reads format {_FORMAT}")
+    config = read_json(file)
+    if type(config.get("format")) is not int or config["format"] != _FORMAT:
+        raise ArtifactError(
+            f"{file} has format {config.get('format')!r}; this version of pluralign reads format {_FORMAT}"
+        )
+    missing = {"family", "head", "backbone"} - config.keys()
     if missing:
         raise ArtifactError(
             f"{file} lacks {', '.join(sorted(missing))}; fit or copy the model again, or, if it is a "
             "combination, load it with pluralign.model.Combination.from_pretrained"
         )
-    return dict(config)
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(file))
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{file} is missing or damaged ({error}); fit or copy the model again") from error
+    return config
 
 
 def _build(folder: Path, entry: Mapping[str, Any], tensors: dict[str, Tensor], prefix: str) -> Head:
-    family = entry.get("family")
-    if family not in FAMILIES:
-        raise ArtifactError(
-            f"{folder} has family {family!r}; this version knows {', '.join(sorted(FAMILIES))}"
-        )
+    family = entry["family"]
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
+        raise ArtifactError(f"{folder}: the stored {family} head has NaN or infinite weights; fit it again")
     try:
         head = FAMILIES[family].from_spec(entry["head"])
-        head.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        head.load_state_dict(own)
+        head.check_state()
+    except (ArgumentError, RuntimeError) as error:
         raise ArtifactError(
             f"{folder}: the stored {family} head does not fit its config ({error})"
         ) from error
-    if not all(bool(torch.isfinite(v).all()) for v in head.state_dict().values()):
-        raise ArtifactError(f"{folder}: the stored {family} head has NaN or infinite weights; fit it again")
+    if json.loads(json.dumps(head.spec())) != entry["head"]:
+        raise ArtifactError(
+            f"{folder}: the weights of the {family} head say other than its config; fit it again"
+        )
     return head.eval()
 
 

@@ -25,6 +25,7 @@ from pluralign.errors import ArgumentError, RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
 from pluralign.model.reading import Conversation, head_inputs
+from pluralign.model.scorer import utilities
 
 if TYPE_CHECKING:
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
@@ -151,11 +152,11 @@ class RewardModel:
             [B], in units of the reference standard deviation; higher is better.
 
         Raises:
-            ArgumentError: as in `distribution`.
+            ArgumentError: as in `distribution`, or a utility is not finite.
             RiskError: the measure does not exist or does not apply to this family.
         """
         measure = _parse_risk(risk)
-        return measure(self.distribution(conversations, weights=weights, steer=steer))
+        return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
 
     @torch.no_grad()
     def preference_probability(
@@ -220,8 +221,8 @@ class RewardModel:
             cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
 
         Raises:
-            ArtifactError: the folder is missing, damaged, of a newer format, or the backbone given pools or
-                cuts texts in another way.
+            ArtifactError: the folder is missing, damaged, changed since it was saved or of a newer format, or
+                the backbone given pools or cuts texts in another way.
             FingerprintError: the backbone's weights are not those that the head was fitted on.
         """
         stored = folder.read(Path(path))
@@ -229,6 +230,7 @@ class RewardModel:
             backbone = backbones.load(**stored.backbone, device=device)
         else:
             folder.check_backbone(Path(path), backbone.describe(), stored.backbone)
+        folder.check_width(Path(path), stored.head, getattr(backbone, "response_size", None))
         store = backbones.EmbeddingCache() if isinstance(cache, str) else cache
         return cls(backbone, stored.head, baselines=stored.baselines, fitted=stored.fitted, cache=store)
 

@@ -18,7 +18,7 @@ from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
 
-__all__ = ["Answers", "Scorer", "as_conversations", "laws_of"]
+__all__ = ["Answers", "Scorer", "as_conversations", "laws_of", "utilities"]
 
 
 @runtime_checkable
@@ -48,8 +48,9 @@ class Answers(ABC):
 
         Raises:
             RiskError: the measure does not exist or does not apply.
+            ArgumentError: a utility is not finite.
         """
-        return _parse_risk(risk)(self.distribution(conversations))
+        return utilities(_parse_risk(risk), self.distribution(conversations))
 
     def preference_probability(
         self, chosen: Sequence[Conversation], rejected: Sequence[Conversation]
@@ -66,6 +67,24 @@ class Answers(ABC):
             )
         both = self.distribution([*chosen, *rejected])
         return both[: len(chosen)].prob_greater(both[len(chosen) :])
+
+
+def utilities(measure: risk.RiskMeasure, law: RewardDistribution) -> Float[Tensor, " B"]:
+    """A risk measure of each law, [B], all finite.
+
+    Raises:
+        RiskError: the measure does not apply.
+        ArgumentError: a utility is not finite; the message names the rows.
+    """
+    found = measure(law)
+    bad = (~found.detach().isfinite()).nonzero().flatten().tolist()
+    if bad:
+        rows = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        raise ArgumentError(
+            f"{measure} gives {float(found[bad[0]])} for conversation {rows}; needed: finite numbers. Look "
+            "at the reward distributions of these, and choose a measure or a parameter that does not overflow"
+        )
+    return found
 
 
 _parse_risk = risk.parse  # `score` has an argument named risk

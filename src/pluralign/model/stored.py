@@ -1,0 +1,135 @@
+"""What all folders of this part have in common: strict JSON, checked headers, digests.
+
+In: paths, and what a file should hold. Out: checked contents, or an `ArtifactError` that names file, key,
+what was found and what is allowed. It does not know reward models or combinations.
+
+Nothing is allocated before it is known to fit: a tensor file is opened by its header, which must name just
+the tensors that the configuration implies, in their dtypes and shapes. A file of tensors also carries a
+digest of the configuration that it was saved with, and the configuration digests of the files: what was
+changed since is refused. Files that were saved before there were digests are held against the schema alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.errors import ArtifactError
+from pluralign.heads.schema import TensorShapes
+
+__all__ = ["CONFIG_DIGEST", "digest_of", "file_sha256", "read_json", "read_tensors"]
+
+CONFIG_DIGEST = "pluralign_config_sha256"
+"""The key of a tensor file's metadata under which the digest of its configuration stands."""
+
+_DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value, however its keys are ordered."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{file} is missing or damaged ({error}); fit or copy the model again") from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """An object from a JSON file; NaN, infinities and keys that come twice are no JSON.
+
+    Raises:
+        ArtifactError: the file is missing or holds something else.
+    """
+
+    def no_constant(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON number")
+
+    def no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a key comes twice")
+        return found
+
+    try:
+        value = json.loads(
+            file.read_text(encoding="utf-8"), parse_constant=no_constant, object_pairs_hook=no_repetition
+        )
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{file} is damaged ({error}); fit or copy the model again") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{file} is damaged (it holds no object); fit or copy the model again")
+    return value
+
+
+def read_tensors(
+    file: Path, expected: TensorShapes | Callable[[TensorShapes], TensorShapes], config: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Tensors of a file, whose header must say what `expected` does.
+
+    Args:
+        file: a safetensors file.
+        expected: names, dtypes and shapes; or what gives them from those that the header states, where a size
+            stands in the file alone.
+        config: the configuration beside it, held against the digest that the file carries, if any.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, holds other tensors, or was saved with another
+            configuration.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    again = "fit or copy the model again"
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found = {name: _stated(opened.get_slice(name)) for name in opened.keys()}  # noqa: SIM118
+            wanted = expected(found) if callable(expected) else expected
+            _check_header(file, found, wanted)
+            saved = (opened.metadata() or {}).get(CONFIG_DIGEST)
+            if saved is not None and saved != digest_of(config):
+                raise ArtifactError(
+                    f"{file.parent}: the configuration was changed since the weights were saved (SHA-256 "
+                    f"{digest_of(config)[:16]}... instead of {saved[:16]}...); {again}"
+                )
+            return {name: opened.get_tensor(name) for name in wanted}
+    except (OSError, SafetensorError, ValueError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{file} is missing or damaged ({error}); {again}") from error
+
+
+def _stated(tensor: Any) -> tuple[Any, tuple[int, ...]]:
+    """Dtype and shape in the header; a dtype that is never stored stays a name."""
+    name = tensor.get_dtype()
+    return _DTYPES.get(name, name), tuple(tensor.get_shape())
+
+
+def _check_header(file: Path, found: TensorShapes, expected: TensorShapes) -> None:
+    lacking, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if lacking or unknown:
+        names = [f"lacks {name}" for name in lacking[:3]] + [f"has {name}" for name in unknown[:3]]
+        raise ArtifactError(
+            f"{file} does not fit its config: it {', '.join(names)}; needed: the {len(expected)} tensors "
+            "that config.json implies"
+        )
+    for name, (dtype, shape) in expected.items():
+        stored, size = found[name]
+        if stored != dtype or size != shape:
+            raise ArtifactError(
+                f"{file} does not fit its config: {name} is {stored} {list(size)}; needed: {dtype} "
+                f"{list(shape)}"
+            )
