@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
+from pluralign.backbones.config import READING
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.heads import FAMILIES, Attribute, Gate, GateShape, QuantileHead, Reference
 from pluralign.heads.debias import Debias
@@ -351,3 +352,23 @@ def test_a_message_names_file_key_found_and_allowed(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{path}/config.json: config.head.gate.hidden is 'many'; allowed: a whole number from 1 to {2**53}"
     )
+
+
+class FakeDecoder(FakeBackbone):
+    """As a backbone describes itself that reads whole conversations."""
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "context": "conversation", "reading": READING}
+
+
+def test_a_decoder_that_was_fitted_on_other_tokens_is_refused(tmp_path: Path) -> None:
+    pairs = pl.load_pairs(pairs_rows())
+    model = pl.fit("bradley_terry", pairs=pairs, config={"l2": 0.01}, backbone=FakeDecoder(), cache=None)
+    model.save_pretrained(tmp_path / "m")
+    assert pl.RewardModel.from_pretrained(tmp_path / "m", backbone=FakeDecoder()).head.family
+    file = tmp_path / "m" / "config.json"
+    config = json.loads(file.read_text())
+    del config["backbone"]["reading"]  # as before there was one
+    file.write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match="conversations had other tokens .reading 1, now 2"):
+        pl.RewardModel.from_pretrained(tmp_path / "m", backbone=FakeDecoder())

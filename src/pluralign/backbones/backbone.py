@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from pluralign.backbones.cache import EmbeddingCache, Record
-from pluralign.backbones.config import BackboneConfig, check_choice
+from pluralign.backbones.config import READING, BackboneConfig, check_choice
 from pluralign.backbones.distributed import ALONE, World, find_world
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVectors, no_embeddings, store
 from pluralign.backbones.forward import Forward
@@ -156,7 +156,8 @@ class Backbone:
 
     def describe(self) -> dict[str, Any]:
         """What a model file stores; `load(**described)` gives one with the same vectors, or refuses."""
-        return {**asdict(self.config), "fingerprint": self.fingerprint}
+        reading = {"reading": READING} if self.config.context == "conversation" else {}
+        return {**asdict(self.config), "fingerprint": self.fingerprint, **reading}
 
     def embed(
         self,

@@ -12,7 +12,11 @@ from typing import Any
 
 from pluralign.errors import ConfigError
 
-__all__ = ["CONTEXTS", "DTYPES", "POOLINGS", "QUANTIZATIONS", "BackboneConfig"]
+__all__ = ["CONTEXTS", "DTYPES", "POOLINGS", "QUANTIZATIONS", "READING", "BackboneConfig"]
+
+# How whole conversations become tokens; raised when that changes, so that a model that was fitted on the old
+# vectors is refused rather than given others. 1: with what a template writes behind the end of a turn.
+READING = 2
 
 POOLINGS = ("last", "mean", "last_mean")
 CONTEXTS = ("response", "pair", "conversation")

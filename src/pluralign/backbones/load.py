@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pluralign.backbones.backbone import Backbone
-from pluralign.backbones.config import DTYPES, POOLINGS, QUANTIZATIONS, BackboneConfig, check_choice
+from pluralign.backbones.config import DTYPES, POOLINGS, QUANTIZATIONS, READING, BackboneConfig, check_choice
 from pluralign.backbones.distributed import is_first, local_device
 from pluralign.backbones.fingerprint import fingerprint as hash_folder
 from pluralign.backbones.fingerprint import weight_files
@@ -43,6 +43,7 @@ def load(
     length: bool = False,
     surface: bool = False,
     fingerprint: str | None = None,
+    reading: int = READING,
     device: str | torch.device | None = None,
     device_map: Any = None,
     attn_implementation: str | None = None,
@@ -69,6 +70,7 @@ def load(
         length: end the response's vector with log(1 + its number of tokens).
         surface: add columns of repetition, punctuation and how the text ends (`surface.COLUMNS`).
         fingerprint: refuse any other weights than these (as `Backbone.describe` gives it).
+        reading: refuse to read conversations in any other way than this (as `Backbone.describe` gives it).
         device: where to put the model; by default a GPU if there is one, under `accelerate launch` or
             `torchrun` this process's own. Not together with `device_map`.
         device_map: passed on to transformers; `"auto"` spreads one model over all GPUs (needs accelerate),
@@ -87,6 +89,11 @@ def load(
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    if reading != READING:
+        raise ArtifactError(
+            f"received reading={reading!r}: conversations are now read as {READING} says, which gives decoders "
+            "other tokens; fit the model again"
+        )
     check_choice("dtype", dtype, DTYPES)
     check_choice("pooling", pooling, (None, *POOLINGS))
     check_choice("quantization", quantization, (None, *QUANTIZATIONS))

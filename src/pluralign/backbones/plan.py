@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralign.backbones.config import BackboneConfig
+from pluralign.backbones.config import READING, BackboneConfig
 from pluralign.conversations import Conversation, has_prompt, prompt_text, response_text
 from pluralign.errors import ArgumentError
 
@@ -23,7 +23,7 @@ __all__ = ["TextTable", "digest", "plan"]
 
 # To be raised when the meaning of a stored vector changes: old cache entries are then never found.
 # By what is read: a response or pair (encoders), a whole conversation (decoders).
-_FORMATS = {"response": 1, "pair": 1, "conversation": 2}
+_FORMATS = {"response": 1, "pair": 1, "conversation": READING}
 
 
 class TextTable:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pluralign import __version__
-from pluralign.backbones.config import CONTEXTS, DTYPES, POOLINGS, QUANTIZATIONS
+from pluralign.backbones.config import CONTEXTS, DTYPES, POOLINGS, QUANTIZATIONS, READING
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.heads import FAMILIES, Head, schema
 from pluralign.heads.schema import TensorShapes
@@ -48,7 +48,9 @@ _BACKBONE: dict[str, schema.Check] = {
 _HEAD: dict[str, schema.Check] = {"family": schema.text, "head": schema.each(schema.anything)}
 _REQUIRED: dict[str, schema.Check] = {
     "format": schema.whole(_FORMAT, _FORMAT),
-    "backbone": schema.record(_BACKBONE, dict.fromkeys(_LATER_OPTIONS, schema.flag)),
+    "backbone": schema.record(
+        _BACKBONE, dict.fromkeys(_LATER_OPTIONS, schema.flag) | {"reading": schema.whole(1)}
+    ),
 }
 _SCHEMA = schema.record(
     _REQUIRED | _HEAD,
@@ -121,6 +123,12 @@ def read(folder: Path) -> StoredModel:
     """
     config = _read_config(folder)
     expected = _checked(config, str(folder / _CONFIG))
+    backbone = config["backbone"]
+    if backbone["context"] == "conversation" and backbone.get("reading", 1) != READING:
+        raise ArtifactError(
+            f"{folder} was fitted on a decoder when conversations had other tokens (reading "
+            f"{backbone.get('reading', 1)}, now {READING}), so its scores would change silently; fit it again"
+        )
     tensors = read_tensors(folder / _WEIGHTS, expected, _deciding(config))
     model = StoredModel(
         _build(folder, config, tensors, "head."),
