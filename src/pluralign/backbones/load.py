@@ -91,8 +91,8 @@ def load(
 
     if reading != READING:
         raise ArtifactError(
-            f"received reading={reading!r}: conversations are now read as {READING} says, which gives decoders "
-            "other tokens; fit the model again"
+            f"received reading={reading!r}: conversations are now read as {READING} says, which gives "
+            "decoders other tokens; fit the model again"
         )
     check_choice("dtype", dtype, DTYPES)
     check_choice("pooling", pooling, (None, *POOLINGS))
