@@ -21,9 +21,9 @@ import brme_world as world
 import pluralign as pl
 from pluralign.evaluation.best_of_n import best_of_n
 from pluralign.evaluation.metrics import spearman
-from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
-from pluralign.fitting.ensemble_heads import train_heads
-from pluralign.fitting.ensemble_targets import GaussianObjective, bootstrap_counts, loss_of, row_shares
+from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble.heads import train_heads
+from pluralign.fitting.ensemble.targets import GaussianObjective, bootstrap_counts, loss_of, row_shares
 from pluralign.heads.gaussian_ensemble import head_agreement
 from study_runs import record
 from tables import write

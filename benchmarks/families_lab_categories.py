@@ -22,7 +22,8 @@ from torch import Tensor
 import families_lab_world as world
 import pluralign as pl
 import qrm_world
-from pluralign.fitting import CategoricalConfig, QuantileConfig, categorical, quantile
+from pluralign.fitting import CategoricalConfig, QuantileConfig, quantile
+from pluralign.fitting.categorical import recipe as categorical
 
 COUNTS = (3, 6, 12, 24, 48)
 RESPONSES = (1000, 10_000)

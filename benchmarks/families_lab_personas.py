@@ -17,7 +17,7 @@ import torch
 import families_lab_tables as tables
 import families_lab_world as world
 import pluralign as pl
-from pluralign.fitting import categorical
+from pluralign.fitting.categorical import recipe as categorical
 from pluralign.lab import POPULATION
 
 LOSSES = ("transport", "cross_entropy")

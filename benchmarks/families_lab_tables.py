@@ -19,7 +19,7 @@ from torch import Tensor
 import families_lab_world as world
 import pluralign as pl
 import qrm_world
-from pluralign.fitting import categorical
+from pluralign.fitting.categorical import recipe as categorical
 from pluralign.heads.categories import CATEGORY_REWARDS
 
 RESPONSES, RATERS = 1000, 20

@@ -22,7 +22,7 @@ import qrm_world
 from pluralign.backbones import Embeddings, EmbeddingStats
 from pluralign.fitting import CategoricalConfig
 from pluralign.fitting.inputs import Inputs
-from pluralign.fitting.journal import Journal
+from pluralign.fitting.train.journal import Journal
 from pluralign.lab import parse_prompt
 
 POOL, HELD_OUT = 30_000, 1000

@@ -25,8 +25,8 @@ from torch import Tensor
 
 import qrm_world as world
 from pluralign.fitting import BradleyTerryConfig, QuantileConfig, bradley_terry, quantile
-from pluralign.fitting.gate import GatePairs, train_gate
-from pluralign.fitting.gate_start import scale_of_equal_weights
+from pluralign.fitting.mix.gate import GatePairs, train_gate
+from pluralign.fitting.mix.gate_start import scale_of_equal_weights
 from pluralign.heads import QuantileHead
 from pluralign.lab import KINDS
 from pluralign.lab.personas import VALUED

@@ -21,8 +21,8 @@ import qrm_world as world
 from pluralign.backbones import Embeddings
 from pluralign.distributions import RewardDistribution
 from pluralign.fitting import QuantileConfig, quantile
-from pluralign.fitting.debias import spearman
-from pluralign.fitting.mixing import add_mixing
+from pluralign.fitting.mix.debias import spearman
+from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.heads import MixedHead, QuantileHead
 from pluralign.lab.personas import VALUED
 from pluralign.model.reading import head_inputs

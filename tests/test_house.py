@@ -98,12 +98,37 @@ ALLOWED = {
 }
 
 
+# What the rooms of a part may import of each other; a file outside any room is room ".".
+ROOMS = {
+    "policy": {
+        "logprobs": set(),
+        "sampling": {"logprobs"},
+        "rewards": {"logprobs", "sampling"},
+        "offline": {"logprobs", "sampling", "rewards"},
+        ".": set(),
+    },
+    "fitting": {
+        "train": {"."},
+        "mix": {"train", "."},
+        "categorical": {"train", "mix", "."},
+        "ensemble": {"train", "mix", "."},
+        ".": {"train", "mix", "categorical", "ensemble"},
+    },
+}
+
+
 def part_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
 def imported_parts(path: Path) -> set[str]:
     """Parts of the package that a file imports anywhere, also inside functions."""
+    names = imported_modules(path)
+    return {n.split(".")[1] for n in names if n.startswith("pluralign.") and "__version__" not in n}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules that a file imports anywhere, also inside functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -115,7 +140,7 @@ def imported_parts(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        found |= {n.split(".")[1] for n in names if n.startswith("pluralign.") and "__version__" not in n}
+        found |= set(names)
     return found
 
 
@@ -126,6 +151,22 @@ def test_imports_point_one_way(part):
     for path in files:
         extra = imported_parts(path) - ALLOWED[part] - {part}
         assert not extra, f"{path.relative_to(SOURCE)} imports {sorted(extra)}, which {part} must not know"
+
+
+@pytest.mark.parametrize("part", sorted(ROOMS))
+def test_rooms_know_only_those_before_them(part):
+    folder = SOURCE / part
+    rooms = {p.name for p in folder.iterdir() if (p / "__init__.py").exists()} | {"."}
+    assert rooms == set(ROOMS[part])
+    for path in folder.rglob("*.py"):
+        room = path.parent.name if path.parent != folder else "."
+        for name in imported_modules(path):
+            if name.startswith(f"pluralign.{part}."):
+                other = name.split(".")[2]
+                other = other if other in rooms else "."
+                assert other == room or other in ROOMS[part][room], (
+                    f"{path.relative_to(SOURCE)} imports {name}"
+                )
 
 
 def test_every_part_has_a_rule():

@@ -11,8 +11,8 @@ import pytest
 from datasets import Dataset
 
 import tiny_policy
-from pluralign.policy import sampling_local
-from pluralign.policy.columns import check_training_table
+from pluralign.policy.rewards.columns import check_training_table
+from pluralign.policy.sampling import local as sampling_local
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -12,8 +12,8 @@ import pluralign as pl
 from pluralign.backbones.tokens import Reader
 from pluralign.conversations import ConversationReader, stop_token_ids
 from pluralign.policy import OfflineConfig
-from pluralign.policy.objectives import find_objective
-from pluralign.policy.offline_data import prepare
+from pluralign.policy.offline.data import prepare
+from pluralign.policy.offline.objectives import find_objective
 from tiny_tokenizers import FAMILIES, make_tokenizer
 
 

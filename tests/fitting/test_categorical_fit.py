@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_model_also_after_an_interruption(tmp_path,
     ratings = pl.load_ratings(ratings_rows(10))
     config = {"hidden": 8}
     first, second = (fit(config, ratings=ratings) for _ in range(2))
-    monkeypatch.setattr("pluralign.fitting.training_state.REST", 0)
+    monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
     from pluralign.fitting import category_training
 
     real, calls = category_training.squared_norm, []

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from pluralign import losses
 from pluralign.errors import EnsembleWarning
-from pluralign.fitting import training_state
-from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
-from pluralign.fitting.ensemble_targets import (
+from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble.targets import (
     GaussianObjective,
     PairObjective,
     bootstrap_counts,
@@ -18,9 +17,10 @@ from pluralign.fitting.ensemble_targets import (
     loss_of,
     row_shares,
 )
-from pluralign.fitting.ensemble_training import prior_precision, start_at_draws, train_members
+from pluralign.fitting.ensemble.training import prior_precision, start_at_draws, train_members
 from pluralign.fitting.targets import AttributeRows, RatingTargets
-from pluralign.fitting.training_state import TrainingState
+from pluralign.fitting.train import state as training_state
+from pluralign.fitting.train.state import TrainingState
 from pluralign.heads import Attribute
 from pluralign.heads.ensemble_members import Members
 

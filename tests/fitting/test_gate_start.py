@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import softplus
 
-from pluralign.fitting.gate_start import best_constant_weights, scale_of_equal_weights
+from pluralign.fitting.mix.gate_start import best_constant_weights, scale_of_equal_weights
 
 
 def pairs(count=4000, weights=(0.6, 0.3, 0.1), scale=8.0, seed=0):

@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import softplus
 
 from pluralign.errors import ConfigError, GateWarning
-from pluralign.fitting import gate as gate_module
-from pluralign.fitting.gate import GatePairs, entropy, train_gate
-from pluralign.fitting.mix_config import MixConfig
-from pluralign.fitting.training_state import TrainingState
+from pluralign.fitting.mix import gate as gate_module
+from pluralign.fitting.mix.config import MixConfig
+from pluralign.fitting.mix.gate import GatePairs, entropy, train_gate
+from pluralign.fitting.train.state import TrainingState
 
 SMALL = {
     "gate_hidden": 16,
@@ -82,7 +82,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped(trained, tmp_path, mon
         return real(*args)
 
     monkeypatch.setattr(gate_module, "_step", stops)
-    monkeypatch.setattr("pluralign.fitting.training_state.REST", 0)
+    monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
     with pytest.raises(KeyboardInterrupt):
         train_gate(pairs, MixConfig(**SMALL), state=TrainingState(path, "key"))
     begun = len(steps)

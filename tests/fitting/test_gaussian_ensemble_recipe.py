@@ -11,9 +11,12 @@ import torch
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
 from pluralign.errors import ConfigError, ConstantHeadWarning, DataError, EnsembleWarning, RiskError
-from pluralign.fitting import GaussianEnsembleConfig, ensemble_heads, ensemble_search, training_state
-from pluralign.fitting.ensemble_targets import bootstrap_counts
+from pluralign.fitting import GaussianEnsembleConfig
+from pluralign.fitting.ensemble import heads as ensemble_heads
+from pluralign.fitting.ensemble import search as ensemble_search
+from pluralign.fitting.ensemble.targets import bootstrap_counts
 from pluralign.fitting.targets import rating_targets
+from pluralign.fitting.train import state as training_state
 from pluralign.heads.gaussian_ensemble import head_agreement
 
 QUICK = {"l2": 0.01, "std_l2": 0.01, "baselines": False}

@@ -12,7 +12,7 @@ import pluralign as pl
 from fake_backbone import WIDTH, FakeBackbone, ratings_rows, talk
 from pluralign.backbones import Embeddings
 from pluralign.errors import ArgumentError, DataError, DebiasWarning, GateWarning, RiskError
-from pluralign.fitting.debias import LAMBDAS, smallest_lambdas, spearman
+from pluralign.fitting.mix.debias import LAMBDAS, smallest_lambdas, spearman
 from pluralign.fitting.ridge import ridge_path
 from pluralign.fitting.targets import rating_targets
 
@@ -128,7 +128,7 @@ class TestGate:
         assert twin.fitted["gate"] == gated.fitted["gate"]
 
     def test_an_interrupted_fit_goes_on_inside_the_gate(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("pluralign.fitting.training_state.REST", 0)
+        monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
         data = {"ratings": ratings(20), "pairs": pairs(200)}
         whole = fit("regression", **data)
 

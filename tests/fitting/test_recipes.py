@@ -16,8 +16,8 @@ from pluralign.errors import ArgumentError, ConfigError, ConstantHeadWarning, Da
 from pluralign.fitting import BradleyTerryConfig, QuantileConfig, bradley_terry, search
 from pluralign.fitting.baselines import weighted_quantiles
 from pluralign.fitting.inputs import Inputs, best_penalty, first_smallest, fold_of
-from pluralign.fitting.journal import Journal
 from pluralign.fitting.targets import rating_targets
+from pluralign.fitting.train.journal import Journal
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 

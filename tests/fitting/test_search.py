@@ -12,8 +12,8 @@ from pluralign.errors import DataError
 from pluralign.fitting import inputs, search
 from pluralign.fitting.config import QuantileConfig
 from pluralign.fitting.inputs import Inputs
-from pluralign.fitting.journal import Journal
 from pluralign.fitting.targets import AttributeRows, RatingTargets
+from pluralign.fitting.train.journal import Journal
 from pluralign.heads.base import Attribute
 
 GRID = (0.3, 0.1, 0.03, 0.01, 0.003)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from pluralign.errors import ConfigError, ConvergenceWarning
-from pluralign.fitting.training import Schedule, train
-from pluralign.fitting.training_state import TrainingState
+from pluralign.fitting.train.loop import Schedule, train
+from pluralign.fitting.train.state import TrainingState
 
 
 class Problem:
@@ -69,7 +69,7 @@ def test_the_best_look_at_held_out_rows_is_kept():
 
 
 def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("pluralign.fitting.training_state.REST", 0)
+    monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
     schedule, path = Schedule(steps=60, batch=32, judge_every=10), tmp_path / "state.safetensors"
     whole, cut, resumed = Problem(), Problem(), Problem()
     train(whole.module, whole.loss, whole.rows, schedule)

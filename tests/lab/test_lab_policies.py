@@ -13,8 +13,8 @@ from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError
 from pluralign.lab import PROMPTS, Crowd, LanguageModelConfig, cached_language_model, summarise_samples
 from pluralign.lab.policies import log_ratios, sample_policy
-from pluralign.policy.sampling import SamplingSettings
-from pluralign.policy.sampling_local import LocalSampler
+from pluralign.policy.sampling.local import LocalSampler
+from pluralign.policy.sampling.settings import SamplingSettings
 
 TINY = LanguageModelConfig(
     texts=600, epochs=3, layers=1, width=32, heads=2, batch_size=20, learning_rate=1e-2

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.diagnostics import diagnose, diagnose_table
+from pluralign.policy.rewards.diagnostics import diagnose, diagnose_table
 
 
 def continuous(rows=2_000, n=8, seed=0):

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.length_control import LengthControl, fit_length_control, length_bias, spearman
+from pluralign.policy.rewards.length_control import LengthControl, fit_length_control, length_bias, spearman
 
 
 def planted(effect, rows=300, n=8, seed=0):

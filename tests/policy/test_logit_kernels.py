@@ -9,10 +9,10 @@ import torch
 
 import tiny_policy
 from pluralign.errors import ConfigError
-from pluralign.policy import logits
-from pluralign.policy.chunked_log_probs import token_log_probs
-from pluralign.policy.logits import PLAIN, Kernels, LogitRule, choose_kernels
-from pluralign.policy.scored_forward import install, use_kernels
+from pluralign.policy.logprobs import logits
+from pluralign.policy.logprobs.chunked import token_log_probs
+from pluralign.policy.logprobs.logits import PLAIN, Kernels, LogitRule, choose_kernels
+from pluralign.policy.logprobs.scored_forward import install, use_kernels
 
 CPU = torch.device("cpu")
 CHOICE = {"vocabulary": 17, "bias": True, "rule": LogitRule(0.5, 3.0), "dtype": torch.float32}
@@ -49,8 +49,8 @@ def test_compiled_kernels_are_the_plain_ones_for_any_number_of_positions(rule):
 
 @pytest.mark.slow
 def test_a_model_computes_with_the_kernels_that_it_was_given():
-    from pluralign.policy.packing import pack
-    from pluralign.policy.scored_forward import response_log_probs
+    from pluralign.policy.logprobs.packing import pack
+    from pluralign.policy.logprobs.scored_forward import response_log_probs
 
     model, packed = tiny_policy.model(), pack([([3, 4], [5, 6, 7]), ([8], [9])], None)
     install(model)

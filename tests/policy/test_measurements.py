@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pluralign.policy.measurements import RunningMeans, batch_values
-from pluralign.policy.objectives import Responses, Settings
+from pluralign.policy.offline.measurements import RunningMeans, batch_values
+from pluralign.policy.offline.objectives import Responses, Settings
 
 TOKENS = torch.tensor([50, 50, 50, 5])
 REFERENCE = torch.tensor([-120.0, -120.0, -120.0, -0.5])

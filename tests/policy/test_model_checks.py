@@ -14,7 +14,7 @@ import tiny_tables
 from pluralign import losses
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy import FunctionReward, Objective, OfflineConfig, OfflineTrainer
-from pluralign.policy.objectives import OBJECTIVES
+from pluralign.policy.offline.objectives import OBJECTIVES
 
 LENGTH = FunctionReward(lambda prompts, texts: [float(len(text)) for text in texts], "length")
 

@@ -9,9 +9,9 @@ from transformers import CONFIG_MAPPING, AttentionInterface, AttentionMaskInterf
 import tiny_architectures
 import tiny_policy
 from pluralign.errors import ArgumentError
-from pluralign.policy.model_setup import disable_dropout
-from pluralign.policy.packing import pack
-from pluralign.policy.scored_forward import (
+from pluralign.policy.logprobs.loading import disable_dropout
+from pluralign.policy.logprobs.packing import pack
+from pluralign.policy.logprobs.scored_forward import (
     attach,
     examine,
     install,

@@ -12,8 +12,8 @@ import tiny_policy
 import tiny_tables
 from pluralign.losses.partition import optimum_kl
 from pluralign.policy import OBJECTIVES, Objective, OfflineConfig
-from pluralign.policy.offline_data import prepare
-from pluralign.policy.optimum import SURVIVED_KL, Optimum, optimum_of
+from pluralign.policy.offline.data import prepare
+from pluralign.policy.offline.optimum import SURVIVED_KL, Optimum, optimum_of
 
 
 def found(table=None, method="qrpo", objective=None, **options):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.packing import pack, sequence_sums
+from pluralign.policy.logprobs.packing import pack, sequence_sums
 
 sequences_of = st.lists(
     st.tuples(

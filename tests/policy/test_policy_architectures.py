@@ -12,9 +12,9 @@ import torch
 
 import tiny_architectures
 from pluralign.errors import ArgumentError
-from pluralign.policy.model_setup import disable_dropout
-from pluralign.policy.packing import pack
-from pluralign.policy.scored_forward import attach, examine, response_token_log_probs, row_tokens
+from pluralign.policy.logprobs.loading import disable_dropout
+from pluralign.policy.logprobs.packing import pack
+from pluralign.policy.logprobs.scored_forward import attach, examine, response_token_log_probs, row_tokens
 
 VOCABULARY = 64
 TOLERANCE = 1e-4  # nats per token, in float32

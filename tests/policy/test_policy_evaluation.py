@@ -13,9 +13,9 @@ import tiny_policy
 import tiny_tables
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy import FunctionReward, OfflineConfig, OfflineTrainer
-from pluralign.policy.evaluation import JudgedSample, draw_and_judge, kl_at_least, summarize
-from pluralign.policy.sample_evaluator import evaluation_prompts
-from pluralign.policy.sampling import Completion, SamplingSettings
+from pluralign.policy.rewards.sample_evaluator import evaluation_prompts
+from pluralign.policy.rewards.samples import JudgedSample, draw_and_judge, kl_at_least, summarize
+from pluralign.policy.sampling.settings import Completion, SamplingSettings
 
 
 def sample(**changes):

@@ -14,7 +14,7 @@ from scipy import stats
 from pluralign.errors import ArgumentError
 from pluralign.losses.partition import log_partition
 from pluralign.losses.policy import qrpo_target
-from pluralign.policy.ranks import (
+from pluralign.policy.rewards.ranks import (
     clamp_ranks,
     matched_share,
     num_references,

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 import tiny_policy
 from pluralign.errors import ArtifactError, FingerprintError
-from pluralign.policy.reference_log_probs import compute, load, model_digest, save
+from pluralign.policy.offline.references import compute, load, model_digest, save
 
 PRINTS = {"model": "a" * 64, "tokenizer": "b" * 64, "data": "c" * 64}
 LENGTHS = [5, 9, 2, 7, 3, 8, 1]
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_written_keeps_the_journal(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pluralign.policy.reference_log_probs.save", full)
+        patched.setattr("pluralign.policy.offline.references.save", full)
         with pytest.raises(OSError, match="No space"):
             compute(path, PRINTS, rows(), 2, Scorer(), 10)
     scorer = Scorer()

@@ -15,10 +15,10 @@ from datasets import Dataset
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign import fit, load_ratings
 from pluralign.errors import ArgumentError, ArtifactError, DataError, RunError
-from pluralign.policy.alpaca_eval import write_alpaca_eval
-from pluralign.policy.columns import check_training_table
-from pluralign.policy.ranks import pad_references, quantile_rewards
-from pluralign.policy.rewarding import (
+from pluralign.policy.rewards.columns import check_training_table
+from pluralign.policy.rewards.ranks import pad_references, quantile_rewards
+from pluralign.policy.rewards.smooth_ranks import smooth_reference_ranks, smooth_scores
+from pluralign.policy.rewards.sources import (
     ColumnReward,
     FunctionReward,
     ModelReward,
@@ -27,11 +27,16 @@ from pluralign.policy.rewarding import (
     reward_samples,
     rewards_of,
 )
-from pluralign.policy.sampling import Completion, SamplingSettings
-from pluralign.policy.sampling_import import import_samples
-from pluralign.policy.sampling_stage import read_samples, sample_references
-from pluralign.policy.smooth_ranks import smooth_reference_ranks, smooth_scores
-from pluralign.policy.training_tables import References, attach_references, pairs_table, unpaired_table
+from pluralign.policy.rewards.training_tables import (
+    References,
+    attach_references,
+    pairs_table,
+    unpaired_table,
+)
+from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
+from pluralign.policy.sampling.imported import import_samples
+from pluralign.policy.sampling.settings import Completion, SamplingSettings
+from pluralign.policy.sampling.stage import read_samples, sample_references
 from tiny_policy import user
 
 PROMPTS = [user(f"prompt {i}") for i in range(5)]

@@ -9,8 +9,8 @@ from scipy import stats
 import tiny_policy
 from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError
-from pluralign.policy.sampling import SamplingSettings, completion_seed, prompt_key
-from pluralign.policy.sampling_local import LocalSampler, draw_tokens
+from pluralign.policy.sampling.local import LocalSampler, draw_tokens
+from pluralign.policy.sampling.settings import SamplingSettings, completion_seed, prompt_key
 from tiny_policy import user
 
 PROMPTS = [user("a"), user("what is the weather like in the far north today?"), user("tell me more")]

@@ -12,9 +12,9 @@ import pytest
 import tiny_policy
 from pluralign.conversations import ConversationReader
 from pluralign.errors import ConfigError, DataError, RunError
-from pluralign.policy.sampling import Completion, SamplingSettings, completion_seed
-from pluralign.policy.sampling_server import ServerSampler
-from pluralign.policy.sampling_stage import read_samples, sample_references
+from pluralign.policy.sampling.server import ServerSampler
+from pluralign.policy.sampling.settings import Completion, SamplingSettings, completion_seed
+from pluralign.policy.sampling.stage import read_samples, sample_references
 from tiny_policy import user
 
 PROMPTS = [user(f"question {i}") for i in range(5)]

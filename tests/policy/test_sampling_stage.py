@@ -11,10 +11,10 @@ import pytest
 from datasets import Dataset
 
 from pluralign.errors import ArgumentError, ArtifactError, DataError, RunError
-from pluralign.policy.prompt_sets import load_prompts
-from pluralign.policy.sampling import Completion, SamplingSettings, completion_seed, prompt_key
-from pluralign.policy.sampling_import import import_samples
-from pluralign.policy.sampling_stage import describe_samples, read_samples, sample_references
+from pluralign.policy.sampling.imported import import_samples
+from pluralign.policy.sampling.prompt_sets import load_prompts
+from pluralign.policy.sampling.settings import Completion, SamplingSettings, completion_seed, prompt_key
+from pluralign.policy.sampling.stage import describe_samples, read_samples, sample_references
 from tiny_policy import user
 
 PROMPTS = [user(f"prompt {i}") for i in range(7)]

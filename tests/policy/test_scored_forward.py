@@ -21,8 +21,8 @@ from transformers import (
 
 import tiny_policy
 from pluralign.errors import ArgumentError
-from pluralign.policy.packing import pack
-from pluralign.policy.scored_forward import install, response_log_probs
+from pluralign.policy.logprobs.packing import pack
+from pluralign.policy.logprobs.scored_forward import install, response_log_probs
 
 SHARED = {
     "vocab_size": 61,

@@ -10,8 +10,12 @@ from scipy import stats
 
 from pluralign.distributions import Categorical, GaussianEnsemble, Point
 from pluralign.errors import ArgumentError
-from pluralign.policy.ranks import reference_ranks
-from pluralign.policy.smooth_ranks import smooth_quantile_rewards, smooth_reference_ranks, smooth_scores
+from pluralign.policy.rewards.ranks import reference_ranks
+from pluralign.policy.rewards.smooth_ranks import (
+    smooth_quantile_rewards,
+    smooth_reference_ranks,
+    smooth_scores,
+)
 
 
 def gaussians(means, std):

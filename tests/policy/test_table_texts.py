@@ -12,9 +12,9 @@ import pytest
 import tiny_policy
 from pluralign.errors import DataError
 from pluralign.policy import OfflineConfig
-from pluralign.policy.objectives import find_objective
-from pluralign.policy.offline_data import prepare
-from pluralign.policy.table_texts import read_texts
+from pluralign.policy.offline.data import prepare
+from pluralign.policy.offline.objectives import find_objective
+from pluralign.policy.rewards.table_texts import read_texts
 
 USER = tiny_policy.user("hi")
 

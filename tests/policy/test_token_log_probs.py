@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.chunked_log_probs import token_log_probs
-from pluralign.policy.logits import LogitRule
+from pluralign.policy.logprobs.chunked import token_log_probs
+from pluralign.policy.logprobs.logits import LogitRule
 
 
 def problem(positions=13, width=8, vocabulary=29, dtype=torch.float32, seed=0):

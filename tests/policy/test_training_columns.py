@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from pluralign.errors import ArgumentError, DataError
-from pluralign.policy.columns import check_training_table, is_finite_number
+from pluralign.policy.rewards.columns import check_training_table, is_finite_number
 
 UNPAIRED = {"prompt": "p", "completion": "c", "reward": 1.0, "ref_rewards": [0.5, 1.0]}
 PAIRS = {

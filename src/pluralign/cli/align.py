@@ -26,8 +26,8 @@ from pluralign.cli.run_folder import RunFolder, digest
 from pluralign.errors import ConfigError, PluralignError
 
 if TYPE_CHECKING:
-    from pluralign.policy.offline_config import OfflineConfig
-    from pluralign.policy.offline_trainer import OfflineTrainer
+    from pluralign.policy.offline.config import OfflineConfig
+    from pluralign.policy.offline.trainer import OfflineTrainer
 
 __all__ = ["run"]
 
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parses, trains, saves."""
     if early_value(arguments, "output_dir", ""):
         raise UsageError("--output_dir: the run folder is named by --out")
-    from pluralign.policy.offline_config import OfflineConfig
+    from pluralign.policy.offline.config import OfflineConfig
 
     try:
         flags, config = parse("align", AlignFlags.__doc__ or "", arguments, AlignFlags, OfflineConfig)
@@ -84,7 +84,7 @@ def _decisive(flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
 def _align(
     flags: AlignFlags, config: OfflineConfig, out: Path, folder: RunFolder | None, console: Console
 ) -> dict[str, Any]:
-    from pluralign.policy.checkpoints import last_checkpoint
+    from pluralign.policy.offline.checkpoints import last_checkpoint
 
     tables = {"data": read_table(flags.data, flags.hub_split)}
     if flags.eval_data is not None:
@@ -126,7 +126,7 @@ def _align(
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
     """Saves the policy; what could not be written does not stay half written."""
-    from pluralign.policy.checkpoints import whole_or_absent
+    from pluralign.policy.offline.checkpoints import whole_or_absent
 
     advice = "Free some space; the same command continues from the last checkpoint"
     with whole_or_absent(folder, trainer.args.should_save, advice):
@@ -135,8 +135,8 @@ def _save(trainer: OfflineTrainer, folder: Path) -> None:
 
 def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
     """What QRPO will ask of the policy, before anything is spent."""
-    from pluralign.policy.diagnostics import diagnose_table
-    from pluralign.policy.objectives import find_objective
+    from pluralign.policy.offline.objectives import find_objective
+    from pluralign.policy.rewards.diagnostics import diagnose_table
 
     if not find_objective(config.method).ranks or config.length_normalized:
         return
@@ -152,8 +152,8 @@ def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
 def _trainer(
     flags: AlignFlags, config: OfflineConfig, tables: dict[str, Any], console: Console
 ) -> OfflineTrainer:
-    from pluralign.policy.model_setup import load_policy, num_positions
-    from pluralign.policy.offline_trainer import OfflineTrainer
+    from pluralign.policy.logprobs.loading import load_policy, num_positions
+    from pluralign.policy.offline.trainer import OfflineTrainer
 
     peft_config = _lora(flags) if flags.lora_r else None
     model, tokenizer = load_policy(
@@ -184,7 +184,7 @@ def _trainer(
 
 
 def _lora(flags: AlignFlags) -> Any:
-    from pluralign.policy.model_setup import lora_config
+    from pluralign.policy.logprobs.loading import lora_config
 
     alpha = 2 * flags.lora_r if flags.lora_alpha is None else flags.lora_alpha
     return lora_config(flags.lora_r, alpha, flags.lora_dropout, flags.lora_target_modules)

@@ -13,7 +13,7 @@ from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import check_rewards
 
 if TYPE_CHECKING:
-    from pluralign.policy.offline_config import OfflineConfig
+    from pluralign.policy.offline.config import OfflineConfig
 
 __all__ = ["AlignFlags", "check_flags"]
 
@@ -89,7 +89,7 @@ def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
     Raises:
         UsageError: flags that do not go together, or a number out of its range.
     """
-    from pluralign.policy.objectives import find_objective
+    from pluralign.policy.offline.objectives import find_objective
 
     if flags.reward_model is not None and flags.reward_function is not None:
         raise UsageError("received --reward_model and --reward_function; samples have one judge")

@@ -23,7 +23,7 @@ from pluralign.cli.sample_rewards import REWARDS, TABLE, check_rewards, reward, 
 from pluralign.errors import PluralignError
 
 if TYPE_CHECKING:
-    from pluralign.policy.sampling import Sampler
+    from pluralign.policy.sampling.settings import Sampler
 
 __all__ = ["run"]
 

@@ -17,7 +17,7 @@ from pluralign.cli.run_folder import digest
 from pluralign.cli.sample_flags import RewardFlags
 
 if TYPE_CHECKING:
-    from pluralign.policy.rewarding import RewardSource
+    from pluralign.policy.rewards.sources import RewardSource
     from pluralign.risk import RiskMeasure
 
 __all__ = ["REWARDS", "TABLE", "check_rewards", "reward", "reward_source", "teller"]

@@ -18,13 +18,13 @@ are typed.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pluralign.data.messages import is_unicode
+from pluralign.data.numbers import is_finite_number
 from pluralign.data.problems import Problem, preview
 from pluralign.data.same_text import prompt_group
 from pluralign.data.sides import read_prompt_and_sides
@@ -199,7 +199,7 @@ class RowReader:
         for rating in values:
             if isinstance(rating, bool) or not isinstance(rating, int | float):
                 self._complain("ratings", f"{type(rating).__name__} {preview(rating)}", _NUMBERS)
-            elif not _is_finite(rating):
+            elif not is_finite_number(rating):
                 self._complain("ratings", preview(rating), "finite numbers; leave out a rater who gave none")
             else:
                 ratings.append(float(rating))
@@ -251,19 +251,10 @@ class RowReader:
                     row[column] = numbers if many else numbers[0]
 
 
-def _is_finite(number: int | float) -> bool:
-    """Whether the number is a finite float; JSON's whole numbers may be too large for one."""
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        return False
-
-
 def _finite_numbers(value: Any) -> list[float] | None:
     """The value as a list of floats if it is a list of finite numbers, else None."""
     if not isinstance(value, list | tuple):
         return None
-    for number in value:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not _is_finite(number):
-            return None
+    if not all(map(is_finite_number, value)):
+        return None
     return [float(number) for number in value]

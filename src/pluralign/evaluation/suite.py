@@ -22,7 +22,7 @@ from pluralign.evaluation.files import write_examples, write_results, write_scor
 from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
 from pluralign.evaluation.within import summarise_within
-from pluralign.fitting.category_targets import ratings_as_rewards
+from pluralign.fitting.categorical.targets import ratings_as_rewards
 from pluralign.heads import CategoricalHead
 
 if TYPE_CHECKING:

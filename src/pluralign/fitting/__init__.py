@@ -44,8 +44,8 @@ __all__ = [
 
 _RECIPES = {
     "bradley_terry": "pluralign.fitting.bradley_terry",
-    "categorical": "pluralign.fitting.categorical",
-    "gaussian_ensemble": "pluralign.fitting.gaussian_ensemble",
+    "categorical": "pluralign.fitting.categorical.recipe",
+    "gaussian_ensemble": "pluralign.fitting.ensemble.recipe",
     "quantile": "pluralign.fitting.quantile",
     "regression": "pluralign.fitting.regression",
 }
@@ -111,8 +111,8 @@ def fit(
 
     from pluralign import backbones
     from pluralign.fitting.inputs import Inputs
-    from pluralign.fitting.journal import Journal
     from pluralign.fitting.table_notes import warn_of_tables
+    from pluralign.fitting.train.journal import Journal
     from pluralign.fitting.warned import remembered_warnings
     from pluralign.model import RewardModel
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pluralign.errors import ConfigError
-from pluralign.fitting.categorical_config import CategoricalConfig
+from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.checks import check_choice, check_grid, check_number
-from pluralign.fitting.ensemble_config import GaussianEnsembleConfig
-from pluralign.fitting.mix_config import MixConfig
+from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
+from pluralign.fitting.mix.config import MixConfig
 
 __all__ = [
     "CONFIGS",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pluralign.data import deal_groups
 from pluralign.errors import DataError
-from pluralign.fitting.journal import Journal
+from pluralign.fitting.train.journal import Journal
 from pluralign.heads import Head
 
 if TYPE_CHECKING:

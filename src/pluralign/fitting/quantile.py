@@ -20,7 +20,7 @@ from pluralign.errors import ConstantHeadWarning, DataError
 from pluralign.fitting.baselines import baselines_of
 from pluralign.fitting.config import QuantileConfig
 from pluralign.fitting.inputs import Fitted, Inputs
-from pluralign.fitting.mixing import add_mixing
+from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.search import chosen_penalties
 from pluralign.fitting.targets import AttributeRows, RatingTargets, rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head, QuantileHead

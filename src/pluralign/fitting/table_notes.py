@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from pluralign.errors import CategoryWarning, PluralignWarning
-from pluralign.fitting.category_targets import is_six
+from pluralign.fitting.categorical.targets import is_six
 from pluralign.heads.base import Attribute
 from pluralign.heads.categories import CATEGORY_ATTRIBUTE
 

@@ -18,8 +18,8 @@ from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError
 from pluralign.lab.outcomes import Samples
 from pluralign.lab.world import Message
-from pluralign.policy.sampling import SamplingSettings
-from pluralign.policy.sampling_local import LocalSampler
+from pluralign.policy.sampling.local import LocalSampler
+from pluralign.policy.sampling.settings import SamplingSettings
 
 __all__ = ["log_ratios", "sample_policy"]
 

@@ -1,0 +1,15 @@
+"""What counts as a number in people's data: finite, and not a truth value."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["is_finite_number"]
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether the value is a number that can be a rating or a reward: no bool, no NaN, no infinity."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # false for NaN, and for integers beyond every float

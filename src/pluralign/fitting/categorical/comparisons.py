@@ -1,0 +1,126 @@
+"""Comparisons to a problem of three categories per pair: b is better, tie, a is better.
+
+    P(b), P(tie), P(a)  proportional to  exp(-d/2), v, exp(d/2),        d = s(a) - s(b)
+
+In: comparisons with votes. Out: distinct conversations, and the `Problem` that trains a score and a tie
+parameter on them by cross-entropy. It does not know heads beyond the module that it makes.
+
+Paper: Davidson 1970 (JASA 65), equation 2.6 with d the log of his ratio of worths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pluralign.data import DistinctConversations
+from pluralign.errors import DataError
+from pluralign.fitting.categorical.training import Problem
+from pluralign.heads.base import Attribute
+from pluralign.heads.categorical import ComparisonLogits
+from pluralign.heads.categories import Categories
+from pluralign.losses import cross_entropy, smooth_neighbours
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["COMPARED", "PREFERENCE", "Comparisons", "comparison_problem", "comparisons_of", "equal_scores"]
+
+PREFERENCE = Attribute("preference", -1.0, 1.0, 1.0)
+COMPARED = Categories(("loses", "tie", "wins"), (-1.0, 0.0, 1.0), (0.0, 0.5, 1.0))
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Comparisons as indices into distinct conversations.
+
+    Attributes:
+        conversations: the distinct texts.
+        first: [P], index of response a.
+        second: [P], index of b.
+        target: [P, 3], shares of the votes for b, tie and a; the categories of a, float32.
+        raters: [P], how many voted.
+        groups: [P].
+    """
+
+    conversations: list[list[dict[str, str]]]
+    first: Int[Tensor, " P"]
+    second: Int[Tensor, " P"]
+    target: Float[Tensor, "P 3"]
+    raters: Int[Tensor, " P"]
+    groups: list[str]
+
+
+def comparisons_of(votes: datasets.Dataset) -> Comparisons:
+    """Numbers the responses and counts the votes; two equal texts say nothing and are left out.
+
+    Raises:
+        DataError: no comparison has two different texts.
+    """
+    distinct = DistinctConversations()
+    sides: list[tuple[int, int]] = []
+    counts: list[list[int]] = []
+    groups: list[str] = []
+    for row in votes.select_columns(["prompt", "response_a", "response_b", "votes", "group"]):
+        if row["response_a"] == row["response_b"]:
+            continue
+        sides.append(tuple(distinct.add(row["prompt"], row[f"response_{side}"]) for side in "ab"))  # type: ignore[arg-type]
+        counts.append([row["votes"].count(vote) for vote in (-1, 0, 1)])
+        groups.append(row["group"])
+    if not sides:
+        raise DataError("every comparison has two equal sides: there is nothing to fit")
+    first, second = torch.tensor(sides).T
+    table = torch.tensor(counts, dtype=torch.float64)
+    raters = table.sum(1)
+    return Comparisons(
+        distinct.conversations, first, second, (table / raters[:, None]).float(), raters.long(), groups
+    )
+
+
+def comparison_problem(
+    comparisons: Comparisons,
+    features: Float[Tensor, "N D"],
+    hidden: int,
+    smoothing: float,
+) -> Problem[ComparisonLogits]:
+    """The problem of fitting a score and a tie parameter.
+
+    Args:
+        comparisons: P of them.
+        features: of their N distinct conversations.
+        hidden: units of the hidden layer of the score.
+        smoothing: share of the votes that moves to neighbouring categories, in [0, 1).
+    """
+    first, second = comparisons.first.to(features.device), comparisons.second.to(features.device)
+    sides = features[first], features[second]
+
+    def scored(module: ComparisonLogits, a: Tensor, b: Tensor) -> Tensor:
+        return module.logits(module.score(a) - module.score(b))
+
+    def linear(module: ComparisonLogits, difference: Tensor) -> Tensor:
+        return module.logits(module.out(difference)[:, 0])
+
+    # Rounding the difference, not the scores, keeps a and b exactly antisymmetric where scores are linear.
+    return Problem(
+        name=PREFERENCE.name,
+        inputs=sides if hidden else (sides[0] - sides[1],),
+        target=smooth_neighbours(comparisons.target, smoothing).to(features.device),
+        groups=comparisons.groups,
+        make=lambda target: equal_scores(target, features.shape[1], hidden),
+        logits=scored if hidden else linear,
+        score=cross_entropy,
+        loss="cross_entropy",
+    )
+
+
+def equal_scores(target: Float[Tensor, "P 3"], width: int, hidden: int) -> ComparisonLogits:
+    """A module that scores all responses alike and ties as often as the targets do; where training starts."""
+    module = ComparisonLogits(width, hidden)
+    tie = (target[:, 1].double().sum() + 0.5) / (len(target) + 1.5)
+    with torch.no_grad():  # v / (2 + v) is the share of ties of equal scores
+        module.log_tie.fill_(float(torch.log(2 * tie / (1 - tie))))
+    return module

@@ -1,0 +1,273 @@
+"""The categorical recipe (DPRM): what the crowd said of each response to probabilities of categories.
+
+In: ratings or votes for categories, or comparisons; pairs or votes for the gate. Out: a `CategoricalHead`,
+with the constant model and Bradley-Terry beside it. Two ways:
+
+    ratings              every response's raters as a distribution over categories, attribute by attribute;
+                         comparisons too with `comparisons=pointwise`, each side with the votes it got
+    votes (comparisons)  one score and one tie parameter for pairs (`category_comparisons`)
+
+Paper: Li et al. 2024 (DPRM), arXiv 2402.09764, whose loss is `transport`; cross-entropy as the default, bins,
+the choice of the penalty, the gate and the way of comparisons are this project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.errors import DataError
+from pluralign.fitting.axes import principal_axes
+from pluralign.fitting.baselines import bradley_terry_of
+from pluralign.fitting.categorical.comparisons import (
+    COMPARED,
+    PREFERENCE,
+    comparison_problem,
+    comparisons_of,
+    equal_scores,
+)
+from pluralign.fitting.categorical.config import CategoricalConfig
+from pluralign.fitting.categorical.notes import check_rows, report_categories, warn_of_gaps
+from pluralign.fitting.categorical.targets import (
+    CategoryRows,
+    category_rows,
+    is_six,
+    ratings_as_rewards,
+)
+from pluralign.fitting.categorical.training import Problem, fit_logits, rotate
+from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting.mix.mixing import add_mixing
+from pluralign.fitting.targets import rated_table, rating_targets
+from pluralign.heads import CategoricalHead, ColumnScaling, Head, Reference
+from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
+from pluralign.heads.categories import HARM, HELPFULNESS
+from pluralign.losses import (
+    cross_entropy,
+    ranked_probability_score,
+    smooth_neighbours,
+    transport,
+    two_axis_cost,
+)
+
+if TYPE_CHECKING:
+    from pluralign.backbones import Embeddings
+
+__all__ = ["fit"]
+
+
+def fit(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    """Fits categories on ratings, or a model of comparisons on votes alone."""
+    if inputs.ratings is None and inputs.votes is not None and config.comparisons == "pairwise":
+        return _fit_comparisons(inputs, config)
+    return _fit_ratings(inputs, config)
+
+
+def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
+    targets = rating_targets(inputs.ratings, raters="raw", dequantise=False)
+    rows = [category_rows(attribute, config) for attribute in targets.attributes]
+    check_rows(rows, config)
+    inputs.report(f"{len(targets.conversations):,} distinct texts, {len(rows)} attributes")
+    for part in rows:
+        report_categories(inputs, part)
+    embedded, scaling, features, axes = _features(inputs, targets.conversations)
+    modules, facts = [], {}
+    for part in rows:
+        problem = _category_problem(part, features, targets.groups, config)
+        module, facts[part.attribute.name] = fit_logits(problem, inputs, config)
+        modules.append(module)
+    head = _head(scaling, axes, modules, rows, config)
+    gaps = _average_gaps(head, rows, embedded)
+    warn_of_gaps(gaps, config)
+    summary: dict[str, Any] = {
+        "categories": {part.attribute.name: part.categories.mapping for part in rows},
+        "l2": {name: fact["l2"] for name, fact in facts.items()},
+        "average_gap": gaps,
+        "median_raters": {part.attribute.name: float(part.raters.median()) for part in rows},
+        "num_texts": len(targets.conversations),
+    }
+    summary |= add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    baselines: dict[str, Head] = {}
+    if config.baselines:
+        constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
+        constant = _head(scaling, None, constants, rows, config)
+        known = {part.attribute.name: part.categories for part in rows}
+        worth = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
+        baselines, found = _baselines(worth, constant, embedded, config)
+        summary |= found
+    return Fitted(head, baselines, summary)
+
+
+def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    for name, unset in {"rewards": None, "edges": None, "cost": "rewards", "floor": 0}.items():
+        if getattr(config, name) != unset:
+            raise DataError(f"{name} is for ratings, and these are comparisons; leave it out")
+    if config.loss != "cross_entropy":
+        raise DataError(
+            f"loss = {config.loss!r} is for ratings; comparisons are fitted by cross-entropy, or with "
+            "comparisons = 'pointwise' as ratings"
+        )
+    comparisons = comparisons_of(inputs.votes)
+    inputs.report(
+        f"{len(comparisons.conversations):,} distinct texts, {len(comparisons.first):,} comparisons, "
+        f"{float(comparisons.target[:, 1].mean()):.1%} of the votes are ties"
+    )
+    embedded, scaling, features, axes = _features(inputs, comparisons.conversations)
+    problem = comparison_problem(comparisons, features, config.hidden, config.smoothing)
+    module, facts = fit_logits(problem, inputs, config)
+    with torch.no_grad():
+        module.center.copy_(module.score(features).mean())  # an opponent of score 0 is the average response
+    rotate(module, axes)
+    head = _comparison_head(scaling, module, config)
+    head.reference = Reference.of(head.raw(embedded.response, embedded.prompt))
+    summary = {
+        **facts,
+        "categories": {PREFERENCE.name: COMPARED.mapping},
+        "comparisons": len(comparisons.first),
+        "ties": float(comparisons.target[:, 1].mean()),
+        "log_tie": float(module.log_tie),
+        "num_texts": len(comparisons.conversations),
+    }
+    baselines: dict[str, Head] = {}
+    if config.baselines:
+        level = equal_scores(comparisons.target, len(scaling.center), config.hidden)
+        constant = _comparison_head(scaling, level, config)
+        baselines, found = _baselines(inputs, constant, embedded, config)
+        summary |= found
+    return Fitted(head, baselines, summary)
+
+
+# -- parts of both ---------------------------------------------------------------------------------
+
+
+def _features(
+    inputs: Inputs, conversations: list[list[dict[str, str]]]
+) -> tuple[Embeddings, ColumnScaling, Tensor, Tensor]:
+    """Embeddings, their scaling, scaled features along their principal axes, and the axes."""
+    embedded = inputs.embed(conversations)
+    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
+    features = scaling(embedded.response)
+    axes = principal_axes(features)
+    return embedded, scaling, features @ axes, axes
+
+
+def _baselines(
+    inputs: Inputs, constant: CategoricalHead, embedded: Embeddings, config: CategoricalConfig
+) -> tuple[dict[str, Head], dict[str, Any]]:
+    constant.reference = Reference.of(constant.raw(embedded.response[:1], embedded.prompt[:1]))
+    heads, facts = bradley_terry_of(inputs, config.seed)
+    return {"constant": constant, **heads}, facts
+
+
+# -- ratings ---------------------------------------------------------------------------------------
+
+
+def _category_problem(
+    rows: CategoryRows, features: Float[Tensor, "N D"], groups: list[str], config: CategoricalConfig
+) -> Problem[CategoryLogits]:
+    smoothed = smooth_neighbours(rows.target, config.smoothing, _neighbours(rows))
+    return Problem(
+        name=rows.attribute.name,
+        inputs=(features[rows.item.to(features.device)],),
+        target=smoothed.to(features.device),
+        groups=[groups[i] for i in rows.item.tolist()],
+        make=lambda target: _start(target, features.shape[1], config.hidden),
+        logits=lambda module, own: module(own),
+        score=_score(rows, config, features.device),
+        loss=config.loss,
+    )
+
+
+def _start(target: Tensor, width: int, hidden: int) -> CategoryLogits:
+    """Logits that give every row the mean of the targets, and no category a probability of 0."""
+    module = CategoryLogits(width, target.shape[1], hidden)
+    with torch.no_grad():
+        module.out.bias.copy_((target.sum(0) + 0.5).log() - (target.sum() + 0.5 * target.shape[1]).log())
+    return module
+
+
+def _score(
+    rows: CategoryRows, config: CategoricalConfig, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Logits and targets to the chosen loss per row."""
+    rewards = torch.tensor(rows.categories.rewards, device=device)
+    if config.loss == "cross_entropy":
+        return cross_entropy
+    if config.loss == "rps":
+        return lambda logits, target: ranked_probability_score(logits.softmax(-1), target, rewards)
+    if config.cost == "rewards":
+        return lambda logits, target: transport(
+            logits.softmax(-1), target, rewards, config.floor, validate=False
+        )
+    # In float64, or costs that tie would be told apart by rounding, and the quick solver would decline them.
+    axes = torch.tensor([HELPFULNESS, HARM], dtype=torch.float64)
+    cost = two_axis_cost(axes[0], axes[1], config.axis_weights).to(device)
+    return lambda logits, target: transport(
+        logits.softmax(-1),
+        target,
+        cost=cost,
+        floor=config.floor,
+        regularization=config.regularization,
+        validate=False,
+    )
+
+
+def _neighbours(rows: CategoryRows) -> Tensor | None:
+    """On the two axes of the six categories a neighbour is one step away; else the next in order is."""
+    if not is_six(rows.attribute):
+        return None
+    steps = two_axis_cost(2 * torch.tensor(HELPFULNESS), torch.tensor(HARM))
+    return steps == 1
+
+
+def _head(
+    scaling: ColumnScaling,
+    axes: Tensor | None,
+    modules: list[CategoryLogits],
+    rows: list[CategoryRows],
+    config: CategoricalConfig,
+) -> CategoricalHead:
+    if axes is not None:
+        for module in modules:
+            rotate(module, axes)
+    head = CategoricalHead(
+        scaling,
+        [module.requires_grad_(False) for module in modules],
+        tuple(part.categories for part in rows),
+        tuple(part.attribute for part in rows),
+        hidden=config.hidden,
+        mix=config.mix,
+    )
+    return head.to(scaling.center.device).eval()
+
+
+def _average_gaps(head: CategoricalHead, rows: list[CategoryRows], embedded: Embeddings) -> dict[str, float]:
+    """Total variation between the average prediction and the average crowd, per attribute.
+
+    A proper score makes it 0 up to the penalty; the transport loss need not, because it is least at the
+    median of the raters' distribution functions, not at their mean.
+    """
+    with torch.no_grad():
+        predicted = head.probs(embedded.response)
+    return {
+        part.attribute.name: 0.5 * float((probs[part.item].mean(0).cpu() - part.target.mean(0)).abs().sum())
+        for part, probs in zip(rows, predicted, strict=True)
+    }
+
+
+# -- comparisons -----------------------------------------------------------------------------------
+
+
+def _comparison_head(
+    scaling: ColumnScaling, module: ComparisonLogits, config: CategoricalConfig
+) -> CategoricalHead:
+    module.requires_grad_(False)
+    head = CategoricalHead(
+        scaling, [module], (COMPARED,), (PREFERENCE,), hidden=config.hidden, mix=config.mix
+    )
+    return head.to(scaling.center.device).eval()

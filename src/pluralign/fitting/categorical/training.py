@@ -1,0 +1,155 @@
+"""Training logits of categories: a penalty chosen on held-out groups, then one training on all rows.
+
+    minimise  mean_i score(logits(x_i), target_i)  +  l2 * squared norm of the weights
+
+In: a problem, which is inputs, targets and groups by row, and functions that make a module and its logits.
+Out: the trained module. It does not know whether rows are responses or comparisons, nor what categories are
+worth.
+
+All rows take part in every step. Features come in along their principal axes, where one step size of AdamW
+fits all directions; the squared norm does not notice the rotation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pluralign.fitting.categorical.config import CategoricalConfig
+from pluralign.fitting.inputs import Inputs, best_penalty, fold_of, judged_folds
+from pluralign.fitting.train.loop import Schedule, train
+from pluralign.fitting.train.state import TrainingState
+from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
+
+__all__ = ["Problem", "fit_logits", "rotate", "squared_norm"]
+
+Module = TypeVar("Module", CategoryLogits, ComparisonLogits)
+
+
+@dataclass(frozen=True)
+class Problem(Generic[Module]):
+    """What is learned, row by row.
+
+    Attributes:
+        name: for reports and the journal.
+        inputs: what the logits are made of, [R, ...] each.
+        target: [R, C], probabilities.
+        groups: [R].
+        make: targets of the training rows to a new module, which should start at their mean.
+        logits: a module and rows of the inputs, [B, ...] each, to logits [B, C].
+        score: logits and targets [B, C] to a loss per row, [B].
+        loss: what reports call it.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    target: Float[Tensor, "R C"]
+    groups: Sequence[str]
+    make: Callable[[Tensor], Module]
+    logits: Callable[..., Tensor]
+    score: Callable[[Tensor, Tensor], Tensor]
+    loss: str
+
+    def losses(self, module: Module, rows: Tensor | None = None) -> Float[Tensor, " B"]:
+        """The loss of each row; None for all."""
+        parts = (*self.inputs, self.target) if rows is None else self._rows(rows)
+        return self.score(self.logits(module, *parts[:-1]), parts[-1])
+
+    def restricted(self, rows: Tensor) -> Problem[Module]:
+        """The same problem on fewer rows."""
+        *inputs, target = self._rows(rows)
+        groups = [self.groups[i] for i in rows.tolist()]
+        return replace(self, inputs=tuple(inputs), target=target, groups=groups)
+
+    def _rows(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part[rows] for part in (*self.inputs, self.target))
+
+
+def fit_logits(
+    problem: Problem[Module], inputs: Inputs, config: CategoricalConfig
+) -> tuple[Module, dict[str, Any]]:
+    """Chooses the penalty where the config does not say one, and trains on all rows.
+
+    Returns:
+        The module in evaluation mode and frozen; and `l2` and `loss`, the mean over the rows.
+
+    Raises:
+        DataError: the penalty has to be chosen and there is only one group.
+    """
+    l2 = config.l2 if config.l2 is not None else _chosen_penalty(problem, inputs, config)
+    key = hashlib.sha256(f"{problem.name} {l2} {config} {len(problem.target)}".encode())
+    key.update(problem.target.double().sum(0).cpu().numpy().tobytes())
+    state = TrainingState(inputs.journal.beside(f"{problem.name}.safetensors"), key.hexdigest())
+    module, summary = _trained(problem, l2, config, state)
+    module.requires_grad_(False)
+    inputs.report(
+        f"{problem.name}: l2 {l2:g}, {problem.loss} loss {summary['loss']:.4f} on the rows of the fit"
+    )
+    return module, {"l2": l2, "loss": summary["loss"]}
+
+
+def squared_norm(module: nn.Module) -> Tensor:
+    """Of all weights that multiply something; intercepts are free."""
+    weights = [p for p in module.parameters() if p.ndim == 2]
+    return torch.stack([weight.square().sum() for weight in weights]).sum()
+
+
+@torch.no_grad()
+def rotate(module: nn.Module, axes: Float[Tensor, "D D"]) -> None:
+    """Turns a module that reads `features @ axes` into one that reads the features, in place."""
+    first = next(part for part in module.modules() if isinstance(part, nn.Linear))
+    first.weight.copy_(first.weight @ axes.T)
+
+
+def _chosen_penalty(problem: Problem[Module], inputs: Inputs, config: CategoricalConfig) -> float:
+    fold = fold_of(problem.groups, config.seed, what="l2").to(problem.target.device)
+
+    def loss(l2: float) -> float:
+        total = mass = 0.0
+        for k in judged_folds(fold):
+            key = f"categorical {problem.name} l2={l2!r} fold={k} {config}"
+            share = float((fold == k).sum())
+            total += share * inputs.journal.remember(key, partial(_held_out, problem, fold == k, l2, config))
+            mass += share
+        return total / mass
+
+    best, losses = best_penalty(config.l2_grid, loss)
+    tried = ", ".join(f"{l2:g}: {value:.5f}" for l2, value in sorted(losses.items()))
+    inputs.report(f"{problem.name}: l2 {best:g}, by held-out {problem.loss} loss ({tried})")
+    return best
+
+
+def _held_out(problem: Problem[Module], held_out: Tensor, l2: float, config: CategoricalConfig) -> float:
+    """Mean loss of the rows of a mask after training on the others."""
+    train_rows, test_rows = (torch.nonzero(mask)[:, 0] for mask in (~held_out, held_out))
+    module, _ = _trained(problem.restricted(train_rows), l2, config, None)
+    with torch.no_grad():
+        return float(problem.losses(module, test_rows).double().mean())
+
+
+def _trained(
+    problem: Problem[Module], l2: float, config: CategoricalConfig, state: TrainingState | None
+) -> tuple[Module, dict[str, Any]]:
+    every = torch.arange(len(problem.target), device=problem.target.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        module = problem.make(problem.target)
+    module.to(every.device)
+    summary = train(
+        module,
+        lambda rows: problem.losses(module, None if len(rows) == len(every) else rows),
+        every,
+        Schedule(lr=config.lr, steps=config.steps, judge_every=max(1, config.steps // 5)),
+        penalty=lambda: l2 * squared_norm(module),
+        seed=config.seed,
+        state=state,
+        name=problem.name,
+    )
+    return module, summary

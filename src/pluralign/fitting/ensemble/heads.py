@@ -1,0 +1,181 @@
+"""From targets to trained heads: resamples, anchors and penalties of the members of one ensemble.
+
+In: features and targets, a configuration. Out: members. It does not know tables, attributes' names or what
+becomes of the members.
+
+Training runs along the principal axes of the features, where one step size fits all directions; penalties do
+not notice a rotation, and `Members.rotate_` takes it out again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.fitting.axes import principal_axes
+from pluralign.fitting.bradley_terry import PairIndex
+from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble.targets import (
+    GaussianObjective,
+    GaussianTargets,
+    PairObjective,
+    bootstrap_counts,
+    loss_of,
+    row_shares,
+)
+from pluralign.fitting.ensemble.training import Objective, prior_precision, start_at_draws, train_members
+from pluralign.fitting.inputs import Inputs
+from pluralign.fitting.train.state import TrainingState
+from pluralign.heads.ensemble_members import Members
+
+__all__ = ["gaussian_heads", "preference_heads", "rotated", "train_heads"]
+
+
+def rotated(features: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N D"], Float[Tensor, "D D"]]:
+    """Features along their principal axes, on the device to train on, and the axes."""
+    features = features.to("cuda" if torch.cuda.is_available() else "cpu")
+    axes = principal_axes(features)
+    return features @ axes, axes
+
+
+def gaussian_heads(
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    features: Tensor,
+    points: GaussianTargets,
+    groups: Sequence[str],
+    l2: Float[Tensor, "A 2"],
+) -> Members:
+    """A H members with means and standard deviations, attribute-major.
+
+    Args:
+        inputs: for the journal and the report.
+        config: of the fit.
+        features: of the responses, on the device to train on.
+        points: their ratings.
+        groups: of the responses.
+        l2: penalties of the weights of means and of standard deviations, by attribute.
+    """
+    weight = points.present[:, :, None].expand(-1, -1, config.heads)
+    if config.bootstrap:
+        drawn = weight * _bootstrap(config, groups)[:, None]
+        weight = torch.where(drawn.sum(0) > 0, drawn, weight)  # a resample without ratings teaches nothing
+    device = features.device
+    objective = GaussianObjective(
+        features, points.points.to(device), row_shares(weight).to(device), loss_of(config), config.std_floor
+    )
+    penalties = l2.repeat_interleave(config.heads, 0)
+    inputs.report(
+        f"{config.heads} heads by {config.loss}, {config.hidden or 'no'} hidden units, bootstrap "
+        f"{_on(config.bootstrap)}, anchors {_on(config.anchor)}"
+    )
+    return train_heads(
+        objective,
+        config,
+        penalties,
+        features.shape[1],
+        points.present.sum(0).repeat_interleave(config.heads),
+        anchor=config.anchor,
+        state=_state(inputs, config, "heads", features, points.points),
+        report=inputs.report,
+    )
+
+
+def preference_heads(
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    features: Tensor,
+    pairs: PairIndex,
+    l2: float,
+) -> Members:
+    """H members with one output, a Bradley-Terry score in logits; arguments as `gaussian_heads`."""
+    weight = pairs.weight.float()[:, None].expand(-1, config.heads)
+    if config.bootstrap:
+        weight = weight * _bootstrap(config, pairs.groups)
+    device = features.device
+    objective = PairObjective(
+        features, pairs.chosen.to(device), pairs.rejected.to(device), row_shares(weight).to(device)
+    )
+    inputs.report(
+        f"stage 1: {config.heads} Bradley-Terry heads, bootstrap {_on(config.bootstrap)}, anchors "
+        f"{_on(config.anchor)}"
+    )
+    return train_heads(
+        objective,
+        config,
+        torch.full((config.heads, 1), l2),
+        features.shape[1],
+        float(pairs.weight.sum()),
+        anchor=config.anchor,
+        state=_state(inputs, config, "stage-1", features, pairs.weight),
+        report=inputs.report,
+    )
+
+
+def train_heads(
+    objective: Objective,
+    config: GaussianEnsembleConfig,
+    l2: Float[Tensor, "M O"],
+    width: int,
+    num_rows: Float[Tensor, " M"] | float,
+    *,
+    anchor: bool,
+    state: TrainingState | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Members:
+    """Members at draws from the prior, trained.
+
+    Args:
+        objective: on the device to train on.
+        config: of the fit.
+        l2: penalties of each member's outputs; one row per member.
+        width: of the features.
+        num_rows: how many rows a member sees, which with l2 is the width of the prior.
+        anchor: whether members are drawn towards their start.
+        state: where training is kept.
+        report: receives a line now and then.
+    """
+    members = Members(len(l2), width, l2.shape[1], config.hidden)
+    precision = prior_precision(members, l2, num_rows)
+    seeds = [_seed(config, "anchor", m) for m in range(len(l2))]
+    penalty = start_at_draws(members, precision, num_rows, seeds, anchor=anchor, balanced=config.heads)
+    device = objective.features.device
+    train_members(
+        members.to(device),
+        objective,
+        {name: (p.to(device), a.to(device)) for name, (p, a) in penalty.items()},
+        steps=config.steps,
+        lr=config.lr,
+        batch=config.batch,
+        seed=config.seed,
+        state=state,
+        report=report,
+    )
+    return members
+
+
+def _bootstrap(config: GaussianEnsembleConfig, groups: Sequence[str]) -> Float[Tensor, "N H"]:
+    return bootstrap_counts(groups, [_seed(config, "bootstrap", h) for h in range(config.heads)]).float()
+
+
+def _seed(config: GaussianEnsembleConfig, what: str, number: int) -> int:
+    """A seed of its own for every draw, which does not depend on how many others there are."""
+    digest = hashlib.blake2b(f"{config.seed} {what} {number}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _state(
+    inputs: Inputs, config: GaussianEnsembleConfig, name: str, features: Tensor, targets: Tensor
+) -> TrainingState:
+    key = hashlib.sha256(f"{config} {tuple(features.shape)} {tuple(targets.shape)}".encode())
+    for tensor in (features, targets):
+        key.update(f"{float(tensor.double().abs().sum()):.12g}".encode())
+    return TrainingState(inputs.journal.beside(f"{name}.safetensors"), key.hexdigest())
+
+
+def _on(flag: bool) -> str:
+    return "on" if flag else "off"

@@ -1,0 +1,180 @@
+"""The Gaussian ensemble recipe (BRME): H heads with a mean and a standard deviation each.
+
+In: ratings, comparisons or pairs. Out: a `GaussianEnsembleHead`, with its baselines beside it. Three ways:
+
+    ratings         stage 2 alone: Gaussian heads on the ratings. Stage 1 is their Bradley-Terry baseline.
+    pairs, votes    stage 1: H Bradley-Terry heads; stage 2: Gaussian heads on each one's standardised reward.
+                    Pairs cannot tell mean and spread apart: the std is only how far a head is from stage 1.
+    bradley_terry   the heads of stage 1 are the model, without standard deviations: the ensembles of Coste et
+                    al. (mean, worst case, UWO).
+
+Heads differ by their own resample of the groups and by their own anchor (`ensemble_training`); without both,
+heads on one backbone and a convex loss become one head.
+
+Paper: Yan et al. 2024, arXiv 2409.15360; Coste et al. 2023, arXiv 2310.02743. Number of heads, target,
+bootstrap, anchors, penalties and the default loss are this project's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pluralign.errors import ConstantHeadWarning, EnsembleWarning
+from pluralign.fitting import bradley_terry
+from pluralign.fitting.baselines import baselines_of
+from pluralign.fitting.config import QRM_LEVELS, BradleyTerryConfig
+from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble.heads import gaussian_heads, preference_heads, rotated
+from pluralign.fitting.ensemble.search import chosen_penalties
+from pluralign.fitting.ensemble.targets import GaussianTargets, gaussian_targets
+from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting.mix.mixing import add_mixing
+from pluralign.fitting.targets import RatingTargets, rated_table, rating_targets
+from pluralign.heads import ColumnScaling, Head, Reference
+from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
+from pluralign.model.reading import head_inputs
+
+if TYPE_CHECKING:
+    from pluralign.backbones import Embeddings
+
+__all__ = ["fit"]
+
+_STAGE_2 = 3  # times as many steps where there is no noise, until the std has come down to its floor
+ALIKE = 0.003  # heads that differ by less than this share of the reward's spread are one head
+
+_STD_MEANS = {
+    "gaussian_nll": "the spread of the ratings around the head's mean",
+    "beta_nll": "the spread of the ratings around the head's mean",
+    "reparameterized_mse": "how long training took: the published loss drives it to 0 whatever the noise",
+    "bradley_terry": "nothing, it is 0: these heads have none",
+    "stage_1": "how far a head is from its stage-1 reward: pairs cannot tell mean and spread apart",
+}
+
+
+def fit(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
+    """Fits the heads on what was given: ratings, or the rewards of Bradley-Terry heads on pairs."""
+    target = config.target or ("stage_1" if inputs.ratings is None else "ratings")
+    if config.loss != "bradley_terry" and target == "ratings":
+        return _fit_ratings(inputs, config)
+    return _fit_pairs(inputs, config)
+
+
+def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
+    inputs = replace(inputs, ratings=rated_table(inputs, "gaussian_ensemble"))
+    targets = rating_targets(
+        inputs.ratings, raters=config.raters, dequantise=config.dequantise, seed=config.seed
+    )
+    names = [rows.attribute.name for rows in targets.attributes]
+    inputs.report(f"{len(targets.conversations):,} distinct texts, {len(names)} attributes")
+    _warn_of_constants(targets)
+    embedded = inputs.embed(targets.conversations)
+    scaling = ColumnScaling.fitted(embedded.response)
+    features, axes = rotated(scaling(embedded.response))
+    points = gaussian_targets(targets)
+    l2 = chosen_penalties(inputs, config, points, names, targets.groups, features)
+    members = gaussian_heads(inputs, config, features, points, targets.groups, l2)
+    members.cpu().rotate_(axes)
+    head = GaussianEnsembleHead(
+        scaling,
+        members,
+        tuple(rows.attribute for rows in targets.attributes),
+        target_center=points.center,
+        target_scale=points.scale,
+        std_floor=config.std_floor,
+    )
+    summary: dict[str, Any] = {
+        "target": "ratings",
+        "l2": dict(zip(names, l2[:, 0].tolist(), strict=True)),
+        "std_l2": dict(zip(names, l2[:, 1].tolist(), strict=True)),
+        "num_texts": len(targets.conversations),
+    }
+    summary |= add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    summary |= _finish(inputs, config, head, targets.conversations, embedded, config.loss)
+    baselines: dict[str, Head] = {}
+    if config.baselines:
+        levels = torch.tensor(QRM_LEVELS, dtype=torch.float64)
+        baselines, facts = baselines_of(inputs, targets, scaling, levels, config.seed)
+        summary |= facts
+    return Fitted(head, baselines, summary)
+
+
+def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
+    settings = BradleyTerryConfig(l2=config.l2, margin=config.margin, seed=config.seed)
+    single, l2, _ = bradley_terry.fit_head(inputs, settings)
+    pairs = bradley_terry.pair_index(bradley_terry.training_pairs(inputs, settings))
+    embedded = inputs.embed(pairs.conversations)
+    features, axes = rotated(single.scaling(embedded.response))
+    members = preference_heads(inputs, config, features, pairs, l2)
+    summary: dict[str, Any] = {"l2": l2, "num_pairs": len(pairs.weight)}
+    if config.loss == "bradley_terry":
+        members.cpu().rotate_(axes)
+        head = GaussianEnsembleHead(single.scaling, members)
+        summary |= {"target": "pairs"} | _finish(
+            inputs, config, head, pairs.conversations, embedded, config.loss
+        )
+    else:
+        with torch.no_grad():
+            reward = members(features)[..., 0].cpu()
+        reward = (reward - reward.mean(0)) / reward.std(0, unbiased=False).clamp_min(1e-9)
+        points = GaussianTargets(
+            reward[None, :, None], torch.ones(len(reward), 1), torch.zeros(1), torch.ones(1)
+        )
+        # Stage 1 has made the heads different; here each only has to follow its own reward.
+        loose = replace(config, bootstrap=False, anchor=False, steps=_STAGE_2 * config.steps)
+        penalties = torch.tensor([[min(config.l2_grid), max(config.std_l2_grid)]])
+        members = gaussian_heads(inputs, loose, features, points, [""] * len(reward), penalties)
+        members.cpu().rotate_(axes)
+        head = GaussianEnsembleHead(single.scaling, members, std_floor=config.std_floor)
+        summary |= {"target": "stage_1"} | _finish(
+            inputs, config, head, pairs.conversations, embedded, "stage_1"
+        )
+    return Fitted(head, {"bradley_terry": single} if config.baselines else {}, summary)
+
+
+def _finish(
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    head: GaussianEnsembleHead,
+    conversations: Sequence[Any],
+    embedded: Embeddings,
+    meaning: str,
+) -> dict[str, Any]:
+    """Standardises the heads, measures the unit of reward and how alike heads are, and says what a std is."""
+    given = head_inputs(head, conversations, embedded)
+    head.eval()
+    head.standardise_heads(*given)
+    head.reference = Reference.of(head.raw(*given))
+    agreement = head_agreement(head.head_means(*given))
+    inputs.report(
+        f"heads: correlation {agreement['correlation']:.4f}, disagreement {agreement['disagreement']:.3f} of "
+        f"the spread of rewards; std means {_STD_MEANS[meaning]}"
+    )
+    if config.heads > 1 and agreement["disagreement"] < ALIKE:
+        warnings.warn(
+            f"the {config.heads} heads are nearly equal (disagreement {agreement['disagreement']:.1e} of the "
+            f"spread of rewards, correlation {agreement['correlation']:.6f}): the minimum over heads does "
+            "nothing. Switch on bootstrap or anchor, or give more than one group.",
+            EnsembleWarning,
+            stacklevel=5,
+        )
+    return {
+        "heads": config.heads,
+        "loss": config.loss,
+        "agreement": agreement,
+        "std_means": _STD_MEANS[meaning],
+    }
+
+
+def _warn_of_constants(targets: RatingTargets) -> None:
+    for rows in targets.attributes:
+        if float(rows.target.min()) == float(rows.target.max()):
+            warnings.warn(
+                f"every rating of {rows.attribute.name!r} is the same; its heads will predict that constant",
+                ConstantHeadWarning,
+                stacklevel=5,
+            )

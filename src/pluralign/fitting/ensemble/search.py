@@ -1,0 +1,128 @@
+"""The penalties of an ensemble's means and standard deviations, by the loss of groups that were held out.
+
+In: an objective's parts and two grids. Out: one pair of penalties per attribute. All candidates and all folds
+are members of one linear ensemble, so that the search is a single training; heads with hidden units use the
+penalties of linear ones, which give their functions the same prior variance.
+
+A candidate is judged by the likelihood of held-out ratings; under the published loss, which teaches no
+standard deviation, by squared error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from itertools import product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign import losses
+from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
+from pluralign.fitting.ensemble.targets import GaussianObjective, GaussianTargets, loss_of, row_shares
+from pluralign.fitting.ensemble.training import prior_precision, train_members
+from pluralign.fitting.inputs import Inputs, first_smallest, fold_of, judged_folds
+from pluralign.fitting.train.state import TrainingState
+from pluralign.heads.ensemble_members import Members
+
+__all__ = ["chosen_penalties"]
+
+
+def chosen_penalties(
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    targets: GaussianTargets,
+    names: Sequence[str],
+    groups: Sequence[str],
+    features: Float[Tensor, "N D"],
+) -> Float[Tensor, "A 2"]:
+    """Penalties of the mean's and of the std's weights, per attribute.
+
+    Args:
+        inputs: for the journal and the report.
+        config: grids, or penalties that are given.
+        targets: of the ratings.
+        names: of the attributes.
+        groups: of the responses.
+        features: scaled embeddings.
+
+    Raises:
+        DataError: penalties are to be chosen and there is only one group.
+    """
+    mean_grid = (config.l2,) if config.l2 is not None else config.l2_grid
+    std_grid = (config.std_l2,) if config.std_l2 is not None else config.std_l2_grid
+    if config.loss == "reparameterized_mse":
+        std_grid = std_grid[:1]  # nothing that is judged depends on it
+    grid = list(product(sorted(set(mean_grid), reverse=True), sorted(set(std_grid), reverse=True)))
+    if len(grid) == 1:
+        return torch.tensor(grid * len(names))
+    fold = fold_of(groups, config.seed, what="l2 and std_l2")
+    judged = list(judged_folds(fold))
+    settings = hashlib.sha256(f"{config} {targets.points.double().sum():.17g}".encode()).hexdigest()[:16]
+    state = TrainingState(inputs.journal.beside("search.safetensors"), settings)
+    of_all = cache(partial(_held_out, config, targets, features, fold, judged, grid, state))
+    total = torch.zeros(len(names), len(grid), dtype=torch.float64)
+    for (a, name), (g, candidate), (j, k) in product(enumerate(names), enumerate(grid), enumerate(judged)):
+        key = f"gaussian_ensemble {name} l2={candidate!r} fold={k} {settings}"
+        total[a, g] += inputs.journal.remember(key, partial(_entry, of_all, a, j, g))
+    best = [first_smallest(row) for row in total.tolist()]  # NaN: its training broke off
+    for a, (name, g, row) in enumerate(zip(names, best, total.tolist(), strict=True)):
+        loss = row[g] / max(1.0, sum(float(targets.present[fold == k, a].sum()) for k in judged))
+        inputs.report(f"{name}: l2 {grid[g][0]:g}, std_l2 {grid[g][1]:g}, by held-out loss {loss:.4f}")
+    return torch.tensor([grid[g] for g in best])
+
+
+def _entry(values: Callable[[], Tensor], *position: int) -> float:
+    return float(values()[position])
+
+
+def _held_out(
+    config: GaussianEnsembleConfig,
+    targets: GaussianTargets,
+    features: Tensor,
+    fold: Tensor,
+    judged: Sequence[int],
+    grid: Sequence[tuple[float, float]],
+    state: TrainingState,
+) -> Float[Tensor, "A F G"]:
+    """Summed losses of each judged fold's ratings, for members that were trained on the other folds."""
+    num_attributes, count = targets.present.shape[1], len(judged) * len(grid)
+    device = features.device
+    train = torch.stack([fold != k for k in judged], 1).float().repeat_interleave(len(grid), 1)
+    present = targets.present[:, :, None]
+    objective = GaussianObjective(
+        features,
+        targets.points.to(device),
+        row_shares(present * train[:, None]).to(device),
+        loss_of(config),
+        config.std_floor,
+    )
+    members = Members(num_attributes * count, features.shape[1], 2).to(device)
+    l2 = torch.tensor(list(grid)).repeat(num_attributes * len(judged), 1).to(device)
+    zero = torch.zeros_like(members.weight)
+    penalty = {name: (p, zero) for name, p in prior_precision(members, l2, len(features)).items()}
+    train_members(
+        members,
+        objective,
+        penalty,
+        steps=config.steps,
+        lr=config.lr,
+        batch=config.batch,
+        seed=config.seed,
+        state=state,
+    )
+    judge = losses.gaussian_nll if config.loss != "reparameterized_mse" else _squared_error
+    held_out = (present * (1 - train[:, None])).to(device)
+    total = torch.zeros(num_attributes, count, dtype=torch.float64)
+    with torch.no_grad():
+        for start in range(0, len(features), config.batch):
+            rows = slice(start, start + config.batch)
+            loss = objective.mean_over_points(members, rows, judge)
+            total += (held_out[rows] * loss).double().sum(0).cpu()
+    return total.reshape(num_attributes, len(judged), len(grid))
+
+
+def _squared_error(mean: Tensor, std: Tensor, target: Tensor) -> Tensor:
+    return (mean - target).square()

@@ -1,0 +1,219 @@
+"""Training the members of an ensemble: one pass over the data serves all of them.
+
+    member m minimises  mean_i share_im loss_im  +  1/2 sum_j precision_mj (theta_mj - anchor_mj)^2
+
+In: members, an objective that gives every member's loss of every row, penalties. Out: the members, trained in
+place. It does not know what the loss is, nor where the shares (bootstrap, folds) come from.
+
+Members share rows, schedule and forward pass but no parameter, and Adam works entry by entry, so that each is
+trained as it would be alone: a search over penalties and folds, or five bootstrapped heads, are one training.
+
+A prior over functions sets penalties and anchors together. A linear output of weights N(0, 1/(N l2)) has
+variance D/(N l2) at scaled embeddings; hidden layers are given He's variance and outputs the same variance of
+the function. A start drawn from that prior to which the penalty pulls back makes the trained members samples
+of the posterior, where the model is linear and Gaussian. The variance of a drawn function is at most 1, that
+of the target, where a small l2 would allow more.
+
+Notation: N rows, M members, D width, U hidden units, l2 the penalty on an output's weights.
+Paper: Pearce et al. 2020 (anchored ensembling), arXiv 1810.05546, equation 9; the function-space scale of
+hidden layers and balanced anchors are this project's.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.errors import EnsembleWarning
+from pluralign.fitting.train.state import TrainingState
+from pluralign.heads.ensemble_members import Members
+
+__all__ = ["Objective", "Penalty", "prior_precision", "start_at_draws", "train_members"]
+
+LOOK = 25  # steps between two looks at the loss, where an interrupted training goes on
+
+Penalty = Mapping[str, tuple[Tensor, Tensor]]
+"""Precision and anchor by name of the parameter, each of a shape that broadcasts to it."""
+
+
+class Objective(Protocol):
+    """Rows with a loss for every member."""
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        ...
+
+    @property
+    def features(self) -> Float[Tensor, "_ D"]:
+        """What members read, on the device to train on."""
+        ...
+
+    def losses(
+        self, members: Members, rows: Tensor | slice, generator: torch.Generator
+    ) -> Float[Tensor, "B M"]:
+        """Losses of some rows, times shares whose mean over all rows is 1 for each member."""
+        ...
+
+
+def prior_precision(
+    members: Members, output_l2: Float[Tensor, "M O"], num_rows: Float[Tensor, " M"] | float
+) -> dict[str, Float[Tensor, "M _ _"]]:
+    """Precisions of the weights, per row of data; biases are free.
+
+    Args:
+        members: of the shape to be trained.
+        output_l2: l2 of each member's outputs, positive.
+        num_rows: N, how many rows a member sees; one number, or one per member.
+    """
+    if not members.hidden:
+        return {"weight": output_l2[..., None]}
+    width = members.hidden_weight.shape[-1]
+    hidden = width / (2 * _counts(num_rows, members))
+    return {"hidden_weight": hidden.to(output_l2), "weight": output_l2[..., None] * (members.hidden / width)}
+
+
+@torch.no_grad()
+def start_at_draws(
+    members: Members,
+    precision: Mapping[str, Tensor],
+    num_rows: Float[Tensor, " M"] | float,
+    seeds: Sequence[int],
+    *,
+    anchor: bool,
+    balanced: int | None = None,
+) -> Penalty:
+    """Puts each member at its own draw from the prior, and says where the penalty pulls to: there, or to 0.
+
+    Without anchors the last layer starts at a tenth of its draw. Second outputs, the standard deviations,
+    start without weights: a likelihood that begins with wild ones is slow to mend them.
+
+    Args:
+        members: started in place.
+        precision: as from `prior_precision`.
+        num_rows: N of that.
+        seeds: one per member, so that a draw does not depend on how many others there are.
+        anchor: whether the draws are also where the penalty pulls to.
+        balanced: H, where every H members are one ensemble: the anchors of their last layers are then moved
+            to an average of 0 (and stretched to the variance they had), so that the ensemble's mean is where
+            it would be without anchors, and a single head (H = 1) is not moved at all. None leaves draws as
+            they are.
+    """
+    parameters = dict(members.named_parameters())
+    penalty = {}
+    for name, strength in precision.items():
+        parameter = parameters[name]
+        spread = (_counts(num_rows, members) * strength).rsqrt()
+        if name == "weight":
+            spread = spread.clamp_max(parameter.shape[-1] ** -0.5)
+        for m, seed in enumerate(seeds):
+            draw = torch.randn(parameter[m].shape, generator=torch.Generator().manual_seed(seed))
+            parameter[m].copy_(draw.to(parameter) * spread[m])
+        if name == "weight" and balanced is not None:
+            blocks = parameter.reshape(-1, balanced, *parameter.shape[1:])
+            offset = blocks - blocks.mean(1, keepdim=True)
+            parameter.copy_((offset * (balanced / max(balanced - 1, 1)) ** 0.5).flatten(0, 1))
+        penalty[name] = (strength, parameter.clone() if anchor else torch.zeros_like(parameter))
+    if not anchor:
+        members.weight.mul_(0.1)
+    members.weight[:, 1:] = 0.0
+    return penalty
+
+
+def train_members(
+    members: Members,
+    objective: Objective,
+    penalty: Penalty,
+    *,
+    steps: int,
+    lr: float,
+    batch: int,
+    seed: int = 0,
+    state: TrainingState | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Float[Tensor, " M"]:
+    """Trains in place, with Adam and a cosine.
+
+    Args:
+        members: where to start from.
+        objective: on the device of the members.
+        penalty: what is added to each member's loss.
+        steps: how many.
+        lr: at the start of the cosine.
+        batch: rows per step; all of them where there are no more.
+        seed: of the batches and of losses that draw; these depend on the seed and the step alone, so that a
+            resumed training is the same.
+        state: where training is kept, so that an interruption costs little.
+        report: receives a line now and then.
+
+    Returns:
+        The members' last losses (of the last batch), penalty included, on the CPU.
+
+    Warns:
+        EnsembleWarning: a loss is not finite; training ends there, at the last look that was.
+    """
+    members.requires_grad_(True)
+    optimizer = torch.optim.Adam(members.parameters(), lr=lr)
+    state = TrainingState(None) if state is None else state
+    if not state.resume(members, optimizer):
+        state.look(0, 0.0, members, optimizer, keep_last=True)
+    last = torch.full((len(members.weight),), math.nan)
+    for step in range(state.step, steps):
+        losses = _losses(members, objective, penalty, batch, seed, step)
+        optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.zero_grad()
+        torch.autograd.backward(losses.sum())
+        optimizer.step()
+        if (step + 1) % LOOK == 0 or step + 1 == steps:
+            last = losses.detach().cpu()
+            if not bool(last.isfinite().all() and _finite(members)):
+                warnings.warn(
+                    f"the loss of the heads is not finite by step {step + 1}; they are kept as they were at "
+                    f"step {state.step}. A smaller lr or a larger std_floor may help.",
+                    EnsembleWarning,
+                    stacklevel=2,
+                )
+                members.load_state_dict(state.best)
+                break
+            state.look(step + 1, float(last.mean()), members, optimizer, keep_last=True)
+            if (step + 1) % (8 * LOOK) == 0:
+                report(f"heads: step {step + 1:,} of {steps:,}, mean loss {float(last.mean()):.4f}")
+    members.requires_grad_(False)
+    return last
+
+
+def _losses(
+    members: Members, objective: Objective, penalty: Penalty, batch: int, seed: int, step: int
+) -> Float[Tensor, " M"]:
+    device = members.weight.device
+    draws = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+    losses = objective.losses(members, _batch(objective.num_rows, batch, seed, step, device), draws).mean(0)
+    for name, parameter in members.named_parameters():
+        if name in penalty:
+            strength, anchor = penalty[name]
+            losses = losses + 0.5 * (strength * (parameter - anchor).square()).flatten(1).sum(1)
+    return losses
+
+
+def _batch(num_rows: int, batch: int, seed: int, step: int, device: torch.device) -> Tensor | slice:
+    """All rows, or the next part of the epoch's order; what an epoch leaves over is left out."""
+    if num_rows <= batch:
+        return slice(None)
+    epoch, part = divmod(step, num_rows // batch)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(num_rows, generator=generator)[part * batch : (part + 1) * batch].to(device)
+
+
+def _counts(num_rows: Tensor | float, members: Members) -> Float[Tensor, "M 1 1"]:
+    counts = torch.as_tensor(num_rows, dtype=torch.float32)
+    return counts.expand(len(members.weight))[:, None, None]
+
+
+def _finite(members: Members) -> bool:
+    return all(bool(p.isfinite().all()) for p in members.parameters())

@@ -1,0 +1,238 @@
+"""Training a gate: pairs to weights of attributes, with the heads frozen.
+
+    minimise  mean_i w_i softplus(-scale * sum_a g_a(x_i) (r_a(chosen_i) - r_a(rejected_i)))
+
+In: prompts' vectors and differences of debiased mean rewards, chosen minus rejected. Out: a gate, and how it
+came about. It does not know heads, texts or tables. The mean of the mix is linear in the weights, so heads
+are evaluated once and a step costs one pass of the gate.
+
+Training starts at equal weights, or at the one set of weights for all prompts that fits best (`gate_start`)
+where that is better on the pairs of held-out groups. It looks at those every few steps and keeps the best
+look, so that the gate is never worse there than either. A loss that is not finite ends training with a
+warning, and the best look so far is kept.
+
+Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.2 and its published code; held-out selection,
+the start and the prompts' scaling are this project's.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.errors import GateWarning
+from pluralign.fitting.inputs import fold_of
+from pluralign.fitting.mix.config import MixConfig
+from pluralign.fitting.mix.gate_start import best_constant_weights, scale_of_equal_weights
+from pluralign.fitting.train.state import TrainingState
+from pluralign.heads import ColumnScaling, Gate, GateShape
+from pluralign.losses import bradley_terry
+
+__all__ = ["GatePairs", "entropy", "train_gate"]
+
+UNIFORM = 0.99  # from this share of the largest entropy on, a gate is as good as none
+
+
+@dataclass(frozen=True)
+class GatePairs:
+    """Pairs as a gate sees them.
+
+    Attributes:
+        prompt: [P, W], the prompts' vectors.
+        difference: [P, A], mean rewards of the chosen minus the rejected response, on the [0, 1] scale.
+        weight: [P], not negative.
+        groups: [P].
+    """
+
+    prompt: Float[Tensor, "P W"]
+    difference: Float[Tensor, "P A"]
+    weight: Float[Tensor, " P"]
+    groups: Sequence[str]
+
+    def __getitem__(self, rows: Tensor) -> GatePairs:
+        return GatePairs(
+            self.prompt[rows],
+            self.difference[rows],
+            self.weight[rows],
+            [self.groups[i] for i in rows.tolist()],
+        )
+
+    def to(self, device: torch.device) -> GatePairs:
+        """The same pairs on a device."""
+        return GatePairs(
+            self.prompt.to(device), self.difference.to(device), self.weight.to(device), self.groups
+        )
+
+
+def train_gate(
+    pairs: GatePairs,
+    config: MixConfig,
+    *,
+    seed: int = 0,
+    state: TrainingState | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Gate, dict[str, Any]]:
+    """Trains a gate on pairs.
+
+    Args:
+        pairs: at least two; some difference must not be 0.
+        config: architecture and optimiser.
+        seed: of held-out groups, first weights, batches and dropout; the same seed gives the same gate.
+        state: where training is kept from look to look, so that an interruption costs little.
+        report: receives a line per look.
+
+    Returns:
+        The gate of the best look, in evaluation mode and frozen; and a JSON-able summary. Without a second
+        group nothing is held out, and the gate of the last step is returned.
+
+    Warns:
+        GateWarning: training met a loss that is not finite, or ended as good as at equal weights.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train, held_out = (part.to(device) for part in _split(pairs, seed))
+    gate = _new_gate(train, config, seed).to(device)
+    optimizer = torch.optim.AdamW(gate.parameters(), lr=config.gate_lr, weight_decay=config.gate_weight_decay)
+    state = TrainingState(None) if state is None else state
+    judged = held_out if len(held_out.weight) else train
+    constant = _at_constant_weights(gate, train) if config.gate_scale is None else gate
+    loss_of_constant = _judge(constant, judged)
+    if not state.resume(gate, optimizer):
+        state.look(0, _judge(gate, judged), gate, optimizer)
+        if loss_of_constant < state.best_loss:
+            gate.load_state_dict(constant.state_dict())
+            state.look(0, loss_of_constant, gate, optimizer)
+    diverged = False
+    while state.step < config.gate_steps and state.looks_since_best < config.gate_patience and not diverged:
+        end = min(state.step + config.gate_judge_every, config.gate_steps)
+        gate.train()
+        diverged = not all(_step(gate, optimizer, train, config, seed, k) for k in range(state.step, end))
+        loss = _judge(gate, judged)
+        diverged = diverged or not math.isfinite(loss)
+        if not diverged:
+            state.look(end, loss, gate, optimizer, keep_last=judged is train)
+            report(f"gate: step {end:,} of {config.gate_steps:,}, held-out loss {loss:.4f}")
+    if diverged:
+        warnings.warn(
+            f"the gate's loss is not finite after step {state.step}; its best weights so far are kept, those "
+            f"of step {state.best_step}. A smaller gate_lr may help.",
+            GateWarning,
+            stacklevel=2,
+        )
+    gate.load_state_dict(state.best)
+    gate.eval().requires_grad_(False)
+    summary = {
+        "trained": True,
+        "pairs": len(pairs.weight),
+        "held_out_pairs": len(held_out.weight),
+        "steps": state.step,
+        "best_step": state.best_step,
+        "loss": state.best_loss,
+        "loss_of_equal_weights": state.first_loss,
+        "loss_of_constant_weights": loss_of_constant,
+        "diverged": diverged,
+        "scale": float(gate.scale),
+    }
+    return gate.cpu(), summary | _weights_summary(gate, pairs)
+
+
+def entropy(weights: Float[Tensor, "N A"]) -> Float[Tensor, " N"]:
+    """Entropy of each row in nats; log A for equal weights, 0 where one attribute has all."""
+    nats: Tensor = -torch.special.xlogy(weights, weights).sum(-1)
+    return nats
+
+
+def _split(pairs: GatePairs, seed: int) -> tuple[GatePairs, GatePairs]:
+    """Pairs to train on and pairs of held-out groups; none are held out where there is one group."""
+    if len(set(pairs.groups)) < 2:
+        return pairs, pairs[torch.zeros(0, dtype=torch.int64)]
+    held_out = fold_of(pairs.groups, seed, what="the gate") == 0
+    return pairs[torch.nonzero(~held_out)[:, 0]], pairs[torch.nonzero(held_out)[:, 0]]
+
+
+def _new_gate(train: GatePairs, config: MixConfig, seed: int) -> Gate:
+    shape = GateShape(
+        width=train.prompt.shape[1],
+        num_attributes=train.difference.shape[1],
+        hidden=config.gate_hidden,
+        layers=config.gate_layers,
+        regularisation=config.gate_regularisation,
+        dropout=config.gate_dropout,
+        temperature=config.gate_temperature,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        gate = Gate(shape, ColumnScaling.fitted(train.prompt).cpu())
+    with torch.no_grad():
+        first = config.gate_scale
+        gate.scale.fill_(scale_of_equal_weights(train.difference, train.weight) if first is None else first)
+    return gate
+
+
+def _at_constant_weights(gate: Gate, train: GatePairs) -> Gate:
+    """A copy that gives every prompt the weights that fit all pairs best."""
+    weights, scale = best_constant_weights(train.difference, train.weight, float(gate.scale.detach()))
+    constant = copy.deepcopy(gate)
+    with torch.no_grad():
+        constant.out.bias.copy_(gate.shape.temperature * weights.log())
+        constant.scale.fill_(scale)
+    return constant
+
+
+def _step(
+    gate: Gate, optimizer: torch.optim.Optimizer, train: GatePairs, config: MixConfig, seed: int, step: int
+) -> bool:
+    """One step of the cosine; False where the loss is not finite, with the gate as it was.
+
+    Batches and dropout depend on the seed and the step alone, so that a resumed training is the same.
+    """
+    device = train.weight.device
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    rows = torch.randint(len(train.weight), (config.gate_batch,), generator=generator).to(device)
+    for group in optimizer.param_groups:
+        group["lr"] = config.gate_lr * 0.5 * (1 + math.cos(math.pi * step / config.gate_steps))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed * 1_000_003 + step)
+        loss = _loss(gate, train.prompt[rows], train.difference[rows], train.weight[rows])
+    if not math.isfinite(float(loss.detach())):
+        return False
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    optimizer.step()
+    with torch.no_grad():
+        gate.scale.clamp_(min=1e-6)  # a negative scale would turn every attribute round
+    return True
+
+
+def _loss(gate: Gate, prompt: Tensor, difference: Tensor, weight: Tensor) -> Tensor:
+    margin = gate.scale * (gate(prompt) * difference).sum(-1)
+    return (weight * bradley_terry(margin, torch.zeros_like(margin))).sum() / weight.sum()
+
+
+@torch.no_grad()
+def _judge(gate: Gate, pairs: GatePairs) -> float:
+    gate.eval()
+    return float(_loss(gate, pairs.prompt, pairs.difference, pairs.weight))
+
+
+@torch.no_grad()
+def _weights_summary(gate: Gate, pairs: GatePairs) -> dict[str, Any]:
+    """Entropy and mean weights over the distinct prompts."""
+    weights = gate.cpu()(torch.unique(pairs.prompt.cpu(), dim=0))
+    nats = float(entropy(weights).mean())
+    share = nats / math.log(weights.shape[1])
+    if share > UNIFORM:
+        warnings.warn(
+            f"the gate gives nearly equal weights to every prompt (entropy {share:.1%} of the largest): the "
+            "pairs say nothing about which attribute counts where, or the prompts' vectors do not tell",
+            GateWarning,
+            stacklevel=3,
+        )
+    return {"entropy": nats, "entropy_share": share, "mean_weights": weights.mean(0).tolist()}

@@ -1,0 +1,214 @@
+"""From fitted attributes to one reward: debias them, train their gate, measure the unit of reward.
+
+In: a fitted `MixedHead`, the texts it was fitted on, and pairs or votes if there are any. Out: the same head
+with its debiasing, gate and reference, and a summary of what was done and why. It does not know how the
+attributes were fitted.
+
+The order matters: a gate is trained and judged on debiased rewards, the same that are used afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pluralign.data import weighted_pairs
+from pluralign.errors import DataError, DebiasWarning, GateWarning
+from pluralign.fitting.bradley_terry import pair_index
+from pluralign.fitting.inputs import Inputs
+from pluralign.fitting.mix.config import MixConfig
+from pluralign.fitting.mix.debias import smallest_lambdas
+from pluralign.fitting.mix.gate import GatePairs, train_gate
+from pluralign.fitting.train.state import TrainingState
+from pluralign.heads import Debias, MixedHead, Reference
+from pluralign.heads.debias import LENGTH_UNITS, LengthUnit
+from pluralign.model.reading import head_inputs, response_lengths
+
+if TYPE_CHECKING:
+    from pluralign.backbones import Embeddings
+
+__all__ = ["add_mixing"]
+
+
+def add_mixing(
+    head: MixedHead,
+    inputs: Inputs,
+    config: MixConfig,
+    conversations: Sequence[Any],
+    embedded: Embeddings,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Debiases a fitted head, trains its gate and measures its reference, all in place.
+
+    Args:
+        head: without gate and debiasing.
+        inputs: of the fit; `pairs`, or else `votes`, train the gate.
+        config: what to do.
+        conversations: the reference responses, those that were rated.
+        embedded: their embeddings.
+        seed: of the gate.
+
+    Returns:
+        What to remember: `gate`, and `debias` where it was asked for; JSON-able.
+
+    Raises:
+        DataError: the bias variable is no attribute of the ratings and no length.
+    """
+    summary: dict[str, Any] = {}
+    if config.debias is not None:
+        summary["debias"] = _add_debias(head, config, conversations, embedded)
+        inputs.report(_debias_line(summary["debias"]))
+    summary["gate"] = _add_gate(head, inputs, config, seed)
+    inputs.report(_gate_line(summary["gate"], head))
+    head.eval()
+    head.reference = Reference.of(head.raw(*head_inputs(head, conversations, embedded)))
+    return summary
+
+
+def _add_debias(
+    head: MixedHead, config: MixConfig, conversations: Sequence[Any], embedded: Embeddings
+) -> dict[str, Any]:
+    names = [a.name for a in head.attributes]
+    variable = str(config.debias)
+    own = names.index(variable) if variable in names else None
+    if own is not None and len(names) == 1:
+        raise DataError(f"debias = {variable!r} is the only attribute: nothing would be left of the reward")
+    means = head.attribute_means(embedded.response).double()
+    options: dict[str, Any] = {}
+    if own is not None:
+        bias = means[:, own]
+    else:
+        unit = _length_unit(variable, names)
+        length = response_lengths(unit, conversations, embedded).double()
+        span = _length_span(length, means)
+        bias = length / span
+        options = {"length_unit": unit, "length_span": span}
+    found = smallest_lambdas(means, bias, config.debias_threshold)
+    searched = {name: i for i, name in enumerate(names) if i != own}
+    unreached = [name for name, i in searched.items() if found.values[i] is None]
+    if unreached:
+        warnings.warn(
+            f"no lambda takes the correlation of {', '.join(unreached)} with {variable} to "
+            f"{config.debias_threshold:g}: nothing is taken off there",
+            DebiasWarning,
+            stacklevel=3,
+        )
+    lambdas = torch.tensor([value or 0.0 for value in found.values])
+    transform = torch.eye(len(names))
+    if own is None:
+        options["length_slope"] = lambdas
+    else:
+        transform[own] -= lambdas
+        transform[own, own] = 0.0  # as published: the bias variable itself adds nothing to the reward
+    head.debias = Debias(transform, config.debias_coupling, **options)
+    return {
+        "variable": variable,
+        "coupling": config.debias_coupling,
+        "threshold": config.debias_threshold,
+        "lambdas": {name: found.values[i] for name, i in searched.items()},
+        "spearman_before": {name: found.before[i] for name, i in searched.items()},
+        "spearman_after": {name: found.after[i] for name, i in searched.items()},
+        "unreached": unreached,
+    }
+
+
+def _length_unit(variable: str, names: Sequence[str]) -> LengthUnit:
+    for unit in LENGTH_UNITS:
+        if variable == unit:
+            return unit
+    raise DataError(
+        f"debias = {variable!r} is neither an attribute of the ratings ({', '.join(names)}) nor a length "
+        f"({', '.join(LENGTH_UNITS)})"
+    )
+
+
+def _length_span(length: Tensor, means: Tensor) -> float:
+    """How many tokens or characters are one unit: with it length varies as the most variable attribute does.
+
+    So the grid of lambdas, which was made for attributes, reaches from nothing to nearly all.
+    """
+    variation = float(means.std(0, unbiased=False).max())
+    spread = float(length.std(unbiased=False))
+    return spread / variation if spread > 0 and variation > 0 else 1.0
+
+
+def _add_gate(head: MixedHead, inputs: Inputs, config: MixConfig, seed: int) -> dict[str, Any]:
+    if not config.gate:
+        return _no_gate("gate is false")
+    if len(head.attributes) < 2:
+        return _no_gate("there is one attribute")
+    table = inputs.pairs if inputs.pairs is not None else inputs.votes
+    if table is None:
+        return _no_gate("there are no pairs and no votes to train a gate on")
+    pairs = _gate_pairs(head, inputs, table)
+    if len(pairs.weight) < 2:
+        return _useless("fewer than two pairs have two different sides")
+    if not bool(pairs.difference.any()):
+        return _useless("the attributes do not tell any two sides apart")
+    if _all_tied(pairs):
+        return _useless("every comparison is tied")
+    key = hashlib.sha256(f"{config} {seed} {len(pairs.weight)}".encode())
+    key.update(pairs.difference.double().sum(0).numpy().tobytes())
+    state = TrainingState(inputs.journal.beside("gate.safetensors"), key.hexdigest())
+    gate, summary = train_gate(pairs, config, seed=seed, state=state, report=inputs.report)
+    head.gate = gate
+    names = [a.name for a in head.attributes]
+    return summary | {"mean_weights": dict(zip(names, summary["mean_weights"], strict=True))}
+
+
+@torch.no_grad()
+def _gate_pairs(head: MixedHead, inputs: Inputs, table: Any) -> GatePairs:
+    """Both orders of a split vote stay two pairs: their weights say how sure people were."""
+    index = pair_index(weighted_pairs(table))
+    embedded = inputs.embed(index.conversations)
+    given = head_inputs(head, index.conversations, embedded)
+    means = head.attribute_means(given.response, given.length)
+    chosen, rejected = index.chosen.long(), index.rejected.long()
+    return GatePairs(
+        embedded.prompt[chosen], means[chosen] - means[rejected], index.weight.float(), index.groups
+    )
+
+
+def _all_tied(pairs: GatePairs) -> bool:
+    """Whether both orders of every comparison weigh the same."""
+    pull = (pairs.weight[:, None] * pairs.difference).sum(0).abs()
+    cancels = bool((pull <= 1e-4 * pairs.difference.abs().sum(0)).all())
+    return cancels and bool((pairs.weight == 0.5).all())
+
+
+def _no_gate(reason: str) -> dict[str, Any]:
+    return {"trained": False, "reason": reason}
+
+
+def _useless(reason: str) -> dict[str, Any]:
+    """Pairs were given to train a gate on, and there is nothing in them."""
+    warnings.warn(f"no gate was trained, {reason}: attributes have equal weights", GateWarning, stacklevel=4)
+    return _no_gate(reason)
+
+
+def _debias_line(summary: dict[str, Any]) -> str:
+    taken = ", ".join(
+        f"{name} {'none suffices' if value is None else format(value, 'g')}"
+        for name, value in summary["lambdas"].items()
+    )
+    return f"debiased against {summary['variable']} ({summary['coupling']}): lambda {taken}"
+
+
+def _gate_line(summary: dict[str, Any], head: MixedHead) -> str:
+    if not summary["trained"]:
+        if len(head.attributes) == 1:
+            return "gate: none, there is one attribute"
+        return f"gate: none, attributes have equal weights: {summary['reason']}"
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in summary["mean_weights"].items())
+    return (
+        f"gate: {summary['pairs']:,} weighted pairs, loss {summary['loss']:.4f} at step "
+        f"{summary['best_step']:,} against {summary['loss_of_equal_weights']:.4f} of equal weights and "
+        f"{summary['loss_of_constant_weights']:.4f} of the best single set, "
+        f"entropy {summary['entropy_share']:.0%} of the largest; on average {weights}"
+    )

@@ -1,0 +1,1 @@
+"""`OfflineTrainer`: QRPO, DPO, REBEL and SimPO on a table of rewarded responses."""

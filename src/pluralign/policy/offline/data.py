@@ -1,0 +1,370 @@
+"""From a training table to rows of token ids and targets, and from rows to batches.
+
+In: a table as in `columns`, a tokenizer. Out: an Arrow table with one row per prompt (ids, lengths, rewards,
+quantile rewards), counts of what was cut, and a collator that packs rows without padding. Token ids stay on
+disk where the table is. It knows nothing about models or losses.
+
+    prompt_ids             of the prompt, its beginning cut off where the whole would be too long
+    {side}_ids             of a response, with the end token unless it was cut off; tokens_{side} counts them
+    reward_{side}, rank_{side}, log_partition_{side}
+                           numbers that the objective needs; a side is completion, chosen or rejected
+    row                    number of the row
+    cut_off                share of the row's responses without an end token
+    length                 tokens of all sequences of the row
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.conversations import ConversationReader, end_token_id
+from pluralign.data.messages import conversation
+from pluralign.errors import ArgumentError, DataError
+from pluralign.losses.partition import log_partition
+from pluralign.policy.logprobs.packing import Packed, pack
+from pluralign.policy.offline.config import OfflineConfig
+from pluralign.policy.offline.objectives import Objective, Responses, Settings, row_beta
+from pluralign.policy.rewards.columns import (
+    CUT_OFF,
+    PAIRS,
+    REFERENCES,
+    REWARDS,
+    TEXTS,
+    among_references,
+    check_training_table,
+)
+from pluralign.policy.rewards.diagnostics import (
+    MANY_MATCHES,
+    MANY_TIES,
+    SAY_WHETHER_AMONG,
+    clamp_where_needed,
+    tie_probability,
+)
+from pluralign.policy.rewards.ranks import (
+    matched_share,
+    num_references,
+    pad_references,
+    quantile_rewards,
+    reference_ranks,
+)
+from pluralign.policy.rewards.table_texts import read_texts
+
+__all__ = ["Collator", "Prepared", "data_digest", "packed_of", "prepare", "prepare_all"]
+
+_log = logging.getLogger("pluralign.policy")
+
+_NUMBERS = ("cut_off", "reward_", "rank_", "log_partition_", "tokens_")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table that is ready to train on.
+
+    Attributes:
+        rows: `datasets.Dataset`; columns as above.
+        sides: names of the responses of a row.
+        prompts_cut: rows whose prompt lost its beginning.
+        responses_cut: responses that lost their end here, on top of those that came cut off.
+        longest: most tokens of a prompt and its response.
+    """
+
+    rows: Any
+    sides: tuple[str, ...]
+    prompts_cut: int
+    responses_cut: int
+    longest: int
+
+
+def prepare(
+    table: Any,
+    tokenizer: Any,
+    config: OfflineConfig,
+    objective: Objective,
+    name: str = "training data",
+    first_row: int = 0,
+) -> Prepared:
+    """Checks, tokenizes and ranks a table.
+
+    Args:
+        table: a `datasets.Dataset`; see `columns`.
+        tokenizer: of the policy.
+        config: lengths, the end token, how ranks are counted.
+        objective: what the numbers are for.
+        name: what messages call the table.
+        first_row: number of its first row, where several tables are numbered together.
+
+    Raises:
+        DataError: the table is not what the objective needs; every problem is listed.
+        ArgumentError: the tokenizer cannot read it.
+    """
+    table = read_texts(table, name, config.dataset_num_proc)
+    shape = check_training_table(table, rewards=objective.rewards, references=objective.ranks, name=name)
+    if shape not in objective.shapes:
+        raise DataError(
+            f"{name}: {shape} rows do not fit this objective; allowed: {' or '.join(objective.shapes)}"
+        )
+    sides, places = TEXTS[shape], range(len(TEXTS[shape]))
+    if shape == PAIRS and objective.ranks and config.pair_responses != "both":
+        places = range(sides.index(config.pair_responses), sides.index(config.pair_responses) + 1)
+        sides = (config.pair_responses,)
+    reader = ConversationReader(tokenizer, config.end_token)
+    if reader.end.token_id is None and not reader.end.text:
+        end_token_id(tokenizer)  # says what is missing
+    flags = [CUT_OFF[shape][place] for place in places]
+
+    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        rows = [
+            _encode_row(reader, {k: v[i] for k, v in batch.items()}, sides, flags, config.max_length)
+            for i in range(len(batch["prompt"]))
+        ]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    rows = table.map(
+        encode,
+        batched=True,
+        remove_columns=table.column_names,
+        num_proc=config.dataset_num_proc,
+        load_from_cache_file=False,
+        desc=f"tokenizing {name}",
+    )
+    _no_empty(rows, sides, name)
+    _tell_of_changes(rows, name)
+    if objective.shapes == (PAIRS,):
+        _tell_of_equal_sides(rows, name)
+    rows = rows.add_column("row", list(range(first_row, first_row + len(rows))))
+    numbers = _numbers(table, rows, shape, sides, places, config, objective, name)
+    for column, values in numbers.items():
+        rows = rows.add_column(column, values.tolist())
+    prompts_cut, responses_cut = (sum(rows[column]) for column in ("prompt_cut", "responses_cut"))
+    longest = max(rows["longest"])
+    kept = rows.remove_columns(["prompt_cut", "responses_cut", "longest", "equal", "changes"])
+    return Prepared(kept, sides, prompts_cut, responses_cut, longest)
+
+
+def prepare_all(
+    tables: Mapping[str, Any], tokenizer: Any, config: OfflineConfig, objective: Objective
+) -> dict[str, Prepared]:
+    """`prepare` for several tables of one shape, whose rows are numbered together.
+
+    Args:
+        tables: name -> table, at least one.
+        tokenizer: of the policy.
+        config: see `prepare`.
+        objective: see `prepare`.
+
+    Raises:
+        ArgumentError: there is no table, or they differ in shape.
+    """
+    found: dict[str, Prepared] = {}
+    for name, table in tables.items():
+        first = sum(len(part.rows) for part in found.values())
+        found[name] = part = prepare(table, tokenizer, config, objective, name, first)
+        if part.prompts_cut or part.responses_cut:
+            _log.warning(
+                "%s: %d prompts lost their beginning and %d responses their end to max_length",
+                *(name, part.prompts_cut, part.responses_cut),
+            )
+    if len({part.sides for part in found.values()}) != 1:
+        raise ArgumentError("needed: a train_dataset or an eval_dataset, and all of them of one shape")
+    return found
+
+
+def data_digest(rows: Any, sides: Sequence[str]) -> str:
+    """SHA-256 of the token ids of all rows."""
+    total = hashlib.sha256()
+    for batch in rows.select_columns(["prompt_ids", *(f"{side}_ids" for side in sides)]).iter(1000):
+        for column in batch.values():
+            for ids in column:
+                total.update(len(ids).to_bytes(8, "little") + torch.tensor(ids).numpy().tobytes())
+    return total.hexdigest()
+
+
+def packed_of(batch: Mapping[str, Any]) -> Packed:
+    """The packed sequences of a batch that a `Collator` made."""
+    return Packed(**{field.name: batch[field.name] for field in fields(Packed)})
+
+
+class Collator:
+    """Rows to one packed batch: the first side of all rows, then the second.
+
+    Args:
+        sides: names of the responses of a row.
+        bin_tokens: see `pack`.
+    """
+
+    def __init__(self, sides: Sequence[str], bin_tokens: int | None) -> None:
+        self.sides = tuple(sides)
+        self.bin_tokens = bin_tokens
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The batch; `row` comes first because transformers counts rows by the first tensor."""
+        sequences = [(row["prompt_ids"], row[f"{side}_ids"]) for side in self.sides for row in rows]
+        packed = pack(sequences, self.bin_tokens)
+        numbers = {
+            key: torch.tensor([row[key] for row in rows], dtype=torch.float64)
+            for key in rows[0]
+            if key.startswith(_NUMBERS)
+        }
+        row = torch.tensor([row["row"] for row in rows])
+        return {"row": row, **vars(packed), **numbers}
+
+
+def _encode_row(
+    reader: ConversationReader,
+    row: dict[str, Any],
+    sides: Sequence[str],
+    flags: Sequence[str],
+    max_length: int | None,
+) -> dict[str, Any]:
+    """Token ids of one row; each sequence fits, and the sides keep the same prompt."""
+    cut_off = [bool(row.get(flag)) for flag in flags]
+    read = reader.read(
+        [conversation(row["prompt"], row[side]) for side in sides],
+        generated=bool(row.get("among_references")),
+        ended=[not cut for cut in cut_off],
+    )
+    prompt = read[0].prompt_ids
+    for one in read[1:]:
+        prompt = prompt[: _common(prompt, one.prompt_ids)]
+    responses = [one.ids[len(prompt) :] for one in read]
+    equal = "text" if len({row[side] for side in sides}) < len(sides) else ""
+    kept = prompt
+    if max_length is not None:
+        longest = max(map(len, responses))
+        kept = prompt[-max(1, max_length - longest) :] if len(prompt) + longest > max_length else prompt
+        room = max_length - len(kept)
+        cut_here = [len(response) > room for response in responses]
+        responses = [response[:room] for response in responses]
+    else:
+        cut_here = [False] * len(responses)
+    if not equal and len(sides) > 1 and all(response == responses[0] for response in responses):
+        equal = "tokens"
+    ended = [not (cut or here) for cut, here in zip(cut_off, cut_here, strict=True)]
+    return {
+        "prompt_ids": kept,
+        **{f"{side}_ids": response for side, response in zip(sides, responses, strict=True)},
+        **{f"tokens_{side}": len(response) for side, response in zip(sides, responses, strict=True)},
+        "cut_off": 1 - sum(ended) / len(ended),
+        "length": sum(len(kept) + len(response) for response in responses),
+        "longest": len(kept) + max(map(len, responses)),
+        "prompt_cut": len(kept) < len(prompt),
+        "responses_cut": sum(cut_here),
+        "equal": equal,
+        "changes": "; ".join(dict.fromkeys(change for one in read for change in one.changes)),
+    }
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How long the common beginning is."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
+def _tell_of_changes(rows: Any, name: str) -> None:
+    for change, count in Counter(filter(None, rows["changes"])).items():
+        _log.warning("%s: the chat template changes responses of %d rows: %s", name, count, change)
+
+
+def _tell_of_equal_sides(rows: Any, name: str) -> None:
+    """Pairs that teach nothing: the gradient of one side is that of the other.
+
+    Raises:
+        DataError: all pairs are so.
+    """
+    counts = Counter(rows["equal"])
+    if not counts["text"] + counts["tokens"]:
+        return
+    told = (
+        f"{counts['text']} of {len(rows)} pairs have the same text on both sides, and {counts['tokens']} "
+        "more the same tokens (after the cut to max_length, if there is one); they teach nothing"
+    )
+    if counts["text"] + counts["tokens"] == len(rows):
+        raise DataError(f"{name}: {told}. Allowed: two different responses; a larger max_length keeps more")
+    _log.warning("%s: %s", name, told)
+
+
+def _no_empty(rows: Any, sides: Sequence[str], name: str) -> None:
+    empty = [
+        (row, side) for side in sides for row, count in enumerate(rows[f"tokens_{side}"], 1) if not count
+    ]
+    if empty:
+        row, side = empty[0]
+        raise DataError(
+            f"{name}: {len(empty)} responses are empty and cut off, so there is no token to learn from "
+            f"(first: row {row}, {side}). Allowed: text, or an empty response that ended"
+        )
+
+
+def _numbers(
+    table: Any,
+    rows: Any,
+    shape: Any,
+    sides: Sequence[str],
+    places: Sequence[int],
+    config: OfflineConfig,
+    objective: Objective,
+    name: str,
+) -> dict[str, Tensor]:
+    """The columns of numbers that the objective needs, [rows] each."""
+    found: dict[str, Tensor] = {}
+    if not objective.rewards:
+        return found
+    rewards = {
+        side: torch.tensor(table[REWARDS[shape][place]], dtype=torch.float64)
+        for side, place in zip(sides, places, strict=True)
+    }
+    found |= {f"reward_{side}": values for side, values in rewards.items()}
+    if not objective.ranks:
+        return found
+    references, keep = pad_references(table[REFERENCES])
+    ties = tie_probability(references, keep)
+    if ties > MANY_TIES and config.partition == "exact":
+        _log.warning(
+            "%s: two references of a prompt tie with probability %.1f %%, and the partition function is that "
+            "of continuous rewards; partition=finite asks for what can be had",
+            *(name, 100 * ties),
+        )
+    generator = torch.Generator().manual_seed(config.seed)
+    said = among_references(table)
+    own: Any = config.leave_one_out
+    if own is None and said is not None:
+        own = torch.tensor(said)
+    if own is None:
+        shares = [matched_share(values, references, keep) for values in rewards.values()]
+        matched = sum(shares) / len(shares)
+        if matched >= MANY_MATCHES:
+            _log.warning("%s: %.1f %% %s", name, 100 * matched, SAY_WHETHER_AMONG)
+    for side, values in rewards.items():
+        ranks = quantile_rewards(values, references, config.estimator, own, keep, generator)
+        counts = num_references(values, references, own, keep)
+        found[f"rank_{side}"] = clamp_where_needed(ranks, counts, config.transform)
+        if config.partition == "finite":
+            lengths = torch.tensor(rows[f"tokens_{side}"][:])
+            settings = config.settings_of(objective)
+            found[f"log_partition_{side}"] = _finite(references, keep, lengths, config, settings, generator)
+    return found
+
+
+def _finite(
+    references: Tensor,
+    keep: Tensor,
+    lengths: Tensor,
+    config: OfflineConfig,
+    settings: Settings,
+    generator: torch.Generator,
+) -> Tensor:
+    """log Z of each prompt's own references, at the beta of the response."""
+    if int(keep.sum(-1).min()) < 2:
+        raise ArgumentError("partition=finite needs two reference rewards per prompt; some rows have one")
+    ranks = reference_ranks(references, config.estimator, True, keep, generator)
+    ranks = clamp_where_needed(ranks, keep.sum(-1, keepdim=True) - 1, config.transform)
+    beta = row_beta(Responses(torch.zeros(len(lengths)), lengths), settings)
+    return log_partition(beta, config.transform, ranks, keep)

@@ -1,0 +1,132 @@
+"""How far from the reference an objective's optimum is, told before anything is trained.
+
+In: a training table, its tokenized rows, the settings. Out: KL(pi* || ref) in nats and how it was found, or
+why nobody knows it. It trains nothing and knows nothing about models.
+
+    qrpo, qrpo_absolute   exact, of beta and the transform; with the finite partition function that of the
+                          references' own ranks; with beta / |y| the mean over responses
+    rebel                 of exp(reward / beta) on the reference rewards, where the table has them; n of them
+                          cannot show more than log n
+    dpo, simpo, others    unknown: who was preferred does not tell by how much
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.data.numbers import is_finite_number
+from pluralign.losses.partition import optimum_kl
+from pluralign.policy.offline.config import OfflineConfig
+from pluralign.policy.offline.objectives import OBJECTIVES, Objective, Responses, row_beta
+from pluralign.policy.rewards.columns import REFERENCES
+from pluralign.policy.rewards.diagnostics import clamp_where_needed
+from pluralign.policy.rewards.ranks import pad_references, reference_ranks
+
+__all__ = ["SURVIVED_KL", "Optimum", "optimum_of"]
+
+# The furthest optimum, in nats, that a policy of the lab was sent to without harm to people (docs/results.md,
+# "Gold at equal distance", 5 seeds). QRPO at beta .3 (.36 nats) gained .26 gold; at .1 (1.30 nats) it gained
+# nothing [-.10, .19] and broke 12 points more of its texts; at .03 (2.5 nats) it lost 1.1 [-1.9, -.3], and
+# 68 % of its texts were broken.
+SURVIVED_KL = 1.31
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The distance of a perfectly fitted policy.
+
+    Attributes:
+        kl: in nats, a mean over prompts or responses where they differ; None where it is unknown.
+        how: what it was found from, or why it is unknown.
+    """
+
+    kl: float | None
+    how: str
+
+    def __str__(self) -> str:
+        """One line."""
+        if self.kl is None:
+            return f"KL of the optimum: unknown; {self.how}"
+        return f"KL of the optimum: {self.kl:.2f} nats ({self.how})"
+
+    @property
+    def warning(self) -> str | None:
+        """What to say where it is further than any policy of the lab got without harm; else None."""
+        if self.kl is None or self.kl <= SURVIVED_KL:
+            return None
+        return (
+            f"beta asks for {self.kl:.1f} nats of KL, more than any policy of our lab survived: asked for "
+            "1.3 nats they gained nothing, asked for 2.5 they broke 68 % of their texts. The lab's policies "
+            "are small; raise beta, or watch samples at each evaluation (docs/align.md)"
+        )
+
+
+def optimum_of(table: Any, rows: Any, config: OfflineConfig, objective: Objective) -> Optimum:
+    """The optimum of an objective on a training table.
+
+    Args:
+        table: as `prepare` checked it.
+        rows: as `prepare` made them.
+        config: of the training.
+        objective: see there.
+    """
+    settings = config.settings_of(objective)
+    name = next((name for name, known in OBJECTIVES.items() if known is objective), None)
+    if name in ("qrpo", "qrpo_absolute"):
+        beta = f"beta {settings.beta:g}"
+        columns = [column for column in rows.column_names if column.startswith("tokens_")]
+        lengths = [torch.tensor(rows[column][:]) for column in columns]
+        betas = [row_beta(Responses(torch.zeros(len(one)), one), settings) for one in lengths]
+        if settings.length_normalized:
+            beta += " / length, on average"
+        if config.partition == "finite":
+            found = [_of_references(table, one, config) for one in betas]
+            return Optimum(_mean(found), f"{beta}, {config.transform}, on the references' own ranks")
+        found = [optimum_kl(one, config.transform) for one in betas]
+        return Optimum(_mean(found), f"{beta}, {config.transform}")
+    if name == "rebel" and not config.length_normalized and _has_references(table):
+        kl = _of_rewards(table, settings.beta)
+        return Optimum(kl, f"beta {settings.beta:g}, on the reference rewards, which show a part of it")
+    return Optimum(None, f"these data do not tell how far {name or 'this objective'} is to go")
+
+
+def _mean(parts: list[Any]) -> float:
+    return float(torch.cat([part.reshape(-1) for part in parts]).mean())
+
+
+def _of_references(table: Any, beta: float | Tensor, config: OfflineConfig) -> Tensor:
+    """The optimum of each prompt under the finite partition function, [rows]."""
+    references, keep = pad_references(table[REFERENCES])
+    generator = torch.Generator().manual_seed(config.seed)
+    ranks = reference_ranks(references, config.estimator, True, keep, generator)
+    ranks = clamp_where_needed(ranks, keep.sum(-1, keepdim=True) - 1, config.transform)
+    return optimum_kl(beta, config.transform, ranks, keep)
+
+
+def _has_references(table: Any) -> bool:
+    """Whether every row has finite reference rewards; REBEL itself needs none, so nobody has looked."""
+    return REFERENCES in table.column_names and all(
+        isinstance(row, list) and len(row) > 0 and all(map(is_finite_number, row))
+        for row in table[REFERENCES]
+    )
+
+
+def _of_rewards(table: Any, beta: float) -> float:
+    """Mean over prompts of the KL between the references weighed by exp(reward / beta) and as they are.
+
+    Rewards moved to [0, 1] with beta / spread are the identity's case; where references tie it is 0.
+    """
+    references, keep = pad_references(table[REFERENCES])
+    low = references.masked_fill(~keep, math.inf).amin(-1, keepdim=True)
+    spread = (references.masked_fill(~keep, -math.inf).amax(-1, keepdim=True) - low).squeeze(-1)
+    apart = spread > 0
+    if not bool(apart.any()):
+        return 0.0
+    shares = ((references - low)[apart] / spread[apart, None]).clamp(0, 1)
+    found = optimum_kl(beta / spread[apart], reference_ranks=shares, keep_mask=keep[apart])
+    return float(found.sum()) / len(references)

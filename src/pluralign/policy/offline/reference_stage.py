@@ -1,0 +1,98 @@
+"""Scores every row of prepared tables with the reference model, in one process or many.
+
+In: a model, rows, where the result is stored. Out: float32 [rows, sides]. How work is journalled and stored
+is in `reference_log_probs`; this file knows how a model is called and how processes talk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.conversations import tokenizer_digest
+from pluralign.policy.logprobs.scored_forward import response_log_probs
+from pluralign.policy.offline import references
+from pluralign.policy.offline.config import OfflineConfig
+from pluralign.policy.offline.data import Collator, data_digest, packed_of
+
+__all__ = ["fingerprints_of", "score_rows"]
+
+_log = logging.getLogger("pluralign.policy")
+
+
+def fingerprints_of(
+    model_digest: str, tokenizer: Any, rows: Any, sides: tuple[str, ...]
+) -> references.Fingerprints:
+    """What reference log-probabilities depend on; the same in every process.
+
+    With sharded loading only the first process has weights to take a digest of, so its word counts.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    own = {
+        "model": model_digest,
+        "tokenizer": tokenizer_digest(tokenizer),
+        "data": data_digest(rows, sides),
+    }
+    (found,) = broadcast_object_list([own])
+    return dict(found)
+
+
+def score_rows(
+    model: Any,
+    rows: Any,
+    collator: Collator,
+    path: Path,
+    fingerprints: references.Fingerprints,
+    args: OfflineConfig,
+    context: Callable[[], AbstractContextManager[Any]],
+) -> Tensor:
+    """log ref(y|x) of every response, stored in `path`.
+
+    Args:
+        model: the reference, wrapped as it is called, on its device.
+        rows: prepared rows.
+        collator: packs them.
+        path: the file to write.
+        fingerprints: from `fingerprints_of`.
+        args: batch size, rank and number of processes.
+        context: what the model is called under (autocast).
+    """
+    from accelerate.utils import gather_object
+
+    def score(places: list[int]) -> Tensor:
+        # Where each sequence is a call, all processes make as many: the last row is repeated.
+        calls = gather_object([len(places)]) if args.world_size > 1 and collator.bin_tokens == 1 else [0]
+        filled = [*places, *[places[-1]] * (max(calls) - len(places))]
+        packed = packed_of(collator([rows[place] for place in filled])).to(args.device)
+        with torch.no_grad(), context():
+            found = response_log_probs(model, packed).reshape(len(collator.sides), -1).T
+        return found[: len(places)]
+
+    def report(done: int, total: int) -> None:
+        if args.process_index == 0 and (done == total or done % max(1, total // 20) == 0):
+            _log.info("reference log-probabilities: %d of %d batches", done, total)
+
+    training = model.training
+    model.eval()
+    try:
+        return references.compute(
+            path,
+            fingerprints,
+            rows,
+            len(collator.sides),
+            score,
+            args.reference_batch_tokens,
+            rank=args.process_index,
+            world=args.world_size,
+            gather=gather_object if args.world_size > 1 else lambda found: found,
+            report=report,
+        )
+    finally:
+        model.train(training)

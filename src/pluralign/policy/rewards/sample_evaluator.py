@@ -1,0 +1,242 @@
+"""Samples a policy while it is trained, and measures them against its reference.
+
+In: the policy, prompts of evaluation tables. Out: the numbers of `evaluation`, the same in every process of a
+distributed run, each of which draws its share. All processes make the same number of calls, as sharded models
+need. The reference is the policy with the weights that it had (an adapter's too), or another model. It knows
+nothing about trainers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pluralign.conversations import ConversationReader
+from pluralign.errors import ArgumentError, ConfigError
+from pluralign.policy.logprobs.kept_weights import KeptWeights
+from pluralign.policy.logprobs.packing import pack
+from pluralign.policy.logprobs.scored_forward import attach, examine, response_token_log_probs, row_tokens
+from pluralign.policy.rewards.samples import draw_and_judge, kl_at_least, summarize
+from pluralign.policy.rewards.sources import RewardSource
+from pluralign.policy.sampling.local import LocalSampler
+from pluralign.policy.sampling.settings import Completion, Prompt, SamplingSettings
+
+__all__ = ["EvaluationArgs", "SampleEvaluator", "evaluation_prompts"]
+
+_log = logging.getLogger("pluralign.policy")
+
+_TOO_FAR = 2.0  # times the KL of the optimum
+
+
+class EvaluationArgs(Protocol):
+    """What of a trainer's configuration decides how its policy is sampled; see `OfflineConfig`."""
+
+    seed: int
+    bin_tokens: int | None
+    end_token: str | None
+    eval_prompts: int
+    eval_completions: int
+    eval_max_new_tokens: int
+    eval_batch_prompts: int
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+        ...
+
+    @property
+    def process_index(self) -> int:
+        """Which of them this is."""
+        ...
+
+
+class SampleEvaluator:
+    """Draws from a policy, judges what it says and measures how far it went.
+
+    Args:
+        tokenizer: of the policy.
+        reward: judges the samples.
+        args: how many samples, how long; their seed is that of every evaluation, so that evaluations compare.
+        tables: evaluation tables by name; see `columns`.
+        positions: of the model; None for no limit.
+        reference: the reference, where it is not the model that is trained.
+        sharded: whether processes hold shares of the weights, so that they must make the same calls.
+        optimum_kl: KL of a perfect fit, where it is known.
+        autocast: what the reference is called under.
+
+    Attributes:
+        bin_tokens: of the policy, see `pack`; each sequence alone until it is set.
+
+    Raises:
+        ConfigError: no prompt of a table leaves room for a completion.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        reward: RewardSource,
+        args: EvaluationArgs,
+        tables: Mapping[str, Any],
+        positions: int | None,
+        reference: Any = None,
+        sharded: bool = False,
+        optimum_kl: float | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        limits = args.eval_prompts, args.eval_max_new_tokens, positions
+        self.prompts = {name: evaluation_prompts(table, tokenizer, *limits) for name, table in tables.items()}
+        self._world, self._rank = args.world_size, args.process_index
+        self._optimum_kl = optimum_kl
+        self._warned = args.process_index > 0  # one process says it, once
+        self._tokenizer = tokenizer
+        self._reader = ConversationReader(tokenizer)
+        self._reward = reward
+        self._settings = SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed)
+        self._batch_size = args.eval_batch_prompts
+        self.bin_tokens: int | None = 1
+        self._asked_bin_tokens = args.bin_tokens
+        self._autocast = autocast
+        self._end_token = args.end_token
+        self._sharded = sharded
+        self._start: KeptWeights | None = None
+        if reference is not None:
+            attach(reference.requires_grad_(False))
+        self._reference = reference
+        self._reference_apart: bool | None = None
+
+    def remember(self, model: Any) -> None:
+        """Called while the model is the reference, where it will be trained; later calls change nothing."""
+        if self._reference is None and self._start is None:
+            self._start = KeptWeights(model)
+
+    def measure(self, model: Any, name: str) -> dict[str, float]:
+        """The numbers of `evaluation` on the prompts of one table, by name, with `samples/` before it.
+
+        Args:
+            model: the policy as it is, not wrapped.
+            name: of the table.
+        """
+        rows = self.prompts[name]
+        own = rows[self._rank :: self._world]
+        # A process with one prompt less repeats the last: all must make the same calls.
+        filled = [*own, *[rows[-1]] * (-(-len(rows) // self._world) - len(own))]
+        ends = None if self._end_token is None else [self._end_token]
+        sampler = LocalSampler(
+            model, self._tokenizer, batch_size=self._batch_size, end_tokens=ends, sharded=self._sharded
+        )
+
+        def reference(prompts: Sequence[Prompt], samples: Sequence[Completion]) -> list[Tensor]:
+            with self._as_reference(model) as other:
+                return self._score(other, prompts, samples)
+
+        samples = draw_and_judge(
+            filled,
+            sampler,
+            self._settings,
+            self._reward,
+            lambda prompts, drawn: self._score(model, prompts, drawn),
+            reference,
+        )
+        samples = samples[: len(own) * self._settings.completions]
+        if self._world > 1:
+            from accelerate.utils import gather_object
+
+            samples = gather_object(samples)
+        found = summarize(samples)
+        if self._optimum_kl is not None:
+            found["optimum_kl"] = self._optimum_kl
+            self._warn(kl_at_least(samples), self._optimum_kl)
+        return {f"samples/{key}": value for key, value in found.items()}
+
+    def _warn(self, kl: float, optimum: float) -> None:
+        """A policy beyond its optimum was moved by something else than the rewards of its samples."""
+        if kl > _TOO_FAR * optimum and not self._warned:
+            self._warned = True
+            _log.warning(
+                "the policy is more than %.2f nats from its reference, and the optimum of this beta %.2f: it "
+                "moves where no reward was seen. A larger beta helps, or a lower learning rate",
+                *(kl, optimum),
+            )
+
+    @contextmanager
+    def _as_reference(self, model: Any) -> Iterator[Any]:
+        """A model that is the reference inside."""
+        if self._reference is not None:
+            try:
+                self._reference.to(model.device)
+                with self._autocast():
+                    yield self._reference
+            finally:
+                self._reference.to("cpu")
+        elif self._start is not None:
+            with self._start.restored(model):
+                yield model
+        else:
+            raise ArgumentError("remember the policy while it is the reference, before it is measured")
+
+    @torch.no_grad()
+    def _score(self, model: Any, prompts: Sequence[Prompt], samples: Sequence[Completion]) -> list[Tensor]:
+        """Log-probabilities of the tokens that were drawn."""
+        found: list[Tensor] = []
+        bin_tokens = self._reference_bin_tokens() if model is self._reference else self.bin_tokens
+        training = model.training
+        model.eval()
+        for start in range(0, len(samples), self._batch_size):
+            batch = zip(prompts[start : start + self._batch_size], samples[start:], strict=False)
+            sequences = [
+                (self._reader.prompt_ids(prompt), sample.token_ids or ()) for prompt, sample in batch
+            ]
+            packed = pack(sequences, bin_tokens).to(model.device)
+            found += [part.cpu() for part in response_token_log_probs(model, packed)]
+        model.train(training)
+        return found
+
+    def _reference_bin_tokens(self) -> int | None:
+        """Tried once, where it runs."""
+        if self._reference_apart is None:
+            self._reference_apart = examine(self._reference)
+        device = self._reference.device
+        return row_tokens(self._reference, self._reference_apart, self._asked_bin_tokens, device)
+
+
+def evaluation_prompts(
+    table: Any, tokenizer: Any, count: int, max_new_tokens: int, positions: int | None
+) -> list[dict[str, Any]]:
+    """The first distinct prompts of a table for which there is room.
+
+    Args:
+        table: an evaluation table; see `columns`.
+        tokenizer: of the policy.
+        count: how many prompts.
+        max_new_tokens: room that a completion needs.
+        positions: of the model; None for no limit.
+
+    Raises:
+        ConfigError: no prompt leaves room for a completion.
+    """
+    kept = [name for name in ("prompt", "ref_rewards", "ref_lengths") if name in table.column_names]
+    reader = ConversationReader(tokenizer)
+    found: dict[str, dict[str, Any]] = {}
+    too_long = 0
+    for row in table.select_columns(kept):
+        if len(found) == count:
+            break
+        prompt = row["prompt"]
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if positions is not None and len(reader.prompt_ids(prompt)) + max_new_tokens > positions:
+            too_long += 1
+            continue
+        found.setdefault(repr(messages), row | {"prompt": messages})
+    if too_long:
+        _log.warning("%d prompts leave no room for %d new tokens; not sampled", too_long, max_new_tokens)
+    if not found:
+        raise ConfigError(
+            f"eval_max_new_tokens: received {max_new_tokens}; no prompt leaves that room in the model's "
+            f"{positions} positions"
+        )
+    return list(found.values())

@@ -1,0 +1,163 @@
+"""What a policy says: samples of it, judged and measured against the reference.
+
+In: prompts, a sampler, a reward source, functions that score texts under policy and reference. Out: numbers
+by name. It knows nothing about training.
+
+    reward, reward_q10, _q50, _q90   mean and quantiles of the samples' rewards
+    rank                             their mean quantile reward among the references, 1/2 for the reference
+    length, cut_off                  tokens, and the share that hit the limit
+    kl                               mean of log pi - log ref over samples: unbiased, may be negative
+    kl_k3                            mean of the sum over tokens of ref/pi - 1 + log pi - log ref: the
+                                     same mean, never negative, less noise
+    length_correlation               Spearman of relative length and log pi - log ref (`length_bias`)
+
+Where the sampler knows which tokens it drew these are scored, so the KL is that of what was drawn, up to the
+token limit; text that is tokenized again may be something that the policy would hardly say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.errors import ArgumentError
+from pluralign.policy.rewards.length_control import length_bias
+from pluralign.policy.rewards.ranks import pad_references, quantile_rewards
+from pluralign.policy.rewards.sources import RewardSource, rewards_of
+from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings
+
+__all__ = ["JudgedSample", "draw_and_judge", "kl_at_least", "summarize"]
+
+# Log-probabilities of the tokens of each sample, or their sum.
+Score = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[Tensor] | Tensor]
+
+
+@dataclass(frozen=True)
+class JudgedSample:
+    """One sample of the policy.
+
+    Attributes:
+        num_tokens: tokens drawn, the end token included.
+        cut_off: whether it hit the token limit.
+        reward: None where there is no reward source.
+        log_ratio: log pi(y|x) - log ref(y|x); None where the reference is not at hand.
+        k3: sum over tokens of ref/pi - 1 + log pi - log ref; None likewise.
+        ref_rewards: rewards of the reference's completions to the prompt, where they are known.
+        ref_lengths: their lengths in tokens, where they are known.
+    """
+
+    num_tokens: int
+    cut_off: bool
+    reward: float | None
+    log_ratio: float | None
+    k3: float | None
+    ref_rewards: Sequence[float] | None
+    ref_lengths: Sequence[int] | None
+
+
+def draw_and_judge(
+    rows: Sequence[Mapping[str, Any]],
+    sampler: Sampler,
+    settings: SamplingSettings,
+    reward: RewardSource | None,
+    policy: Score | None,
+    reference: Score | None,
+) -> list[JudgedSample]:
+    """Samples completions, scores and judges them.
+
+    Args:
+        rows: prompts (message lists), and where known ref_rewards and ref_lengths.
+        sampler: draws from the policy.
+        settings: how many, how long, seed.
+        reward: judges texts; None judges nothing.
+        policy: log-probabilities of texts under the policy.
+        reference: the same under the reference; None measures no KL.
+
+    Returns:
+        settings.completions samples per row, in the order of the rows.
+    """
+    if not rows:
+        return []
+    drawn = sampler.sample([row["prompt"] for row in rows], settings)
+    pairs = [(row, sample) for row, samples in zip(rows, drawn, strict=True) for sample in samples]
+    prompts, samples = [row["prompt"] for row, _ in pairs], [sample for _, sample in pairs]
+    texts = {"prompt": prompts, "completion": [sample.text for sample in samples]}
+    rewards = [None] * len(pairs) if reward is None else rewards_of(reward, texts, "samples of the policy")
+    distances: list[tuple[float, float] | tuple[None, None]] = [(None, None)] * len(pairs)
+    if policy is not None and reference is not None:
+        scores = zip(policy(prompts, samples), reference(prompts, samples), strict=True)
+        distances = [_distance(own.double() - other.double()) for own, other in scores]
+    return [
+        JudgedSample(
+            num_tokens=sample.num_tokens,
+            cut_off=sample.cut_off,
+            reward=value,
+            log_ratio=log_ratio,
+            k3=k3,
+            ref_rewards=row.get("ref_rewards"),
+            ref_lengths=row.get("ref_lengths"),
+        )
+        for (row, sample), value, (log_ratio, k3) in zip(pairs, rewards, distances, strict=True)
+    ]
+
+
+def _distance(ratios: Tensor) -> tuple[float, float]:
+    """The log-ratio of a sample and its k3, from the log-ratios of its tokens."""
+    return ratios.sum().item(), (torch.expm1(-ratios) + ratios).sum().item()
+
+
+def summarize(samples: Sequence[JudgedSample]) -> dict[str, float]:
+    """The numbers above, as far as the samples tell them.
+
+    Raises:
+        ArgumentError: there are no samples.
+    """
+    if not samples:
+        raise ArgumentError("summarize needs at least one sample, received none")
+    lengths = torch.tensor([float(sample.num_tokens) for sample in samples])
+    found = {"length": lengths.mean().item(), "cut_off": sum(s.cut_off for s in samples) / len(samples)}
+    judged = [(s.reward, s.ref_rewards) for s in samples if s.reward is not None]
+    if judged:
+        rewards = torch.tensor([reward for reward, _ in judged], dtype=torch.float64)
+        found["reward"] = rewards.mean().item()
+        for percent in (10, 50, 90):
+            found[f"reward_q{percent}"] = rewards.quantile(percent / 100).item()
+        ranked = [(reward, references) for reward, references in judged if references]
+        if ranked:
+            references, keep = pad_references([references for _, references in ranked])
+            values = torch.tensor([reward for reward, _ in ranked], dtype=torch.float64)
+            ranks = quantile_rewards(values, references, leave_one_out=False, keep_mask=keep)
+            found["rank"] = ranks.mean().item()
+    ratios = torch.tensor([s.log_ratio for s in samples if s.log_ratio is not None], dtype=torch.float64)
+    if len(ratios):
+        found["kl"] = ratios.mean().item()
+        found["kl_k3"] = sum(s.k3 or 0.0 for s in samples if s.k3 is not None) / len(ratios)
+        correlation = _length_correlation(samples)
+        if correlation is not None:
+            found["length_correlation"] = correlation
+    return found
+
+
+def kl_at_least(samples: Sequence[JudgedSample]) -> float:
+    """What the KL surely exceeds: the mean of the log-ratios less two standard errors; -inf where unknown."""
+    ratios = torch.tensor([s.log_ratio for s in samples if s.log_ratio is not None], dtype=torch.float64)
+    if len(ratios) < 2:
+        return -float("inf")
+    return float(ratios.mean() - 2 * ratios.std() / len(ratios) ** 0.5)
+
+
+def _length_correlation(samples: Sequence[JudgedSample]) -> float | None:
+    """Of the samples whose references' lengths are known; None where they are too few or all alike."""
+    known = [s for s in samples if s.log_ratio is not None and s.ref_lengths]
+    if not known:
+        return None
+    lengths, keep = pad_references([s.ref_lengths or () for s in known])
+    ratios = torch.tensor([s.log_ratio for s in known])
+    try:
+        return length_bias(ratios, torch.tensor([float(s.num_tokens) for s in known]), lengths, keep)
+    except ArgumentError:  # a constant has no ranks
+        return None

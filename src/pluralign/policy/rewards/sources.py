@@ -1,0 +1,276 @@
+"""Rewards of completions, on disk: from a reward model and a risk measure, a function, or a column.
+
+In: a finished folder of samples (`sampling_stage`) and a source of rewards. Out: a folder of shards beside
+it, one reward per completion {prompt_id, index, reward}, continued where it was interrupted. It knows nothing
+about training.
+
+A reward model answers with distributions; the risk measure makes them numbers, so each family and each
+measure serves here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+import torch
+
+from pluralign import risk as risk_measures
+from pluralign.data import conversation
+from pluralign.data.numbers import is_finite_number
+from pluralign.data.problems import preview
+from pluralign.errors import ArgumentError, ArtifactError, DataError
+from pluralign.policy.rewards.smooth_ranks import smooth_scores
+from pluralign.policy.sampling.settings import Prompt, prompt_key
+from pluralign.policy.sampling.shards import (
+    ShardFolder,
+    finished_shards,
+    read_manifest,
+    read_shard,
+    read_shards,
+)
+
+if TYPE_CHECKING:
+    import datasets
+
+    from pluralign.model import RewardModel
+
+__all__ = [
+    "ColumnReward",
+    "FunctionReward",
+    "ModelReward",
+    "RewardSource",
+    "SmoothReward",
+    "read_rewards",
+    "reward_samples",
+    "rewards_of",
+]
+
+Progress = Callable[[int, int], None]
+Rows = Mapping[str, Sequence[Any]]  # columns prompt, completion, reward
+
+
+class RewardSource(Protocol):
+    """Something that gives one reward per completion."""
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the rewards; JSON-able."""
+        ...
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """One number per row, higher is better."""
+        ...
+
+
+@final
+class ModelReward:
+    """A reward model's utility.
+
+    Args:
+        model: any family.
+        risk: what makes a distribution a number, as in `RewardModel.score`.
+    """
+
+    def __init__(self, model: RewardModel, risk: str | risk_measures.RiskMeasure = "mean") -> None:
+        self.model = model
+        self.risk = risk_measures.parse(risk)
+
+    def describe(self) -> dict[str, Any]:
+        """The family, the backbone, a digest of the head's numbers, and the measure."""
+        total = hashlib.sha256()
+        for name, tensor in sorted(self.model.head.state_dict().items()):
+            total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        backbone = self.model.backbone.describe()
+        return {
+            "kind": "model",
+            "family": self.model.family,
+            "backbone": {key: backbone[key] for key in ("fingerprint", "pooling", "context", "dtype")},
+            "head": total.hexdigest(),
+            "risk": str(self.risk),
+        }
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """The utilities, in units of the model's reference."""
+        utilities: list[float] = self.model.score(_talks(rows), risk=self.risk).tolist()
+        return utilities
+
+
+@final
+class SmoothReward:
+    """How often a completion beats its siblings, both rewards random: the smooth score of `smooth_ranks`.
+
+    It needs no risk measure: the whole distributions are compared. Its ranks are the smooth quantile rewards.
+
+    Args:
+        model: any family.
+    """
+
+    def __init__(self, model: RewardModel) -> None:
+        self._by = ModelReward(model)
+
+    def describe(self) -> dict[str, Any]:
+        """As `ModelReward`, without a measure."""
+        return {**self._by.describe(), "kind": "smooth", "risk": None}
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """The scores; all completions of a prompt must be among the rows.
+
+        Raises:
+            ArgumentError: a prompt has a single completion.
+        """
+        laws = self._by.model.distribution(_talks(rows))
+        groups: dict[str, list[int]] = {}
+        for row, prompt in enumerate(rows["prompt"]):
+            groups.setdefault(prompt_key(prompt), []).append(row)
+        scores = torch.empty(len(laws), dtype=torch.float64)
+        for size in {len(group) for group in groups.values()}:
+            places = [row for group in groups.values() if len(group) == size for row in group]
+            scores[places] = smooth_scores(laws[places], size).flatten().cpu()
+        listed: list[float] = scores.tolist()
+        return listed
+
+
+@final
+class FunctionReward:
+    """A program's reward: unit tests, an exact answer, another judge.
+
+    Args:
+        function: prompts (message lists) and completions (texts) to one number each.
+        name: what it is called in the manifest; change it when the function changes.
+    """
+
+    def __init__(self, function: Callable[[list[Prompt], list[str]], Sequence[float]], name: str) -> None:
+        self.function = function
+        self.name = name
+
+    def describe(self) -> dict[str, Any]:
+        """Its name."""
+        return {"kind": "function", "name": self.name}
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """What the function says; arrays, tensors and their scalars become Python numbers.
+
+        Raises:
+            DataError: it fails, or gives no list.
+        """
+        try:
+            values = self.function(list(rows["prompt"]), list(rows["completion"]))
+        except Exception as error:
+            raise DataError(
+                f"the reward function {self.name} failed: {type(error).__name__}: {error}"
+            ) from error
+        listed = values.tolist() if hasattr(values, "tolist") else values
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            raise DataError(
+                f"the reward function {self.name} gave {type(values).__name__}; allowed: a list with one "
+                "number per completion"
+            )
+        return [_plain(value) for value in listed]
+
+
+@final
+class ColumnReward:
+    """Rewards that came with imported completions."""
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing but its kind: the samples' own digest covers the numbers."""
+        return {"kind": "column"}
+
+    def __call__(self, rows: Rows) -> Sequence[float]:
+        """The column `reward`."""
+        return list(rows["reward"])
+
+
+def _plain(value: Any) -> Any:
+    """The number in a scalar of an array library; anything else as it is, for `rewards_of` to name."""
+    single = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
+    return value.item() if single else value
+
+
+def _talks(rows: Rows) -> list[list[dict[str, str]]]:
+    return [conversation(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+
+
+def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> list[float]:
+    """Rewards of some rows, checked.
+
+    Args:
+        source: where they come from.
+        rows: columns prompt and completion; for `ColumnReward` also reward.
+        name: what messages call the rows.
+
+    Raises:
+        DataError: another number of rewards than of rows, or one that is no finite number.
+    """
+    values = source(rows)
+    count = len(rows["completion"])
+    if len(values) != count:
+        raise DataError(f"{name}: {count} completions were given {len(values)} rewards; one each is needed")
+    wrong = [row for row, value in enumerate(values) if not is_finite_number(value)]
+    if wrong:
+        first = wrong[0]
+        raise DataError(
+            f"{name}: {len(wrong)} of {count} rewards are no finite numbers; the first is "
+            f"{preview(values[first])}, of completion {first}. Allowed: an int or a float. A "
+            "completion that cannot be judged needs a number too, or must be left out"
+        )
+    return [float(value) for value in values]
+
+
+def reward_samples(
+    samples: str | Path, source: RewardSource, path: str | Path, *, progress: Progress | None = None
+) -> Path:
+    """Rewards every completion of a finished folder; one shard of rewards per shard of samples.
+
+    Args:
+        samples: what `sample_references` or `import_samples` gave.
+        source: where rewards come from.
+        path: the folder to write; the same call continues an unfinished one.
+        progress: called with (shards done, shards in all).
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtifactError: the samples are not finished.
+        RunError: the folder was made from other samples or by another source.
+        DataError: a reward is no finite number.
+    """
+    import pyarrow as pa
+
+    manifest, files = read_manifest(samples), finished_shards(samples)
+    description = {"stage": "rewards", "reward": source.describe(), "samples": manifest["description"]}
+    columns = pa.schema({"prompt_id": pa.string(), "index": pa.int32(), "reward": pa.float64()})
+    folder = ShardFolder(path, description, manifest["shards"], columns)
+    missing = folder.missing()
+    for done, number in enumerate(missing, start=manifest["shards"] - len(missing) + 1):
+        rows = read_shard(files[number]).to_pydict()
+        rewards = rewards_of(source, rows, f"{samples}, shard {number}")
+        folder.write(number, {"prompt_id": rows["prompt_id"], "index": rows["index"], "reward": rewards})
+        if progress is not None:
+            progress(done, manifest["shards"])
+    return folder.path
+
+
+def read_rewards(samples: str | Path, rewards: str | Path) -> datasets.Dataset:
+    """The samples with their rewards: one row per completion, column `reward` filled.
+
+    Raises:
+        ArtifactError: a folder is missing, not finished or damaged.
+        ArgumentError: the rewards are those of other samples.
+    """
+    if read_manifest(rewards)["description"].get("samples") != read_manifest(samples)["description"]:
+        raise ArgumentError(f"{rewards} holds the rewards of other samples than {samples}")
+    import datasets
+
+    texts, numbers = read_shards(samples).remove_columns("reward"), read_shards(rewards)
+    whole = all(texts[name][:] == numbers[name][:] for name in ("prompt_id", "index"))
+    if not whole or not all(map(is_finite_number, numbers["reward"])):
+        raise ArtifactError(
+            f"{rewards} is damaged: its rows are not those of {samples}, or a reward is no number. Remove "
+            "it; the command that made it makes it again"
+        )
+    return datasets.concatenate_datasets([texts, numbers.select_columns("reward")], axis=1)

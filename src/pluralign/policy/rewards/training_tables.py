@@ -1,0 +1,269 @@
+"""From rewarded completions to the table that a policy is trained on (see `columns`).
+
+In: one row per completion with its reward, as `rewarding.read_rewards` gives them. Out: a training table, and
+how many rows were left out and why. It knows nothing about models or objectives.
+
+    unpaired_table     every completion is a training response, its siblings are its references
+    pairs_table        the best against the worst completion of a prompt
+    attach_references  responses from elsewhere, with the references of their prompts
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pluralign.data import conversation
+from pluralign.errors import ArgumentError, DataError
+from pluralign.policy.rewards.columns import CUT_OFF, REFERENCES, REWARDS, TEXTS, check_training_table
+from pluralign.policy.rewards.length_control import LengthControl, fit_length_control
+from pluralign.policy.rewards.ranks import pad_references
+from pluralign.policy.rewards.sources import RewardSource, rewards_of
+from pluralign.policy.sampling.settings import Prompt, prompt_key
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["References", "TrainingTable", "attach_references", "pairs_table", "unpaired_table"]
+
+_TIES = "references all tie"
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """Rows to train on.
+
+    Attributes:
+        rows: `datasets.Dataset`, columns as in `columns`.
+        left_out: reason -> how many completions or pairs it kept out.
+    """
+
+    rows: datasets.Dataset
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+class References:
+    """Rewarded completions, prompt by prompt.
+
+    Args:
+        rewarded: rows with prompt_id, prompt, completion, num_tokens, cut_off, reward.
+        length_control: take the part of the reward that follows length out of it.
+
+    Attributes:
+        control: the fitted length control, or None.
+
+    Raises:
+        DataError: there are no rows, or lengths are needed and not known.
+    """
+
+    def __init__(self, rewarded: datasets.Dataset, *, length_control: bool = False) -> None:
+        if not len(rewarded):
+            raise DataError("rewarded completions: received no rows; at least one is needed")
+        columns = {name: rewarded[name][:] for name in rewarded.column_names}
+        self._groups: dict[str, list[dict[str, Any]]] = {}
+        for row in range(len(rewarded)):
+            one = {name: values[row] for name, values in columns.items()}
+            self._groups.setdefault(one["prompt_id"], []).append(one)
+        self._raw = self._groups
+        self.control: LengthControl | None = None
+        if length_control:
+            self._control_length()
+
+    def _control_length(self) -> None:
+        if any(one["num_tokens"] is None for group in self._groups.values() for one in group):
+            raise DataError("length control needs num_tokens of every completion; some are not known")
+        groups = list(self._groups.values())
+        rewards, keep = pad_references([[one["reward"] for one in group] for group in groups])
+        lengths, _ = pad_references([[one["num_tokens"] for one in group] for group in groups])
+        self.control = fit_length_control(rewards, lengths, keep)
+        controlled = self.control(rewards, lengths, rewards, lengths, keep).tolist()
+        self._groups = {
+            key: [one | {"reward": value} for one, value in zip(group, values, strict=False)]
+            for (key, group), values in zip(self._groups.items(), controlled, strict=True)
+        }
+
+    def groups(self) -> list[list[dict[str, Any]]]:
+        """The completions of each prompt, with the rewards to train on."""
+        return list(self._groups.values())
+
+    def of(self, prompt: Prompt) -> list[dict[str, Any]] | None:
+        """The completions of one prompt; None where it was not sampled."""
+        return self._groups.get(prompt_key(prompt))
+
+    def controlled(self, prompt: Prompt, reward: float, num_tokens: int) -> float:
+        """The reward of another response to a sampled prompt, length-controlled as the references are."""
+        if self.control is None:
+            return reward
+        group = self._raw[prompt_key(prompt)]
+        rewards = torch.tensor([[one["reward"] for one in group]], dtype=torch.float64)
+        lengths = torch.tensor([[float(one["num_tokens"]) for one in group]], dtype=torch.float64)
+        own = torch.tensor([[reward]]), torch.tensor([[float(num_tokens)]])
+        return float(self.control(*own, rewards, lengths))
+
+
+def unpaired_table(
+    references: References,
+    *,
+    per_prompt: int | None = None,
+    leave_out_tied: bool = True,
+    leave_out_cut_off: bool = False,
+) -> TrainingTable:
+    """Every completion as a training response whose siblings, and itself, are its references.
+
+    Args:
+        references: rewarded completions.
+        per_prompt: take only the first so many completions of a prompt to train on; all stay references.
+        leave_out_tied: leave out prompts whose references all tie: ranks tell nothing about them.
+        leave_out_cut_off: do not train on completions without an end; they stay references.
+
+    Raises:
+        DataError: a prompt has a single completion, which cannot be left out of its own references, or
+            nothing is left.
+    """
+    if per_prompt is not None and per_prompt < 1:
+        raise ArgumentError(f"per_prompt must be at least 1, received {per_prompt}")
+    rows, left_out = [], Counter[str]()
+    _need_two(references.groups())
+    for group in references.groups():
+        shared = _shared(group)
+        if leave_out_tied and _tied(group):
+            left_out[_TIES] += len(group)
+            continue
+        for one in group[:per_prompt]:
+            if leave_out_cut_off and one["cut_off"]:
+                left_out["cut off"] += 1
+                continue
+            rows.append(
+                {
+                    "prompt": one["prompt"],
+                    "completion": one["completion"],
+                    "reward": one["reward"],
+                    **shared,
+                    "num_tokens": one["num_tokens"],
+                    "cut_off": bool(one["cut_off"]),
+                    "among_references": True,
+                }
+            )
+    return _table(rows, left_out)
+
+
+def pairs_table(references: References, *, leave_out_cut_off: bool = False) -> TrainingTable:
+    """The best against the worst completion of each prompt; the first of several equals.
+
+    Args:
+        references: rewarded completions.
+        leave_out_cut_off: choose among completions that ended.
+
+    Raises:
+        DataError: a prompt has a single completion, or nothing is left.
+    """
+    rows, left_out = [], Counter[str]()
+    _need_two(references.groups())
+    for group in references.groups():
+        usable = [one for one in group if not (leave_out_cut_off and one["cut_off"])]
+        if len(usable) < 2:
+            left_out["cut off"] += 1
+            continue
+        if _tied(usable):
+            left_out[_TIES] += 1
+            continue
+        best = max(usable, key=lambda one: one["reward"])
+        worst = min(usable, key=lambda one: one["reward"])
+        rows.append(
+            {
+                "prompt": best["prompt"],
+                "chosen": best["completion"],
+                "rejected": worst["completion"],
+                "reward_chosen": best["reward"],
+                "reward_rejected": worst["reward"],
+                **_shared(group),
+                "cut_off_chosen": bool(best["cut_off"]),
+                "cut_off_rejected": bool(worst["cut_off"]),
+                "among_references": True,
+            }
+        )
+    return _table(rows, left_out)
+
+
+def attach_references(
+    table: datasets.Dataset,
+    references: References,
+    source: RewardSource,
+    lengths: Mapping[str, Sequence[int]] | None = None,
+) -> TrainingTable:
+    """Responses from elsewhere with the rewards of the same source and the references of their prompts.
+
+    Args:
+        table: {prompt, completion} or {prompt, chosen, rejected}; other columns pass through.
+        references: rewarded completions of the same prompts.
+        source: what rewarded them.
+        lengths: text column -> tokens of each response; needed where the references are length-controlled.
+
+    Returns:
+        Rows whose prompt was not sampled are left out and counted.
+
+    Raises:
+        DataError: the table is none, a reward is no finite number, or nothing is left.
+        ArgumentError: lengths are needed and not given.
+    """
+    shape = check_training_table(table, rewards=False, references=False)
+    rows = table.to_list()
+    for text, reward in zip(TEXTS[shape], REWARDS[shape], strict=True):
+        asked = {
+            "prompt": [_messages(row["prompt"]) for row in rows],
+            "completion": [row[text] for row in rows],
+        }
+        for row, value in zip(rows, rewards_of(source, asked, text), strict=True):
+            row[reward] = value
+    if references.control is not None and lengths is None:
+        raise ArgumentError("the references are length-controlled, so lengths of the responses are needed")
+    kept, left_out = [], Counter[str]()
+    for number, row in enumerate(rows):
+        prompt = _messages(row["prompt"])
+        group = references.of(prompt)
+        if group is None:
+            left_out["prompt was not sampled"] += 1
+            continue
+        for text, reward in zip(TEXTS[shape], REWARDS[shape], strict=True):
+            if lengths is not None:
+                row[reward] = references.controlled(prompt, row[reward], lengths[text][number])
+        flags = {flag: bool(row.get(flag)) for flag in CUT_OFF[shape]}
+        kept.append({**row, "prompt": prompt, **_shared(group), **flags, "among_references": False})
+    return _table(kept, left_out)
+
+
+def _messages(prompt: str | Prompt) -> list[dict[str, str]]:
+    return conversation(prompt, "")[:-1]
+
+
+def _shared(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    lengths = [one["num_tokens"] for one in group]
+    known = {} if None in lengths else {"ref_lengths": lengths}
+    return {REFERENCES: [one["reward"] for one in group], **known}
+
+
+def _tied(group: Sequence[Mapping[str, Any]]) -> bool:
+    return len({one["reward"] for one in group}) == 1
+
+
+def _need_two(groups: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    alone = [group[0]["prompt_id"] for group in groups if len(group) < 2]
+    if alone:
+        raise DataError(
+            f"the prompt {alone[0]} has a single completion ({len(alone)} of {len(groups)} prompts have), "
+            "which cannot be left out of its own references; sample at least two per prompt"
+        )
+
+
+def _table(rows: list[dict[str, Any]], left_out: Counter[str]) -> TrainingTable:
+    import datasets
+
+    if not rows:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in left_out.items())
+        advice = "; rewards that tell completions of a prompt apart are needed" if _TIES in left_out else ""
+        raise DataError(f"no training rows are left ({reasons}){advice}")
+    return TrainingTable(datasets.Dataset.from_list(rows), dict(left_out))

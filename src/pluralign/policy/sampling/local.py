@@ -1,0 +1,293 @@
+"""Sampling with transformers in this process.
+
+In: a causal language model and its tokenizer. Out: completions. It knows nothing about files or rewards.
+
+Each completion draws its own uniform numbers, and each token is the inverse of the distribution function at
+the next of them. So a completion depends on its batch only through the rounding of logits, which seldom moves
+a token. The model's own generation defaults (penalties, top_k ...) are not applied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign.backbones.config import DTYPES, check_choice
+from pluralign.backbones.fingerprint import file_sha256, fingerprint
+from pluralign.backbones.locate import find_folder
+from pluralign.conversations import ConversationReader, stop_token_ids
+from pluralign.errors import ArgumentError, ArtifactError, ConfigError
+from pluralign.policy.logprobs.loading import adapter_of, merge_adapter, num_positions
+from pluralign.policy.sampling.settings import (
+    Completion,
+    Prompt,
+    SamplingSettings,
+    check_lengths,
+    completion_seed,
+)
+
+__all__ = ["LocalSampler", "draw_tokens", "load_tokenizer"]
+
+
+class LocalSampler:
+    """Samples from a model in this process.
+
+    Args:
+        model: a causal language model of transformers; put into evaluation mode while it samples.
+        tokenizer: its tokenizer.
+        identity: what `describe` says; needed where completions are stored.
+        batch_size: completions at a time; it does not decide what they are.
+        end_tokens: tokens that end a response, by text; None for what the chat template says, the tokenizer's
+            end-of-sequence token and those of the model's generation defaults.
+        sharded: processes share the weights (FSDP), so each goes on until all have finished, and all are
+            given equally many completions to draw.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        identity: Mapping[str, Any] | None = None,
+        batch_size: int = 32,
+        end_tokens: Sequence[str] | None = None,
+        sharded: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, received {batch_size}")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self._sharded = sharded
+        self._identity = None if identity is None else dict(identity)
+        self._reader = ConversationReader(tokenizer)
+        self._ends = stop_token_ids(tokenizer, getattr(model, "generation_config", None), end_tokens)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        device: str | None = None,
+        batch_size: int = 32,
+        end_tokens: Sequence[str] | None = None,
+    ) -> Self:
+        """Loads a model from a folder or the hub; safetensors only, no code from the hub.
+
+        Args:
+            name_or_path: folder or hub id; a folder may hold an adapter, which is merged into its base.
+            revision: branch, tag or commit on the hub.
+            dtype: float32, bfloat16 or float16.
+            device: cpu, cuda, ...; None for a GPU if there is one.
+            batch_size: see the class.
+            end_tokens: see the class.
+
+        Raises:
+            ArtifactError: there is no such model, or it is no causal language model.
+        """
+        from transformers import AutoModelForCausalLM
+
+        check_choice("dtype", dtype, DTYPES)
+        folder, commit = find_folder(name_or_path, revision)
+        tokenizer = load_tokenizer(str(folder))
+        adapter = adapter_of(folder)
+        whole = folder if adapter is None else _base_of(folder)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                whole, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{whole} has no causal language model that can be read: {error}") from error
+        if adapter is not None:
+            model = merge_adapter(model, folder)
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        identity = {
+            "kind": "transformers",
+            "model": name_or_path,
+            "revision": commit,
+            "fingerprint": fingerprint(whole),
+            **({} if adapter is None else {"adapter": file_sha256(adapter)}),
+            "dtype": dtype,
+        }
+        return cls(
+            model.to(where),
+            tokenizer,
+            identity=identity,
+            batch_size=batch_size,
+            end_tokens=end_tokens,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The model's name, commit and fingerprint, and what ends a response."""
+        if self._identity is None:
+            raise ArgumentError(
+                "stored completions name their model: pass identity={'model': ..., 'fingerprint': ...}"
+            )
+        ends = self.tokenizer.convert_ids_to_tokens(list(self._ends))
+        return {**self._identity, "end_tokens": list(ends)}
+
+    def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
+        """Raise where a prompt is too long; see `Sampler`.
+
+        Raises:
+            DataError: a prompt and max_new_tokens together exceed the model's positions.
+        """
+        limit = num_positions(self.model)
+        check_lengths([len(self._reader.prompt_ids(prompt)) for prompt in prompts], limit, settings)
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
+        """N completions of each prompt; see `Sampler`.
+
+        Raises:
+            DataError: as `check`.
+            ArtifactError: the model gives logits that are no numbers.
+        """
+        self.check(prompts, settings)
+        ids = [self._reader.prompt_ids(prompt) for prompt in prompts]
+        jobs = [(row, index) for row in range(len(prompts)) for index in range(settings.completions)]
+        jobs.sort(key=lambda job: len(ids[job[0]]))  # like lengths together: less padding
+        found: dict[tuple[int, int], Completion] = {}
+        with _plain_generation(self.model):
+            for start in range(0, len(jobs), self.batch_size):
+                batch = jobs[start : start + self.batch_size]
+                seeds = [completion_seed(settings.seed, prompts[row], index) for row, index in batch]
+                drawn = self._generate([ids[row] for row, _ in batch], seeds, settings)
+                found |= dict(zip(batch, drawn, strict=True))
+        return [[found[row, index] for index in range(settings.completions)] for row in range(len(prompts))]
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], settings: SamplingSettings
+    ) -> list[Completion]:
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        width = max(map(len, prompts))
+        pad = self._ends[0]  # masked before the prompt, cut away behind the end
+        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        device = self.model.device
+        draws = _Draws(seeds, settings, device)
+        output = self.model.generate(
+            ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=GenerationConfig(
+                do_sample=False,  # the processor below draws
+                max_new_tokens=settings.max_new_tokens,
+                eos_token_id=list(self._ends),
+                pad_token_id=pad,
+            ),
+            logits_processor=LogitsProcessorList([draws]),
+            synced_gpus=self._sharded,
+        )
+        if bool(draws.failed):
+            raise ArtifactError(
+                "the model's logits are NaN or infinite; try another dtype (--dtype float32 or bfloat16)"
+            )
+        return [self._completion(row, settings) for row in output[:, width:].tolist()]
+
+    def _completion(self, tokens: list[int], settings: SamplingSettings) -> Completion:
+        place = next((i for i, token in enumerate(tokens) if token in self._ends), None)
+        body = tokens if place is None else tokens[:place]
+        text = self.tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        drawn = tuple(tokens if place is None else tokens[: place + 1])
+        return Completion(text, len(drawn), place is None, drawn)
+
+
+class _Draws:
+    """A logits processor that leaves one token possible: the one that each row's next uniform number says."""
+
+    def __init__(self, seeds: Sequence[int], settings: SamplingSettings, device: torch.device) -> None:
+        rows = [
+            torch.rand(
+                settings.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+            )
+            for seed in seeds
+        ]
+        self._uniforms = torch.stack(rows).to(device)
+        self._settings = settings
+        self._step = 0
+        self.failed = torch.zeros((), dtype=torch.bool, device=device)  # read once per batch
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.failed |= ~scores.amax(-1).isfinite().all()
+        tokens = draw_tokens(
+            scores, self._uniforms[:, self._step], self._settings.temperature, self._settings.top_p
+        )
+        self._step += 1
+        return torch.full_like(scores, -torch.inf).scatter_(1, tokens.unsqueeze(1), 0.0)
+
+
+def _base_of(folder: Path) -> Path:
+    """Where the model is that an adapter belongs to."""
+    try:
+        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = name["base_model_name_or_path"]
+        return find_folder(base)[0]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{folder} holds an adapter whose base cannot be found: base_model_name_or_path of its "
+            f"adapter_config.json ({error})"
+        ) from error
+
+
+def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> Any:
+    """The tokenizer of a policy, from a folder or the hub.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    folder, _ = find_folder(name_or_path, revision)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder} has no tokenizer that can be read: {error}") from error
+
+
+def draw_tokens(
+    logits: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"], temperature: float, top_p: float
+) -> Tensor:
+    """Tokens by inverse distribution function, one per row.
+
+    Args:
+        logits: [B, V].
+        uniforms: in [0, 1), [B], float64.
+        temperature: positive.
+        top_p: in (0, 1].
+
+    Returns:
+        Token ids, [B].
+    """
+    probs = torch.softmax(logits.double() / temperature, -1)
+    if top_p < 1:
+        ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+        before = ordered.cumsum(-1) - ordered
+        probs = torch.zeros_like(probs).scatter_(-1, order, ordered.masked_fill(before >= top_p, 0.0))
+    total = probs.cumsum(-1)
+    place = torch.searchsorted(total, (uniforms * total[:, -1]).unsqueeze(-1), right=True)
+    return place.squeeze(-1).clamp(max=logits.shape[-1] - 1)
+
+
+@contextmanager
+def _plain_generation(model: Any) -> Iterator[None]:
+    """Evaluation mode and no generation defaults of the model's publisher."""
+    from transformers import GenerationConfig
+
+    kept, training = model.generation_config, model.training
+    model.generation_config = GenerationConfig()
+    model.eval()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+        model.train(training)

@@ -1,0 +1,235 @@
+"""Sampling from a server that speaks the OpenAI completions protocol, such as vLLM.
+
+In: prompts. Out: completions. Only the standard library is used, so the server's environment (its own torch
+and transformers) stays apart from ours. It knows nothing about files or rewards.
+
+Prompts are sent as token ids made by the policy's own tokenizer, so that the policy sees exactly what
+training will show it. What a server might fill in from the publisher's defaults (top_k, penalties) is stated.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeGuard
+
+from pluralign.conversations import ConversationReader, stop_token_ids, tokenizer_digest
+from pluralign.errors import ConfigError, RunError
+from pluralign.policy.sampling.settings import (
+    Completion,
+    Prompt,
+    SamplingSettings,
+    check_lengths,
+    completion_seed,
+)
+
+__all__ = ["ServerSampler"]
+
+_TRIES = 5
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+
+class ServerSampler:
+    """Samples over HTTP; one request per prompt, several at a time.
+
+    Args:
+        url: base address, with or without `/v1`.
+        tokenizer: of the policy.
+        model: name that the server gives the model; None for the only one it serves.
+        api_key: sent as a bearer token; None for none.
+        concurrency: requests at a time.
+        timeout: seconds that one request may take.
+        patience: seconds to wait after a first failed try; doubled each time.
+
+    Raises:
+        ConfigError: the address is none.
+        RunError: the server does not answer, or serves no such model.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        tokenizer: Any,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 600.0,
+        patience: float = 1.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"server: received {url!r}; allowed: an address such as http://localhost:8000")
+        if concurrency < 1:
+            raise ConfigError(f"concurrency must be at least 1, received {concurrency}")
+        self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
+        self.tokenizer = tokenizer
+        self._reader = ConversationReader(tokenizer)
+        self._stops = list(stop_token_ids(tokenizer))
+        self._key = api_key
+        self._concurrency = concurrency
+        self._timeout = timeout
+        self._patience = patience
+        card = self._find_model(model)
+        self.model, self._root = str(card["id"]), str(card.get("root") or card["id"])
+        self._limit: int | None = card.get("max_model_len")
+
+    def _find_model(self, wanted: str | None) -> dict[str, Any]:
+        cards = self._call("/models").get("data")
+        if not _are_objects(cards) or not all(isinstance(card.get("id"), str) for card in cards):
+            raise RunError(f"{self.url}/models lists no models; is this an OpenAI-compatible server?")
+        served = {card["id"]: card for card in cards}
+        name = next(iter(served)) if wanted is None and len(served) == 1 else wanted
+        if name is None or name not in served:
+            raise RunError(
+                f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}: name "
+                "one that it serves (--served_model)"
+            )
+        return dict(served[name])
+
+    def describe(self) -> dict[str, Any]:
+        """The model's name and root on the server, and the tokenizer; not where the server is.
+
+        A server does not tell the fingerprint of its weights: serve them under a name that does.
+        """
+        return {
+            "kind": "server",
+            "model": self.model,
+            "root": self._root,
+            "tokenizer": tokenizer_digest(self.tokenizer),
+        }
+
+    def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
+        """Raise where a prompt is too long, as far as the server tells its limit; see `Sampler`.
+
+        Raises:
+            DataError: a prompt and max_new_tokens together exceed it.
+        """
+        check_lengths([len(self._reader.prompt_ids(prompt)) for prompt in prompts], self._limit, settings)
+
+    def sample(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
+        """N completions of each prompt; see `Sampler`.
+
+        Raises:
+            RunError: the server refuses a request, or does not answer after 5 tries.
+        """
+        waiting, done = deque(range(len(prompts))), SimpleQueue[tuple[int, Any]]()
+
+        def work() -> None:
+            while True:
+                try:
+                    row = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    done.put((row, self._complete(prompts[row], settings)))
+                except BaseException as error:
+                    done.put((row, error))
+
+        # Not a pool: leaving one waits for its requests, so Ctrl-C would hang for as long as the server does.
+        for _ in range(min(self._concurrency, len(prompts))):
+            Thread(target=work, daemon=True).start()
+        found: dict[int, list[Completion]] = {}
+        try:
+            while len(found) < len(prompts):
+                row, answer = done.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                found[row] = answer
+        finally:
+            waiting.clear()
+        return [found[row] for row in range(len(prompts))]
+
+    def _complete(self, prompt: Prompt, settings: SamplingSettings) -> list[Completion]:
+        answer = self._call(
+            "/completions",
+            {
+                "model": self.model,
+                "prompt": self._reader.prompt_ids(prompt),
+                "n": settings.completions,
+                "max_tokens": settings.max_new_tokens,
+                "temperature": settings.temperature,
+                "top_p": settings.top_p,
+                "seed": completion_seed(settings.seed, prompt, 0),
+                "presence_penalty": 0.0,
+                "frequency_penalty": 0.0,
+                # of vLLM: what ends a turn by the chat template, beside the model's own end tokens
+                "stop_token_ids": self._stops,
+                # of vLLM: off, whatever the model's generation_config says
+                "top_k": -1,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+                "return_token_ids": True,
+            },
+        )
+        if answer.get("model", self.model) != self.model:
+            raise RunError(
+                f"{self.url} answered with the model {answer['model']!r}; asked was {self.model!r}"
+            )
+        choices = answer.get("choices", [])
+        if not _are_objects(choices):
+            raise RunError(f"{self.url} gave choices that are no list of objects")
+        if len(choices) != settings.completions:
+            raise RunError(
+                f"{self.url} gave {len(choices)} completions of a prompt; "
+                f"{settings.completions} were asked for (n of the completions protocol)"
+            )
+        by_index = {choice.get("index"): choice for choice in choices}
+        if by_index.keys() != set(range(len(choices))):
+            raise RunError(
+                f"{self.url} gave completions whose index is not 0 to {len(choices) - 1}, once each"
+            )
+        return [self._read(by_index[index]) for index in range(len(choices))]
+
+    def _read(self, choice: dict[str, Any]) -> Completion:
+        reason, text = choice.get("finish_reason"), choice.get("text")
+        if reason not in ("stop", "length") or not isinstance(text, str):
+            raise RunError(
+                f"{self.url} gave a completion that ended by {reason!r}; allowed: stop or length, with a text"
+            )
+        if text.encode("utf-8", "ignore").decode() != text:
+            raise RunError(f"{self.url} gave a completion with half a surrogate pair; allowed: valid Unicode")
+        ids = choice.get("token_ids")
+        cut_off = reason == "length"
+        # Servers that do not tell the ids: counted by our tokenizer, the end token included.
+        count = len(ids) if ids else self._count(text) + (not cut_off)
+        return Completion(text, count, cut_off)
+
+    def _count(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request; waits and tries again where the server is busy or away."""
+        headers = {"Content-Type": "application/json"}
+        if self._key is not None:
+            headers["Authorization"] = f"Bearer {self._key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, headers=headers)
+        for attempt in range(_TRIES):
+            try:
+                with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                    answer = json.load(response)
+                if not isinstance(answer, dict):
+                    raise RunError(f"{self.url}{path} answered {type(answer).__name__} instead of an object")
+                return answer
+            except urllib.error.HTTPError as error:
+                problem = f"{error.code} {error.read(300).decode(errors='replace')}"
+                if error.code not in _BUSY:
+                    raise RunError(f"{self.url}{path} refused the request: {problem}") from error
+            except ValueError as error:
+                problem = f"its answer is not JSON: {error}"
+            except (OSError, http.client.HTTPException) as error:  # no route, refused, reset, timed out
+                problem = str(getattr(error, "reason", error))
+            if attempt + 1 < _TRIES:
+                time.sleep(self._patience * 2**attempt)
+        raise RunError(f"{self.url}{path} does not answer after {_TRIES} tries: {problem}")
+
+
+def _are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)

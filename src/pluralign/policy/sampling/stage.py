@@ -1,0 +1,151 @@
+"""The reference stage: prompts -> N completions each, on disk, continued where it was interrupted.
+
+In: prompts and a sampler, or shards that were made elsewhere. Out: a folder of Parquet shards (`shards`) with
+one row per completion:
+
+    prompt_id    16 hexadecimal digits of the prompt's content
+    prompt       messages {role, content}
+    index        number of the completion, 0 to N - 1
+    completion   text, without special tokens
+    num_tokens   tokens drawn, the end token included; null where another program did not tell
+    cut_off      whether it hit the token limit; null where not told
+    reward       null, or what the source of imported completions said
+
+It knows nothing about rewards. Completions from elsewhere come in by `sampling_import`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings, prompt_key
+from pluralign.policy.sampling.shards import ShardFolder, read_manifest, read_shards
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+__all__ = ["describe_samples", "read_samples", "sample_columns", "sample_references", "sample_schema"]
+
+_NEEDED = ("prompt_id", "prompt", "index", "completion")
+
+Progress = Callable[[int, int], None]
+# text, num_tokens, cut_off and reward of a completion made elsewhere
+Told = tuple[str, int | None, bool | None, float | None]
+
+
+def sample_references(
+    prompts: Sequence[Prompt],
+    sampler: Sampler,
+    path: str | Path,
+    settings: SamplingSettings | None = None,
+    *,
+    prompts_per_shard: int = 64,
+    progress: Progress | None = None,
+) -> Path:
+    """Samples N completions of each prompt into a folder of shards; finished shards are kept.
+
+    Args:
+        prompts: distinct message lists.
+        sampler: see `Sampler`.
+        path: the folder; the same call on an unfinished one continues, on a finished one does nothing.
+        settings: N, lengths, temperature, seed.
+        prompts_per_shard: how much work an interruption can lose; it does not change the completions.
+        progress: called with (prompts done, prompts in all) after each shard.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArgumentError: there are no prompts, or one occurs twice.
+        RunError: the folder was made with other settings, another model or other prompts.
+        DataError: a prompt is too long for the model.
+    """
+    settings = settings or SamplingSettings()
+    keys = [prompt_key(prompt) for prompt in prompts]
+    if not keys or len(set(keys)) < len(keys):
+        what = "one prompt twice" if keys else "no prompts"
+        raise ArgumentError(f"sample_references: received {what}; allowed: distinct prompts (load_prompts)")
+    if prompts_per_shard < 1:
+        raise ArgumentError(f"prompts_per_shard must be at least 1, received {prompts_per_shard}")
+    description = {
+        "stage": "samples",
+        "sampler": sampler.describe(),
+        "settings": asdict(settings),
+        "prompts": {"count": len(keys), "digest": hashlib.sha256("".join(keys).encode()).hexdigest()},
+        "prompts_per_shard": prompts_per_shard,
+    }
+    parts = [range(i, min(i + prompts_per_shard, len(keys))) for i in range(0, len(keys), prompts_per_shard)]
+    folder = ShardFolder(path, description, len(parts), sample_schema())
+    missing = folder.missing()
+    if missing:
+        sampler.check(prompts, settings)
+        folder.begin()
+    done = len(keys) - sum(len(parts[number]) for number in missing)
+    for number in missing:
+        part = [prompts[row] for row in parts[number]]
+        folder.write(number, sample_columns(part, sampler.sample(part, settings)))
+        done += len(part)
+        if progress is not None:
+            progress(done, len(keys))
+    return folder.path
+
+
+def read_samples(path: str | Path) -> datasets.Dataset:
+    """The completions of a finished folder, in the order of the prompts.
+
+    Raises:
+        ArtifactError: it is no such folder, is not finished, or lacks prompts or texts.
+    """
+    rows = read_shards(path)
+    absent = set(sample_schema().names) - set(rows.column_names)
+    gaps = [name for name in _NEEDED if name not in absent and rows.data.column(name).null_count]
+    if absent or gaps:
+        raise ArtifactError(
+            f"{path} holds no whole samples: columns without a value in some row: "
+            f"{', '.join([*sorted(absent), *gaps])}. Import completions made elsewhere (--shards)"
+        )
+    return rows
+
+
+def sample_columns(
+    prompts: Sequence[Prompt], answers: Sequence[Sequence[Completion | Told]]
+) -> dict[str, list[Any]]:
+    """The columns of a shard: the completions of each prompt, in order."""
+    columns: dict[str, list[Any]] = {name: [] for name in sample_schema().names}
+    for prompt, completions in zip(prompts, answers, strict=True):
+        key, messages = prompt_key(prompt), [dict(message) for message in prompt]
+        for index, one in enumerate(completions):
+            told = (one.text, one.num_tokens, one.cut_off, None) if isinstance(one, Completion) else one
+            row = (key, messages, index, *told)
+            for name, value in zip(columns, row, strict=True):
+                columns[name].append(value)
+    return columns
+
+
+def sample_schema() -> pa.Schema:
+    """Arrow types of the columns."""
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        {
+            "prompt_id": text,
+            "prompt": pa.list_(pa.struct({"role": text, "content": text})),
+            "index": pa.int32(),
+            "completion": text,
+            "num_tokens": pa.int32(),
+            "cut_off": pa.bool_(),
+            "reward": pa.float64(),
+        }
+    )
+
+
+def describe_samples(path: str | Path) -> dict[str, Any]:
+    """What made the completions of a folder: model, settings, prompts."""
+    return dict(read_manifest(path)["description"])
