@@ -29,7 +29,6 @@ class TrainingState:
 
     Attributes:
         step: steps done.
-        first_loss: of step 0.
         best_loss: of the best look.
         best_step: its step.
         looks_since_best: looks since then.
@@ -40,7 +39,7 @@ class TrainingState:
         self._path = path
         self._key = key
         self.step = 0
-        self.first_loss = self.best_loss = float("inf")
+        self.best_loss = float("inf")
         self.best_step = 0
         self.looks_since_best = 0
         self.best: dict[str, Tensor] = {}
@@ -65,8 +64,6 @@ class TrainingState:
             keep_last: there is nothing to judge by, so every look counts as the best one.
         """
         self.step = step
-        if not self.best:
-            self.first_loss = loss
         if not self.best or loss < self.best_loss or keep_last:
             self.best_loss, self.best_step, self.looks_since_best = loss, step, 0
             self.best = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
@@ -95,7 +92,7 @@ class TrainingState:
         self.step, self.best_step, self.looks_since_best = (
             int(facts[name]) for name in ("step", "best_step", "looks_since_best")
         )
-        self.first_loss, self.best_loss = float(facts["first_loss"]), float(facts["best_loss"])
+        self.best_loss = float(facts["best_loss"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer.").items():
             number, _, moment = name.partition(".")
@@ -110,7 +107,7 @@ class TrainingState:
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
-        names = ("step", "best_step", "looks_since_best", "first_loss", "best_loss")
+        names = ("step", "best_step", "looks_since_best", "best_loss")
         facts = {"key": self._key} | {name: repr(getattr(self, name)) for name in names}
         work = path.with_name(f".{path.name}.{os.getpid()}")
         try:
