@@ -135,8 +135,7 @@ def fit(
         journal=memory,
         report=report or (lambda line: None),
     )
-    # Two threads beside another busy process are many times slower than one.
-    with backbones.torch_threads(backbones.choose_num_threads()), remembered_warnings() as warned:
+    with remembered_warnings() as warned:
         warn_of_tables(family, inputs)
         result = importlib.import_module(_RECIPES[family]).fit(inputs, settings)
     memory.finish()

@@ -17,11 +17,12 @@ It knows nothing about rewards. Completions from elsewhere come in by `sampling_
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pluralign.backbones.progress import Progress
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings, prompt_key
 from pluralign.policy.sampling.shards import ShardFolder, read_manifest, read_shards
@@ -34,7 +35,6 @@ __all__ = ["describe_samples", "read_samples", "sample_columns", "sample_referen
 
 _NEEDED = ("prompt_id", "prompt", "index", "completion")
 
-Progress = Callable[[int, int], None]
 # text, num_tokens, cut_off and reward of a completion made elsewhere
 Told = tuple[str, int | None, bool | None, float | None]
 
