@@ -160,6 +160,16 @@ def test_a_number_that_is_none_is_no_agreement():
         install(model)
 
 
+def test_a_model_that_sees_what_comes_after_is_refused():
+    from transformers import BertGenerationConfig, BertGenerationDecoder
+
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    torch.manual_seed(0)
+    model = BertGenerationDecoder(BertGenerationConfig(vocab_size=64, hidden_size=32, **sizes))
+    with pytest.raises(ArgumentError, match="BertGenerationDecoder is not causal"):
+        install(tiny_architectures.roughen(model))
+
+
 # ---- what is random in training ---------------------------------------------------------------------------
 
 RANDOM = {
