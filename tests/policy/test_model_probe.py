@@ -134,13 +134,14 @@ def test_how_many_tokens_share_a_row():
     assert row_tokens(chunked, True, None, CPU, sharded=True) == 1
 
 
-def test_a_model_that_takes_no_packed_row_runs_alone():
+@pytest.mark.parametrize("kind", [TypeError, RuntimeError])
+def test_a_model_that_takes_no_packed_row_runs_alone(kind):
     model = tiny_policy.model()
     plain = model.model.forward
 
     def forward(*args, position_ids=None, **options):
         if position_ids is not None:
-            raise TypeError("forward() got an unexpected keyword argument 'position_ids'")
+            raise kind("forward() got an unexpected keyword argument 'position_ids'")
         return plain(*args, **options)
 
     model.model.forward = forward

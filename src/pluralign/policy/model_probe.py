@@ -171,7 +171,9 @@ def keeps_apart(subject: Subject) -> bool:
         try:
             rows = [subject.row(sequences, order) for order in _ORDERS]
             of_even, of_odd = (subject.row(mixed, _ORDERS[0]) for mixed in (even, odd))
-        except _CANNOT as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (*_CANNOT, RuntimeError) as error:
             _log.info("%s takes no packed row (%s); each sequence is run alone", subject.name, error)
             return False
         with _watching_embeddings(subject, rounded=True) as dtypes:
