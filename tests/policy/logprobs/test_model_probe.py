@@ -134,13 +134,14 @@ def test_how_many_tokens_share_a_row():
     assert row_tokens(chunked, True, None, CPU, sharded=True) == 1
 
 
-def test_a_model_that_takes_no_packed_row_runs_alone():
+@pytest.mark.parametrize("kind", [TypeError, RuntimeError])
+def test_a_model_that_takes_no_packed_row_runs_alone(kind):
     model = tiny_policy.model()
     plain = model.model.forward
 
     def forward(*args, position_ids=None, **options):
         if position_ids is not None:
-            raise TypeError("forward() got an unexpected keyword argument 'position_ids'")
+            raise kind("forward() got an unexpected keyword argument 'position_ids'")
         return plain(*args, **options)
 
     model.model.forward = forward
@@ -158,6 +159,16 @@ def test_a_number_that_is_none_is_no_agreement():
         model.model.norm.weight[0] = torch.nan
     with pytest.raises(ArgumentError, match="differ by up to inf nats"):
         install(model)
+
+
+def test_a_model_that_sees_what_comes_after_is_refused():
+    from transformers import BertGenerationConfig, BertGenerationDecoder
+
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    torch.manual_seed(0)
+    model = BertGenerationDecoder(BertGenerationConfig(vocab_size=64, hidden_size=32, **sizes))
+    with pytest.raises(ArgumentError, match="BertGenerationDecoder is not causal"):
+        install(tiny_architectures.roughen(model))
 
 
 # ---- what is random in training ---------------------------------------------------------------------------
