@@ -76,7 +76,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     found = settings.get("kind") if isinstance(settings, dict) else None
     if found != kind:
         raise ArtifactError(f"{file} holds {found or 'something else'}, not a {kind}")
-    if settings.get("format") != _FORMAT:
+    if type(settings.get("format")) is not int or settings["format"] != _FORMAT:
         raise ArtifactError(
             f"{file} has format {settings.get('format')}; this version of pluralign reads format {_FORMAT}"
         )

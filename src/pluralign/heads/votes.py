@@ -36,7 +36,7 @@ def check_number(value: Any, name: str) -> float:
     """Return `value` as a finite float, or raise `ArgumentError`."""
     try:
         number = math.nan if isinstance(value, str | bool) else float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ArgumentError(f"{name} must be a finite number, received {value!r}")
