@@ -65,6 +65,7 @@ ALLOWED = {
         },
     },
     "report": {"errors"},
+    "integrations": {"errors", "distributions", "risk", "data", "model"},
     "lab": {
         *{
             "errors",
