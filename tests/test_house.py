@@ -106,7 +106,7 @@ ROOMS = {
         "sampling": {"logprobs"},
         "rewards": {"logprobs", "sampling"},
         "offline": {"logprobs", "sampling", "rewards"},
-        ".": set(),
+        ".": {"logprobs", "sampling", "rewards", "offline"},  # the public names, shown to type checkers
     },
     "fitting": {
         "train": {"."},

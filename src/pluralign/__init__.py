@@ -84,7 +84,7 @@ __all__ = [
     "split",
 ]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_types.py holds it to _NAMES
     from pluralign import (
         backbones,
         conversations,
@@ -115,14 +115,14 @@ if TYPE_CHECKING:
     from pluralign.fitting import fit
     from pluralign.heads import PopulationUpdater, PreferenceUpdater
     from pluralign.model import RewardModel, combine
+else:
 
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"pluralign.{_NAMES[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"pluralign.{name}")
-    raise AttributeError(f"module 'pluralign' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _NAMES:
+            return getattr(importlib.import_module(f"pluralign.{_NAMES[name]}"), name)
+        if name in __all__:
+            return importlib.import_module(f"pluralign.{name}")
+        raise AttributeError(f"module 'pluralign' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -133,13 +133,13 @@ def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
     if rewards.reward_model is not None:
         model = load_model(rewards.reward_model, device, rewards.cache)
         if rewards.smooth:
-            return policy.SmoothReward(model)  # type: ignore[no-any-return]
-        return policy.ModelReward(model, rewards.risk)  # type: ignore[no-any-return]
+            return policy.SmoothReward(model)
+        return policy.ModelReward(model, rewards.risk)
     if rewards.reward_function is not None:
         file, _, name = rewards.reward_function.rpartition(":")
         stated = f"{name} of {digest(file)[:16]}"
-        return policy.FunctionReward(_function(file, name), stated)  # type: ignore[no-any-return]
-    return policy.ColumnReward()  # type: ignore[no-any-return]
+        return policy.FunctionReward(_function(file, name), stated)
+    return policy.ColumnReward()
 
 
 def _function(file: str, name: str) -> Callable[..., Any]:
