@@ -158,7 +158,8 @@ def test_trl_trains_with_it(name: str, tmp_path: Path) -> None:
     policy = tiny_policy.saved(tmp_path / "policy")
     config = getattr(trl, f"{name}Config")(
         str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=4, num_generations=2,
-        max_completion_length=4, report_to="none", use_cpu=True, logging_steps=1, bf16=False, save_strategy="no",
+        max_completion_length=4, report_to="none", use_cpu=True, logging_steps=1, bf16=False,
+        save_strategy="no",
     )  # fmt: skip
     trainer = getattr(trl, f"{name}Trainer")(
         str(policy),
