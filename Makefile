@@ -3,18 +3,35 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV   ?= .venv
+OLDEST ?= .venv-oldest
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+READY_OLDEST := $(OLDEST)/.ready
 
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all test-rest check lint types results clean
+# Other kernels of torch, MKL, oneDNN and OpenBLAS than this processor's own, and two threads.
+OTHER_KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
+                 OPENBLAS_CORETYPE=Nehalem OMP_NUM_THREADS=2
+# Where rounding matters: it is this that another processor does otherwise.
+NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_offline_trainer.py tests/solvers tests/losses \
+           tests/risk tests/heads tests/lab tests/fitting tests/evaluation tests/distributions
+# What reads other packages: models, tokenizers, tables, trainers.
+READERS := tests/test_model.py tests/conversations tests/policy tests/backbones tests/model tests/data tests/heads tests/losses \
+           tests/evaluation tests/cli tests/report tests/distributions
+
+.PHONY: demo test test-all test-rest test-portable test-oldest oldest check lint types results clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(READY_OLDEST): pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --progress-bar off -c constraints-oldest.txt -e '.[dev]'
 	@touch $@
 
 demo: $(READY)          ## the main job on the lab's crowd, ends with the path of a report
@@ -29,6 +46,14 @@ test-all: $(READY)      ## every test; says what it skipped and why
 test-rest: $(READY)     ## what `make test` leaves out; stops at the first failure
 	$(BIN)/python -m pytest -m 'slow or browser or peer' -rs -x
 
+test-portable: $(READY) ## the numerical tests as another processor would compute them; stops at the first failure
+	$(OTHER_KERNELS) $(BIN)/python -m pytest -x $(NUMERIC)
+
+oldest: $(READY_OLDEST) ## an environment with the oldest versions that are allowed (torch for CUDA: about 6 GB)
+
+test-oldest: oldest     ## what depends on other packages, with the oldest of them; stops at the first failure
+	$(OLDEST)/bin/python -m pytest -x $(READERS)
+
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
@@ -42,4 +67,4 @@ results: $(READY)       ## docs/results.md from benchmarks/results/*.json
 	$(BIN)/python benchmarks/results.py
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import pluralign as pl
 
@@ -220,3 +225,22 @@ def test_every_file_says_what_it_is():
 def test_no_catch_all_modules():
     names = {p.stem for p in SOURCE.rglob("*.py")}
     assert not names & {"utils", "util", "common", "helpers", "misc"}
+
+
+def test_the_oldest_versions_that_are_tried_are_the_lower_bounds():
+    """`constraints-oldest.txt` against pyproject.toml: all that is needed to run, and no other version."""
+    root = SOURCE.parents[1]
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("not a clone")
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = [Requirement(line) for line in [*project["dependencies"], *itertools.chain(*extras.values())]]
+    bounds = {canonicalize_name(one.name): Version(spec.version) for one in needed for spec in one.specifier}
+    lines = (root / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    tried = {canonicalize_name(name): Version(version) for name, version in pins.items()}
+    tools = {"ruff", "mypy"}  # `make lint types` needs the newest
+    assert {name: tried.get(name) for name in bounds.keys() - tools} == {
+        name: bound for name, bound in bounds.items() if name not in tools
+    }
+    assert tried.keys() - bounds.keys() == {"tokenizers"}  # transformers chooses it

@@ -111,7 +111,7 @@ def load(
     try:
         architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ArtifactError(f"{folder} has no model that transformers can read: {error}") from error
     said_causal = _is_causal(architecture, folder)
     if not said_causal:
