@@ -26,7 +26,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from pluralign._version import __version__
 
 # name -> module that defines it; one line each, no logic.
 _NAMES = {

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.errors import RunError
 
 __all__ = ["RunFolder", "digest", "write_json"]

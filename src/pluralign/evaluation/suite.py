@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.data import check_table, folds_of_tables, pairs_from_ratings, weighted_pairs
 from pluralign.errors import ArgumentError, DataError
 from pluralign.evaluation.ensembles import summarise_ensemble

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.heads import schema
 from pluralign.heads.schema import TensorShapes

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.backbones.config import CONTEXTS, DTYPES, POOLINGS, QUANTIZATIONS, READING
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.heads import FAMILIES, Head, schema

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.errors import ArtifactError, RunError
 
 if TYPE_CHECKING:
