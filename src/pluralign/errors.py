@@ -26,12 +26,13 @@ keeps working for people who do not know this package.
     ├── VoterWarning                        votes without names are counted as if each were a person
     └── RiskWarning                         a risk measure that did no better than less did
 
-A message says what was received, what is allowed and what to do.
+A message says what was received, what is allowed and what to do; `did_you_mean` names the nearest
+allowed word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ArgumentError",
@@ -55,7 +56,22 @@ __all__ = [
     "RunError",
     "TailWarning",
     "VoterWarning",
+    "did_you_mean",
+    "nearest",
 ]
+
+
+def nearest(word: object, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The allowed word that looks most like a misspelt one; None where none is near (`difflib`'s ratio)."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(word: object, allowed: Iterable[str]) -> str:
+    """ " (did you mean 'mean'?)" for a message about an unknown word, or nothing where no word is near."""
+    close = nearest(word, allowed)
+    return f" (did you mean {close!r}?)" if close else ""
 
 
 class PluralignError(Exception):

@@ -208,7 +208,7 @@ def test_wrong_commands(workplace, command, line, message):
         ("fit --ratings ratings.jsonl --l1 -1", "at least 0"),
         ("fit --pairs pairs.jsonl", "pairs alone say which is better"),
         ("score --model absent --data ratings.jsonl", "no model folder"),
-        ("score --model absent --data ratings.jsonl --risk cvarr:1", "did you mean cvar"),
+        ("score --model absent --data ratings.jsonl --risk cvarr:1", "did you mean 'cvar'"),
         ("evaluate --model absent --ratings ratings.jsonl", "no model folder"),
         ("evaluate --folds 99 --ratings ratings.jsonl", "99 folds for 20 groups"),
         ("lab --n 0 --out x.jsonl", "n"),

@@ -65,8 +65,8 @@ def test_measures_are_values():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cvarr:0.1", r"unknown risk measure 'cvarr:0.1'; known: mean, median.*did you mean cvar\?"),
-        ("worstcase", r"did you mean worst_case\?"),
+        ("cvarr:0.1", r"unknown risk measure 'cvarr:0.1' \(did you mean 'cvar'\?\); known: mean"),
+        ("worstcase", r"did you mean 'worst_case'\?"),
         ("zzz", "known: .*robust:<weight>$"),
         ("", "unknown"),
         ("cvar", "write it as cvar:<fraction>"),

@@ -7,7 +7,6 @@ Exit status: 0 done; 1 a failure that the message explains; 2 the command line i
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import os
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 
 from pluralign._version import __version__
 from pluralign.cli.parsing import UsageError
-from pluralign.errors import PluralignError, PluralignWarning
+from pluralign.errors import PluralignError, PluralignWarning, did_you_mean
 
 __all__ = ["main"]
 
@@ -44,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; the verbs are {', '.join(VERBS)}"
-        return _complain(f"unknown verb {verb!r}{hint}", 2)
+        return _complain(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}; allowed: {', '.join(VERBS)}", 2)
     debug = "--debug" in rest
     rest = [a for a in rest if a != "--debug"]
     warnings.showwarning = _show_warning

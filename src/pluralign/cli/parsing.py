@@ -7,7 +7,6 @@ Flags win over the file; a key that is neither is an error.
 from __future__ import annotations
 
 import argparse
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from pluralign.errors import PluralignError
+from pluralign.errors import PluralignError, did_you_mean, nearest
 
 __all__ = ["UsageError", "choice_from", "early_value", "parse"]
 
@@ -88,9 +87,8 @@ def choice_from(arguments: Sequence[str], name: str, allowed: Iterable[str], def
     value = early_value(arguments, name, default)
     names = list(allowed)
     if value not in names:
-        close = difflib.get_close_matches(value, names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"--{name}: received {value!r}; {hint}allowed: {', '.join(names)}")
+        hint = did_you_mean(value, names)
+        raise UsageError(f"--{name}: received {value!r}{hint}; allowed: {', '.join(names)}")
     return value
 
 
@@ -126,8 +124,8 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
         bare = key.lstrip("-").split("=")[0].split(".")[0].replace("-", "_")
         if bare in elsewhere:
             return f"unknown key {key}: it belongs to {elsewhere[bare]}"
-        close = difflib.get_close_matches(bare, [*known, "config"], n=1, cutoff=0.5)
-        hint = f"did you mean {'--' + close[0] if key.startswith('-') else close[0]}?" if close else ""
+        close = nearest(bare, [*known, "config"], cutoff=0.5)
+        hint = f"did you mean {'--' if key.startswith('-') else ''}{close}?" if close else ""
         return f"unknown key {key}: {hint or f'pluralign {verb} --help lists what there is'}"
     value = re.search(r'Parser key "(\S+?)":\s*(.*)', message, re.DOTALL)
     if value:

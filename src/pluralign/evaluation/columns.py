@@ -6,7 +6,6 @@ In: tensors on any device, arrays or lists. Out: checked float64 arrays, diction
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Sequence, Sized
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, did_you_mean
 
 __all__ = [
     "Floats",
@@ -142,6 +141,5 @@ def known_names(names: Iterable[str], allowed: Sequence[str]) -> None:
     """Raise at the first name that is not allowed, with the nearest one that is."""
     for name in dict.fromkeys(names):
         if name not in allowed:
-            close = difflib.get_close_matches(str(name), allowed, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ArgumentError(f"{name!r} is not in this benchmark; {hint}Allowed: {', '.join(allowed)}")
+            hint = did_you_mean(name, allowed)
+            raise ArgumentError(f"{name!r} is not in this benchmark{hint}; allowed: {', '.join(allowed)}")

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
 
+from pluralign import rank_correlation
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.evaluation.columns import (
@@ -127,12 +128,7 @@ def spearman(x: Values, y: Values) -> float | None:
         ArgumentError: shapes differ, a value is NaN, or there is one row only.
     """
     a, b = columns(x=x, y=y)
-    if len(a) < 2:
-        raise ArgumentError(f"a correlation needs at least two rows; got {len(a)}")
-    ranks = torch.stack([_ranks(torch.from_numpy(side)) for side in (a, b)])
-    ranks = ranks - ranks.mean(1, keepdim=True)
-    scale = float(ranks.norm(dim=1).prod())
-    return float((ranks[0] @ ranks[1] / scale).clamp(-1, 1)) if scale > 0 else None
+    return rank_correlation.spearman(torch.from_numpy(a), torch.from_numpy(b))
 
 
 def dequantise(ratings: Values, step: Values, seed: int = 0) -> Float[Tensor, "N ..."]:
@@ -334,12 +330,6 @@ def peaked(
 def _central_interval(distribution: RewardDistribution, mass: float) -> tuple[Tensor, Tensor]:
     half = unit_share(mass) / 2
     return _tensor(distribution.quantile(0.5 - half)), _tensor(distribution.quantile(0.5 + half))
-
-
-def _ranks(x: Tensor) -> Tensor:
-    _, index, count = torch.unique(x, return_inverse=True, return_counts=True)
-    average: Tensor = count.cumsum(0) - (count.double() - 1) / 2
-    return average[index]
 
 
 def _by_rater(values: Tensor) -> Tensor:

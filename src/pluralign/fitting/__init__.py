@@ -6,7 +6,6 @@ A new family is one recipe file, one config in `config.py` and one line in `_REC
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralign.data.given import check_table
 from pluralign.data.leaks import join_groups
-from pluralign.errors import ArgumentError, ConfigError
+from pluralign.errors import ArgumentError, ConfigError, did_you_mean
 from pluralign.fitting.checks import check_plain_types
 from pluralign.fitting.config import (
     CONFIGS,
@@ -99,7 +98,7 @@ def fit(
     """
     if not isinstance(family, str) or family not in _RECIPES:
         raise ArgumentError(
-            f"unknown family {family!r}{_nearest(family, _RECIPES)}; allowed: {', '.join(_RECIPES)}"
+            f"unknown family {family!r}{did_you_mean(family, _RECIPES)}; allowed: {', '.join(_RECIPES)}"
         )
     if ratings is None and pairs is None and votes is None:
         raise ArgumentError("received no data: pass ratings, pairs or votes")
@@ -164,14 +163,9 @@ def _config(family: str, config: Any) -> Any:
     for key in config:
         if key not in known:
             raise ConfigError(
-                f"unknown key {key!r}{_nearest(key, known)}; {family} has: {', '.join(sorted(known))}"
+                f"unknown key {key!r}{did_you_mean(key, known)}; {family} has: {', '.join(sorted(known))}"
             )
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
     except TypeError as error:  # a comparison inside the checks met a text or a null
         raise ConfigError(f"a value of {dict(config)} is of the wrong type: {error}") from error
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -10,7 +10,6 @@ a risk measure is written.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, did_you_mean
 
 __all__ = ["Measure", "Steering"]
 
@@ -87,7 +86,7 @@ def _weights(names: Sequence[str], weights: Mapping[str, float] | Sequence[float
 
 def _position(names: Sequence[str], name: str) -> int:
     if name not in names:
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ArgumentError(f"unknown attribute {name!r}; {hint}this model has {', '.join(names)}")
+        raise ArgumentError(
+            f"unknown attribute {name!r}{did_you_mean(name, names)}; this model has {', '.join(names)}"
+        )
     return list(names).index(name)

@@ -19,7 +19,6 @@ Reference: Matrenok et al. 2025 (arXiv 2507.08068), its transforms of the quanti
 
 from __future__ import annotations
 
-import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -30,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, did_you_mean
 from pluralign.losses.dawson import dawson
 from pluralign.losses.log_quadrature import log_nodes
 
@@ -222,8 +221,7 @@ def parse_transform(transform: TransformLike) -> Transform:
         return Custom(transform)
     name, *given = transform.split(":")
     if name not in TRANSFORMS:
-        close = difflib.get_close_matches(name, TRANSFORMS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(name, TRANSFORMS)
         raise ArgumentError(f"unknown transform {transform!r}{hint}; allowed: {_allowed()}, or a function")
     try:
         return TRANSFORMS[name](*map(float, given))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 
-from pluralign.errors import RiskError
+from pluralign.errors import RiskError, did_you_mean
 from pluralign.risk.measures import (
     UWO,
     BestCase,
@@ -62,11 +61,8 @@ def parse(measure: str | RiskMeasure) -> RiskMeasure:
         raise RiskError(f"a risk measure is a string or a RiskMeasure, received {type(measure).__name__}")
     name, *given = (part.strip() for part in measure.split(":"))
     if name not in MEASURES:
-        nearest = difflib.get_close_matches(name, MEASURES, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise RiskError(
-            f"unknown risk measure {measure!r}; known: {', '.join(_usage(m) for m in MEASURES)}{hint}"
-        )
+        known = ", ".join(_usage(m) for m in MEASURES)
+        raise RiskError(f"unknown risk measure {measure!r}{did_you_mean(name, MEASURES)}; known: {known}")
     if len(given) != len(dataclasses.fields(MEASURES[name])):
         raise RiskError(f"risk measure {measure!r}: write it as {_usage(name)}")
     try:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from pluralign.errors import ArgumentError
-from pluralign.policy.rewards.length_control import LengthControl, fit_length_control, length_bias, spearman
+from pluralign.policy.rewards.length_control import LengthControl, fit_length_control, length_bias
 
 
 def planted(effect, rows=300, n=8, seed=0):
@@ -72,13 +72,6 @@ def test_length_bias_is_spearman_of_relative_length():
     assert expected > 0.3
 
 
-def test_spearman_with_ties():
-    g = torch.Generator().manual_seed(2)
-    a, b = torch.randint(0, 5, (2, 200), generator=g).double()
-    assert spearman(a, b) == pytest.approx(stats.spearmanr(a.numpy(), b.numpy()).statistic, abs=1e-12)
-    assert spearman(a, -a) == pytest.approx(-1.0)
-
-
 def test_illegal_arguments():
     ones = torch.ones(2, 3)
     with pytest.raises(ArgumentError, match="no prompt has references of different"):
@@ -96,7 +89,7 @@ def test_illegal_arguments():
         length_bias(ones[:1, 0], ones[:1, 0], ones)
     with pytest.raises(ArgumentError, match=r"tensors of shape \[B\]"):
         length_bias([0.1, 0.2], ones[:, 0], ones)
-    with pytest.raises(ArgumentError, match="one side is constant"):
-        spearman(torch.ones(3), torch.arange(3.0))
-    with pytest.raises(ArgumentError, match="at least two"):
-        spearman(torch.ones(1), torch.ones(1))
+    spread = torch.arange(6.0).reshape(2, 3)
+    with pytest.raises(ArgumentError, match="at least 2"):
+        length_bias(ones[:1, 0], ones[:1, 0], spread[:1])
+    assert length_bias(ones[:, 0], torch.tensor([1.0, 9.0]), spread) is None  # a constant has no ranks

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["LAMBDAS", "Lambdas", "smallest_lambdas", "spearman"]
+from pluralign.rank_correlation import correlation, mean_ranks
+
+__all__ = ["LAMBDAS", "Lambdas", "smallest_lambdas"]
 
 LAMBDAS: tuple[float, ...] = (
     *(0.0, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15),
@@ -58,7 +59,7 @@ def smallest_lambdas(
     Returns:
         A lambda, or None, and the correlations for each attribute.
     """
-    ranks = _ranks(bias)
+    ranks = mean_ranks(bias)
     found = [_smallest(means[:, a], bias, ranks, threshold, grid) for a in range(means.shape[1])]
     values, before, after = zip(*found, strict=True)
     return Lambdas(values, before, after)
@@ -67,28 +68,10 @@ def smallest_lambdas(
 def _smallest(
     mean: Tensor, bias: Tensor, bias_ranks: Tensor, threshold: float, grid: Sequence[float]
 ) -> tuple[float | None, float, float]:
-    before = _correlation(_ranks(mean), bias_ranks)
+    # An attribute or a bias that does not vary has no correlation: nothing has to come off.
+    before = correlation(mean_ranks(mean), bias_ranks) or 0.0
     for value in grid:
-        after = _correlation(_ranks(mean - value * bias), bias_ranks)
+        after = correlation(mean_ranks(mean - value * bias), bias_ranks) or 0.0
         if after <= threshold:
             return value, before, after
     return None, before, before
-
-
-def spearman(first: Float[Tensor, " N"], second: Float[Tensor, " N"]) -> float:
-    """Rank correlation with mean ranks for ties; 0 where one side does not vary."""
-    return _correlation(_ranks(first), _ranks(second))
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Mean ranks, float64."""
-    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    ranks: Tensor = (last - (counts.double() - 1) / 2)[inverse]
-    return ranks
-
-
-def _correlation(first: Tensor, second: Tensor) -> float:
-    a, b = first - first.mean(), second - second.mean()
-    scale = float(a.norm() * b.norm())
-    return float(a @ b) / scale if scale > 0 else 0.0

@@ -7,7 +7,6 @@ in the table. It knows nothing about models, tokens or batches' layout.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, did_you_mean
 from pluralign.losses.policy import dpo, length_normalised_beta, qrpo, qrpo_absolute, rebel, simpo
 from pluralign.policy.rewards.columns import PAIRS, UNPAIRED, Shape
 
@@ -166,8 +165,7 @@ def find_objective(objective: str | Objective) -> Objective:
     if isinstance(objective, Objective):
         return objective
     if objective not in OBJECTIVES:
-        close = difflib.get_close_matches(str(objective), OBJECTIVES, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(objective, OBJECTIVES)
         raise ArgumentError(
             f"unknown objective {objective!r}{hint}; allowed: {', '.join(OBJECTIVES)}, or an Objective"
         )

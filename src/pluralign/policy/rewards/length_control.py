@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
+from pluralign.rank_correlation import spearman
 
-__all__ = ["LengthControl", "fit_length_control", "length_bias", "spearman"]
+__all__ = ["LengthControl", "fit_length_control", "length_bias"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def length_bias(
     lengths: Float[Tensor, " B"],
     reference_lengths: Float[Tensor, "B N"],
     keep_mask: Bool[Tensor, "B N"] | None = None,
-) -> float:
+) -> float | None:
     """Whether a policy has learned to be long: rank correlation of relative length with log pi - log ref.
 
     Args:
@@ -114,7 +115,8 @@ def length_bias(
         keep_mask: bool [B, N], true where a reference counts.
 
     Returns:
-        Spearman's correlation, in [-1, 1]; prompts whose references have one length are left out.
+        Spearman's correlation, in [-1, 1]; prompts whose references have one length are left out. None where
+        all log-ratios or all relative lengths are equal.
 
     Raises:
         ArgumentError: shapes do not fit, a value is not finite, or fewer than two prompts can be used.
@@ -130,36 +132,6 @@ def length_bias(
     usable = (std > 0).squeeze(-1)
     relative = ((length - mean) / torch.where(std > 0, std, 1.0)).squeeze(-1)
     return spearman(relative[usable], log_ratios.double()[usable])
-
-
-def spearman(first: Float[Tensor, " B"], second: Float[Tensor, " B"]) -> float:
-    """Rank correlation; ties share their mean rank.
-
-    Args:
-        first: [B], finite.
-        second: [B], finite.
-
-    Raises:
-        ArgumentError: fewer than two values, or one side is constant.
-    """
-    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
-        raise ArgumentError(
-            f"spearman needs two columns of at least two values, received {list(first.shape)} and "
-            f"{list(second.shape)}"
-        )
-    ranks = torch.stack([_mean_ranks(first), _mean_ranks(second)])
-    centred = ranks - ranks.mean(-1, keepdim=True)
-    norms = centred.norm(dim=-1)
-    if not bool((norms > 0).all()):
-        raise ArgumentError("spearman: one side is constant, so there is no correlation")
-    return float((centred[0] * centred[1]).sum() / norms.prod())
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    _, place, counts = torch.unique(values.double(), return_inverse=True, return_counts=True)
-    last: Tensor = counts.cumsum(0).double()
-    ranks: Tensor = last - (counts - 1) / 2
-    return ranks[place]
 
 
 def _moments(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,6 @@ Reference: Matrenok et al. 2025 (arXiv 2507.08068), equation 8; everything but `
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,7 +32,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, did_you_mean
 from pluralign.policy.rewards.tensors import (
     as_flags,
     as_mask,
@@ -319,8 +318,7 @@ def _estimator(estimator: str | Estimator) -> Estimator:
     if callable(estimator):
         return estimator
     if not isinstance(estimator, str) or estimator not in ESTIMATORS:
-        close = difflib.get_close_matches(str(estimator), ESTIMATORS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(estimator, ESTIMATORS)
         raise ArgumentError(
             f"unknown estimator {estimator!r}{hint}; allowed: {', '.join(ESTIMATORS)}, or a function"
         )

@@ -159,5 +159,5 @@ def _length_correlation(samples: Sequence[JudgedSample]) -> float | None:
     ratios = torch.tensor([s.log_ratio for s in known])
     try:
         return length_bias(ratios, torch.tensor([float(s.num_tokens) for s in known]), lengths, keep)
-    except ArgumentError:  # a constant has no ranks
+    except ArgumentError:  # fewer than two prompts, or log-ratios that are not finite
         return None
