@@ -210,7 +210,8 @@ class Nominal(RiskMeasure):
     """Mean of the head with the smallest standard deviation, the first of equals (Yan et al. 2024).
 
     It warns: a head is surest for no good reason, and choosing by it was no better than choosing by one head
-    (`docs/gaussian_ensemble.md`: best of 32 in the lab). With one head it is the mean, and says nothing.
+    (`docs/explanations/gaussian_ensemble.md`: best of 32 in the lab). With one head it is the mean, and says
+    nothing.
     """
 
     name: ClassVar[str] = "nominal"
