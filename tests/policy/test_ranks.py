@@ -100,7 +100,7 @@ def test_only_the_order_of_rewards_counts(values, estimator, shuffle):
     places = list(range(len(values)))
     shuffle.shuffle(places)
     torch.testing.assert_close(ours, quantile_rewards(reward, references[:, places], estimator))
-    rising = lambda x: torch.sinh(x) * 7 - 2  # noqa: E731
+    rising = lambda x: 7 * x * x * x - 2  # noqa: E731 - exact: a vectorised sinh may round equal numbers unequally
     torch.testing.assert_close(ours, quantile_rewards(rising(reward), rising(references), estimator))
     if estimator == "mid":  # turned around, ranks add to one
         torch.testing.assert_close(1 - ours, quantile_rewards(-reward, -references, estimator))
