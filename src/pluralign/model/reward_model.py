@@ -11,7 +11,7 @@ from where it lives; other weights than the head was fitted on are refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from pluralign import backbones, risk
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import ArgumentError, RiskError
+from pluralign.errors import RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
 from pluralign.model.reading import Conversation, head_inputs
-from pluralign.model.scorer import utilities
+from pluralign.model.scorer import Answers, as_conversations, utilities
 
 if TYPE_CHECKING:
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
@@ -38,7 +38,7 @@ Weights = Mapping[str, float] | Sequence[float] | Tensor
 _STEERS = (risk.Mean, risk.Median, risk.Quantile, risk.CVaR)
 
 
-class RewardModel:
+class RewardModel(Answers):
     """A frozen backbone with a reward head.
 
     Args:
@@ -86,14 +86,14 @@ class RewardModel:
         Raises:
             ArgumentError: a conversation is empty, is a plain string, or does not end in a response.
         """
-        return self.backbone.embed(_listed(conversations), cache=self.cache, progress=progress)
+        return self.backbone.embed(as_conversations(conversations), cache=self.cache, progress=progress)
 
     def read(self, conversations: Sequence[Conversation], progress: bool | None = None) -> HeadInputs:
         """What the head reads of conversations: `model.head.distribution(*model.read(conversations))`.
 
         Arguments and errors as `embed`.
         """
-        listed = _listed(conversations)
+        listed = as_conversations(conversations)
         return head_inputs(self.head, listed, self.embed(listed, progress=progress))
 
     @torch.no_grad()
@@ -173,22 +173,8 @@ class RewardModel:
         measure = _parse_risk(risk)
         return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
 
-    @torch.no_grad()
-    def preference_probability(
-        self, chosen: Sequence[Conversation], rejected: Sequence[Conversation]
-    ) -> Float[Tensor, " B"]:
-        """P(chosen is preferred to rejected), for each pair.
-
-        Bradley-Terry: sigmoid of the difference. Other families: P(R1 > R2) + P(R1 = R2)/2 for
-        independent rewards, which is not quite the same thing, since one person judges both.
-        """
-        chosen, rejected = _listed(chosen), _listed(rejected)
-        if len(chosen) != len(rejected):
-            raise ArgumentError(
-                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: as many"
-            )
-        both = self.distribution([*chosen, *rejected])
-        return self.head.preference_probability(both[: len(chosen)], both[len(chosen) :])
+    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        return self.head.preference_probability(chosen, rejected)
 
     def _steering(
         self, weights: Weights | None, steer: Mapping[str, str | risk.RiskMeasure] | None
@@ -251,13 +237,3 @@ class RewardModel:
 
 
 _parse_risk = risk.parse  # `score` has an argument named risk
-
-
-def _listed(conversations: Any) -> list[Conversation]:
-    """Any iterable of conversations as a list; a text or a single message is none."""
-    if isinstance(conversations, str | Mapping) or not isinstance(conversations, Iterable):
-        raise ArgumentError(
-            f"conversations: received {type(conversations).__name__}; needed: a list of conversations, each "
-            "a list of messages {role, content} that ends in the response"
-        )
-    return list(conversations)

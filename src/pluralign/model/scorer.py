@@ -55,7 +55,10 @@ class Answers(ABC):
     def preference_probability(
         self, chosen: Sequence[Conversation], rejected: Sequence[Conversation]
     ) -> Float[Tensor, " B"]:
-        """P(R1 > R2) + P(R1 = R2) / 2 of each pair, for independent rewards.
+        """P(chosen is preferred to rejected), for each pair.
+
+        P(R1 > R2) + P(R1 = R2) / 2 for independent rewards, which is not quite the same thing, since one
+        person judges both; for a Bradley-Terry head the sigmoid of the difference.
 
         Raises:
             ArgumentError: there are more of one than of the other.
@@ -66,7 +69,10 @@ class Answers(ABC):
                 f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: as many"
             )
         both = self.distribution([*chosen, *rejected])
-        return both[: len(chosen)].prob_greater(both[len(chosen) :])
+        return self._preferred(both[: len(chosen)], both[len(chosen) :])
+
+    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        return chosen.prob_greater(rejected)
 
 
 def utilities(measure: risk.RiskMeasure, law: RewardDistribution) -> Float[Tensor, " B"]:

@@ -321,7 +321,7 @@ class TestDebias:
         assert ("verbosity" in facts["lambdas"]) is (variable != "verbosity")
 
     def test_gate_and_use_see_the_same_debiased_rewards(self, monkeypatch):
-        from pluralign.fitting import mixing
+        from pluralign.fitting.mix import mixing
 
         seen = []
         real = mixing.train_gate
