@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all test-rest check lint types results clean
+.PHONY: demo test test-all test-rest check lint types docs wheel results clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,13 +30,20 @@ test-rest: $(READY)     ## what `make test` leaves out; stops at the first failu
 	$(BIN)/python -m pytest -m 'slow or browser or peer' -rs -x
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 
 types: $(READY)
 	$(BIN)/mypy
 
 check: lint types test  ## what a change must pass
+
+docs: $(READY)          ## the site, in build/site; a warning or a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
+
+wheel: $(READY)         ## what a release would be, in dist: the source archive, and the wheel that is built from it
+	$(BIN)/python -m build --no-isolation --outdir dist
 
 results: $(READY)       ## docs/results.md from benchmarks/results/*.json
 	$(BIN)/python benchmarks/results.py
