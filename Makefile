@@ -16,13 +16,13 @@ export TOKENIZERS_PARALLELISM ?= false
 OTHER_KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
                  OPENBLAS_CORETYPE=Nehalem OMP_NUM_THREADS=2
 # Where rounding matters: it is this that another processor does otherwise.
-NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_offline_trainer.py tests/solvers tests/losses \
-           tests/risk tests/heads tests/lab tests/fitting tests/evaluation tests/distributions
+NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_offline_trainer.py \
+           tests/solvers tests/losses tests/risk tests/heads tests/lab tests/fitting tests/evaluation tests/distributions
 # What reads other packages: models, tokenizers, tables, trainers.
-READERS := tests/test_model.py tests/conversations tests/policy tests/backbones tests/model tests/data tests/heads tests/losses \
-           tests/evaluation tests/cli tests/report tests/distributions
+READERS := tests/test_model.py tests/conversations tests/policy tests/backbones tests/model tests/data \
+           tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
 
-.PHONY: demo test test-all test-rest test-portable test-oldest oldest check lint types results clean
+.PHONY: demo test test-all test-rest test-portable test-oldest oldest check lint types docs wheel results clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -55,13 +55,20 @@ test-oldest: oldest     ## what depends on other packages, with the oldest of th
 	$(OLDEST)/bin/python -m pytest -x $(READERS)
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 
 types: $(READY)
 	$(BIN)/mypy
 
 check: lint types test  ## what a change must pass
+
+docs: $(READY)          ## the site, in build/site; a warning or a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
+
+wheel: $(READY)         ## what a release would be, in dist: the source archive, and the wheel that is built from it
+	$(BIN)/python -m build --no-isolation --outdir dist
 
 results: $(READY)       ## docs/results.md from benchmarks/results/*.json
 	$(BIN)/python benchmarks/results.py
