@@ -23,8 +23,8 @@ _WHICH = (
     "Fit a reward model on a frozen backbone. Which family? Ratings: quantile. Ratings in a few categories: "
     "categorical, with --loss cross_entropy unless some twenty people rated each response. Pairs: "
     "bradley_terry, or gaussian_ensemble for the minimum over heads. Votes with ties: categorical. Ratings "
-    "of several attributes and pairs: quantile, with a gate. docs/how-to/choosing.md says more, also of losses "
-    "and risk measures."
+    "of several attributes and pairs: quantile, with a gate. docs/how-to/choosing.md says more, also of "
+    "losses and risk measures."
 )
 
 
