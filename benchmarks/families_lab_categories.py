@@ -22,8 +22,9 @@ from torch import Tensor
 import families_lab_world as world
 import pluralign as pl
 import qrm_world
-from pluralign.fitting import CategoricalConfig, QuantileConfig, quantile
+from pluralign.fitting import CategoricalConfig, QuantileConfig
 from pluralign.fitting.categorical import recipe as categorical
+from pluralign.fitting.linear import quantile
 
 COUNTS = (3, 6, 12, 24, 48)
 RESPONSES = (1000, 10_000)

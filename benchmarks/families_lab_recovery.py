@@ -30,12 +30,10 @@ from pluralign.fitting import (
     GaussianEnsembleConfig,
     QuantileConfig,
     RegressionConfig,
-    bradley_terry,
-    categorical,
-    gaussian_ensemble,
-    quantile,
-    regression,
 )
+from pluralign.fitting.categorical import recipe as categorical
+from pluralign.fitting.ensemble import recipe as gaussian_ensemble
+from pluralign.fitting.linear import bradley_terry, quantile, regression
 from pluralign.lab.truth import dequantised_quantile
 
 SIZES = {1: (100, 300, 1000, 3000, 10_000, 30_000), 5: (1000, 10_000)}  # raters per response -> ratings

@@ -21,7 +21,7 @@ import pluralign as pl
 import qrm_world
 from pluralign.backbones import Embeddings, EmbeddingStats
 from pluralign.fitting import CategoricalConfig
-from pluralign.fitting.inputs import Inputs
+from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.train.journal import Journal
 from pluralign.lab import parse_prompt
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 import qrm_world as world
-from pluralign.fitting import BradleyTerryConfig, QuantileConfig, bradley_terry, quantile
+from pluralign.fitting import BradleyTerryConfig, QuantileConfig
+from pluralign.fitting.linear import bradley_terry, quantile
 from pluralign.fitting.mix.gate import GatePairs, train_gate
 from pluralign.fitting.mix.gate_start import scale_of_equal_weights
 from pluralign.heads import QuantileHead

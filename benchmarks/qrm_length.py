@@ -20,12 +20,13 @@ import torch
 import qrm_world as world
 from pluralign.backbones import Embeddings
 from pluralign.distributions import RewardDistribution
-from pluralign.fitting import QuantileConfig, quantile
-from pluralign.fitting.mix.debias import spearman
+from pluralign.fitting import QuantileConfig
+from pluralign.fitting.linear import quantile
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.heads import MixedHead, QuantileHead
 from pluralign.lab.personas import VALUED
 from pluralign.model.reading import head_inputs
+from pluralign.rank_correlation import spearman
 from qrm_gate import PARTS, SHAPES
 
 SEEDS = range(5)

@@ -19,9 +19,10 @@ from torch import Tensor
 
 import pluralign as pl
 import qrm_world as world
-from pluralign.fitting import QuantileConfig, quantile
-from pluralign.fitting.search import chosen_penalties
-from pluralign.fitting.targets import RatingTargets, rating_targets
+from pluralign.fitting import QuantileConfig
+from pluralign.fitting.linear import quantile
+from pluralign.fitting.linear.search import chosen_penalties
+from pluralign.fitting.tables.targets import RatingTargets, rating_targets
 from pluralign.heads import ColumnScaling, QuantileHead
 from pluralign.losses import pinball
 from pluralign.solvers import fit_quantiles

@@ -26,7 +26,7 @@ from torch import Tensor
 
 import pluralign as pl
 from pluralign.backbones import EmbeddingCache, Embeddings, EmbeddingStats
-from pluralign.fitting.inputs import Inputs
+from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.train.journal import Journal
 from pluralign.lab import KINDS, PERSONAS, POPULATION, TRAITS, parse_prompt, parser
 from pluralign.lab.personas import VALUED

@@ -23,6 +23,7 @@ ALLOWED = {
     "_version": set(),
     "errors": set(),
     "files": {"errors"},
+    "checks": {"errors"},
     "rank_correlation": {"errors"},
     "distributions": {"errors"},
     "losses": {"errors"},
@@ -38,6 +39,7 @@ ALLOWED = {
     "fitting": {
         "errors",
         "files",
+        "checks",
         "rank_correlation",
         "distributions",
         "losses",
@@ -132,11 +134,13 @@ ROOMS = {
         ".": {"logprobs", "sampling", "rewards", "offline"},  # the public names, shown to type checkers
     },
     "fitting": {
-        "train": {"."},
-        "mix": {"train", "."},
-        "categorical": {"train", "mix", "."},
-        "ensemble": {"train", "mix", "."},
-        ".": {"train", "mix", "categorical", "ensemble"},
+        "train": set(),
+        "tables": {"train"},
+        "mix": {"train", "tables"},
+        "linear": {"train", "tables", "mix"},
+        "categorical": {"train", "tables", "mix", "linear"},
+        "ensemble": {"train", "tables", "mix", "linear"},
+        ".": {"train", "tables", "mix", "linear", "categorical", "ensemble"},
     },
 }
 

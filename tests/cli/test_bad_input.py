@@ -344,7 +344,7 @@ def interrupted(result) -> None:
 
 
 def test_ctrl_c_during_the_search(workplace, fake, command, monkeypatch):
-    from pluralign.fitting import search
+    from pluralign.fitting.linear import search
 
     with monkeypatch.context() as patch:
         patch.setattr(search, "held_out_loss", strike(search.held_out_loss, 4))

@@ -12,10 +12,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pluralign.checks import check_plain_types
 from pluralign.data.given import check_table
 from pluralign.data.leaks import join_groups
 from pluralign.errors import ArgumentError, ConfigError, did_you_mean
-from pluralign.fitting.checks import check_plain_types
 from pluralign.fitting.config import (
     CONFIGS,
     BradleyTerryConfig,
@@ -42,11 +42,11 @@ __all__ = [
 ]
 
 _RECIPES = {
-    "bradley_terry": "pluralign.fitting.bradley_terry",
+    "bradley_terry": "pluralign.fitting.linear.bradley_terry",
     "categorical": "pluralign.fitting.categorical.recipe",
     "gaussian_ensemble": "pluralign.fitting.ensemble.recipe",
-    "quantile": "pluralign.fitting.quantile",
-    "regression": "pluralign.fitting.regression",
+    "quantile": "pluralign.fitting.linear.quantile",
+    "regression": "pluralign.fitting.linear.regression",
 }
 
 
@@ -109,8 +109,8 @@ def fit(
     check_plain_types(settings)
 
     from pluralign import backbones
-    from pluralign.fitting.inputs import Inputs
     from pluralign.fitting.table_notes import warn_of_tables
+    from pluralign.fitting.tables.inputs import Inputs
     from pluralign.fitting.train.journal import Journal
     from pluralign.fitting.warned import remembered_warnings
     from pluralign.model import RewardModel

@@ -14,7 +14,7 @@ from pluralign.heads.base import Attribute
 from pluralign.heads.categories import CATEGORY_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from pluralign.fitting.inputs import Inputs
+    from pluralign.fitting.tables.inputs import Inputs
 
 __all__ = ["warn_of_tables"]
 

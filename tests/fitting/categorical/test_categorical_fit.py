@@ -12,7 +12,7 @@ from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_ro
 from pluralign.distributions import Categorical
 from pluralign.errors import CategoryWarning, ConfigError, DataError
 from pluralign.fitting import CategoricalConfig
-from pluralign.fitting.targets import rating_targets
+from pluralign.fitting.tables.targets import rating_targets
 
 QUICK = {"l2": 0.003, "steps": 100, "baselines": False}
 
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_model_also_after_an_interruption(tmp_path,
     config = {"hidden": 8}
     first, second = (fit(config, ratings=ratings) for _ in range(2))
     monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
-    from pluralign.fitting import category_training
+    from pluralign.fitting.categorical import training as category_training
 
     real, calls = category_training.squared_norm, []
 

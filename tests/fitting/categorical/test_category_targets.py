@@ -9,7 +9,7 @@ import pluralign as pl
 from pluralign.errors import ConfigError, DataError
 from pluralign.fitting import CategoricalConfig
 from pluralign.fitting.categorical.targets import category_rows, is_six, ratings_as_rewards
-from pluralign.fitting.targets import AttributeRows
+from pluralign.fitting.tables.targets import AttributeRows
 from pluralign.heads import CATEGORIES, Attribute
 
 

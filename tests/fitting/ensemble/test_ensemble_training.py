@@ -18,7 +18,7 @@ from pluralign.fitting.ensemble.targets import (
     row_shares,
 )
 from pluralign.fitting.ensemble.training import prior_precision, start_at_draws, train_members
-from pluralign.fitting.targets import AttributeRows, RatingTargets
+from pluralign.fitting.tables.targets import AttributeRows, RatingTargets
 from pluralign.fitting.train import state as training_state
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads import Attribute

@@ -15,7 +15,7 @@ from pluralign.fitting import GaussianEnsembleConfig
 from pluralign.fitting.ensemble import heads as ensemble_heads
 from pluralign.fitting.ensemble import search as ensemble_search
 from pluralign.fitting.ensemble.targets import bootstrap_counts
-from pluralign.fitting.targets import rating_targets
+from pluralign.fitting.tables.targets import rating_targets
 from pluralign.fitting.train import state as training_state
 from pluralign.heads.gaussian_ensemble import head_agreement
 

@@ -12,9 +12,9 @@ import pluralign as pl
 from fake_backbone import WIDTH, FakeBackbone, ratings_rows, talk
 from pluralign.backbones import Embeddings
 from pluralign.errors import ArgumentError, DataError, DebiasWarning, GateWarning, RiskError
+from pluralign.fitting.linear.ridge import ridge_path
 from pluralign.fitting.mix.debias import LAMBDAS, smallest_lambdas
-from pluralign.fitting.ridge import ridge_path
-from pluralign.fitting.targets import rating_targets
+from pluralign.fitting.tables.targets import rating_targets
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 GATE = {

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pluralign.checks import check_choice, check_grid, check_number
 from pluralign.errors import ConfigError
-from pluralign.fitting.checks import check_choice, check_grid, check_number
 from pluralign.fitting.mix.config import MixConfig
 
 __all__ = ["CategoricalConfig"]

@@ -22,8 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import DataError
-from pluralign.fitting.axes import principal_axes
-from pluralign.fitting.baselines import bradley_terry_of
 from pluralign.fitting.categorical.comparisons import (
     COMPARED,
     PREFERENCE,
@@ -40,9 +38,11 @@ from pluralign.fitting.categorical.targets import (
     ratings_as_rewards,
 )
 from pluralign.fitting.categorical.training import Problem, fit_logits, rotate
-from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting.linear.baselines import bradley_terry_of
 from pluralign.fitting.mix.mixing import add_mixing
-from pluralign.fitting.targets import rated_table, rating_targets
+from pluralign.fitting.tables.inputs import Fitted, Inputs
+from pluralign.fitting.tables.targets import rated_table, rating_targets
+from pluralign.fitting.train.axes import principal_axes
 from pluralign.heads import CategoricalHead, ColumnScaling, Head, Reference
 from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
 from pluralign.heads.categories import HARM, HELPFULNESS

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pluralign.errors import DataError
 from pluralign.fitting.categorical.config import CategoricalConfig
-from pluralign.fitting.targets import AttributeRows
+from pluralign.fitting.tables.targets import AttributeRows
 from pluralign.heads.base import Attribute
 from pluralign.heads.categories import CATEGORIES, CATEGORY_ATTRIBUTE, CATEGORY_REWARDS, Categories
 

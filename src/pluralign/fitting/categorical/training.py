@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pluralign.fitting.categorical.config import CategoricalConfig
-from pluralign.fitting.inputs import Inputs, best_penalty, fold_of, judged_folds
+from pluralign.fitting.tables.inputs import Inputs, best_penalty, fold_of, judged_folds
 from pluralign.fitting.train.loop import Schedule, train
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.categorical import CategoryLogits, ComparisonLogits

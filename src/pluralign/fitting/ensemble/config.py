@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pluralign.checks import check_choice, check_grid, check_number
 from pluralign.errors import ConfigError
-from pluralign.fitting.checks import check_choice, check_grid, check_number
 from pluralign.fitting.mix.config import MixConfig
 
 __all__ = ["GaussianEnsembleConfig"]

@@ -16,8 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.fitting.axes import principal_axes
-from pluralign.fitting.bradley_terry import PairIndex
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.targets import (
     GaussianObjective,
@@ -28,7 +26,9 @@ from pluralign.fitting.ensemble.targets import (
     row_shares,
 )
 from pluralign.fitting.ensemble.training import Objective, prior_precision, start_at_draws, train_members
-from pluralign.fitting.inputs import Inputs
+from pluralign.fitting.tables.inputs import Inputs
+from pluralign.fitting.tables.pairs import PairIndex
+from pluralign.fitting.train.axes import principal_axes
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.ensemble_members import Members
 

@@ -25,16 +25,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pluralign.errors import ConstantHeadWarning, EnsembleWarning
-from pluralign.fitting import bradley_terry
-from pluralign.fitting.baselines import baselines_of
-from pluralign.fitting.config import QRM_LEVELS, BradleyTerryConfig
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.heads import gaussian_heads, preference_heads, rotated
 from pluralign.fitting.ensemble.search import chosen_penalties
 from pluralign.fitting.ensemble.targets import GaussianTargets, gaussian_targets
-from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting.linear import bradley_terry
+from pluralign.fitting.linear.baselines import baselines_of
+from pluralign.fitting.linear.config import QRM_LEVELS, BradleyTerryConfig
 from pluralign.fitting.mix.mixing import add_mixing
-from pluralign.fitting.targets import RatingTargets, rated_table, rating_targets
+from pluralign.fitting.tables.inputs import Fitted, Inputs
+from pluralign.fitting.tables.pairs import pair_index, training_pairs
+from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head, Reference
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
 from pluralign.model.reading import head_inputs
@@ -106,7 +107,7 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
 def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     settings = BradleyTerryConfig(l2=config.l2, margin=config.margin, seed=config.seed)
     single, l2, _ = bradley_terry.fit_head(inputs, settings)
-    pairs = bradley_terry.pair_index(bradley_terry.training_pairs(inputs, settings))
+    pairs = pair_index(training_pairs(inputs, settings.margin, settings.max_pairs_per_group))
     embedded = inputs.embed(pairs.conversations)
     features, axes = rotated(single.scaling(embedded.response))
     members = preference_heads(inputs, config, features, pairs, l2)

@@ -23,7 +23,7 @@ from pluralign import losses
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.targets import GaussianObjective, GaussianTargets, loss_of, row_shares
 from pluralign.fitting.ensemble.training import prior_precision, train_members
-from pluralign.fitting.inputs import Inputs, first_smallest, fold_of, judged_folds
+from pluralign.fitting.tables.inputs import Inputs, first_smallest, fold_of, judged_folds
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.ensemble_members import Members
 

@@ -21,7 +21,7 @@ from torch.nn.functional import softplus
 
 from pluralign import losses
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
-from pluralign.fitting.targets import RatingTargets
+from pluralign.fitting.tables.targets import RatingTargets
 from pluralign.heads.ensemble_members import Members
 
 __all__ = [

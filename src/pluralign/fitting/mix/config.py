@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pluralign.checks import check_choice, check_number
 from pluralign.errors import ConfigError
-from pluralign.fitting.checks import check_choice, check_number
 
 __all__ = ["MixConfig"]
 

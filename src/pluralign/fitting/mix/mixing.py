@@ -19,11 +19,11 @@ from torch import Tensor
 
 from pluralign.data import weighted_pairs
 from pluralign.errors import DataError, DebiasWarning, GateWarning
-from pluralign.fitting.bradley_terry import pair_index
-from pluralign.fitting.inputs import Inputs
 from pluralign.fitting.mix.config import MixConfig
 from pluralign.fitting.mix.debias import smallest_lambdas
 from pluralign.fitting.mix.gate import GatePairs, train_gate
+from pluralign.fitting.tables.inputs import Inputs
+from pluralign.fitting.tables.pairs import pair_index
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads import Debias, MixedHead, Reference
 from pluralign.heads.debias import LENGTH_UNITS, LengthUnit

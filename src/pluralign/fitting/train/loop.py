@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from pluralign.checks import check_number
 from pluralign.errors import ConfigError, ConvergenceWarning
-from pluralign.fitting.checks import check_number
 from pluralign.fitting.train.state import TrainingState
 
 __all__ = ["Schedule", "train"]

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from pluralign.errors import ConstantHeadWarning, DataError
-from pluralign.fitting.baselines import baselines_of
-from pluralign.fitting.config import QRM_LEVELS, RegressionConfig
-from pluralign.fitting.inputs import Fitted, Inputs, first_smallest, fold_of, judged_folds
+from pluralign.fitting.linear.baselines import baselines_of
+from pluralign.fitting.linear.config import QRM_LEVELS, RegressionConfig
+from pluralign.fitting.linear.ridge import ridge_path
 from pluralign.fitting.mix.mixing import add_mixing
-from pluralign.fitting.ridge import ridge_path
-from pluralign.fitting.targets import AttributeRows, rated_table, rating_targets
+from pluralign.fitting.tables.inputs import Fitted, Inputs, first_smallest, fold_of, judged_folds
+from pluralign.fitting.tables.targets import AttributeRows, rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head, RegressionHead
 
 __all__ = ["fit"]

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from pluralign.errors import ConstantHeadWarning, DataError
-from pluralign.fitting.baselines import baselines_of
-from pluralign.fitting.config import QuantileConfig
-from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting.linear.baselines import baselines_of
+from pluralign.fitting.linear.config import QuantileConfig
+from pluralign.fitting.linear.search import chosen_penalties
 from pluralign.fitting.mix.mixing import add_mixing
-from pluralign.fitting.search import chosen_penalties
-from pluralign.fitting.targets import AttributeRows, RatingTargets, rated_table, rating_targets
+from pluralign.fitting.tables.inputs import Fitted, Inputs
+from pluralign.fitting.tables.targets import AttributeRows, RatingTargets, rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head, QuantileHead
 from pluralign.solvers import fit_quantiles
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from pluralign.errors import ConvergenceWarning
-from pluralign.fitting.config import QuantileConfig
-from pluralign.fitting.inputs import Inputs, best_penalty, fold_of, judged_folds
-from pluralign.fitting.targets import AttributeRows, RatingTargets
+from pluralign.fitting.linear.config import QuantileConfig
+from pluralign.fitting.tables.inputs import Inputs, best_penalty, fold_of, judged_folds
+from pluralign.fitting.tables.targets import AttributeRows, RatingTargets
 from pluralign.losses import pinball
 from pluralign.solvers import fit_quantiles
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from pluralign.errors import DataError
-from pluralign.fitting import inputs, search
 from pluralign.fitting.config import QuantileConfig
-from pluralign.fitting.inputs import Inputs
-from pluralign.fitting.targets import AttributeRows, RatingTargets
+from pluralign.fitting.linear import search
+from pluralign.fitting.tables import inputs
+from pluralign.fitting.tables.inputs import Inputs
+from pluralign.fitting.tables.targets import AttributeRows, RatingTargets
 from pluralign.fitting.train.journal import Journal
 from pluralign.heads.base import Attribute
 

@@ -13,10 +13,12 @@ from sklearn.linear_model import LogisticRegression
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
 from pluralign.errors import ArgumentError, ConfigError, ConstantHeadWarning, DataError
-from pluralign.fitting import BradleyTerryConfig, QuantileConfig, bradley_terry, search
-from pluralign.fitting.baselines import weighted_quantiles
-from pluralign.fitting.inputs import Inputs, best_penalty, first_smallest, fold_of
-from pluralign.fitting.targets import rating_targets
+from pluralign.fitting import BradleyTerryConfig, QuantileConfig
+from pluralign.fitting.linear import bradley_terry, search
+from pluralign.fitting.linear.baselines import weighted_quantiles
+from pluralign.fitting.tables.inputs import Inputs, best_penalty, first_smallest, fold_of
+from pluralign.fitting.tables.pairs import pair_index, training_pairs
+from pluralign.fitting.tables.targets import rating_targets
 from pluralign.fitting.train.journal import Journal
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -215,7 +217,7 @@ def test_what_does_not_serve_the_family():
 def test_bradley_terry_is_logistic_regression_on_differences():
     pairs = pl.load_pairs(pairs_rows(80))
     model = fit("bradley_terry", pairs=pairs, config={"l2": 0.05})
-    index = bradley_terry.pair_index(pl.data.weighted_pairs(pairs))
+    index = pair_index(pl.data.weighted_pairs(pairs))
     x = FakeBackbone().embed(index.conversations).response.double()
     z = (x - x.mean(0)) / x.std(0, unbiased=False)
     differences = (z[index.chosen] - z[index.rejected]).numpy()
@@ -234,7 +236,7 @@ def test_split_votes_weigh_both_orders():
     model = fit("bradley_terry", votes=pl.load_comparisons(votes), config={"l2": 1e-6})
     probability = model.preference_probability([talk("1 0 5")], [talk("-1 0 5")])
     assert 0.5 < float(probability) < 1
-    index = bradley_terry.pair_index(pl.data.weighted_pairs(pl.load_comparisons(votes)))
+    index = pair_index(pl.data.weighted_pairs(pl.load_comparisons(votes)))
     assert len(index.chosen) == 60
     assert sorted(set(index.weight.tolist())) == [0.25, 0.75]
 
@@ -254,7 +256,7 @@ def test_pairs_come_before_votes_and_ratings():
         "ratings": pl.load_ratings(ratings_rows()),
     }
     inputs = Inputs(**tables, embed=lambda c: None, journal=Journal(), report=print)
-    assert len(bradley_terry.training_pairs(inputs, BradleyTerryConfig())) == 7
+    assert len(training_pairs(inputs, 0.0, 500)) == 7
 
 
 def test_the_chosen_penalty_is_that_of_the_smallest_held_out_loss(tmp_path):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pluralign.data import DistinctConversations, grid_step, ratings_from_votes
 from pluralign.errors import DataError
-from pluralign.fitting.inputs import Inputs
+from pluralign.fitting.tables.inputs import Inputs
 from pluralign.heads.base import Attribute
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import torch
 
 import pluralign as pl
 from pluralign.errors import DataError
-from pluralign.fitting.targets import rating_targets
+from pluralign.fitting.tables.targets import rating_targets
 
 
 def table(*rows):

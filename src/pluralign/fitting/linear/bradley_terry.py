@@ -7,85 +7,21 @@ their Bradley-Terry loss, then the head is fitted on all pairs.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pluralign.data import DistinctConversations, pairs_from_ratings, weighted_pairs
-from pluralign.errors import ConstantHeadWarning, DataError
-from pluralign.fitting.config import BradleyTerryConfig
-from pluralign.fitting.inputs import Fitted, Inputs, best_penalty, fold_of, judged_folds
+from pluralign.errors import ConstantHeadWarning
+from pluralign.fitting.linear.config import BradleyTerryConfig
+from pluralign.fitting.tables.inputs import Fitted, Inputs, best_penalty, fold_of, judged_folds
+from pluralign.fitting.tables.pairs import PairIndex, pair_index, training_pairs
 from pluralign.heads import BradleyTerryHead, ColumnScaling, Reference
 from pluralign.solvers.bradley_terry import fit_bradley_terry
 
-if TYPE_CHECKING:
-    import datasets
-
-__all__ = ["PairIndex", "fit", "fit_head", "pair_index", "training_pairs"]
+__all__ = ["fit", "fit_head"]
 
 _NOTHING = 1e-9  # logits per standard deviation of a column
-
-
-@dataclass(frozen=True)
-class PairIndex:
-    """Pairs as indices into distinct conversations.
-
-    Attributes:
-        conversations: [N], the distinct texts.
-        chosen: [P], index of the chosen side.
-        rejected: [P], index of the rejected side.
-        weight: [P], float64.
-        groups: [P], the group of each pair.
-    """
-
-    conversations: list[list[dict[str, str]]]
-    chosen: Tensor
-    rejected: Tensor
-    weight: Tensor
-    groups: list[str]
-
-
-def training_pairs(inputs: Inputs, config: BradleyTerryConfig) -> datasets.Dataset:
-    """The weighted pairs of whatever was given: pairs first, then votes, then ratings.
-
-    Raises:
-        DataError: no two responses of one prompt differ in their mean rating.
-    """
-    if inputs.pairs is not None:
-        return weighted_pairs(inputs.pairs)
-    if inputs.votes is not None:
-        return weighted_pairs(inputs.votes)
-    if inputs.ratings is None:
-        raise DataError("Bradley-Terry needs pairs, comparisons or ratings; received none")
-    derived = pairs_from_ratings(
-        inputs.ratings, margin=config.margin, max_pairs_per_group=config.max_pairs_per_group
-    )
-    if len(derived) == 0:
-        raise DataError(
-            "no pairs can be derived from these ratings: no two responses of one prompt, attribute and group "
-            "have mean ratings far enough apart; give pairs, or several rated responses per prompt"
-        )
-    return weighted_pairs(derived)
-
-
-def pair_index(pairs: datasets.Dataset) -> PairIndex:
-    """Numbers the distinct conversations of a weighted pairs table."""
-    distinct = DistinctConversations()
-    sides: dict[str, list[int]] = {"chosen": [], "rejected": []}
-    for row in pairs.select_columns(["prompt", "chosen", "rejected"]):
-        for side, numbers in sides.items():
-            numbers.append(distinct.add(row["prompt"], row[side]))
-    return PairIndex(
-        distinct.conversations,
-        torch.tensor(sides["chosen"]),
-        torch.tensor(sides["rejected"]),
-        torch.tensor(list(pairs["weight"]), dtype=torch.float64),
-        list(pairs["group"]),
-    )
 
 
 def fit(inputs: Inputs, config: BradleyTerryConfig) -> Fitted:
@@ -96,7 +32,7 @@ def fit(inputs: Inputs, config: BradleyTerryConfig) -> Fitted:
 
 def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHead, float, int]:
     """The head, the penalty that was chosen and the number of pairs."""
-    pairs = pair_index(training_pairs(inputs, config))
+    pairs = pair_index(training_pairs(inputs, config.margin, config.max_pairs_per_group))
     response = inputs.embed(pairs.conversations).response
     scaling = ColumnScaling.fitted(response).to(response.device)
     features = scaling(response)

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import DataError
-from pluralign.fitting import bradley_terry
-from pluralign.fitting.config import BradleyTerryConfig
-from pluralign.fitting.inputs import Inputs
-from pluralign.fitting.targets import RatingTargets
+from pluralign.fitting.linear import bradley_terry
+from pluralign.fitting.linear.config import BradleyTerryConfig
+from pluralign.fitting.tables.inputs import Inputs
+from pluralign.fitting.tables.targets import RatingTargets
 from pluralign.heads import ColumnScaling, Head, QuantileHead, Reference
 
 __all__ = ["baselines_of", "bradley_terry_of", "constant_head", "weighted_quantiles"]
