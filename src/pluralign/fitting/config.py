@@ -6,7 +6,7 @@ Field documentation is what `pluralign fit --help` prints.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pluralign.errors import ConfigError
 from pluralign.fitting.categorical.config import CategoricalConfig
@@ -15,7 +15,6 @@ from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.mix.config import MixConfig
 
 __all__ = [
-    "CONFIGS",
     "BradleyTerryConfig",
     "CategoricalConfig",
     "GaussianEnsembleConfig",
@@ -137,12 +136,3 @@ class RegressionConfig(MixConfig):
             raise ConfigError(
                 "debias_coupling = 'parity' subtracts levels, and a Gaussian has none; use shift"
             )
-
-
-CONFIGS: dict[str, Any] = {
-    "bradley_terry": BradleyTerryConfig,
-    "categorical": CategoricalConfig,
-    "gaussian_ensemble": GaussianEnsembleConfig,
-    "quantile": QuantileConfig,
-    "regression": RegressionConfig,
-}

@@ -33,13 +33,9 @@ from pluralign.fitting.categorical.comparisons import (
 )
 from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.categorical.notes import check_rows, report_categories, warn_of_gaps
-from pluralign.fitting.categorical.targets import (
-    CategoryRows,
-    category_rows,
-    is_six,
-    ratings_as_rewards,
-)
+from pluralign.fitting.categorical.targets import CategoryRows, category_rows
 from pluralign.fitting.categorical.training import Problem, fit_logits, rotate
+from pluralign.fitting.category_ratings import is_six, ratings_as_rewards
 from pluralign.fitting.inputs import Fitted, Inputs
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.targets import rated_table, rating_targets

@@ -36,7 +36,8 @@ from pluralign.fitting.inputs import Fitted, Inputs
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.targets import RatingTargets, rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head, Reference
-from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
+from pluralign.heads.agreement import head_agreement
+from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
 from pluralign.model.reading import head_inputs
 
 if TYPE_CHECKING:
