@@ -24,7 +24,7 @@ from pluralign.evaluation.metrics import spearman
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.heads import train_heads
 from pluralign.fitting.ensemble.targets import GaussianObjective, bootstrap_counts, loss_of, row_shares
-from pluralign.heads.gaussian_ensemble import head_agreement
+from pluralign.heads.agreement import head_agreement
 from study_runs import record
 from tables import write
 from timing import Timing, rounds

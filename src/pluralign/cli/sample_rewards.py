@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from pluralign.risk import RiskMeasure
 
 __all__ = ["REWARDS", "TABLE", "check_rewards", "reward", "reward_source", "teller"]
-
-_WITHOUT_HEADS = ("quantile", "categorical", "bradley_terry")
 
 REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
 
@@ -59,16 +56,23 @@ def check_rewards(rewards: RewardFlags) -> None:
 
 
 def _check_risk(measure: RiskMeasure, model: Path) -> None:
-    """Refuses a measure of several heads where the model's family has none."""
+    """Refuses a measure of several heads where the model has none."""
     from pluralign.distributions import Point
     from pluralign.errors import RiskError
+    from pluralign.heads import FAMILIES
+    from pluralign.model.combination_folder import is_combination
+    from pluralign.model.folder import read_spec
 
-    family = json.loads((model / "config.json").read_text(encoding="utf-8")).get("family")
     try:
         measure(Point([0.0]))
     except RiskError as error:
-        if family in _WITHOUT_HEADS:
-            raise UsageError(f"--risk {measure}: {model} is of the family {family}: {error}") from None
+        what = "a combination"  # whose rewards are on normal scores, where heads are not kept
+        if not is_combination(model):
+            family, spec = read_spec(model)
+            if FAMILIES[family].has_heads(spec):
+                return
+            what = f"of the family {family}"
+        raise UsageError(f"--risk {measure}: {model} is {what}: {error}") from None
 
 
 def reward(

@@ -19,7 +19,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,15 @@ from pluralign.distributions.checks import (
 from pluralign.distributions.quadrature import cdf_distance
 from pluralign.errors import ArgumentError, RowError
 
-__all__ = ["RewardDistribution"]
+__all__ = ["Heads", "RewardDistribution"]
+
+
+class Heads(NamedTuple):
+    """What each head of a distribution says: its mean, standard deviation and weight."""
+
+    means: Float[Tensor, "B H"]
+    stds: Float[Tensor, "B H"]
+    weights: Float[Tensor, "B H"]
 
 
 class RewardDistribution(ABC):
@@ -51,6 +59,9 @@ class RewardDistribution(ABC):
     _batched: ClassVar[tuple[str, ...]]
     _shared: ClassVar[tuple[str, ...]] = ()
     _validate: bool
+
+    is_point: ClassVar[bool] = False
+    """Whether every row is one sure reward, which all measures of risk take for itself."""
 
     # --- what each representation supplies ------------------------------------------------------------------
 
@@ -119,6 +130,24 @@ class RewardDistribution(ABC):
 
     @abstractmethod
     def _half_gini(self) -> Tensor: ...
+
+    # --- what some representations know of themselves -------------------------------------------------------
+
+    def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]] | None:
+        """Rewards and their probabilities where these are all there is; None for a law that is spread out."""
+        return None
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> RewardDistribution | None:
+        """The law of an increasing function of R where this representation holds it, else None.
+
+        Args:
+            increasing: maps rewards of any shape, value by value.
+        """
+        return None
+
+    def heads(self) -> Heads | None:
+        """The heads that measures such as `worst_case` compare; None for a law that has none."""
+        return None
 
     # --- summaries ------------------------------------------------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar, Self, final
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions.checks import TensorLike, as_float, check_shape, require
@@ -63,6 +65,14 @@ class Categorical(PiecewiseLinear):
         new = copy.copy(self)
         new.atoms = scales * self.atoms + shifts
         return new
+
+    def point_masses(self) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+        """Atoms and their probabilities, in the order of the categories."""
+        return self.atoms, self.probs
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Categorical:
+        """The law of an increasing function of R, exact."""
+        return Categorical(self.probs, increasing(self.atoms))
 
     def _segments(self) -> Segments:
         atoms, order = self.atoms.sort(-1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar, Self, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions.checks import TensorLike, as_float, check_shape, require
@@ -66,6 +68,14 @@ class Empirical(PiecewiseLinear):
         new = copy.copy(self)
         new.samples = scales * self.samples + shifts
         return new
+
+    def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        """Samples and their probabilities, 0 where none was kept."""
+        return self.samples, self.keep_mask / self.keep_mask.sum(1, keepdim=True)
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Empirical:
+        """The law of an increasing function of R, exact."""
+        return Empirical(increasing(self.samples), self.keep_mask)
 
     def _segments(self) -> Segments:
         # Ranks are divided, not added up, so that rank k of n is the float k / n that a user writes.

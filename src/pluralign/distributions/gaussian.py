@@ -14,7 +14,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from pluralign.distributions.base import RewardDistribution
+from pluralign.distributions.base import Heads, RewardDistribution
 from pluralign.distributions.checks import TensorLike, as_float, check_draws, check_shape, require
 from pluralign.distributions.piecewise import PiecewiseLinear
 from pluralign.distributions.special import (
@@ -126,6 +126,10 @@ class GaussianEnsemble(RewardDistribution):
         new = copy.copy(self)
         new.means, new.stds = scales * self.means + shifts, scales * self.stds
         return new
+
+    def heads(self) -> Heads:
+        """What measures that compare heads read."""
+        return Heads(self.means, self.stds, self.weights)
 
     # --- primitives -----------------------------------------------------------------------------------------
 

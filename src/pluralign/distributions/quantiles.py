@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Self, final
 
 import torch
@@ -93,6 +93,10 @@ class Quantiles(PiecewiseLinear):
         new = copy.copy(self)
         new.values = scales * self.values + shifts
         return new
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Quantiles:
+        """The law with the mapped quantiles: exact at the levels, linear between them as everywhere."""
+        return Quantiles(increasing(self.values), self.levels)
 
     def _cvar(self, fraction: float) -> Tensor:
         lowest = self._lowest_level

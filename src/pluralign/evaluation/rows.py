@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from pluralign.data import DistinctConversations
-from pluralign.distributions import Categorical, Point, RewardDistribution
+from pluralign.distributions import RewardDistribution
 from pluralign.errors import DataError, RiskError
 from pluralign.evaluation import metrics
 from pluralign.evaluation.columns import rounding
 from pluralign.evaluation.ensembles import law_columns, margin_columns
 from pluralign.evaluation.spread import spread_law
-from pluralign.heads import Attribute, CategoricalHead, Head, MixedHead
+from pluralign.heads import Attribute, Head
 from pluralign.heads.categories import Categories
 from pluralign.risk import RiskMeasure, parse
 
@@ -97,7 +97,7 @@ def rating_rows(
             law = predicted[a.name][item[where]].to("cpu", torch.float64)
             known = truth[where] if truth is not None else None
             rated = observed[where]
-            held = _categories(head, a.name)
+            held = head.categories_of(a.name)
             for key, values in _calibration(law, rated, a, known, seed, held).items():
                 column = columns.setdefault(f"{name}_{key}", _empty(len(ratings), values))
                 column[where] = values
@@ -123,11 +123,6 @@ def _check_attributes(head: Head, ratings: datasets.Dataset) -> None:
             )
 
 
-def _categories(head: Head, attribute: str) -> Categories | None:
-    """The categories that an attribute's law is over; None where it is over the whole scale."""
-    return head.categories_by_name[attribute] if isinstance(head, CategoricalHead) else None
-
-
 def _calibration(
     law: RewardDistribution,
     observed: Tensor,
@@ -139,8 +134,9 @@ def _calibration(
     """Everything that is measured of one attribute's laws against its ratings, one entry per row."""
     spread = observed if attribute.step is None else metrics.dequantise(observed, attribute.step, seed=seed)
     step = None
-    if categories is not None and isinstance(law, Categorical):
-        observed = law.atoms.gather(1, categories.places(observed)).where(~observed.isnan(), observed)
+    masses = law.point_masses()
+    if categories is not None and masses is not None:
+        observed = masses[0].gather(1, categories.places(observed)).where(~observed.isnan(), observed)
         step = attribute.step if categories.edges is None else None
     pit = metrics.pit_values(law, spread if categories is None else observed, seed=seed)
     crossing = getattr(law, "crossing_rate", None)
@@ -168,7 +164,7 @@ def _losses(
     for start in range(0, len(law), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         part = law[rows]
-        if step is not None and isinstance(part, Categorical):
+        if step is not None:
             part = spread_law(part, step)
         losses = {
             "pinball": metrics.pinball_rows(part, ratings[rows], LEVELS),
@@ -278,7 +274,7 @@ def _own_attribute(
 def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | None:
     """A baseline's utility; None where the measure does not apply to it, or it is the same for every text."""
     mean = reward.mean()
-    if isinstance(reward, Point):
+    if reward.is_point:
         return mean
     if bool(((mean - mean[0]).abs() <= rounding(mean) * mean.abs()).all()):
         return None
@@ -289,7 +285,7 @@ def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | No
 
 
 def _gate_columns(head: Head, prompt: Tensor) -> Columns:
-    if not isinstance(head, MixedHead) or head.gate is None:
+    if not head.has_gate:
         return {}
     weights = head.gate_weights(prompt)
     return {f"gate_{a.name}": _array(weights[:, i]) for i, a in enumerate(head.attributes)}

@@ -22,8 +22,7 @@ from pluralign.evaluation.files import write_examples, write_results, write_scor
 from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
 from pluralign.evaluation.within import summarise_within
-from pluralign.fitting.categorical.targets import ratings_as_rewards
-from pluralign.heads import CategoricalHead
+from pluralign.fitting.tables.category_ratings import ratings_as_rewards
 
 if TYPE_CHECKING:
     import datasets
@@ -215,9 +214,8 @@ def _score(
 
 def _worth(model: RewardModel, ratings: datasets.Dataset) -> datasets.Dataset:
     """The ratings where more is better, as pairs need them: numbers of categories become their rewards."""
-    if not isinstance(model.head, CategoricalHead):
-        return ratings
-    return ratings_as_rewards(ratings, model.head.categories_by_name)
+    known = {a.name: model.head.categories_of(a.name) for a in model.head.attributes}
+    return ratings_as_rewards(ratings, {name: c for name, c in known.items() if c is not None})
 
 
 def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, seed: int) -> dict[str, Any]:

@@ -117,6 +117,7 @@ class CategoricalHead(MixedHead):
     """
 
     family = "categorical"
+    reads_categories = True
 
     def __init__(
         self,
@@ -151,10 +152,9 @@ class CategoricalHead(MixedHead):
         first = self.logits[0]
         return first if isinstance(first, ComparisonLogits) else None
 
-    @property
-    def categories_by_name(self) -> dict[str, Categories]:
-        """The categories of each attribute."""
-        return dict(zip((a.name for a in self.attributes), self.categories, strict=True))
+    def categories_of(self, attribute: str) -> Categories:
+        """The categories of an attribute, by its name."""
+        return self.categories[[a.name for a in self.attributes].index(attribute)]
 
     def probs(self, response: Float[Tensor, "N D"]) -> list[Float[Tensor, "N C"]]:
         """Probabilities of each attribute's categories, in the order of `categories`."""

@@ -39,7 +39,7 @@ from pluralign.heads.mixed import MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
 
-__all__ = ["GaussianEnsembleHead", "head_agreement"]
+__all__ = ["GaussianEnsembleHead"]
 
 _WHOLE = "preference"  # what a reward without attributes is called, as in Bradley-Terry
 
@@ -107,6 +107,11 @@ class GaussianEnsembleHead(MixedHead):
         self.register_buffer("target_scale", scale.float())
         self.register_buffer("head_scale", torch.ones(self.num_heads))
         self.register_buffer("head_shift", torch.zeros(self.num_heads))
+
+    @classmethod
+    def has_heads(cls, spec: dict[str, Any]) -> bool:
+        """Always, also where there is only one."""
+        return True
 
     @property
     def has_std(self) -> bool:
@@ -261,24 +266,3 @@ class GaussianEnsembleHead(MixedHead):
         return GaussianEnsemble(
             mean * self.head_scale + self.head_shift, std * self.head_scale, validate=False
         )
-
-
-def head_agreement(means: Float[Tensor, "N H"]) -> dict[str, float]:
-    """How alike heads are on some responses.
-
-    Args:
-        means: of each head; N >= 2.
-
-    Returns:
-        `correlation`, the mean over pairs of heads (1 where a head is constant or alone); `disagreement`, the
-        mean over responses of the standard deviation between heads, as a share of that of the heads' average
-        over the responses (0 where this does not vary).
-    """
-    means = means.double()
-    between = float(means.std(1, unbiased=False).mean())
-    spread = float(means.mean(1).std(unbiased=False))
-    correlation = 1.0
-    if means.shape[1] > 1 and bool((means.std(0, unbiased=False) > 0).all()):
-        matrix = torch.corrcoef(means.T)
-        correlation = float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].mean())
-    return {"correlation": correlation, "disagreement": between / spread if spread > 0 else 0.0}

@@ -84,6 +84,11 @@ class RegressionHead(MixedHead):
         self.register_buffer("bias", bias.float())
         self.register_buffer("residual_std", None if residual_std is None else residual_std.float())
 
+    @classmethod
+    def has_heads(cls, spec: dict[str, Any]) -> bool:
+        """Where it answers with Gaussians, which are an ensemble of one or of the attributes."""
+        return bool(spec["has_residual_std"])
+
     def values(self, response: Float[Tensor, "N D"]) -> Float[Tensor, "N A"]:
         """Predictions on the [0, 1] scale."""
         predicted: Tensor = self.scaling(response) @ self.weight.T + self.bias

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from pluralign.distributions import (
     Categorical,
-    Empirical,
     Point,
     Quantiles,
     RewardDistribution,
@@ -179,7 +178,7 @@ class Combination(Answers):
 
 def _mixed(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
     """The mixture: exact for atoms, else at `LEVELS`."""
-    parts = [_atoms(law) for law in laws]
+    parts = [law.point_masses() for law in laws]
     if all(part is not None for part in parts):
         atoms = torch.cat([part[0] for part in parts if part is not None], 1)
         probs = [w * part[1] for w, part in zip(weights, parts, strict=True) if part is not None]
@@ -192,7 +191,7 @@ def _mixed(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistrib
 
 def _averaged(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
     """The average of quantile functions: exact for points, else at `LEVELS`."""
-    if all(isinstance(law, Point) for law in laws):
+    if all(law.is_point for law in laws):
         return Point(torch.stack([law.mean() for law in laws], 1) @ weights)
     values, levels = _read(laws)
     return vincentize(values, weights.expand(len(values), -1), levels)
@@ -201,17 +200,6 @@ def _averaged(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDist
 def _read(laws: Sequence[RewardDistribution]) -> tuple[Tensor, Tensor]:
     levels = LEVELS.to(laws[0].device, laws[0].dtype)
     return torch.stack([law.quantile(levels) for law in laws], 1), levels
-
-
-def _atoms(law: RewardDistribution) -> tuple[Tensor, Tensor] | None:
-    """Rewards and their probabilities, [B, N] each; None for a law that is spread out."""
-    if isinstance(law, Point):
-        return law.values.unsqueeze(1), torch.ones_like(law.values).unsqueeze(1)
-    if isinstance(law, Categorical):
-        return law.atoms, law.probs
-    if isinstance(law, Empirical):
-        return law.samples, law.keep_mask / law.keep_mask.sum(1, keepdim=True)
-    return None
 
 
 def _weights(weights: Any, num_sources: int) -> Tensor:

@@ -25,7 +25,7 @@ from pluralign.heads import FAMILIES, Head, schema
 from pluralign.heads.schema import TensorShapes
 from pluralign.model.stored import CONFIG_DIGEST, digest_of, file_sha256, read_json, read_tensors
 
-__all__ = ["StoredModel", "check_backbone", "check_width", "read", "write"]
+__all__ = ["StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
 
 _FORMAT = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -145,6 +145,17 @@ def read(folder: Path) -> StoredModel:
                 f"{folder / name} is not the file that was saved; fit or copy the model again"
             )
     return model
+
+
+def read_spec(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The family of a model folder and the `spec` of its head, checked; no tensors are read.
+
+    Raises:
+        ArtifactError: the folder is missing, damaged, or of a newer format.
+    """
+    config = _read_config(folder)
+    _checked(config, str(folder / _CONFIG))
+    return config["family"], config["head"]
 
 
 def _checked(config: dict[str, Any], file: str) -> TensorShapes:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.distributions import Categorical, Empirical, Point, Quantiles, RewardDistribution
+from pluralign.distributions import Quantiles, RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.heads import Reference
 
@@ -94,15 +94,10 @@ class QuantileMap:
     def push(self, law: RewardDistribution) -> RewardDistribution:
         """The law of the mapped reward.
 
-        Exact for atoms (`Point`, `Categorical`, `Empirical`) and at the levels of `Quantiles`; any other law
-        is read at `LEVELS`.
+        Exact where the representation holds it (`RewardDistribution.transformed`): for atoms, and at the
+        levels of `Quantiles`; any other law is read at `LEVELS`.
         """
-        if isinstance(law, Point):
-            return Point(self(law.values))
-        if isinstance(law, Empirical):
-            return Empirical(self(law.samples), law.keep_mask)
-        if isinstance(law, Categorical):
-            return Categorical(law.probs, self(law.atoms))
-        if isinstance(law, Quantiles):
-            return Quantiles(self(law.values), law.levels)
+        exact = law.transformed(self)
+        if exact is not None:
+            return exact
         return Quantiles(self(law.quantile(LEVELS.to(law.device))), LEVELS)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pluralign.families import title_of
 from pluralign.report import pictures, wording
 from pluralign.report.canvas import palette
 from pluralign.report.frame import Frame, ticks
@@ -63,7 +64,7 @@ def render_page(content: Mapping[str, Any]) -> str:
     engine.filters |= {
         "within": wording.within_words,
         "shorten": _shorten,
-        "family": wording.family_words,
+        "family": title_of,
         "rule": wording.rule_words,
         "unit": wording.unit_words,
     }
@@ -94,7 +95,7 @@ def _title(content: Mapping[str, Any]) -> str:
     runs = content["runs"]
     sources = ("/".join(Path(source).parts[-2:]) for run in runs for source in run["data"].values())
     data = ", ".join(dict.fromkeys(sources))
-    names = [wording.family_words(runs[0]["family"])] if len(runs) == 1 else [run["name"] for run in runs]
+    names = [title_of(runs[0]["family"])] if len(runs) == 1 else [run["name"] for run in runs]
     models = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     plural = "s" if len(runs) > 1 else ""
     return f"{models[:1].upper()}{models[1:]} model{plural} on {data or Path(runs[0]['folder']).name}"

@@ -34,7 +34,7 @@ from typing import ClassVar, final
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.distributions import GaussianEnsemble, RewardDistribution
+from pluralign.distributions import Heads, RewardDistribution
 from pluralign.errors import RiskError, RiskWarning
 
 __all__ = [
@@ -96,14 +96,15 @@ class RiskMeasure(ABC):
     def _allows(self, value: float) -> bool:
         return True
 
-    def _heads(self, distribution: RewardDistribution) -> GaussianEnsemble:
-        if not isinstance(distribution, GaussianEnsemble):
+    def _heads(self, distribution: RewardDistribution) -> Heads:
+        heads = distribution.heads()
+        if heads is None:
             raise RiskError(
-                f"the risk measure {self.name} compares heads and applies to GaussianEnsemble only, "
-                f"received {type(distribution).__name__}; use mean, cvar:a, entropic:l or mean_std:k, "
-                "or a model of the family gaussian_ensemble"
+                f"the risk measure {self.name} compares heads, and {type(distribution).__name__} has none; "
+                "use mean, cvar:a, entropic:l or mean_std:k, or a model with several heads, such as those "
+                "that answer with GaussianEnsemble"
             )
-        return distribution
+        return heads
 
 
 @final
@@ -264,7 +265,7 @@ class UWO(RiskMeasure):
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         heads = self._heads(distribution)
-        mean = heads.mean()
+        mean = distribution.mean()
         variance = (heads.weights * (heads.means - mean.unsqueeze(-1)) ** 2).sum(-1)
         return mean - self.factor * variance
 
@@ -286,10 +287,10 @@ class Robust(RiskMeasure):
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         heads = self._heads(distribution)
-        return self.weight * _surest_mean(heads) + (1 - self.weight) * WorstCase()(heads)
+        return self.weight * _surest_mean(heads) + (1 - self.weight) * heads.means.amin(-1)
 
 
-def _surest_mean(heads: GaussianEnsemble) -> Tensor:
+def _surest_mean(heads: Heads) -> Tensor:
     """Mean of the head with the smallest standard deviation, the first of equals, [B]."""
     surest = heads.stds.argmin(-1, keepdim=True)
     return heads.means.gather(-1, surest).squeeze(-1)

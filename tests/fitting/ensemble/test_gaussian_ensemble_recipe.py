@@ -17,7 +17,7 @@ from pluralign.fitting.ensemble import search as ensemble_search
 from pluralign.fitting.ensemble.targets import bootstrap_counts
 from pluralign.fitting.tables.targets import rating_targets
 from pluralign.fitting.train import state as training_state
-from pluralign.heads.gaussian_ensemble import head_agreement
+from pluralign.heads.agreement import head_agreement
 
 QUICK = {"l2": 0.01, "std_l2": 0.01, "baselines": False}
 
