@@ -30,16 +30,16 @@ test-rest: $(READY)     ## what `make test` leaves out; stops at the first failu
 	$(BIN)/python -m pytest -m 'slow or browser or peer' -rs -x
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests studies examples
+	$(BIN)/ruff format --check src tests studies examples
 
 types: $(READY)
 	$(BIN)/mypy
 
 check: lint types test  ## what a change must pass
 
-results: $(READY)       ## docs/results.md from benchmarks/results/*.json
-	$(BIN)/python benchmarks/results.py
+results: $(READY)       ## docs/results.md, its pictures and the table of README.md, from the records of studies/
+	$(BIN)/python -m studies results
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
