@@ -55,8 +55,8 @@ test-oldest: oldest     ## what depends on other packages, with the oldest of th
 	$(OLDEST)/bin/python -m pytest -x $(READERS)
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks examples docs
-	$(BIN)/ruff format --check src tests benchmarks examples docs
+	$(BIN)/ruff check src tests studies examples docs
+	$(BIN)/ruff format --check src tests studies examples docs
 
 types: $(READY)
 	$(BIN)/mypy
@@ -70,8 +70,8 @@ docs: $(READY)          ## the site, in build/site; a warning or a broken link i
 wheel: $(READY)         ## what a release would be, in dist: the source archive, and the wheel that is built from it
 	$(BIN)/python -m build --no-isolation --outdir dist
 
-results: $(READY)       ## docs/results.md from benchmarks/results/*.json
-	$(BIN)/python benchmarks/results.py
+results: $(READY)       ## docs/results.md, its pictures and the table of README.md, from the records of studies/
+	$(BIN)/python -m studies results
 
 clean:
 	rm -rf $(VENV) $(OLDEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
