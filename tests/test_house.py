@@ -53,8 +53,10 @@ ROOMS = {
         "logprobs": set(),
         "sampling": {"logprobs"},
         "rewards": {"logprobs", "sampling"},
-        "offline": {"logprobs", "sampling", "rewards"},
-        ".": {"logprobs", "sampling", "rewards", "offline"},  # the public names, shown to type checkers
+        "training": set(),
+        "offline": {"logprobs", "sampling", "rewards", "training"},
+        "online": {"logprobs", "sampling", "rewards", "training"},
+        ".": {"logprobs", "sampling", "rewards", "training", "offline", "online"},  # the public names
     },
     "fitting": {
         "train": set(),

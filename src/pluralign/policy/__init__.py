@@ -22,6 +22,8 @@ _NAMES: dict[str, str] = {
     "Objective": "offline.objectives",
     "OfflineConfig": "offline.config",
     "OfflineTrainer": "offline.trainer",
+    "PPOConfig": "online.config",
+    "PPOTrainer": "online.trainer",
     "References": "rewards.training_tables",
     "SamplingSettings": "sampling.settings",
     "ServerSampler": "sampling.server",
@@ -35,7 +37,7 @@ _NAMES: dict[str, str] = {
     "fit_length_control": "rewards.length_control",
     "import_samples": "sampling.imported",
     "instructions": "sampling.alpaca_eval",
-    "last_checkpoint": "offline.checkpoints",
+    "last_checkpoint": "training.checkpoints",
     "length_bias": "rewards.length_control",
     "load_prompts": "sampling.prompt_sets",
     "load_tokenizer": "sampling.local",
@@ -70,6 +72,8 @@ __all__ = [
     "Objective",
     "OfflineConfig",
     "OfflineTrainer",
+    "PPOConfig",
+    "PPOTrainer",
     "References",
     "SamplingSettings",
     "ServerSampler",
@@ -111,10 +115,11 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.logprobs.chunked import token_log_probs
     from pluralign.policy.logprobs.loading import lora_config
     from pluralign.policy.logprobs.sequence import log_probs
-    from pluralign.policy.offline.checkpoints import last_checkpoint
     from pluralign.policy.offline.config import OfflineConfig
     from pluralign.policy.offline.objectives import OBJECTIVES, Objective
     from pluralign.policy.offline.trainer import OfflineTrainer
+    from pluralign.policy.online.config import PPOConfig
+    from pluralign.policy.online.trainer import PPOTrainer
     from pluralign.policy.rewards.columns import check_training_table
     from pluralign.policy.rewards.diagnostics import Diagnosis, diagnose, diagnose_table
     from pluralign.policy.rewards.length_control import fit_length_control, length_bias
@@ -153,6 +158,7 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.sampling.server import ServerSampler
     from pluralign.policy.sampling.settings import Completion, SamplingSettings
     from pluralign.policy.sampling.stage import read_samples, sample_references
+    from pluralign.policy.training.checkpoints import last_checkpoint
 else:
 
     def __getattr__(name: str) -> Any:

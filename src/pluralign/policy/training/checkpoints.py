@@ -15,11 +15,11 @@ from pathlib import Path
 
 from pluralign.errors import RunError
 
-__all__ = ["last_checkpoint", "whole_or_absent"]
+__all__ = ["STATE", "last_checkpoint", "whole_or_absent"]
 
 _log = logging.getLogger("pluralign.policy")
 
-_STATE = "trainer_state.json"  # transformers writes it last
+STATE = "trainer_state.json"  # transformers writes it last; online training gives the folder its name last
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
@@ -35,7 +35,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
             found[int(number)] = path
     for _, path in sorted(found.items(), reverse=True):
         try:
-            json.loads((path / _STATE).read_text(encoding="utf-8"))["global_step"]
+            json.loads((path / STATE).read_text(encoding="utf-8"))["global_step"]
         except (OSError, ValueError, KeyError, TypeError):
             _log.warning("%s was not written to its end; passed over", path)
             continue
