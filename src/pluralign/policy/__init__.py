@@ -22,6 +22,8 @@ _NAMES: dict[str, str] = {
     "Objective": "offline.objectives",
     "OfflineConfig": "offline.config",
     "OfflineTrainer": "offline.trainer",
+    "ProgramLimits": "rewards.programs.limits",
+    "ProgramReward": "rewards.programs.reward",
     "References": "rewards.training_tables",
     "SamplingSettings": "sampling.settings",
     "ServerSampler": "sampling.server",
@@ -70,6 +72,8 @@ __all__ = [
     "Objective",
     "OfflineConfig",
     "OfflineTrainer",
+    "ProgramLimits",
+    "ProgramReward",
     "References",
     "SamplingSettings",
     "ServerSampler",
@@ -118,6 +122,8 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.rewards.columns import check_training_table
     from pluralign.policy.rewards.diagnostics import Diagnosis, diagnose, diagnose_table
     from pluralign.policy.rewards.length_control import fit_length_control, length_bias
+    from pluralign.policy.rewards.programs.limits import ProgramLimits
+    from pluralign.policy.rewards.programs.reward import ProgramReward
     from pluralign.policy.rewards.ranks import (
         clamp_ranks,
         num_references,
