@@ -112,7 +112,7 @@ def test_rooms_know_only_those_before_them(part):
     rooms = {p.name for p in folder.iterdir() if (p / "__init__.py").exists()} | {"."}
     assert rooms == set(ROOMS[part])
     for path in folder.rglob("*.py"):
-        room = path.parent.name if path.parent != folder else "."
+        room = path.relative_to(folder).parts[0] if path.parent != folder else "."
         for name in imported_modules(path):
             if name.startswith(f"pluralign.{part}."):
                 other = name.split(".")[2]

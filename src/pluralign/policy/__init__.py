@@ -24,6 +24,8 @@ _NAMES: dict[str, str] = {
     "OfflineTrainer": "offline.trainer",
     "PPOConfig": "online.config",
     "PPOTrainer": "online.trainer",
+    "ProgramLimits": "rewards.programs.limits",
+    "ProgramReward": "rewards.programs.reward",
     "References": "rewards.training_tables",
     "SamplingSettings": "sampling.settings",
     "ServerSampler": "sampling.server",
@@ -74,6 +76,8 @@ __all__ = [
     "OfflineTrainer",
     "PPOConfig",
     "PPOTrainer",
+    "ProgramLimits",
+    "ProgramReward",
     "References",
     "SamplingSettings",
     "ServerSampler",
@@ -123,6 +127,8 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.rewards.columns import check_training_table
     from pluralign.policy.rewards.diagnostics import Diagnosis, diagnose, diagnose_table
     from pluralign.policy.rewards.length_control import fit_length_control, length_bias
+    from pluralign.policy.rewards.programs.limits import ProgramLimits
+    from pluralign.policy.rewards.programs.reward import ProgramReward
     from pluralign.policy.rewards.ranks import (
         clamp_ranks,
         num_references,
