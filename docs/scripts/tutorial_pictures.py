@@ -1,4 +1,4 @@
-"""The pictures of the tutorial, from the tutorial's own steps: run it in a folder where its pages were followed.
+"""The pictures of the tutorial, from its own steps: run it in a folder where its pages were followed.
 
     python docs/scripts/tutorial_pictures.py FOLDER
 
@@ -55,7 +55,10 @@ def risk(model: pl.RewardModel, answers: list[Any]) -> None:
     first, second = np.unravel_index(np.argmax(np.minimum(gained, lost)), gained.shape)
     figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
     axes.scatter(mean, tail, s=14, color="#9aa4b2", linewidths=0)
-    for index, colour, name in ((first, "#a5548a", "better on average"), (second, "#2f7fb8", "better for the least happy")):
+    for index, colour, name in (
+        (first, "#a5548a", "better on average"),
+        (second, "#2f7fb8", "better for the least happy"),
+    ):
         axes.scatter(mean[index], tail[index], s=60, color=colour, label=name)
     axes.set(xlabel="mean", ylabel="mean of the least happy quarter")
     axes.spines[["top", "right"]].set_visible(False)
