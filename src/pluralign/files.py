@@ -250,7 +250,9 @@ def _explained(path: str | os.PathLike[str], work: Path | None = None) -> Iterat
     """Turns an error of writing into an `ArtifactError`; given `work`, others may happen too, and pass."""
     try:
         yield
-    except PluralignError:
+    except PluralignError as error:
+        if type(error) is ArtifactError and work and str(work) in str(error):  # of a file in a folder
+            raise ArtifactError(str(error).replace(str(work), str(path))) from error.__cause__
         raise
     except Exception as error:
         number, named = _number(error), getattr(error, "filename", None)

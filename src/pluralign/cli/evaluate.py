@@ -15,8 +15,9 @@ from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_o
 from pluralign.cli.held_out import seen_before
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables, model_folder
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
-from pluralign.cli.run_folder import RunFolder, digest, write_json
+from pluralign.cli.run_folder import RunFolder, digest
 from pluralign.families import CONFIGS, DEFAULT
+from pluralign.files import write_json
 
 __all__ = ["run"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.files import whole_file
 
 __all__ = ["run"]
 
@@ -54,11 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     crowd = Crowd(seed=flags.seed, noise=flags.noise, label_flips=flags.label_flips)
     options = {} if flags.kind == "pairs" else {"raters_per_item": flags.raters_per_item}
     table = getattr(crowd, flags.kind)(flags.n, seed=flags.data_seed, **options)
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with whole_file(target) as work:
         table.to_json(work, compression="gzip" if target.suffix == ".gz" else None)
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
     console = Console(flags.json)
     console.result({"data": str(target), "rows": len(table), "kind": flags.kind}, str(target))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from pluralign.cli.objects import load_model, model_folder
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import digest
 from pluralign.cli.sample_flags import RewardFlags
+from pluralign.files import whole_file
 
 if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource
@@ -114,12 +114,8 @@ def reward(
     for reason, count in made.left_out.items():
         console.say(f"left out of training: {count:,} x {reason}")
     target = folder / TABLE
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with whole_file(target) as work:
         made.rows.to_parquet(str(work))
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
     result: dict[str, Any] = {"table": str(target), "rows": len(made.rows), "left_out": dict(made.left_out)}
     if rewards.beta is not None:
         diagnosis = policy.diagnose_table(made.rows, rewards.beta, transform=rewards.transform)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pluralign.data.problems import Problem
+from pluralign.files import whole_file
 
 __all__ = ["RefusedRow", "write_quarantine"]
 
@@ -25,8 +26,7 @@ class RefusedRow(NamedTuple):
 
 def write_quarantine(path: Path, bad: list[RefusedRow]) -> None:
     """Writes one {file, row, problems, data} per row, over what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as stream:
+    with whole_file(path) as work, work.open("w", encoding="utf-8") as stream:
         for row in bad:
             line = {"file": row.file, "row": row.row, "problems": row.problems, "data": row.data}
             stream.write(json.dumps(line, default=repr) + "\n")

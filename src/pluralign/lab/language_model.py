@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ from torch import Tensor
 
 from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.errors import ConfigError
+from pluralign.files import whole_folder
 from pluralign.lab.sampling import draw_items
 from pluralign.lab.tokenizer import build_tokenizer
 
@@ -270,15 +269,8 @@ def _reporter(total: int, progress: Progress | bool | None) -> Iterator[Callable
 def _save(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, report: dict[str, Any]
 ) -> None:
-    """Write to a folder beside it, then rename: an interrupted run leaves nothing that looks complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    """Write the folder, whole or not at all: an interrupted run leaves nothing that looks complete."""
+    with whole_folder(folder, may_replace=lambda path: True) as work:
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        (work / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

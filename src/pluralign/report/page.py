@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.families import title_of
+from pluralign.files import whole_file
 from pluralign.report import pictures, wording
 from pluralign.report.canvas import palette
 from pluralign.report.frame import Frame, ticks
 from pluralign.report.heads import HEAD_MEASURES
-from pluralign.report.html import environment, write_html
+from pluralign.report.html import environment
 
 __all__ = ["render_page", "write_page"]
 
@@ -85,10 +86,11 @@ def write_page(content: Mapping[str, Any], path: Path) -> None:
     """Renders the page and puts it in its place whole.
 
     Raises:
-        ArtifactError: the path is a folder.
+        ArtifactError: the path is a folder, or cannot be written.
         MissingDependencyError: jinja2 is not installed.
     """
-    write_html(path, lambda: render_page(content))
+    with whole_file(path) as work:
+        work.write_text(render_page(content), encoding="utf-8")
 
 
 def _title(content: Mapping[str, Any]) -> str:

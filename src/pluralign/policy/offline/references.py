@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import ArtifactError, FingerprintError
+from pluralign.files import write_file
 from pluralign.policy.training.digest import model_digest
 
 __all__ = ["Fingerprints", "compute", "load", "model_digest", "save"]
@@ -69,17 +69,10 @@ def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tenso
 
 
 def save(path: Path, log_probs: Float[Tensor, "N S"], fingerprints: Fingerprints) -> None:
-    """Writes the file under a temporary name and renames it, so that it is whole or absent."""
+    """Writes the file, whole or not at all."""
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Through Python's own file, so that a full disk is an OSError that says so.
-        work.write_bytes(save({"log_probs": log_probs.float().contiguous()}, metadata=dict(fingerprints)))
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+    write_file(path, save({"log_probs": log_probs.float().contiguous()}, metadata=dict(fingerprints)))
 
 
 def compute(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pluralign.errors import RunError
+from pluralign.files import finish_folder
 
 __all__ = ["STATE", "last_checkpoint", "whole_or_absent"]
 
@@ -45,7 +46,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 @contextmanager
 def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
-    """Removes a folder that could not be written to its end, and says why.
+    """Sees to it that a folder is on the disk; one that could not be written to its end is removed.
 
     Args:
         folder: of a checkpoint or a model.
@@ -57,6 +58,8 @@ def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
     """
     try:
         yield
+        if remove:
+            finish_folder(folder)
     except Exception as error:  # safetensors has its own for a full disk
         if remove:
             shutil.rmtree(folder, ignore_errors=True)

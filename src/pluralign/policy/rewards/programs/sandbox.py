@@ -376,9 +376,7 @@ def _try_level(level: str, uid: int) -> tuple[Sandbox | None, str]:
         return None, "bwrap is not installed"
     root = uid == 0
     tries: list[tuple[bool, bool]] = [(root, False)]  # own uids, user namespace
-    if level == "namespaces":
-        tries = [(True, False), (False, True)] if root else [(False, True)]
-    elif level == "bubblewrap":
+    if level == "namespaces" or level == "bubblewrap":
         tries = [(True, False), (False, True)] if root else [(False, True)]
     elif level == "separate_user":
         tries = [(True, False)] if root else []

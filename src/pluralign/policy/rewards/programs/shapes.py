@@ -31,8 +31,7 @@ _SHAPES = (
 )
 # Modules that tests use without importing them, where programs usually do.
 _MODULES = frozenset(
-    "math cmath re collections itertools functools operator string random heapq bisect copy datetime decimal "
-    "fractions statistics json typing numbers sys".split()
+    ["math", "cmath", "re", "collections", "itertools", "functools", "operator", "string", "random", "heapq", "bisect", "copy", "datetime", "decimal", "fractions", "statistics", "json", "typing", "numbers", "sys"]
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
