@@ -38,7 +38,7 @@ class Squares:
         self.features, self.target, self.share = features, target, share
         self.num_rows = len(features)
 
-    def losses(self, members, rows, generator):
+    def losses(self, members, rows):
         error = members(self.features[rows])[..., 0] - self.target[rows, None]
         return self.share[rows] * 0.5 * error.square()
 
@@ -78,7 +78,7 @@ def test_anchored_members_spread_like_the_posterior():
     features, l2, count = draws(COUNT, WIDTH), 0.05, 300
     noise = draws(COUNT, count, seed=3)
     objective = Squares(features, torch.zeros(COUNT), torch.ones(COUNT, count))
-    objective.losses = lambda members, rows, generator: (
+    objective.losses = lambda members, rows: (
         0.5
         * (  # type: ignore[method-assign]
             (members(features)[..., 0] - noise).square()
@@ -149,11 +149,11 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, monkeypa
 
         calls, last = 0, 60
 
-        def losses(self, members, rows, generator):
+        def losses(self, members, rows):
             self.calls += 1
             if self.calls > self.last:
                 raise KeyboardInterrupt
-            return super().losses(members, rows, generator)
+            return super().losses(members, rows)
 
     given = problem()
     stops, goes_on = (Stops(given.features, given.target, given.share) for _ in range(2))
@@ -170,14 +170,14 @@ def test_a_loss_that_is_not_finite_keeps_the_last_look():
     objective = problem()
     real, calls = objective.losses, []
 
-    def breaks(members, rows, generator):
+    def breaks(members, rows):
         calls.append(1)
-        return real(members, rows, generator) * (float("nan") if len(calls) > 40 else 1.0)
+        return real(members, rows) * (float("nan") if len(calls) > 40 else 1.0)
 
     objective.losses = breaks
-    with pytest.warns(EnsembleWarning, match=r"not finite by step 50.*step 25"):
+    with pytest.warns(EnsembleWarning, match="not finite after step 25"):
         members, _ = trained(objective, torch.full((3, 1), 0.1), steps=100)
-    assert len(calls) == 50
+    assert len(calls) == 41
     assert bool(members.weight.isfinite().all())
 
 
@@ -208,7 +208,7 @@ def test_two_points_stand_for_all_raters(loss):
     members = Members(4, WIDTH, 2)
     for parameter in members.parameters():
         parameter.data.copy_(draws(*parameter.shape, seed=11))
-    got = objective.losses(members, slice(None), torch.Generator()).mean(0)
+    got = objective.losses(members, slice(None)).mean(0)
     means, stds = objective.laws(members, slice(None))
     direct = losses.gaussian_nll if loss == "gaussian_nll" else losses.beta_nll
     for a, rows in enumerate(targets.attributes):
@@ -226,9 +226,9 @@ def test_the_published_loss_has_its_expectation_on_two_points():
     share = row_shares(points.present[:, :, None])
     objective = GaussianObjective(draws(6, WIDTH), points.points, share, loss_of(config), 0.05)
     members = Members(2, WIDTH, 2)
-    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
     with torch.no_grad():
-        sampled = torch.stack([objective.losses(members, slice(None), generator) for _ in range(4000)])
+        sampled = torch.stack([objective.losses(members, slice(None)) for _ in range(4000)])
     std = 0.05 + float(torch.tensor(2.0).log())
     expected = points.points[..., 0].square().mean(0) + std**2
     torch.testing.assert_close(sampled.mean((0, 1)), (share[..., 0] * expected).mean(0), atol=0.05, rtol=0)
@@ -269,7 +269,7 @@ def test_pairs_have_the_bradley_terry_loss(rows):
     share = row_shares(draws(5, 2, seed=4).abs())
     members = Members(2, WIDTH, 1)
     members.weight.data.copy_(draws(2, 1, WIDTH, seed=5))
-    got = PairObjective(features, chosen, rejected, share).losses(members, rows, torch.Generator())
+    got = PairObjective(features, chosen, rejected, share).losses(members, rows)
     margin = (features[chosen] - features[rejected]) @ members.weight[:, 0].T
     torch.testing.assert_close(got, (share * torch.nn.functional.softplus(-margin))[rows])
 

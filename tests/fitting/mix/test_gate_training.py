@@ -12,6 +12,7 @@ from pluralign.errors import ConfigError, GateWarning
 from pluralign.fitting.mix import gate as gate_module
 from pluralign.fitting.mix.config import MixConfig
 from pluralign.fitting.mix.gate import GatePairs, entropy, train_gate
+from pluralign.fitting.train import loop
 from pluralign.fitting.train.state import TrainingState
 
 SMALL = {
@@ -72,16 +73,17 @@ def test_the_same_seed_gives_the_same_gate_and_another_does_not(trained):
 def test_an_interrupted_training_goes_on_where_it_stopped(trained, tmp_path, monkeypatch):
     pairs, _ = pairs_of_two_kinds()
     path = tmp_path / "gate.safetensors"
-    real, steps = gate_module._step, []
+    real, steps = loop._step, []
 
     def stops(*args):
-        if args[-1] == 25 and 25 not in steps:
+        step = args[-2]
+        if step == 25 and 25 not in steps:
             steps.append(25)
             raise KeyboardInterrupt
-        steps.append(args[-1])
+        steps.append(step)
         return real(*args)
 
-    monkeypatch.setattr(gate_module, "_step", stops)
+    monkeypatch.setattr(loop, "_step", stops)
     monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
     with pytest.raises(KeyboardInterrupt):
         train_gate(pairs, MixConfig(**SMALL), state=TrainingState(path, "key"))
@@ -117,7 +119,7 @@ def test_a_training_that_diverges_keeps_its_best_look(trained, monkeypatch):
         return loss * float("nan") if sum(calls) == 46 else loss
 
     monkeypatch.setattr(gate_module, "_loss", breaks)
-    with pytest.warns(GateWarning, match="not finite after step 40; its best weights"):
+    with pytest.warns(GateWarning, match="not finite after step 40; the best weights.*gate_lr"):
         gate, summary = train_gate(pairs, MixConfig(**SMALL))
     assert summary["diverged"]
     assert summary["steps"] == 40

@@ -25,8 +25,11 @@ class Problem:
     def loss(self, rows):
         return (self.module(self.x[rows])[:, 0] - self.y[rows]).square()
 
-    def penalty(self):
-        return 0.5 * self.module.weight.square().sum()
+    def mean(self, rows):
+        return self.loss(rows).mean()
+
+    def penalised(self, rows):
+        return self.mean(rows) + 0.5 * self.module.weight.square().sum()
 
     def optimum(self):
         return torch.linalg.solve(self.x.T @ self.x / 200 + 0.5 * torch.eye(4), self.x.T @ self.y / 200)
@@ -34,14 +37,35 @@ class Problem:
 
 def test_it_finds_the_optimum_of_loss_and_penalty():
     problem = Problem()
-    summary = train(
-        problem.module, problem.loss, problem.rows, Schedule(lr=0.05), penalty=problem.penalty, name="ridge"
-    )
+    summary = train(problem.module, problem.penalised, slice(None), Schedule(lr=0.05), name="ridge")
     torch.testing.assert_close(problem.module.weight[0], problem.optimum(), atol=1e-3, rtol=0)
-    assert summary["loss"] == pytest.approx(problem.loss(problem.rows).mean().item(), rel=1e-5)
-    assert summary["first_loss"] == pytest.approx(problem.y.square().mean().item(), rel=1e-5)
-    assert (summary["steps"], summary["best_step"], summary["diverged"]) == (300, 300, False)
+    assert summary == {"steps": 300, "best_step": 300, "loss": None, "diverged": False}
     assert not problem.module.training
+    assert not problem.module.weight.requires_grad
+
+
+def test_an_epoch_has_every_row_once_and_leaves_out_what_fills_no_batch():
+    problem, seen = Problem(), []
+
+    def noted(rows):
+        seen.append(rows.tolist())
+        return problem.mean(rows)
+
+    train(problem.module, noted, problem.rows, Schedule(steps=7, batch=60, epochs=True))
+    for epoch in (seen[:3], seen[3:6]):
+        assert len({row for batch in epoch for row in batch}) == 180
+    assert seen[:3] != seen[3:6]
+    assert len(seen[6]) == 60
+
+
+def test_parameters_are_brought_back_after_every_step():
+    problem = Problem()
+    allowed = problem.module.weight.data
+    train(
+        problem.module, problem.mean, slice(None), Schedule(lr=0.05), after_step=lambda: allowed.clamp_(min=0)
+    )
+    assert float(problem.module.weight.min()) == 0.0
+    assert float(problem.module.weight[0, 0]) == pytest.approx(1, abs=0.3)
 
 
 def test_the_seed_decides_batches_and_dropout():
@@ -51,7 +75,7 @@ def test_the_seed_decides_batches_and_dropout():
         problem.module = nn.Sequential(nn.Dropout(0.5), problem.module)
         torch.manual_seed(outside)
         before = torch.random.get_rng_state()
-        train(problem.module, problem.loss, problem.rows, Schedule(steps=20, batch=16), seed=seed)
+        train(problem.module, problem.mean, problem.rows, Schedule(steps=20, batch=16), seed=seed)
         assert torch.equal(torch.random.get_rng_state(), before)
         weights.append(problem.module[1].weight)
     assert torch.equal(weights[0], weights[1])
@@ -63,8 +87,14 @@ def test_the_best_look_at_held_out_rows_is_kept():
     problem = Problem(noise=0.0)
     problem.y[150:] = 0.0
     schedule = Schedule(lr=0.05, judge_every=5, patience=3)
-    summary = train(problem.module, problem.loss, problem.rows[:150], schedule, held_out=problem.rows[150:])
-    assert (summary["best_step"], summary["steps"]) == (0, 15)
+
+    def judge():
+        assert not torch.is_grad_enabled()
+        assert not problem.module.training
+        return float(problem.mean(problem.rows[150:]))
+
+    summary = train(problem.module, problem.mean, problem.rows[:150], schedule, judge=judge)
+    assert (summary["best_step"], summary["steps"], summary["loss"]) == (0, 15, 0.0)
     assert not problem.module.weight.any()
 
 
@@ -72,21 +102,21 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
     schedule, path = Schedule(steps=60, batch=32, judge_every=10), tmp_path / "state.safetensors"
     whole, cut, resumed = Problem(), Problem(), Problem()
-    train(whole.module, whole.loss, whole.rows, schedule)
+    train(whole.module, whole.mean, whole.rows, schedule)
     calls = []
 
     def breaks(rows):
         calls.append(len(rows))
         if len(calls) == 35:
             raise KeyboardInterrupt
-        return cut.loss(rows)
+        return cut.mean(rows)
 
     with pytest.raises(KeyboardInterrupt):
         train(cut.module, breaks, cut.rows, schedule, state=TrainingState(path, "k"))
     steps = []
     train(
         resumed.module,
-        lambda rows: steps.append(len(rows)) or resumed.loss(rows),
+        lambda rows: steps.append(len(rows)) or resumed.mean(rows),
         resumed.rows,
         schedule,
         state=TrainingState(path, "k"),
@@ -101,7 +131,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
 
     def breaks(rows):
         calls.append(0)
-        return problem.loss(rows) / (0.0 if len(calls) == 30 else 1.0)
+        return problem.mean(rows) / (0.0 if len(calls) == 30 else 1.0)
 
     with pytest.warns(ConvergenceWarning, match="not finite after step 20"):
         summary = train(problem.module, breaks, problem.rows, Schedule(judge_every=10))

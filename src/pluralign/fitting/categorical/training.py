@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.tables.inputs import Inputs, best_penalty, fold_of, judged_folds
-from pluralign.fitting.train.loop import Schedule, train
+from pluralign.fitting.train.loop import Rows, Schedule, train
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
 
@@ -57,10 +57,10 @@ class Problem(Generic[Module]):
     score: Callable[[Tensor, Tensor], Tensor]
     loss: str
 
-    def losses(self, module: Module, rows: Tensor | None = None) -> Float[Tensor, " B"]:
-        """The loss of each row; None for all."""
-        parts = (*self.inputs, self.target) if rows is None else self._rows(rows)
-        return self.score(self.logits(module, *parts[:-1]), parts[-1])
+    def losses(self, module: Module, rows: Rows = slice(None)) -> Float[Tensor, " B"]:
+        """The loss of each row."""
+        *inputs, target = self._rows(rows)
+        return self.score(self.logits(module, *inputs), target)
 
     def restricted(self, rows: Tensor) -> Problem[Module]:
         """The same problem on fewer rows."""
@@ -68,7 +68,7 @@ class Problem(Generic[Module]):
         groups = [self.groups[i] for i in rows.tolist()]
         return replace(self, inputs=tuple(inputs), target=target, groups=groups)
 
-    def _rows(self, rows: Tensor) -> tuple[Tensor, ...]:
+    def _rows(self, rows: Rows) -> tuple[Tensor, ...]:
         return tuple(part[rows] for part in (*self.inputs, self.target))
 
 
@@ -87,12 +87,10 @@ def fit_logits(
     key = hashlib.sha256(f"{problem.name} {l2} {config} {len(problem.target)}".encode())
     key.update(problem.target.double().sum(0).cpu().numpy().tobytes())
     state = TrainingState(inputs.journal.beside(f"{problem.name}.safetensors"), key.hexdigest())
-    module, summary = _trained(problem, l2, config, state)
-    module.requires_grad_(False)
-    inputs.report(
-        f"{problem.name}: l2 {l2:g}, {problem.loss} loss {summary['loss']:.4f} on the rows of the fit"
-    )
-    return module, {"l2": l2, "loss": summary["loss"]}
+    module = _trained(problem, l2, config, state)
+    loss = float(problem.losses(module).double().mean())
+    inputs.report(f"{problem.name}: l2 {l2:g}, {problem.loss} loss {loss:.4f} on the rows of the fit")
+    return module, {"l2": l2, "loss": loss}
 
 
 def squared_norm(module: nn.Module) -> Tensor:
@@ -129,27 +127,24 @@ def _chosen_penalty(problem: Problem[Module], inputs: Inputs, config: Categorica
 def _held_out(problem: Problem[Module], held_out: Tensor, l2: float, config: CategoricalConfig) -> float:
     """Mean loss of the rows of a mask after training on the others."""
     train_rows, test_rows = (torch.nonzero(mask)[:, 0] for mask in (~held_out, held_out))
-    module, _ = _trained(problem.restricted(train_rows), l2, config, None)
-    with torch.no_grad():
-        return float(problem.losses(module, test_rows).double().mean())
+    module = _trained(problem.restricted(train_rows), l2, config, None)
+    return float(problem.losses(module, test_rows).double().mean())
 
 
 def _trained(
     problem: Problem[Module], l2: float, config: CategoricalConfig, state: TrainingState | None
-) -> tuple[Module, dict[str, Any]]:
-    every = torch.arange(len(problem.target), device=problem.target.device)
+) -> Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         module = problem.make(problem.target)
-    module.to(every.device)
-    summary = train(
+    module.to(problem.target.device)
+    train(
         module,
-        lambda rows: problem.losses(module, None if len(rows) == len(every) else rows),
-        every,
+        lambda rows: problem.losses(module, rows).mean() + l2 * squared_norm(module),
+        slice(None),
         Schedule(lr=config.lr, steps=config.steps, judge_every=max(1, config.steps // 5)),
-        penalty=lambda: l2 * squared_norm(module),
         seed=config.seed,
         state=state,
         name=problem.name,
     )
-    return module, summary
+    return module

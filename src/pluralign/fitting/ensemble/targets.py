@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +23,7 @@ from torch.nn.functional import softplus
 from pluralign import losses
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.tables.targets import RatingTargets
+from pluralign.fitting.train.loop import Rows
 from pluralign.heads.ensemble_members import Members
 
 __all__ = [
@@ -35,7 +37,7 @@ __all__ = [
     "row_shares",
 ]
 
-Loss = Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,8 @@ def row_shares(weight: Float[Tensor, "N ..."]) -> Float[Tensor, "N ..."]:
 def loss_of(config: GaussianEnsembleConfig) -> Loss:
     """The Gaussian loss that the configuration names."""
     if config.loss == "beta_nll":
-        return lambda mean, std, target, generator: losses.beta_nll(mean, std, target, config.beta)
-    if config.loss == "reparameterized_mse":
-        return losses.reparameterized_mse
-    return lambda mean, std, target, generator: losses.gaussian_nll(mean, std, target)
+        return partial(losses.beta_nll, beta=config.beta)
+    return losses.reparameterized_mse if config.loss == "reparameterized_mse" else losses.gaussian_nll
 
 
 @dataclass(frozen=True)
@@ -137,27 +137,18 @@ class GaussianObjective:
         """N."""
         return len(self.features)
 
-    def losses(
-        self, members: Members, rows: Tensor | slice, generator: torch.Generator
-    ) -> Float[Tensor, "B M"]:
+    def losses(self, members: Members, rows: Rows) -> Float[Tensor, "B M"]:
         """[B, A H], members in the order of the share's last two axes."""
-        loss = self.mean_over_points(
-            members, rows, lambda mean, std, target: self.loss(mean, std, target, generator)
-        )
-        return (self.share[rows] * loss).flatten(1)
+        return (self.share[rows] * self.mean_over_points(members, rows, self.loss)).flatten(1)
 
-    def mean_over_points(
-        self, members: Members, rows: Tensor | slice, loss: Callable[[Tensor, Tensor, Tensor], Tensor]
-    ) -> Float[Tensor, "B A H"]:
+    def mean_over_points(self, members: Members, rows: Rows, loss: Loss) -> Float[Tensor, "B A H"]:
         """A loss of means, standard deviations and points, as the members are."""
         mean, std = self.laws(members, rows)
         points = self.points[:, rows]
         shape = (len(points), *mean.shape)
         return loss(mean.expand(shape), std.expand(shape), points.expand(shape)).mean(0)
 
-    def laws(
-        self, members: Members, rows: Tensor | slice
-    ) -> tuple[Float[Tensor, "B A H"], Float[Tensor, "B A H"]]:
+    def laws(self, members: Members, rows: Rows) -> tuple[Float[Tensor, "B A H"], Float[Tensor, "B A H"]]:
         """Means and standard deviations in standard units."""
         output = members(self.features[rows])
         mean, raw = (
@@ -187,10 +178,8 @@ class PairObjective:
         """P."""
         return len(self.chosen)
 
-    def losses(
-        self, members: Members, rows: Tensor | slice, generator: torch.Generator
-    ) -> Float[Tensor, "B M"]:
-        """[B, H]; nothing is drawn."""
+    def losses(self, members: Members, rows: Rows) -> Float[Tensor, "B M"]:
+        """[B, H]."""
         chosen, rejected = self.chosen[rows], self.rejected[rows]
         if len(chosen) * 2 > len(self.features):  # each response once
             reward = members(self.features)[..., 0]

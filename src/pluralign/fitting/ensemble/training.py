@@ -21,8 +21,6 @@ hidden layers and balanced anchors are this project's.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -31,12 +29,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import EnsembleWarning
+from pluralign.fitting.train.loop import Rows, Schedule, train
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.ensemble_members import Members
 
 __all__ = ["Objective", "Penalty", "prior_precision", "start_at_draws", "train_members"]
 
-LOOK = 25  # steps between two looks at the loss, where an interrupted training goes on
+LOOK = 25  # steps between two looks, where an interrupted training goes on
 
 Penalty = Mapping[str, tuple[Tensor, Tensor]]
 """Precision and anchor by name of the parameter, each of a shape that broadcasts to it."""
@@ -55,9 +54,7 @@ class Objective(Protocol):
         """What members read, on the device to train on."""
         ...
 
-    def losses(
-        self, members: Members, rows: Tensor | slice, generator: torch.Generator
-    ) -> Float[Tensor, "B M"]:
+    def losses(self, members: Members, rows: Rows) -> Float[Tensor, "B M"]:
         """Losses of some rows, times shares whose mean over all rows is 1 for each member."""
         ...
 
@@ -137,8 +134,8 @@ def train_members(
     seed: int = 0,
     state: TrainingState | None = None,
     report: Callable[[str], None] = lambda line: None,
-) -> Float[Tensor, " M"]:
-    """Trains in place, with Adam and a cosine.
+) -> None:
+    """Trains in place; the last weights count.
 
     Args:
         members: where to start from.
@@ -147,73 +144,37 @@ def train_members(
         steps: how many.
         lr: at the start of the cosine.
         batch: rows per step; all of them where there are no more.
-        seed: of the batches and of losses that draw; these depend on the seed and the step alone, so that a
-            resumed training is the same.
+        seed: of the batches and of losses that draw.
         state: where training is kept, so that an interruption costs little.
         report: receives a line now and then.
-
-    Returns:
-        The members' last losses (of the last batch), penalty included, on the CPU.
 
     Warns:
         EnsembleWarning: a loss is not finite; training ends there, at the last look that was.
     """
-    members.requires_grad_(True)
-    optimizer = torch.optim.Adam(members.parameters(), lr=lr)
-    state = TrainingState(None) if state is None else state
-    if not state.resume(members, optimizer):
-        state.look(0, 0.0, members, optimizer, keep_last=True)
-    last = torch.full((len(members.weight),), math.nan)
-    for step in range(state.step, steps):
-        losses = _losses(members, objective, penalty, batch, seed, step)
-        optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimizer.zero_grad()
-        torch.autograd.backward(losses.sum())
-        optimizer.step()
-        if (step + 1) % LOOK == 0 or step + 1 == steps:
-            last = losses.detach().cpu()
-            if not bool(last.isfinite().all() and _finite(members)):
-                warnings.warn(
-                    f"the loss of the heads is not finite by step {step + 1}; they are kept as they were at "
-                    f"step {state.step}. A smaller lr or a larger std_floor may help.",
-                    EnsembleWarning,
-                    stacklevel=2,
-                )
-                members.load_state_dict(state.best)
-                break
-            state.look(step + 1, float(last.mean()), members, optimizer, keep_last=True)
-            if (step + 1) % (8 * LOOK) == 0:
-                report(f"heads: step {step + 1:,} of {steps:,}, mean loss {float(last.mean()):.4f}")
-    members.requires_grad_(False)
-    return last
+    parameters = dict(members.named_parameters())
 
+    def summed(rows: Rows) -> Tensor:
+        losses = objective.losses(members, rows).mean(0)
+        for name, (strength, anchor) in penalty.items():
+            pull = strength * (parameters[name] - anchor).square()
+            losses = losses + 0.5 * pull.flatten(1).sum(1)
+        return losses.sum()
 
-def _losses(
-    members: Members, objective: Objective, penalty: Penalty, batch: int, seed: int, step: int
-) -> Float[Tensor, " M"]:
-    device = members.weight.device
-    draws = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
-    losses = objective.losses(members, _batch(objective.num_rows, batch, seed, step, device), draws).mean(0)
-    for name, parameter in members.named_parameters():
-        if name in penalty:
-            strength, anchor = penalty[name]
-            losses = losses + 0.5 * (strength * (parameter - anchor).square()).flatten(1).sum(1)
-    return losses
-
-
-def _batch(num_rows: int, batch: int, seed: int, step: int, device: torch.device) -> Tensor | slice:
-    """All rows, or the next part of the epoch's order; what an epoch leaves over is left out."""
-    if num_rows <= batch:
-        return slice(None)
-    epoch, part = divmod(step, num_rows // batch)
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(num_rows, generator=generator)[part * batch : (part + 1) * batch].to(device)
+    in_batches = objective.num_rows > batch
+    train(
+        members,
+        summed,
+        torch.arange(objective.num_rows) if in_batches else slice(None),
+        Schedule(lr=lr, steps=steps, batch=batch if in_batches else None, epochs=True, judge_every=LOOK),
+        seed=seed,
+        state=state,
+        report=report,
+        name="heads",
+        warning=EnsembleWarning,
+        advice="A smaller lr or a larger std_floor may help.",
+    )
 
 
 def _counts(num_rows: Tensor | float, members: Members) -> Float[Tensor, "M 1 1"]:
     counts = torch.as_tensor(num_rows, dtype=torch.float32)
     return counts.expand(len(members.weight))[:, None, None]
-
-
-def _finite(members: Members) -> bool:
-    return all(bool(p.isfinite().all()) for p in members.parameters())

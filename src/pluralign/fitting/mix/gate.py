@@ -7,9 +7,8 @@ came about. It does not know heads, texts or tables. The mean of the mix is line
 are evaluated once and a step costs one pass of the gate.
 
 Training starts at equal weights, or at the one set of weights for all prompts that fits best (`gate_start`)
-where that is better on the pairs of held-out groups. It looks at those every few steps and keeps the best
-look, so that the gate is never worse there than either. A loss that is not finite ends training with a
-warning, and the best look so far is kept.
+where that is better on the pairs of held-out groups, and keeps the best look at those, so that the gate is
+never worse there than either.
 
 Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.2 and its published code; held-out selection,
 the start and the prompts' scaling are this project's.
@@ -32,6 +31,7 @@ from pluralign.errors import GateWarning
 from pluralign.fitting.mix.config import MixConfig
 from pluralign.fitting.mix.gate_start import best_constant_weights, scale_of_equal_weights
 from pluralign.fitting.tables.inputs import fold_of
+from pluralign.fitting.train.loop import Schedule, train
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads import ColumnScaling, Gate, GateShape
 from pluralign.losses import bradley_terry
@@ -97,47 +97,38 @@ def train_gate(
         GateWarning: training met a loss that is not finite, or ended as good as at equal weights.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train, held_out = (part.to(device) for part in _split(pairs, seed))
-    gate = _new_gate(train, config, seed).to(device)
-    optimizer = torch.optim.AdamW(gate.parameters(), lr=config.gate_lr, weight_decay=config.gate_weight_decay)
-    state = TrainingState(None) if state is None else state
-    judged = held_out if len(held_out.weight) else train
-    constant = _at_constant_weights(gate, train) if config.gate_scale is None else gate
-    loss_of_constant = _judge(constant, judged)
-    if not state.resume(gate, optimizer):
-        state.look(0, _judge(gate, judged), gate, optimizer)
-        if loss_of_constant < state.best_loss:
-            gate.load_state_dict(constant.state_dict())
-            state.look(0, loss_of_constant, gate, optimizer)
-    diverged = False
-    while state.step < config.gate_steps and state.looks_since_best < config.gate_patience and not diverged:
-        end = min(state.step + config.gate_judge_every, config.gate_steps)
-        gate.train()
-        diverged = not all(_step(gate, optimizer, train, config, seed, k) for k in range(state.step, end))
-        loss = _judge(gate, judged)
-        diverged = diverged or not math.isfinite(loss)
-        if not diverged:
-            state.look(end, loss, gate, optimizer, keep_last=judged is train)
-            report(f"gate: step {end:,} of {config.gate_steps:,}, held-out loss {loss:.4f}")
-    if diverged:
-        warnings.warn(
-            f"the gate's loss is not finite after step {state.step}; its best weights so far are kept, those "
-            f"of step {state.best_step}. A smaller gate_lr may help.",
-            GateWarning,
-            stacklevel=2,
-        )
-    gate.load_state_dict(state.best)
-    gate.eval().requires_grad_(False)
-    summary = {
-        "trained": True,
-        "pairs": len(pairs.weight),
-        "held_out_pairs": len(held_out.weight),
-        "steps": state.step,
-        "best_step": state.best_step,
-        "loss": state.best_loss,
-        "loss_of_equal_weights": state.first_loss,
+    fitted, held_out = (part.to(device) for part in _split(pairs, seed))
+    gate = _new_gate(fitted, config, seed).to(device)
+    judged = held_out if len(held_out.weight) else fitted
+    constant = _at_constant_weights(gate, fitted) if config.gate_scale is None else gate
+    loss_of_equal, loss_of_constant = _judge(gate, judged), _judge(constant, judged)
+    gate = constant if loss_of_constant < loss_of_equal else gate
+    summary = train(
+        gate,
+        lambda rows: _loss(gate, fitted.prompt[rows], fitted.difference[rows], fitted.weight[rows]),
+        torch.arange(len(fitted.weight), device=device),
+        Schedule(
+            lr=config.gate_lr,
+            steps=config.gate_steps,
+            batch=config.gate_batch,
+            weight_decay=config.gate_weight_decay,
+            judge_every=config.gate_judge_every,
+            patience=config.gate_patience,
+        ),
+        judge=(lambda: _judge(gate, held_out)) if judged is held_out else None,
+        after_step=lambda: gate.scale.clamp_(min=1e-6),  # a negative scale would turn every attribute round
+        seed=seed,
+        state=state,
+        report=report,
+        name="gate",
+        warning=GateWarning,
+        advice="A smaller gate_lr may help.",
+    )
+    summary = {"trained": True, "pairs": len(pairs.weight), "held_out_pairs": len(held_out.weight)} | summary
+    summary |= {
+        "loss": summary["loss"] if judged is held_out else _judge(gate, fitted),
+        "loss_of_equal_weights": loss_of_equal,
         "loss_of_constant_weights": loss_of_constant,
-        "diverged": diverged,
         "scale": float(gate.scale),
     }
     return gate.cpu(), summary | _weights_summary(gate, pairs)
@@ -184,31 +175,6 @@ def _at_constant_weights(gate: Gate, train: GatePairs) -> Gate:
         constant.out.bias.copy_(gate.shape.temperature * weights.log())
         constant.scale.fill_(scale)
     return constant
-
-
-def _step(
-    gate: Gate, optimizer: torch.optim.Optimizer, train: GatePairs, config: MixConfig, seed: int, step: int
-) -> bool:
-    """One step of the cosine; False where the loss is not finite, with the gate as it was.
-
-    Batches and dropout depend on the seed and the step alone, so that a resumed training is the same.
-    """
-    device = train.weight.device
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    rows = torch.randint(len(train.weight), (config.gate_batch,), generator=generator).to(device)
-    for group in optimizer.param_groups:
-        group["lr"] = config.gate_lr * 0.5 * (1 + math.cos(math.pi * step / config.gate_steps))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed * 1_000_003 + step)
-        loss = _loss(gate, train.prompt[rows], train.difference[rows], train.weight[rows])
-    if not math.isfinite(float(loss.detach())):
-        return False
-    optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    optimizer.step()
-    with torch.no_grad():
-        gate.scale.clamp_(min=1e-6)  # a negative scale would turn every attribute round
-    return True
 
 
 def _loss(gate: Gate, prompt: Tensor, difference: Tensor, weight: Tensor) -> Tensor:

@@ -1,14 +1,13 @@
-"""One loop for every small torch module that is trained on embeddings: AdamW on a cosine, and looks.
+"""The one loop for every small torch module that is trained on embeddings: AdamW on a cosine, and looks.
 
-    minimise  mean over a batch of rows of loss(rows)  +  penalty()
+In: a module, a function from row numbers to the number to minimise, and perhaps one that judges the module.
+Out: the module at its best look, and how it came about. It does not know features, targets, heads or tables:
+the two functions hold them.
 
-In: a module and a function from row numbers to one loss per row. Out: the module at its best look, and how it
-came about. It does not know features, targets, heads or tables: the loss holds them.
-
-Every few steps the rows that were held out are judged; the best look is kept, and training ends after several
-looks without a better one. Without held-out rows nothing is judged and the last step counts. Batches and
-dropout depend on the seed and the step alone, so a training that was interrupted goes on as if it had not
-been. A loss that is not finite ends training with a warning, and the best look so far is kept.
+Every few steps the module is judged; the best look is kept, and training ends after several looks without a
+better one. Where nothing judges, the last look counts. Batches and dropout depend on the seed and the step
+alone, so a training that was interrupted goes on as if it had not been. A loss that is not finite, or a look
+at weights that are not, ends training with a warning, and the best look so far is kept.
 """
 
 from __future__ import annotations
@@ -25,12 +24,13 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from pluralign.checks import check_number
-from pluralign.errors import ConfigError, ConvergenceWarning
+from pluralign.errors import ConfigError, ConvergenceWarning, PluralignWarning
 from pluralign.fitting.train.state import TrainingState
 
-__all__ = ["Schedule", "train"]
+__all__ = ["Rows", "Schedule", "train"]
 
-_CHUNK_ROWS = 65_536  # rows that are judged at once
+Rows = Int[Tensor, " B"] | slice
+_LINES = 10  # of a report, at most
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Schedule:
     Attributes:
         lr: learning rate at the start of the cosine.
         steps: most steps.
-        batch: rows per step, drawn with replacement; None takes all rows in every step.
+        batch: rows per step; None takes all rows in every step.
+        epochs: take every row once before any comes again, leaving out what does not fill a batch; else rows
+            are drawn with replacement.
         weight_decay: of AdamW.
         judge_every: steps between two looks.
         patience: looks without a better one after which training ends.
@@ -49,6 +51,7 @@ class Schedule:
     lr: float = 1e-2
     steps: int = 300
     batch: int | None = None
+    epochs: bool = False
     weight_decay: float = 0.0
     judge_every: int = 20
     patience: int = 10
@@ -64,114 +67,119 @@ class Schedule:
 
 def train(
     module: nn.Module,
-    loss: Callable[[Int[Tensor, " B"]], Tensor],
-    rows: Int[Tensor, " N"],
+    objective: Callable[[Rows], Tensor],
+    rows: Rows,
     schedule: Schedule,
     *,
-    held_out: Int[Tensor, " M"] | None = None,
-    penalty: Callable[[], Tensor] | None = None,
+    judge: Callable[[], float] | None = None,
+    after_step: Callable[[], object] | None = None,
     seed: int = 0,
     state: TrainingState | None = None,
     report: Callable[[str], None] = lambda line: None,
     name: str = "training",
+    warning: type[PluralignWarning] = ConvergenceWarning,
+    advice: str = "A smaller learning rate may help.",
 ) -> dict[str, Any]:
     """Trains a module in place.
 
     Args:
-        module: whose parameters are trained; `loss` evaluates it.
-        loss: row numbers [B] to one loss per row, [B]; a weight of a row belongs into it.
-        rows: numbers of the rows to train on, on the module's device.
+        module: whose parameters are trained; `objective` and `judge` evaluate it.
+        objective: rows to the number to minimise, penalties included.
+        rows: the rows to train on; a tensor of their numbers where a step takes a batch of them.
         schedule: how fast and how long.
-        held_out: numbers of the rows to judge by; None or empty judges nothing.
-        penalty: added to the mean loss, a scalar; not judged.
+        judge: the loss by which looks are compared, in evaluation mode and without gradients; None for none.
+        after_step: brings parameters back to where they are allowed to be, without gradients.
         seed: of batches and dropout; the same seed gives the same module.
         state: where training is kept from look to look, so that an interruption costs little.
-        report: receives a line per look.
+        report: receives about ten lines.
         name: what the lines and the warning call this training.
+        warning: given where training meets something that is not finite.
+        advice: how that warning ends.
 
     Returns:
-        JSON-able: `steps`, `best_step`, `loss` and `first_loss` (held-out means; of the training rows where
-        nothing was held out), `diverged`. The module is at its best look and in evaluation mode.
-
-    Warns:
-        ConvergenceWarning: training met a loss that is not finite.
+        JSON-able: `steps`, `best_step`, `loss` (the best that `judge` gave, or None) and `diverged`. The
+        module is at its best look, in evaluation mode and frozen.
     """
+    module.requires_grad_(True)
     optimizer = torch.optim.AdamW(module.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
     state = TrainingState(None) if state is None else state
-    judged = rows if held_out is None or len(held_out) == 0 else held_out
-    patience = schedule.steps if judged is rows else schedule.patience
     if not state.resume(module, optimizer):
-        state.look(0, _judge(module, loss, judged), module, optimizer)
+        state.look(0, 0.0 if judge is None else _judged(module, judge), module, optimizer)
     diverged = False
-    while state.step < schedule.steps and state.looks_since_best < patience and not diverged:
-        end = min(state.step + schedule.judge_every, schedule.steps)
+    while state.step < schedule.steps and state.looks_since_best < schedule.patience and not diverged:
+        begin, end = state.step, min(state.step + schedule.judge_every, schedule.steps)
         module.train()
-        value = 0.0
-        for step in range(state.step, end):
-            value = _step(module, optimizer, loss, penalty, rows, schedule, seed, step)
-            if not math.isfinite(value):
+        loss = math.nan
+        for step in range(begin, end):
+            loss = _step(module, optimizer, objective, rows, schedule, seed, step, after_step)
+            if not math.isfinite(loss):
                 break
-        if judged is not rows or end == schedule.steps:
-            value = _judge(module, loss, judged) if math.isfinite(value) else value
-        diverged = not math.isfinite(value)
+        diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in module.parameters()))
+        if judge is not None and not diverged:
+            loss = _judged(module, judge)
+            diverged = not math.isfinite(loss)
         if not diverged:
-            state.look(end, value, module, optimizer, keep_last=judged is rows)
-            report(f"{name}: step {end:,} of {schedule.steps:,}, loss {value:.4f}")
+            state.look(end, loss, module, optimizer, keep_last=judge is None)
+            if end * _LINES // schedule.steps > begin * _LINES // schedule.steps:
+                report(f"{name}: step {end:,} of {schedule.steps:,}, loss {loss:.4f}")
     if diverged:
         warnings.warn(
             f"{name}: the loss is not finite after step {state.step}; the best weights so far are kept, "
-            f"those of step {state.best_step}. A smaller learning rate may help.",
-            ConvergenceWarning,
-            stacklevel=2,
+            f"those of step {state.best_step}. {advice}",
+            warning,
+            stacklevel=3,
         )
     module.load_state_dict(state.best)
-    module.eval()
-    return {
-        "steps": state.step,
-        "best_step": state.best_step,
-        "loss": state.best_loss,
-        "first_loss": state.first_loss,
-        "diverged": diverged,
-    }
+    module.eval().requires_grad_(False)
+    loss_of_best = None if judge is None else state.best_loss
+    return {"steps": state.step, "best_step": state.best_step, "loss": loss_of_best, "diverged": diverged}
 
 
 def _step(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss: Callable[[Tensor], Tensor],
-    penalty: Callable[[], Tensor] | None,
-    rows: Tensor,
+    objective: Callable[[Rows], Tensor],
+    rows: Rows,
     schedule: Schedule,
     seed: int,
     step: int,
+    after_step: Callable[[], object] | None,
 ) -> float:
-    """One step of the cosine; returns its loss, and leaves the module as it was where that is not finite."""
-    if schedule.batch is not None:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        drawn = torch.randint(len(rows), (schedule.batch,), generator=generator)
-        rows = rows[drawn.to(rows.device)]
+    """One step of the cosine; returns what it minimised, and changes nothing where that is not finite."""
+    if schedule.batch is not None and isinstance(rows, Tensor):
+        draw = _part_of_epoch if schedule.epochs else _drawn
+        rows = rows[draw(len(rows), schedule.batch, seed, step).to(rows.device)]
     for group in optimizer.param_groups:
         group["lr"] = schedule.lr * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
-    with _seeded(rows.device, seed * 1_000_003 + step):
-        objective = loss(rows).mean()
-    if penalty is not None:
-        objective = objective + penalty()
-    value = float(objective.detach())
-    if math.isfinite(value):
+    with _seeded(next(module.parameters()).device, seed * 1_000_003 + step):
+        value = objective(rows)
+    found = float(value.detach())
+    if math.isfinite(found):
         optimizer.zero_grad()
-        torch.autograd.backward(objective)
+        torch.autograd.backward(value)
         optimizer.step()
-    return value
+        if after_step is not None:
+            with torch.no_grad():
+                after_step()
+    return found
+
+
+def _drawn(count: int, batch: int, seed: int, step: int) -> Tensor:
+    """Positions drawn with replacement."""
+    return torch.randint(count, (batch,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
+
+
+def _part_of_epoch(count: int, batch: int, seed: int, step: int) -> Tensor:
+    """The next positions of the epoch's order; what an epoch leaves over is left out."""
+    epoch, part = divmod(step, count // batch)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    return order[part * batch : (part + 1) * batch]
 
 
 @torch.no_grad()
-def _judge(module: nn.Module, loss: Callable[[Tensor], Tensor], rows: Tensor) -> float:
-    """Mean loss of the rows in evaluation mode."""
+def _judged(module: nn.Module, judge: Callable[[], float]) -> float:
     module.eval()
-    total = 0.0
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        total += float(loss(rows[start : start + _CHUNK_ROWS]).double().sum())
-    return total / len(rows)
+    return judge()
 
 
 @contextmanager

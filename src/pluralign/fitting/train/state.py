@@ -30,7 +30,6 @@ class TrainingState:
 
     Attributes:
         step: steps done.
-        first_loss: of step 0.
         best_loss: of the best look.
         best_step: its step.
         looks_since_best: looks since then.
@@ -41,7 +40,7 @@ class TrainingState:
         self._path = path
         self._key = key
         self.step = 0
-        self.first_loss = self.best_loss = float("inf")
+        self.best_loss = float("inf")
         self.best_step = 0
         self.looks_since_best = 0
         self.best: dict[str, Tensor] = {}
@@ -66,8 +65,6 @@ class TrainingState:
             keep_last: there is nothing to judge by, so every look counts as the best one.
         """
         self.step = step
-        if not self.best:
-            self.first_loss = loss
         if not self.best or loss < self.best_loss or keep_last:
             self.best_loss, self.best_step, self.looks_since_best = loss, step, 0
             self.best = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
@@ -96,7 +93,7 @@ class TrainingState:
         self.step, self.best_step, self.looks_since_best = (
             int(facts[name]) for name in ("step", "best_step", "looks_since_best")
         )
-        self.first_loss, self.best_loss = float(facts["first_loss"]), float(facts["best_loss"])
+        self.best_loss = float(facts["best_loss"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer.").items():
             number, _, moment = name.partition(".")
@@ -111,7 +108,7 @@ class TrainingState:
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
-        names = ("step", "best_step", "looks_since_best", "first_loss", "best_loss")
+        names = ("step", "best_step", "looks_since_best", "best_loss")
         facts = {"key": self._key} | {name: repr(getattr(self, name)) for name in names}
         write_file(path, save({k: v.detach().cpu().clone() for k, v in tensors.items()}, metadata=facts))
 
