@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 import subprocess
 import sys
 import tomllib
@@ -120,6 +121,92 @@ def test_rooms_know_only_those_before_them(part):
                 assert other == room or other in ROOMS[part][room], (
                     f"{path.relative_to(SOURCE)} imports {name}"
                 )
+
+
+# Where a family may be named: its head, its recipe and config, and the table.
+OF_FAMILIES = (
+    "families.py",
+    "heads/",
+    *(f"fitting/{name}.py" for name in ("baselines", "bradley_terry", "config", "quantile", "regression")),
+    "fitting/categorical/",
+    "fitting/ensemble/",
+)
+# Words that are also something else there.
+HOMONYMS = {
+    "losses/__init__.py": {"bradley_terry"},  # the formula
+    "losses/preference.py": {"bradley_terry"},
+    "report/pictures.py": {"quantile"},  # of a distribution
+    "risk/measures.py": {"quantile"},
+}
+
+
+def asked_classes(node: ast.AST) -> set[str]:
+    """Names of the classes that an expression or pattern asks an object about."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        about = node.args[1:] if node.func.id in ("isinstance", "issubclass") else []
+    elif isinstance(node, ast.MatchClass):
+        about = [node.cls]
+    elif isinstance(node, ast.Compare):  # type(x) is C
+        about = [node.left, *node.comparators]
+    else:
+        about = []
+    parts = [part for one in about for part in ast.walk(one)]
+    return {p.id for p in parts if isinstance(p, ast.Name)} | {
+        p.attr for p in parts if isinstance(p, ast.Attribute)
+    }
+
+
+def family_words(tree: ast.AST) -> set[str]:
+    """Names of families in the texts of a file, docstrings apart.
+
+    `quantile` and the like are words of the language, so they count only where they are the whole text.
+    """
+    own = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, own) and ast.get_docstring(n)}
+    texts = [
+        n.value
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docs
+    ]
+    return {
+        name
+        for name in pl.families.FAMILIES
+        if name in texts or ("_" in name and any(re.search(rf"\b{name}\b", text) for text in texts))
+    }
+
+
+def test_only_a_familys_own_files_and_the_table_name_it():
+    distributions = set(pl.distributions.__all__) - {"RewardDistribution"}
+    heads = {name for name in pl.heads.__all__ if name.endswith("Head") and name != "Head"}
+    assert {"Point", "Categorical"} < distributions
+    assert {"CategoricalHead", "MixedHead"} < heads
+    for path in SOURCE.rglob("*.py"):
+        name = path.relative_to(SOURCE).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        asked = {one for node in ast.walk(tree) for one in asked_classes(node)}
+        if not name.startswith(("distributions/", "heads/")):
+            found = asked & (distributions | heads)
+            assert not found, f"{name} asks whether something is a {sorted(found)}; ask it what it can do"
+        if not name.startswith(OF_FAMILIES):
+            found = family_words(tree) - HOMONYMS.get(name, set())
+            assert not found, f"{name} names the families {sorted(found)}; ask the head or pluralign.families"
+
+
+@pytest.mark.parametrize(
+    ("code", "classes", "words"),
+    [
+        ("if isinstance(law, (Point, pl.Empirical)): pass", {"Point", "pl", "Empirical"}, set()),
+        ("match law:\n    case Categorical(): pass", {"Categorical"}, set()),
+        ("type(law) is Quantiles", {"type", "law", "Quantiles"}, set()),
+        ("if family == 'quantile': pass", {"family"}, {"quantile"}),
+        ("f'{x}: use bradley_terry for pairs'", set(), {"bradley_terry"}),
+        ('"""Of bradley_terry and `quantile`."""\nx = "the quantile of fit_bradley_terry"', set(), set()),
+    ],
+)
+def test_the_search_for_names_of_families_finds_them(code, classes, words):
+    tree = ast.parse(code)
+    assert {one for node in ast.walk(tree) for one in asked_classes(node)} == classes
+    assert family_words(tree) == words
 
 
 def test_every_part_has_a_rule():
