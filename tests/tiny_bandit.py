@@ -1,4 +1,4 @@
-"""Policies so small that everything can be enumerated: five letters, an end token, answers of a few tokens."""
+"""Policies so small that everything can be enumerated: five letters, an end token, short answers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def log_probs(policy: Any, prompt: str, length: int) -> torch.Tensor:
 
 
 def optimum(reference: torch.Tensor, rewards: torch.Tensor, beta: float) -> tuple[torch.Tensor, float]:
-    """pi* proportional to ref exp(R / beta), and E[R] - beta KL there, which is beta log E_ref[exp(R / beta)]."""
+    """pi* proportional to ref exp(R / beta), and E[R] - beta KL there: beta log E_ref[exp(R / beta)]."""
     tilted = reference + rewards / beta
     return tilted.log_softmax(0).exp(), beta * float(tilted.logsumexp(0))
 

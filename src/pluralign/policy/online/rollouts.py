@@ -107,16 +107,17 @@ def draw_once(
         prompts = [rows[place]["prompt"] for place in places]
         drawn = sampler.sample(prompts, replace(settings, seed=_repeated(settings.seed, repeat)))
         for place, completions in zip(places, drawn, strict=True):
-            found[place] = [_rollout(rows[place], place, one, reader, sampler) for one in completions]
+            prompt_ids = tuple(reader.prompt_ids(rows[place]["prompt"]))
+            found[place] = [_rollout(rows[place], place, prompt_ids, one, sampler) for one in completions]
     return [one for place in sorted(found) for one in found[place]]
 
 
-def _rollout(row: Row, group: int, one: Completion, reader: ConversationReader, sampler: Sampler) -> Rollout:
+def _rollout(row: Row, group: int, prompt_ids: tuple[int, ...], one: Completion, sampler: Sampler) -> Rollout:
     if one.token_ids is None:
         raise ArgumentError(
             f"{type(sampler).__name__} does not say which tokens it drew; online training needs them"
         )
-    ids, prompt_ids = tuple(one.token_ids), tuple(reader.prompt_ids(row["prompt"]))
+    ids = tuple(one.token_ids)
     messages = tuple(conversation(row["prompt"], one.text))
     return Rollout(row, group, prompt_ids, ids, (True,) * len(ids), messages, not one.cut_off)
 
@@ -134,9 +135,9 @@ def padded(parts: Sequence[Tensor], width: int | None = None) -> Tensor:
         width: T; None for the longest, at least 1.
     """
     longest = max([1, *map(len, parts)]) if width is None else width
-    return torch.stack(
-        [torch.cat([part, part.new_zeros(longest - len(part), *part.shape[1:])]) for part in parts]
-    )
+    found = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+    beside = [0, 0] * (found.ndim - 2)
+    return torch.nn.functional.pad(found, [*beside, 0, longest - found.shape[1]])
 
 
 def keep_masks(rollouts: Sequence[Rollout], device: Any = None) -> Tensor:

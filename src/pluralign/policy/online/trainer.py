@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -387,10 +389,15 @@ class PPOTrainer:
         if not self.accelerator.is_main_process:
             return
         folder = Path(output_dir or self.config.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_or_absent(folder, output_dir is not None, "Free some space and save again"):
-            self.policy.save_pretrained(folder)
-            self.processing_class.save_pretrained(folder)
+        partial = folder / ".partial"
+        with whole_or_absent(partial, True, "Free some space and save again"):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            self.policy.save_pretrained(partial)
+            self.processing_class.save_pretrained(partial)
+            for file in sorted(partial.iterdir()):  # what stood there is whole until the new one is
+                os.replace(file, folder / file.name)
+            partial.rmdir()
 
     def _save_checkpoint(self) -> None:
         if not self.accelerator.is_main_process:
