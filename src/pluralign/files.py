@@ -34,22 +34,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pluralign.errors import ArtifactError, PluralignError
+from pluralign.errors import ArtifactError
 
 __all__ = ["finish_folder", "is_temporary", "sweep", "whole_file", "whole_folder", "write_file", "write_json"]
 
-_GRACE = 60.0  # seconds for which nobody's temporary files are removed, and between two looks for them
-_TEMPORARY = re.compile(
-    r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.(?P<kind>partial|old)"
-)
-_SPACE = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is larger than allowed",
-}
+_GRACE = 60.0  # seconds for which leftovers stay, and after which a folder is searched for them again
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<machine>\w{8})-(?P<process>\d+)-\w{8}\.(?P<kind>partial|old)")
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_DISK = {*_FULL, errno.EFBIG, errno.EIO}  # what writing to an open file meets
 
 _in_progress: set[str] = set()
-_swept: dict[Path, float] = {}
+_next_sweep: dict[Path, float] = {}
 
 
 @contextmanager
@@ -63,22 +58,17 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         ArtifactError: the path is not that of a file, or cannot be written.
     """
     target = Path(os.path.realpath(path))
-    with _explained(path):
+    with _temporary(path, target) as work:
         if target.exists() and not target.is_file():
             kind = "a folder" if target.is_dir() else "not a regular file"
             raise ArtifactError(f"{path} is {kind}; name a file")
-    with _temporary(path, target, "partial") as work:
-        with _explained(path):
-            opened = os.open(work, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-            mode = stat.S_IMODE(os.fstat(opened).st_mode)
-            os.close(opened)
-        with _explained(path, work):
-            yield work
-        with _explained(path):
-            work.chmod(mode)
-            _sync(work)
-            work.replace(target)
-            _sync(target.parent)
+        work.touch()
+        mode = stat.S_IMODE(work.stat().st_mode)
+        yield work
+        work.chmod(mode)
+        _sync(work)
+        work.replace(target)
+        _sync(target.parent)
 
 
 @contextmanager
@@ -95,24 +85,22 @@ def whole_folder(
         ArtifactError: the path holds something else, or cannot be written.
     """
     target = Path(os.path.realpath(path))
-    with _explained(path):
-        occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
-        if occupied and not (target.is_dir() and may_replace(target)):
-            raise ArtifactError(
-                f"{path} exists and holds something else; nothing was written. Choose another path"
-            )
-    with _temporary(path, target, "partial") as work:
-        with _explained(path):
-            work.mkdir()
-        with _explained(path, work):
-            yield work
-        with _explained(path):
-            finish_folder(work)
-            if occupied:
-                _exchange(path, work, target)
-            else:
+    with _temporary(path, target) as work:
+        free = not any(target.iterdir()) or may_replace(target) if target.is_dir() else not target.exists()
+        if not free:
+            raise ArtifactError(f"{path} holds something else; nothing was written. Choose another path")
+        work.mkdir()
+        yield work
+        finish_folder(work)
+        with _temporary(path, target, "old") as old:
+            try:
+                if target.exists():
+                    target.replace(old)
                 work.replace(target)
-            _sync(target.parent)
+            finally:
+                if old.exists() and not target.exists():
+                    old.replace(target)
+        _sync(target.parent)
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -154,124 +142,91 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
-def sweep(folder: str | os.PathLike[str]) -> None:
+def sweep(folder: Path) -> None:
     """Removes what killed processes of this machine left in a folder; what cannot be removed stays."""
     with suppress(OSError):
-        for path in Path(folder).iterdir():
+        for path in folder.iterdir():
             found = _TEMPORARY.fullmatch(path.name)
-            if found is None or found["machine"] != _machine() or _is_running(found):
+            if not found or found["machine"] != _machine() or _is_running(found):
                 continue
             if time.time() - path.lstat().st_ctime < _GRACE:
                 continue
-            if found["kind"] == "old" and not (target := path.with_name(found["name"])).exists():
-                path.replace(target)
-            else:
-                _remove(path)
+            if found["kind"] == "old" and not path.with_name(found["name"]).exists():
+                path.replace(path.with_name(found["name"]))
+            _remove(path)
 
 
 @contextmanager
-def _temporary(path: str | os.PathLike[str], target: Path, kind: str) -> Iterator[Path]:
-    """A name beside `target` that nothing has, and that nothing has afterwards."""
+def _temporary(path: str | os.PathLike[str], target: Path, kind: str = "partial") -> Iterator[Path]:
+    """A name beside `target` that nothing has, now or afterwards; explains errors of writing."""
     folder = target.parent
-    with _explained(path):
-        folder.mkdir(parents=True, exist_ok=True)
-    now = time.monotonic()
-    if now - _swept.get(folder, -_GRACE) >= _GRACE:
-        _swept[folder] = now
-        sweep(folder)
     work = folder / f".{target.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.{kind}"
     _in_progress.add(work.name)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if time.monotonic() >= _next_sweep.get(folder, 0.0):
+            _next_sweep[folder] = time.monotonic() + _GRACE
+            sweep(folder)
         yield work
+    except Exception as error:
+        number = _error_of_writing(error, target, work)
+        if number is None:
+            raise
+        reason = f"{_FULL.get(number, 'writing is refused')} ({os.strerror(number)}); nothing was changed"
+        advice = "Free some space" if number in _FULL else "Choose another place"
+        raise ArtifactError(f"{path} cannot be written: {reason}. {advice} and repeat") from error
     finally:
         _remove(work)
         _in_progress.discard(work.name)
 
 
-def _exchange(path: str | os.PathLike[str], work: Path, target: Path) -> None:
-    """Puts one folder in the place of another, which comes back where that fails."""
-    with _temporary(path, target, "old") as old:
-        try:
-            target.replace(old)
-            work.replace(target)
-        finally:
-            if not target.exists():
-                old.replace(target)
+def _error_of_writing(error: BaseException, target: Path, work: Path) -> int | None:
+    """The system's number of an error of writing there; None for an error of anything else."""
+    if isinstance(error, ArtifactError) and error.__cause__:  # from a writer in a folder being written
+        error = error.__cause__
+    in_words = re.search(r"\(os error (\d+)\)", str(error))  # as libraries in Rust say it
+    number = getattr(error, "errno", None) or (int(in_words[1]) if in_words else None)
+    named = getattr(error, "filename", None)
+    ours = named and (str(named).startswith(str(work)) or Path(named) in (target, *target.parents))
+    return number if ours or (named is None and number in _DISK) else None
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)  # a folder
+    with suppress(OSError):  # a file
+        path.unlink()
 
 
 def _sync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk, where that can be asked for."""
-    try:
+    with suppress(PermissionError):  # we may write there, and not read
         opened = os.open(path, os.O_RDONLY)
-    except PermissionError:  # we may write there, and not read
-        return
-    try:
-        os.fsync(opened)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(opened)
+        try:
+            os.fsync(opened)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(opened)
 
 
 @functools.cache
 def _machine() -> str:
     """Eight digits for what shares our process numbers: the host, and the container on it."""
-    space = ""
-    with suppress(OSError):  # Linux has it
-        space = os.readlink("/proc/self/ns/pid")
-    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+    space = Path("/proc/self/ns/pid")
+    container = os.readlink(space) if space.is_symlink() else ""  # Linux has it
+    return hashlib.sha256(f"{socket.gethostname()} {container}".encode()).hexdigest()[:8]
 
 
 def _is_running(found: re.Match[str]) -> bool:
     """Whether the process that made a temporary name still works on it."""
     process = int(found["process"])
-    if process == os.getpid():  # perhaps of an earlier process: in containers numbers come again
+    if process == os.getpid():  # or the number of an earlier one: in containers numbers come again
         return found[0] in _in_progress
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # another user's
-        return True
+    except PermissionError:  # another user's
+        pass
     return True
-
-
-@contextmanager
-def _explained(path: str | os.PathLike[str], work: Path | None = None) -> Iterator[None]:
-    """Turns an error of writing into an `ArtifactError`; given `work`, others may happen too, and pass."""
-    try:
-        yield
-    except PluralignError as error:
-        if type(error) is ArtifactError and work and str(work) in str(error):  # of a file in a folder
-            raise ArtifactError(str(error).replace(str(work), str(path))) from error.__cause__
-        raise
-    except Exception as error:
-        number, named = _number(error), getattr(error, "filename", None)
-        if number is None or (
-            work and not (number in _SPACE if named is None else str(named).startswith(str(work)))
-        ):
-            raise
-        why, advice = _SPACE.get(number), "Free some space"
-        if why is None:
-            why, advice = "writing is refused", "Choose another place"
-        raise ArtifactError(
-            f"{path} cannot be written: {why} ({os.strerror(number)}); nothing was changed. "
-            f"{advice} and repeat"
-        ) from error
-
-
-def _number(error: Exception) -> int | None:
-    """The operating system's number of an error; safetensors' own type has it in its text."""
-    if isinstance(error, OSError):
-        return error.errno
-    said = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
-    return int(said[1]) if said else None

@@ -1,6 +1,6 @@
-"""The files of an evaluation: `scores.parquet` (per row), `examples.jsonl` (texts), `results.json`.
+"""Two files of an evaluation: `scores.parquet` (per row) and `examples.jsonl` (texts).
 
-In: columns, results and lines. Out: files, each whole or as it was before. It computes no metric.
+In: columns and lines. Out: files, each whole or as it was before. It computes no metric.
 """
 
 from __future__ import annotations
@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.evaluation.rows import Columns
-from pluralign.files import whole_file, write_file, write_json
+from pluralign.files import whole_file, write_file
 
-__all__ = ["write_examples", "write_results", "write_scores"]
-
-
-def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """The aggregates as JSON."""
-    write_json(path, results)
+__all__ = ["write_examples", "write_scores"]
 
 
 def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:

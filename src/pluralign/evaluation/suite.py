@@ -18,10 +18,11 @@ from pluralign.data import check_table, folds_of_tables, pairs_from_ratings, wei
 from pluralign.errors import ArgumentError, DataError
 from pluralign.evaluation.ensembles import summarise_ensemble
 from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
-from pluralign.evaluation.files import write_examples, write_results, write_scores
+from pluralign.evaluation.files import write_examples, write_scores
 from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
 from pluralign.evaluation.within import summarise_within
+from pluralign.files import write_json
 from pluralign.fitting.tables.category_ratings import ratings_as_rewards
 
 if TYPE_CHECKING:
@@ -171,10 +172,9 @@ def _write(
     examples: list[dict[str, Any]],
 ) -> None:
     """The three files of an evaluation, the results last."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder / "scores.parquet", tables)
     write_examples(folder / "examples.jsonl", examples)
-    write_results(folder / "results.json", results)
+    write_json(folder / "results.json", results)
 
 
 def _score(

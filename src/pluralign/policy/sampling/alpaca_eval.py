@@ -64,6 +64,5 @@ def write_alpaca_eval(
         {"dataset": dataset, "instruction": text, "output": row["completion"], "generator": generator}
         for text, row in zip(asked, first, strict=True)
     ]
-    target = Path(path)
-    write_file(target, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-    return target
+    write_file(path, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    return Path(path)
