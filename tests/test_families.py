@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 
 import pytest
 import torch
+from pluralign.fitting.baselines import baselines_of
+from pluralign.fitting.ridge import ridge_path
 from torch import Tensor
 
 import pluralign as pl
@@ -20,12 +22,9 @@ from pluralign.distributions import Heads
 from pluralign.distributions.piecewise import PiecewiseLinear, Segments
 from pluralign.errors import DataError, RiskError
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES, HEADS, RECIPES, Family, families_for, title_of
-from pluralign.fitting.baselines import baselines_of
-from pluralign.fitting.inputs import Fitted, Inputs
+from pluralign.fitting import Fitted, Inputs, rated_table, rating_targets
 from pluralign.fitting.mix.config import MixConfig
 from pluralign.fitting.mix.mixing import add_mixing
-from pluralign.fitting.ridge import ridge_path
-from pluralign.fitting.targets import rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head, schema
 from pluralign.heads.mixed import MixedHead
 from pluralign.model import Combination

@@ -29,7 +29,7 @@ class Family:
         advice: when to take it; what `pluralign fit --help` says.
         data: the tables from each of which alone it can be fitted: ratings, pairs, votes.
         head: a `heads.Head` whose `family` is the name of this entry.
-        recipe: `recipe(inputs, config)`, from `Inputs` to `Fitted` of `fitting.tables.inputs`.
+        recipe: `recipe(inputs, config)`, a `fitting.Inputs` to a `fitting.Fitted`.
         config: a frozen dataclass whose fields all have defaults; its documentation is the help of its flags,
             and its module imports nothing heavy.
     """

@@ -134,11 +134,11 @@ class RewardDistribution(ABC):
     # --- what some representations know of themselves -------------------------------------------------------
 
     def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]] | None:
-        """Rewards and their probabilities where these are all there is; None for a law that is spread out."""
+        """Rewards and their probabilities where these are all there is; else None."""
         return None
 
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> RewardDistribution | None:
-        """The law of an increasing function of R where this representation holds it, else None.
+        """The distribution of an increasing function of R where this representation holds it, else None.
 
         Args:
             increasing: maps rewards of any shape, value by value.
@@ -146,7 +146,7 @@ class RewardDistribution(ABC):
         return None
 
     def heads(self) -> Heads | None:
-        """The heads that measures such as `worst_case` compare; None for a law that has none."""
+        """The heads that measures such as `worst_case` compare; None where there are none."""
         return None
 
     # --- summaries ------------------------------------------------------------------------------------------

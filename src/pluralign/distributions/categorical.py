@@ -71,7 +71,7 @@ class Categorical(PiecewiseLinear):
         return self.atoms, self.probs
 
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Categorical:
-        """The law of an increasing function of R, exact."""
+        """The distribution of an increasing function of R, exact."""
         return Categorical(self.probs, increasing(self.atoms))
 
     def _segments(self) -> Segments:

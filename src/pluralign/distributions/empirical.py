@@ -71,10 +71,11 @@ class Empirical(PiecewiseLinear):
 
     def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
         """Samples and their probabilities, 0 where none was kept."""
-        return self.samples, self.keep_mask / self.keep_mask.sum(1, keepdim=True)
+        keep = self.keep_mask.to(self.dtype)
+        return self.samples, keep / keep.sum(1, keepdim=True)
 
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Empirical:
-        """The law of an increasing function of R, exact."""
+        """The distribution of an increasing function of R, exact."""
         return Empirical(increasing(self.samples), self.keep_mask)
 
     def _segments(self) -> Segments:

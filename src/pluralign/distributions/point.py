@@ -51,7 +51,7 @@ class Point(PiecewiseLinear):
         return self.values.unsqueeze(1), torch.ones_like(self.values).unsqueeze(1)
 
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Point:
-        """The law of an increasing function of R, exact."""
+        """The distribution of an increasing function of R, exact."""
         return Point(increasing(self.values))
 
     def _segments(self) -> Segments:

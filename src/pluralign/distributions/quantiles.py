@@ -95,7 +95,7 @@ class Quantiles(PiecewiseLinear):
         return new
 
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Quantiles:
-        """The law with the mapped quantiles: exact at the levels, linear between them as everywhere."""
+        """The distribution with the mapped quantiles: exact at the levels, linear between them."""
         return Quantiles(increasing(self.values), self.levels)
 
     def _cvar(self, fraction: float) -> Tensor:

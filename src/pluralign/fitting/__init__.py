@@ -1,11 +1,13 @@
 """Fitting: data and a backbone in, a `RewardModel` out. One recipe file per family.
 
 It stands on `model`, `heads` and `solvers` and knows nothing of evaluation, reports or the command line.
-A new family is a recipe, a config, a head and an entry in `pluralign.families`.
+A new family is a recipe, a config, a head and an entry in `pluralign.families`; `Inputs`, `Fitted`,
+`rated_table` and `rating_targets` are what its recipe is made of (`docs/extending.md`).
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     import datasets
 
     from pluralign.backbones import Backbone, EmbeddingCache
+    from pluralign.fitting.tables.inputs import Fitted, Inputs
+    from pluralign.fitting.tables.targets import rated_table, rating_targets
     from pluralign.model import RewardModel
 
 __all__ = [
@@ -35,11 +39,24 @@ __all__ = [
     "BradleyTerryConfig",
     "CategoricalConfig",
     "FamilyConfig",
+    "Fitted",
     "GaussianEnsembleConfig",
+    "Inputs",
     "QuantileConfig",
     "RegressionConfig",
     "fit",
+    "rated_table",
+    "rating_targets",
 ]
+
+# For authors of recipes; imported when first used, since they bring torch.
+_NAMES = {"Fitted": "inputs", "Inputs": "inputs", "rated_table": "targets", "rating_targets": "targets"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"pluralign.fitting.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'pluralign.fitting' has no attribute {name!r}")
 
 
 class FamilyConfig(Protocol):

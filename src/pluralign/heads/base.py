@@ -176,7 +176,7 @@ class Head(nn.Module, abc.ABC):
 
     @classmethod
     def has_heads(cls, spec: dict[str, Any]) -> bool:
-        """Whether measures of risk that compare heads apply to the laws of a head with this `spec`."""
+        """Whether measures of risk that compare heads apply to what a head with this `spec` answers."""
         return False
 
     @property
@@ -185,13 +185,13 @@ class Head(nn.Module, abc.ABC):
         return False
 
     def categories_of(self, attribute: str) -> Categories | None:
-        """The categories that an attribute's ratings fall into, in the order of the atoms of its laws.
+        """The categories that an attribute's ratings fall into, in the order of its distributions' atoms.
 
         Args:
             attribute: its name.
 
         Returns:
-            None where the laws are over the whole scale.
+            None where the distributions are over the whole scale.
         """
         return None
 
