@@ -165,7 +165,8 @@ def risk() -> Names:
 def policy() -> Names:
     """A small policy with files; the run `runs/quality` judges it."""
     names = files()
-    tiny_policy.saved(Path("my/policy"))
+    tiny_policy.model(positions=2048).save_pretrained("my/policy")
+    tiny_policy.tokenizer().save_pretrained("my/policy")
     run_of("quantile", "runs/quality")
     return names
 
@@ -175,12 +176,23 @@ def sampling() -> Names:
     sides = [
         {"prompt": f"Question {i}?", "chosen": f"1.{i} 1 yes", "rejected": f"-1.{i} 1 no"} for i in range(4)
     ]
-    return names | {"model": fitted(names), "preference_data": pl.load_pairs(_pairs(sides))}
+    write("preferences.jsonl", sides)
+    return names | {"preference_data": pl.load_pairs("preferences.jsonl")}
 
 
-def _pairs(rows: Rows) -> str:
-    write("preferences.jsonl", rows)
-    return "preferences.jsonl"
+def aligning() -> Names:
+    """Tables of both shapes; the objective at the end of the page is the reader's own."""
+    from datasets import Dataset
+
+    from pluralign.policy import OfflineConfig
+
+    names = policy()
+    asked = [f"Question {i}?" for i in range(4)]
+    rewards = {"reward": [0.1, 0.9, 0.4, 0.6], "ref_rewards": [[0.2, 0.3, 0.7]] * 4}
+    table = Dataset.from_dict({"prompt": asked, "completion": ["Yes."] * 4} | rewards)
+    pairs = Dataset.from_dict({"prompt": asked, "chosen": ["Yes."] * 4, "rejected": ["No."] * 4})
+    config = OfflineConfig("runs/hinge", use_cpu=True, report_to="none")
+    return names | {"table": table, "pairs": pairs, "model": "my/policy", "config": config}
 
 
 def nothing() -> Names:
@@ -190,7 +202,7 @@ def nothing() -> Names:
 WORLDS: dict[str, Callable[[], Names]] = {
     "README.md": policy,
     "docs/index.md": files,
-    "docs/how-to/align.md": policy,
+    "docs/how-to/align.md": aligning,
     "docs/how-to/attributes.md": attributes,
     "docs/how-to/combining.md": combining,
     "docs/how-to/conversations.md": conversations,
