@@ -514,6 +514,15 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
     again = trainer(tmp_path / "parts", made=held_out, eval_steps=1)
     again.train(resume_from_checkpoint=True)
     assert_equal_weights(whole, again, atol=0, rtol=0)
+    assert without_seconds(whole.history) == without_seconds(again.history)
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path):
+    made = trainer(tmp_path, made={"eval_prompts": ["b"]})
+    last = made.train()
+    again = trainer(tmp_path, made={"eval_prompts": ["b"]})
+    assert again.train(resume_from_checkpoint=True) == last
+    assert_equal_weights(made, again, atol=0, rtol=0)
 
 
 def test_rollouts_check_themselves():

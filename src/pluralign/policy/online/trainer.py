@@ -173,27 +173,36 @@ class PPOTrainer:
             self._resume(resume_from_checkpoint)
         elif self.step == 0:
             self._journal.start(0)
-        last: dict[str, float] = {}
+        resumed = self.step
         with self._interrupts:
             try:
-                if self.step == 0:
-                    last = self._evaluate_and_keep()
-                while self.step < self.config.steps:
-                    last = self._one_step()
-                    every = self.config.eval_steps
-                    if self.step == self.config.steps or (every and self.step % every == 0):
-                        last = self._evaluate_and_keep() or last
-                    if self.config.save_steps and self.step % self.config.save_steps == 0:
+                while True:
+                    if self._evaluation_is_due():
+                        self._evaluate_and_keep()
+                    if self.step >= self.config.steps:
+                        break
+                    every = self.config.save_steps
+                    if every and self.step % every == 0 and self.step > resumed:
                         self._save_checkpoint()
-            except (Exception, KeyboardInterrupt):
-                if self._whole and self.step:  # between updates nothing is half done
+                    self._one_step()
+            except (Exception, KeyboardInterrupt) as error:
+                # Between updates nothing is half done; a disk that is full stays so.
+                if self._whole and self.step and not isinstance(error, RunError):
                     self._save_checkpoint()
                     _log.warning("stopped; the state after step %d is saved", self.step)
                 raise
             self._save_checkpoint()
-        return last
+        last = self._journal.lines[-1] if self._journal.lines else {}
+        return {k.removeprefix("eval/"): v for k, v in last.items() if k != "step"}
 
-    def _one_step(self) -> dict[str, float]:
+    def _evaluation_is_due(self) -> bool:
+        """Before the first step, after the last and in between, unless it is done already."""
+        step, every = self.step, self.config.eval_steps
+        due = step in (0, self.config.steps) or (every and step % every == 0)
+        done = any(k.startswith("eval/") for line in self.history if line["step"] == step for k in line)
+        return bool(self._eval_rows and due and not done)
+
+    def _one_step(self) -> None:
         """Draws, judges, updates."""
         start = time.perf_counter()
         rollouts = self._draw_rollouts(self._rows_of(self.step), self._settings(self.step))
@@ -212,7 +221,6 @@ class PPOTrainer:
             metrics = self._mean_over_processes(metrics)
             if self.step % self.config.logging_steps == 0 or self.step == self.config.steps:
                 self._journal.write(self.step, metrics)
-        return metrics
 
     def _learn(self, rollouts: Sequence[Rollout], judgement: Judgement) -> tuple[dict[str, float], Moments]:
         """Everything after the reward: scores, advantages, epochs of minibatches."""
@@ -353,15 +361,12 @@ class PPOTrainer:
             samples = gather_object(samples)
         return measurements(samples)
 
-    def _evaluate_and_keep(self) -> dict[str, float]:
-        """Evaluates, writes a line, and keeps the policy if it is the best so far."""
-        if not self._eval_rows:
-            return {}
+    def _evaluate_and_keep(self) -> None:
+        """Evaluates, keeps the policy if it is the best so far, and writes a line."""
         found = self.evaluate()
-        self._journal.write(self.step, {f"eval/{key}": value for key, value in found.items()})
         if self._best.offer(self.step, found):
             self.save_model(Path(self.config.output_dir) / "best")
-        return found
+        self._journal.write(self.step, {f"eval/{key}": value for key, value in found.items()})
 
     def _over_processes(self, sums: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:
