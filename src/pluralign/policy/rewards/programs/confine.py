@@ -16,7 +16,7 @@ import resource
 import signal
 from typing import Any
 
-__all__ = ["confine", "exit_like"]
+__all__ = ["adopt_orphans", "confine"]
 
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x00020000,
@@ -35,7 +35,7 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE =
     16384,
     1 << 18,
 )
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER = 1, 4, 38, 36
 _MNT_DETACH = 2
 
 
@@ -82,7 +82,13 @@ def confine(config: dict[str, Any]) -> None:
         resource.setrlimit(which, (value, value))
 
 
-def exit_like(status: int) -> None:
+def adopt_orphans() -> None:
+    """This process becomes the parent of orphans below it, and ends with the thread that started it."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _exit_like(status: int) -> None:
     """Ends this process as a child with that wait status ended; 128 + signal, as shells say it."""
     os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
 
@@ -123,7 +129,7 @@ def _wait_for(child: int) -> None:
         with contextlib.suppress(InterruptedError):
             pid, status = os.wait()
             if pid == child:
-                exit_like(status)
+                _exit_like(status)
 
 
 def _build_root(libc: Any, config: dict[str, Any]) -> None:

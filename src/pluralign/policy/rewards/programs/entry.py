@@ -1,7 +1,7 @@
-"""The first code in a new process of the sandbox: limits, then the program's side or the judge.
+"""The first code in a new process: a fork server, or limits and then the program's side or the judge.
 
-In: a descriptor of a socket on which the configuration comes. It is loaded by `BOOTSTRAP`, as compiled code with
-the few files it needs, since a process in the sandbox sees no package.
+In: a descriptor of a socket on which the configuration comes. It is loaded as compiled code with the few files that it
+needs (`python_files`), since a process in the sandbox sees no package.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import Any
 
 from pluralign.policy.rewards.programs import wire
 from pluralign.policy.rewards.programs.confine import confine
@@ -17,35 +18,46 @@ __all__ = ["main"]
 
 
 def main(descriptor: int) -> None:
-    """Reads the configuration, confines this process and does what it was started for."""
+    """Reads the configuration and does what this process was started for."""
     connection = socket.socket(fileno=descriptor)
     config = _read(connection)
+    if config["role"] == "forks":
+        from pluralign.policy.rewards.programs.forking import serve_forks
+
+        serve_forks(connection, _play)
+    _play(connection, config)
+
+
+def _play(connection: socket.socket, config: dict[str, Any]) -> None:
+    """Confines this process, says so, and plays its role."""
     try:
         confine(config)
     except OSError as error:
-        wire.send(connection, wire.encode(("refused", f"{error.strerror}"), {}, _nothing))
+        wire.send(connection, wire.encode(("refused", str(error)), {}, _nothing))
         os._exit(1)
-    sys.setrecursionlimit(10_000 if config["role"] == "probe" else 3_000)
+    wire.send(connection, wire.encode(("confined", os.getuid()), {}, _nothing))
+    sys.setrecursionlimit(3_000)
     if config["role"] == "judge":
         from pluralign.policy.rewards.programs.judge import serve_jobs
 
-        wire.send(connection, wire.encode(("confined", os.getuid()), {}, _nothing))
         serve_jobs(connection)
-    elif config["role"] == "probe":
-        wire.send(connection, wire.encode(("confined", os.getuid()), {}, _nothing))
-    else:
-        from pluralign.policy.rewards.programs.agent import run_script, serve
+    elif config["role"] == "script":
+        from pluralign.policy.rewards.programs.agent import run_script
 
         job = _read(connection)
-        if config["role"] == "script":
-            connection.close()
-            run_script(job)
-        else:
-            serve(connection, job)
+        connection.close()
+        run_script(job)
+    elif config["role"] == "program":
+        from pluralign.policy.rewards.programs.agent import serve
+
+        serve(connection, _read(connection))
 
 
-def _read(connection: socket.socket) -> dict[str, object]:
-    found = wire.decode(wire.receive(connection, 64 << 20), _none, _none, _none)
+def _read(connection: socket.socket) -> dict[str, Any]:
+    try:
+        found = wire.decode(wire.receive(connection, 64 << 20), _none, _none, _none)
+    except wire.Closed:
+        os._exit(0)
     assert isinstance(found, dict)
     return found
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 import time
 from typing import Any
 
-from pluralign.errors import DataError, SandboxError
+from pluralign.errors import DataError
 from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs.launching import Confined, Launcher, plain_only
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.results import ProgramResult, TestResult
-from pluralign.policy.rewards.programs.sandbox import Confined, Sandbox, launch, plain_only
+from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.scripts import run_scripts
 from pluralign.policy.rewards.programs.shapes import Suite
 
@@ -37,16 +37,17 @@ class Runner:
     """
 
     def __init__(self, sandbox: Sandbox, limits: ProgramLimits, slot: int) -> None:
-        self._sandbox = sandbox
+        self._launcher = Launcher(sandbox, slot)
         self._limits = limits
         self.slot = slot
         self._judge: Confined | None = None
 
     def close(self) -> None:
-        """Ends the judge; the next program starts another."""
+        """Ends the judge and what starts programs; the next program starts others."""
         judge, self._judge = self._judge, None
         if judge is not None:
             judge.end()
+        self._launcher.close()
 
     def run(self, source: str, suite: Suite) -> ProgramResult:
         """How each test of the suite ends for the program.
@@ -56,7 +57,7 @@ class Runner:
             SandboxError: no process can be confined.
         """
         if suite.scripts:
-            return run_scripts(self._sandbox, self._limits, 2 * self.slot, source, suite)
+            return run_scripts(self._launcher, self._limits, source, suite)
         try:
             return _Trial(self, source, suite).run()
         except (wire.Broken, wire.Closed, TimeoutError):
@@ -69,32 +70,14 @@ class Runner:
     def judge(self) -> socket.socket:
         """The socket to the judge, which is started where there is none."""
         if self._judge is None:
-            self._judge = launch(self._sandbox, "judge", _JUDGE, 2 * self.slot + 1)
-            confirm(self._judge)
+            self._judge = self._launcher.start("judge", _JUDGE)
         return self._judge.connection
 
     def start(self, source: str, suite: Suite) -> Confined:
         """A new process of the program."""
-        program = launch(self._sandbox, "program", self._limits, 2 * self.slot)
-        job = {"setup": suite.setup, "source": source, "shared": list(suite.classes)}
-        program.hand(job)
+        program = self._launcher.start("program", self._limits)
+        program.hand({"setup": suite.setup, "source": source, "shared": list(suite.classes)})
         return program
-
-
-def confirm(confined: Confined) -> None:
-    """Waits until a process has confined itself.
-
-    Raises:
-        SandboxError: it could not.
-    """
-    confined.connection.settimeout(30)
-    try:
-        answer = wire.decode(wire.receive(confined.connection), *plain_only())
-    except (wire.Closed, wire.Broken, TimeoutError):
-        answer = ("refused", "no answer")
-    if answer[0] != "confined":
-        confined.end()
-        raise SandboxError(f"a process could not be confined any more: {answer[1]}")
 
 
 class _Trial:
@@ -159,12 +142,9 @@ class _Trial:
         program, self._program = self._program, None
         if program is None:
             return "killed", ""
-        try:
-            program.popen.wait(wait) if wait else None
-        except subprocess.TimeoutExpired:
-            program.end()
-            return "exited", "it closed its socket"
-        return ended(program.end())
+        code = program.wait(wait)
+        program.end()
+        return ("exited", "it closed its socket") if code is None else ended(code)
 
 
 def ended(code: int) -> tuple[str, str]:

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import os
 import selectors
-import subprocess
 import time
 
+from pluralign.policy.rewards.programs.launching import Confined, Launcher
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.results import ProgramResult, TestResult
-from pluralign.policy.rewards.programs.sandbox import Confined, Sandbox, launch
 from pluralign.policy.rewards.programs.shapes import Suite
 
 __all__ = ["run_scripts"]
 
 
-def run_scripts(
-    sandbox: Sandbox, limits: ProgramLimits, slot: int, source: str, suite: Suite
-) -> ProgramResult:
+def run_scripts(launcher: Launcher, limits: ProgramLimits, source: str, suite: Suite) -> ProgramResult:
     """How each test ends.
 
     Args:
-        sandbox, limits, slot: as for `launch`.
+        launcher: starts the processes.
+        limits: of each.
         source: the program.
         suite: with `scripts`.
     """
@@ -36,15 +34,7 @@ def run_scripts(
         if left <= 0:
             found.append(TestResult("timeout", "the time for all tests was used up"))
             continue
-        program = launch(
-            sandbox,
-            "script",
-            limits,
-            slot,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        program = launcher.start("script", limits, piped=True)
         code: int | None = None
         try:
             program.hand({"setup": suite.setup, "source": source})
@@ -52,11 +42,11 @@ def run_scripts(
                 program, given.encode("utf-8", "replace"), left, limits.output_kib << 10
             )
             if why is None:
-                code = program.popen.wait(1)
-        except subprocess.TimeoutExpired:
-            why = TestResult("timeout", "it closed its output and did not end")
+                code = program.wait(1.0)
         finally:
             program.end()
+        if why is None and code is None:
+            why = TestResult("timeout", "it closed its output and did not end")
         found.append(why or _verdict(code or 0, printed, said, wanted))
     return ProgramResult(tuple(found))
 
@@ -65,8 +55,10 @@ def _converse(
     program: Confined, given: bytes, seconds: float, most: int
 ) -> tuple[TestResult | None, bytes, bytes]:
     """Feeds and reads until the program ends; why it must be ended, if it must, and what it printed."""
-    process = program.popen
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    process = program
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     parts: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
     why: TestResult | None = None
     end = time.monotonic() + seconds
@@ -84,7 +76,7 @@ def _converse(
             if time.monotonic() > end:
                 why = TestResult("timeout", f"not done within {seconds:.3g} seconds")
                 break
-            if process.poll() is not None:
+            if process.wait(0.0) is not None:
                 gone += 1
                 if gone > 1 and not selector.select(0):
                     break  # what it started may hold the pipes open
