@@ -50,7 +50,12 @@ __all__ = [
 ]
 
 # For authors of recipes; imported when first used, since they bring torch.
-_NAMES = {"Fitted": "inputs", "Inputs": "inputs", "rated_table": "targets", "rating_targets": "targets"}
+_NAMES = {
+    "Fitted": "tables.inputs",
+    "Inputs": "tables.inputs",
+    "rated_table": "tables.targets",
+    "rating_targets": "tables.targets",
+}
 
 
 def __getattr__(name: str) -> Any:
