@@ -20,7 +20,7 @@ from torch import Tensor
 import pluralign as pl
 from pluralign.fitting import QuantileConfig
 from pluralign.fitting.linear import quantile
-from pluralign.fitting.linear.search import chosen_penalties
+from pluralign.fitting.linear.quantile import chosen_penalties
 from pluralign.fitting.tables.targets import RatingTargets, rating_targets
 from pluralign.heads import ColumnScaling, QuantileHead
 from pluralign.losses import pinball

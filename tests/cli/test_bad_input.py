@@ -339,15 +339,15 @@ def interrupted(result) -> None:
 
 
 def test_ctrl_c_during_the_search(workplace, fake, command, monkeypatch):
-    from pluralign.fitting.linear import search
+    from pluralign.fitting.linear import quantile
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "held_out_loss", strike(search.held_out_loss, 4))
+        patch.setattr(quantile, "held_out_loss", strike(quantile.held_out_loss, 4))
         interrupted(command(FIT))
     assert len(Path("run/search.jsonl").read_text().splitlines()) == 3
     computed = []
-    real = search.held_out_loss
-    monkeypatch.setattr(search, "held_out_loss", lambda *args: computed.append(args[-1]) or real(*args))
+    real = quantile.held_out_loss
+    monkeypatch.setattr(quantile, "held_out_loss", lambda *args: computed.append(args[-1]) or real(*args))
     status, out, _ = command(FIT + " --json")
     assert status == 0
     steps = [line for line in Path("run/search.jsonl").read_text().splitlines() if "quantile" in line]

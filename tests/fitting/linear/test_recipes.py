@@ -14,12 +14,13 @@ import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
 from pluralign.errors import ArgumentError, ConfigError, ConstantHeadWarning, DataError
 from pluralign.fitting import BradleyTerryConfig, QuantileConfig
-from pluralign.fitting.linear import bradley_terry, search
+from pluralign.fitting.linear import bradley_terry, quantile
 from pluralign.fitting.linear.baselines import weighted_quantiles
-from pluralign.fitting.tables.inputs import Inputs, best_penalty, first_smallest, fold_of
+from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.tables.pairs import pair_index, training_pairs
 from pluralign.fitting.tables.targets import rating_targets
 from pluralign.fitting.train.journal import Journal
+from pluralign.fitting.train.search import best_penalty, first_smallest, fold_of
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -53,6 +54,7 @@ def test_the_search_goes_down_and_stops_after_two_worse():
     plateau = {5: 1.0, 4: 1.0, 3: 1.00005, 2: 0.5, 1: 0.6, 0.5: 0.7, 0.1: 0.4}
     best, losses = best_penalty(tuple(plateau), plateau.__getitem__)
     assert (best, 0.1 in losses) == (2, False)
+    assert best_penalty(tuple(plateau), plateau.__getitem__, stop_early=False)[0] == 0.1
 
 
 def test_folds_depend_on_names_and_seed_only():
@@ -86,7 +88,7 @@ def test_journal_repeats_nothing_and_survives_a_cut_line(tmp_path):
 def test_an_interrupted_search_continues(tmp_path, monkeypatch):
     ratings = pl.load_ratings(ratings_rows(12))
     options = {"ratings": ratings, "config": {"levels": LEVELS, "l1_grid": (0.1, 0.03, 0.01)}}
-    real, calls = search.held_out_loss, []
+    real, calls = quantile.held_out_loss, []
 
     def seventh_stops(*args):
         calls.append(args[-1])
@@ -94,11 +96,11 @@ def test_an_interrupted_search_continues(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(search, "held_out_loss", lambda *args: calls.append(args[-1]) or real(*args))
+    monkeypatch.setattr(quantile, "held_out_loss", lambda *args: calls.append(args[-1]) or real(*args))
     whole = fit("quantile", **options)
     needed = len(calls)
     calls.clear()
-    monkeypatch.setattr(search, "held_out_loss", seventh_stops)
+    monkeypatch.setattr(quantile, "held_out_loss", seventh_stops)
     with pytest.raises(KeyboardInterrupt):
         fit("quantile", **options, journal=tmp_path / "j")
     calls.extend([0.0] * 7)  # so that it does not stop again

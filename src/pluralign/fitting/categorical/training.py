@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -23,8 +22,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pluralign.fitting.categorical.config import CategoricalConfig
-from pluralign.fitting.tables.inputs import Inputs, best_penalty, fold_of, judged_folds
+from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.train.loop import Rows, Schedule, train
+from pluralign.fitting.train.search import fold_of, search_penalty
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
 
@@ -108,19 +108,19 @@ def rotate(module: nn.Module, axes: Float[Tensor, "D D"]) -> None:
 
 def _chosen_penalty(problem: Problem[Module], inputs: Inputs, config: CategoricalConfig) -> float:
     fold = fold_of(problem.groups, config.seed, what="l2").to(problem.target.device)
-
-    def loss(l2: float) -> float:
-        total = mass = 0.0
-        for k in judged_folds(fold):
-            key = f"categorical {problem.name} l2={l2!r} fold={k} {config}"
-            share = float((fold == k).sum())
-            total += share * inputs.journal.remember(key, partial(_held_out, problem, fold == k, l2, config))
-            mass += share
-        return total / mass
-
-    best, losses = best_penalty(config.l2_grid, loss)
-    tried = ", ".join(f"{l2:g}: {value:.5f}" for l2, value in sorted(losses.items()))
-    inputs.report(f"{problem.name}: l2 {best:g}, by held-out {problem.loss} loss ({tried})")
+    best, _ = search_penalty(
+        config.l2_grid,
+        fold,
+        torch.ones_like(fold, dtype=torch.float64),
+        lambda l2, k: _held_out(problem, fold == k, l2, config),
+        family="categorical",
+        name=problem.name,
+        what="l2",
+        loss=f"{problem.loss} loss",
+        journal=inputs.journal,
+        settings=f"{config}",
+        report=inputs.report,
+    )
     return best
 
 

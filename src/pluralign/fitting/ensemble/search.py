@@ -11,7 +11,7 @@ standard deviation, by squared error.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from itertools import product
 
@@ -23,7 +23,8 @@ from pluralign import losses
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.targets import GaussianObjective, GaussianTargets, loss_of, row_shares
 from pluralign.fitting.ensemble.training import prior_precision, train_members
-from pluralign.fitting.tables.inputs import Inputs, first_smallest, fold_of, judged_folds
+from pluralign.fitting.tables.inputs import Inputs
+from pluralign.fitting.train.search import fold_of, judged_folds, search_penalty
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.ensemble_members import Members
 
@@ -59,23 +60,28 @@ def chosen_penalties(
     if len(grid) == 1:
         return torch.tensor(grid * len(names))
     fold = fold_of(groups, config.seed, what="l2 and std_l2")
-    judged = list(judged_folds(fold))
     settings = hashlib.sha256(f"{config} {targets.points.double().sum():.17g}".encode()).hexdigest()[:16]
     state = TrainingState(inputs.journal.beside("search.safetensors"), settings)
-    of_all = cache(partial(_held_out, config, targets, features, fold, judged, grid, state))
-    total = torch.zeros(len(names), len(grid), dtype=torch.float64)
-    for (a, name), (g, candidate), (j, k) in product(enumerate(names), enumerate(grid), enumerate(judged)):
-        key = f"gaussian_ensemble {name} l2={candidate!r} fold={k} {settings}"
-        total[a, g] += inputs.journal.remember(key, partial(_entry, of_all, a, j, g))
-    best = [first_smallest(row) for row in total.tolist()]  # NaN: its training broke off
-    for a, (name, g, row) in enumerate(zip(names, best, total.tolist(), strict=True)):
-        loss = row[g] / max(1.0, sum(float(targets.present[fold == k, a].sum()) for k in judged))
-        inputs.report(f"{name}: l2 {grid[g][0]:g}, std_l2 {grid[g][1]:g}, by held-out loss {loss:.4f}")
-    return torch.tensor([grid[g] for g in best])
+    of_all = cache(partial(_held_out, config, targets, features, fold, grid, state))
 
+    def chosen(a: int) -> tuple[float, float]:
+        best, _ = search_penalty(
+            grid,
+            fold,
+            targets.present[:, a],
+            lambda penalties, k: float(of_all()[a, k, grid.index(penalties)]),
+            family="gaussian_ensemble",
+            name=names[a],
+            what="l2, std_l2",
+            loss="loss",
+            journal=inputs.journal,
+            settings=settings,
+            report=inputs.report,
+            stop_early=False,
+        )
+        return best
 
-def _entry(values: Callable[[], Tensor], *position: int) -> float:
-    return float(values()[position])
+    return torch.tensor([chosen(a) for a in range(len(names))])
 
 
 def _held_out(
@@ -83,11 +89,11 @@ def _held_out(
     targets: GaussianTargets,
     features: Tensor,
     fold: Tensor,
-    judged: Sequence[int],
     grid: Sequence[tuple[float, float]],
     state: TrainingState,
 ) -> Float[Tensor, "A F G"]:
-    """Summed losses of each judged fold's ratings, for members that were trained on the other folds."""
+    """Mean loss of each held-out fold's ratings, for members that were trained on the other folds."""
+    judged = judged_folds(fold)
     num_attributes, count = targets.present.shape[1], len(judged) * len(grid)
     device = features.device
     train = torch.stack([fold != k for k in judged], 1).float().repeat_interleave(len(grid), 1)
@@ -121,7 +127,8 @@ def _held_out(
             rows = slice(start, start + config.batch)
             loss = objective.mean_over_points(members, rows, judge)
             total += (held_out[rows] * loss).double().sum(0).cpu()
-    return total.reshape(num_attributes, len(judged), len(grid))
+    mass = held_out.double().sum(0).cpu().clamp_min(1)
+    return (total / mass).reshape(num_attributes, len(judged), len(grid))
 
 
 def _squared_error(mean: Tensor, std: Tensor, target: Tensor) -> Tensor:

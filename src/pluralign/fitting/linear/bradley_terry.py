@@ -7,15 +7,15 @@ their Bradley-Terry loss, then the head is fitted on all pairs.
 from __future__ import annotations
 
 import warnings
-from functools import partial
 
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pluralign.errors import ConstantHeadWarning
 from pluralign.fitting.linear.config import BradleyTerryConfig
-from pluralign.fitting.tables.inputs import Fitted, Inputs, best_penalty, fold_of, judged_folds
+from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import PairIndex, pair_index, training_pairs
+from pluralign.fitting.train.search import fold_of, search_penalty
 from pluralign.heads import BradleyTerryHead, ColumnScaling, Reference
 from pluralign.solvers.bradley_terry import fit_bradley_terry
 
@@ -64,17 +64,19 @@ def _chosen_penalty(
     def held_out_loss(l2: float, k: int) -> float:
         train, test = fold != k, fold == k
         fitted = fit_bradley_terry(differences[train], l2=l2, sample_weight=weight[train], tol=1e-6)
-        return float(weight[test] @ softplus(-(differences[test].double() @ fitted.coef)))
+        losses = softplus(-(differences[test].double() @ fitted.coef))
+        return float(weight[test] @ losses / weight[test].sum())
 
-    def loss(l2: float) -> float:
-        total = mass = 0.0
-        for k in judged_folds(fold):
-            key = f"bradley_terry l2={l2!r} fold={k} seed={config.seed} start=0"
-            total += inputs.journal.remember(key, partial(held_out_loss, l2, k))
-            mass += float(weight[fold == k].sum())
-        return total / mass
-
-    best, losses = best_penalty(config.l2_grid, loss)
-    tried = ", ".join(f"{l2:g}: {value:.4f}" for l2, value in sorted(losses.items()))
-    inputs.report(f"Bradley-Terry: l2 {best:g}, by held-out loss ({tried})")
+    best, _ = search_penalty(
+        config.l2_grid,
+        fold,
+        weight,
+        held_out_loss,
+        family="bradley_terry",
+        what="l2",
+        loss="loss",
+        journal=inputs.journal,
+        settings=f"seed={config.seed} mean",
+        report=inputs.report,
+    )
     return best

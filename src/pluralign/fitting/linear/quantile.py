@@ -2,7 +2,7 @@
 
 In: ratings, or comparisons whose votes rate both sides; pairs or votes for the gate. Out: a `QuantileHead`,
 with the constant model and Bradley-Terry beside it. The penalty of each attribute is chosen on held-out
-groups (`search`), then the head is fitted on all rows. Paper: Dorka 2024, arXiv 2409.10164; scaling,
+groups, then the head is fitted on all rows. Paper: Dorka 2024, arXiv 2409.10164; scaling,
 dequantisation and the choice of the penalty are this project's.
 """
 
@@ -16,17 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.errors import ConstantHeadWarning, DataError
+from pluralign.errors import ConstantHeadWarning, ConvergenceWarning, DataError
 from pluralign.fitting.linear.baselines import baselines_of
 from pluralign.fitting.linear.config import QuantileConfig
-from pluralign.fitting.linear.search import chosen_penalties
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import AttributeRows, RatingTargets, rated_table, rating_targets
+from pluralign.fitting.train.search import fold_of, search_penalty
 from pluralign.heads import ColumnScaling, Head, QuantileHead
+from pluralign.losses import pinball
 from pluralign.solvers import fit_quantiles
 
-__all__ = ["fit"]
+__all__ = ["chosen_penalties", "fit", "held_out_loss"]
+
+# The search compares penalties; five levels at a loose gap rank them like nineteen at a tight one.
+SEARCH_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+SEARCH_TOL = 1e-3
 
 
 def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
@@ -65,6 +70,58 @@ def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
         baselines, facts = baselines_of(inputs, targets, scaling, levels, config.seed)
         summary |= facts
     return Fitted(head, baselines, summary)
+
+
+def chosen_penalties(
+    inputs: Inputs, config: QuantileConfig, targets: RatingTargets, features: Tensor
+) -> list[float]:
+    """One penalty per attribute.
+
+    On one set of texts one attribute may be readable from the embeddings and the next not at all, and only a
+    penalty of its own lets the second fall back on the constant model.
+
+    Raises:
+        DataError: an attribute's ratings are all of one group, so none can be held out.
+    """
+    return [_chosen(inputs, config, rows, targets.groups, features) for rows in targets.attributes]
+
+
+def _chosen(
+    inputs: Inputs, config: QuantileConfig, rows: AttributeRows, groups: Sequence[str], features: Tensor
+) -> float:
+    fold = fold_of([groups[i] for i in rows.item.tolist()], config.seed, what="l1")
+    best, _ = search_penalty(
+        config.l1_grid,
+        fold,
+        rows.weight,
+        lambda l1, k: held_out_loss(rows.restricted(fold != k), rows.restricted(fold == k), features, l1),
+        family="quantile",
+        name=rows.attribute.name,
+        what="l1",
+        loss="pinball loss",
+        journal=inputs.journal,
+        settings=f"raters={config.raters} dequantise={config.dequantise} seed={config.seed}",
+        report=inputs.report,
+    )
+    return best
+
+
+def held_out_loss(train: AttributeRows, test: AttributeRows, features: Tensor, l1: float) -> float:
+    """Mean pinball loss on `test` of a fit on `train`; the quantiles are sorted, as a head sorts them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = fit_quantiles(
+            features[train.item.to(features.device)],
+            train.target.to(features.device),
+            SEARCH_LEVELS,
+            l1=l1,
+            sample_weight=train.weight.to(features.device),
+            tol=SEARCH_TOL,
+        )
+    values = (features[test.item.to(features.device)].double() @ fit.coef.T + fit.intercept).sort(-1).values
+    levels = torch.tensor(SEARCH_LEVELS, dtype=torch.float64, device=values.device)
+    losses = pinball(values, test.target.to(values), levels).cpu()
+    return float(test.weight @ losses) / float(test.weight.sum())
 
 
 def _check_counts(targets: RatingTargets, num_levels: int) -> None:

@@ -10,9 +10,9 @@ Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845; the Gaussian residual is thi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,8 +23,9 @@ from pluralign.fitting.linear.baselines import baselines_of
 from pluralign.fitting.linear.config import QRM_LEVELS, RegressionConfig
 from pluralign.fitting.linear.ridge import ridge_path
 from pluralign.fitting.mix.mixing import add_mixing
-from pluralign.fitting.tables.inputs import Fitted, Inputs, first_smallest, fold_of, judged_folds
+from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import AttributeRows, rated_table, rating_targets
+from pluralign.fitting.train.search import fold_of, search_penalty
 from pluralign.heads import ColumnScaling, Head, RegressionHead
 
 __all__ = ["fit"]
@@ -112,35 +113,29 @@ def _cross_validated(
     features: Tensor,
 ) -> tuple[float, float]:
     """The best penalty of the grid, and the held-out mean squared error of single ratings there."""
-    name = rows.attribute.name
-    grid = tuple(sorted(set(config.l2_grid), reverse=True)) if config.l2 is None else (config.l2,)
+    grid = config.l2_grid if config.l2 is None else (config.l2,)
     fold = fold_of([groups[i] for i in rows.item.tolist()], config.seed, what="l2")
-    settings = f"raters={config.raters} dequantise={config.dequantise} seed={config.seed}"
-    total, mass = [0.0] * len(grid), 0.0
-    for k in judged_folds(fold):
+
+    @cache
+    def errors(k: int) -> dict[float, float]:  # of all penalties: one decomposition serves them
         train, test = rows.restricted(fold != k), rows.restricted(fold == k)
-        noisy = spread[fold == k]
+        found = _squared_errors(test, spread[fold == k], features, *_ridge(train, features, grid))
+        return dict(zip(grid, found, strict=True))
 
-        of_fold = cache(partial(_held_out_errors, train, test, noisy, features, grid))
-        weight = float(test.weight.sum())
-        for i, l2 in enumerate(grid):
-            key = f"regression {name} l2={l2!r} fold={k} {settings}"
-            total[i] += weight * inputs.journal.remember(key, partial(_entry, of_fold, i))
-        mass += weight
-    best = first_smallest(total)
-    tried = ", ".join(f"{l2:g}: {value / mass:.5f}" for l2, value in zip(grid, total, strict=True))
-    inputs.report(f"{name}: l2 {grid[best]:g}, by held-out squared error ({tried})")
-    return grid[best], total[best] / mass
-
-
-def _held_out_errors(
-    train: AttributeRows, test: AttributeRows, noisy: Tensor, features: Tensor, grid: tuple[float, ...]
-) -> list[float]:
-    return _squared_errors(test, noisy, features, *_ridge(train, features, grid))
-
-
-def _entry(values: Callable[[], list[float]], position: int) -> float:
-    return values()[position]
+    return search_penalty(
+        grid,
+        fold,
+        rows.weight,
+        lambda l2, k: errors(k)[l2],
+        family="regression",
+        name=rows.attribute.name,
+        what="l2",
+        loss="squared error",
+        journal=inputs.journal,
+        settings=f"raters={config.raters} dequantise={config.dequantise} seed={config.seed}",
+        report=inputs.report,
+        stop_early=False,
+    )
 
 
 def _ridge(rows: AttributeRows, features: Tensor, grid: tuple[float, ...]) -> tuple[Tensor, Tensor]:

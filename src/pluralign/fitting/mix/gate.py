@@ -30,8 +30,8 @@ from torch import Tensor
 from pluralign.errors import GateWarning
 from pluralign.fitting.mix.config import MixConfig
 from pluralign.fitting.mix.gate_start import best_constant_weights, scale_of_equal_weights
-from pluralign.fitting.tables.inputs import fold_of
 from pluralign.fitting.train.loop import Schedule, train
+from pluralign.fitting.train.search import fold_of
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads import ColumnScaling, Gate, GateShape
 from pluralign.losses import bradley_terry

@@ -10,10 +10,10 @@ import torch
 
 from pluralign.errors import DataError
 from pluralign.fitting.config import QuantileConfig
-from pluralign.fitting.linear import search
-from pluralign.fitting.tables import inputs
+from pluralign.fitting.linear import quantile
 from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.tables.targets import AttributeRows, RatingTargets
+from pluralign.fitting.train import search
 from pluralign.fitting.train.journal import Journal
 from pluralign.heads.base import Attribute
 
@@ -37,7 +37,7 @@ def problem(num_texts=150, width=20, num_groups=30, seed=0):
 
 def searched(features, targets, path=None, **options):
     services = Inputs(None, None, None, embed=lambda c: None, journal=Journal(path), report=lambda line: None)
-    return search.chosen_penalties(services, QuantileConfig(l1_grid=GRID, **options), targets, features)
+    return quantile.chosen_penalties(services, QuantileConfig(l1_grid=GRID, **options), targets, features)
 
 
 def test_every_attribute_gets_its_own_penalty():
@@ -55,21 +55,21 @@ def test_it_is_the_penalty_with_the_smallest_loss_over_all_folds(tmp_path):
         losses = {}
         for l1 in GRID:
             values = [e["value"] for e in entries if e["key"].startswith(f"quantile {name} l1={l1!r} ")]
-            assert len(values) in (0, inputs.NUM_FOLDS)
+            assert len(values) in (0, search.NUM_FOLDS)
             if values:
                 losses[l1] = np.mean(values)  # 30 groups of 5 texts: folds of equal weight
         assert min(losses, key=losses.get) == penalty
 
 
 def test_many_ratings_are_judged_on_one_fold(tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "MANY_ROWS", 150)
+    monkeypatch.setattr(search, "MANY_ROWS", 150)
     searched(*problem(), tmp_path / "j")
     assert {e.split("fold=")[1][0] for e in (tmp_path / "j").read_text().splitlines()} == {"0"}
 
 
 def test_no_group_is_on_both_sides(monkeypatch):
     features, targets = problem()
-    real = search.held_out_loss
+    real = quantile.held_out_loss
 
     def checked(train, test, *rest):
         sides = [{targets.groups[i] for i in rows.item.tolist()} for rows in (train, test)]
@@ -78,7 +78,7 @@ def test_no_group_is_on_both_sides(monkeypatch):
         assert not sides[0] & sides[1]
         return real(train, test, *rest)
 
-    monkeypatch.setattr(search, "held_out_loss", checked)
+    monkeypatch.setattr(quantile, "held_out_loss", checked)
     searched(features, targets)
 
 
@@ -98,10 +98,12 @@ def test_the_loss_is_the_weighted_pinball_loss_of_sorted_quantiles():
     test = AttributeRows(test.attribute, test.item, test.target, torch.arange(1.0, 11.0, dtype=torch.float64))
     from pluralign.solvers import fit_quantiles
 
-    fit = fit_quantiles(features[:30], rows.target[:30], search.SEARCH_LEVELS, l1=0.05, tol=search.SEARCH_TOL)
+    fit = fit_quantiles(
+        features[:30], rows.target[:30], quantile.SEARCH_LEVELS, l1=0.05, tol=quantile.SEARCH_TOL
+    )
     values = np.sort((features[30:].double() @ fit.coef.T + fit.intercept).numpy(), axis=1)
     error = test.target.numpy()[:, None] - values
-    levels = np.array(search.SEARCH_LEVELS)
+    levels = np.array(quantile.SEARCH_LEVELS)
     loss = np.maximum(levels * error, (levels - 1) * error).mean(1)
     expected = np.average(loss, weights=np.arange(1, 11))
-    assert search.held_out_loss(train, test, features, 0.05) == pytest.approx(expected, rel=1e-9)
+    assert quantile.held_out_loss(train, test, features, 0.05) == pytest.approx(expected, rel=1e-9)
