@@ -11,6 +11,7 @@ import numpy as np
 
 from pluralign.evaluation import difference_interval, mean_interval
 from pluralign.evaluation.within import summarise_within
+from studies import findings
 from studies.families import picture
 from studies.families.compared import (
     ALL,
@@ -42,8 +43,7 @@ INTRO = (
     "raters' categories and compared with all held-out raters of a response, in units of the rating scale; a point stays "
     "the number it is. W1 is the Wasserstein distance; the floor is what the true law would score against so few raters. "
     "The squared distance is the integral of the squared difference of distribution functions, unbiased for the number of "
-    "independent raters: 0 is perfect. W1 to few raters is no proper score: a law that is more extreme than the crowd can "
-    "win, as transport does on summeval; the squared distance then says so. Each group counts alike; differences are paired "
+    "independent raters: 0 is perfect. {proper} Each group counts alike; differences are paired "
     "over groups. The average law is the same for every response. Intervals are for the models as fitted, with one seed: how "
     "another draw of the training data would turn out is not in them, and of so many a few leave out 0 by chance."
 )
@@ -62,7 +62,10 @@ def section() -> str | None:
     records = records_of_runs()
     if not records:
         return None
-    parts = [INTRO, *(_everything(records, name) for name in SETS)]
+    parts = [
+        INTRO.format(proper=findings.section("families", "Proper scores")),
+        *(_everything(records, name) for name in SETS),
+    ]
     parts.insert(1, _within_prompts())
     return "\n\n".join([*parts, *_less(records), _shape(records), _other_topics(records)])
 
@@ -210,8 +213,9 @@ def _transport(records: Records) -> str:
         ends.append(f"on {name} with {counts or 'no number of raters'}")
     return (
         "Transport minus cross-entropy, squared distance, by raters per response in training. Transport is "
-        f"behind {'; '.join(ends)}. It is smallest at the median of what a response's raters said: with few of them the law has too "
-        "little spread, and rare categories get lost.\n\n"
+        f"behind {'; '.join(ends)}. "
+        + findings.section("families", "Transport")
+        + "\n\n"
         + table(["", *(THINNINGS[t] for t in RATERS)], rows)
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pluralign.evaluation.within import summarise_within
+from studies import findings
 from studies.records import read
 from studies.tables import Headline, Rows, interval, table
 
@@ -120,10 +121,8 @@ def _no_success() -> str:
                 found.append(f"{name} ({interval(within['model'], 3)}, {within['verdict']})")
     if not found:
         return ""
-    return (
-        f"\n\n**No success** in spite of a better pinball loss: {'; '.join(found)}. In wmt_mqm23 longer texts have worse ratings over "
-        "all texts (rank correlation -.40), while of two translations of one source the longer is the better one more often "
-        "than not: the model learned the first, and is wrong within a prompt because of it."
+    return f"\n\n**No success** in spite of a better pinball loss: {'; '.join(found)}. " + findings.section(
+        "real_data", "wmt_mqm23"
     )
 
 

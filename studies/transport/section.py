@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
+from studies import findings
 from studies.records import Record, read, results
 from studies.tables import Headline, Rows, difference_over_seeds, over_seeds, table
 
@@ -35,8 +36,8 @@ def _speed(record: Record) -> str:
         f"`pl.losses.transport` against POT {record['versions']['POT']} (`python -m studies speed --arms transport`), batch "
         f"{result['rows']:,}, 6 categories, {record['hardware']['threads']} thread, float32; the median of pairs measured next to "
         "each other on a machine that others used too, by processor time. Ours look at their input unless they say `unchecked` "
-        "(`validate=False`); POT does not. POT's batched solver is several times faster on tensors than on NumPy arrays. "
-        f"Largest difference from POT's exact solver: {differences}."
+        "(`validate=False`); POT does not. "
+        f"{findings.section('transport', 'Speed')} Largest difference from POT's exact solver: {differences}."
     )
     rows: Rows = []
     for name, found in result["times_faster"].items():

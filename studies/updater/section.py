@@ -65,7 +65,7 @@ def headlines() -> list[Headline]:
     if not runs:
         return []
     methods = ("unknown 0.1", "refit all", "refit window")
-    updated, everything, window = ([_error(r["curves"], m, "items") for r in runs] for m in methods)
+    updated, everything, window = ([error(r["curves"], m, "items") for r in runs] for m in methods)
     claim = "following a population that shifts, W1 to the truth: updater minus"
     return [
         Headline(f"{claim} {name}", difference_over_seeds(updated, rival, 3))
@@ -88,10 +88,10 @@ def _errors(runs: list[Record]) -> str:
 def _cell(runs: list[Record], method: str, part: str) -> str:
     if not runs[0]["curves"][method][part]:
         return ""
-    return over_seeds([_error(run["curves"], method, part) for run in runs], 3)
+    return over_seeds([error(run["curves"], method, part) for run in runs], 3)
 
 
-def _error(curves: dict[str, Any], method: str, part: str) -> float:
+def error(curves: dict[str, Any], method: str, part: str) -> float:
     """Mean over the times at which there is a refit."""
     times, curve = curves["refit all"]["time"], curves[method]
     return statistics.fmean(e for t, e in zip(curve["time"], curve[part], strict=True) if t in times)

@@ -72,6 +72,12 @@ def test_a_mark_that_is_missing_or_wrong_is_an_error(own_studies: Path, added: s
     assert any(said in one for one in findings.problems())
 
 
+def test_a_number_may_stand_behind_another_one_at_the_end_of_a_line(own_studies: Path) -> None:
+    with findings.file_of("brme").open("a", encoding="utf-8") as text:
+        text.write("\nOf 64\n0.79<!-- = heads_alike -->.\n")
+    assert findings.problems() == []
+
+
 def test_a_claim_that_no_sentence_names_is_an_error(own_studies: Path) -> None:
     path = findings.file_of("brme")
     path.write_text(path.read_text(encoding="utf-8").split("## Minimum")[0], encoding="utf-8")
