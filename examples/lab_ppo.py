@@ -5,7 +5,7 @@ cut-offs on held-out prompts before and after, and the share of time that drawin
 quantile model on 2,000 rated texts, its backbone the frozen language model; gold is the crowd's exact mean
 and never trained on.
 
-    python benchmarks/lab_ppo.py --work work --seeds 0 --arms gae:mean rloo:mean gae:cvar:0.1
+    python examples/lab_ppo.py --work work --seeds 0 --arms gae:mean rloo:mean gae:cvar:0.1
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from lab_policy_world import CROWD, MAX_NEW_TOKENS, World
+from studies.lab_policy.world import CROWD, MAX_NEW_TOKENS, World
 from pluralign.policy import PPOConfig, PPOTrainer
 from pluralign.policy.logprobs.loading import load_policy
 

@@ -48,6 +48,7 @@ _NAMES: dict[str, str] = {
     "num_references": "rewards.ranks",
     "pad_references": "rewards.ranks",
     "pairs_table": "rewards.training_tables",
+    "pass_at_k": "rewards.programs.pass_at_k",
     "quantile_rewards": "rewards.ranks",
     "read_rewards": "rewards.sources",
     "read_samples": "sampling.stage",
@@ -100,6 +101,7 @@ __all__ = [
     "num_references",
     "pad_references",
     "pairs_table",
+    "pass_at_k",
     "quantile_rewards",
     "read_rewards",
     "read_samples",
@@ -128,6 +130,7 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.rewards.diagnostics import Diagnosis, diagnose, diagnose_table
     from pluralign.policy.rewards.length_control import fit_length_control, length_bias
     from pluralign.policy.rewards.programs.limits import ProgramLimits
+    from pluralign.policy.rewards.programs.pass_at_k import pass_at_k
     from pluralign.policy.rewards.programs.reward import ProgramReward
     from pluralign.policy.rewards.ranks import (
         clamp_ranks,

@@ -5,6 +5,6 @@
                                               └──► results ──► reward (share passed, cached)
 
 Two processes: the program's, and the judge's, which holds the tests. Between them go frames of plain values
-(`wire`), so a program can answer and do nothing else: it has no way to the comparison, to the judge's built-in functions, or
-to what the tests expect.
+(`wire`), so a program can answer and do nothing else: it has no way to the comparison, to the judge's
+built-in functions, or to what the tests expect.
 """

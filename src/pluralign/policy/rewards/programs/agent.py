@@ -125,7 +125,7 @@ def _do(side: _Side, request: Any) -> Any:
         return isinstance(arguments[0], target)
     if verb == "setattr":
         return setattr(target, *arguments)
-    simple = {
+    simple: dict[str, Any] = {
         "getattr": getattr,
         "len": len,
         "iter": iter,

@@ -3,9 +3,9 @@
 In: the level, a uid and the limits. Out: a process that can do no more than they say. It runs inside the new
 process, before anything foreign does, with the standard library alone.
 
-At the level `namespaces` the process forks twice: the first child is the init of a process namespace of its own (when
-it ends the kernel ends all others in it) and builds a root folder in memory that holds Python, read-only, and
-a small /tmp; its child gives up every privilege and returns from here.
+At the level `namespaces` the process forks twice: the first child is the init of a process namespace of its
+own (when it ends the kernel ends all others in it) and builds a root folder in memory that holds Python,
+read-only, and a small /tmp; its child gives up every privilege and returns from here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def confine(config: dict[str, Any]) -> None:
     """Applies the level and the limits to this process.
 
     Args:
-        config: level, user_namespace, uid (None: stays as it is), binds (folders to see), processes (None: not
+        config: level, user_namespace, uid (None: stays as it is), binds (folders to see), processes (None:
+        not
             limited), cpu_seconds, memory, files, file_bytes, tmp_bytes, folder (where to work), hidden
             (whether others of the same user may look into the process).
 

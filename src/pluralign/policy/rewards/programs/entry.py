@@ -1,7 +1,7 @@
 """The first code in a new process: a fork server, or limits and then the program's side or the judge.
 
-In: a descriptor of a socket on which the configuration comes. It is loaded as compiled code with the few files that it
-needs (`python_files`), since a process in the sandbox sees no package.
+In: a descriptor of a socket on which the configuration comes. It is loaded as compiled code with the few
+files that it needs (`python_files`), since a process in the sandbox sees no package.
 """
 
 from __future__ import annotations

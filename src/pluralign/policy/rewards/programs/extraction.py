@@ -3,8 +3,8 @@
 In: text, and names that the tests use. Out: code or None. Fences are those of Markdown (``` or ~~~, closed or
 cut off); reasoning before `</think>` holds drafts and is not looked at.
 
-Of several blocks marked as Python (else of those without a mark) the last that defines what the tests use is the
-program, and where none does, the last. Text without a fence is a program if it reads as one.
+Of several blocks marked as Python (else of those without a mark) the last that defines what the tests use is
+the program, and where none does, the last. Text without a fence is a program if it reads as one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def extract_program(text: str, names: Collection[str] = ()) -> str | None:
     Returns:
         Code, with or without syntax errors; None where there is none.
 
-    >>> extract_program("Here:\\n```python\\ndef f(): return 1\\n```\\nUse it as\\n```python\\nf()\\n```", {"f"})
+    >>> said = "Here:\\n```python\\ndef f(): return 1\\n```\\nUse it as\\n```python\\nf()\\n```"
+    >>> extract_program(said, {"f"})
     'def f(): return 1\\n'
     """
     _, thought, answer = text.rpartition("</think>")
@@ -84,7 +85,7 @@ def defined_names(code: str) -> set[str]:
 
 
 def _reads_as_program(text: str) -> bool:
-    """Whether text without a fence is code: it parses and does something, or starts lines as only code does."""
+    """Whether text without a fence is code: it parses and does something, or has lines as only code has."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

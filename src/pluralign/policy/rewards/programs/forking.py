@@ -1,8 +1,9 @@
-"""The fork server's own code: one small process that forks a new one for each program, Python already started.
+"""The fork server: a small process that forks a new one for each program, with Python already started.
 
-In: a configuration and descriptors (socket, input, output, errors) per program. Out: the process, its exit code, and
-its end with all that came of it. It runs outside the sandbox, serves one program at a time, holds nothing of any,
-and is the reaper of every orphan, so that what a program leaves behind becomes its child and is ended.
+In: a configuration and descriptors (socket, input, output, errors) per program. Out: the process, its exit
+code, and its end with all that came of it. It runs outside the sandbox, serves one program at a time, holds
+nothing of any, and is the reaper of every orphan, so that what a program leaves behind becomes its child and
+is ended.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def serve_forks(connection: socket.socket, play: Callable[[socket.socket, dict[s
         verb, argument = request
         if verb == "start":
             descriptors = socket.recv_fds(connection, 1, 4)[1]
-            answer = server.start(argument, descriptors, play)
+            answer: int | None = server.start(argument, descriptors, play)
         else:
             answer = server.wait(argument) if verb == "wait" else server.end(argument)
         wire.send(connection, wire.encode(answer, {}, _none))
@@ -54,7 +55,7 @@ class _Server:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.pid = 0
+        self.pid = -1
         self.status: int | None = None
 
     def start(self, config: dict[str, Any], descriptors: list[int], play: Any) -> int:

@@ -1,11 +1,11 @@
 """The judge: runs tests in a process that no program enters, and notes how each ended.
 
-In: jobs (tests as code, the names in them that the program defines) with a socket to the program. Out: one pair
-(reason, detail) per test, "passed" among the reasons. It runs in a sandbox of its own, since tests too come from
-elsewhere, and forks for each job, so that no job sees another's.
+In: jobs (tests as code, the names in them that the program defines) with a socket to the program. Out: one
+pair (reason, detail) per test, "passed" among the reasons. It runs in a sandbox of its own, since tests too
+come from elsewhere, and forks for each job, so that no job sees another's.
 
-A test is ordinary Python with its own builtins and modules; only the names of the program stand for something else
-(`remote`). A program can thus answer what it likes, but cannot be there when answers are compared.
+A test is ordinary Python with its own builtins and modules; only the names of the program stand for something
+else (`remote`). A program can thus answer what it likes, but cannot be there when answers are compared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Processes that are confined before they run anything foreign, and their end.
 
-In: a sandbox, limits and a role. Out: a `Confined` process with a socket to it; after `end` nothing of it runs and
-nothing of it lies on disk. Under bubblewrap each process starts anew; at other levels a fork server, one per
-`Launcher`, forks it from a Python that has started already.
+In: a sandbox, limits and a role. Out: a `Confined` process with a socket to it; after `end` nothing of it
+runs and nothing of it lies on disk. Under bubblewrap each process starts anew; at other levels a fork server,
+one per `Launcher`, forks it from a Python that has started already.
 """
 
 from __future__ import annotations
@@ -34,9 +34,14 @@ _START_SECONDS = 30.0
 class Confined:
     """A process in the sandbox; `connection` is a socket to it, the streams are pipes of a script."""
 
-    def __init__(self, connection: socket.socket, streams: tuple[IO[bytes], ...], cleaned: tuple[str, int | None]):
+    def __init__(
+        self, connection: socket.socket, streams: tuple[IO[bytes], ...], cleaned: tuple[str, int | None]
+    ):
         self.connection = connection
-        self.stdin, self.stdout, self.stderr = streams or (None, None, None)
+        whole = streams or (None, None, None)
+        self.stdin: IO[bytes] | None = whole[0]
+        self.stdout: IO[bytes] | None = whole[1]
+        self.stderr: IO[bytes] | None = whole[2]
         self._streams = streams
         self._cleaned = cleaned
 
@@ -112,7 +117,7 @@ class _Started(Confined):
     def _end(self) -> int:
         code = self.popen.poll()
         if code is None:
-            # The end of the init of its namespace is over when all others in it have ended, the outer's is not.
+            # The init of its namespace has ended when all others in it have; of the outer this is not so.
             inner = init_of(self.popen.pid) if self._namespace else None
             if inner is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -230,10 +235,20 @@ class Launcher:
         }
 
     def _start_anew(
-        self, role: str, limits: ProgramLimits, config: dict[str, Any], uid: int | None, folder: str, piped: bool
+        self,
+        role: str,
+        limits: ProgramLimits,
+        config: dict[str, Any],
+        uid: int | None,
+        folder: str,
+        piped: bool,
     ) -> Confined:
         ours, theirs = socket.socketpair()
-        before = _bubblewrap(self._sandbox.own_uids, limits) if self._sandbox.level == "bubblewrap" else ()
+        before = (
+            _bubblewrap(shutil.which("bwrap"), self._sandbox.own_uids, limits)
+            if self._sandbox.level == "bubblewrap"
+            else ()
+        )
         quiet = subprocess.PIPE if piped else subprocess.DEVNULL
         try:
             popen = subprocess.Popen(
@@ -254,9 +269,7 @@ class Launcher:
             theirs.close()
         streams = tuple(stream for stream in (popen.stdin, popen.stdout, popen.stderr) if stream is not None)
         namespace = self._sandbox.level in ("namespaces", "bubblewrap")
-        started = _Started(
-            popen, ours, streams if piped else (), (folder, uid), uid=uid, namespace=namespace
-        )
+        started = _Started(popen, ours, streams if piped else (), (folder, uid), uid=uid, namespace=namespace)
         with contextlib.suppress(OSError):  # it has ended already, and `confirm` will see
             ours.sendall(compiled_files(role) + _framed(config))
         return started
@@ -376,9 +389,9 @@ def _process_limit(sandbox: Sandbox, processes: int) -> int | None:
 
 
 @functools.lru_cache(maxsize=8)
-def _bubblewrap(own_uids: bool, limits: ProgramLimits) -> tuple[str, ...]:
+def _bubblewrap(executable: str | None, own_uids: bool, limits: ProgramLimits) -> tuple[str, ...]:
     """The command before Python's."""
-    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent"]
+    command = [executable or "bwrap", "--die-with-parent"]
     command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if own_uids:
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]

@@ -27,7 +27,7 @@ def init_of(pid: int) -> int | None:
 
 
 def end_all_of(uid: int) -> None:
-    """Ends all processes of a user id that is nobody else's: one signal as that user, so that no fork escapes."""
+    """Ends all processes of a user id of its own: one signal as that user, so that no fork escapes."""
     code = (
         f"import os;os.setgroups([]);os.setresgid({uid},{uid},{uid});os.setresuid({uid},{uid},{uid})\n"
         "try: os.kill(-1,9)\nexcept ProcessLookupError: pass"
@@ -43,7 +43,12 @@ def _any_of(uid: int) -> bool:
     for entry in os.scandir("/proc"):
         with contextlib.suppress(OSError, IndexError):
             if entry.name.isdigit() and entry.stat().st_uid == uid:
-                state = Path(f"/proc/{entry.name}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
+                state = (
+                    Path(f"/proc/{entry.name}/stat")
+                    .read_text("ascii", "replace")
+                    .rpartition(")")[2]
+                    .split()[0]
+                )
                 if state not in "ZX":
                     return True
     return False

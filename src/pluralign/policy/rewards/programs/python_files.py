@@ -1,4 +1,4 @@
-"""The Python that runs programs: its command, the folders that it needs, and our few files as compiled code."""
+"""The Python that runs programs: its command, the folders it needs, and our few files as compiled code."""
 
 from __future__ import annotations
 

@@ -1,23 +1,26 @@
 """The judge's end of the socket to a program, and stand-ins for what stays in the program.
 
-In: requests of tests (a call, an attribute). Out: plain values, made anew from what was sent, or a `Remote`, which
-asks the program for each thing that it is asked for. It runs in the judge, with the standard library alone.
+In: requests of tests (a call, an attribute). Out: plain values, made anew from what was sent, or a `Remote`,
+which asks the program for each thing that it is asked for. It runs in the judge, with the standard library
+alone.
 
-A `Remote` answers no comparison: `==` is identity, decided here, whatever `__eq__` the program wrote. Nor does it
-pass on `in`, or a method that built-in types have (`startswith`, `issubset`, ...): a test would hand over the value
-that it expects. Those are for instances of a class that the test itself makes (a name in capitals, `Stack().pop()`).
+A `Remote` answers no comparison: `==` is identity, decided here, whatever `__eq__` the program wrote. Nor
+does it pass on `in`, or a method that built-in types have (`startswith`, `issubset`, ...): a test would hand
+over the value that it expects. Those are for instances of a class that the test itself makes (a name in
+capitals, `Stack().pop()`).
 """
 
 from __future__ import annotations
 
 import builtins
 import socket
-from typing import Any
+from typing import Any, TypeVar
 
 from pluralign.policy.rewards.programs import wire
 
 __all__ = ["Channel", "Gone", "ProgramFailed", "Remote", "in_place"]
 
+_T = TypeVar("_T")
 _OF_BUILTINS = frozenset(
     name
     for kind in (str, bytes, list, tuple, dict, set, frozenset, int, float, complex)
@@ -46,6 +49,7 @@ class Remote:
         self._name = ""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the program's function returns."""
         result = self._channel.ask("call", self, args, kwargs, False)
         if type(result) is Remote and self._kind == "class" and self._name[:1].isupper():
             result._made_by_test = True
@@ -108,9 +112,10 @@ def _elements(iterator: Remote) -> Any:
             return
 
 
-def _of_type(value: Any, kind: type) -> Any:
+def _of_type(value: Any, kind: type[_T]) -> _T:
     if type(value) is not kind:
         raise TypeError(f"the program gave a {type(value).__name__} where a {kind.__name__} is needed")
+    assert isinstance(value, kind)
     return value
 
 
@@ -225,7 +230,7 @@ def failure(name: str, text: str, own_name: str) -> BaseException:
         error = kind(text) if known and kind is not None else ProgramFailed(text)
     except Exception:  # UnicodeDecodeError and its like need more
         error = ProgramFailed(text)
-    error.of_program = (name, own_name)
+    setattr(error, "of_program", (name, own_name))  # noqa: B010
     return error
 
 

@@ -1,8 +1,8 @@
 """`ProgramReward`: the share of tests that the program in a completion passes.
 
-In: rows with completions and tests. Out: one share per row, and on request how each test ended. Programs run in
-parallel, each in a sandbox (`sandbox`); a program that was tested before with the same tests is not run again,
-except after a timeout, which may be the machine's doing.
+In: rows with completions and tests. Out: one share per row, and on request how each test ended. Programs run
+in parallel, each in a sandbox (`sandbox`); a program that was tested before with the same tests is not run
+again, except after a timeout, which may be the machine's doing.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _MOST_WORKERS = 60  # each needs two user ids of 128
 class ProgramReward:
     """The share of its tests that a program passes; without code 0.
 
-    Programs are run in the strongest sandbox that the machine offers; `str(reward.sandbox)` says which, and what it
-    leaves open. A tests' expected values are never where the program runs.
+    Programs are run in the strongest sandbox that the machine offers; `str(reward.sandbox)` says which, and
+    what it leaves open. What tests expect is never where the program runs.
 
     Args:
-        limits: of each program.
-        minimum: the weakest level of protection that will do: "bubblewrap", "namespaces", "separate_user" (rlimits
+        limits: of each program. minimum: the weakest level of protection that will do: "bubblewrap",
+        "namespaces", "separate_user" (rlimits
             under a user id of its own, as root) or "rlimits" (consent to programs that can touch your files).
         all_or_nothing: 1 where all tests pass, else 0, in place of the share.
         workers: programs at a time; the number of processors where it is None.
@@ -54,7 +54,8 @@ class ProgramReward:
         SandboxError: no level of at least `minimum` works here.
 
     >>> reward = ProgramReward()  # doctest: +SKIP
-    >>> reward({"completion": ["def f(x): return x"], "tests": [["assert f(1) == 1", "assert f(2) == 4"]]})  # doctest: +SKIP
+    >>> rows = {"completion": ["def f(x): return x"], "tests": [["assert f(1) == 1", "assert f(2) == 4"]]}
+    >>> reward(rows)  # doctest: +SKIP
     [0.5]
     """
 
@@ -88,14 +89,15 @@ class ProgramReward:
             warnings.warn(f"programs run at level {self.sandbox} ({reasons})", SandboxWarning, stacklevel=2)
 
     def describe(self) -> dict[str, Any]:
-        """ProgramLimits and what is counted. Not the level of the sandbox: it decides no honest program's reward."""
+        """Limits and what is counted. Not the level of the sandbox: it decides no honest program's reward."""
         return {"kind": "programs", "limits": self.limits.describe(), "all_or_nothing": self.all_or_nothing}
 
     def __call__(self, rows: Rows) -> list[float]:
         """One number in [0, 1] per row.
 
         Args:
-            rows: columns completion (text, or messages of which the last is the policy's) and tests, and where the
+            rows: columns completion (text, or messages of which the last is the policy's) and tests, and
+            where the
                 tests need them entry_point, setup and prefix (`shapes`).
 
         Raises:
@@ -242,8 +244,8 @@ def _count(rows: Rows) -> int:
         if name not in rows:
             have = ", ".join(rows) or "none"
             raise DataError(
-                f"ProgramReward needs a column {name!r}; the columns are: {have}. tests: per row a list of assertions, "
-                "or another shape of docs/programs.md"
+                f"ProgramReward needs a column {name!r}; the columns are: {have}. tests: per row a list of "
+                "assertions, or another shape of docs/programs.md"
             )
     if len(rows["completion"]) != len(rows["tests"]):
         raise DataError(

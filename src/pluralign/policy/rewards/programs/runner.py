@@ -1,8 +1,8 @@
-"""Runs one program against one suite: starts its process, hands its socket to the judge, collects the verdicts.
+"""Runs a program against a suite: starts its process, hands its socket to the judge, collects verdicts.
 
-In: a program and its suite. Out: how each test ended. One `Runner` serves one program at a time; several threads
-have one each. Its judge lives as long as it does and is replaced when tests have harmed it; each program gets a
-process of its own, and another one where a test ended or blocked that.
+In: a program and its suite. Out: how each test ended. One `Runner` serves one program at a time; several
+threads have one each. Its judge lives as long as it does and is replaced when tests have harmed it; each
+program gets a process of its own, and another one where a test ended or blocked that.
 """
 
 from __future__ import annotations

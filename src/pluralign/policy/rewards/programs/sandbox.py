@@ -1,12 +1,12 @@
 """Which protection this machine offers: levels, strongest first, tried before they are relied on.
 
-    bubblewrap     no network, own process ids, Python and libraries read-only, a small /tmp, empty environment
-    namespaces     the same by system calls, where bubblewrap is not installed
-    separate_user  rlimits under a user id of its own: your files are safe, the network is open
-    rlimits        rlimits alone: the program can do to your files and processes what you can
+    bubblewrap     no network, own process ids, Python and libraries read-only, a small /tmp, empty
+    environment namespaces     the same by system calls, where bubblewrap is not installed separate_user
+    rlimits under a user id of its own: your files are safe, the network is open rlimits        rlimits alone:
+    the program can do to your files and processes what you can
 
-Where this process may change user ids each program gets one of its own, because a limit on processes does not bind
-root.
+Where this process may change user ids each program gets one of its own, because a limit on processes does not
+bind root.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def find_sandbox(minimum: str = "separate_user", at_most: str = "bubblewrap") ->
         at_most: stronger ones are not tried; for comparisons.
 
     Raises:
-        ArgumentError: no such level.
-        SandboxError: this machine offers none that is strong enough; the message says why and what to install.
+        ArgumentError: no such level. SandboxError: this machine offers none that is strong enough; the
+        message says why and what to install.
     """
     for name, level in (("minimum", minimum), ("at_most", at_most)):
         if level not in LEVELS:

@@ -1,6 +1,7 @@
 """The shapes in which tests of programs come, made one.
 
-In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where the row has them. Out: a `Suite`.
+In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where the row has them. Out: a
+`Suite`.
 
     ["assert f(1) == 2", ...]               each text one test, with nothing left of the others (MBPP)
     "assert f(1) == 2\\nassert ..."          statements in one go; each that asserts is one test
@@ -9,8 +10,8 @@ In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where th
     [{"input": "1 2", "output": "3"}, ...]  scripts: what they read, and what they must print
     {"inputs": [...], "outputs": [...]}     the same (APPS)
 
-`setup` is code that tests and program both begin with (imports, `class ListNode`, MBPP's test_setup_code); `prefix`
-is code that a completion may continue (HumanEval's prompt). It knows nothing of processes.
+`setup` is code that tests and program both begin with (imports, `class ListNode`, MBPP's test_setup_code);
+`prefix` is code that a completion may continue (HumanEval's prompt). It knows nothing of processes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ _SHAPES = (
 )
 # Modules that tests use without importing them, where programs usually do.
 _MODULES = frozenset(
-    ["math", "cmath", "re", "collections", "itertools", "functools", "operator", "string", "random", "heapq", "bisect", "copy", "datetime", "decimal", "fractions", "statistics", "json", "typing", "numbers", "sys"]
+    (
+        *("math", "cmath", "re", "collections", "itertools", "functools", "operator", "string", "random"),
+        *("heapq", "bisect", "copy", "datetime", "decimal", "fractions", "statistics", "json", "typing"),
+        *("numbers", "sys"),
+    )
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -139,8 +144,8 @@ def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:
             others.append(node)
     if entry_point is None or not check.args.args:
         raise DataError(
-            "tests: `check` needs to know what it checks: a column entry_point ('f' or 'Solution().f'), or a call "
-            "`check(f)` at the end of the tests"
+            "tests: `check` needs to know what it checks: a column entry_point ('f' or 'Solution().f'), or a "
+            "call `check(f)` at the end of the tests"
         )
     try:
         ast.parse(entry_point, mode="eval")

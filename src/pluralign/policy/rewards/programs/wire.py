@@ -139,7 +139,7 @@ def _atom(value: Any, kind: type) -> bytes | None:
     if kind is bool:
         return b"T" if value else b"F"
     if kind is int:
-        raw = value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
+        raw: bytes = value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
         return b"i" + _SIZE.pack(len(raw)) + raw
     if kind is float:
         return b"f" + _FLOAT.pack(value)
@@ -147,7 +147,7 @@ def _atom(value: Any, kind: type) -> bytes | None:
         raw = value.encode("utf-8", "surrogatepass")
         return b"s" + _SIZE.pack(len(raw)) + raw
     if kind is bytes:
-        return b"b" + _SIZE.pack(len(value)) + value
+        return b"b" + _SIZE.pack(len(value)) + bytes(value)
     if kind is bytearray:
         return b"B" + _SIZE.pack(len(value)) + bytes(value)
     if kind is complex:
