@@ -58,7 +58,7 @@ def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
     """
     try:
         yield
-        if remove:
+        if remove and folder.is_dir():
             finish_folder(folder)
     except Exception as error:  # safetensors has its own for a full disk
         if remove:
