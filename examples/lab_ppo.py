@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from studies.lab_policy.world import CROWD, MAX_NEW_TOKENS, World
 from pluralign.policy import PPOConfig, PPOTrainer
 from pluralign.policy.logprobs.loading import load_policy
+from studies.lab_policy.world import CROWD, MAX_NEW_TOKENS, World
 
 NOTED = ("gold", "gold_q10", "reward", "kl", "kl_k3", "length", "cut_off")
 

@@ -1,11 +1,11 @@
 """Programs per second: `ProgramReward` at each level beside a plain `subprocess.run` per program.
 
-    python benchmarks/program_speed.py [--programs 60] [--rounds 5]
+    python -m studies.speed.programs [--programs 60] [--rounds 5]
 
 Trivial programs with one assertion, all different, so that nothing is remembered. The plain way starts Python
 with program and assertion in one text, which protects from nothing. Ways take turns in one process with two
 workers each (two threads for the plain way), so that neighbours in time are compared; wall clock per way, the
-median ratio counts. The numbers go to results/program_speed.json.
+median ratio counts. The numbers go to studies/speed/programs.json.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pluralign.errors import SandboxError
 from pluralign.policy.rewards.programs import reward as reward_module
 from pluralign.policy.rewards.programs.reward import ProgramReward
 from pluralign.policy.rewards.programs.sandbox import LEVELS, find_sandbox
-from timing import Timing
+from studies.speed.timing import Timing
 
-TARGET = Path(__file__).parent / "results" / "program_speed.json"
+TARGET = Path(__file__).parent / "programs.json"
 WORKERS = 2
 
 
