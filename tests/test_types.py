@@ -1,4 +1,4 @@
-"""Names that are imported when first used are visible to type checkers, one by one and under the same module."""
+"""Names that are imported when first used are visible to type checkers, each from the same module."""
 
 from __future__ import annotations
 
