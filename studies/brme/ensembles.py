@@ -45,14 +45,14 @@ def spread(features: str, seed: int) -> dict[str, Any]:
     judged, found = world.held_out(), {}
     for loss in LOSSES:
         for steps in STEPS:
-            law = fit(features, seed, loss=loss, steps=steps).attribute_distributions(judged.conversations)[
-                "overall"
-            ]
-            within = law.stds.double().mean(1)
+            distribution = fit(features, seed, loss=loss, steps=steps).attribute_distributions(
+                judged.conversations
+            )["overall"]
+            within = distribution.stds.double().mean(1)
             found[f"{loss}/{steps}"] = {
                 "ratio": float(within.mean() / judged.std.mean()),
                 "rank": spearman(within, judged.std),
-                "mean_error": float((law.mean() - judged.mean).square().mean().sqrt()),
+                "mean_error": float((distribution.mean() - judged.mean).square().mean().sqrt()),
             }
     return found
 
@@ -67,8 +67,8 @@ def heads(features: str, seed: int) -> dict[str, Any]:
             cell: dict[str, Any] = head_agreement(model.distribution(usual.conversations).means)
             errors, between = [], []
             for style, judged in zip(("behaviour", *world.STYLES), (usual, *unusual), strict=True):
-                law = model.distribution(judged.conversations)
-                between.append(law.means.double().std(1, unbiased=False))
+                distribution = model.distribution(judged.conversations)
+                between.append(distribution.means.double().std(1, unbiased=False))
                 rated = model.attribute_distributions(judged.conversations)["overall"].mean()
                 errors.append((rated - judged.mean).abs())
                 cell[f"between_{style}"] = float(between[-1].mean())
@@ -93,7 +93,7 @@ def choice(features: str, seed: int) -> dict[str, Any]:
     }
     found: dict[str, Any] = {"random": float(gold.mean()), "oracle": float(gold.max(1).values.mean())}
     for name, model in models.items():
-        law, pool = (model.distribution(part.conversations) for part in (usual, pools))
+        distribution, pool = (model.distribution(part.conversations) for part in (usual, pools))
         for measure in MEASURES:
             if name == "one head" and measure not in ("mean", "mean_std:1", "cvar:0.1"):
                 continue
@@ -101,7 +101,9 @@ def choice(features: str, seed: int) -> dict[str, Any]:
             proxy = score(pool).double().reshape(gold.shape)
             curve = best_of_n(proxy, gold, SIZES).mean(0)
             found[f"{name}/{measure}"] = {
-                "correlation": float(torch.corrcoef(torch.stack([score(law).double(), usual.mean]))[0, 1]),
+                "correlation": float(
+                    torch.corrcoef(torch.stack([score(distribution).double(), usual.mean]))[0, 1]
+                ),
                 "best_of_usual": float(
                     best_of_n(proxy[:, : world.USUAL], gold[:, : world.USUAL], (world.USUAL,)).mean()
                 ),

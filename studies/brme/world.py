@@ -4,8 +4,8 @@ In:  a seed. Out: ratings to fit on; texts to judge on, with the crowd's exact m
 does not know what is fitted.
 
 Seeds draw other responses and other raters to fit on; what is judged is the same for all, so that a seed
-stands for another data set of the same size. Ratings are judgements before rounding: their law is exactly the
-crowd's.
+stands for another data set of the same size. Ratings are judgements before rounding: their distribution is
+exactly the crowd's.
 
 Features: `minilm` is the frozen backbone. `traits` are what the lab's own parser reads, saturated and crossed
 with the kind of prompt, so that nothing the crowd looks at is missing.

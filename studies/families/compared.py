@@ -18,7 +18,7 @@ Records = dict[tuple[str, str, Thinning], dict[str, Any]]
 
 CONSTANT, NORMAL, NORMAL_ENTROPY = "constant", "constant_gaussian", "cross_entropy_gaussian"
 METHODS = {
-    CONSTANT: "the average law of the people",
+    CONSTANT: "the average distribution of the people",
     NORMAL: "the same as a Gaussian",
     "average": "one number (ridge regression)",
     "gaussian": "ridge with a Gaussian residual",

@@ -24,8 +24,9 @@ from studies.shared_data import shared_data
 
 FOLDS = 5
 
-# method -> family and config. `constant` is the average law of the people, `average` one number per response.
-# `..._gaussian` is the normal law of the same mean and variance in its place: what the shape alone costs.
+# method -> family and config. `constant` is the average distribution of the people, `average` one number per
+# response. `..._gaussian` is the normal distribution of the same mean and variance in its place: what the
+# shape alone costs.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "constant": ("constant", {}),
     "constant_gaussian": ("constant", {}),
@@ -108,8 +109,10 @@ def thinned(table: Any, share: float, raters: int | None) -> Any:
     return table.map(fewer)
 
 
-def laws(family: str, config: dict[str, Any], train: Any, test: Any, backbone: Any) -> dict[str, Any]:
-    """The predicted law of every test row, by attribute, with the test rows' indices."""
+def distributions(
+    family: str, config: dict[str, Any], train: Any, test: Any, backbone: Any
+) -> dict[str, Any]:
+    """The predicted distribution of every test row, by attribute, with the test rows' indices."""
     attributes = list(dict.fromkeys(test["attribute"]))
     rows = {a: [i for i, one in enumerate(test["attribute"]) if one == a] for a in attributes}
     if family == "constant":
@@ -123,7 +126,7 @@ def laws(family: str, config: dict[str, Any], train: Any, test: Any, backbone: A
 
 
 def _average(train: Any, attribute: str, count: int) -> pl.Categorical:
-    """The law of a random rater of a random response."""
+    """The distribution of a random rater of a random response."""
     rows = [r for r, a in zip(train["ratings"], train["attribute"], strict=True) if a == attribute]
     weights: dict[float, float] = {}
     for row in rows:
@@ -133,28 +136,28 @@ def _average(train: Any, attribute: str, count: int) -> pl.Categorical:
     return pl.Categorical(probs.expand(count, -1), torch.tensor(list(weights), dtype=torch.float64))
 
 
-def _normal(law: Any) -> pl.GaussianEnsemble:
-    """The normal law with the mean and the variance of each law."""
-    law = law.to(dtype=torch.float64)
-    return pl.GaussianEnsemble(law.mean()[:, None], law.std()[:, None].clamp_min(1e-6))
+def _normal(distribution: Any) -> pl.GaussianEnsemble:
+    """The normal distribution with the mean and the variance of each distribution."""
+    distribution = distribution.to(dtype=torch.float64)
+    return pl.GaussianEnsemble(distribution.mean()[:, None], distribution.std()[:, None].clamp_min(1e-6))
 
 
-def judge(law: Any, ratings: list[list[float]], atoms: torch.Tensor) -> dict[str, np.ndarray]:
-    """Distances of laws to their raters, read on the categories; a point stays the number it is."""
+def judge(distribution: Any, ratings: list[list[float]], atoms: torch.Tensor) -> dict[str, np.ndarray]:
+    """Distances of distributions to their raters, read on the categories; a point stays the number it is."""
     padded = np.full((len(ratings), max(map(len, ratings))), np.nan)
     for i, row in enumerate(ratings):
         padded[i, : len(row)] = row
-    law = law.to(dtype=torch.float64)
-    on = law if isinstance(law, pl.Point) else crowd.on_categories(law, atoms)
+    distribution = distribution.to(dtype=torch.float64)
+    on = distribution if isinstance(distribution, pl.Point) else crowd.on_categories(distribution, atoms)
     return {
         "wasserstein": crowd.wasserstein_to_raters(on, padded).numpy(),
         "energy": crowd.energy_distance(on, padded).numpy(),
-        "majority": crowd.majority_accuracy(crowd.category_probs(law, atoms), padded, atoms).numpy(),
+        "majority": crowd.majority_accuracy(crowd.category_probs(distribution, atoms), padded, atoms).numpy(),
     }
 
 
 def floors(table: Any, atoms: torch.Tensor) -> dict[str, float]:
-    """What the true laws would score, and how far halves of the raters are apart; mean over attributes."""
+    """What the true distributions would score, and how far halves of the raters are apart."""
     least, halves = [], []
     for attribute in dict.fromkeys(table["attribute"]):
         rows = [r for r, a in zip(table["ratings"], table["attribute"], strict=True) if a == attribute]
@@ -192,9 +195,11 @@ def run(data: str, method: str, share: float, raters: int | None, seed: int) -> 
     measured: dict[str, dict[str, list[float]]] = {}
     for train, test in folds(table, FOLDS, seed=seed):
         units = test[MEASURED_BY.get(data, "group")][:]
-        for index, law in laws(family, config, thinned(train, share, raters), test, _backbone()).values():
-            law = _normal(law) if method.endswith("_gaussian") else law
-            distances = judge(law, [test["ratings"][i] for i in index], atoms)
+        for index, distribution in distributions(
+            family, config, thinned(train, share, raters), test, _backbone()
+        ).values():
+            distribution = _normal(distribution) if method.endswith("_gaussian") else distribution
+            distances = judge(distribution, [test["ratings"][i] for i in index], atoms)
             for place, i in enumerate(index):
                 own = measured.setdefault(units[i], {})
                 for key, values in distances.items():

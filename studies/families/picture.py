@@ -1,7 +1,7 @@
 """docs/images/families_raters.svg: how near each family comes to held-out raters, by raters in training.
 
 In: runs. Out: the picture, and which points do not fit into it. Each point is a paired difference to the
-average law with its interval; the numbers of raters stand at equal steps.
+average distribution with its interval; the numbers of raters stand at equal steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ METHODS = {
 }
 TOP = 0.07  # one line far above squeezes all others
 STEP = 0.06  # between two methods at one number of raters
-TITLE = "How near a law comes to held-out raters, by raters per response in training"
+TITLE = "How near a distribution comes to held-out raters, by raters per response in training"
 
 
 def above(records: Records) -> list[str]:
@@ -64,11 +64,16 @@ def draw(records: Records) -> Path:
             if place:
                 axes.tick_params(labelleft=False)
             else:
-                axes.set_ylabel("squared distance minus\nthe average law's", color=colours.soft)
+                axes.set_ylabel("squared distance minus\nthe average distribution's", color=colours.soft)
         for row, (method, colour) in enumerate(METHODS.items()):
             figure.text(0.83, 0.72 - 0.075 * row, SHORT[method], color=colour, fontsize=9, va="center")
         figure.text(
-            0.83, 0.72 - 0.075 * len(METHODS), "- - average law", color=colours.ink, fontsize=9, va="center"
+            0.83,
+            0.72 - 0.075 * len(METHODS),
+            "- - average distribution",
+            color=colours.ink,
+            fontsize=9,
+            va="center",
         )
         svg, png = save(figure, IMAGES / "families_raters", TITLE)
     png.unlink()
@@ -91,7 +96,7 @@ def _line(
 
 
 def _points(records: Records, name: str, method: str) -> dict[int, Interval]:
-    """By number of raters, the paired difference to the average law."""
+    """By number of raters, the paired difference to the average distribution."""
     return {
         t[1] or SETS[name]: difference(records, name, method, t)
         for t in RATERS

@@ -39,12 +39,12 @@ from studies.tables import Headline, Rows, interval, table
 
 INTRO = (
     "## All families against held-out raters\n\nFrozen MiniLM with length and surface columns, 5-fold cross-fitting over "
-    "groups (`python -m studies families`); penalties are chosen inside the training part. Every law is read on the "
+    "groups (`python -m studies families`); penalties are chosen inside the training part. Every distribution is read on the "
     "raters' categories and compared with all held-out raters of a response, in units of the rating scale; a point stays "
-    "the number it is. W1 is the Wasserstein distance; the floor is what the true law would score against so few raters. "
+    "the number it is. W1 is the Wasserstein distance; the floor is what the true distribution would score against so few raters. "
     "The squared distance is the integral of the squared difference of distribution functions, unbiased for the number of "
     "independent raters: 0 is perfect. {proper} Each group counts alike; differences are paired "
-    "over groups. The average law is the same for every response. Intervals are for the models as fitted, with one seed: how "
+    "over groups. The average distribution is the same for every response. Intervals are for the models as fitted, with one seed: how "
     "another draw of the training data would turn out is not in them, and of so many a few leave out 0 by chance."
 )
 ABOUT = {
@@ -91,12 +91,12 @@ def pictures() -> None:
 
 
 def headlines() -> list[Headline]:
-    """How far the nearest family is ahead of the average law, by set."""
+    """How far the nearest family is ahead of the average distribution, by set."""
     records, found = records_of_runs(), []
     for name in SETS:
         if nearest := nearest_method(records, name, ALL):
             value = interval(difference(records, name, nearest, ALL).to_dict(), 3)
-            claim = f"{name}: {METHODS[nearest]} minus the average law, squared distance to held-out raters"
+            claim = f"{name}: {METHODS[nearest]} minus the average distribution, squared distance to held-out raters"
             found.append(Headline(claim, value))
     return found
 
@@ -115,7 +115,7 @@ def _everything(records: Records, name: str) -> str:
             apart = difference(records, name, method, ALL, key)
             row.append("" if method == CONSTANT else interval(apart.to_dict(), 3))
         rows.append([*row, f"{100 * column(record, 'majority').mean():.0f} %"])
-    less = "minus the average law"
+    less = "minus the average distribution"
     return (
         f"**{name}** ({ABOUT[name]}): floor of W1 {floors['wasserstein_floor']:.3f}; halves of the raters are "
         f"{floors['raters_apart']:.3f} apart.\n\n"
@@ -128,8 +128,8 @@ def _everything(records: Records, name: str) -> str:
 
 def _less(records: Records) -> list[str]:
     parts = [
-        "### Less to learn from\n\nSquared distance to all held-out raters, minus that of the average law of the same thinned "
-        "data; **bold** where the interval is below 0. The first row is the average law's own. Methods share the thinned "
+        "### Less to learn from\n\nSquared distance to all held-out raters, minus that of the average distribution of the same thinned "
+        "data; **bold** where the interval is below 0. The first row is the average distribution's own. Methods share the thinned "
         "data, and fewer raters are part of more; the tenth is one draw, and keeps all raters."
     ]
     for name in SETS:
@@ -160,7 +160,7 @@ def _less_cell(records: Records, name: str, method: str, thinning: Thinning) -> 
 
 
 def _winners(records: Records) -> str:
-    """Who beats the average law, who is nearest, and who cannot be told from it."""
+    """Who beats the average distribution, who is nearest, and who cannot be told from it."""
     rows: Rows = []
     for name in SETS:
         for thinning, label in THINNINGS.items():
@@ -179,12 +179,18 @@ def _winners(records: Records) -> str:
                     in_words(m for m, d in behind.items() if not d.excludes(0.0)),
                 ]
             )
-    head = ["", "better than the average law", "worse than it", "nearest", "not told apart from the nearest"]
+    head = [
+        "",
+        "better than the average distribution",
+        "worse than it",
+        "nearest",
+        "not told apart from the nearest",
+    ]
     return f"{_in_short(records)}\n\n{table(head, rows)}"
 
 
 def _in_short(records: Records) -> str:
-    """For three ways to have data: the methods that beat the average law, by set."""
+    """For three ways to have data: the methods that beat the average distribution, by set."""
     lines = []
     for thinning, what in (
         (ALL, "With all data"),
@@ -196,7 +202,7 @@ def _in_short(records: Records) -> str:
             fitted = [m for m in SHORT if (name, m, thinning) in records]
             better = [m for m in fitted if below(difference(records, name, m, thinning))]
             by_set.append(f"{in_words(better)} on {name}")
-        lines.append(f"{what} the average law is beaten by {'; '.join(by_set)}.")
+        lines.append(f"{what} the average distribution is beaten by {'; '.join(by_set)}.")
     return " ".join(lines)
 
 
@@ -237,10 +243,17 @@ def _shape(records: Records) -> str:
             found = difference(records, name, "gaussian_ensemble", ALL, base=NORMAL_ENTROPY)
             apart = interval(found.to_dict(), 3)
         rows.append([name, *means, apart])
-    head = ["", "average law", "as a Gaussian", "cross-entropy", "as a Gaussian", "Gaussian ensemble"]
+    head = [
+        "",
+        "average distribution",
+        "as a Gaussian",
+        "cross-entropy",
+        "as a Gaussian",
+        "Gaussian ensemble",
+    ]
     return (
-        "### What a Gaussian shape costs\n\nWhy the Gaussian ensemble and ridge with a Gaussian residual are behind: every law of "
-        "another method is replaced by the normal law of its mean and variance. Squared distance with all data. Votes pile up "
+        "### What a Gaussian shape costs\n\nWhy the Gaussian ensemble and ridge with a Gaussian residual are behind: every distribution of "
+        "another method is replaced by the normal distribution of its mean and variance. Squared distance with all data. Votes pile up "
         "at both ends and emobank's ratings in the middle; no Gaussian has either shape. In the last column, below 0 means that "
         "the ensemble is nearer than a Gaussian with cross-entropy's means and variances.\n\n"
         + table([*head, "minus cross-entropy as a Gaussian"], rows)
@@ -276,7 +289,7 @@ def _other_topics(records: Records) -> str:
         "The same arguments are judged and about as many are learned from, so differences are paired by topic, with "
         "intervals over 14 debates. A vote counts for both arguments of its pair: the mean vote of a topic is 0, which no model "
         "can learn by seeing it, and with single arguments held out some of their votes are in training, for the other side. "
-        "Squared distance with all data; `gain kept` is what a method is ahead of the average law in a new debate, as a share of "
+        "Squared distance with all data; `gain kept` is what a method is ahead of the average distribution in a new debate, as a share of "
         f"what it is ahead with single arguments held out. The gap to single arguments leaves out 0 with {told}.\n\n"
         + table([*head, *(f"{HELD_OUT[name]} minus single" for name in costs), "gain kept"], rows)
     )

@@ -1,7 +1,7 @@
-"""All families in the lab, where the true law is known.
+"""All families in the lab, where the true distribution is known.
 
-Arms: `recovery` of the true law of ratings as rated responses grow; `bounds`, what is left of W1 when
-nothing is left to learn; `categories`, how many of them; `tables` of rewards, and costs of transport;
+Arms: `recovery` of the true distribution of ratings as rated responses grow; `bounds`, what is left of W1
+when nothing is left to learn; `categories`, how many of them; `tables` of rewards, and costs of transport;
 `personas`, other people than those who judge. Processor time is measured, so each runs on one thread.
 """
 
@@ -12,7 +12,7 @@ from studies.study import Arm, Study, once
 
 STUDY = Study(
     "families_lab",
-    "How near does each family come to the true law of the lab's crowd?",
+    "How near does each family come to the true distribution of the lab's crowd?",
     {
         "recovery": Arm(recovery.grid, recovery.run, threads=1),
         "bounds": Arm(once({}), recovery.bounds, seeds=1, threads=1),

@@ -4,10 +4,10 @@ In:  features, number of responses, seed. Out: numbers by C and loss, on the sca
 know files.
 
 Five people judge each response; their judgements before rounding fall into C bins that hold as many each,
-the package's own rule, and the mean of a bin stands for it. `w1` is from the predicted law to the exact one
-before binning; `binning` is what the true law, put into the same bins, would have; `learning` is from the
-predicted law to that one. `path` is by penalty; `chosen` has the penalty with the smallest held-out loss, as
-the package chooses it. With many responses the smallest penalty is taken.
+the package's own rule, and the mean of a bin stands for it. `w1` is from the predicted distribution to the
+exact one before binning; `binning` is what the true distribution, put into the same bins, would have;
+`learning` is from the predicted distribution to that one. `path` is by penalty; `chosen` has the penalty with
+the smallest held-out loss, as the package chooses it. With many responses the smallest penalty is taken.
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ def run(features: str, responses: int, seed: int) -> dict[str, Any]:
             )
             result[f"{loss}, {count}"] = {"loss": loss, "count": count, "path": path, **searched}
     started = time.process_time()
-    law, _ = world.fitted_law(quantile.fit, QuantileConfig(baselines=False, seed=seed), features, table)
+    distribution, _ = world.fitted_distribution(
+        quantile.fit, QuantileConfig(baselines=False, seed=seed), features, table
+    )
     seconds = time.process_time() - started
-    result["quantile"] = {"w1": _distance(_cdf(law)), "cpu_seconds": round(seconds, 2)}
+    result["quantile"] = {"w1": _distance(_cdf(distribution)), "cpu_seconds": round(seconds, 2)}
     return result
 
 
@@ -64,24 +66,24 @@ def _fitted(loss: str, count: int, features: str, table: Any, seed: int, **penal
     """One fit: its errors, penalty and time."""
     config = CategoricalConfig(loss=loss, num_categories=count, baselines=False, seed=seed, **penalty)
     started = time.process_time()
-    law, fitted = world.fitted_law(categorical.fit, config, features, table)
+    distribution, fitted = world.fitted_distribution(categorical.fit, config, features, table)
     seconds = time.process_time() - started
     (categories,) = fitted.head.categories
-    errors = _errors(law, categories.edges, categories.values)
+    errors = _errors(distribution, categories.edges, categories.values)
     return {**errors, "l2": fitted.summary["l2"]["overall"], "cpu_seconds": round(seconds, 2)}
 
 
-def _errors(law: Any, edges: tuple[float, ...], values: tuple[float, ...]) -> dict[str, float]:
+def _errors(distribution: Any, edges: tuple[float, ...], values: tuple[float, ...]) -> dict[str, float]:
     truth = _truth()
     inner = truth.cdf(torch.tensor(edges[1:-1], dtype=torch.float64).expand(len(truth), -1))
     ends = inner.new_ones(len(inner), 1)
     probs = torch.diff(torch.cat([0 * ends, inner, ends], 1), dim=1)
     binned = pl.Categorical(probs, torch.tensor(values, dtype=torch.float64))
     return {
-        "w1": _distance(_cdf(law)),
+        "w1": _distance(_cdf(distribution)),
         "binning": _distance(_cdf(binned)),
-        "learning": float(law.wasserstein(binned).mean()),
-        "std": float(law.std().mean()),
+        "learning": float(distribution.wasserstein(binned).mean()),
+        "std": float(distribution.std().mean()),
         "true_std": float(truth.std().mean()),
     }
 
@@ -91,8 +93,8 @@ def _distance(below: Tensor) -> float:
     return float((below - _cdf(_truth())).abs().mean()) * (HIGH - LOW + 4)
 
 
-def _cdf(law: Any) -> Tensor:
-    below: Tensor = law.cdf(POINTS.expand(len(law), -1))
+def _cdf(distribution: Any) -> Tensor:
+    below: Tensor = distribution.cdf(POINTS.expand(len(distribution), -1))
     return below
 
 

@@ -92,7 +92,7 @@ def categories_behind_quantiles_with_300() -> bool:
 
 
 def _transport_ahead(features: str) -> list[Any]:
-    """Transport minus the average law at every number of ratings."""
+    """Transport minus the average distribution at every number of ratings."""
     sizes = (100, 300, 1000, 3000, 10_000, _MANY)
     return [apart(_recovery(features, n), of("transport", "w1"), of("constant", "w1")) for n in sizes]
 
@@ -120,11 +120,15 @@ def five_raters_not_enough() -> bool:
 
 def order_not_behind_bradley_terry() -> bool:
     runs = [_recovery(f, _MANY) for f in _BOTH]
-    return all(_mean(r, law, "order") >= _mean(r, "bradley_terry", "order") for r in runs for law in _LAWS)
+    return all(
+        _mean(r, distribution, "order") >= _mean(r, "bradley_terry", "order")
+        for r in runs
+        for distribution in _LAWS
+    )
 
 
 def features_matter_more_than_families() -> bool:
-    minilm, traits = ([_w1(f, _MANY, law) for law in _LAWS] for f in _BOTH)
+    minilm, traits = ([_w1(f, _MANY, distribution) for distribution in _LAWS] for f in _BOTH)
     lost = min(a - b for a, b in zip(minilm, traits, strict=True))
     return lost > max(max(minilm) - min(minilm), max(traits) - min(traits))
 
@@ -371,7 +375,7 @@ def panel_of_3_is_twice_as_far() -> bool:
 
 
 def steady_people_differ_more() -> bool:
-    """The average law is farther from them."""
+    """The average distribution is farther from them."""
     return all(_harder(runs, "constant", "paper", "w1") for runs in map(_crowds, _BOTH))
 
 

@@ -2,10 +2,11 @@
 
 In:  features, seed. Out: numbers by crowd and loss. It does not know files.
 
-Each crowd votes on the same responses; a head is fitted on its votes and judged by the exact law of that
-crowd (`own`) and of everybody (`everybody`). `apart` is how far the two exact laws are from each other: the
-error that a perfect model of the wrong people would make. A panel is a few people, drawn anew for each seed,
-who judge everything; what they say is learned as if they were the crowd.
+Each crowd votes on the same responses; a head is fitted on its votes and judged by the exact distribution of
+that crowd (`own`) and of everybody (`everybody`). `apart` is how far the two exact distributions are from
+each
+other: the error that a perfect model of the wrong people would make. A panel is a few people, drawn anew for
+each seed, who judge everything; what they say is learned as if they were the crowd.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ def run(features: str, seed: int) -> dict[str, Any]:
             config = world.categorical(
                 loss, tables.RESPONSES, seed, l2=penalty.get(loss), l2_grid=tables.L2_GRID
             )
-            law, fitted = world.fitted_law(categorical.fit, config, features, table)
+            distribution, fitted = world.fitted_distribution(categorical.fit, config, features, table)
             penalty.setdefault(loss, fitted.summary["l2"]["category"])
             entry[loss] = {
-                "own": tables.judged(law.probs, crowd),
-                "everybody": tables.judged(law.probs, everybody),
+                "own": tables.judged(distribution.probs, crowd),
+                "everybody": tables.judged(distribution.probs, everybody),
             }
         result[name] = entry
     return {"l2": penalty, "crowds": result}

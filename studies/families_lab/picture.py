@@ -1,4 +1,4 @@
-"""docs/images/families_recovery.svg: how near each family comes to the true law as rated responses grow.
+"""docs/images/families_recovery.svg: how near each family comes to the truth as rated responses grow.
 
 In:  the records of the recovery study. Out: one picture of two panels. It computes nothing but means and
 Student t intervals over seeds.
@@ -14,7 +14,7 @@ from studies.cells import Records, mean_and_half, where
 from studies.records import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "families_recovery"
-TITLE = "How near the families come to the true law of ratings"
+TITLE = "How near the families come to the true distribution of ratings"
 PANELS = {"minilm": "MiniLM", "traits": "features that hold all that people look at"}
 # family -> words and colour, of Okabe and Ito's palette
 LINES = {
@@ -24,7 +24,7 @@ LINES = {
     "cross_entropy": ("categories, cross-entropy", "#56b4e9"),
     "rps": ("categories, RPS", "#cc79a7"),
     "transport": ("categories, transport", "#d55e00"),
-    "constant": ("the average law for every text", "#59636e"),
+    "constant": ("the average distribution for every text", "#59636e"),
 }
 DASHED = (0, (4, 2.5))
 

@@ -1,12 +1,12 @@
-"""All families in the lab: how near each comes to the true law of ratings as rated responses grow.
+"""All families in the lab: how near each comes to the true distribution of ratings as rated responses grow.
 
 In:  features, raters per response, number of ratings, seed. Out: numbers by family, on the scale of ratings
 (1 to 5). It does not know files.
 
 `w1` is between laws of a dequantised rating, as in the recovery study of QRM: categories are spread over
-their step, other laws are as predicted. `on_categories` reads every law on the five ratings instead. `order`
-is the share of pairs of responses to one prompt that the mean orders as the crowd's true mean does, all that
-can be asked of Bradley-Terry, which has no scale.
+their step, other distributions are as predicted. `on_categories` reads every distribution on the five ratings
+instead. `order` is the share of pairs of responses to one prompt that the mean orders as the crowd's true
+mean does, all that can be asked of Bradley-Terry, which has no scale.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def grid(seed: int) -> list[dict[str, Any]]:
 
 
 def run(features: str, raters: int, ratings: int, seed: int) -> dict[str, Any]:
-    """Every family on the same ratings, beside the average law and Bradley-Terry."""
+    """Every family on the same ratings, beside the average distribution and Bradley-Terry."""
     talks = world.rows_of(ratings // raters, seed)
     probs = qrm_world.crowd().rating_truth(talks).probs
     drawn = 1 + world.drawn(probs, raters, seed)
@@ -76,10 +76,10 @@ def run(features: str, raters: int, ratings: int, seed: int) -> dict[str, Any]:
     result: dict[str, Any] = {"constant": judged(constant)}
     for name, (fit, config) in families(len(talks), seed).items():
         started = time.process_time()
-        law, fitted = world.fitted_law(fit, config, features, table)
+        distribution, fitted = world.fitted_distribution(fit, config, features, table)
         seconds = time.process_time() - started
         penalty = {key: fitted.summary[key] for key in ("l1", "l2", "std_l2") if key in fitted.summary}
-        result[name] = {**judged(law), **penalty, "cpu_seconds": round(seconds, 2)}
+        result[name] = {**judged(distribution), **penalty, "cpu_seconds": round(seconds, 2)}
     result["bradley_terry"] = {"order": bradley_terry_order(features, table, seed)}
     return result
 
@@ -131,12 +131,16 @@ def bradley_terry_order(features: str, table: Any, seed: int) -> float | None:
     return world.gold_order(scores, _gold())
 
 
-def judged(law: Any) -> dict[str, float]:
-    """A predicted law of ratings against the exact one."""
+def judged(distribution: Any) -> dict[str, float]:
+    """A predicted distribution of ratings against the exact one."""
     probs = _truth()
-    discrete = isinstance(law, pl.Categorical)
-    spread = _spread_cdf(law.probs) if discrete else law.cdf(POINTS.expand(len(law), -1))
-    on = crowd.on_categories(law, ATOMS)
+    discrete = isinstance(distribution, pl.Categorical)
+    spread = (
+        _spread_cdf(distribution.probs)
+        if discrete
+        else distribution.cdf(POINTS.expand(len(distribution), -1))
+    )
+    on = crowd.on_categories(distribution, ATOMS)
     mean, true_mean = on.mean(), probs @ ATOMS
     return {
         "w1": float((spread - _spread_cdf(probs)).abs().mean()) * REACH,
@@ -145,7 +149,7 @@ def judged(law: Any) -> dict[str, float]:
         "mean_error": float((mean - true_mean).abs().mean()),
         "std": float(on.std().mean()),
         "true_std": float(pl.Categorical(probs, ATOMS).std().mean()),
-        "order": world.gold_order(law.mean(), _gold()),
+        "order": world.gold_order(distribution.mean(), _gold()),
     }
 
 

@@ -59,10 +59,10 @@ def run(features: str, seed: int) -> dict[str, Any]:
     for name, (loss, options) in jobs.items():
         started = time.process_time()
         config = world.categorical(loss, RESPONSES, seed, **{"l2_grid": L2_GRID} | options)
-        law, fitted = world.fitted_law(categorical.fit, config, features, table)
+        distribution, fitted = world.fitted_distribution(categorical.fit, config, features, table)
         seconds = time.process_time() - started
         facts = {"l2": fitted.summary["l2"]["category"], "cpu_seconds": round(seconds, 2)}
-        result[name] = {**judged(law.probs), **facts}
+        result[name] = {**judged(distribution.probs), **facts}
     return result
 
 
@@ -97,7 +97,7 @@ def judged(probs: Tensor, crowd: pl.lab.Crowd | None = None) -> dict[str, Any]:
             "w1": float(said.wasserstein(true).mean()),
             "mean_error": float((said.mean() - true.mean()).abs().mean()),
             "mean_bias": float((said.mean() - true.mean()).mean()),
-            "spearman": spearman(said.mean(), true.mean()) or 0.0,  # the average law does not vary
+            "spearman": spearman(said.mean(), true.mean()) or 0.0,  # the average distribution does not vary
         }
     return result
 

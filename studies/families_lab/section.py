@@ -16,7 +16,7 @@ from studies.records import read
 from studies.tables import Rows, table
 
 FAMILIES = {
-    "constant": "average law",
+    "constant": "average distribution",
     "quantile": "quantile",
     "gaussian": "Gaussian residual",
     "gaussian_ensemble": "Gaussian ensemble",
@@ -39,7 +39,7 @@ def section() -> str | None:
     if not parts:
         return None
     intro = (
-        "## All families in the lab\n\nThe crowd's exact law is known (`python -m studies families_lab`). Errors are exact "
+        "## All families in the lab\n\nThe crowd's exact distribution is known (`python -m studies families_lab`). Errors are exact "
         "expectations on 2,000 texts of prompts that no fit has seen, half with objects and half with tasks that training never "
         "names. A seed stands for other texts and other people; ± is half of a Student t interval over seeds. Categorical fits "
         "choose among penalties from 0.0003 to 3, each ten times the last (to 0.03 from 10,000 responses on, and below `Recovery`); "
@@ -61,11 +61,11 @@ def _recovery(recovery: Records, bounds: Records) -> str | None:
         return None
     least = bounds[0]["results"]
     text = (
-        "### Recovery of the true law\n\n"
-        "![Distance to the true law by number of rated responses, a line for each family, for two kinds of features]"
+        "### Recovery of the true distribution\n\n"
+        "![Distance to the true distribution by number of rated responses, a line for each family, for two kinds of features]"
         "(images/families_recovery.svg)\n\n"
-        "W1 between the predicted and the true law of a rating of 1 to 5, spread over its step; 0 is the truth. Each response "
-        "has one rater. The average law is that of all training ratings, for every text.\n\n"
+        "W1 between the predicted and the true distribution of a rating of 1 to 5, spread over its step; 0 is the truth. Each response "
+        "has one rater. The average distribution is that of all training ratings, for every text.\n\n"
     )
     text += _w1(recovery, 1)
     text += (
@@ -112,7 +112,7 @@ def _why(records: Records) -> str:
         rows.append([f"{NAMES[features]}: Bradley-Terry", "", "", "", order])
     true = own[0]["results"]["constant"]["true_std"]
     text = (
-        f"\n\nWhat is behind W1 at {most:,} ratings, one rater each: W1 where every law is read on the five ratings, the error of "
+        f"\n\nWhat is behind W1 at {most:,} ratings, one rater each: W1 where every distribution is read on the five ratings, the error of "
         f"the mean rating, the mean standard deviation (the truth: {true:.3f}), and the share of pairs of responses to one "
         "prompt that the mean orders as the crowd's true mean does. Bradley-Terry has no scale, so only its order can be judged; "
         "it learns from at most 30 pairs of a prompt.\n\n"
@@ -147,7 +147,7 @@ def _categories(records: Records) -> str | None:
         return None
     text = (
         "### How many categories\n\nJudgements before they are rounded, five raters to a response, put into C bins that hold as "
-        "many each. W1 is to the true law before binning, on the scale of ratings; `binning` is that of the true law in the same "
+        "many each. W1 is to the true distribution before binning, on the scale of ratings; `binning` is that of the true distribution in the same "
         "bins, the least that C categories allow. First the penalty that held-out loss chooses, then the one of 0.0003 to 0.03 "
         "that comes nearest to the truth (with 10,000 responses only 0.0003), and the seconds of one training on one core. The "
         "quantile family saw the same judgements; its penalty is chosen, and its seconds hold the choice.\n\n"

@@ -89,7 +89,7 @@ def _fit(loss: str, known: str) -> str:
 
 
 def _words(name: str) -> str:
-    return {"constant": "the average law", "cross_entropy": "cross-entropy"}.get(
+    return {"constant": "the average distribution", "cross_entropy": "cross-entropy"}.get(
         name, name.replace("rps", "RPS")
     )
 

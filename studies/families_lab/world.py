@@ -4,8 +4,8 @@ In:  a kind of features, a crowd, a seed. Out: tables to fit on, and exact truth
 seen. It does not know what is fitted.
 
 Texts, features and the split by unseen objects and unseen tasks are those of `qrm_world`, with the same
-held-out texts and a larger pool without repeats to fit on. Ratings are drawn from the crowd's exact law of
-one rater, each rater anew, so that a seed stands for other texts dealt and for other people.
+held-out texts and a larger pool without repeats to fit on. Ratings are drawn from the crowd's exact
+distribution of one rater, each rater anew, so that a seed stands for other texts dealt and for other people.
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ def drawn(probs: Tensor, raters: int, seed: int) -> Tensor:
     return torch.multinomial(probs.double(), raters, replacement=True, generator=generator)
 
 
-def judgements(law: pl.GaussianEnsemble, raters: int, seed: int) -> Tensor:
+def judgements(distribution: pl.GaussianEnsemble, raters: int, seed: int) -> Tensor:
     """What so many people think before they round, [N, raters]."""
     generator = torch.Generator().manual_seed(30_000 + seed)
-    return law.sample(raters, generator=generator)
+    return distribution.sample(raters, generator=generator)
 
 
 def categorical(loss: str, responses: int, seed: int, **options: Any) -> CategoricalConfig:
@@ -130,13 +130,13 @@ def categorical(loss: str, responses: int, seed: int, **options: Any) -> Categor
     return CategoricalConfig(loss=loss, baselines=False, seed=seed, **{"l2_grid": grid} | options)
 
 
-def fitted_law(fit: Callable[..., Any], config: Any, features: str, ratings: Any) -> tuple[Any, Any]:
-    """A recipe run on a table: the law of its one attribute on what is held out, and the fit."""
+def fitted_distribution(fit: Callable[..., Any], config: Any, features: str, ratings: Any) -> tuple[Any, Any]:
+    """A recipe run on a table: the distribution of its one attribute on what is held out, and the fit."""
     result = fit(inputs(features, ratings), config)
     with torch.no_grad():
-        laws = result.head.attribute_distributions(embedded(features, held_out()).response)
-    (law,) = laws.values()
-    return law.to(dtype=torch.float64), result
+        distributions = result.head.attribute_distributions(embedded(features, held_out()).response)
+    (distribution,) = distributions.values()
+    return distribution.to(dtype=torch.float64), result
 
 
 def gold_order(score: Tensor, gold: Tensor) -> float:

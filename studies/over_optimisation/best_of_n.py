@@ -88,9 +88,9 @@ def run(features: str, seed: int) -> dict[str, Any]:
     for name, (family, config, what, risks) in MODELS.items():
         config = config if family == "bradley_terry" else {"baselines": False, **config}
         model = pl.fit(family, **data[what], backbone=backbone(features), config=config, progress=False)
-        law = model.distribution(talks)
+        distribution = model.distribution(talks)
         for risk in risks:
-            utility = pl.risk.parse(risk)(law).double()
+            utility = pl.risk.parse(risk)(distribution).double()
             proxy = ((utility - utility.mean()) / utility.std()).reshape(PROMPTS, ANSWERS)
             own = {"proxy": proxy, **judged()}
             curves[f"{name}/{risk}"] = {

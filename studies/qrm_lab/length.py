@@ -84,15 +84,15 @@ def _without_verbosity(head: QuantileHead) -> QuantileHead:
 
 def _judged(head: MixedHead, features: str, bias: float) -> dict[str, float]:
     """Correlation with length on unseen prompts, and accuracy on their pairs."""
-    law, words = _law(head, features, bias, "rated"), _words(_conversations(bias, "rated"))
+    distribution, words = _law(head, features, bias, "rated"), _words(_conversations(bias, "rated"))
     first = _law(head, features, bias, "first").mean() > _law(head, features, bias, "second").mean()
     pairs = [world.paired(bias)[part] for part in PARTS]
     voted, fair = (torch.cat([getattr(p, name) for p in pairs]) for name in ("voted", "win"))
     return {
-        "spearman": spearman(law.mean().double(), words) or 0.0,
-        "spearman_of_cvar": spearman(law.cvar(0.1).double(), words) or 0.0,
-        "spearman_of_std": spearman(law.std().double(), words) or 0.0,
-        "spread": float(law.std().mean() / law.mean().std()),
+        "spearman": spearman(distribution.mean().double(), words) or 0.0,
+        "spearman_of_cvar": spearman(distribution.cvar(0.1).double(), words) or 0.0,
+        "spearman_of_std": spearman(distribution.std().double(), words) or 0.0,
+        "spread": float(distribution.std().mean() / distribution.mean().std()),
         "voted": float(torch.where(first, voted, 1 - voted).mean()),
         "fair": float(torch.where(first, fair, 1 - fair).mean()),
         "gold": float((first == torch.cat([p.gold for p in pairs])).double().mean()),

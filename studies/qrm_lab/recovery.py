@@ -3,9 +3,9 @@
 In:  features, sizes, seeds. Out: numbers per held-out part, on the scale of ratings (1 to 5). It does not
 know files.
 
-W1 is between the predicted and the exact law of a dequantised rating; CRPS and pinball loss are
-expectations under that law, so no rater's noise is in what is measured; `floor` is the CRPS of the true
-law itself.
+W1 is between the predicted and the exact distribution of a dequantised rating; CRPS and pinball loss are
+expectations under that distribution, so no rater's noise is in what is measured; `floor` is the CRPS of the
+true distribution itself.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ def penalties(features: str, seed: int) -> dict[str, Any]:
 
 
 def judged(values: Tensor, chosen: tuple[float, ...], part: str) -> dict[str, Any]:
-    """Predicted quantiles on [0, 1], as fitted, against the exact law. [N, K]"""
-    law, true_quantiles = _truth(part)
+    """Predicted quantiles on [0, 1], as fitted, against the exact distribution. [N, K]"""
+    distribution, true_quantiles = _truth(part)
     given = 1 + 4 * values
     predicted = pl.Quantiles(given, torch.tensor(chosen, dtype=torch.float64), validate=False)
-    points = law.values.double()  # 200 equally likely ratings of each text
+    points = distribution.values.double()  # 200 equally likely ratings of each text
     losses = {
         name: torch.stack(
             [pinball(v, points[:, j], predicted.levels) for j in range(0, points.shape[1], 4)]
@@ -110,16 +110,16 @@ def judged(values: Tensor, chosen: tuple[float, ...], part: str) -> dict[str, An
         for name, v in (("sorted", predicted.values), ("as_fitted", given))
     }
     result = {
-        "w1": float(predicted.wasserstein(law).mean()),
+        "w1": float(predicted.wasserstein(distribution).mean()),
         "crps": float(predicted.crps(points).mean()),
-        "floor": float(law.crps(points).mean()),
+        "floor": float(distribution.crps(points).mean()),
         "crossing": float(predicted.crossing_rate.mean()),
         "pinball": float(losses["sorted"]),
         "pinball_as_fitted": float(losses["as_fitted"]),
     }
     if chosen == QRM_LEVELS:
         result["mae_by_level"] = (predicted.values - true_quantiles).abs().mean(0).tolist()
-        ends = law.cdf(predicted.values[:, [0, -1]])
+        ends = distribution.cdf(predicted.values[:, [0, -1]])
         result["coverage"] = float((ends[:, 1] - ends[:, 0]).mean())
     return result
 
@@ -172,4 +172,4 @@ def _vectors(features: str, part: str) -> Tensor:
 
 @functools.cache
 def _truth(part: str) -> tuple[pl.Quantiles, Tensor]:
-    return world.true_rating_law(world.rated(OVERALL)[part].conversations)
+    return world.true_rating_distribution(world.rated(OVERALL)[part].conversations)

@@ -24,7 +24,7 @@ def section() -> str | None:
     if not parts:
         return None
     intro = (
-        "## QRM in the lab\n\nThe lab's crowd has an exact law of reward (`python -m studies qrm_lab`). Nothing "
+        "## QRM in the lab\n\nThe lab's crowd has an exact distribution of reward (`python -m studies qrm_lab`). Nothing "
         "here is measured on drawn ratings or votes: errors, losses and accuracies are exact expectations on texts of "
         "prompts that no fit has seen, half with objects and half with tasks that training never names, unless said "
         "otherwise. Seeds share one pool of texts and differ in which texts are dealt to the fit, who rates them and "
@@ -64,7 +64,7 @@ def _recovery(records: Records) -> str | None:
             ]
         )
     text = (
-        "### True quantiles, as ratings grow\n\nW1 between the predicted and the true law of a rating of 1 to 5 (spread "
+        "### True quantiles, as ratings grow\n\nW1 between the predicted and the true distribution of a rating of 1 to 5 (spread "
         "over its grid step), five ratings to a text. The constant model predicts the training ratings' quantiles for "
         f"every text. The true quantiles at the 19 levels, with flat tails, have W1 {_floor(records)}. `error` is the mean "
         "absolute error of one predicted quantile. Traits hold all that the crowd looks at, so what is left there is the "
@@ -92,7 +92,7 @@ def _levels(records: Records) -> str | None:
             )
     text = (
         "### How many levels\n\n10,000 ratings, the same l1 for every K, levels k/(K + 1). CRPS is expected under the true "
-        "law, less that of the true law itself; K = 1 is the median alone."
+        "distribution, less that of the true distribution itself; K = 1 is the median alone."
     )
     return text + "\n\n" + table(["", "W1", "CRPS above the truth's", "minus K = 19", "crossing"], rows)
 
@@ -116,7 +116,7 @@ def _penalties(records: Records) -> str | None:
         )
     text = (
         "### l1 and crossing\n\nMiniLM, 10,000 ratings, 19 levels. Crossing is the share of neighbouring levels that are "
-        "out of order before sorting; pinball loss is expected under the true law, on the scale of ratings."
+        "out of order before sorting; pinball loss is expected under the true distribution, on the scale of ratings."
     )
     head = [
         "l1",

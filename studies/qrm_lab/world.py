@@ -39,7 +39,9 @@ SPLITS = ("train", "objects", "tasks")
 RATED = {"train": 7000, "objects": 1000, "tasks": 1000}
 PAIRED = {"train": 7000, "objects": 1500, "tasks": 1500}
 RATERS, RATERS_PER_SEED = 25, 5
-DENSE = torch.arange(0.5, 200, dtype=torch.float64) / 200  # levels at which a true law is written down
+DENSE = (
+    torch.arange(0.5, 200, dtype=torch.float64) / 200
+)  # levels at which a true distribution is written down
 
 Conversation = list[dict[str, str]]
 
@@ -236,8 +238,8 @@ def _cache() -> EmbeddingCache:
     return EmbeddingCache()
 
 
-def true_rating_law(conversations: Sequence[Any]) -> tuple[pl.Quantiles, Tensor]:
-    """The exact law of a dequantised overall rating, on 200 levels; and its quantiles at QRM's, [N, 19]."""
+def true_rating_distribution(conversations: Sequence[Any]) -> tuple[pl.Quantiles, Tensor]:
+    """The exact distribution of a dequantised overall rating on 200 levels; its quantiles at QRM's, [N, 19]."""
     probs = crowd().rating_truth(conversations).probs.double()
     levels = torch.arange(1, 20, dtype=torch.float64) / 20
     return pl.Quantiles(dequantised_quantile(probs, DENSE), DENSE), dequantised_quantile(probs, levels)

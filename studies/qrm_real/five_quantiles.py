@@ -63,11 +63,11 @@ def run(seed: int) -> dict[str, Any]:
 @torch.inference_mode()
 def _predictions(model: Any, test: Any) -> list[dict[str, Any]]:
     inputs = model.read([conversation(row["prompt"], row["response"]) for row in test])
-    law = model.head.attribute_distributions(inputs.response)[ATTRIBUTE]
+    distribution = model.head.attribute_distributions(inputs.response)[ATTRIBUTE]
     point = model.baselines["point"].attribute_distributions(inputs.response)[ATTRIBUTE].mean()
     return [
         {"text": row["response"], "ratings": row["ratings"], "quantiles": quantiles, "point": estimate}
-        for row, quantiles, estimate in zip(test, law.values.tolist(), point.tolist(), strict=True)
+        for row, quantiles, estimate in zip(test, distribution.values.tolist(), point.tolist(), strict=True)
     ]
 
 

@@ -42,7 +42,7 @@ def section() -> str | None:
         return None
     parts = [
         "## Following a crowd that changes\n\nVotes for six categories on 300 texts come in 20 batches over time 0 to 1 "
-        "(`python -m studies updater`, lab). The error is the Wasserstein-1 distance to the exact law at that time, in "
+        "(`python -m studies updater`, lab). The error is the Wasserstein-1 distance to the exact distribution at that time, in "
         "units of the categories' rewards (1 to -3), after every fourth batch, on average; on the texts voted on, "
         "and on 150 other texts that nobody votes on. Half-lives are shares of the stream. A panel at time 0 (3 votes "
         "per text and persona) makes the prediction that is never updated, the prior of the items (worth 5 votes) and "

@@ -2,8 +2,8 @@
 
 Votes for the six categories come in STEPS batches over time 0 to 1, 900 at a time (`dense`) or 30 (`sparse`).
 After each batch every method predicts the categories' probabilities of the texts that are voted on (`items`)
-and of texts that nobody votes on (`others`); the error is the Wasserstein-1 distance to the exact law at that
-time, in units of the categories' rewards.
+and of texts that nobody votes on (`others`); the error is the Wasserstein-1 distance to the exact
+distribution at that time, in units of the categories' rewards.
 
 Features are the lab's own traits, so that no error comes from what a backbone misses. All start from a panel
 at time 0 in which people of known persona vote; the updaters' personas are models fitted on it.
@@ -46,14 +46,14 @@ SCENARIOS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
 
 
 class World:
-    """Texts, the personas' exact laws, and votes drawn from them."""
+    """Texts, the personas' exact distributions, and votes drawn from them."""
 
     def __init__(self, scenario: str, seed: int) -> None:
         self.rng = np.random.default_rng([seed, list(SCENARIOS).index(scenario)])
         self.turns = scenario == "contradiction"
         self.texts = pl.lab.Crowd(seed=0).conversations(ITEMS + OTHERS, seed=seed, responses_per_prompt=1)
-        laws = [pl.lab.Crowd(population={name: 1.0}).category_truth(self.texts) for name in NAMES]
-        self.laws = torch.stack(laws, 1)  # [N, P, 6]
+        distributions = [pl.lab.Crowd(population={name: 1.0}).category_truth(self.texts) for name in NAMES]
+        self.distributions = torch.stack(distributions, 1)  # [N, P, 6]
         start, end = (self._shares(given) for given in SCENARIOS[scenario])
         self.start, self.change = start, end - start
 
@@ -70,9 +70,9 @@ class World:
         return self.turns and when >= 0.5
 
     def truth(self, when: float) -> Tensor:
-        """The exact law of a vote on every text, [N, 6]."""
-        law = torch.einsum("p,npc->nc", torch.tensor(self.weights(when)), self.laws)
-        return law.flip(1) if self.turned(when) else law
+        """The exact distribution of a vote on every text, [N, 6]."""
+        distribution = torch.einsum("p,npc->nc", torch.tensor(self.weights(when)), self.distributions)
+        return distribution.flip(1) if self.turned(when) else distribution
 
     def votes(self, when: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Votes at a time, [count] each: the item, who votes as an index of personas, and for what.
@@ -87,8 +87,8 @@ class World:
 
     def say(self, rows: np.ndarray, people: np.ndarray) -> np.ndarray:
         """What people of these personas say of these items, [V]."""
-        laws = self.laws.numpy()[rows, people]
-        return (laws.cumsum(-1) < self.rng.random(len(rows))[:, None]).sum(-1).clip(max=5)
+        distributions = self.distributions.numpy()[rows, people]
+        return (distributions.cumsum(-1) < self.rng.random(len(rows))[:, None]).sum(-1).clip(max=5)
 
 
 def fitted(world: World, rows: np.ndarray, votes: np.ndarray) -> Tensor:
@@ -111,10 +111,12 @@ def fitted(world: World, rows: np.ndarray, votes: np.ndarray) -> Tensor:
     config = {"loss": "cross_entropy", "l2": L2, "baselines": False}
     ratings = datasets.Dataset.from_list(table)
     model = pl.fit("categorical", ratings=ratings, backbone=TraitBackbone(), config=config, cache=None)
-    law = model.attribute_distributions(world.texts)["category"]
-    assert isinstance(law, pl.Categorical)
-    assert law.probs.shape[1] == len(CATEGORY_REWARDS), "a category without votes must keep its place"
-    return law.probs.double()
+    distribution = model.attribute_distributions(world.texts)["category"]
+    assert isinstance(distribution, pl.Categorical)
+    assert distribution.probs.shape[1] == len(CATEGORY_REWARDS), (
+        "a category without votes must keep its place"
+    )
+    return distribution.probs.double()
 
 
 def error(predicted: Tensor, truth: Tensor) -> dict[str, float]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doc_blocks import LANGUAGES, blocks, pages, run_json, run_python, run_shell
 from doc_worlds import WORLDS, TextBackbone, nothing
+
+from doc_blocks import LANGUAGES, blocks, pages, run_json, run_python, run_shell
 
 # On the real backbone; each goes on where the page before it stopped.
 TUTORIAL = [

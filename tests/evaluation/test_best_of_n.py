@@ -46,14 +46,14 @@ def test_many_samples_give_the_expected_maximum() -> None:
     )
 
 
-def test_kl_is_that_of_the_law_of_the_maximum() -> None:
+def test_kl_is_that_of_the_distribution_of_the_maximum() -> None:
     """Under the base policy ranks are uniform on [0, 1]; the best of n has the law Beta(n, 1)."""
     for n in (1, 2, 5, 64):
         expected = -stats.beta(n, 1).entropy()  # KL to the uniform law
         assert best_of_n_kl([n])[0] == pytest.approx(expected, abs=1e-12)
 
 
-def test_fits_recover_their_laws() -> None:
+def test_fits_recover_their_distributions() -> None:
     kl = np.array([0.1, 0.5, 1.0, 3.0, 10.0, 30.0])
     d = np.sqrt(kl)
     chosen = fit_best_of_n(kl, d * (1.3 - 0.2 * d))

@@ -256,7 +256,7 @@ def test_illegal_votes_are_named_and_change_nothing(likelihoods, times, raters, 
     assert torch.equal(updater.alpha(), before)
 
 
-def test_illegal_settings_and_laws_are_named():
+def test_illegal_settings_and_distributions_are_named():
     for prior in ([1.0, 0.0], [[1.0]], [float("nan")], "people"):
         with pytest.raises(ArgumentError, match="prior must be"):
             PopulationUpdater(prior)

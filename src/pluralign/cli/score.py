@@ -136,9 +136,11 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags) -> Iterator[
         rows = table.select(range(start, min(start + _BATCH_ROWS, len(table))))
         answers = {}
         for side in sides:
-            law = model.distribution([conversation(row["prompt"], row[side]) for row in rows], **options)
-            quantiles = law.quantile(wanted).tolist() if flags.levels else None
-            answers[side] = (measure(law).tolist(), quantiles)
+            distribution = model.distribution(
+                [conversation(row["prompt"], row[side]) for row in rows], **options
+            )
+            quantiles = distribution.quantile(wanted).tolist() if flags.levels else None
+            answers[side] = (measure(distribution).tolist(), quantiles)
         for i, identity in enumerate(rows["id"]):
             line: dict[str, Any] = {"id": identity}
             for side, (utility, quantiles) in answers.items():

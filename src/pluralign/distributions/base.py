@@ -83,7 +83,7 @@ class RewardDistribution(ABC):
 
     @abstractmethod
     def prob_greater(self, other: RewardDistribution) -> Float[Tensor, " B"]:
-        """P(R1 > R2) + P(R1 = R2) / 2 for independent R1 (this law) and R2 (`other`), shape [B].
+        """P(R1 > R2) + P(R1 = R2) / 2 for independent R1 (this distribution) and R2 (`other`), shape [B].
 
         The two orders sum to 1. It is not the probability that a person prefers the first response: one
         person judges both, so their rewards are not independent.
@@ -97,7 +97,7 @@ class RewardDistribution(ABC):
 
     @abstractmethod
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, for example to bring [0, 1] back to a rating scale.
+        """The distribution of `scale * R + shift`, for example to bring [0, 1] back to a rating scale.
 
         Args:
             scale: positive, shape [] or [B].
@@ -192,7 +192,8 @@ class RewardDistribution(ABC):
             aversion: l > 0, in 1/units of reward.
 
         Returns:
-            shape [B], negative; it orders laws as `entropic(l)` does, and is -inf where it overflows.
+            shape [B], negative; it orders distributions as `entropic(l)` does, and is -inf where it
+            overflows.
 
         Raises:
             ArgumentError: if l is not finite and positive.
@@ -266,7 +267,8 @@ class RewardDistribution(ABC):
     def crps(self, target: TensorLike) -> Float[Tensor, " B"]:
         """Continuous ranked probability score, the integral of (F(x) - 1{x >= y})^2, averaged over raters.
 
-        Computed as E|R - y| - E|R - R'| / 2. Lower is better; the true law has the least expectation.
+        Computed as E|R - y| - E|R - R'| / 2. Lower is better; the true distribution has the least
+        expectation.
 
         Args:
             target: ratings y, [B], or [B, R] padded with NaN.
@@ -324,7 +326,7 @@ class RewardDistribution(ABC):
     def to(
         self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
     ) -> Self:
-        """The same laws on another device or in another floating point dtype (float32 or float64)."""
+        """The same on another device or in another floating point dtype (float32 or float64)."""
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         if isinstance(device, str):
@@ -361,7 +363,7 @@ class RewardDistribution(ABC):
         return new
 
     def _paired(self, other: RewardDistribution) -> tuple[Self, RewardDistribution]:
-        """Both laws in their wider dtype, or an error if they do not fit together."""
+        """Both distributions in their wider dtype, or an error if they do not fit together."""
         if not isinstance(other, RewardDistribution):
             raise ArgumentError(f"expected a RewardDistribution, received {type(other).__name__}")
         if other.batch_shape != self.batch_shape:

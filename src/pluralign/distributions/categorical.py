@@ -20,7 +20,7 @@ _SUM_TOLERANCE = 1e-2
 
 @final
 class Categorical(PiecewiseLinear):
-    """The law that takes the reward `atoms[c]` with probability `probs[c]`.
+    """The distribution that takes the reward `atoms[c]` with probability `probs[c]`.
 
     Args:
         probs: [B, C], not negative, each row summing to 1 (within 1e-2; rows are normalised).
@@ -60,7 +60,7 @@ class Categorical(PiecewiseLinear):
         self.atoms: Tensor = values.expand(given.shape)
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = (part.unsqueeze(-1) for part in self._affine(scale, shift))
         new = copy.copy(self)
         new.atoms = scales * self.atoms + shifts

@@ -19,7 +19,7 @@ __all__ = ["Empirical"]
 
 @final
 class Empirical(PiecewiseLinear):
-    """The law that puts equal mass on every kept sample of its row.
+    """The distribution that puts equal mass on every kept sample of its row.
 
     Args:
         samples: [B, N]; what lies under a false mask is ignored and may be NaN.
@@ -63,7 +63,7 @@ class Empirical(PiecewiseLinear):
         self.keep_mask: Tensor = torch.arange(given.shape[-1], device=given.device) < count
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = (part.unsqueeze(-1) for part in self._affine(scale, shift))
         new = copy.copy(self)
         new.samples = scales * self.samples + shifts

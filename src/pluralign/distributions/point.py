@@ -17,7 +17,7 @@ __all__ = ["Point"]
 
 @final
 class Point(PiecewiseLinear):
-    """The law of a reward that is known exactly.
+    """The distribution of a reward that is known exactly.
 
     Args:
         values: the rewards, [B].
@@ -42,7 +42,7 @@ class Point(PiecewiseLinear):
             require(self.values.isfinite(), "values must be finite")
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = self._affine(scale, shift)
         return self._replace(lambda values: scales * values + shifts)
 

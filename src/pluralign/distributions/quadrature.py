@@ -1,11 +1,11 @@
-"""The integral of |F1 - F2| for any two laws: pieces of one sign, each in closed form.
+"""The integral of |F1 - F2| for any two distributions: pieces of one sign, each in closed form.
 
 Between knots D = F1 - F2 is smooth. Its extrema are located first, so that between neighbouring points it is
 monotone and has at most one zero; that zero is located next. On a piece of one sign the integral of |D| is
 the difference of integrated CDFs. A misplaced zero costs only the square of its error, because D vanishes
 there, and for the same reason its movement adds nothing to the gradient. Computed in float64.
 
-Knows a law only through the primitives of `base`.
+Knows a distribution only through the primitives of `base`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def cdf_distance(first: RewardDistribution, second: RewardDistribution) -> Float
     """Integral of |F1 - F2| over the real line, shape [B], float64.
 
     Args:
-        first: any law.
-        second: any law of the same batch shape.
+        first: any distribution.
+        second: any distribution of the same batch shape.
     """
     first, second = first.to(dtype=torch.float64), second.to(dtype=torch.float64)
 

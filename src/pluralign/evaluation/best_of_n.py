@@ -41,12 +41,12 @@ class Peak:
 
 @dataclass(frozen=True)
 class Fit:
-    """A law of over-optimisation, fitted by least squares.
+    """A distribution of over-optimisation, fitted by least squares.
 
     Attributes:
         alpha: slope of gold reward in d at the start.
         beta: how fast it bends down.
-        residual: root mean square of what the law leaves, in units of gold reward.
+        residual: root mean square of what the distribution leaves, in units of gold reward.
     """
 
     alpha: float

@@ -1,7 +1,7 @@
-"""What an ensemble's heads say beside its law: how alike they are, and whether their doubt warns of errors.
+"""What an ensemble's heads say: how alike they are, and whether their doubt warns of errors.
 
-In: laws with several heads on judged rows. Out: columns per row, and a summary. It knows no tables and no
-files.
+In: distributions with several heads on judged rows. Out: columns per row, and a summary. It knows no tables
+and no files.
 
 Two kinds of doubt are kept apart: `within`, what a head itself expects ratings to vary by, and `between`, the
 standard deviation of the heads' means, which is large where the data does not say what the reward is.
@@ -22,18 +22,18 @@ from pluralign.evaluation.jackknife import jackknife_intervals
 from pluralign.heads import Head
 from pluralign.heads.agreement import head_agreement
 
-__all__ = ["law_columns", "margin_columns", "summarise_ensemble"]
+__all__ = ["distribution_columns", "margin_columns", "summarise_ensemble"]
 
 _HEAD, _MARGIN = "model_head_", "margin_head_"
 
 
-def law_columns(law: RewardDistribution) -> dict[str, Tensor]:
-    """One entry per row, for a law with several heads: each head's mean, and both kinds of doubt.
+def distribution_columns(distribution: RewardDistribution) -> dict[str, Tensor]:
+    """One entry per row, for a distribution with several heads: each head's mean, and both kinds of doubt.
 
     Returns:
-        `head_0` ..., `within_std` and `between_std`, each [N]; empty for any other law.
+        `head_0` ..., `within_std` and `between_std`, each [N]; empty for any other distribution.
     """
-    heads = law.heads()
+    heads = distribution.heads()
     if heads is None or heads.means.shape[1] < 2:
         return {}
     means = {f"head_{h}": heads.means[:, h] for h in range(heads.means.shape[1])}

@@ -54,8 +54,8 @@ class Attribute:
 class Reference:
     """The unit of reward: mean and standard deviation of the raw reward over the reference responses.
 
-    The standard deviation is that of the marginal law, sqrt(mean of variances + variance of means), so a
-    family with spread and one without are both scaled to what a reference response's reward varies by.
+    The standard deviation is that of the marginal distribution, sqrt(mean of variances + variance of means),
+    so a family with spread and one without are both scaled to what a reference response's reward varies by.
     """
 
     mean: float = 0.0

@@ -136,7 +136,7 @@ class GaussianEnsembleHead(MixedHead):
         return means if self.debias is None else means + self.debias.shift(means, length)
 
     def attribute_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
-        """One law of H heads per attribute, on its original scale, as predicted: not debiased."""
+        """One distribution of H heads per attribute, on its original scale, as predicted: not debiased."""
         means, stds = self.values(response)
         if not self.attributes:
             return {_WHOLE: GaussianEnsemble(means[:, 0], stds[:, 0], validate=False)}
@@ -259,7 +259,7 @@ class GaussianEnsembleHead(MixedHead):
         if self.debias is not None:
             means = means + self.debias.shift(means.mean(-1), length)[..., None]
         for i, measure in steering.measures.items():
-            # One number of the whole law: for this attribute all heads then say the same.
+            # One number of the whole distribution: for this attribute all heads then say the same.
             means[:, i] = measure(GaussianEnsemble(means[:, i], stds[:, i], validate=False))[:, None]
             stds[:, i] = 0.0
         mean, std = (torch.einsum("na,nah->nh", weights.to(part), part) for part in (means, stds))

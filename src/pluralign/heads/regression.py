@@ -102,7 +102,7 @@ class RegressionHead(MixedHead):
         return values if self.debias is None else values + self.debias.shift(values, length)
 
     def attribute_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
-        """One law per attribute, on its original scale, as predicted: not debiased."""
+        """One distribution per attribute, on its original scale, as predicted: not debiased."""
         values = self.values(response)
         return {
             a.name: self._law(values[:, i], i).scale_shift(a.span, a.low)

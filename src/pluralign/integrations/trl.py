@@ -30,7 +30,7 @@ from pluralign import risk as risk_measures
 from pluralign.data.messages import conversation
 from pluralign.distributions import Point, RewardDistribution
 from pluralign.errors import ArgumentError, TailWarning
-from pluralign.model.scorer import laws_of, utilities
+from pluralign.model.scorer import distributions_of, utilities
 
 __all__ = ["RewardFunction"]
 
@@ -133,14 +133,14 @@ class RewardFunction:
         if not scored:
             return found
         with self._lock:
-            law, attributes = self._answer(scored)
+            distribution, attributes = self._answer(scored)
             with warnings.catch_warnings():  # of a tail beyond the lowest level, which is only logged
                 warnings.simplefilter("ignore", TailWarning)
-                tail = law.cvar(_TAIL)
-        values = utilities(self.risk, law)
+                tail = distribution.cvar(_TAIL)
+        values = utilities(self.risk, distribution)
         for place, value in zip(places, values.tolist(), strict=True):
             found[place] = value
-        mean, std = law.mean(), law.std()
+        mean, std = distribution.mean(), distribution.std()
         if log_extra is not None:
             for column, numbers in (("reward_mean", mean), ("reward_std", std)):
                 by_place: list[float | None] = [None] * len(talks)
@@ -149,7 +149,7 @@ class RewardFunction:
                 log_extra(column, by_place)
         if log_metric is not None:
             metrics = {"utility": values, "mean": mean, "std": std, "tail": tail}
-            heads = getattr(law, "means", None)  # of an ensemble
+            heads = getattr(distribution, "means", None)  # of an ensemble
             if heads is not None and heads.shape[-1] > 1:
                 metrics["disagreement"] = heads.std(-1)
             metrics |= {f"attribute/{key}": one.mean() for key, one in attributes.items()}
@@ -161,10 +161,10 @@ class RewardFunction:
         """The reward distributions, and those of attributes where the model has several; one forward pass."""
         model = self.model
         if hasattr(model, "head"):
-            law, attributes = model.distributions(talks, **self._options)
-            return law, attributes
+            distribution, attributes = model.distributions(talks, **self._options)
+            return distribution, attributes
         if hasattr(model, "distribution"):
-            return laws_of(model, talks, type(model).__name__), {}
+            return distributions_of(model, talks, type(model).__name__), {}
         numbers = torch.as_tensor(model(talks), dtype=torch.float32)
         if numbers.shape != (len(talks),):
             raise ArgumentError(

@@ -64,7 +64,7 @@ class RiskMeasure(ABC):
     """What its parameter may be."""
 
     def __call__(self, distribution: RewardDistribution) -> Float[Tensor, " B"]:
-        """The utility of each law, shape [B], in the dtype and on the device of the distribution.
+        """The utility of each distribution, shape [B], in the dtype and on the device of the distribution.
 
         Raises:
             RiskError: if this is no distribution, or the measure needs heads and the distribution has none.

@@ -56,7 +56,7 @@ def gaussian_table():
 
 
 @pytest.mark.parametrize("loss", ["gaussian_nll", "beta_nll"])
-def test_a_gaussian_law_is_recovered(gaussian_table, loss):
+def test_a_gaussian_distribution_is_recovered(gaussian_table, loss):
     model = fit(ratings=gaussian_table, config=QUICK | {"loss": loss, "heads": 3, "l2": 1e-3, "std_l2": 1e-3})
     law = model.attribute_distributions(PROBES)["a"]
     torch.testing.assert_close(law.mean(), TRUE_MEANS, atol=0.15, rtol=0)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pluralign import risk as risk_measures
 from pluralign.errors import ArgumentError, ConfigError, DataError, TailWarning
-from pluralign.model.scorer import laws_of
+from pluralign.model.scorer import distributions_of
 from pluralign.policy.online.rollouts import Rollout
 from pluralign.policy.rewards.sources import ModelReward, RewardSource, rewards_of
 
@@ -104,13 +104,17 @@ class Judge:
     def _ask(self, rollouts: Sequence[Rollout]) -> Judgement:
         conversations = [list(one.messages) for one in rollouts]
         if self._has_distributions:
-            law = laws_of(self._reward, conversations, type(self._reward).__name__)
-            utilities = self._measure(law).detach().float().cpu()
+            distribution = distributions_of(self._reward, conversations, type(self._reward).__name__)
+            utilities = self._measure(distribution).detach().float().cpu()
             _check(utilities, rollouts)
             with warnings.catch_warnings():  # of a tail beyond the lowest level, which is only logged
                 warnings.simplefilter("ignore", TailWarning)
-                metrics = {"mean": law.mean(), "std": law.std(), "tail": law.cvar(_TAIL)}
-            heads = getattr(law, "means", None)  # of an ensemble
+                metrics = {
+                    "mean": distribution.mean(),
+                    "std": distribution.std(),
+                    "tail": distribution.cvar(_TAIL),
+                }
+            heads = getattr(distribution, "means", None)  # of an ensemble
             if heads is not None and heads.shape[-1] > 1:
                 metrics["disagreement"] = heads.std(-1)
             return Judgement(utilities, {key: float(one.float().mean()) for key, one in metrics.items()})

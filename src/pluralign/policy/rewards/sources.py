@@ -123,14 +123,14 @@ class SmoothReward:
             ArgumentError: a prompt has a single completion.
         """
         distinct, places_of = _distinct(rows)
-        laws = self._by.model.distribution(distinct)[torch.tensor(places_of)]
+        distributions = self._by.model.distribution(distinct)[torch.tensor(places_of)]
         groups: dict[str, list[int]] = {}
         for row, prompt in enumerate(rows["prompt"]):
             groups.setdefault(prompt_key(prompt), []).append(row)
-        scores = torch.empty(len(laws), dtype=torch.float64)
+        scores = torch.empty(len(distributions), dtype=torch.float64)
         for size in {len(group) for group in groups.values()}:
             places = [row for group in groups.values() if len(group) == size for row in group]
-            scores[places] = smooth_scores(laws[places], size).flatten().cpu()
+            scores[places] = smooth_scores(distributions[places], size).flatten().cpu()
         first: dict[int, float] = {}  # sums over siblings in another order round equal scores unequally
         return [
             first.setdefault(place, score) for place, score in zip(places_of, scores.tolist(), strict=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 GENERATED = ("docs/results.md", "docs/decisions/", "docs/changelog.md", "docs/reference/")
 LANGUAGES = {"python", "bash", "sh", "json", "console", "text"}
 
