@@ -239,7 +239,7 @@ def _cache() -> EmbeddingCache:
 
 
 def true_rating_distribution(conversations: Sequence[Any]) -> tuple[pl.Quantiles, Tensor]:
-    """The exact distribution of a dequantised overall rating on 200 levels; its quantiles at QRM's, [N, 19]."""
+    """The exact distribution of a dequantised overall rating on 200 levels, and at QRM's, [N, 19]."""
     probs = crowd().rating_truth(conversations).probs.double()
     levels = torch.arange(1, 20, dtype=torch.float64) / 20
     return pl.Quantiles(dequantised_quantile(probs, DENSE), DENSE), dequantised_quantile(probs, levels)
