@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -81,15 +82,15 @@ def imported_parts(path: Path) -> set[str]:
     return {n.split(".")[1] for n in names if n.startswith("pluralign.")}
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Modules that a file imports anywhere, also inside functions."""
+def imported_modules(path: Path, files: Collection[str] = ()) -> set[str]:
+    """Modules that a file imports anywhere, also inside functions; with `files`, those of packages too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            names = [node.module or ""]
-            if node.module == "pluralign":
-                names = [f"pluralign.{alias.name}" for alias in node.names]
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            inside = node.module == "pluralign" or any(name in files for name in below)
+            names = below if inside else [node.module or ""]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
@@ -208,6 +209,23 @@ def test_the_search_for_names_of_families_finds_them(code, classes, words):
     tree = ast.parse(code)
     assert {one for node in ast.walk(tree) for one in asked_classes(node)} == classes
     assert family_words(tree) == words
+
+
+def test_no_circles():
+    """Also not of imports inside functions, or for the type checker alone."""
+    files = {module_of(path): path for path in SOURCE.rglob("*.py")}
+    ahead = {
+        name: {found for found in imported_modules(path, files) if found in files and found != "pluralign"}
+        for name, path in files.items()
+    }
+    while free := {name for name, others in ahead.items() if not others & ahead.keys() - {name}}:
+        ahead = {name: others for name, others in ahead.items() if name not in free}
+    assert not ahead, f"import each other, or stand between such: {sorted(ahead)}"
+
+
+def module_of(path: Path) -> str:
+    parts = ("pluralign", *path.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
 
 
 def test_every_part_has_a_rule():

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pluralign.backbones import shared_prompt
 from pluralign.backbones.cache import EmbeddingCache, Record
 from pluralign.backbones.config import READING, BackboneConfig, check_choice
 from pluralign.backbones.distributed import ALONE, World, find_world
@@ -310,7 +311,7 @@ class Backbone:
         found = self._empty(table, len(texts))
         found.num_tokens[:] = torch.tensor([one.num_response for one in read])
         found.truncated[:] = torch.tensor([one.truncated for one in read])
-        for batch, vectors in self._forward.run(table.kind, read):
+        for batch, vectors in shared_prompt.run(self._forward, table.kind, read):
             if not bool(torch.isfinite(vectors).all()):
                 raise ArgumentError(
                     f"{self.config.name_or_path} gave numbers that are not finite in "

@@ -18,7 +18,6 @@ from torch import Tensor
 from pluralign.backbones.batches import PaddedBatch, by_equal_length, by_token_budget, collate
 from pluralign.backbones.pooling import pool, state_at
 from pluralign.backbones.run_mode import RunMode
-from pluralign.backbones.shared_prompt import run_shared, split_shared
 from pluralign.backbones.tokens import Tokens
 
 __all__ = ["Forward"]
@@ -62,7 +61,7 @@ class Forward:
 
     @torch.inference_mode()
     def run(self, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
-        """Vectors of all texts, in the order that is quickest.
+        """Vectors of all texts, each run as a whole, in the order that is quickest.
 
         Args:
             kind: `prompt` (pooled by mean), `response` or `pair` (pooled as configured), or `conversation`
@@ -72,12 +71,7 @@ class Forward:
         Yields:
             Positions in `texts`, and their vectors `[B, W]`, float32 on the CPU.
         """
-        rest = list(range(len(texts)))
-        if self.mode.share_prompts:
-            shared, rest = split_shared(texts)
-            yield from run_shared(self, texts, shared)
-        for places in self._batches([len(texts[one].ids) for one in rest]):
-            batch = [rest[place] for place in places]
+        for batch in self._batches([len(one.ids) for one in texts]):
             yield batch, self.vectors(kind, [texts[one] for one in batch])
 
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:

@@ -12,21 +12,29 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pluralign.backbones.batches import by_token_budget, collate
+from pluralign.backbones.forward import Forward
 from pluralign.backbones.tokens import Tokens
 
-if TYPE_CHECKING:
-    from pluralign.backbones.forward import Forward
-
-__all__ = ["run_shared", "split_shared"]
+__all__ = ["run", "run_shared", "split_shared"]
 
 # Two small passes instead of one must be worth it: the least share of a group's tokens that is saved.
 _LEAST_SAVING = 0.2
+
+
+@torch.inference_mode()
+def run(forward: Forward, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
+    """As `Forward.run`, with prompts that several texts share run once where the model's mode says so."""
+    rest = list(range(len(texts)))
+    if forward.mode.share_prompts:
+        shared, rest = split_shared(texts)
+        yield from run_shared(forward, texts, shared)
+    for places, vectors in forward.run(kind, [texts[one] for one in rest]):
+        yield [rest[place] for place in places], vectors
 
 
 def split_shared(texts: Sequence[Tokens]) -> tuple[list[list[int]], list[int]]:

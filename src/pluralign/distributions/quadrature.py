@@ -5,12 +5,12 @@ monotone and has at most one zero; that zero is located next. On a piece of one 
 the difference of integrated CDFs. A misplaced zero costs only the square of its error, because D vanishes
 there, and for the same reason its movement adds nothing to the gradient. Computed in float64.
 
-Knows a distribution only through the primitives of `base`.
+It knows a distribution only through the primitives of `Integrable`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -18,16 +18,23 @@ from torch import Tensor
 
 from pluralign.distributions.special import bisect, divide
 
-if TYPE_CHECKING:
-    from pluralign.distributions.base import RewardDistribution
-
 __all__ = ["cdf_distance"]
 
 # Halvings of a cell. An extremum only has to separate zeros; a zero is polished by one secant step.
 _EXTREMUM, _ZERO = 10, 12
 
 
-def cdf_distance(first: RewardDistribution, second: RewardDistribution) -> Float[Tensor, " B"]:
+class Integrable(Protocol):
+    """The primitives of a distribution that its distance to another is made of; `base` says what they are."""
+
+    def to(self, *, dtype: torch.dtype) -> Self: ...
+    def _cdf(self, x: Tensor, *, left: bool = False) -> Tensor: ...
+    def _density(self, x: Tensor, *, left: bool = False) -> Tensor: ...
+    def _integrated_cdf(self, x: Tensor) -> Tensor: ...
+    def _knots(self) -> Tensor: ...
+
+
+def cdf_distance(first: Integrable, second: Integrable) -> Float[Tensor, " B"]:
     """Integral of |F1 - F2| over the real line, shape [B], float64.
 
     Args:

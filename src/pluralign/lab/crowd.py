@@ -347,7 +347,18 @@ class Crowd:
         Returns:
             Settings, sizes and averages, ready for JSON.
         """
-        return summary.describe(self, num_texts)
+        texts = self.conversations(num_texts)
+        settings = {
+            "population": dict(self.population),
+            "shifted_population": dict(self.shifted_population),
+            "raters": len(self.pool.ids),
+            "noise": self.noise,
+            "label_flips": self.label_flips,
+            "bias": dict(self.bias),
+        }
+        return summary.describe(
+            settings, texts, self.utilities(texts), self.gold(texts), self.harm_rate(texts)
+        )
 
     def _weights(self, time: float) -> Tensor:
         if not 0 <= time <= 1:
