@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,8 +42,14 @@ class Drawn:
 
     def rows(self, places: Tensor) -> Drawn:
         """Some of the responses."""
-        parts: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Drawn(**{name: None if part is None else part[places] for name, part in parts.items()})
+        return Drawn(
+            log_probs=self.log_probs[places],
+            keep_mask=self.keep_mask[places],
+            advantages=self.advantages[places],
+            rewards=self.rewards[places],
+            values=None if self.values is None else self.values[places],
+            returns=None if self.returns is None else self.returns[places],
+        )
 
 
 CriticError = Callable[[Tensor, Drawn], Tensor]
