@@ -12,7 +12,7 @@ from pluralign.policy.online.end_penalty import penalize_missing_end
 from pluralign.policy.online.normalization import Moments, normalize
 from pluralign.policy.online.shaping import Shaping, shape
 from pluralign.policy.online.token_rewards import last_kept, token_rewards
-from pluralign.policy.online.update_loss import Drawn, update_loss
+from pluralign.policy.online.update_loss import Drawn, scalar_value_error, update_loss
 from pluralign.policy.online.whitening import whiten
 
 KEEP = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]]).bool()  # a hole, one token, a late start
@@ -151,9 +151,10 @@ def test_robust_mixes_before_anything_is_whitened():
 
 def test_the_loss_is_the_two_clipped_ones_over_kept_tokens():
     _, _, log_probs, old, values = tensors()
-    drawn = Drawn(old, KEEP, torch.randn(3, 4), values, torch.randn(3, 4))
+    drawn = Drawn(old, KEEP, torch.randn(3, 4), old, values[..., None], torch.randn(3, 4))
     new_values = values + 0.5
-    loss, sums = update_loss(log_probs, new_values, drawn, 0.2, 0.1, 0.3)
+    error = scalar_value_error(0.1)
+    loss, sums = update_loss(log_probs, new_values[..., None], drawn, 0.2, error, 0.3)
     surrogate = losses.clipped_surrogate(log_probs, old, drawn.advantages, 0.2)[KEEP].sum()
     error = losses.clipped_value(new_values, values, drawn.returns, 0.1)[KEEP].sum()
     torch.testing.assert_close(loss, surrogate + 0.3 * error)

@@ -13,17 +13,19 @@ from pluralign import risk as risk_measures
 from pluralign.errors import ConfigError
 from pluralign.policy.online.advantages import ADVANTAGES
 from pluralign.policy.online.shaping import Shaping
+from pluralign.policy.online.update_loss import CriticError, quantile_value_error, scalar_value_error
 
 __all__ = ["PPOConfig"]
 
 _AT_LEAST_ONE = (
     *("steps", "prompts_per_step", "completions", "max_new_tokens", "epochs", "minibatches"),
     *("micro_batch_size", "rollout_batch_size", "logging_steps", "eval_completions"),
+    *("critic_quantiles", "critic_steps"),
 )
 _NOT_NEGATIVE = (
     *("beta", "missing_end_penalty", "clip", "value_clip", "value_weight", "weight_decay", "warmup_share"),
     *("learning_rate", "critic_learning_rate", "max_grad_norm", "save_steps", "eval_steps", "eval_prompts"),
-    *("save_total_limit", "reward_retries", "seed", "gamma", "lam"),
+    *("save_total_limit", "reward_retries", "seed", "gamma", "lam", "critic_kappa"),
 )
 
 
@@ -54,6 +56,11 @@ class PPOConfig:
         value_clip: How far a value may move, in units of the reward.
         value_weight: Weight of the critic's loss.
         critic_detached: The critic's loss leaves the policy's own weights alone.
+        critic_quantiles: Values per token; more than 1 are quantiles of the return, fitted to a mixture over
+            n-step returns by quantile regression, without value_clip.
+        critic_steps: Most steps of these returns; behind them the critic stands for the rest.
+        critic_kappa: Where the critic's error turns from quadratic to linear, in units of the reward.
+        critic_baseline: What advantages start from: mean, or a risk measure of the quantiles.
         learning_rate: Of the policy, at its highest.
         critic_learning_rate: Of the critic's head.
         lr_scheduler: Name of a schedule of transformers: linear, cosine, constant ...
@@ -100,6 +107,10 @@ class PPOConfig:
     value_clip: float = 0.2
     value_weight: float = 0.1
     critic_detached: bool = False
+    critic_quantiles: int = 1
+    critic_steps: int = 32
+    critic_kappa: float = 1.0
+    critic_baseline: str = "mean"
     learning_rate: float = 1e-6
     critic_learning_rate: float = 1e-4
     lr_scheduler: str = "linear"
@@ -147,6 +158,11 @@ class PPOConfig:
                 f"{self.prompts_per_step * self.completions} responses of a step"
             )
         risk_measures.parse(self.risk)
+        if str(risk_measures.parse(self.critic_baseline)) != "mean" and self.critic_quantiles == 1:
+            raise ConfigError(
+                f"critic_baseline: received {self.critic_baseline!r}; a risk measure of values needs "
+                "critic_quantiles of more than 1"
+            )
 
     @property
     def shaping(self) -> Shaping:
@@ -160,4 +176,13 @@ class PPOConfig:
             self.normalize_rewards,
             self.missing_end_penalty,
             whiten,
+        )
+
+    @property
+    def value_error(self) -> CriticError:
+        """What the critic is trained by."""
+        if self.critic_quantiles == 1:
+            return scalar_value_error(self.value_clip)
+        return quantile_value_error(
+            self.critic_quantiles, self.gamma, self.lam, self.critic_steps, self.critic_kappa
         )

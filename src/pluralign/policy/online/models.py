@@ -141,7 +141,11 @@ class Models:
         if not ADVANTAGES[self._config.advantages].critic:
             return None
         inner = self.policy.get_base_model() if hasattr(self.policy, "get_base_model") else self.policy
-        return ValueHead(inner.get_output_embeddings().in_features, detached=self._config.critic_detached)
+        return ValueHead(
+            inner.get_output_embeddings().in_features,
+            self._config.critic_quantiles,
+            self._config.critic_detached,
+        )
 
     def sampler(self) -> LocalSampler:
         """What draws from the policy as it is."""

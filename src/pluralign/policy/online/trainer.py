@@ -25,8 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign import risk
+from pluralign.distributions import Quantiles
 from pluralign.errors import ArgumentError, ConfigError, RunError
 from pluralign.policy.online.config import PPOConfig
+from pluralign.policy.online.critic_targets import value_levels
 from pluralign.policy.online.evaluation import evaluated, measurements
 from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
@@ -112,6 +115,7 @@ class PPOTrainer:
         self._draw = draw
         self._optimizer, self._schedule = self._optimizers()
         self.step = 0
+        self._value_error = config.value_error
         self._moments = Moments()
         self._whole = True  # false while weights change
         self._interrupts = Interrupts()
@@ -228,23 +232,31 @@ class PPOTrainer:
         keep = keep_masks(rollouts, device)
         log_probs, values = self._models.scores(rollouts, keep.shape[1])
         reference = self._models.reference_scores(rollouts, keep.shape[1])
+        baseline = None if values is None else self._baseline(values)
         ended = torch.tensor([one.ended for one in rollouts], device=device)
         shaped = shape(
             judgement.utilities.to(device),
             ended,
             log_probs,
             reference,
-            None if values is None else values.mean(-1),
+            baseline,
             keep,
             [one.group for one in rollouts],
             self._moments,
             self.config.shaping,
             self._over_processes,
         )
-        value = None if values is None else values.mean(-1)
-        drawn = Drawn(log_probs, keep, shaped.advantages, value, shaped.returns)
-        metrics = step_metrics(judgement, ended, log_probs, reference, keep, shaped, value)
+        drawn = Drawn(log_probs, keep, shaped.advantages, shaped.token_rewards, values, shaped.returns)
+        metrics = step_metrics(judgement, ended, log_probs, reference, keep, shaped, baseline)
         return metrics | self._update(rollouts, drawn), shaped.moments
+
+    def _baseline(self, values: Tensor) -> Tensor:
+        """What the critic's values [B, T, K] mean as one number each, [B, T]."""
+        if values.shape[-1] == 1:
+            return values[..., 0]
+        levels = value_levels(values.shape[-1], values.device)
+        law = Quantiles(values.flatten(0, 1), levels, validate=False)
+        return risk.parse(self.config.critic_baseline)(law).reshape(values.shape[:2])
 
     def _update(self, rollouts: Sequence[Rollout], drawn: Drawn) -> dict[str, float]:
         """Epochs of minibatches; means over their tokens, and the worst ratio of the first minibatch."""
@@ -289,10 +301,10 @@ class PPOTrainer:
                 )
                 loss, found = update_loss(
                     log_probs,
-                    None if values is None else values.mean(-1),
+                    values,
                     some,
                     config.clip,
-                    config.value_clip,
+                    self._value_error,
                     config.value_weight,
                 )
                 # Processes average their gradients; the factor makes that a sum over all tokens.

@@ -7,60 +7,96 @@ was split. It knows nothing about models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pluralign.losses.online import clipped_surrogate, clipped_value, kl_estimate
+from pluralign.losses.online import clipped_surrogate, clipped_value, kl_estimate, quantile_huber
+from pluralign.policy.online.critic_targets import mixture_targets, value_levels
 
-__all__ = ["Drawn", "update_loss"]
+__all__ = ["CriticError", "Drawn", "quantile_value_error", "scalar_value_error", "update_loss"]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is known of the tokens of a batch since it was drawn; [B, T] each, [B, T, K] for quantile values.
+    """What is known of the tokens of a batch since it was drawn.
 
     Attributes:
-        log_probs: of the policy that drew.
-        keep_mask: tokens that the policy chose.
-        advantages: see `shaping`.
-        values: of the critic then; None without one.
-        returns: what the critic is fitted to; None without one.
+        log_probs: of the policy that drew, [B, T].
+        keep_mask: tokens that the policy chose, [B, T].
+        advantages: see `shaping`, [B, T].
+        rewards: per token, the KL included, [B, T].
+        values: of the critic then, [B, T, K]; None without one.
+        returns: advantages plus values before they were whitened, [B, T]; None without a critic.
     """
 
     log_probs: Float[Tensor, "B T"]
     keep_mask: Bool[Tensor, "B T"]
     advantages: Float[Tensor, "B T"]
-    values: Tensor | None
-    returns: Float[Tensor, "B T"] | None
+    rewards: Float[Tensor, "B T"]
+    values: Float[Tensor, "B T K"] | None = None
+    returns: Float[Tensor, "B T"] | None = None
 
     def rows(self, places: Tensor) -> Drawn:
         """Some of the responses."""
-        values = None if self.values is None else self.values[places]
-        returns = None if self.returns is None else self.returns[places]
-        return Drawn(self.log_probs[places], self.keep_mask[places], self.advantages[places], values, returns)
+        return Drawn(
+            log_probs=self.log_probs[places],
+            keep_mask=self.keep_mask[places],
+            advantages=self.advantages[places],
+            rewards=self.rewards[places],
+            values=None if self.values is None else self.values[places],
+            returns=None if self.returns is None else self.returns[places],
+        )
+
+
+CriticError = Callable[[Tensor, Drawn], Tensor]
+"""The critic's error at each kept token, [P], from its values [B, T, K] as they are and the batch."""
+
+
+def scalar_value_error(value_clip: float) -> CriticError:
+    """Half the squared error of one value per token, clipped; see `losses.clipped_value`."""
+
+    def error(values: Tensor, drawn: Drawn) -> Tensor:
+        assert drawn.values is not None
+        assert drawn.returns is not None
+        found = clipped_value(values[..., 0], drawn.values[..., 0], drawn.returns, value_clip)
+        return found[drawn.keep_mask]
+
+    return error
+
+
+def quantile_value_error(count: int, gamma: float, lam: float, steps: int, kappa: float) -> CriticError:
+    """Quantile regression of K values per token on the mixture over n-step returns; see `critic_targets`."""
+
+    def error(values: Tensor, drawn: Drawn) -> Tensor:
+        assert drawn.values is not None
+        keep = drawn.keep_mask
+        targets, weights = mixture_targets(drawn.rewards, drawn.values, keep, gamma, lam, steps)
+        return quantile_huber(values[keep], targets, value_levels(count, values.device), kappa, weights)
+
+    return error
 
 
 def update_loss(
     log_probs: Float[Tensor, "B T"],
-    values: Float[Tensor, "B T"] | None,
+    values: Float[Tensor, "B T K"] | None,
     drawn: Drawn,
     clip: float,
-    value_clip: float,
+    value_error: CriticError,
     value_weight: float,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     """The sum of losses over kept tokens, and sums to be reported.
 
     Args:
         log_probs: under the policy as it is, [B, T].
-        values: of the critic as it is, [B, T]; None without one.
+        values: of the critic as it is, [B, T, K]; None without one.
         drawn: the same tokens when they were drawn.
         clip: of the probability ratio.
-        value_clip: of the values.
-        value_weight: of the critic's loss.
+        value_error: of the critic.
+        value_weight: weight of the critic's loss.
 
     Returns:
         Scalar, differentiable; sums by name over the same tokens, without gradient: policy_loss, value_loss,
@@ -70,8 +106,8 @@ def update_loss(
     policy = clipped_surrogate(log_probs, drawn.log_probs, drawn.advantages, clip).masked_fill(~keep, 0).sum()
     loss = policy
     sums = {"policy_loss": policy.detach()}
-    if values is not None and drawn.values is not None and drawn.returns is not None:
-        error = clipped_value(values, drawn.values, drawn.returns, value_clip).masked_fill(~keep, 0).sum()
+    if values is not None:
+        error = value_error(values, drawn).sum() + 0 * values.sum()  # every value has a gradient (DDP)
         loss = loss + value_weight * error
         sums["value_loss"] = error.detach()
     with torch.no_grad():
