@@ -90,7 +90,7 @@ def leftovers():
         entry.path
         for folder in ("/tmp", "/var/tmp", "/dev/shm")
         for entry in os.scandir(folder)
-        if entry.name.startswith(("flood", "large", "link", "pluralign-program-"))
+        if entry.name.startswith(("flood", "large", "link", f"pluralign-program-{os.getpid()}-"))
     }
 
 
@@ -114,6 +114,7 @@ def run_hostile(reward, programs, monkeypatch, tmp_path):
         assert set(result.reasons) <= allowed | {"timeout"}, (name, result)  # a busy machine is slow
     assert secret.exists()
     assert one(reward, "def f(x): return 'harm'", TESTS).share == 1.0, "the pool is broken"
+    reward.close()  # a judge that waits has a folder of its own
     assert leftovers() == before
     for _ in range(100):  # the kernel may still be at it
         if not of_programs():
@@ -244,10 +245,10 @@ def test_tests_that_end_their_judge_harm_no_other():
 
 
 def test_nothing_is_left_after_close():
-    before = set(Path(tempfile.gettempdir()).glob("pluralign-program-*"))
+    pattern = f"pluralign-program-{os.getpid()}-*"
     reward = ProgramReward(workers=2)
     reward({"completion": ["def f(): return 1", "def f(): return 2"], "tests": [["assert f() == 1"]] * 2})
     judges = [runner._judge for runner in reward._pool._runners]
     reward.close()
     assert all(judge.wait(0) is not None for judge in judges if judge is not None)
-    assert set(Path(tempfile.gettempdir()).glob("pluralign-program-*")) == before
+    assert not list(Path(tempfile.gettempdir()).glob(pattern))

@@ -14,6 +14,7 @@ import contextlib
 import os
 import resource
 import signal
+import sys
 from typing import Any
 
 __all__ = ["adopt_orphans", "confine"]
@@ -59,6 +60,8 @@ def confine(config: dict[str, Any]) -> None:
     os.chdir("/tmp" if level in ("namespaces", "bubblewrap") else config["folder"])
     os.umask(0o077)
     if config["uid"] is not None:
+        if level == "separate_user":
+            _keep_library()
         os.setgroups([])
         os.setresgid(config["uid"], config["uid"], config["uid"])
         os.setresuid(config["uid"], config["uid"], config["uid"])
@@ -81,6 +84,27 @@ def confine(config: dict[str, Any]) -> None:
         _, hard = resource.getrlimit(which)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (value, value))
+
+
+def _keep_library() -> None:
+    """Python's own library stays readable where it lies in a folder that other users may not enter."""
+    held: dict[str, str] = {}
+    for place in sys.path:
+        path, closed = place, False
+        while path not in ("", "/"):
+            path = os.path.dirname(path)
+            closed = closed or not os.stat(path or "/").st_mode & 1
+        if closed and os.path.isdir(place):
+            held[place] = f"/proc/self/fd/{os.open(place, os.O_PATH | os.O_DIRECTORY)}"
+    if not held:
+        return
+    sys.path[:] = [held.get(place, place) for place in sys.path]
+    sys.path_importer_cache.clear()
+    for module in list(sys.modules.values()):
+        for place in getattr(module, "__path__", None) or ():
+            for old, new in held.items():
+                if place.startswith(old + "/") and isinstance(module.__path__, list):
+                    module.__path__ = [new + place[len(old) :]]
 
 
 def adopt_orphans() -> None:

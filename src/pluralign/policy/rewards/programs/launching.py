@@ -186,7 +186,7 @@ class Launcher:
         """
         uid = _uid(2 * self._slot + (role == "judge")) if self._sandbox.own_uids else None
         bare = self._sandbox.level in ("separate_user", "rlimits")
-        folder = tempfile.mkdtemp(prefix="pluralign-program-") if bare else ""
+        folder = tempfile.mkdtemp(prefix=f"pluralign-program-{os.getpid()}-") if bare else ""
         if folder and uid is not None:
             os.chown(folder, uid, uid)
         config = self._config(role, limits, uid, folder or "/tmp")
