@@ -14,6 +14,7 @@ import contextlib
 import os
 import resource
 import signal
+import sys
 from typing import Any
 
 __all__ = ["adopt_orphans", "confine"]
@@ -59,6 +60,8 @@ def confine(config: dict[str, Any]) -> None:
     os.chdir("/tmp" if level in ("namespaces", "bubblewrap") else config["folder"])
     os.umask(0o077)
     if config["uid"] is not None:
+        if level == "separate_user":
+            _keep_library()
         os.setgroups([])
         os.setresgid(config["uid"], config["uid"], config["uid"])
         os.setresuid(config["uid"], config["uid"], config["uid"])
@@ -81,6 +84,27 @@ def confine(config: dict[str, Any]) -> None:
         _, hard = resource.getrlimit(which)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (value, value))
+
+
+def _keep_library() -> None:
+    """Python's own library stays readable where it lies in a folder that other users may not enter."""
+    held: dict[str, str] = {}
+    for place in sys.path:
+        path, closed = place, False
+        while path not in ("", "/"):
+            path = os.path.dirname(path)
+            closed = closed or not os.stat(path or "/").st_mode & 1
+        if closed and os.path.isdir(place):
+            held[place] = f"/proc/self/fd/{os.open(place, os.O_PATH | os.O_DIRECTORY)}"
+    if not held:
+        return
+    sys.path[:] = [held.get(place, place) for place in sys.path]
+    sys.path_importer_cache.clear()
+    for module in list(sys.modules.values()):
+        for place in getattr(module, "__path__", None) or ():
+            for old, new in held.items():
+                if place.startswith(old + "/") and isinstance(module.__path__, list):
+                    module.__path__ = [new + place[len(old) :]]
 
 
 def adopt_orphans() -> None:
@@ -135,36 +159,35 @@ def _wait_for(child: int) -> None:
 
 def _build_root(libc: Any, config: dict[str, Any]) -> None:
     """A root in memory with Python and its libraries, read-only, and an empty /tmp of limited size."""
+    os.umask(0o022)
     root = "/tmp"  # hidden below the new root, which is mounted on it
     _check(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")
-    held = [(path, os.open(path, os.O_PATH)) for path in config["binds"] if os.path.exists(path)]
-    _mount_tmpfs(libc, root, "size=64k,nr_inodes=512,mode=755")
-    for path, descriptor in held:
+    links = {path: os.readlink(path) for path in config["binds"] if os.path.islink(path)}
+    folders = {path for path in config["binds"] if os.path.isdir(path)}
+    held = {path: os.open(path, os.O_PATH) for path in config["binds"] if path not in links}
+    flags = {path: _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _mount_flags(path) for path in held}
+    _mount_tmpfs(libc, root, "size=64k,nr_inodes=512,mode=755")  # what was there is only held by now
+    os.mkdir(root + "/tmp")
+    _mount_tmpfs(libc, root + "/tmp", f"size={config['tmp_bytes']},nr_inodes=4096,mode=1777")
+    for path, content in links.items():
+        os.makedirs(os.path.dirname(root + path), mode=0o755, exist_ok=True)
+        os.symlink(content, root + path)
+    for path, descriptor in held.items():
         target = root + path
-        if os.path.islink(path):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.symlink(os.readlink(path), target)
-            continue
-        if os.path.isdir(path):
-            os.makedirs(target, exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.makedirs(target if path in folders else os.path.dirname(target), mode=0o755, exist_ok=True)
+        if path not in folders:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
         source = f"/proc/self/fd/{descriptor}".encode()
         _check(libc.mount(source, target.encode(), None, _MS_BIND | _MS_REC, None), f"bind {path}")
         if not path.startswith("/dev/"):
-            flags = _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _mount_flags(path)
-            _check(libc.mount(None, target.encode(), None, flags, None), f"read-only {path}")
-    for _, descriptor in held:
+            _check(libc.mount(None, target.encode(), None, flags[path], None), f"read-only {path}")
         os.close(descriptor)
-    os.makedirs(root + "/tmp", exist_ok=True)
-    _mount_tmpfs(libc, root + "/tmp", f"size={config['tmp_bytes']},nr_inodes=4096,mode=1777")
     os.chdir(root)
     _check(libc.pivot_root(b".", b"."), "pivot_root")
     _check(libc.umount2(b".", _MNT_DETACH), "umount")
     os.chdir("/")
-    flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
-    _check(libc.mount(None, b"/", None, flags, None), "read-only root")
+    last = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    _check(libc.mount(None, b"/", None, last, None), "read-only root")
 
 
 def _mount_tmpfs(libc: Any, target: str, options: str) -> None:

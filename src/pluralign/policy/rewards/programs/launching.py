@@ -186,7 +186,7 @@ class Launcher:
         """
         uid = _uid(2 * self._slot + (role == "judge")) if self._sandbox.own_uids else None
         bare = self._sandbox.level in ("separate_user", "rlimits")
-        folder = tempfile.mkdtemp(prefix="pluralign-program-") if bare else ""
+        folder = tempfile.mkdtemp(prefix=f"pluralign-program-{os.getpid()}-") if bare else ""
         if folder and uid is not None:
             os.chown(folder, uid, uid)
         config = self._config(role, limits, uid, folder or "/tmp")
@@ -223,7 +223,7 @@ class Launcher:
             "user_namespace": self._sandbox.user_namespace,
             "environment": _environment(folder),
             "uid": uid,
-            "binds": [*python_folders(), *_DEVICES],
+            "binds": [*python_folders(), *filter(os.path.exists, _DEVICES)],
             "processes": _process_limit(self._sandbox, limits.processes),
             "cpu_seconds": None if role == "judge" else limits.cpu_seconds,
             "memory": limits.memory_mib << 20,
@@ -397,7 +397,8 @@ def _bubblewrap(executable: str | None, own_uids: bool, limits: ProgramLimits) -
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         command += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
-    made: set[str] = set()
+    command += ["--perms", "1777", "--size", str(limits.disk_mib << 20), "--tmpfs", "/tmp"]
+    made = {"/tmp"}
     for place in python_folders():
         for parent in reversed(Path(place).parents[:-1]):
             if str(parent) not in made and not os.path.islink(parent):
@@ -408,6 +409,5 @@ def _bubblewrap(executable: str | None, own_uids: bool, limits: ProgramLimits) -
         else:
             command += ["--ro-bind", place, place]
             made.add(place)
-    command += ["--dev", "/dev", "--remount-ro", "/dev", "--perms", "1777"]
-    command += ["--size", str(limits.disk_mib << 20), "--tmpfs", "/tmp", "--remount-ro", "/"]
+    command += ["--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/"]
     return (*command, "--chdir", "/tmp", "--")
