@@ -25,8 +25,9 @@ from typing import Any
 
 from pluralign.errors import SandboxError
 from pluralign.policy.rewards.programs import reward as reward_module
+from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.reward import ProgramReward
-from pluralign.policy.rewards.programs.sandbox import LEVELS, find_sandbox
+from pluralign.policy.rewards.programs.sandbox import LEVELS
 from studies.speed.timing import Timing
 
 TARGET = Path(__file__).parent / "programs.json"

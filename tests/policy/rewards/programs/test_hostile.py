@@ -14,8 +14,9 @@ from program_runs import SHORT, of_programs, one, reasons
 from pluralign.errors import SandboxError, SandboxWarning
 from pluralign.policy.rewards.programs import reward as reward_module
 from pluralign.policy.rewards.programs.limits import ProgramLimits
+from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.reward import ProgramReward
-from pluralign.policy.rewards.programs.sandbox import LEVELS, find_sandbox
+from pluralign.policy.rewards.programs.sandbox import LEVELS
 
 TESTS = ["assert f(1) == 'harm'", "assert f(2) == 'harm'"]
 

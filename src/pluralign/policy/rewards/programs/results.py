@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["REASONS", "ProgramResult", "TestResult"]
+__all__ = ["REASONS", "ProgramResult", "TestResult", "ended"]
 
 REASONS = (
     "passed",
@@ -70,3 +71,17 @@ class ProgramResult:
 def same(count: int, reason: str, detail: str = "") -> ProgramResult:
     """All tests ended alike."""
     return ProgramResult((TestResult(reason, detail),) * count)
+
+
+def ended(code: int) -> tuple[str, str]:
+    """Reason and detail of a process that ended by itself, from its exit code."""
+    number = -code if code < 0 else code - 128
+    if code < 0 or 0 < number < 65:
+        if number in (signal.SIGXCPU, signal.SIGALRM):
+            return "timeout", "its processor time was used up"
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return "killed", name
+    return "exited", f"exit code {code}"

@@ -23,9 +23,10 @@ from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError, DataError, SandboxWarning
 from pluralign.policy.rewards.programs.extraction import defined_names, extract_program
 from pluralign.policy.rewards.programs.limits import ProgramLimits
+from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.results import ProgramResult, same
 from pluralign.policy.rewards.programs.runner import Runner
-from pluralign.policy.rewards.programs.sandbox import Sandbox, find_sandbox
+from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.shapes import Suite, read_tests
 
 __all__ = ["ProgramReward"]
@@ -245,7 +246,7 @@ def _count(rows: Rows) -> int:
             have = ", ".join(rows) or "none"
             raise DataError(
                 f"ProgramReward needs a column {name!r}; the columns are: {have}. tests: per row a list of "
-                "assertions, or another shape of docs/programs.md"
+                "assertions, or another shape of docs/how-to/programs.md"
             )
     if len(rows["completion"]) != len(rows["tests"]):
         raise DataError(

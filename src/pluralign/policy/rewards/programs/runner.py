@@ -7,7 +7,6 @@ program gets a process of its own, and another one where a test ended or blocked
 
 from __future__ import annotations
 
-import signal
 import socket
 import time
 from typing import Any
@@ -16,7 +15,7 @@ from pluralign.errors import DataError
 from pluralign.policy.rewards.programs import wire
 from pluralign.policy.rewards.programs.launching import Confined, Launcher, plain_only
 from pluralign.policy.rewards.programs.limits import ProgramLimits
-from pluralign.policy.rewards.programs.results import ProgramResult, TestResult
+from pluralign.policy.rewards.programs.results import ProgramResult, TestResult, ended
 from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.scripts import run_scripts
 from pluralign.policy.rewards.programs.shapes import Suite
@@ -145,20 +144,6 @@ class _Trial:
         code = program.wait(wait)
         program.end()
         return ("exited", "it closed its socket") if code is None else ended(code)
-
-
-def ended(code: int) -> tuple[str, str]:
-    """Reason and detail of a process that ended by itself, from its exit code."""
-    number = -code if code < 0 else code - 128
-    if code < 0 or 0 < number < 65:
-        if number in (signal.SIGXCPU, signal.SIGALRM):
-            return "timeout", "its processor time was used up"
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return "killed", name
-    return "exited", f"exit code {code}"
 
 
 def _not_plain(value: object) -> tuple[int, str]:

@@ -1,29 +1,21 @@
-"""Which protection this machine offers: levels, strongest first, tried before they are relied on.
+"""Levels of protection, and what one that was tried on this machine offers.
 
-    bubblewrap     no network, own process ids, Python and libraries read-only, a small /tmp, empty
-    environment namespaces     the same by system calls, where bubblewrap is not installed separate_user
-    rlimits under a user id of its own: your files are safe, the network is open rlimits        rlimits alone:
-    the program can do to your files and processes what you can
+    bubblewrap     no network, own process ids, Python and libraries read-only, a small /tmp, no environment
+    namespaces     the same by system calls, where bubblewrap is not installed
+    separate_user  rlimits under a user id of its own: your files are safe, the network is open
+    rlimits        rlimits alone: the program can do to your files and processes what you can
 
-Where this process may change user ids each program gets one of its own, because a limit on processes does not
-bind root.
+Where this process may change user ids each program gets one of its own, because a limit on processes does
+not bind root. It does not know how a level is tried (`probing`).
 """
 
 from __future__ import annotations
 
-import functools
-import os
-import shutil
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pluralign.errors import ArgumentError, SandboxError
-from pluralign.policy.rewards.programs.limits import ProgramLimits
-
-__all__ = ["LEVELS", "Sandbox", "find_sandbox"]
+__all__ = ["LEVELS", "Sandbox"]
 
 LEVELS = ("rlimits", "separate_user", "namespaces", "bubblewrap")  # weakest first
-_PROBE_SLOT = 63
 
 
 @dataclass(frozen=True)
@@ -53,66 +45,3 @@ class Sandbox:
         if self.level == "rlimits":
             parts.append("your files and processes unprotected")
         return ", ".join(parts)
-
-
-def find_sandbox(minimum: str = "separate_user", at_most: str = "bubblewrap") -> Sandbox:
-    """The strongest level that works here, each tried once per process.
-
-    Args:
-        minimum: the weakest level that will do; `rlimits` is consent to programs that can touch your files.
-        at_most: stronger ones are not tried; for comparisons.
-
-    Raises:
-        ArgumentError: no such level. SandboxError: this machine offers none that is strong enough; the
-        message says why and what to install.
-    """
-    for name, level in (("minimum", minimum), ("at_most", at_most)):
-        if level not in LEVELS:
-            raise ArgumentError(f"{name} is {level!r}; allowed: {', '.join(LEVELS)}")
-    if LEVELS.index(at_most) < LEVELS.index(minimum):
-        raise ArgumentError(f"at_most {at_most!r} is weaker than minimum {minimum!r}")
-    refused: list[tuple[str, str]] = []
-    for level in reversed(LEVELS[LEVELS.index(minimum) : LEVELS.index(at_most) + 1]):
-        found, why = _try_level(level, os.getuid(), os.environ.get("PATH", ""))
-        if found is not None:
-            return replace(found, refused=tuple(refused))
-        refused.append((level, why))
-    reasons = "; ".join(f"{level}: {why}" for level, why in refused)
-    raise SandboxError(
-        f"programs need a sandbox of at least {minimum!r}, and this machine offers none ({reasons}). Install "
-        "bubblewrap (`apt-get install bubblewrap`), or run where user namespaces are allowed or as root; "
-        "minimum='rlimits' consents to programs that can touch your files, processes and network"
-    )
-
-
-@functools.cache
-def _try_level(level: str, uid: int, path: str) -> tuple[Sandbox | None, str]:
-    """The level, or why not; once per user and search path."""
-    if sys.platform != "linux":
-        return None, "it needs Linux"
-    if level == "bubblewrap" and shutil.which("bwrap", path=path) is None:
-        return None, "bwrap is not installed"
-    root = uid == 0
-    if level == "rlimits":
-        tries = [(False, False)]
-    elif level == "separate_user":
-        tries = [(True, False)] if root else []
-    else:
-        tries = [(True, False), (False, True)] if root else [(False, True)]
-    why = "only root can change to another user id"
-    for own_uids, user_namespace in tries:  # root in a user namespace stays root, whom no such limit binds
-        found = Sandbox(level, own_uids or not root, own_uids, user_namespace)
-        try:
-            _probe(found)
-        except SandboxError as error:
-            why = str(error)
-        else:
-            return found, ""
-    return None, why
-
-
-def _probe(sandbox: Sandbox) -> None:
-    """Raises SandboxError where no process can be confined so."""
-    from pluralign.policy.rewards.programs.launching import Launcher
-
-    Launcher(sandbox, _PROBE_SLOT).start("probe", ProgramLimits()).end()

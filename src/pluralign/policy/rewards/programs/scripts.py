@@ -12,7 +12,7 @@ import time
 
 from pluralign.policy.rewards.programs.launching import Confined, Launcher
 from pluralign.policy.rewards.programs.limits import ProgramLimits
-from pluralign.policy.rewards.programs.results import ProgramResult, TestResult
+from pluralign.policy.rewards.programs.results import ProgramResult, TestResult, ended
 from pluralign.policy.rewards.programs.shapes import Suite
 
 __all__ = ["run_scripts"]
@@ -107,8 +107,6 @@ def _converse(
 
 def _verdict(code: int, printed: bytes, said: bytes, wanted: str) -> TestResult:
     if code:
-        from pluralign.policy.rewards.programs.runner import ended
-
         last = (said.decode("utf-8", "replace").strip().splitlines() or [""])[-1][:300]
         kind = last.split(":")[0]
         if kind in ("SyntaxError", "IndentationError", "TabError"):
