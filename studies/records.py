@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pluralign.files import write_file
 from studies.study import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -101,14 +102,7 @@ def add(study: str, record: Record) -> None:
 
 def _write(path: Path, found: list[Record]) -> None:
     lines = [json.dumps(one, ensure_ascii=False, allow_nan=False, separators=(",", ":")) for one in found]
-    packed = gzip.compress("".join(f"{line}\n" for line in lines).encode(), 9, mtime=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.new")
-    with work.open("wb") as stream:
-        stream.write(packed)
-        stream.flush()
-        os.fsync(stream.fileno())
-    work.replace(path)
+    write_file(path, gzip.compress("".join(f"{line}\n" for line in lines).encode(), 9, mtime=0))
 
 
 def rounded(value: Any) -> Any:

@@ -11,6 +11,7 @@ import importlib
 import sys
 from typing import Any
 
+from pluralign.files import write_file
 from studies import findings
 from studies.records import ROOT
 from studies.tables import Headline, table
@@ -51,7 +52,7 @@ def main(*, check: bool = False) -> int:
         return 1
     if not check:
         for path, text in pages.items():
-            path.write_text(text, encoding="utf-8")
+            write_file(path, text)
             print(path)
         for module in _modules():
             if hasattr(module, "pictures"):

@@ -3,10 +3,10 @@
 In:  features, raters per response, number of ratings, seed. Out: numbers by family, on the scale of ratings
 (1 to 5). It does not know files.
 
-`w1` is between laws of a dequantised rating, as in the recovery study of QRM: categories are spread over
-their step, other distributions are as predicted. `on_categories` reads every distribution on the five ratings
-instead. `order` is the share of pairs of responses to one prompt that the mean orders as the crowd's true
-mean does, all that can be asked of Bradley-Terry, which has no scale.
+`w1` is between distributions of a dequantised rating, as in the recovery study of QRM: categories are
+spread over their step, other distributions are as predicted. `on_categories` reads every distribution on
+the five ratings instead. `order` is the share of pairs of responses to one prompt that the mean orders as
+the crowd's true mean does, all that can be asked of Bradley-Terry, which has no scale.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def personas(records: Records) -> str | None:
     seeds = len({r["settings"]["seed"] for r in own})
     text = (
         f"### Other people than those who judge\n\nThe same 1,000 responses and 20 votes each, from other crowds, {seeds} seeds; "
-        "W1 under the paper's table, on [0, 1]. `apart` is how far the exact laws of that crowd and of everybody (all six "
+        "W1 under the paper's table, on [0, 1]. `apart` is how far the exact distributions of that crowd and of everybody (all six "
         "personas) are from each other: what a perfect model of the wrong people would be wrong by. A panel is a few people, "
         "drawn anew for each seed, who judge everything.\n\n"
     )

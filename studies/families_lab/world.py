@@ -1,4 +1,4 @@
-"""What the lab studies of all families share: texts, their features, laws of the crowd, drawn ratings.
+"""What the lab studies of all families share: texts, features, distributions of the crowd, drawn ratings.
 
 In:  a kind of features, a crowd, a seed. Out: tables to fit on, and exact truth on prompts that no fit has
 seen. It does not know what is fitted.

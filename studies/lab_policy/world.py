@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 import pluralign as pl
+from pluralign.files import whole_file
 from pluralign.lab import PROMPTS, Crowd, Prompt, Samples, cached_language_model
 from pluralign.lab.sampling import draw_items
 
@@ -81,8 +82,8 @@ class World:
         path = self.folder / f"{name}.pt"
         if not path.exists():
             value = compute()
-            torch.save(value, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
+            with whole_file(path) as work:
+                torch.save(value, work)
         return torch.load(path, weights_only=False)
 
     @cached_property
