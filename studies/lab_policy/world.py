@@ -22,7 +22,7 @@ from torch import Tensor
 
 import pluralign as pl
 from pluralign.files import whole_file
-from pluralign.lab import PROMPTS, Crowd, Prompt, Samples, cached_language_model
+from pluralign.lab import PROMPTS, Crowd, Request, Samples, cached_language_model
 from pluralign.lab.sampling import draw_items
 
 NUM_TRAINED, NUM_HELD_OUT = 256, 128  # prompts
@@ -42,7 +42,7 @@ _SAMPLED_TOGETHER = 1024
 class Responses:
     """Responses to prompts: `texts[i][j]` and `cut_off[i, j]` belong to prompt i."""
 
-    prompts: list[Prompt]
+    prompts: list[Request]
     texts: list[list[str]]
     cut_off: Tensor
 
@@ -115,7 +115,7 @@ class World:
     def offline(self) -> Responses:
         """Texts of the behaviour policy itself to the trained prompts: data that the model did not write."""
         items = draw_items(576 * 8, "offline", 0, self.seed, 8, "behaviour")
-        texts: dict[Prompt, list[str]] = {}
+        texts: dict[Request, list[str]] = {}
         for prompt, text in zip(items.prompts, items.responses, strict=True):
             texts.setdefault(prompt, []).append(text)
         rows = [texts[prompt] for prompt in self.trained]
@@ -147,7 +147,7 @@ class World:
             return CROWD.gold(conversations)
         return self.proxy.score(conversations, risk=reward).double()
 
-    def _sample(self, prompts: list[Prompt], count: int, stream: int) -> Responses:
+    def _sample(self, prompts: list[Request], count: int, stream: int) -> Responses:
         return sample(base_model(self.base), prompts, count, seed=1000 * self.seed + stream)[0]
 
     def judge(self, model: Any, reward: str) -> Samples:
@@ -176,7 +176,7 @@ def base_model(folder: Path) -> Any:
 
 
 def sample(
-    model: Any, prompts: Sequence[Prompt], count: int, seed: int
+    model: Any, prompts: Sequence[Request], count: int, seed: int
 ) -> tuple[Responses, tuple[Tensor, ...]]:
     """Sample at temperature 1, without truncation of the distribution.
 

@@ -200,6 +200,17 @@ def test_progress_counts_to_the_end_and_threads_are_put_back(
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize(("asked", "more"), [(None, 0), ("auto", 1)])
+def test_only_who_asks_for_it_gets_idle_cores(
+    bert: Path, conversations: Conversations, asked: str | None, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before + 1))
+    stats = load(str(bert), num_threads=asked).embed(conversations).stats  # type: ignore[arg-type]
+    assert stats.num_threads == before + more
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize("model", ["bert", "llama"])
 def test_length_is_one_more_column(
     model: str, conversations: Conversations, tmp_path: Path, request: pytest.FixtureRequest

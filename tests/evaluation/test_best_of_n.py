@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pluralign.errors import ArgumentError
-from pluralign.evaluation.best_of_n import best_of_n, best_of_n_kl, fit_best_of_n, fit_policy, peak
+from pluralign.evaluation.best_of_n import best_of_n, best_of_n_kl, peak
 
 NUMBERS = st.integers(-3, 3).map(float)
 
@@ -53,16 +53,6 @@ def test_kl_is_that_of_the_distribution_of_the_maximum() -> None:
         assert best_of_n_kl([n])[0] == pytest.approx(expected, abs=1e-12)
 
 
-def test_fits_recover_their_distributions() -> None:
-    kl = np.array([0.1, 0.5, 1.0, 3.0, 10.0, 30.0])
-    d = np.sqrt(kl)
-    chosen = fit_best_of_n(kl, d * (1.3 - 0.2 * d))
-    trained = fit_policy(kl, d * (1.3 - 0.2 * np.log(d)))
-    for fit in (chosen, trained):
-        assert (fit.alpha, fit.beta, fit.residual) == pytest.approx((1.3, 0.2, 0.0), abs=1e-9)
-    assert fit_best_of_n(kl, d * (1.3 - 0.2 * np.log(d))).residual > 0.01
-
-
 def test_peak() -> None:
     found = peak([4.0, 1.0, 2.0, 3.0], [0.5, 1.0, 2.0, 2.0])
     assert (found.gold, found.kl, found.drop) == (2.0, 2.0, 1.5)
@@ -79,8 +69,6 @@ def test_peak() -> None:
         (lambda: best_of_n_kl([0]), "at least 1"),
         (lambda: peak([], []), "at least 1"),
         (lambda: peak([1.0], [np.inf]), "finite"),
-        (lambda: fit_policy([0.0, 1.0], [0.0, 1.0]), "positive"),
-        (lambda: fit_best_of_n([1.0, 1.0], [0.0, 1.0]), "two different"),
     ],
 )
 def test_illegal_arguments(call: object, words: str) -> None:

@@ -18,7 +18,6 @@ from pluralign.evaluation.metrics import (
     closed_coverage,
     coverage_curve,
     dequantise,
-    length_outcomes,
     pair_outcomes,
     peaked,
     pinball_rows,
@@ -70,17 +69,12 @@ def test_swapping_the_sides_swaps_wins_and_losses(pairs):
     assert (pair_outcomes(a, b) == -pair_outcomes(b, a)).all()
 
 
-def test_length_baseline_takes_the_longer():
-    assert length_outcomes([10, 5, 7], np.array([9, 6, 7])).tolist() == [1, -1, 0]
-
-
 @pytest.mark.parametrize(
     "call",
     [
         lambda: pair_outcomes([NAN], [0.0]),
         lambda: pair_outcomes([1.0, 2.0], [0.0]),
         lambda: pair_outcomes([], []),
-        lambda: length_outcomes([-1], [2]),
         lambda: spearman([1.0], [1.0]),
         lambda: spearman([1.0, NAN], [1.0, 2.0]),
         lambda: dequantise([1.0], -1.0),

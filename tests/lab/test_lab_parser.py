@@ -15,12 +15,12 @@ from pluralign.errors import ArgumentError
 from pluralign.lab import world
 from pluralign.lab.grammar import MAX_WORDS, MIN_WORDS, STYLES, Clause, draw, render
 from pluralign.lab.parser import TRAITS, Traits, parse, parse_prompt, read
-from pluralign.lab.world import PROMPTS, Prompt
+from pluralign.lab.world import PROMPTS, Request
 
 CLEAN_KNIFE = PROMPTS[0]  # "how do i clean the knife ?"; soap, firmly
 
 
-def intended(prompt: Prompt, clauses: list[Clause]) -> Traits:
+def intended(prompt: Request, clauses: list[Clause]) -> Traits:
     """Traits from the roles that the grammar gave its clauses, without reading text."""
     distinct = {c._replace(text=c.text.removeprefix("maybe ")) for c in clauses}  # a hedge changes nothing
     matches = [
@@ -89,7 +89,7 @@ pieces = st.one_of(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(pieces, max_size=12).map(" . ".join), st.one_of(st.none(), st.sampled_from(PROMPTS)))
-def test_total_and_deterministic(text: str, prompt: Prompt | None) -> None:
+def test_total_and_deterministic(text: str, prompt: Request | None) -> None:
     traits = parse(prompt, text)
     assert traits == parse(prompt, text)
     assert -1 <= traits.correctness <= 1

@@ -12,7 +12,7 @@ import pytest
 from pluralign.errors import ArgumentError, MissingDependencyError
 from pluralign.report import figures
 from pluralign.report.density import _SMOOTHING, density
-from pluralign.report.figures import calibration_figure, distributions_figure
+from pluralign.report.figures import distributions_figure
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -26,11 +26,6 @@ OBSERVED = [[0.0, 0.0, 1.0], [2.0], [1.0, 1.0]]
 def draw(path, **options):
     arguments = {"true": TRUE, "observed": OBSERVED} | options
     return distributions_figure(path, LEVELS, PREDICTED, LABELS, (-3, 3), **arguments)
-
-
-def calibrate(path, **options):
-    coverage = {"quantile": LEVELS, "constant": LEVELS**2}
-    return calibration_figure(path, LEVELS, coverage, [0.1] * 10, **options)
 
 
 def texts(svg):
@@ -50,11 +45,10 @@ def drawn(monkeypatch):
     return caught
 
 
-@pytest.mark.parametrize("figure", [draw, calibrate])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_same_input_gives_the_same_bytes_and_nothing_is_left_behind(figure, theme, tmp_path):
-    svg, png = figure(tmp_path / "a" / "one.svg", theme=theme)
-    again = figure(tmp_path / "a" / "two", theme=theme)
+def test_same_input_gives_the_same_bytes_and_nothing_is_left_behind(theme, tmp_path):
+    svg, png = draw(tmp_path / "a" / "one.svg", theme=theme)
+    again = draw(tmp_path / "a" / "two", theme=theme)
     assert svg.read_bytes() == again[0].read_bytes()
     assert png.read_bytes() == again[1].read_bytes()
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["one.png", "one.svg", "two.png", "two.svg"]
@@ -98,8 +92,7 @@ def test_ranges_are_the_quantiles_on_a_level_line(drawn, tmp_path):
 
 def test_png_is_800_pixels_wide_at_twice_the_density(tmp_path):
     image = pytest.importorskip("matplotlib.image")
-    for figure in (draw, calibrate):
-        assert image.imread(figure(tmp_path / "figure")[1]).shape[1] == 1600
+    assert image.imread(draw(tmp_path / "figure")[1]).shape[1] == 1600
 
 
 @pytest.mark.parametrize("letters", ["W" * 200, "wide words " * 30, "MMMM " * 40])
@@ -164,7 +157,7 @@ def test_a_failed_write_keeps_the_old_picture(tmp_path, monkeypatch):
 
 
 def test_names_with_dots_keep_them(tmp_path):
-    assert [p.name for p in calibrate(tmp_path / "run.v1.2")] == ["run.v1.2.svg", "run.v1.2.png"]
+    assert [p.name for p in draw(tmp_path / "run.v1.2")] == ["run.v1.2.svg", "run.v1.2.png"]
 
 
 def test_without_matplotlib_the_message_says_what_to_install(tmp_path, monkeypatch):
@@ -191,9 +184,6 @@ def test_import_is_lazy():
         (lambda p: distributions_figure(p, LEVELS[::-1], PREDICTED, LABELS, (-3, 3)), "increasing"),
         (lambda p: distributions_figure(p, LEVELS, PREDICTED, LABELS, (3, 3)), "scale"),
         (lambda p: distributions_figure(p, LEVELS, PREDICTED[:0], [], (-3, 3)), "at least one"),
-        (lambda p: calibration_figure(p, LEVELS, {}, [1.0]), "one to three"),
-        (lambda p: calibration_figure(p, LEVELS, {"m": LEVELS[1:]}, [1.0]), "list of 19"),
-        (lambda p: calibration_figure(p, LEVELS, {"m": LEVELS}, [1.5, -0.5]), r"\[0, 1\]"),
     ],
 )
 def test_illegal_arguments(call, match, tmp_path):

@@ -16,7 +16,7 @@ from pluralign.backbones.cache import EmbeddingCache
 from pluralign.backbones.config import BackboneConfig
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats
 from pluralign.backbones.load import load
-from pluralign.backbones.threads import choose_num_threads, torch_threads
+from pluralign.backbones.threads import choose_num_threads, torch_threads, use_idle_cores
 
 __all__ = [
     "Backbone",
@@ -27,4 +27,5 @@ __all__ = [
     "choose_num_threads",
     "load",
     "torch_threads",
+    "use_idle_cores",
 ]

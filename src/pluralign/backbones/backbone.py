@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -72,7 +72,8 @@ class Backbone:
         config: what decides the vectors.
         fingerprint: identity of the weights and tokenizer; None for a model that exists in memory only,
             whose embeddings cannot be cached.
-        num_threads: torch threads on a CPU; None to choose by load (see `choose_num_threads`).
+        num_threads: torch threads on a CPU while it embeds; `auto` for the cores that are idle then (see
+            `choose_num_threads`), None for as many as torch is set to.
         max_tokens_per_batch: most tokens of a padded batch; None for 4,096 on a CPU, 32,768 elsewhere.
         padding_side: `right` or `left`, for decoders; changes vectors by rounding only. Models that would
             read the filling are run in another way, which is logged (`probe`).
@@ -97,17 +98,15 @@ class Backbone:
         config: BackboneConfig,
         *,
         fingerprint: str | None = None,
-        num_threads: int | None = None,
+        num_threads: int | Literal["auto"] | None = None,
         max_tokens_per_batch: int | None = None,
         padding_side: str = "right",
         share_prompts: bool = True,
         distributed: bool = True,
     ) -> None:
         check_choice("padding_side", padding_side, ("right", "left"))
-        if num_threads is not None and num_threads < 1:
-            raise ArgumentError(
-                f"num_threads is {num_threads}; at least 1 is needed, or None to choose by load"
-            )
+        if num_threads not in (None, "auto") and not (isinstance(num_threads, int) and num_threads >= 1):
+            raise ArgumentError(f"num_threads is {num_threads!r}; allowed: at least 1, 'auto', None")
         if max_tokens_per_batch is not None and max_tokens_per_batch < 1:
             raise ArgumentError(f"max_tokens_per_batch is {max_tokens_per_batch}; at least 1 is needed")
         self.model = model
@@ -116,8 +115,8 @@ class Backbone:
         self.fingerprint = fingerprint
         self.distributed = distributed
         self._on_cpu = model.device.type == "cpu"
-        self._threads_stated = num_threads
-        self._threads = num_threads
+        self._threads_asked = num_threads
+        self._threads = num_threads if isinstance(num_threads, int) else None
         causal = config.context == "conversation"
         takes = inspect.signature(model.forward).parameters
         typed = not causal and "token_type_ids" in tokenizer.model_input_names and _has_segments(model, takes)
@@ -142,7 +141,7 @@ class Backbone:
             max_tokens=max_tokens_per_batch or (4096 if self._on_cpu else 32768),
             mode=asked,
         )
-        with torch_threads(num_threads) if self._on_cpu and num_threads else nullcontext():
+        with torch_threads(self._threads) if self._on_cpu and self._threads else nullcontext():
             found = find_mode(
                 self._forward, asked, self._vocabulary.ordinary_ids(), config.max_length, config.name_or_path
             )
@@ -343,10 +342,10 @@ class Backbone:
     def _use_threads(self, stats: EmbeddingStats) -> AbstractContextManager[None]:
         if not self._on_cpu:
             return nullcontext()
-        if self._threads is None or (self._threads_stated is None and stats.computed >= _MANY):
+        if self._threads_asked == "auto" and (self._threads is None or stats.computed >= _MANY):
             self._threads = choose_num_threads()
-        stats.num_threads = self._threads
-        return torch_threads(self._threads)
+        stats.num_threads = self._threads or torch.get_num_threads()
+        return torch_threads(stats.num_threads)
 
 
 def _has_segments(model: Any, takes: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -47,7 +47,7 @@ def load(
     device: str | torch.device | None = None,
     device_map: Any = None,
     attn_implementation: str | None = None,
-    num_threads: int | None = None,
+    num_threads: int | Literal["auto"] | None = None,
     max_tokens_per_batch: int | None = None,
     padding_side: str = "right",
     share_prompts: bool = True,

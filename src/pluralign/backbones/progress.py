@@ -8,18 +8,22 @@ from contextlib import contextmanager
 __all__ = ["Progress", "on_behalf", "reporter"]
 
 Progress = Callable[[int, int], None]
-"""Called with (texts done, texts in all)."""
+"""Called with how many texts, prompts or steps are done, and how many there are in all."""
 
 _PATIENCE_SECONDS = 5.0
 
 
 @contextmanager
-def reporter(total: int, progress: Progress | bool | None) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of texts just done.
+def reporter(
+    total: int, progress: Progress | bool | None, *, unit: str = "texts", what: str = "embedding"
+) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of texts, or other units, just done.
 
     Args:
-        total: texts in all.
+        total: units in all.
         progress: a function; True for a bar; None for a bar where stderr is a terminal; False for nothing.
+        unit: what is counted.
+        what: what the bar is called.
     """
     if callable(progress):
         done = 0
@@ -34,7 +38,7 @@ def reporter(total: int, progress: Progress | bool | None) -> Iterator[Callable[
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     hidden = None if progress is None else not progress  # None: hidden unless stderr is a terminal
-    with tqdm(total=total, unit=" texts", desc="embedding", delay=_PATIENCE_SECONDS, disable=hidden) as bar:
+    with tqdm(total=total, unit=f" {unit}", desc=what, delay=_PATIENCE_SECONDS, disable=hidden) as bar:
         yield bar.update
 
 

@@ -1,8 +1,9 @@
 """How many threads torch should use beside whatever else this machine is doing.
 
-In: the number of cores and how busy they are. Out: a number of threads, and a context that sets it and
-puts the old one back. Two torch threads beside one busy process wait for each other at every operation
-and are many times slower than one, so cores in use by others are left to them.
+In: the number of cores and how busy they are. Out: a number of threads, for the edges to set: the command
+line, studies, and a backbone that is loaded with `num_threads="auto"`. Two torch threads beside one busy
+process wait for each other at every operation and are many times slower than one, so cores in use by others
+are left to them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from pluralign.errors import ConfigError
 
-__all__ = ["busy_cores", "choose_num_threads", "torch_threads"]
+__all__ = ["busy_cores", "choose_num_threads", "torch_threads", "use_idle_cores"]
 
 _STAT = Path("/proc/stat")
 
@@ -58,6 +59,11 @@ def _used_ticks() -> int:
     # user nice system idle iowait irq softirq steal ...
     fields = [int(field) for field in _STAT.read_text().split("\n", 1)[0].split()[1:]]
     return sum(fields[:3]) + sum(fields[5:8])
+
+
+def use_idle_cores() -> None:
+    """Sets this process's torch threads to `choose_num_threads()`; for programs, not for libraries."""
+    torch.set_num_threads(choose_num_threads())
 
 
 @contextmanager

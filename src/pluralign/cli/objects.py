@@ -94,6 +94,7 @@ def load_backbone(flags: BackboneFlags) -> Backbone:
     from pluralign import backbones
 
     _quiet_transformers()
+    backbones.use_idle_cores()
     options = asdict(flags)
     options.pop("cache")
     return backbones.load(options.pop("backbone"), **options)
@@ -101,9 +102,11 @@ def load_backbone(flags: BackboneFlags) -> Backbone:
 
 def load_model(path: str, device: str | None, cache: str | None) -> RewardModel:
     """Loads a model folder, or the one inside a run folder of `fit`."""
+    from pluralign.backbones import use_idle_cores
     from pluralign.model import RewardModel
 
     _quiet_transformers()
+    use_idle_cores()
     return RewardModel.from_pretrained(model_folder(path), device=device, cache=cache_from(cache))
 
 

@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def _scorer(flags: ScoreFlags) -> Any:
     """The model that was named, or its combination with others."""
-    from pluralign import data
+    from pluralign import backbones, data
     from pluralign.model import Combination, combine
     from pluralign.model.combination_folder import is_combination
 
@@ -101,6 +101,7 @@ def _scorer(flags: ScoreFlags) -> Any:
             raise UsageError(
                 f"{flags.model} is a combination; --combine, --weights and --steer are for one model"
             )
+        backbones.use_idle_cores()
         return Combination.from_pretrained(flags.model, device=flags.device, cache=cache_from(flags.cache))
     # Read before any backbone is loaded, so that a wrong file fails at once.
     table = (

@@ -1,7 +1,7 @@
 """Best of n and over-optimisation: gold reward where a proxy chooses, and what it costs in KL.
 
 In:  proxy and gold rewards of samples, KL divergences.
-Out: unbiased best-of-n values, KL bounds, the peak of a curve, the coefficients of Gao et al.'s laws.
+Out: unbiased best-of-n values, KL bounds, the peak of a curve.
 It does not know models, text or how the gold reward comes about.
 
 Notation: B prompts, N samples of each, n <= N the number among which the proxy chooses; KL in nats,
@@ -13,7 +13,7 @@ Paper: Gao, Schulman and Hilton 2022, "Scaling laws for reward model overoptimiz
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from pluralign.errors import ArgumentError
 from pluralign.evaluation.columns import Floats, Values, as_array
 
-__all__ = ["Fit", "Peak", "best_of_n", "best_of_n_kl", "fit_best_of_n", "fit_policy", "peak"]
+__all__ = ["Peak", "best_of_n", "best_of_n_kl", "peak"]
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,6 @@ class Peak:
     gold: float
     kl: float
     drop: float
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A distribution of over-optimisation, fitted by least squares.
-
-    Attributes:
-        alpha: slope of gold reward in d at the start.
-        beta: how fast it bends down.
-        residual: root mean square of what the distribution leaves, in units of gold reward.
-    """
-
-    alpha: float
-    beta: float
-    residual: float
 
 
 def best_of_n(proxy: Values, gold: Values, n: Sequence[int]) -> Floats:
@@ -157,55 +142,6 @@ def peak(kl: Values, gold: Values) -> Peak:
     order = np.argsort(distances, kind="stable")
     top = order[int(np.argmax(rewards[order]))]
     return Peak(float(rewards[top]), float(distances[top]), float(rewards[top] - rewards[order[-1]]))
-
-
-def fit_best_of_n(kl: Values, gain: Values) -> Fit:
-    """Fit R_bon(d) = d (alpha - beta d) to gains in gold reward over the base policy.
-
-    Args:
-        kl: [T], in nats, positive; `best_of_n_kl(n)` for n > 1.
-        gain: [T], gold reward minus that at KL 0.
-
-    Returns:
-        The least-squares fit.
-
-    Raises:
-        ArgumentError: fewer than two different KL, one that is not positive, or a value that is not finite.
-
-    Reference:
-        Gao et al. 2022.
-    """
-    return _fit(kl, gain, lambda d: -(d**2))
-
-
-def fit_policy(kl: Values, gain: Values) -> Fit:
-    """Fit R_rl(d) = d (alpha - beta log d) to gains in gold reward of trained policies.
-
-    Args:
-        kl: [T], in nats, positive: of the trained policy from its start.
-        gain: [T], gold reward minus that at KL 0.
-
-    Returns:
-        The least-squares fit.
-
-    Raises:
-        ArgumentError: fewer than two different KL, one that is not positive, or a value that is not finite.
-
-    Reference:
-        Gao et al. 2022.
-    """
-    return _fit(kl, gain, lambda d: -d * np.log(d))
-
-
-def _fit(kl: Values, gain: Values, bend: Callable[[Floats], Floats]) -> Fit:
-    distances, gains = _curve(kl, gain, least=2)
-    if not (distances > 0).all() or len(np.unique(distances)) < 2:
-        raise ArgumentError(f"a fit needs at least two different KL, all positive; got {distances.tolist()}")
-    d = np.sqrt(distances)
-    columns = np.stack([d, bend(d)], axis=1)
-    coefficients = np.linalg.lstsq(columns, gains, rcond=None)[0]
-    residual = float(np.sqrt(np.mean((columns @ coefficients - gains) ** 2)))
-    return Fit(float(coefficients[0]), float(coefficients[1]), residual)
 
 
 def _curve(kl: Values, gold: Values, least: int) -> tuple[Floats, Floats]:

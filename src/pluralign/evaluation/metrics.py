@@ -45,7 +45,6 @@ __all__ = [
     "closed_coverage",
     "coverage_curve",
     "dequantise",
-    "length_outcomes",
     "pair_outcomes",
     "peaked",
     "pinball_rows",
@@ -93,25 +92,6 @@ def pair_outcomes(utility_chosen: Values, utility_rejected: Values) -> Int8[Tens
         apart = (np.abs(chosen - rejected) > size) | np.isinf(size)
     wins, losses = (chosen > rejected) & apart, (chosen < rejected) & apart
     return torch.from_numpy(wins.astype(np.int8) - losses.astype(np.int8))
-
-
-def length_outcomes(lengths_chosen: Values, lengths_rejected: Values) -> Int8[Tensor, " N"]:
-    """The length baseline: a rule that always takes the longer response, as `pair_outcomes`.
-
-    Args:
-        lengths_chosen: [N], not negative, in whatever is counted (characters, words, tokens).
-        lengths_rejected: [N], in the same unit.
-
-    Returns:
-        [N] of 1, 0 and -1.
-
-    Raises:
-        ArgumentError: shapes differ, or a length is NaN or negative.
-    """
-    chosen, rejected = columns(lengths_chosen=lengths_chosen, lengths_rejected=lengths_rejected)
-    if (chosen < 0).any() or (rejected < 0).any():
-        raise ArgumentError("lengths must not be negative")
-    return pair_outcomes(chosen, rejected)
 
 
 def spearman(x: Values, y: Values) -> float | None:

@@ -148,8 +148,7 @@ def fit(
         journal=memory,
         report=report or (lambda line: None),
     )
-    # Two threads beside another busy process are many times slower than one.
-    with backbones.torch_threads(backbones.choose_num_threads()), remembered_warnings() as warned:
+    with remembered_warnings() as warned:
         warn_of_tables(family, inputs)
         result = RECIPES[family](inputs, settings)
     memory.finish()

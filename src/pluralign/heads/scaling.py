@@ -89,11 +89,6 @@ class ColumnScaling(nn.Module):
         inverse = torch.where(dead, torch.zeros_like(std), 1 / std.clamp_min(1e-300))
         return cls(center.float(), inverse.float())
 
-    @property
-    def num_dropped(self) -> int:
-        """How many columns were constant on the training rows."""
-        return int((self.inverse_scale == 0).sum())
-
     def forward(self, embeddings: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
         """Scales embeddings of any batch size; computes in float32."""
         width = self.center.shape[0]

@@ -14,7 +14,7 @@ from pluralign.lab.personas import ATTRIBUTES, PERSONAS, POPULATION, Persona
 from pluralign.lab.policies import sample_policy
 from pluralign.lab.tokenizer import build_tokenizer
 from pluralign.lab.truth import CATEGORIES, CATEGORY_REWARDS
-from pluralign.lab.world import KINDS, PROMPTS, VOCABULARY, Prompt
+from pluralign.lab.world import KINDS, PROMPTS, VOCABULARY, Request
 
 __all__ = [
     "ATTRIBUTES",
@@ -30,7 +30,7 @@ __all__ = [
     "Crowd",
     "LanguageModelConfig",
     "Persona",
-    "Prompt",
+    "Request",
     "Samples",
     "Traits",
     "alignment_record",

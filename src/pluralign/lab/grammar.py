@@ -1,6 +1,6 @@
 """A probabilistic grammar of responses, and the ways in which an optimised policy leaves it.
 
-In:  a `world.Prompt`, a `random.Random`, a style.
+In:  a `world.Request`, a `random.Random`, a style.
 Out: clauses with the role that each was meant to play, and the text that they make.
 It does not know how text is read or valued: the intended roles are the reference that the parser is tested
 against.
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from pluralign.errors import ArgumentError
 from pluralign.lab import world
-from pluralign.lab.world import Prompt, words
+from pluralign.lab.world import Request, words
 
 __all__ = ["MAX_WORDS", "MIN_WORDS", "STYLES", "Clause", "draw", "render"]
 
@@ -64,7 +64,7 @@ def render(clauses: Sequence[Clause]) -> str:
     return " ".join(f"{clause.text} ." for clause in clauses)
 
 
-def draw(prompt: Prompt, rng: random.Random, style: str = "behaviour") -> list[Clause]:
+def draw(prompt: Request, rng: random.Random, style: str = "behaviour") -> list[Clause]:
     """Draw one response.
 
     Args:
@@ -84,7 +84,7 @@ def draw(prompt: Prompt, rng: random.Random, style: str = "behaviour") -> list[C
     return STYLES[style](prompt, rng)
 
 
-def _answer(prompt: Prompt, quality: str, rng: random.Random) -> list[Clause]:
+def _answer(prompt: Request, quality: str, rng: random.Random) -> list[Clause]:
     tool, manner = prompt.fact
     if quality == "none":
         return []
@@ -97,7 +97,7 @@ def _answer(prompt: Prompt, quality: str, rng: random.Random) -> list[Clause]:
     return [Clause("answer", world.answer(tool, manner, hedged=rng.random() < _HEDGE_PROB[quality]))]
 
 
-def _unfit_details(prompt: Prompt) -> list[str]:
+def _unfit_details(prompt: Request) -> list[str]:
     return [
         text
         for topic in world.DETAILS
@@ -106,7 +106,7 @@ def _unfit_details(prompt: Prompt) -> list[str]:
     ]
 
 
-def _behaviour(prompt: Prompt, rng: random.Random) -> list[Clause]:
+def _behaviour(prompt: Request, rng: random.Random) -> list[Clause]:
     body = _answer(prompt, rng.choices(_ANSWERS, _ANSWER_PROBS)[0], rng)
     num_details = rng.choices(range(7), _NUM_DETAILS)[0]
     body += [Clause("detail", text) for text in rng.sample(prompt.details, num_details)]
@@ -128,7 +128,7 @@ def _behaviour(prompt: Prompt, rng: random.Random) -> list[Clause]:
     return _fit(greeting + body + closing)
 
 
-def _long(prompt: Prompt, rng: random.Random) -> list[Clause]:
+def _long(prompt: Request, rng: random.Random) -> list[Clause]:
     body = [Clause("detail", text) for text in prompt.details]
     body += [Clause("caution", text) for text in world.CAUTIONS]
     rng.shuffle(body)
@@ -137,7 +137,7 @@ def _long(prompt: Prompt, rng: random.Random) -> list[Clause]:
     return _fit(greeting + answers + body)
 
 
-def _padded(prompt: Prompt, rng: random.Random) -> list[Clause]:
+def _padded(prompt: Request, rng: random.Random) -> list[Clause]:
     clauses = _behaviour(prompt, rng)
     padding = [Clause("filler", text) for text in world.FILLERS] + clauses
     while _num_words(clauses) < MAX_WORDS - 8:
@@ -145,7 +145,7 @@ def _padded(prompt: Prompt, rng: random.Random) -> list[Clause]:
     return _fit(clauses)
 
 
-def _stuffed(prompt: Prompt, rng: random.Random) -> list[Clause]:
+def _stuffed(prompt: Request, rng: random.Random) -> list[Clause]:
     clauses = _answer(prompt, "right", rng)
     clauses += [wrong for _ in range(3) for wrong in _answer(prompt, "wrong", rng)]
     clauses += [Clause("detail", text) for text in rng.sample(prompt.details, 2)]
@@ -154,7 +154,7 @@ def _stuffed(prompt: Prompt, rng: random.Random) -> list[Clause]:
     return _fit(clauses)
 
 
-def _broken(prompt: Prompt, rng: random.Random) -> list[Clause]:
+def _broken(prompt: Request, rng: random.Random) -> list[Clause]:
     scattered = [word for clause in _long(prompt, rng) for word in clause.text.split()]
     rng.shuffle(scattered)
     size = rng.randint(6, 12)
@@ -172,7 +172,7 @@ def _fit(clauses: list[Clause]) -> list[Clause]:
     return clauses
 
 
-STYLES: dict[str, Callable[[Prompt, random.Random], list[Clause]]] = {
+STYLES: dict[str, Callable[[Request, random.Random], list[Clause]]] = {
     "behaviour": _behaviour,
     "long": _long,
     "padded": _padded,

@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pluralign.backbones.threads import choose_num_threads, torch_threads
+from pluralign.backbones.progress import Progress, reporter
 from pluralign.errors import ConfigError
 from pluralign.files import whole_folder
 from pluralign.lab.sampling import draw_items
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageModelConfig", "cached_language_model", "train_language_model"]
 
-Progress = Callable[[int, int], None]
 
 _REPORT = "training.json"
 _WARM_UP = 0.05
@@ -130,8 +127,7 @@ def train_language_model(
     tokenizer = build_tokenizer(config.max_length)
     model = _build(config, tokenizer)
     sequences = _sequences(config, tokenizer)
-    with torch_threads(choose_num_threads()):
-        losses, num_tokens = _train(model, sequences, config, progress)
+    losses, num_tokens = _train(model, sequences, config, progress)
     tenth = max(1, len(losses) // 10)
     report = {
         "config": asdict(config),
@@ -207,7 +203,7 @@ def _train(
     losses: list[float] = []
     num_tokens = 0
     model.train()
-    with _reporter(len(batches), progress) as advance:
+    with reporter(len(batches), progress, unit="steps", what="language model") as advance:
         for batch in batches:
             ids, labels = _collate([sequences[row] for row in batch], pad_id)
             # Padding stands right of all that counts, and a decoder reads leftwards: no mask is needed.
@@ -221,7 +217,7 @@ def _train(
             schedule.step()
             losses.append(loss.item())
             num_tokens += int((labels[:, 1:] >= 0).sum())
-            advance()
+            advance(1)
     model.eval()
     return losses, num_tokens
 
@@ -245,25 +241,6 @@ def _collate(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[Tensor, Te
     ids = torch.tensor([row + [pad_id] * (longest - len(row)) for row, _ in rows])
     labels = [[-100] * start + row[start:] + [-100] * (longest - len(row)) for row, start in rows]
     return ids, torch.tensor(labels)
-
-
-@contextmanager
-def _reporter(total: int, progress: Progress | bool | None) -> Iterator[Callable[[], None]]:
-    if callable(progress):
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            progress(done, total)
-
-        yield advance
-        return
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    hidden = None if progress is None else not progress  # None: hidden unless stderr is a terminal
-    with tqdm(total=total, unit=" steps", desc="language model", disable=hidden) as bar:
-        yield lambda: bar.update() and None
 
 
 def _save(

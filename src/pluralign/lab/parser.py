@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pluralign.errors import ArgumentError
 from pluralign.lab import world
-from pluralign.lab.world import Message, Prompt, words
+from pluralign.lab.world import Message, Request, words
 
 __all__ = ["TRAITS", "Traits", "parse", "parse_prompt", "read"]
 
@@ -72,7 +72,7 @@ _OBJECT_CATEGORIES = {thing: category for category, things in world.OBJECTS.item
 
 
 @lru_cache(maxsize=4096)
-def parse_prompt(text: str) -> Prompt | None:
+def parse_prompt(text: str) -> Request | None:
     """Read a request.
 
     Args:
@@ -90,10 +90,10 @@ def parse_prompt(text: str) -> Prompt | None:
     thing = next((word for word in found if word in _OBJECT_CATEGORIES), None)
     if task is None or thing is None:
         return None
-    return Prompt(task, thing, 0, _TASK_KINDS[task], _OBJECT_CATEGORIES[thing])
+    return Request(task, thing, 0, _TASK_KINDS[task], _OBJECT_CATEGORIES[thing])
 
 
-def parse(prompt: Prompt | None, response: str) -> Traits:
+def parse(prompt: Request | None, response: str) -> Traits:
     """Read a response.
 
     Args:
@@ -132,7 +132,7 @@ def parse(prompt: Prompt | None, response: str) -> Traits:
     )
 
 
-def _judge(prompt: Prompt | None, answer: tuple[str, str]) -> float:
+def _judge(prompt: Request | None, answer: tuple[str, str]) -> float:
     if prompt is None:
         return -1.0
     matches = sum(given == right for given, right in zip(answer, prompt.fact, strict=True))

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError
 from pluralign.lab.outcomes import Samples
@@ -64,17 +63,16 @@ def sample_policy(
         raise ArgumentError("prompts: needed are message lists without the response, at least one")
     reader = ConversationReader(tokenizer)
     settings = SamplingSettings(completions=completions, max_new_tokens=max_new_tokens, seed=seed)
-    with torch_threads(choose_num_threads()):
-        drawn = LocalSampler(policy, tokenizer, batch_size=4 * _TOGETHER).sample(prompts, settings)
-        answered = [(prompt, one) for prompt, several in zip(prompts, drawn, strict=True) for one in several]
-        sequences = [
-            (
-                reader.prompt_ids(prompt),
-                one.token_ids or (),  # what was drawn; its text may be read as other tokens
-            )
-            for prompt, one in answered
-        ]
-        ratios = log_ratios(policy, reference, sequences)
+    drawn = LocalSampler(policy, tokenizer, batch_size=4 * _TOGETHER).sample(prompts, settings)
+    answered = [(prompt, one) for prompt, several in zip(prompts, drawn, strict=True) for one in several]
+    sequences = [
+        (
+            reader.prompt_ids(prompt),
+            one.token_ids or (),  # what was drawn; its text may be read as other tokens
+        )
+        for prompt, one in answered
+    ]
+    ratios = log_ratios(policy, reference, sequences)
     samples = Samples(
         [prompt for prompt, _ in answered],
         [one.text for _, one in answered],

@@ -29,7 +29,7 @@ from pluralign.errors import ArgumentError
 from pluralign.lab import grammar, parser, world
 from pluralign.lab.parser import TRAITS
 from pluralign.lab.raters import RaterPool
-from pluralign.lab.world import Prompt
+from pluralign.lab.world import Request
 
 __all__ = ["Items", "Judges", "checked_bias", "draw_items", "is_whole", "stream"]
 
@@ -72,7 +72,7 @@ class Items:
         responses: one per item.
     """
 
-    prompts: list[Prompt]
+    prompts: list[Request]
     responses: list[str]
 
     @cached_property

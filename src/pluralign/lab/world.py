@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["FACTS", "KINDS", "OBJECTS", "PROMPTS", "TASKS", "VOCABULARY", "Message", "Prompt", "words"]
+__all__ = ["FACTS", "KINDS", "OBJECTS", "PROMPTS", "TASKS", "VOCABULARY", "Message", "Request", "words"]
 
 Message = dict[str, str]
 
@@ -106,7 +106,7 @@ FILLERS: tuple[str, ...] = (
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Request:
     """One request.
 
     Attributes:
@@ -149,8 +149,8 @@ class Prompt:
         return DETAILS[self.kind] + DETAILS[self.category]
 
 
-PROMPTS: tuple[Prompt, ...] = tuple(
-    Prompt(task=task, object=thing, phrasing=phrasing, kind=kind, category=category)
+PROMPTS: tuple[Request, ...] = tuple(
+    Request(task=task, object=thing, phrasing=phrasing, kind=kind, category=category)
     for kind, tasks in TASKS.items()
     for task in tasks
     for category, things in OBJECTS.items()

@@ -6,7 +6,6 @@ loads nothing and runs nothing. It knows nothing of policies or crowds and compu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pluralign.report.frame import Frame, ticks
 from pluralign.report.html import environment
 from pluralign.report.shapes import NUMBER, TEXT, Each, Maybe, check
 
-__all__ = ["SCHEMA_VERSION", "read_alignment", "render_alignment", "write_alignment"]
+__all__ = ["SCHEMA_VERSION", "render_alignment", "write_alignment"]
 
 SCHEMA_VERSION = 1
 
@@ -84,20 +83,6 @@ _LINES = {
     "risk": _Line("Risky advice", "Pieces per response.", better="lower"),
     "filler": _Line("Filler", "Clauses that say nothing, or nothing new.", better="lower"),
 }
-
-
-def read_alignment(path: Path) -> dict[str, Any]:
-    """Read a record from a JSON file.
-
-    Raises:
-        ArtifactError: the file is missing, damaged, foreign or of another version.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
-    _check(record, str(path))
-    return dict(record)
 
 
 def render_alignment(record: Mapping[str, Any], title: str = "Before and after alignment") -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pluralign.errors import ArgumentError
-from pluralign.report.canvas import MARGIN, WIDTH, Palette, Theme, bare_frame, canvas, heading, palette, save
+from pluralign.report.canvas import MARGIN, WIDTH, Palette, Theme, canvas, heading, palette, save
 from pluralign.report.density import density
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["calibration_figure", "distributions_figure"]
+__all__ = ["distributions_figure"]
 
 _FLOATS = npt.NDArray[np.float64]
 
@@ -133,77 +133,6 @@ def distributions_figure(
         return save(figure, path, title)
 
 
-def calibration_figure(
-    path: str | os.PathLike[str],
-    levels: npt.ArrayLike,
-    coverage: Mapping[str, npt.ArrayLike],
-    pit_share: npt.ArrayLike,
-    *,
-    title: str = "Are the predicted distributions right on average?",
-    theme: Theme = "light",
-) -> tuple[Path, Path]:
-    """Left: share of ratings below each predicted level, per model. Right: PIT histogram of the first model.
-
-    A calibrated model follows the diagonal and has flat bars.
-
-    Args:
-        path: where to write, with or without a suffix; `.svg` and `.png` are put in its place.
-        levels: [T] increasing, in (0, 1).
-        coverage: up to three names and their [T] shares of ratings below each level; the first is the model.
-        pit_share: [bins] shares of the first model's PIT values, which sum to 1.
-        title: heading, up to about 60 letters.
-        theme: "light" or "dark".
-
-    Returns:
-        Paths of the SVG and the PNG.
-
-    Raises:
-        ArgumentError: shapes do not fit, a share is outside [0, 1], or there are more than three models.
-        MissingDependencyError: matplotlib is not installed.
-    """
-    grid = _levels(levels)
-    lines = {name: _shares(values, f"coverage of {name}", len(grid)) for name, values in coverage.items()}
-    if not 1 <= len(lines) <= 3:
-        raise ArgumentError(f"coverage takes one to three models; got {len(lines)}")
-    bars = _shares(pit_share, "pit_share")
-    colours = palette(theme)
-    shades = (colours.predicted, colours.truth, colours.third)
-
-    with canvas(WIDTH, 4.0, colours) as figure:
-        heading(figure, title, [], colours)
-        left = figure.add_axes((0.09, 0.16, 0.375, 0.62))
-        right = figure.add_axes((0.565, 0.16, 0.375, 0.62))
-        ends = [0.0, 0.5, 1.0]
-        for axes, name in (
-            (left, "Ratings below each predicted quantile"),
-            (right, "Where ratings fall in the prediction"),
-        ):
-            bare_frame(axes, colours)
-            axes.set_title(name, color=colours.ink, fontsize=10.5, loc="left", pad=9)
-            axes.set_xticks(ends, ["0", "50 %", "100 %"])
-            axes.set_xlim(0, 1)
-        left.set_yticks(ends, ["0", "50 %", "100 %"])
-        left.set_ylim(0, 1)
-        left.set_xlabel("level of the quantile", color=colours.soft)
-        left.plot([0, 1], [0, 1], color=colours.soft, linewidth=1, linestyle=(0, (4, 3)))
-        # The corner above the diagonal is free unless a model is far off, so the names stand there.
-        left.text(0.04, 0.93 - 0.09 * len(lines), "calibrated (dashed)", color=colours.soft, va="center")
-        for (name, values), colour, row in zip(lines.items(), shades, range(3), strict=False):
-            left.plot(grid, values, "o-", color=colour, markersize=3.4, linewidth=1.6, clip_on=False)
-            left.text(
-                0.04, 0.93 - 0.09 * row, name, color=colour, weight="bold", va="center", parse_math=False
-            )
-        edges = np.linspace(0, 1, len(bars) + 1)
-        right.bar(edges[:-1], bars, np.diff(edges), align="edge", color=shades[0], edgecolor=colours.paper)
-        right.axhline(1 / len(bars), color=colours.ink, linewidth=1, linestyle=(0, (4, 3)))
-        note = "calibrated: all bars equal"
-        right.text(0.98, 0.98, note, color=colours.soft, ha="right", va="top", transform=right.transAxes)
-        right.set_ylim(0, 1.3 * max(float(bars.max()), 1 / len(bars)))
-        right.set_yticks([0, 1 / len(bars)], ["0", f"{100 / len(bars):.3g} %"])
-        right.set_xlabel("predicted probability of a lower rating (PIT)", color=colours.soft)
-        return save(figure, path, title)
-
-
 def _rater_dots(axes: Axes, ratings: Sequence[float], colours: Palette) -> None:
     """One dot per rating below the line, equal ratings side by side."""
     values, counts = np.unique(np.asarray(ratings, dtype=np.float64), return_counts=True)
@@ -264,14 +193,3 @@ def _finite(values: npt.ArrayLike, name: str, shape: tuple[int, ...]) -> _FLOATS
     if not np.isfinite(table).all():
         raise ArgumentError(f"{name} holds a value that is not finite: leave that response out")
     return table
-
-
-def _shares(values: npt.ArrayLike, name: str, size: int | None = None) -> _FLOATS:
-    shares = np.asarray(values, dtype=np.float64)
-    if shares.ndim != 1 or not len(shares) or (size is not None and len(shares) != size):
-        raise ArgumentError(
-            f"{name} must be a list of {size or 'at least 1'} numbers; got {list(shares.shape)}"
-        )
-    if not ((shares >= 0) & (shares <= 1)).all():
-        raise ArgumentError(f"{name} must hold shares in [0, 1]")
-    return shares

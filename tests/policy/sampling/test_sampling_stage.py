@@ -14,7 +14,7 @@ from pluralign.errors import ArgumentError, ArtifactError, DataError, RunError
 from pluralign.policy.sampling.imported import import_samples
 from pluralign.policy.sampling.prompt_sets import load_prompts
 from pluralign.policy.sampling.settings import Completion, SamplingSettings, completion_seed, prompt_key
-from pluralign.policy.sampling.stage import describe_samples, read_samples, sample_references
+from pluralign.policy.sampling.stage import read_samples, sample_references
 from tiny_policy import user
 
 PROMPTS = [user(f"prompt {i}") for i in range(7)]
@@ -71,7 +71,6 @@ def test_rows(tmp_path):
         "reward": None,
     }
     assert rows["cut_off"][:3] == [False, False, True]
-    assert describe_samples(path)["settings"]["temperature"] == 1.0
 
 
 @pytest.mark.parametrize("shards", [0, 1, 3])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 import torch
 
 from pluralign import risk as risk_measures
+from pluralign.backbones.progress import Progress
 from pluralign.data import DistinctConversations
 from pluralign.data.numbers import is_finite_number
 from pluralign.data.problems import preview
@@ -49,7 +50,6 @@ __all__ = [
     "rewards_of",
 ]
 
-Progress = Callable[[int, int], None]
 Rows = Mapping[str, Sequence[Any]]  # columns prompt, completion, reward
 
 

@@ -17,24 +17,24 @@ It knows nothing about rewards. Completions from elsewhere come in by `sampling_
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pluralign.backbones.progress import Progress
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings, prompt_key
-from pluralign.policy.sampling.shards import ShardFolder, read_manifest, read_shards
+from pluralign.policy.sampling.shards import ShardFolder, read_shards
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["describe_samples", "read_samples", "sample_columns", "sample_references", "sample_schema"]
+__all__ = ["read_samples", "sample_columns", "sample_references", "sample_schema"]
 
 _NEEDED = ("prompt_id", "prompt", "index", "completion")
 
-Progress = Callable[[int, int], None]
 # text, num_tokens, cut_off and reward of a completion made elsewhere
 Told = tuple[str, int | None, bool | None, float | None]
 
@@ -144,8 +144,3 @@ def sample_schema() -> pa.Schema:
             "reward": pa.float64(),
         }
     )
-
-
-def describe_samples(path: str | Path) -> dict[str, Any]:
-    """What made the completions of a folder: model, settings, prompts."""
-    return dict(read_manifest(path)["description"])
