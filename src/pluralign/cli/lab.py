@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,7 +56,10 @@ def run(arguments: Sequence[str]) -> None:
     crowd = Crowd(seed=flags.seed, noise=flags.noise, label_flips=flags.label_flips)
     options = {} if flags.kind == "pairs" else {"raters_per_item": flags.raters_per_item}
     table = getattr(crowd, flags.kind)(flags.n, seed=flags.data_seed, **options)
-    with whole_file(target) as work:
-        table.to_json(work, compression="gzip" if target.suffix == ".gz" else None)
+    with whole_file(target) as work, work.open("wb") as file:
+        # No name and no time in the archive: the same crowd gives the same bytes.
+        packed = gzip.GzipFile("", "wb", 9, file, mtime=0) if target.suffix == ".gz" else nullcontext(file)
+        with packed as stream:
+            table.to_json(stream)
     console = Console(flags.json)
     console.result({"data": str(target), "rows": len(table), "kind": flags.kind}, str(target))

@@ -166,10 +166,7 @@ def _rows(tables: Mapping[str, datasets.Dataset]) -> str:
 
 
 def _write(
-    folder: Path,
-    tables: Mapping[str, Columns],
-    results: Mapping[str, Any],
-    examples: list[dict[str, Any]],
+    folder: Path, tables: Mapping[str, Columns], results: Mapping[str, Any], examples: list[dict[str, Any]]
 ) -> None:
     """The three files of an evaluation, the results last."""
     write_scores(folder / "scores.parquet", tables)
