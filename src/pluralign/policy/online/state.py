@@ -13,7 +13,6 @@ counters stand for them. It knows nothing of what a step does.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
+from pluralign.files import whole_folder
 from pluralign.policy.training.checkpoints import STATE, whole_or_absent
 
 __all__ = ["load_state", "save_state"]
@@ -41,7 +41,7 @@ _FREE = {
 def save_state(
     folder: Path, module: Any, optimizer: Any, schedule: Any, state: Mapping[str, Any], keep: int
 ) -> None:
-    """Writes a checkpoint beside its name, then gives it its name; removes the oldest beyond `keep`.
+    """Writes a checkpoint, whole or not at all; removes the oldest beyond `keep`.
 
     Args:
         folder: `.../checkpoint-N`.
@@ -56,19 +56,15 @@ def save_state(
     """
     from safetensors.torch import save_file
 
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with whole_or_absent(partial, True, "Earlier checkpoints are whole: free some space and resume"):
-        partial.mkdir(parents=True)
+    advice = "Earlier checkpoints are whole: free some space and resume"
+    with whole_or_absent(folder, False, advice), whole_folder(folder, lambda path: True) as work:
         weights = {name: p.detach().cpu().contiguous() for name, p in _trained(module).items()}
-        save_file(weights, partial / _WEIGHTS)
+        save_file(weights, work / _WEIGHTS)
         torch.save(
-            {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, partial / _OPTIMIZER
+            {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, work / _OPTIMIZER
         )
-        torch.save(_generators(), partial / _RANDOM)
-        (partial / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        torch.save(_generators(), work / _RANDOM)
+        (work / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
     numbers = sorted(
         int(path.name.removeprefix("checkpoint-"))
         for path in folder.parent.glob("checkpoint-*")
