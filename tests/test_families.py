@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import pytest
 import torch
-from pluralign.fitting.baselines import baselines_of
+from pluralign.fitting.linear.baselines import baselines_of
 from pluralign.fitting.ridge import ridge_path
 from torch import Tensor
 
