@@ -19,8 +19,8 @@ OTHER_KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_
 NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_offline_trainer.py \
            tests/solvers tests/losses tests/risk tests/heads tests/lab tests/fitting tests/evaluation tests/distributions
 # What reads other packages: models, tokenizers, tables, trainers.
-READERS := tests/test_model.py tests/conversations tests/policy tests/backbones tests/model tests/data \
-           tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
+READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py tests/cli/test_parsing.py tests/policy \
+           tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
 
 .PHONY: demo test test-all test-rest test-portable test-oldest oldest check lint types docs wheel results clean
 
