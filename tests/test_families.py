@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 
 import pytest
 import torch
-from pluralign.fitting.ridge import ridge_path
 from torch import Tensor
 
 import pluralign as pl
@@ -23,6 +22,7 @@ from pluralign.errors import DataError, RiskError
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES, HEADS, RECIPES, Family, families_for, title_of
 from pluralign.fitting import Fitted, Inputs, rated_table, rating_targets
 from pluralign.fitting.linear.baselines import baselines_of
+from pluralign.fitting.linear.ridge import ridge_path
 from pluralign.fitting.mix.config import MixConfig
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.heads import ColumnScaling, Head, schema
