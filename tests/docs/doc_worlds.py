@@ -195,6 +195,18 @@ def aligning() -> Names:
     return names | {"table": table, "pairs": pairs, "model": "my/policy", "config": config}
 
 
+def online() -> Names:
+    """A policy, a stored reward model and prompts."""
+    from datasets import Dataset
+
+    names = policy()
+    fitted(names).save_pretrained("quality-model")
+    prompts = Dataset.from_dict(
+        {"prompt": [[{"role": "user", "content": f"Question {i}?"}] for i in range(4)]}
+    )
+    return {"prompts": prompts, "held_out": prompts}
+
+
 def nothing() -> Names:
     return {}
 

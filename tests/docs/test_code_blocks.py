@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doc_worlds import WORLDS, TextBackbone, nothing
+from doc_worlds import WORLDS, TextBackbone, nothing, online
 
 from doc_blocks import LANGUAGES, blocks, pages, run_json, run_python, run_shell
 
@@ -23,12 +24,13 @@ SLOW = {
     "docs/explanations/categorical.md",
     "docs/how-to/align.md",
     "docs/how-to/attributes.md",
-    "docs/how-to/lab.md",
     "docs/how-to/sampling.md",
     "docs/how-to/updating.md",
 }
 # Their console blocks need files: `test_shown_output`.
 CONSOLE = {"docs/how-to/files.md", "docs/how-to/data.md"}
+# In other tests: the one on extending the package, and those below.
+ELSEWHERE = {"docs/extending.md", "docs/how-to/lab.md", "docs/how-to/ppo.md", "docs/how-to/trl.md", *TUTORIAL}
 
 
 def run_page(page: str, names: dict[str, Any]) -> None:
@@ -65,7 +67,7 @@ def test_blocks_say_their_language(page):
     [
         pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
         for page in pages()
-        if page not in (*TUTORIAL, "docs/how-to/lab.md")
+        if page not in ELSEWHERE
     ],
 )
 def test_page_runs(page, workplace, monkeypatch):
@@ -95,6 +97,29 @@ def test_tutorial_runs(workplace, small_language_model):
         run_page(page, {})
     assert Path("policy.html").stat().st_size > 10_000
     assert list(Path("runs").rglob("report.html"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pluralign.errors.PluralignWarning")
+@pytest.mark.parametrize(
+    ("page", "module", "config", "instead"),
+    [
+        ("ppo", "pluralign.policy", "PPOConfig", {"steps": 1, "prompts_per_step": 2, "max_new_tokens": 8}),
+        ("trl", "trl", "GRPOConfig", {}),
+    ],
+)
+def test_online_page_runs(page, module, config, instead, workplace, monkeypatch):
+    """On the CPU, and with fewer and shorter responses than the page asks for."""
+    from pluralign import backbones
+
+    make = getattr(importlib.import_module(module), config)
+    instead = {"use_cpu": True, **instead}
+    monkeypatch.setattr(
+        f"{module}.{config}", lambda *a, **options: make(*a, **options | instead), raising=False
+    )
+    backbone = TextBackbone()
+    monkeypatch.setattr(backbones, "load", lambda *_args, **_options: backbone)
+    run_page(f"docs/how-to/{page}.md", online())
 
 
 @pytest.mark.slow

@@ -43,9 +43,10 @@ class ProgramReward:
     what it leaves open. What tests expect is never where the program runs.
 
     Args:
-        limits: of each program. minimum: the weakest level of protection that will do: "bubblewrap",
-        "namespaces", "separate_user" (rlimits
-            under a user id of its own, as root) or "rlimits" (consent to programs that can touch your files).
+        limits: of each program.
+        minimum: the weakest level of protection that will do: "bubblewrap", "namespaces", "separate_user"
+            (rlimits under a user id of its own, as root) or "rlimits" (consent to programs that can touch
+            your files).
         all_or_nothing: 1 where all tests pass, else 0, in place of the share.
         workers: programs at a time; the number of processors where it is None.
         cache_size: results that are remembered; 0 for none.
@@ -98,8 +99,7 @@ class ProgramReward:
 
         Args:
             rows: columns completion (text, or messages of which the last is the policy's) and tests, and
-            where the
-                tests need them entry_point, setup and prefix (`shapes`).
+                where the tests need them entry_point, setup and prefix (`shapes`).
 
         Raises:
             DataError: a column is missing, or tests are not what they should be; the message names the row.
