@@ -81,7 +81,6 @@ def test_links_of_pages_outside_the_site_lead_somewhere(page):
     """Those of the site are checked where it is built."""
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    assert links or page == "SECURITY.md"
     for link in links:
         path, _, anchor = link.partition("#")
         target = ROOT / path if path else ROOT / page
@@ -94,3 +93,10 @@ def test_links_of_pages_outside_the_site_lead_somewhere(page):
 def slug(heading: str) -> str:
     """What GitHub and mkdocs make of a heading without markup."""
     return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower())).strip("-")
+
+
+def test_files_that_pages_name_exist():
+    named = re.compile(r"`((?:src|tests|studies|examples|docs|benchmarks)/[\w./-]*[\w/])`")
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for path in named.findall(page.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), f"{page.relative_to(ROOT)} names {path}"
