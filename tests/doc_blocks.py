@@ -75,7 +75,7 @@ def console_commands(code: str) -> list[tuple[str, str]]:
 def run_python(block: Block, namespace: dict[str, Any]) -> None:
     """Executes it; a traceback shows page and line."""
     padded = "\n" * block.line + block.code
-    exec(compile(padded, str(ROOT / block.page), "exec"), namespace)
+    exec(compile(padded, str(ROOT / block.page), "exec", dont_inherit=True), namespace)
 
 
 def run_shell(block: Block) -> None:

@@ -81,6 +81,7 @@ def noisy(conversations):
     return (torch.rand(len(conversations)).round() * 2).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["mean", "cvar:0.25"])
 def test_it_learns_how_rewards_spread_where_a_single_value_knows_their_mean(tmp_path, baseline):
     torch.set_num_threads(1)

@@ -205,9 +205,9 @@ def test_bubblewrap_that_does_not_work_is_told_and_passed_over(monkeypatch, tmp_
 
 
 def test_rlimits_alone_need_consent(monkeypatch):
-    from pluralign.policy.rewards.programs import sandbox
+    from pluralign.policy.rewards.programs import probing
 
-    monkeypatch.setattr(sandbox, "_try_level", lambda level, *_: (None, "not here"))
+    monkeypatch.setattr(probing, "_try_level", lambda level, *_: (None, "not here"))
     with pytest.raises(SandboxError, match="minimum='rlimits' consents"):
         ProgramReward()
 
