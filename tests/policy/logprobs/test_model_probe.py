@@ -8,6 +8,7 @@ from transformers import CONFIG_MAPPING, AttentionInterface, AttentionMaskInterf
 
 import tiny_architectures
 import tiny_policy
+from half_attention import half_only
 from pluralign.errors import ArgumentError
 from pluralign.policy.logprobs.loading import disable_dropout
 from pluralign.policy.logprobs.packing import pack
@@ -225,17 +226,6 @@ def test_what_stays_random_is_refused():
 
 
 # ---- where it runs ----------------------------------------------------------------------------------------
-
-
-def half_only(module, query, key, value, attention_mask, **options):
-    """As flash attention behind transformers: made half under autocast, and float32 is refused."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    if torch.is_autocast_enabled("cpu"):
-        query, key, value = (one.to(torch.get_autocast_dtype("cpu")) for one in (query, key, value))
-    if query.dtype == torch.float32:
-        raise RuntimeError("FlashAttention only supports fp16 and bf16 data type")
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
 
 @pytest.fixture
