@@ -149,9 +149,9 @@ class RewardFunction:
                 log_extra(column, by_place)
         if log_metric is not None:
             metrics = {"utility": values, "mean": mean, "std": std, "tail": tail}
-            heads = getattr(distribution, "means", None)  # of an ensemble
-            if heads is not None and heads.shape[-1] > 1:
-                metrics["disagreement"] = heads.std(-1)
+            heads = distribution.heads()
+            if heads is not None and heads.means.shape[-1] > 1:
+                metrics["disagreement"] = heads.means.std(-1)
             metrics |= {f"attribute/{key}": one.mean() for key, one in attributes.items()}
             for key, numbers in metrics.items():
                 log_metric(f"{self._prefix}/{key}", float(numbers.float().mean()))
