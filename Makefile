@@ -3,18 +3,35 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV   ?= .venv
+OLDEST ?= .venv-oldest
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+READY_OLDEST := $(OLDEST)/.ready
 
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all test-rest check lint types results clean
+# Other kernels of torch, MKL, oneDNN and OpenBLAS than this processor's own, and two threads.
+OTHER_KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
+                 OPENBLAS_CORETYPE=Nehalem OMP_NUM_THREADS=2
+# Where rounding matters: it is this that another processor does otherwise.
+NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_offline_trainer.py \
+           tests/solvers tests/losses tests/risk tests/heads tests/lab tests/fitting tests/evaluation tests/distributions
+# What reads other packages: models, tokenizers, tables, trainers.
+READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py tests/cli/test_parsing.py tests/policy \
+           tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
+
+.PHONY: demo test test-all test-rest test-portable test-oldest oldest check lint types docs wheel results clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(READY_OLDEST): pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --progress-bar off -c constraints-oldest.txt -e '.[dev]'
 	@touch $@
 
 demo: $(READY)          ## the main job on the lab's crowd, ends with the path of a report
@@ -29,17 +46,32 @@ test-all: $(READY)      ## every test; says what it skipped and why
 test-rest: $(READY)     ## what `make test` leaves out; stops at the first failure
 	$(BIN)/python -m pytest -m 'slow or browser or peer' -rs -x
 
+test-portable: $(READY) ## the numerical tests as another processor would compute them; stops at the first failure
+	$(OTHER_KERNELS) $(BIN)/python -m pytest -x $(NUMERIC)
+
+oldest: $(READY_OLDEST) ## an environment with the oldest versions that are allowed (torch for CUDA: about 6 GB)
+
+test-oldest: oldest     ## what depends on other packages, with the oldest of them; stops at the first failure
+	$(OLDEST)/bin/python -m pytest -x $(READERS)
+
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests studies examples docs
+	$(BIN)/ruff format --check src tests studies examples docs
 
 types: $(READY)
 	$(BIN)/mypy
 
 check: lint types test  ## what a change must pass
 
-results: $(READY)       ## docs/results.md from benchmarks/results/*.json
-	$(BIN)/python benchmarks/results.py
+docs: $(READY)          ## the site, in build/site; a warning or a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
+
+wheel: $(READY)         ## what a release would be, in dist: the source archive, and the wheel that is built from it
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+results: $(READY)       ## docs/results.md, its pictures and the table of README.md, from the records of studies/
+	$(BIN)/python -m studies results
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,14 +47,14 @@ def picture(model_folder: Path, ratings_file: Path, target: Path) -> Path:
     model = pl.RewardModel.from_pretrained(model_folder)
     _, held_out = pl.split(pl.load_ratings(ratings_file), **model.fitted["split"])
     texts = [conversation(row["prompt"], row["response"]) for row in held_out]
-    law = model.attribute_distributions(texts)["overall"]
-    alike = np.flatnonzero((law.mean() - 3).abs().numpy() < 0.25)
-    ranked = alike[np.argsort(law.std().numpy()[alike])]
+    distribution = model.attribute_distributions(texts)["overall"]
+    alike = np.flatnonzero((distribution.mean() - 3).abs().numpy() < 0.25)
+    ranked = alike[np.argsort(distribution.std().numpy()[alike])]
     chosen = [int(ranked[round(share * (len(ranked) - 1))]) for share in (0.0, 0.33, 0.67, 1.0)]
     svg, _ = distributions_figure(
         target,
         model.head.levels.numpy(),
-        law.quantile(model.head.levels.float()).numpy()[chosen],
+        distribution.quantile(model.head.levels.float()).numpy()[chosen],
         [held_out[i]["response"].replace(" .", ".") for i in chosen],
         (0.5, 5.5),  # ratings 1 to 5, each spread over its unit
         true=np.array([held_out[i]["true_quantiles"] for i in chosen]),

@@ -3,107 +3,49 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import pluralign as pl
 
 SOURCE = Path(pl.__file__).parent
 
 # What each part may import of the package, beside itself. DESIGN: data flows one way.
+_MODELS = {"errors", "files", "distributions", "risk", "data", "conversations", "backbones", "heads", "model"}
+_ABOVE = _MODELS | {"_version", "rank_correlation", "families", "losses", "fitting"}
 ALLOWED = {
+    "_version": set(),
     "errors": set(),
+    "files": {"errors"},
     "checks": {"errors"},
     "rank_correlation": {"errors"},
+    "families": set(),  # names what it stands for as texts, so it lies below all
     "distributions": {"errors"},
     "losses": {"errors"},
     "solvers": {"errors"},
     "risk": {"errors", "distributions"},
-    "data": {"errors"},
+    "data": {"errors", "files"},
     "conversations": {"errors", "data"},
-    "backbones": {"errors", "conversations"},
-    "heads": {"errors", "distributions"},
-    "model": {"errors", "distributions", "risk", "conversations", "backbones", "heads"},
-    "fitting": {
-        "errors",
-        "checks",
-        "rank_correlation",
-        "distributions",
-        "losses",
-        "solvers",
-        "data",
-        "conversations",
-        "backbones",
-        "heads",
-        "model",
-    },
-    "evaluation": {
-        *{
-            "errors",
-            "rank_correlation",
-            "distributions",
-            "losses",
-            "risk",
-            "data",
-            "conversations",
-            "backbones",
-            "heads",
-            "model",
-            "fitting",
-        },
-    },
-    "policy": {
-        *{
-            "errors",
-            "rank_correlation",
-            "distributions",
-            "losses",
-            "risk",
-            "data",
-            "conversations",
-            "backbones",
-            "heads",
-            "model",
-            "fitting",
-        },
-    },
-    "report": {"errors"},
-    "lab": {
-        *{
-            "errors",
-            "rank_correlation",
-            "distributions",
-            "losses",
-            "risk",
-            "data",
-            "conversations",
-            "backbones",
-            "heads",
-            "model",
-            "fitting",
-        },
-        *{"policy", "evaluation"},
-    },
-    "cli": {
-        *{
-            "errors",
-            "rank_correlation",
-            "distributions",
-            "losses",
-            "risk",
-            "data",
-            "conversations",
-            "backbones",
-            "heads",
-            "model",
-            "fitting",
-        },
-        *{"policy", "evaluation", "report", "lab"},
-    },
+    "backbones": {"errors", "files", "conversations"},
+    "heads": {"errors", "files", "families", "distributions"},
+    "model": (_MODELS - {"model", "data"}) | {"_version"},
+    "fitting": (_MODELS - {"risk"}) | {"checks", "rank_correlation", "families", "losses", "solvers"},
+    "evaluation": _ABOVE,
+    "policy": _ABOVE - {"families", "fitting"},
+    "report": {"errors", "files", "families"},
+    "integrations": {"errors", "distributions", "risk", "data", "model"},
+    "lab": _ABOVE | {"policy", "evaluation"},
+    "cli": _ABOVE | {"policy", "evaluation", "report", "lab"},
 }
 
 
@@ -113,8 +55,10 @@ ROOMS = {
         "logprobs": set(),
         "sampling": {"logprobs"},
         "rewards": {"logprobs", "sampling"},
-        "offline": {"logprobs", "sampling", "rewards"},
-        ".": set(),
+        "training": set(),
+        "offline": {"logprobs", "sampling", "rewards", "training"},
+        "online": {"logprobs", "sampling", "rewards", "training"},
+        ".": {"logprobs", "sampling", "rewards", "training", "offline", "online"},  # the public names
     },
     "fitting": {
         "train": set(),
@@ -135,7 +79,7 @@ def part_of(path: Path) -> str:
 def imported_parts(path: Path) -> set[str]:
     """Parts of the package that a file imports anywhere, also inside functions."""
     names = imported_modules(path)
-    return {n.split(".")[1] for n in names if n.startswith("pluralign.") and "__version__" not in n}
+    return {n.split(".")[1] for n in names if n.startswith("pluralign.")}
 
 
 def imported_modules(path: Path, files: Collection[str] = ()) -> set[str]:
@@ -170,7 +114,7 @@ def test_rooms_know_only_those_before_them(part):
     rooms = {p.name for p in folder.iterdir() if (p / "__init__.py").exists()} | {"."}
     assert rooms == set(ROOMS[part])
     for path in folder.rglob("*.py"):
-        room = path.parent.name if path.parent != folder else "."
+        room = path.relative_to(folder).parts[0] if path.parent != folder else "."
         for name in imported_modules(path):
             if name.startswith(f"pluralign.{part}."):
                 other = name.split(".")[2]
@@ -178,6 +122,93 @@ def test_rooms_know_only_those_before_them(part):
                 assert other == room or other in ROOMS[part][room], (
                     f"{path.relative_to(SOURCE)} imports {name}"
                 )
+
+
+# Where a family may be named: its head, its recipe and config, and the table.
+OF_FAMILIES = (
+    "families.py",
+    "heads/",
+    "fitting/config.py",
+    "fitting/linear/",
+    "fitting/categorical/",
+    "fitting/ensemble/",
+)
+# Words that are also something else there.
+HOMONYMS = {
+    "losses/__init__.py": {"bradley_terry"},  # the formula
+    "losses/preference.py": {"bradley_terry"},
+    "report/pictures.py": {"quantile"},  # of a distribution
+    "risk/measures.py": {"quantile"},
+}
+
+
+def asked_classes(node: ast.AST) -> set[str]:
+    """Names of the classes that an expression or pattern asks an object about."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        about = node.args[1:] if node.func.id in ("isinstance", "issubclass") else []
+    elif isinstance(node, ast.MatchClass):
+        about = [node.cls]
+    elif isinstance(node, ast.Compare):  # type(x) is C
+        about = [node.left, *node.comparators]
+    else:
+        about = []
+    parts = [part for one in about for part in ast.walk(one)]
+    return {p.id for p in parts if isinstance(p, ast.Name)} | {
+        p.attr for p in parts if isinstance(p, ast.Attribute)
+    }
+
+
+def family_words(tree: ast.AST) -> set[str]:
+    """Names of families in the texts of a file, docstrings apart.
+
+    `quantile` and the like are words of the language, so they count only where they are the whole text.
+    """
+    own = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, own) and ast.get_docstring(n)}
+    texts = [
+        n.value
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docs
+    ]
+    return {
+        name
+        for name in pl.families.FAMILIES
+        if name in texts or ("_" in name and any(re.search(rf"\b{name}\b", text) for text in texts))
+    }
+
+
+def test_only_a_familys_own_files_and_the_table_name_it():
+    distributions = set(pl.distributions.__all__) - {"RewardDistribution"}
+    heads = {name for name in pl.heads.__all__ if name.endswith("Head") and name != "Head"}
+    assert {"Point", "Categorical"} < distributions
+    assert {"CategoricalHead", "MixedHead"} < heads
+    for path in SOURCE.rglob("*.py"):
+        name = path.relative_to(SOURCE).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        asked = {one for node in ast.walk(tree) for one in asked_classes(node)}
+        if not name.startswith(("distributions/", "heads/")):
+            found = asked & (distributions | heads)
+            assert not found, f"{name} asks whether something is a {sorted(found)}; ask it what it can do"
+        if not name.startswith(OF_FAMILIES):
+            found = family_words(tree) - HOMONYMS.get(name, set())
+            assert not found, f"{name} names the families {sorted(found)}; ask the head or pluralign.families"
+
+
+@pytest.mark.parametrize(
+    ("code", "classes", "words"),
+    [
+        ("if isinstance(law, (Point, pl.Empirical)): pass", {"Point", "pl", "Empirical"}, set()),
+        ("match law:\n    case Categorical(): pass", {"Categorical"}, set()),
+        ("type(law) is Quantiles", {"type", "law", "Quantiles"}, set()),
+        ("if family == 'quantile': pass", {"family"}, {"quantile"}),
+        ("f'{x}: use bradley_terry for pairs'", set(), {"bradley_terry"}),
+        ('"""Of bradley_terry and `quantile`."""\nx = "the quantile of fit_bradley_terry"', set(), set()),
+    ],
+)
+def test_the_search_for_names_of_families_finds_them(code, classes, words):
+    tree = ast.parse(code)
+    assert {one for node in ast.walk(tree) for one in asked_classes(node)} == classes
+    assert family_words(tree) == words
 
 
 def test_no_circles():
@@ -247,3 +278,30 @@ def test_every_file_says_what_it_is():
 def test_no_catch_all_modules():
     names = {p.stem for p in SOURCE.rglob("*.py")}
     assert not names & {"utils", "util", "common", "helpers", "misc"}
+
+
+def test_the_oldest_versions_that_are_tried_are_the_lower_bounds():
+    """`constraints-oldest.txt` against pyproject.toml: all that is needed to run, and no other version."""
+    root = SOURCE.parents[1]
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("not a clone")
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "docs"}
+    needed = [Requirement(line) for line in [*project["dependencies"], *itertools.chain(*extras.values())]]
+    bounds = {canonicalize_name(one.name): Version(spec.version) for one in needed for spec in one.specifier}
+    lines = (root / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    tried = {canonicalize_name(name): Version(version) for name, version in pins.items()}
+    tools = {"ruff", "mypy", "build", "setuptools"}  # of `make lint types wheel`, which run with the newest
+    assert {name: tried.get(name) for name in bounds.keys() - tools} == {
+        name: bound for name, bound in bounds.items() if name not in tools
+    }
+    assert tried.keys() - bounds.keys() == {"tokenizers"}  # transformers chooses it
+
+
+def test_the_version_stands_in_one_file():
+    settings = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "pluralign._version.__version__"
+    written = [p.name for p in SOURCE.rglob("*.py") if f'"{pl.__version__}"' in p.read_text(encoding="utf-8")]
+    assert written == ["_version.py"]

@@ -26,7 +26,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from pluralign._version import __version__
 
 # name -> module that defines it; one line each, no logic.
 _NAMES = {
@@ -66,9 +66,11 @@ __all__ = [
     "distributions",
     "errors",
     "evaluation",
+    "families",
     "fit",
     "fitting",
     "heads",
+    "integrations",
     "lab",
     "load_comparisons",
     "load_pairs",
@@ -83,7 +85,7 @@ __all__ = [
     "split",
 ]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_types.py holds it to _NAMES
     from pluralign import (
         backbones,
         conversations,
@@ -91,8 +93,10 @@ if TYPE_CHECKING:
         distributions,
         errors,
         evaluation,
+        families,
         fitting,
         heads,
+        integrations,
         lab,
         losses,
         model,
@@ -113,14 +117,14 @@ if TYPE_CHECKING:
     from pluralign.fitting import fit
     from pluralign.heads import PopulationUpdater, PreferenceUpdater
     from pluralign.model import RewardModel, combine
+else:
 
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"pluralign.{_NAMES[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"pluralign.{name}")
-    raise AttributeError(f"module 'pluralign' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _NAMES:
+            return getattr(importlib.import_module(f"pluralign.{_NAMES[name]}"), name)
+        if name in __all__:
+            return importlib.import_module(f"pluralign.{name}")
+        raise AttributeError(f"module 'pluralign' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

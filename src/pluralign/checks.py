@@ -14,9 +14,9 @@ __all__ = ["as_finite", "check_choice", "check_grid", "check_number", "check_pla
 
 
 def as_finite(value: Any) -> float:
-    """`value`, a real number or a tensor of one element, as a float; NaN for whatever is no finite number.
+    """`value`, a real number or a tensor of one element, as a float; NaN for anything that is not finite.
 
-    Texts and truth values are no numbers, though Python would read them as such.
+    Text and truth values do not count as numbers, though `float` would read them.
     """
     try:
         number = math.nan if isinstance(value, str | bytes | bool) else float(value)

@@ -13,6 +13,7 @@ keeps working for people who do not know this package.
     │   └── FingerprintError                the backbone's weights are not those the head was fitted on
     ├── CacheError (OSError)                the embedding cache cannot be read or written
     ├── RunError (RuntimeError)             a run folder is in use, or belongs to another run
+    ├── SandboxError (RuntimeError)         this machine cannot confine programs as was demanded
     └── MissingDependencyError (ImportError)  an extra is not installed
 
     PluralignWarning (UserWarning)
@@ -24,6 +25,7 @@ keeps working for people who do not know this package.
     ├── DebiasWarning                       an attribute still follows the bias variable
     ├── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
     ├── VoterWarning                        votes without names are counted as if each were a person
+    ├── SandboxWarning                      programs run with less protection than namespaces give
     └── RiskWarning                         a risk measure that did no better than less did
 
 A message says what was received, what is allowed and what to do; `did_you_mean` names the nearest
@@ -54,6 +56,8 @@ __all__ = [
     "RiskWarning",
     "RowError",
     "RunError",
+    "SandboxError",
+    "SandboxWarning",
     "TailWarning",
     "VoterWarning",
     "did_you_mean",
@@ -122,6 +126,10 @@ class RunError(PluralignError, RuntimeError):
     """A run folder is in use by another process, or belongs to another run."""
 
 
+class SandboxError(PluralignError, RuntimeError):
+    """This machine cannot confine programs as strongly as was demanded."""
+
+
 class MissingDependencyError(PluralignError, ImportError):
     """A feature needs a package that is not installed; the message names the extra to install."""
 
@@ -160,6 +168,10 @@ class EnsembleWarning(PluralignWarning):
 
 class VoterWarning(PluralignWarning):
     """Votes come without names, so that one person with many votes may count as many people."""
+
+
+class SandboxWarning(PluralignWarning):
+    """Programs run with less protection than namespaces give."""
 
 
 class RiskWarning(PluralignWarning):

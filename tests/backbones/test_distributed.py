@@ -226,7 +226,7 @@ def test_a_process_whose_neighbour_has_gone_tells_its_own_error(bert: Path) -> N
     one = load(str(bert), num_threads=1)
 
     def work(rank: int) -> Any:
-        find_world()
+        find_world().gather(rank)  # both have met
         return "gone" if rank == 0 else one.embed([[]])
 
     first, second = in_processes(work)

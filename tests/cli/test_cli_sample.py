@@ -126,6 +126,26 @@ def test_rewards_of_a_fitted_model_and_any_measure(place, fake, command):
     assert all(sum(row) == pytest.approx(1.5) for row in shares)
 
 
+def test_a_measure_of_heads_is_refused_before_sampling_by_every_model_without_heads(place, fake, command):
+    import pluralign as pl
+
+    for residual in ("point", "gaussian"):
+        line = (
+            f"fit --family regression --ratings ratings.jsonl --l2 0.1 --residual {residual} --out {residual}"
+        )
+        assert command(line)[0] == 0
+    models = [pl.RewardModel.from_pretrained(f"{name}/model", cache=None) for name in ("point", "gaussian")]
+    texts = [[{"role": "user", "content": "p"}, {"role": "assistant", "content": f"{x} 1"}] for x in range(9)]
+    pl.combine(models, texts).save_pretrained("both")
+    rewarded = "sample --shards foreign.jsonl --cache none --table pairs --risk worst_case --out run"
+    for model, what in {"point": "of the family regression", "both": "a combination"}.items():
+        status, _, err = command(f"{rewarded} --reward_model {model}")
+        assert (status, f"--risk worst_case: {model}" in err, what in err) == (2, True, True), err
+        assert not Path("run").exists()
+    status, _, err = command(f"{rewarded} --reward_model gaussian")  # an ensemble of one
+    assert status == 0, err
+
+
 def test_rewards_that_came_with_the_completions(place, command):
     status, out, err = command("sample --shards foreign.jsonl --reward_column --out run --json")
     assert status == 0

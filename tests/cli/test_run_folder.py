@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from pluralign.cli.run_folder import RunFolder, digest, write_json
+from pluralign import files
+from pluralign.cli.run_folder import RunFolder, digest
 from pluralign.errors import RunError
 
 CONFIG = {"family": "quantile", "levels": (0.1, 0.9)}
@@ -73,12 +74,16 @@ def test_a_second_process_is_refused(tmp_path):
     assert done.stdout == ""
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(ValueError):
-        write_json(tmp_path / "x.json", {"a": float("nan")})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+def test_what_a_killed_process_left_is_no_obstacle_and_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_GRACE", 0.0)
+    left = [tmp_path / "run" / f".{name}.{files._machine()}-{10**30}-00000000.partial" for name in "ab"]
+    (tmp_path / "run").mkdir()
+    left[0].touch()
+    with open_folder(tmp_path / "run"):
+        assert not left[0].exists()
+        left[1].mkdir()
+    with open_folder(tmp_path / "run"):
+        assert not left[1].exists()
 
 
 def test_digest_is_of_the_content(tmp_path):

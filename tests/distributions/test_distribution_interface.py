@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
 from pluralign.distributions import (
     Categorical,
@@ -176,11 +177,17 @@ def test_combining_reads_no_values_without_validation():
         assert combine(values, gate, torch.empty(5, device="meta"), validate=False).mean().shape == (2,)
 
 
+COMPILES = pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.13"), reason="torch.compile before 2.13 cannot read NamedTuples"
+)
+
+
 def utilities(law):
     """What a training step asks for."""
     return [*(measure(law) for measure in MEASURES), law.prob_greater(law), law.crps(law.mean().detach())]
 
 
+@COMPILES
 @pytest.mark.parametrize("name", NAMES)
 def test_utilities_compile_without_graph_breaks(name):
     law = build(validate=False)[name]
@@ -190,6 +197,7 @@ def test_utilities_compile_without_graph_breaks(name):
 
 
 @pytest.mark.slow
+@COMPILES
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_compiles_without_graph_breaks(name):
     law, target = build(validate=False)[name], torch.linspace(-1, 1, 4)
@@ -289,3 +297,33 @@ def test_entropic_approaches_the_minimum_and_the_maximum(name, aversion):
     law = build()[name]
     torch.testing.assert_close(law.entropic(aversion), law.quantile(0.0), rtol=0, atol=10 / aversion + 1e-6)
     torch.testing.assert_close(law.entropic(-aversion), law.quantile(1.0), rtol=0, atol=10 / aversion + 1e-6)
+
+
+def test_point_masses_are_the_whole_distribution_or_there_are_none():
+    for name, d in build(dtype=torch.float64).items():
+        masses = d.point_masses()
+        assert (masses is not None) == (name in ("point", "categorical", "empirical"))
+        if masses is not None:
+            rewards, probs = masses
+            at = (rewards.unsqueeze(1) <= rewards.unsqueeze(2)).to(probs) @ probs.unsqueeze(-1)
+            torch.testing.assert_close(d.cdf(rewards), at.squeeze(-1))
+            torch.testing.assert_close(probs.sum(1), torch.ones(len(d), dtype=d.dtype))
+
+
+def test_an_increasing_function_maps_quantiles_to_quantiles_where_the_class_can():
+    for name, d in build(dtype=torch.float64).items():
+        mapped = d.transformed(torch.exp)
+        assert (mapped is None) == (name == "ensemble")
+        if mapped is not None:
+            levels = torch.tensor([0.1, 0.2, 0.5, 0.7, 0.9], dtype=d.dtype)
+            torch.testing.assert_close(mapped.quantile(levels), d.quantile(levels).exp())
+
+
+def test_only_what_has_heads_names_them_and_only_a_point_is_one():
+    for name, d in build().items():
+        heads = d.heads()
+        assert (heads is not None) == (name == "ensemble")
+        assert d.is_point == (name == "point")
+        if heads is not None:
+            torch.testing.assert_close((heads.weights * heads.means).sum(1), d.mean())
+            assert heads.means.shape == heads.stds.shape == (4, 5)

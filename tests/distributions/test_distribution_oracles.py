@@ -91,7 +91,7 @@ def test_crps_averages_over_raters_and_ignores_padding(case):
     torch.testing.assert_close(case.law.crps(torch.stack([first, padding], -1)), case.law.crps(first))
 
 
-def test_samples_have_the_mean_and_the_cdf_of_the_law(case):
+def test_samples_have_the_mean_and_the_cdf_of_the_distribution(case):
     n = 40_000
     samples = case.law.sample(n, generator=torch.Generator().manual_seed(5))
     assert samples.shape == (len(case.law), n)
@@ -132,7 +132,7 @@ def test_crps_against_scoringrules():
     np.testing.assert_allclose(got, scoringrules.crps_mixnorm(y, mean, std, weight), rtol=1e-8)
 
 
-def test_the_true_law_has_the_least_expected_crps():
+def test_the_true_distribution_has_the_least_expected_crps():
     probs = torch.tensor([0.1, 0.2, 0.4, 0.3]).double()
     atoms = torch.arange(4).double()
 

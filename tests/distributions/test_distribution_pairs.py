@@ -18,7 +18,7 @@ from pluralign.errors import ArgumentError
 LEVELS = torch.tensor([0.1, 0.3, 0.5, 0.8], dtype=torch.float64)
 
 
-def random_law(kind, draw, rows=4):
+def random_distribution(kind, draw, rows=4):
     """A batch with values on a coarse grid, so that ties between laws are common."""
     grid = torch.tensor(np.round(draw.normal(size=(rows, 4)) * 2) / 2)
     share = torch.tensor(draw.dirichlet(np.ones(4), size=rows))
@@ -66,7 +66,7 @@ def test_wasserstein(case, other_case, integral):
 @given(first=KINDS, second=KINDS, draw=DRAWS)
 @settings(max_examples=60, deadline=None)
 def test_the_two_orders_sum_to_one_and_ties_count_half(first, second, draw):
-    one, two = random_law(first, draw), random_law(second, draw)
+    one, two = random_distribution(first, draw), random_distribution(second, draw)
     torch.testing.assert_close(
         one.prob_greater(two) + two.prob_greater(one), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-13
     )
@@ -79,7 +79,7 @@ def test_the_two_orders_sum_to_one_and_ties_count_half(first, second, draw):
 @given(kinds=st.tuples(KINDS, KINDS, KINDS), draw=DRAWS)
 @settings(max_examples=40, deadline=None)
 def test_wasserstein_is_a_metric(kinds, draw):
-    one, two, three = (random_law(kind, draw) for kind in kinds)
+    one, two, three = (random_distribution(kind, draw) for kind in kinds)
     direct = one.wasserstein(two)
     torch.testing.assert_close(direct, two.wasserstein(one), rtol=0, atol=1e-9)
     assert (one.wasserstein(one).abs() <= 1e-9).all()
@@ -91,7 +91,7 @@ def test_wasserstein_is_a_metric(kinds, draw):
 @given(first=KINDS, second=KINDS, draw=DRAWS, shift=st.floats(-5, 5))
 @settings(max_examples=40, deadline=None)
 def test_a_common_affine_map_scales_the_distance_and_keeps_the_order(first, second, draw, shift):
-    one, two = random_law(first, draw), random_law(second, draw)
+    one, two = random_distribution(first, draw), random_distribution(second, draw)
     moved = [law.scale_shift(3.0, shift) for law in (one, two)]
     torch.testing.assert_close(moved[0].wasserstein(moved[1]), 3 * one.wasserstein(two), rtol=1e-6, atol=1e-7)
 

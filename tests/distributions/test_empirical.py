@@ -42,7 +42,7 @@ def test_the_order_of_samples_and_the_place_of_padding_do_not_matter():
     assert first.wasserstein(second).item() == 0.0
 
 
-def test_the_same_samples_twice_are_the_same_law():
+def test_the_same_samples_twice_are_the_same_distribution():
     once, twice = Empirical([[1.0, 2.0, 5.0]]), Empirical([[1.0, 5.0, 2.0, 2.0, 1.0, 5.0]])
     assert once.wasserstein(twice).item() == pytest.approx(0.0, abs=1e-6)
 

@@ -46,7 +46,7 @@ def test_many_samples_give_the_expected_maximum() -> None:
     )
 
 
-def test_kl_is_that_of_the_law_of_the_maximum() -> None:
+def test_kl_is_that_of_the_distribution_of_the_maximum() -> None:
     """Under the base policy ranks are uniform on [0, 1]; the best of n has the law Beta(n, 1)."""
     for n in (1, 2, 5, 64):
         expected = -stats.beta(n, 1).entropy()  # KL to the uniform law

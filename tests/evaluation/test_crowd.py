@@ -96,7 +96,7 @@ def test_dirichlet_is_the_maximum_of_scipys_likelihood():
     torch.testing.assert_close(alpha, torch.tensor([0.8, 2.0, 0.5, 1.0]).double(), rtol=0.35, atol=0)
 
 
-def test_the_floor_is_what_the_true_law_scores():
+def test_the_floor_is_what_the_true_distribution_scores():
     generator = np.random.default_rng(2)
     laws = generator.dirichlet([1.0, 1.5, 2.0, 1.0, 0.5], size=4000)
     ratings = np.stack([generator.choice(5, size=5, p=p) for p in laws]) + 1.0

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, votes_rows
-from pluralign.evaluation.ensembles import law_columns, margin_columns, summarise_ensemble
+from pluralign.evaluation.ensembles import distribution_columns, margin_columns, summarise_ensemble
 
 COUNT, HEADS = 40, 3
 
@@ -22,23 +22,23 @@ def law(seed: int = 0) -> pl.GaussianEnsemble:
     return pl.GaussianEnsemble(means, torch.rand(COUNT, HEADS, generator=generator, dtype=torch.float64))
 
 
-def test_both_kinds_of_doubt_add_up_to_the_std_of_the_law():
-    columns = law_columns(law())
+def test_both_kinds_of_doubt_add_up_to_the_std_of_the_distribution():
+    columns = distribution_columns(law())
     assert set(columns) == {"head_0", "head_1", "head_2", "within_std", "between_std"}
     total = (columns["within_std"].square() + columns["between_std"].square()).sqrt()
     torch.testing.assert_close(total, law().std())
     torch.testing.assert_close(columns["head_1"], law().means[:, 1])
 
 
-def test_laws_without_several_heads_have_no_columns():
-    assert law_columns(pl.Point(torch.zeros(3))) == {}
-    assert law_columns(pl.GaussianEnsemble(torch.zeros(3, 1), torch.ones(3, 1))) == {}
+def test_distributions_without_several_heads_have_no_columns():
+    assert distribution_columns(pl.Point(torch.zeros(3))) == {}
+    assert distribution_columns(pl.GaussianEnsemble(torch.zeros(3, 1), torch.ones(3, 1))) == {}
     assert summarise_ensemble({"attribute": ["a"], "model_mean": np.zeros(1)}) == {}
 
 
 def test_the_summary_of_ratings_is_made_of_its_columns():
     ensemble, observed = law(), np.linspace(-1, 1, COUNT)
-    columns = {f"model_{key}": value.numpy() for key, value in law_columns(ensemble).items()}
+    columns = {f"model_{key}": value.numpy() for key, value in distribution_columns(ensemble).items()}
     columns |= {
         "attribute": ["a"] * 25 + ["b"] * 15,
         "model_mean": ensemble.mean().numpy(),

@@ -111,7 +111,7 @@ def test_spearman_matches_scipy_with_ties(rows):
 
 
 @pytest.mark.parametrize("family", ["gaussian", "categorical", "empirical"])
-def test_pit_of_the_true_law_is_uniform_with_and_without_atoms(family):
+def test_pit_of_the_true_distribution_is_uniform_with_and_without_atoms(family):
     rows = 4000
     generator = torch.Generator().manual_seed(0)
     if family == "gaussian":
@@ -125,7 +125,7 @@ def test_pit_of_the_true_law_is_uniform_with_and_without_atoms(family):
     assert stats.kstest(u.flatten().numpy(), "uniform").pvalue > 0.01
 
 
-def test_pit_of_a_continuous_law_is_its_cdf():
+def test_pit_of_a_continuous_distribution_is_its_cdf():
     y = np.linspace(-3, 3, 7)
     np.testing.assert_allclose(pit_values(gaussian(7), y), stats.norm.cdf(y), atol=1e-9)
 
@@ -145,7 +145,7 @@ def test_pit_keeps_shape_and_missing_raters():
     assert u.isnan().tolist() == [[False, True], [True, False]]
 
 
-def test_dequantised_grid_ratings_are_calibrated_under_the_smoothed_law_and_raw_ones_are_not():
+def test_dequantised_grid_ratings_are_calibrated_under_the_smoothed_distribution_and_raw_ones_are_not():
     # An integer plus U(-1/2, 1/2) has a piecewise linear CDF with knots at the half-integers.
     p = np.array([0.1, 0.2, 0.4, 0.2, 0.1])
     rows = 4000
@@ -193,7 +193,7 @@ def test_coverage_counts_raters_within_rows():
     assert below_level(u, 0.5)[:2].tolist() == [1.0, 0.0]
 
 
-def test_coverage_curve_of_a_too_narrow_law_is_the_normal_formula():
+def test_coverage_curve_of_a_too_narrow_distribution_is_the_normal_formula():
     rows = 20_000
     ratings = np.random.default_rng(1).normal(size=rows)
     levels = [0.05, 0.5, 0.9]
@@ -210,7 +210,7 @@ def test_curves_give_each_row_the_same_weight():
     assert pit_histogram(pit, bins=2)["share"] == pytest.approx([0.5, 0.5])
 
 
-def test_closed_interval_flatters_a_law_with_atoms():
+def test_closed_interval_flatters_a_distribution_with_atoms():
     # METHODS: the true law on an integer grid covers far more than its nominal mass with closed ends.
     probs = torch.tensor([[0.04, 0.2, 0.5, 0.22, 0.04]]).double().expand(4000, 5)
     law = Categorical(probs, torch.arange(1, 6).double())
@@ -258,7 +258,7 @@ def test_peaked_compares_the_central_interval_with_the_scale():
     assert peaked(law[1:], scale_width=width / 0.051).tolist() == [0.0]
 
 
-def test_arrays_tensors_and_half_precision_laws_give_float64():
+def test_arrays_tensors_and_half_precision_distributions_give_float64():
     law = Quantiles(torch.tensor([[0.0, 1.0]], dtype=torch.float32), torch.tensor([0.25, 0.75]))
     assert pit_values(law, np.array([0.5])).dtype == torch.float64
     assert pit_values(law, torch.tensor([0.5], requires_grad=True)).tolist() == pytest.approx([0.5])

@@ -9,7 +9,7 @@ import pluralign as pl
 from fake_backbone import WIDTH, FakeBackbone, ratings_rows
 from pluralign.evaluation import evaluate
 from pluralign.evaluation.rows import rating_rows
-from pluralign.evaluation.spread import spread_law
+from pluralign.evaluation.spread import spread_distribution
 from pluralign.heads import Attribute, CategoricalHead, Categories, ColumnScaling, QuantileHead
 from pluralign.heads.categorical import CategoryLogits
 
@@ -17,8 +17,8 @@ PROBS = [0.1, 0.0, 0.4, 0.3, 0.2]
 VALUES = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 
-def test_two_like_categories_make_one_uniform_law():
-    law = spread_law(pl.Categorical(torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 2.0])), 1.0)
+def test_two_like_categories_make_one_uniform_distribution():
+    law = spread_distribution(pl.Categorical(torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 2.0])), 1.0)
     levels = torch.tensor([0.1, 0.25, 0.5, 0.9])
     torch.testing.assert_close(law.quantile(levels), (0.5 + 2 * levels)[None], atol=1e-5, rtol=0)
 
@@ -31,11 +31,11 @@ def test_a_sample_of_rewards_and_noise_has_the_same_quantiles():
     drawn = drawn + torch.rand(drawn.shape, generator=generator, dtype=drawn.dtype) - 0.5
     levels = torch.tensor([0.05, 0.3, 0.6, 0.95], dtype=torch.float64)
     expected = torch.quantile(drawn, levels, dim=1).T
-    torch.testing.assert_close(spread_law(law, 1.0).quantile(levels), expected, atol=0.01, rtol=0)
-    torch.testing.assert_close(spread_law(law, 1.0).mean(), law.mean(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(spread_distribution(law, 1.0).quantile(levels), expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(spread_distribution(law, 1.0).mean(), law.mean(), atol=1e-3, rtol=0)
 
 
-def test_the_same_law_as_categories_and_as_quantiles_has_the_same_losses():
+def test_the_same_distribution_as_categories_and_as_quantiles_has_the_same_losses():
     """What a constant model of either family predicts when it knows everything."""
     module = CategoryLogits(WIDTH, 5)
     module.out.bias.data.copy_(torch.tensor(PROBS).clamp_min(1e-9).log())
@@ -43,7 +43,7 @@ def test_the_same_law_as_categories_and_as_quantiles_has_the_same_losses():
     scaling = ColumnScaling.empty(WIDTH)
     categories = Categories(tuple("12345"), VALUES, (0.0, 0.25, 0.5, 0.75, 1.0))
     levels = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
-    law = spread_law(pl.Categorical(torch.tensor([PROBS]).double(), torch.tensor(VALUES)), 1.0)
+    law = spread_distribution(pl.Categorical(torch.tensor([PROBS]).double(), torch.tensor(VALUES)), 1.0)
     heads = {
         "categories": CategoricalHead(scaling, [module.requires_grad_(False)], (categories,), attribute),
         "quantiles": QuantileHead(

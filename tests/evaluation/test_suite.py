@@ -68,7 +68,7 @@ def finite_json(results) -> None:
 # -- numbers by hand -------------------------------------------------------------------------------
 
 
-def test_pinball_of_a_known_law():
+def test_pinball_of_a_known_distribution():
     """Mean over the 19 levels of the pinball loss of 1 + 4 q(t) against 3 and 5; q linear, flat outside."""
     columns = rating_rows(
         uniform_model(),

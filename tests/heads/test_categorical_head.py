@@ -95,7 +95,7 @@ def test_vincentize_averages_quantile_functions_and_mixture_distribution_functio
 
 
 @pytest.mark.parametrize("mix", ["vincentize", "mixture"])
-def test_debiasing_shifts_the_law(mix):
+def test_debiasing_shifts_the_distribution(mix):
     debias = Debias(torch.tensor([[1.0, -0.3], [0.0, 1.0]]))  # .3 of help comes off safe
     plain, debiased = a_head(mix=mix), a_head(mix=mix, debias=debias)
     help_mean = plain.attribute_means(RESPONSE)[:, 0]
@@ -149,7 +149,7 @@ class TestComparisons:
         assert torch.equal(head.comparison_probs(first, second), head.comparison_probs(second, first).flip(1))
         assert bool(head.comparison_probs(first, second).isfinite().all())
 
-    def test_the_law_is_the_votes_against_the_average_response(self):
+    def test_the_distribution_is_the_votes_against_the_average_response(self):
         head = compares()
         average = head.comparison.logits(torch.zeros(1)).softmax(-1)
         law = head.distribution(RESPONSE, PROMPT)
@@ -158,7 +158,7 @@ class TestComparisons:
         torch.testing.assert_close(votes.flip(1), law.probs)
         assert head.attribute_distributions(RESPONSE)["preference"].atoms[0].tolist() == [-1.0, 0.0, 1.0]
 
-    def test_other_laws_are_refused(self):
+    def test_other_distributions_are_refused(self):
         head, rated = compares(), a_head()
         law, other = head.distribution(RESPONSE, PROMPT), rated.distribution(RESPONSE, PROMPT)
         for asked, first, second in ((rated, other, other), (head, law, other), (head, law[:3], law)):

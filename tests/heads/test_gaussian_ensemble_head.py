@@ -21,8 +21,8 @@ from pluralign.heads import (
     Reference,
     Steering,
 )
+from pluralign.heads.agreement import head_agreement
 from pluralign.heads.ensemble_members import Members
-from pluralign.heads.gaussian_ensemble import head_agreement
 
 WIDTH, HEADS = 6, 3
 ATTRIBUTES = (Attribute("a", 1, 5, 1.0), Attribute("b", 0, 10))

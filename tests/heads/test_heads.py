@@ -64,7 +64,7 @@ class TestColumnScaling:
 
 
 class TestReference:
-    def test_std_is_that_of_the_marginal_law(self):
+    def test_std_is_that_of_the_marginal_distribution(self):
         means = torch.tensor([[0.0], [2.0], [4.0]], dtype=torch.float64)
         stds = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
         law = GaussianEnsemble(means, stds)

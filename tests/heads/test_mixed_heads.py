@@ -235,8 +235,10 @@ class TestSteering:
         head = quantile()
         steering = Steering.of(NAMES, [1, 1, 0], {"safe": lambda law: law.quantile(0.1)})
         raw = head.raw(RESPONSE, PROMPT, steering=steering)
-        help_law, safe_law = (Quantiles(head.values(RESPONSE)[:, i], LEVELS.float()) for i in (0, 1))
-        expected = 0.5 * help_law.values + 0.5 * safe_law.quantile(0.1)[:, None]
+        help_distribution, safe_distribution = (
+            Quantiles(head.values(RESPONSE)[:, i], LEVELS.float()) for i in (0, 1)
+        )
+        expected = 0.5 * help_distribution.values + 0.5 * safe_distribution.quantile(0.1)[:, None]
         torch.testing.assert_close(raw.values, expected)
         alone = Steering.of(NAMES, [0, 1, 0], {"safe": lambda law: law.cvar(0.3)})
         for make in (quantile, gaussian):

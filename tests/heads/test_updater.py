@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from pluralign.distributions import Categorical
 from pluralign.errors import ArgumentError, ArtifactError
@@ -207,3 +210,47 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
         PreferenceUpdater.load(path)
     with pytest.raises(ArtifactError, match="is a folder"):
         PreferenceUpdater(PRIOR).save(tmp_path)
+
+
+WRONG = [None, True, 0, -1, 2**62, 10**400, 0.5, 1e308, float("nan"), "", "load", [], [1], {}]
+
+
+@pytest.mark.parametrize("with_digest", [True, False])
+def test_changed_settings_are_refused_or_legal(tmp_path, with_digest):
+    path = tmp_path / "state"
+    law = Categorical(torch.tensor([[0.2, 0.3, 0.5]]), torch.tensor([0.0, 1.0, 2.0]))
+    PreferenceUpdater(law, 3.0, start=0.5).update([2, 1], times=[1.0, 2.0]).save(path)
+    with safe_open(path, framework="pt") as opened:
+        settings = json.loads(opened.metadata()["pluralign"])
+    tensors = load_file(path)
+    if not with_digest:
+        del settings["sha256"]  # as in files from before there was one
+    for key in settings.keys() - {"sha256"}:
+        for value in WRONG:
+            if value == settings[key] and type(value) is type(settings[key]):
+                continue
+            save_file(tensors, path, metadata={"pluralign": json.dumps(settings | {key: value})})
+            if with_digest:
+                with pytest.raises(ArtifactError):
+                    PreferenceUpdater.load(path)
+                continue
+            try:
+                found = PreferenceUpdater.load(path)
+            except ArtifactError:
+                continue
+            # A half-life, start or flag in its range cannot be told from the one that was saved.
+            assert key in ("half_life", "start", "fade_prior", "single"), (key, value)
+            assert found.posterior().probs.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("name", ["prior", "votes", "clock"])
+def test_counts_of_another_dtype_are_refused(tmp_path, name, dtype):
+    path = tmp_path / "state"
+    PreferenceUpdater(PRIOR).update([1], times=1.0).save(path)
+    with safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata()
+    tensors = load_file(path)
+    save_file(tensors | {name: tensors[name].to(dtype)}, path, metadata=metadata)
+    with pytest.raises(ArtifactError, match=f"{name} is .*; allowed: F64"):
+        PreferenceUpdater.load(path)

@@ -53,7 +53,7 @@ def test_unrounded_rating_truth_is_truth() -> None:
     assert torch.equal(law.quantile(LEVELS), CROWD.truth(TEXTS).quantile(LEVELS))
 
 
-def test_dequantised_quantiles_invert_the_smeared_law() -> None:
+def test_dequantised_quantiles_invert_the_smeared_distribution() -> None:
     probs = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1], [0.0, 0.5, 0.0, 0.5, 0.0], [0, 0, 0, 0, 1.0]])
     quantiles = truth.dequantised_quantile(probs.double(), LEVELS).numpy()
     edges = np.arange(6) + 0.5

@@ -167,7 +167,7 @@ class TestGradients:
         bound = value.detach() + ((others - p.detach()) * slope).sum(-1)
         assert bool((reached >= bound - 1e-9).all())
 
-    def test_entropic_gradients_survive_one_hot_laws_and_plans_that_fall_apart(self):
+    def test_entropic_gradients_survive_one_hot_distributions_and_plans_that_fall_apart(self):
         probs = torch.eye(5, dtype=torch.float64)[:4].requires_grad_()
         for regularization in (1e-3, 0.5):
             value = transport(probs, probs.detach(), cost=1 - torch.eye(5), regularization=regularization)

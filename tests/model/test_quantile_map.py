@@ -73,7 +73,7 @@ def test_it_increases_everywhere_and_beyond_the_references(reference, asked):
     assert float(moved[2]) == pytest.approx(1 / std, rel=1e-2)
 
 
-def test_laws_go_through_exactly():
+def test_distributions_go_through_exactly():
     scale = QuantileMap.of(Point(torch.tensor(RNG.normal(size=200))))
     values = torch.tensor(RNG.normal(size=(4, 5))).sort(1).values
     levels = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)

@@ -110,7 +110,7 @@ def test_labels_stay_in_their_column_and_rows_do_not_touch(letters, drawn):
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_curve_is_the_law_smoothed():
+def test_curve_is_the_distribution_smoothed():
     stats = pytest.importorskip("scipy.stats")
     x = np.linspace(-6, 6, 401)
     levels = np.arange(1, 1000) / 1000

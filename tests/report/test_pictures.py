@@ -54,7 +54,7 @@ def test_a_picture_of_a_response():
     assert picture["ends"] == (0.5, 5.5)
     assert picture["dots"] == [(2, 0), (2, 1), (5, 0), (5.5, 0)]
     assert picture["depth"] == 2
-    law = picture["laws"]["m"]
+    law = picture["distributions"]["m"]
     assert law["quantiles"] == [2.0, 3.0, 4.0]
     assert np.trapezoid(law["y"], law["x"]) == pytest.approx(1, abs=1e-3)
     x, y = np.array(picture["truth"]["x"]), np.array(picture["truth"]["y"])

@@ -160,7 +160,7 @@ def test_exact_linear_targets_have_objective_and_gap_zero():
     np.testing.assert_allclose(fit.coef, np.tile(truth, (3, 1)), atol=1e-9)
 
 
-def test_recovers_a_heteroscedastic_gaussian_law():
+def test_recovers_a_heteroscedastic_gaussian_distribution():
     """y = 1 + 2 x1 + (1 + x1 / 2) e on x1 in [0, 1]: quantiles are linear with slope 2 + z_t / 2."""
     from scipy.stats import norm
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pluralign.backbones.disk import cache_folder
 from pluralign.errors import ArtifactError
+from pluralign.files import write_json
 
 __all__ = ["file_sha256", "fingerprint", "weight_files"]
 
@@ -89,9 +90,6 @@ def file_sha256(path: Path) -> str:
             return str(remembered["sha256"])
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"file": identity, "sha256": digest}), encoding="utf-8")
-        part.replace(note)
+    with contextlib.suppress(ArtifactError):
+        write_json(note, {"file": identity, "sha256": digest})
     return digest

@@ -77,7 +77,11 @@ def load(
         device_map: passed on to transformers; `"auto"` spreads one model over all GPUs (needs accelerate),
             which goes with one process, not with one per GPU.
         attn_implementation: passed on to transformers (`eager`, `sdpa`, `flash_attention_2`, ...).
-        num_threads, max_tokens_per_batch, padding_side, share_prompts, distributed: see `Backbone`.
+        num_threads: see `Backbone`, as for the following.
+        max_tokens_per_batch: padding included.
+        padding_side: `left` or `right`.
+        share_prompts: whether responses to one prompt may be run behind one pass over it.
+        distributed: whether the processes of a node share the work.
 
     Returns:
         The backbone, in evaluation mode, without gradients.
@@ -112,7 +116,7 @@ def load(
     try:
         architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ArtifactError(f"{folder} has no model that transformers can read: {error}") from error
     said_causal = _is_causal(architecture, folder)
     if not said_causal:

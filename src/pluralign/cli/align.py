@@ -84,7 +84,7 @@ def _decisive(flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
 def _align(
     flags: AlignFlags, config: OfflineConfig, out: Path, folder: RunFolder | None, console: Console
 ) -> dict[str, Any]:
-    from pluralign.policy.offline.checkpoints import last_checkpoint
+    from pluralign.policy.training.checkpoints import last_checkpoint
 
     tables = {"data": read_table(flags.data, flags.hub_split)}
     if flags.eval_data is not None:
@@ -126,7 +126,7 @@ def _align(
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
     """Saves the policy; what could not be written does not stay half written."""
-    from pluralign.policy.offline.checkpoints import whole_or_absent
+    from pluralign.policy.training.checkpoints import whole_or_absent
 
     advice = "Free some space; the same command continues from the last checkpoint"
     with whole_or_absent(folder, trainer.args.should_save, advice):

@@ -15,8 +15,9 @@ from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_o
 from pluralign.cli.held_out import seen_before
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables, model_folder
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
-from pluralign.cli.run_folder import RunFolder, digest, write_json
-from pluralign.fitting.config import CONFIGS
+from pluralign.cli.run_folder import RunFolder, digest
+from pluralign.families import CONFIGS, DEFAULT
+from pluralign.files import write_json
 
 __all__ = ["run"]
 
@@ -38,7 +39,7 @@ class EvaluateFlags:
 
     model: str | None = None
     folds: int = 0
-    family: str = "quantile"
+    family: str = DEFAULT
     part: Literal["test", "all"] = "test"
     risk: str = "mean"
     seed: int = 0
@@ -48,7 +49,7 @@ class EvaluateFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses, judges, prints the tables."""
-    family = choice_from(arguments, "family", CONFIGS, default="quantile")
+    family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)
     crossed = early_value(arguments, "folds", "0") != "0"
     # A stored model knows its backbone, and its family is fitted already: only cross-fitting asks for them.
     kinds: tuple[type, ...] = (BackboneFlags, CONFIGS[family]) if crossed else (PlaceFlags,)

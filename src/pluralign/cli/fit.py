@@ -15,17 +15,9 @@ from pluralign.cli.held_out import remember
 from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
 from pluralign.cli.run_folder import RunFolder
-from pluralign.fitting.config import CONFIGS
+from pluralign.families import CONFIGS, DEFAULT, FAMILIES
 
 __all__ = ["run"]
-
-_WHICH = (
-    "Fit a reward model on a frozen backbone. Which family? Ratings: quantile. Ratings in a few categories: "
-    "categorical, with --loss cross_entropy unless some twenty people rated each response. Pairs: "
-    "bradley_terry, or gaussian_ensemble for the minimum over heads. Votes with ties: categorical. Ratings "
-    "of several attributes and pairs: quantile, with a gate. docs/choosing.md says more, also of losses and "
-    "risk measures."
-)
 
 
 @dataclass(frozen=True)
@@ -33,16 +25,14 @@ class FitFlags:
     """What to fit and where to.
 
     Attributes:
-        family: quantile (QRM: ratings or votes, pairs for its gate), regression (ArmoRM: the same),
-            gaussian_ensemble (BRME: any of them), categorical (DPRM: ratings or votes) or bradley_terry
-            (pairs, votes or ratings).
+        family: One of the families above.
         test_share: Share of the groups that is kept back for `evaluate`; 0 fits on everything.
         split_seed: Which groups are kept back.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.
         json: Print the result as JSON.
     """
 
-    family: str = "quantile"
+    family: str = DEFAULT
     test_share: float = 0.2
     split_seed: int = 0
     out: str | None = None
@@ -51,10 +41,10 @@ class FitFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses, fits, saves."""
-    family = choice_from(arguments, "family", CONFIGS, default="quantile")
+    family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)
     flags, data, backbone, config = parse(
         "fit",
-        _WHICH,
+        _purpose(),
         arguments,
         FitFlags,
         DataFlags,
@@ -82,6 +72,15 @@ def run(arguments: Sequence[str]) -> None:
         sources = ", ".join(f"{kind} {source}" for kind, source in data.sources.items())
         console.say(f"fit {family} on {sources}, backbone {backbone.backbone}, into {folder.path}")
         _fit(console, folder, family, flags, data, backbone, config)
+
+
+def _purpose() -> str:
+    """What `--help` says first: what each family is for, and which tables it takes."""
+    which = "; ".join(f"{name} ({', '.join(one.data)}): {one.advice}" for name, one in FAMILIES.items())
+    return (
+        "Fit a reward model on a frozen backbone. Which family? In brackets is what each can be fitted on. "
+        f"{which}. docs/choosing.md says more, also of losses and risk measures."
+    )
 
 
 def _decisive(flags: FitFlags, data: DataFlags, backbone: BackboneFlags, config: Any) -> dict[str, Any]:

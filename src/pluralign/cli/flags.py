@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from pluralign.cli.run_folder import digest
-from pluralign.fitting.config import CONFIGS
+from pluralign.families import CONFIGS
 
 __all__ = ["BackboneFlags", "DataFlags", "PlaceFlags", "flags_of_other_families"]
 

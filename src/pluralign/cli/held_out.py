@@ -9,13 +9,12 @@ In: tables. Out: those files in the run folder of a fit; a sentence about what j
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pluralign.cli.run_folder import write_json
+from pluralign.files import whole_file, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -37,13 +36,8 @@ def remember(folder: Path, tables: Tables) -> None:
 
     write_json(folder / _GROUPS, sorted(_groups(tables)))
     record = text_record(tables)
-    work = folder / f".{_TEXTS}.{os.getpid()}"
-    try:
-        with work.open("wb") as stream:
-            np.savez_compressed(stream, **record._asdict())
-        work.replace(folder / _TEXTS)
-    finally:
-        work.unlink(missing_ok=True)
+    with whole_file(folder / _TEXTS) as work, work.open("wb") as stream:
+        np.savez_compressed(stream, **record._asdict())
 
 
 def seen_before(folder: Path, tables: Tables) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import gzip
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.files import whole_file
 
 __all__ = ["run"]
 
@@ -54,11 +56,10 @@ def run(arguments: Sequence[str]) -> None:
     crowd = Crowd(seed=flags.seed, noise=flags.noise, label_flips=flags.label_flips)
     options = {} if flags.kind == "pairs" else {"raters_per_item": flags.raters_per_item}
     table = getattr(crowd, flags.kind)(flags.n, seed=flags.data_seed, **options)
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        table.to_json(work, compression="gzip" if target.suffix == ".gz" else None)
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
+    with whole_file(target) as work, work.open("wb") as file:
+        # No name and no time in the archive: the same crowd gives the same bytes.
+        packed = gzip.GzipFile("", "wb", 9, file, mtime=0) if target.suffix == ".gz" else nullcontext(file)
+        with packed as stream:
+            table.to_json(stream)
     console = Console(flags.json)
     console.result({"data": str(target), "rows": len(table), "kind": flags.kind}, str(target))

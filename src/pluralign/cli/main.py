@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.cli.parsing import UsageError
 from pluralign.errors import PluralignError, PluralignWarning, did_you_mean
 

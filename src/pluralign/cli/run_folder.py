@@ -25,10 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.errors import RunError
+from pluralign.files import is_temporary, sweep, write_file, write_json
 
-__all__ = ["RunFolder", "digest", "write_json"]
+__all__ = ["RunFolder", "digest"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")
@@ -63,6 +64,7 @@ class RunFolder:
             raise RunError(f"{self.path} holds other files and is no run folder; choose another --out")
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
+        sweep(self.path)
         try:
             if stored.exists():
                 self._compare(stored)
@@ -102,7 +104,7 @@ class RunFolder:
 
     def _is_empty(self) -> bool:
         """Whether there is nothing but what a killed process leaves before its first step."""
-        return all(p.name == _LOCK or p.name.startswith(f".{_RECORD}.") for p in self.path.iterdir())
+        return all(p.name == _LOCK or is_temporary(p) for p in self.path.iterdir())
 
     def _made_nothing(self) -> bool:
         """Whether this process made the record, and nothing but messages came after it."""
@@ -157,12 +159,7 @@ class RunFolder:
             with suppress(ValueError):  # a line that an interruption cut short
                 if json.loads(line).get("step", 0) <= step:
                     kept.append(line)
-        work = log.with_name(f".{log.name}.{os.getpid()}")
-        try:
-            work.write_text("".join(kept), encoding="utf-8")
-            work.replace(log)
-        finally:
-            work.unlink(missing_ok=True)
+        write_file(log, "".join(kept))
 
     def log(self, **values: Any) -> None:
         """Appends one line of measurements."""
@@ -172,16 +169,6 @@ class RunFolder:
     def finish(self, *made: str, **values: Any) -> None:
         """Marks the run as complete: the names of what it made, and whatever else is worth keeping."""
         write_json(self.path / _DONE, {"finished": _now(), "made": made, **values})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON under a temporary name and renames it, so that the file is whole or absent."""
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
 
 
 def digest(source: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,14 +13,13 @@ from pluralign.cli.objects import load_model, model_folder
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import digest
 from pluralign.cli.sample_flags import RewardFlags
+from pluralign.files import whole_file
 
 if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource
     from pluralign.risk import RiskMeasure
 
 __all__ = ["REWARDS", "TABLE", "check_rewards", "reward", "reward_source", "teller"]
-
-_WITHOUT_HEADS = ("quantile", "categorical", "bradley_terry")
 
 REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
 
@@ -59,16 +56,23 @@ def check_rewards(rewards: RewardFlags) -> None:
 
 
 def _check_risk(measure: RiskMeasure, model: Path) -> None:
-    """Refuses a measure of several heads where the model's family has none."""
+    """Refuses a measure of several heads where the model has none."""
     from pluralign.distributions import Point
     from pluralign.errors import RiskError
+    from pluralign.heads import FAMILIES
+    from pluralign.model.combination_folder import is_combination
+    from pluralign.model.folder import read_spec
 
-    family = json.loads((model / "config.json").read_text(encoding="utf-8")).get("family")
     try:
         measure(Point([0.0]))
     except RiskError as error:
-        if family in _WITHOUT_HEADS:
-            raise UsageError(f"--risk {measure}: {model} is of the family {family}: {error}") from None
+        what = "a combination"  # whose rewards are on normal scores, where heads are not kept
+        if not is_combination(model):
+            family, spec = read_spec(model)
+            if FAMILIES[family].has_heads(spec):
+                return
+            what = f"of the family {family}"
+        raise UsageError(f"--risk {measure}: {model} is {what}: {error}") from None
 
 
 def reward(
@@ -110,12 +114,8 @@ def reward(
     for reason, count in made.left_out.items():
         console.say(f"left out of training: {count:,} x {reason}")
     target = folder / TABLE
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with whole_file(target) as work:
         made.rows.to_parquet(str(work))
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
     result: dict[str, Any] = {"table": str(target), "rows": len(made.rows), "left_out": dict(made.left_out)}
     if rewards.beta is not None:
         diagnosis = policy.diagnose_table(made.rows, rewards.beta, transform=rewards.transform)
@@ -133,13 +133,13 @@ def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
     if rewards.reward_model is not None:
         model = load_model(rewards.reward_model, device, rewards.cache)
         if rewards.smooth:
-            return policy.SmoothReward(model)  # type: ignore[no-any-return]
-        return policy.ModelReward(model, rewards.risk)  # type: ignore[no-any-return]
+            return policy.SmoothReward(model)
+        return policy.ModelReward(model, rewards.risk)
     if rewards.reward_function is not None:
         file, _, name = rewards.reward_function.rpartition(":")
         stated = f"{name} of {digest(file)[:16]}"
-        return policy.FunctionReward(_function(file, name), stated)  # type: ignore[no-any-return]
-    return policy.ColumnReward()  # type: ignore[no-any-return]
+        return policy.FunctionReward(_function(file, name), stated)
+    return policy.ColumnReward()
 
 
 def _function(file: str, name: str) -> Callable[..., Any]:

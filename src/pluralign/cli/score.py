@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from pluralign.cli.console import Console
 from pluralign.cli.objects import cache_from, load_model, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.files import whole_file
 
 __all__ = ["run"]
 
@@ -85,13 +85,8 @@ def run(arguments: Sequence[str]) -> None:
             sys.stdout.write(line)
         return
     target = Path(flags.out)
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with work.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
+    with whole_file(target) as work, work.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
     console.result({"scores": str(target), "rows": len(table), "risk": str(measure)}, str(target))
 
 
@@ -142,9 +137,11 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags) -> Iterator[
         rows = table.select(range(start, min(start + _BATCH_ROWS, len(table))))
         answers = {}
         for side in sides:
-            law = model.distribution([conversation(row["prompt"], row[side]) for row in rows], **options)
-            quantiles = law.quantile(wanted).tolist() if flags.levels else None
-            answers[side] = (measure(law).tolist(), quantiles)
+            distribution = model.distribution(
+                [conversation(row["prompt"], row[side]) for row in rows], **options
+            )
+            quantiles = distribution.quantile(wanted).tolist() if flags.levels else None
+            answers[side] = (measure(distribution).tolist(), quantiles)
         for i, identity in enumerate(rows["id"]):
             line: dict[str, Any] = {"id": identity}
             for side, (utility, quantiles) in answers.items():

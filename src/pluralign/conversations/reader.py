@@ -19,7 +19,7 @@ from pluralign.conversations.turn_end import find_turn_end, special_texts
 from pluralign.data.messages import conversation as join
 from pluralign.errors import ArgumentError
 
-__all__ = ["ConversationReader", "Span", "TokenizedConversation", "tokenize"]
+__all__ = ["ConversationReader", "Span", "TokenizedConversation", "shared_length", "tokenize"]
 
 Span = tuple[int, int]  # half-open
 
@@ -219,8 +219,8 @@ class ConversationReader:
             self._closed_by_nothing(ids)
             for ids in self._encode([one.text, one.text[: one.start], one.text[: one.stop]])
         )
-        start = _common(ids, before)
-        return ids, start, max(start, _common(ids, through))
+        start = shared_length(ids, before)
+        return ids, start, max(start, shared_length(ids, through))
 
     def _finish(
         self,
@@ -244,7 +244,7 @@ class ConversationReader:
         return TokenizedConversation(ids, (0, start), (start, stop), ids[stop:], one.changes)
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
     """How long the common beginning is."""
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pluralign.data.problems import Problem
+from pluralign.files import write_file
 
 __all__ = ["RefusedRow", "write_quarantine"]
 
@@ -25,8 +26,5 @@ class RefusedRow(NamedTuple):
 
 def write_quarantine(path: Path, bad: list[RefusedRow]) -> None:
     """Writes one {file, row, problems, data} per row, over what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as stream:
-        for row in bad:
-            line = {"file": row.file, "row": row.row, "problems": row.problems, "data": row.data}
-            stream.write(json.dumps(line, default=repr) + "\n")
+    lines = [{"file": r.file, "row": r.row, "problems": r.problems, "data": r.data} for r in bad]
+    write_file(path, "".join(json.dumps(line, default=repr) + "\n" for line in lines))

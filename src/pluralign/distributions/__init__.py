@@ -9,7 +9,7 @@
 `vincentize` and `mixture` combine the quantiles of several attributes.
 """
 
-from pluralign.distributions.base import RewardDistribution
+from pluralign.distributions.base import Heads, RewardDistribution
 from pluralign.distributions.categorical import Categorical
 from pluralign.distributions.combine import mixture, vincentize
 from pluralign.distributions.empirical import Empirical
@@ -21,6 +21,7 @@ __all__ = [
     "Categorical",
     "Empirical",
     "GaussianEnsemble",
+    "Heads",
     "Point",
     "Quantiles",
     "RewardDistribution",

@@ -19,7 +19,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,15 @@ from pluralign.distributions.checks import (
 from pluralign.distributions.quadrature import cdf_distance
 from pluralign.errors import ArgumentError, RowError
 
-__all__ = ["RewardDistribution"]
+__all__ = ["Heads", "RewardDistribution"]
+
+
+class Heads(NamedTuple):
+    """What each head of a distribution says: its mean, standard deviation and weight."""
+
+    means: Float[Tensor, "B H"]
+    stds: Float[Tensor, "B H"]
+    weights: Float[Tensor, "B H"]
 
 
 class RewardDistribution(ABC):
@@ -51,6 +59,9 @@ class RewardDistribution(ABC):
     _batched: ClassVar[tuple[str, ...]]
     _shared: ClassVar[tuple[str, ...]] = ()
     _validate: bool
+
+    is_point: ClassVar[bool] = False
+    """Whether every row is one sure reward, which all measures of risk take for itself."""
 
     # --- what each representation supplies ------------------------------------------------------------------
 
@@ -72,7 +83,7 @@ class RewardDistribution(ABC):
 
     @abstractmethod
     def prob_greater(self, other: RewardDistribution) -> Float[Tensor, " B"]:
-        """P(R1 > R2) + P(R1 = R2) / 2 for independent R1 (this law) and R2 (`other`), shape [B].
+        """P(R1 > R2) + P(R1 = R2) / 2 for independent R1 (this distribution) and R2 (`other`), shape [B].
 
         The two orders sum to 1. It is not the probability that a person prefers the first response: one
         person judges both, so their rewards are not independent.
@@ -86,7 +97,7 @@ class RewardDistribution(ABC):
 
     @abstractmethod
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, for example to bring [0, 1] back to a rating scale.
+        """The distribution of `scale * R + shift`, for example to bring [0, 1] back to a rating scale.
 
         Args:
             scale: positive, shape [] or [B].
@@ -119,6 +130,24 @@ class RewardDistribution(ABC):
 
     @abstractmethod
     def _half_gini(self) -> Tensor: ...
+
+    # --- what some representations know of themselves -------------------------------------------------------
+
+    def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]] | None:
+        """Rewards and their probabilities where these are all there is; else None."""
+        return None
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> RewardDistribution | None:
+        """The distribution of an increasing function of R where this representation holds it, else None.
+
+        Args:
+            increasing: maps rewards of any shape, value by value.
+        """
+        return None
+
+    def heads(self) -> Heads | None:
+        """The heads that measures such as `worst_case` compare; None where there are none."""
+        return None
 
     # --- summaries ------------------------------------------------------------------------------------------
 
@@ -163,7 +192,8 @@ class RewardDistribution(ABC):
             aversion: l > 0, in 1/units of reward.
 
         Returns:
-            shape [B], negative; it orders laws as `entropic(l)` does, and is -inf where it overflows.
+            shape [B], negative; it orders distributions as `entropic(l)` does, and is -inf where it
+            overflows.
 
         Raises:
             ArgumentError: if l is not finite and positive.
@@ -237,7 +267,8 @@ class RewardDistribution(ABC):
     def crps(self, target: TensorLike) -> Float[Tensor, " B"]:
         """Continuous ranked probability score, the integral of (F(x) - 1{x >= y})^2, averaged over raters.
 
-        Computed as E|R - y| - E|R - R'| / 2. Lower is better; the true law has the least expectation.
+        Computed as E|R - y| - E|R - R'| / 2. Lower is better; the true distribution has the least
+        expectation.
 
         Args:
             target: ratings y, [B], or [B, R] padded with NaN.
@@ -295,7 +326,7 @@ class RewardDistribution(ABC):
     def to(
         self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
     ) -> Self:
-        """The same laws on another device or in another floating point dtype (float32 or float64)."""
+        """The same on another device or in another floating point dtype (float32 or float64)."""
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         if isinstance(device, str):
@@ -332,7 +363,7 @@ class RewardDistribution(ABC):
         return new
 
     def _paired(self, other: RewardDistribution) -> tuple[Self, RewardDistribution]:
-        """Both laws in their wider dtype, or an error if they do not fit together."""
+        """Both distributions in their wider dtype, or an error if they do not fit together."""
         if not isinstance(other, RewardDistribution):
             raise ArgumentError(f"expected a RewardDistribution, received {type(other).__name__}")
         if other.batch_shape != self.batch_shape:

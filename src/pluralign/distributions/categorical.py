@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar, Self, final
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions.checks import TensorLike, as_float, check_shape, require
@@ -18,7 +20,7 @@ _SUM_TOLERANCE = 1e-2
 
 @final
 class Categorical(PiecewiseLinear):
-    """The law that takes the reward `atoms[c]` with probability `probs[c]`.
+    """The distribution that takes the reward `atoms[c]` with probability `probs[c]`.
 
     Args:
         probs: [B, C], not negative, each row summing to 1 (within 1e-2; rows are normalised).
@@ -58,11 +60,19 @@ class Categorical(PiecewiseLinear):
         self.atoms: Tensor = values.expand(given.shape)
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = (part.unsqueeze(-1) for part in self._affine(scale, shift))
         new = copy.copy(self)
         new.atoms = scales * self.atoms + shifts
         return new
+
+    def point_masses(self) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+        """Atoms and their probabilities, in the order of the categories."""
+        return self.atoms, self.probs
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Categorical:
+        """The distribution of an increasing function of R, exact."""
+        return Categorical(self.probs, increasing(self.atoms))
 
     def _segments(self) -> Segments:
         atoms, order = self.atoms.sort(-1)

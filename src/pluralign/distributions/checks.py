@@ -2,7 +2,7 @@
 error.
 
 Shapes and dtypes are checked always (they cost nothing); values only where the caller asks, because reading
-them makes the host wait for an accelerator. Knows nothing about any particular law.
+them makes the host wait for an accelerator. Knows nothing about any particular distribution.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def as_float(value: TensorLike, name: str, like: Tensor | None = None) -> Tensor
         ArgumentError: if it is not real numbers.
     """
     try:
-        # A Python number goes to its dtype directly: a detour by float32 would cost a float64 law its digits.
+        # A Python number goes to its dtype directly: a detour by float32 would cost a float64 distribution
+        # its digits.
         dtype = None if like is None else like.dtype
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -50,10 +50,10 @@ def vincentize(
 
     Reference: Vincent 1912; Ratcliff 1979; Dorka 2024 (arXiv 2409.10164).
     """
-    laws, weights = _attributes(values, weights, levels, validate)
-    ordered = laws.values.reshape(values.shape)
+    distributions, weights = _attributes(values, weights, levels, validate)
+    ordered = distributions.values.reshape(values.shape)
     mixed = torch.einsum("ba,bak->bk", weights, ordered)
-    return _with_crossing_rate(Quantiles(mixed, levels, validate=validate), laws, values.shape[1])
+    return _with_crossing_rate(Quantiles(mixed, levels, validate=validate), distributions, values.shape[1])
 
 
 def mixture(
@@ -63,7 +63,7 @@ def mixture(
     *,
     validate: bool = True,
 ) -> Quantiles:
-    """Mixture of the attributes' laws, F = sum_a g_a F_a, given by its exact quantiles at the same levels.
+    """Mixture of the attributes, F = sum_a g_a F_a, given by its exact quantiles at the same levels.
 
     F is piecewise linear with jumps, so it is inverted exactly. Between the levels the result is linear
     again, like every `Quantiles`.
@@ -77,19 +77,21 @@ def mixture(
     Raises:
         ArgumentError: if shapes do not fit or, when validating, a value is illegal.
     """
-    laws, weights = _attributes(values, weights, levels, validate)
+    distributions, weights = _attributes(values, weights, levels, validate)
     rows, attributes, num_levels = values.shape
     shares = weights / weights.sum(-1, keepdim=True)
-    knots = laws.values.reshape(rows, attributes * num_levels).sort(-1).values
+    knots = distributions.values.reshape(rows, attributes * num_levels).sort(-1).values
     points = knots.unsqueeze(1).expand(-1, attributes, -1).flatten(0, 1)
 
     def mixed_cdf(*, left: bool) -> Tensor:
         return torch.einsum(
-            "ba,bam->bm", shares, laws._cdf(points, left=left).reshape(rows, attributes, knots.shape[-1])
+            "ba,bam->bm",
+            shares,
+            distributions._cdf(points, left=left).reshape(rows, attributes, knots.shape[-1]),
         )
 
     at, before = mixed_cdf(left=False), mixed_cdf(left=True)
-    wanted = laws.levels.expand(rows, -1).contiguous()
+    wanted = distributions.levels.expand(rows, -1).contiguous()
     # Sums of weights miss a level by rounding; without slack a level on a flat piece would jump across it.
     slack = 8 * torch.finfo(values.dtype).eps
     index = torch.searchsorted(at.detach().cummax(-1).values + slack, wanted).clamp(max=knots.shape[-1] - 1)
@@ -98,22 +100,22 @@ def mixture(
     part = torch.where(index > 0, divide(wanted - start, end - start), 1.0)
     part = torch.where(wanted >= end - slack, 1.0, part).clamp(0, 1)
     inverted = torch.lerp(knots.gather(-1, previous), knots.gather(-1, index), part)
-    return _with_crossing_rate(Quantiles(inverted, levels, validate=validate), laws, attributes)
+    return _with_crossing_rate(Quantiles(inverted, levels, validate=validate), distributions, attributes)
 
 
 def _attributes(
     values: Tensor, weights: Tensor, levels: Tensor | Sequence[float], validate: bool
 ) -> tuple[Quantiles, Tensor]:
-    """The attributes' laws as one batch of B * A rows, and the checked weights."""
+    """The attributes' distributions as one batch of B * A rows, and the checked weights."""
     check_shape(values, "values", ("B", "A", "K"))
     check_shape(weights, "weights", tuple(values.shape[:2]))
     if validate:
         require(weights.isfinite() & (weights >= 0), "weights must be finite and not negative")
         require(weights.sum(-1) > 0, "each row of weights needs one that is positive")
-    laws = Quantiles(values.flatten(0, 1), levels, validate=validate)
-    return laws, weights.to(laws.dtype)
+    distributions = Quantiles(values.flatten(0, 1), levels, validate=validate)
+    return distributions, weights.to(distributions.dtype)
 
 
-def _with_crossing_rate(result: Quantiles, laws: Quantiles, attributes: int) -> Quantiles:
-    result.crossing_rate = laws.crossing_rate.reshape(-1, attributes).mean(-1)
+def _with_crossing_rate(result: Quantiles, distributions: Quantiles, attributes: int) -> Quantiles:
+    result.crossing_rate = distributions.crossing_rate.reshape(-1, attributes).mean(-1)
     return result

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar, Self, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions.checks import TensorLike, as_float, check_shape, require
@@ -17,7 +19,7 @@ __all__ = ["Empirical"]
 
 @final
 class Empirical(PiecewiseLinear):
-    """The law that puts equal mass on every kept sample of its row.
+    """The distribution that puts equal mass on every kept sample of its row.
 
     Args:
         samples: [B, N]; what lies under a false mask is ignored and may be NaN.
@@ -61,11 +63,20 @@ class Empirical(PiecewiseLinear):
         self.keep_mask: Tensor = torch.arange(given.shape[-1], device=given.device) < count
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = (part.unsqueeze(-1) for part in self._affine(scale, shift))
         new = copy.copy(self)
         new.samples = scales * self.samples + shifts
         return new
+
+    def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        """Samples and their probabilities, 0 where none was kept."""
+        keep = self.keep_mask.to(self.dtype)
+        return self.samples, keep / keep.sum(1, keepdim=True)
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Empirical:
+        """The distribution of an increasing function of R, exact."""
+        return Empirical(increasing(self.samples), self.keep_mask)
 
     def _segments(self) -> Segments:
         # Ranks are divided, not added up, so that rank k of n is the float k / n that a user writes.

@@ -1,4 +1,4 @@
-"""`GaussianEnsemble`: heads that each answer with a Gaussian (BRME); as a law, the mixture of its heads.
+"""`GaussianEnsemble`: heads that each answer with a Gaussian (BRME); together, their mixture.
 
 Closed forms everywhere but for quantiles, which are found by bisection in float64 and get their gradients
 from the implicit function theorem: dQ = -(dF / d parameter) / f at Q. A standard deviation of 0 makes a head
@@ -14,7 +14,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from pluralign.distributions.base import RewardDistribution
+from pluralign.distributions.base import Heads, RewardDistribution
 from pluralign.distributions.checks import TensorLike, as_float, check_draws, check_shape, require
 from pluralign.distributions.piecewise import PiecewiseLinear
 from pluralign.distributions.special import (
@@ -121,11 +121,15 @@ class GaussianEnsemble(RewardDistribution):
         return 1 - second.prob_greater(first)
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = (part.unsqueeze(-1) for part in self._affine(scale, shift))
         new = copy.copy(self)
         new.means, new.stds = scales * self.means + shifts, scales * self.stds
         return new
+
+    def heads(self) -> Heads:
+        """What measures that compare heads read."""
+        return Heads(self.means, self.stds, self.weights)
 
     # --- primitives -----------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
-"""Laws whose quantile function is piecewise linear: one exact algebra for points, quantiles, categories,
+"""Distributions whose quantile function is piecewise linear: one algebra for points, quantiles, categories,
 samples.
 
-Each such law is a sequence of segments. Segment s carries the probability between the levels cum_(s-1) and
-cum_s, spread uniformly over [lower_s, upper_s]; an atom is a segment of width 0. Segments do not overlap and
-ascend:
+Each such distribution is a sequence of segments. Segment s carries the probability between the levels
+cum_(s-1) and cum_s, spread uniformly over [lower_s, upper_s]; an atom is a segment of width 0. Segments do
+not overlap and ascend:
 
     lower_1 <= upper_1 <= lower_2 <= ... <= upper_S,      0 = cum_0 <= cum_1 <= ... <= cum_S = 1
 
@@ -27,7 +27,7 @@ __all__ = ["PiecewiseLinear", "Segments"]
 
 
 class Segments(NamedTuple):
-    """Segments of B laws, each [B, S], in ascending order."""
+    """Segments of B distributions, each [B, S], in ascending order."""
 
     lower: Tensor
     upper: Tensor
@@ -50,7 +50,7 @@ class Segments(NamedTuple):
 
 
 class PiecewiseLinear(RewardDistribution):
-    """Abstract: a law given by its segments; subclasses supply `_segments` and nothing about the formulas."""
+    """Abstract: a distribution given by its segments; subclasses supply `_segments`, no formulas."""
 
     @abstractmethod
     def _segments(self) -> Segments: ...
@@ -71,7 +71,7 @@ class PiecewiseLinear(RewardDistribution):
         return unit.squeeze(-1) * safe_sqrt((segments.mass * square).sum(-1))
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw by inverting the CDF; differentiable in the values of the law."""
+        """Draw by inverting the CDF; differentiable in the values of the distribution."""
         check_draws(n, generator)
         levels = torch.rand(len(self), n, generator=generator, dtype=self.dtype, device=self.device)
         return self._quantile(levels)
@@ -84,7 +84,7 @@ class PiecewiseLinear(RewardDistribution):
         return 1 - second.prob_greater(first)
 
     def wasserstein(self, other: RewardDistribution) -> Tensor:
-        """Integral of |F1 - F2|, exact for two piecewise linear laws, [B]."""
+        """Integral of |F1 - F2|, exact for two piecewise linear distributions, [B]."""
         first, second = self._paired(other)
         if isinstance(second, PiecewiseLinear):
             return _area_between(first, second)
@@ -163,13 +163,13 @@ def _locate(segments: Segments, x: Tensor, *, left: bool) -> tuple[Tensor, Tenso
 def _area_under(first: PiecewiseLinear, second: PiecewiseLinear) -> Tensor:
     """P(R1 > R2) + P(R1 = R2) / 2 = integral of F2 dF1 along the path (F1, F2) from (0, 0) to (1, 1).
 
-    The path is a polygon: linear between knots, and a straight jump where both laws have an atom, which is
-    the half that ties count. Equal knots go back and forth along one line and cancel.
+    The path is a polygon: linear between knots, and a straight jump where both distributions have an atom,
+    which is the half that ties count. Equal knots go back and forth along one line and cancel.
     """
     knots = torch.cat((first._knots(), second._knots()), -1).sort(-1).values
 
-    def path(law: PiecewiseLinear) -> Tensor:
-        return torch.stack((law._cdf(knots, left=True), law._cdf(knots)), -1).flatten(1)
+    def path(distribution: PiecewiseLinear) -> Tensor:
+        return torch.stack((distribution._cdf(knots, left=True), distribution._cdf(knots)), -1).flatten(1)
 
     across, height = path(first), path(second)
     area = (across.diff(dim=-1) * 0.5 * (height[:, 1:] + height[:, :-1])).sum(-1)
@@ -177,7 +177,7 @@ def _area_under(first: PiecewiseLinear, second: PiecewiseLinear) -> Tensor:
 
 
 def _area_between(first: PiecewiseLinear, second: PiecewiseLinear) -> Tensor:
-    """Integral of |F1 - F2|, which is linear between the knots of both laws."""
+    """Integral of |F1 - F2|, which is linear between the knots of both distributions."""
     knots = torch.cat((first._knots(), second._knots()), -1).sort(-1).values
     start = (first._cdf(knots) - second._cdf(knots))[:, :-1]
     end = (first._cdf(knots, left=True) - second._cdf(knots, left=True))[:, 1:]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Self, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions.checks import TensorLike, as_float, check_shape, require
@@ -15,7 +17,7 @@ __all__ = ["Point"]
 
 @final
 class Point(PiecewiseLinear):
-    """The law of a reward that is known exactly.
+    """The distribution of a reward that is known exactly.
 
     Args:
         values: the rewards, [B].
@@ -29,6 +31,7 @@ class Point(PiecewiseLinear):
     """
 
     _batched: ClassVar[tuple[str, ...]] = ("values",)
+    is_point: ClassVar[bool] = True
 
     def __init__(self, values: TensorLike, *, validate: bool = True) -> None:
         self.values: Tensor = as_float(values, "values")
@@ -39,9 +42,17 @@ class Point(PiecewiseLinear):
             require(self.values.isfinite(), "values must be finite")
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = self._affine(scale, shift)
         return self._replace(lambda values: scales * values + shifts)
+
+    def point_masses(self) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
+        """The reward, with probability 1."""
+        return self.values.unsqueeze(1), torch.ones_like(self.values).unsqueeze(1)
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Point:
+        """The distribution of an increasing function of R, exact."""
+        return Point(increasing(self.values))
 
     def _segments(self) -> Segments:
         values = self.values.unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""The integral of |F1 - F2| for any two laws: pieces of one sign, each in closed form.
+"""The integral of |F1 - F2| for any two distributions: pieces of one sign, each in closed form.
 
 Between knots D = F1 - F2 is smooth. Its extrema are located first, so that between neighbouring points it is
 monotone and has at most one zero; that zero is located next. On a piece of one sign the integral of |D| is
@@ -38,8 +38,8 @@ def cdf_distance(first: Integrable, second: Integrable) -> Float[Tensor, " B"]:
     """Integral of |F1 - F2| over the real line, shape [B], float64.
 
     Args:
-        first: any law.
-        second: any law of the same batch shape.
+        first: any distribution.
+        second: any distribution of the same batch shape.
     """
     first, second = first.to(dtype=torch.float64), second.to(dtype=torch.float64)
 

@@ -1,15 +1,15 @@
-"""`Quantiles`: a law given by some of its quantiles, the answer of a quantile regression model (QRM).
+"""`Quantiles`: a distribution given by some of its quantiles, the answer of quantile regression (QRM).
 
-One law everywhere in the package: an atom of mass t_1 at q_1, an atom of mass 1 - t_K at q_K, and the
-quantile function linear between the levels. Nothing is invented beyond the outer levels, so tails are flat:
-tail measures below t_1 see only q_1, and a warning says so.
+One distribution everywhere in the package: an atom of mass t_1 at q_1, an atom of mass 1 - t_K at q_K, and
+the quantile function linear between the levels. Nothing is invented beyond the outer levels, so tails are
+flat: tail measures below t_1 see only q_1, and a warning says so.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Self, final
 
 import torch
@@ -25,7 +25,7 @@ __all__ = ["Quantiles"]
 
 @final
 class Quantiles(PiecewiseLinear):
-    """The law with quantile `values` at `levels`.
+    """The distribution with quantile `values` at `levels`.
 
     Its mean is `sum m_k q_k` with m_k = b_k - b_(k-1), b_0 = 0, b_k = (t_k + t_(k+1)) / 2, b_K = 1.
     Crossing values are rearranged (sorted, Chernozhukov et al. 2010) and `crossing_rate` tells how many
@@ -51,7 +51,8 @@ class Quantiles(PiecewiseLinear):
         ArgumentError: if shapes do not fit or, when validating, values are not finite or levels are not
             strictly increasing in (0, 1).
 
-    Reference: Dorka 2024 (arXiv 2409.10164) for the model; the law at and beyond the outer levels is ours.
+    Reference: Dorka 2024 (arXiv 2409.10164) for the model; the distribution at and beyond the outer levels is
+        ours.
 
     >>> Quantiles([[0.0, 1.0]], [0.25, 0.75]).mean()
     tensor([0.5000])
@@ -88,11 +89,15 @@ class Quantiles(PiecewiseLinear):
         return self.values.mean(-1)
 
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
-        """The law of `scale * R + shift`, scale > 0; both [] or [B]."""
+        """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = (part.unsqueeze(-1) for part in self._affine(scale, shift))
         new = copy.copy(self)
         new.values = scales * self.values + shifts
         return new
+
+    def transformed(self, increasing: Callable[[Tensor], Tensor]) -> Quantiles:
+        """The distribution with the mapped quantiles: exact at the levels, linear between them."""
+        return Quantiles(increasing(self.values), self.levels)
 
     def _cvar(self, fraction: float) -> Tensor:
         lowest = self._lowest_level

@@ -1,7 +1,7 @@
 """Special functions of the distributions: stable where the textbook formula loses digits or overflows.
 
-Pure functions of tensors, differentiable; they know nothing about laws. Notation: Phi and phi are the
-standard normal CDF and density, Z a standard normal variable; a scale of 0 means an atom everywhere.
+Pure functions of tensors, differentiable; they know nothing about distributions. Notation: Phi and phi are
+the standard normal CDF and density, Z a standard normal variable; a scale of 0 means an atom everywhere.
 """
 
 from __future__ import annotations

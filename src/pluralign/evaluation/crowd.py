@@ -1,11 +1,12 @@
-"""How far is a predicted law of reward from the people: distances to raters, and the least that can be had.
+"""How far a predicted distribution is from the people: distances to raters, and the least that can be had.
 
 In: predicted laws of N responses and their ratings [N, R], NaN where a rater is missing. Out: one number per
 response, or the floor of a set. It knows no model.
 
-Raters choose among ordered categories with rewards `atoms`. A continuous law is read on them
+Raters choose among ordered categories with rewards `atoms`. A continuous distribution is read on them
 (`category_probs`), or a family would be punished for not being discrete. A few raters are not the crowd: even
-the true law lies at `wasserstein_floor` from them, and the squared distance is estimated without that bias.
+the true distribution lies at `wasserstein_floor` from them, and the squared distance is estimated without
+that bias.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ __all__ = [
 ]
 
 
-def category_probs(law: RewardDistribution, atoms: Float[Tensor, " C"]) -> Float[Tensor, "N C"]:
+def category_probs(distribution: RewardDistribution, atoms: Float[Tensor, " C"]) -> Float[Tensor, "N C"]:
     """The probability of each category: the mass that is nearer to its atom than to any other.
 
     Args:
-        law: N laws on the scale of the atoms.
+        distribution: N distributions on the scale of the atoms.
         atoms: strictly increasing rewards of the categories, at least 2.
 
     Returns:
@@ -47,7 +48,7 @@ def category_probs(law: RewardDistribution, atoms: Float[Tensor, " C"]) -> Float
         ArgumentError: atoms that do not increase.
     """
     atoms = _atoms(atoms)
-    below = law.cdf(((atoms[1:] + atoms[:-1]) / 2).expand(law.batch_shape[0], -1))
+    below = distribution.cdf(((atoms[1:] + atoms[:-1]) / 2).expand(distribution.batch_shape[0], -1))
     edge = below.new_ones(len(below), 1)
     return torch.diff(torch.cat([torch.zeros_like(edge), below, edge], 1), dim=1).clamp(min=0)
 
@@ -62,14 +63,14 @@ def rater_counts(ratings: Values, atoms: Float[Tensor, " C"]) -> Float[Tensor, "
     return (chosen * ~given.isnan()[:, :, None]).sum(1)
 
 
-def wasserstein_to_raters(law: RewardDistribution, ratings: Values) -> Float[Tensor, " N"]:
-    """Wasserstein-1 distance of each law to the empirical law of its raters, in units of the ratings."""
+def wasserstein_to_raters(distribution: RewardDistribution, ratings: Values) -> Float[Tensor, " N"]:
+    """Wasserstein-1 distance of each distribution to that of its raters, in units of the ratings."""
     raters, keep = _raters(ratings)
-    return law.to(dtype=torch.float64).wasserstein(Empirical(raters, keep))
+    return distribution.to(dtype=torch.float64).wasserstein(Empirical(raters, keep))
 
 
-def energy_distance(law: RewardDistribution, ratings: Values) -> Float[Tensor, " N"]:
-    """Integral of (F - G)^2 for the law F and the crowd's law G, of which the raters are a sample.
+def energy_distance(distribution: RewardDistribution, ratings: Values) -> Float[Tensor, " N"]:
+    """Integral of (F - G)^2 for the distribution F and the crowd's G, of which the raters are a sample.
 
     E crps(F, Y) - E|Y - Y'| / 2, with the second term over pairs of different raters: unbiased for every
     number of raters, so the mean over responses is comparable where the numbers differ. A single response
@@ -83,7 +84,7 @@ def energy_distance(law: RewardDistribution, ratings: Values) -> Float[Tensor, "
     filled = raters.nan_to_num()
     both = keep[:, :, None] & keep[:, None, :]
     apart = ((filled[:, :, None] - filled[:, None, :]).abs() * both).sum((1, 2)) / (count * (count - 1))
-    loss = law.to(dtype=torch.float64).crps(torch.where(keep, raters, math.nan))
+    loss = distribution.to(dtype=torch.float64).crps(torch.where(keep, raters, math.nan))
     return torch.where(count > 1, loss - apart / 2, math.nan)
 
 
@@ -102,7 +103,7 @@ def majority_accuracy(
 
 
 def fit_dirichlet(counts: Float[Tensor, "N C"], iterations: int = 500) -> Float[Tensor, " C"]:
-    """Maximum likelihood of a Dirichlet-multinomial: how the crowds' laws vary over responses.
+    """Maximum likelihood of a Dirichlet-multinomial: how the crowds' distributions vary over responses.
 
     Minka's fixed-point iteration, started at the share of each category times 5.
 
@@ -140,15 +141,15 @@ def fit_dirichlet(counts: Float[Tensor, "N C"], iterations: int = 500) -> Float[
 def wasserstein_floor(
     counts: Float[Tensor, "N C"], atoms: Float[Tensor, " C"], *, draws: int = 20_000, seed: int = 0
 ) -> float:
-    """The expected Wasserstein-1 distance of the true law to as many raters as these responses have.
+    """The expected Wasserstein-1 distance of the true distribution to as many raters as these responses have.
 
-    What a perfect model would score on average: laws are drawn from the Dirichlet that `fit_dirichlet` finds,
-    raters from the laws.
+    What a perfect model would score on average: distributions are drawn from the Dirichlet that
+    `fit_dirichlet` finds, raters from the distributions.
 
     Args:
         counts: raters per category of each response.
         atoms: increasing rewards of the categories.
-        draws: laws drawn; the standard error is about .4 % of the result at 20,000.
+        draws: distributions drawn; the standard error is about .4 % of the result at 20,000.
         seed: of the draws.
 
     Reference:
@@ -158,12 +159,12 @@ def wasserstein_floor(
     alpha = fit_dirichlet(counts)
     sizes = counts.sum(1)
     sizes = sizes[sizes > 0][torch.randint(int((sizes > 0).sum()), (draws,), generator=generator)].long()
-    laws = torch._standard_gamma(alpha.expand(draws, -1).contiguous(), generator=generator)
-    laws = laws / laws.sum(1, keepdim=True)
-    chosen = torch.multinomial(laws, int(sizes.max()), replacement=True, generator=generator)
+    distributions = torch._standard_gamma(alpha.expand(draws, -1).contiguous(), generator=generator)
+    distributions = distributions / distributions.sum(1, keepdim=True)
+    chosen = torch.multinomial(distributions, int(sizes.max()), replacement=True, generator=generator)
     keep = torch.arange(chosen.shape[1]) < sizes[:, None]
-    drawn = torch.zeros_like(laws).scatter_add_(1, chosen, keep.double()) / sizes[:, None]
-    return float(((drawn - laws).cumsum(1)[:, :-1].abs() @ torch.diff(atoms)).mean())
+    drawn = torch.zeros_like(distributions).scatter_add_(1, chosen, keep.double()) / sizes[:, None]
+    return float(((drawn - distributions).cumsum(1)[:, :-1].abs() @ torch.diff(atoms)).mean())
 
 
 def split_half_distance(ratings: Values, *, seed: int = 0) -> Float[Tensor, " N"]:
@@ -187,9 +188,9 @@ def split_half_distance(ratings: Values, *, seed: int = 0) -> Float[Tensor, " N"
     return result
 
 
-def on_categories(law: RewardDistribution, atoms: Float[Tensor, " C"]) -> Categorical:
-    """A law read on the categories, so that all families are judged alike."""
-    return Categorical(category_probs(law, atoms), _atoms(atoms), validate=False)
+def on_categories(distribution: RewardDistribution, atoms: Float[Tensor, " C"]) -> Categorical:
+    """A distribution read on the categories, so that all families are judged alike."""
+    return Categorical(category_probs(distribution, atoms), _atoms(atoms), validate=False)
 
 
 def _atoms(atoms: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""What an ensemble's heads say beside its law: how alike they are, and whether their doubt warns of errors.
+"""What an ensemble's heads say: how alike they are, and whether their doubt warns of errors.
 
-In: laws with several heads on judged rows. Out: columns per row, and a summary. It knows no tables and no
-files.
+In: distributions with several heads on judged rows. Out: columns per row, and a summary. It knows no tables
+and no files.
 
 Two kinds of doubt are kept apart: `within`, what a head itself expects ratings to vary by, and `between`, the
 standard deviation of the heads' means, which is large where the data does not say what the reward is.
@@ -16,28 +16,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pluralign.distributions import GaussianEnsemble, RewardDistribution
+from pluralign.distributions import RewardDistribution
 from pluralign.evaluation import metrics
 from pluralign.evaluation.jackknife import jackknife_intervals
 from pluralign.heads import Head
-from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
+from pluralign.heads.agreement import head_agreement
 
-__all__ = ["law_columns", "margin_columns", "summarise_ensemble"]
+__all__ = ["distribution_columns", "margin_columns", "summarise_ensemble"]
 
 _HEAD, _MARGIN = "model_head_", "margin_head_"
 
 
-def law_columns(law: RewardDistribution) -> dict[str, Tensor]:
-    """One entry per row, for a law with several heads: each head's mean, and both kinds of doubt.
+def distribution_columns(distribution: RewardDistribution) -> dict[str, Tensor]:
+    """One entry per row, for a distribution with several heads: each head's mean, and both kinds of doubt.
 
     Returns:
-        `head_0` ..., `within_std` and `between_std`, each [N]; empty for any other law.
+        `head_0` ..., `within_std` and `between_std`, each [N]; empty for any other distribution.
     """
-    if not isinstance(law, GaussianEnsemble) or law.means.shape[1] < 2:
+    heads = distribution.heads()
+    if heads is None or heads.means.shape[1] < 2:
         return {}
-    heads = {f"head_{h}": law.means[:, h] for h in range(law.means.shape[1])}
-    within = law.stds.square().mean(1).sqrt()
-    return heads | {"within_std": within, "between_std": law.means.std(1, unbiased=False)}
+    means = {f"head_{h}": heads.means[:, h] for h in range(heads.means.shape[1])}
+    within = heads.stds.square().mean(1).sqrt()
+    return means | {"within_std": within, "between_std": heads.means.std(1, unbiased=False)}
 
 
 def margin_columns(head: Head, chosen: RewardDistribution, rejected: RewardDistribution) -> dict[str, Any]:
@@ -46,9 +47,10 @@ def margin_columns(head: Head, chosen: RewardDistribution, rejected: RewardDistr
     Returns:
         `margin_head_0` ..., each [N]; empty where the model is no ensemble of several heads.
     """
-    if not isinstance(head, GaussianEnsembleHead) or head.num_heads < 2:
+    first, second = chosen.heads(), rejected.heads()
+    if head.num_heads < 2 or first is None or second is None:
         return {}
-    margins = chosen.means - rejected.means  # type: ignore[attr-defined]
+    margins = first.means - second.means
     return {f"{_MARGIN}{h}": margins[:, h].cpu().numpy() for h in range(head.num_heads)}
 
 

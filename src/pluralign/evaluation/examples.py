@@ -106,8 +106,8 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
     inputs = model.read([conversation(text["prompt"], text["response"]) for text in texts])
     reward = model.head.distribution(*inputs).to(dtype=torch.float64)
     attributes = {
-        name: _rounded(law.to(dtype=torch.float64).quantile(levels))
-        for name, law in model.head.attribute_distributions(inputs.response).items()
+        name: _rounded(distribution.to(dtype=torch.float64).quantile(levels))
+        for name, distribution in model.head.attribute_distributions(inputs.response).items()
     }
     quantiles, gate = _rounded(reward.quantile(levels)), _rounded(model.head.gate_weights(inputs.prompt))
     return [

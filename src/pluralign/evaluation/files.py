@@ -1,24 +1,19 @@
-"""The files of an evaluation: `scores.parquet` (per row), `examples.jsonl` (texts), `results.json`.
+"""Two files of an evaluation: `scores.parquet` (per row) and `examples.jsonl` (texts).
 
-In: columns, results and lines. Out: files, each whole or as it was before. It computes no metric.
+In: columns and lines. Out: files, each whole or as it was before. It computes no metric.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pluralign.evaluation.rows import Columns
+from pluralign.files import whole_file, write_file
 
-__all__ = ["write_examples", "write_results", "write_scores"]
-
-
-def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """The aggregates as JSON."""
-    _write(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+__all__ = ["write_examples", "write_scores"]
 
 
 def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
@@ -32,23 +27,10 @@ def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
         arrays = {k: pa.array(v) for k, v in columns.items() if not isinstance(v, int)}
         parts.append(pa.table(arrays | {"table": pa.array([name] * length)}))
     table = pa.concat_tables(parts, promote_options="permissive")
-    _replace(path, lambda work: pq.write_table(table, work))
+    with whole_file(path) as work:
+        pq.write_table(table, work)
 
 
 def write_examples(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object per line."""
-    _write(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
-
-
-def _write(path: Path, text: str) -> None:
-    _replace(path, lambda work: work.write_text(text, encoding="utf-8"))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes under a temporary name and renames, so that the file is whole or as it was."""
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(work)
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+    write_file(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))

@@ -7,7 +7,7 @@ rating gives NaN, which `intervals` drops and counts. Knows nothing of models, t
 `distribution.crps(ratings)`, the crossing rate `quantiles.crossing_rate`.
 
 Notation: F the predicted CDF of a row, y a rating, V uniform on (0, 1), u = F(y-) + V (F(y) - F(y-)) the
-randomised probability integral transform (PIT), uniform where F is the true law.
+randomised probability integral transform (PIT), uniform where F is the true distribution.
 
 Papers: Dawid 1984; Czado, Gneiting and Held 2009 (randomised PIT); Machado and Santos Silva 2005
 (dequantising).
@@ -137,21 +137,22 @@ def dequantise(ratings: Values, step: Values, seed: int = 0) -> Float[Tensor, "N
 
 
 def pit_values(distribution: RewardDistribution, ratings: Values, seed: int = 0) -> Float[Tensor, "N ..."]:
-    """Randomised PIT `u = F(y-) + V (F(y) - F(y-))` of every rating under its row's law.
+    """Randomised PIT `u = F(y-) + V (F(y) - F(y-))` of every rating under its row's distribution.
 
-    Where the true law is F, u is uniform, atoms or not. Ratings on a grid need a law with those atoms
-    (Categorical), or `dequantise` first where the law is continuous: else u itself is on a grid.
+    Where the true distribution is F, u is uniform, atoms or not. Ratings on a grid need a distribution with
+    those atoms (Categorical), or `dequantise` first where the distribution is continuous: else u itself is on
+    a grid.
 
     Args:
-        distribution: N laws.
-        ratings: [N] or [N, R] padded with NaN, in the unit of the laws.
+        distribution: N distributions.
+        ratings: [N] or [N, R] padded with NaN, in the unit of the distributions.
         seed: of V.
 
     Returns:
         u in [0, 1], NaN where the rating is; the shape of `ratings`.
 
     Raises:
-        ArgumentError: the shape does not fit the laws.
+        ArgumentError: the shape does not fit the distributions.
     """
     values = _ratings(ratings, rows=len(distribution))
     table = _by_rater(values)
@@ -201,8 +202,8 @@ def closed_coverage(distribution: RewardDistribution, ratings: Values, mass: flo
     To be shown beside `central_coverage` only: with atoms it is far above `mass` for a perfect model.
 
     Args:
-        distribution: N laws.
-        ratings: [N] or [N, R] padded with NaN, in the unit of the laws.
+        distribution: N distributions.
+        ratings: [N] or [N, R] padded with NaN, in the unit of the distributions.
         mass: nominal coverage in [0, 1].
 
     Returns:
@@ -264,8 +265,8 @@ def pinball_rows(distribution: RewardDistribution, ratings: Values, levels: Valu
     """Pinball loss of the predicted quantiles, mean over levels and over a row's raters.
 
     Args:
-        distribution: N laws.
-        ratings: [N] or [N, R] padded with NaN, in the unit of the laws.
+        distribution: N distributions.
+        ratings: [N] or [N, R] padded with NaN, in the unit of the distributions.
         levels: [T] in (0, 1), increasing.
 
     Returns:
@@ -287,11 +288,11 @@ def pinball_rows(distribution: RewardDistribution, ratings: Values, levels: Valu
 def peaked(
     distribution: RewardDistribution, scale_width: float, mass: float = 0.9, share: float = 0.05
 ) -> Float[Tensor, " N"]:
-    """1 where a law claims to be almost sure: its central interval is under `share` of the rating scale.
+    """1 where a distribution is almost sure: its central interval is under `share` of the rating scale.
 
     Args:
-        distribution: N laws.
-        scale_width: highest minus lowest possible rating, in the unit of the laws.
+        distribution: N distributions.
+        scale_width: highest minus lowest possible rating, in the unit of the distributions.
         mass: of the central interval, in [0, 1].
         share: of the scale, in [0, 1].
 

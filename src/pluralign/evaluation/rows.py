@@ -4,10 +4,10 @@ In: a model and a table. Out: a dict of columns, one entry per row of the table.
 no files.
 
 Ratings. Predicted distributions are compared with ratings on the scale of the ratings. Ratings on a grid
-of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit, because a continuous law
-never covers an integer fairly; the closed interval on the ratings as they are stands beside it. A law over
-categories is spread likewise for its losses, so that they compare with those of other families. It has atoms
-itself, so its coverage is randomised over these, each rating standing in its category.
+of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit, because a continuous
+distribution never covers an integer fairly; the closed interval on the ratings as they are stands beside it.
+A distribution over categories is spread likewise for its losses, so that they compare with those of other
+families. It has atoms itself, so its coverage is randomised over these, each rating standing in its category.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from pluralign.data import DistinctConversations
-from pluralign.distributions import Categorical, Point, RewardDistribution
+from pluralign.distributions import RewardDistribution
 from pluralign.errors import DataError, RiskError
 from pluralign.evaluation import metrics
 from pluralign.evaluation.columns import rounding
-from pluralign.evaluation.ensembles import law_columns, margin_columns
-from pluralign.evaluation.spread import spread_law
-from pluralign.heads import Attribute, CategoricalHead, Head, MixedHead
+from pluralign.evaluation.ensembles import distribution_columns, margin_columns
+from pluralign.evaluation.spread import spread_distribution
+from pluralign.heads import Attribute, Head
 from pluralign.heads.categories import Categories
 from pluralign.risk import RiskMeasure, parse
 
@@ -41,7 +41,7 @@ Columns = dict[str, Any]
 
 COVERAGE = 0.9  # mass of the central interval, from the 5 % to the 95 % quantile
 LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))  # one grid for every family and every K
-_ROWS_AT_ONCE = 8192  # a spread law has some hundred numbers per row
+_ROWS_AT_ONCE = 8192  # a spread distribution has some hundred numbers per row
 
 
 @torch.inference_mode()
@@ -94,11 +94,11 @@ def rating_rows(
             where = np.flatnonzero(attribute == a.name)
             if not len(where):
                 continue
-            law = predicted[a.name][item[where]].to("cpu", torch.float64)
+            distribution = predicted[a.name][item[where]].to("cpu", torch.float64)
             known = truth[where] if truth is not None else None
             rated = observed[where]
-            held = _categories(head, a.name)
-            for key, values in _calibration(law, rated, a, known, seed, held).items():
+            held = head.categories_of(a.name)
+            for key, values in _calibration(distribution, rated, a, known, seed, held).items():
                 column = columns.setdefault(f"{name}_{key}", _empty(len(ratings), values))
                 column[where] = values
     return columns
@@ -123,53 +123,49 @@ def _check_attributes(head: Head, ratings: datasets.Dataset) -> None:
             )
 
 
-def _categories(head: Head, attribute: str) -> Categories | None:
-    """The categories that an attribute's law is over; None where it is over the whole scale."""
-    return head.categories_by_name[attribute] if isinstance(head, CategoricalHead) else None
-
-
 def _calibration(
-    law: RewardDistribution,
+    distribution: RewardDistribution,
     observed: Tensor,
     attribute: Attribute,
     truth: Tensor | None,
     seed: int,
     categories: Categories | None,
 ) -> Columns:
-    """Everything that is measured of one attribute's laws against its ratings, one entry per row."""
+    """Everything that is measured of one attribute's distributions against its ratings, one entry per row."""
     spread = observed if attribute.step is None else metrics.dequantise(observed, attribute.step, seed=seed)
     step = None
-    if categories is not None and isinstance(law, Categorical):
-        observed = law.atoms.gather(1, categories.places(observed)).where(~observed.isnan(), observed)
+    masses = distribution.point_masses()
+    if categories is not None and masses is not None:
+        observed = masses[0].gather(1, categories.places(observed)).where(~observed.isnan(), observed)
         step = attribute.step if categories.edges is None else None
-    pit = metrics.pit_values(law, spread if categories is None else observed, seed=seed)
-    crossing = getattr(law, "crossing_rate", None)
+    pit = metrics.pit_values(distribution, spread if categories is None else observed, seed=seed)
+    crossing = getattr(distribution, "crossing_rate", None)
     measured = {
-        "mean": law.mean(),
-        "std": law.std(),
+        "mean": distribution.mean(),
+        "std": distribution.std(),
         "coverage": metrics.central_coverage(pit, COVERAGE),
-        "closed_coverage": metrics.closed_coverage(law, observed, COVERAGE),
-        "peaked": metrics.peaked(law, attribute.span),
-        "crossing": crossing if crossing is not None else torch.zeros(len(law)),
+        "closed_coverage": metrics.closed_coverage(distribution, observed, COVERAGE),
+        "peaked": metrics.peaked(distribution, attribute.span),
+        "crossing": crossing if crossing is not None else torch.zeros(len(distribution)),
     }
-    measured |= _losses(law, spread, truth, step) | law_columns(law)
+    measured |= _losses(distribution, spread, truth, step) | distribution_columns(distribution)
     columns: Columns = {key: _array(values) for key, values in measured.items()}
-    columns["pit"] = np.empty(len(law), dtype=object)
+    columns["pit"] = np.empty(len(distribution), dtype=object)
     for i, row in enumerate(_array(pit)):
         columns["pit"][i] = row[~np.isnan(row)].tolist()
     return columns
 
 
 def _losses(
-    law: RewardDistribution, ratings: Tensor, truth: Tensor | None, step: float | None
+    distribution: RewardDistribution, ratings: Tensor, truth: Tensor | None, step: float | None
 ) -> dict[str, Tensor]:
     """Pinball loss, CRPS and distance to the true quantiles; categories `step` apart are spread first."""
     parts = []
-    for start in range(0, len(law), _ROWS_AT_ONCE):
+    for start in range(0, len(distribution), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        part = law[rows]
-        if step is not None and isinstance(part, Categorical):
-            part = spread_law(part, step)
+        part = distribution[rows]
+        if step is not None:
+            part = spread_distribution(part, step)
         losses = {
             "pinball": metrics.pinball_rows(part, ratings[rows], LEVELS),
             "crps": part.crps(ratings[rows]),
@@ -180,11 +176,11 @@ def _losses(
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def _quantile_error(law: RewardDistribution, truth: Tensor) -> Tensor:
+def _quantile_error(distribution: RewardDistribution, truth: Tensor) -> Tensor:
     """Mean over the true levels k/(K+1) of |predicted quantile - true quantile|: [N]."""
     count = truth.shape[1]
     levels = torch.arange(1, count + 1, dtype=torch.float64) / (count + 1)
-    return (law.quantile(levels) - truth).abs().mean(1)
+    return (distribution.quantile(levels) - truth).abs().mean(1)
 
 
 def _true_quantiles(ratings: datasets.Dataset) -> Tensor | None:
@@ -268,8 +264,8 @@ def _own_attribute(
     names = [a.name for a in head.attributes]
     if len(names) < 2 or not set(about) <= set(names):
         return {}
-    laws = head.attribute_distributions(response)
-    means = torch.stack([laws[name].mean() for name in names], 1)
+    distributions = head.attribute_distributions(response)
+    means = torch.stack([distributions[name].mean() for name in names], 1)
     own = torch.tensor([names.index(name) for name in about])
     outcomes = metrics.pair_outcomes(means[chosen, own], means[rejected, own])
     return {"own_attribute_outcome": _array(outcomes)}
@@ -278,7 +274,7 @@ def _own_attribute(
 def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | None:
     """A baseline's utility; None where the measure does not apply to it, or it is the same for every text."""
     mean = reward.mean()
-    if isinstance(reward, Point):
+    if reward.is_point:
         return mean
     if bool(((mean - mean[0]).abs() <= rounding(mean) * mean.abs()).all()):
         return None
@@ -289,7 +285,7 @@ def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | No
 
 
 def _gate_columns(head: Head, prompt: Tensor) -> Columns:
-    if not isinstance(head, MixedHead) or head.gate is None:
+    if not head.has_gate:
         return {}
     weights = head.gate_weights(prompt)
     return {f"gate_{a.name}": _array(weights[:, i]) for i, a in enumerate(head.attributes)}

@@ -1,4 +1,4 @@
-"""A law over categories on a grid, spread as the ratings on that grid are.
+"""A distribution over categories on a grid, spread as the ratings on that grid are.
 
 In: laws and the step of the grid. Out: the laws of reward + U(-step/2, step/2). Losses that compare
 predictions with spread ratings would else count against categories that they are not continuous, and families
@@ -9,24 +9,34 @@ from __future__ import annotations
 
 import torch
 
-from pluralign.distributions import Categorical, Quantiles
+from pluralign.distributions import Quantiles, RewardDistribution
+from pluralign.errors import ArgumentError
 
-__all__ = ["spread_law"]
+__all__ = ["spread_distribution"]
 
-_LEVELS = 200  # between the kinks of the true law, which is piecewise linear, these lose next to nothing
+_LEVELS = (
+    200  # between the kinks of the true distribution, which is piecewise linear, these lose next to nothing
+)
 
 
-def spread_law(law: Categorical, step: float) -> Quantiles:
-    """The law of a category's reward + U(-step/2, step/2), at the middles of 200 equal shares.
+def spread_distribution(distribution: RewardDistribution, step: float) -> Quantiles:
+    """The distribution of a category's reward + U(-step/2, step/2), at the middles of 200 equal shares.
 
     Args:
-        law: N laws whose atoms lie `step` apart.
+        distribution: N distributions whose atoms lie `step` apart, in ascending order.
         step: of the grid, positive.
+
+    Raises:
+        ArgumentError: the distributions have no atoms.
     """
-    levels = ((torch.arange(_LEVELS, dtype=law.dtype) + 0.5) / _LEVELS).to(law.device)
-    ends = law.probs.cumsum(-1)
+    masses = distribution.point_masses()
+    if masses is None:
+        raise ArgumentError(f"spread_distribution needs atoms only, received {type(distribution).__name__}")
+    atoms, probs = masses
+    levels = ((torch.arange(_LEVELS, dtype=distribution.dtype) + 0.5) / _LEVELS).to(distribution.device)
+    ends = probs.cumsum(-1)
     ends = ends / ends[:, -1:]
     place = torch.searchsorted(ends, levels.expand(len(ends), -1).contiguous())
     share = torch.diff(ends, dim=-1, prepend=torch.zeros_like(ends[:, :1]))
     inside = (levels - (ends - share).gather(1, place)) / share.gather(1, place)
-    return Quantiles(law.atoms.gather(1, place) + step * (inside - 0.5), levels, validate=False)
+    return Quantiles(atoms.gather(1, place) + step * (inside - 0.5), levels, validate=False)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.data import check_table, folds_of_tables, pairs_from_ratings, weighted_pairs
 from pluralign.errors import ArgumentError, DataError
 from pluralign.evaluation.ensembles import summarise_ensemble
 from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
-from pluralign.evaluation.files import write_examples, write_results, write_scores
+from pluralign.evaluation.files import write_examples, write_scores
 from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
 from pluralign.evaluation.within import summarise_within
-from pluralign.fitting.categorical.targets import ratings_as_rewards
-from pluralign.heads import CategoricalHead
+from pluralign.files import write_json
+from pluralign.fitting.tables.category_ratings import ratings_as_rewards
 
 if TYPE_CHECKING:
     import datasets
@@ -166,16 +166,12 @@ def _rows(tables: Mapping[str, datasets.Dataset]) -> str:
 
 
 def _write(
-    folder: Path,
-    tables: Mapping[str, Columns],
-    results: Mapping[str, Any],
-    examples: list[dict[str, Any]],
+    folder: Path, tables: Mapping[str, Columns], results: Mapping[str, Any], examples: list[dict[str, Any]]
 ) -> None:
     """The three files of an evaluation, the results last."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder / "scores.parquet", tables)
     write_examples(folder / "examples.jsonl", examples)
-    write_results(folder / "results.json", results)
+    write_json(folder / "results.json", results)
 
 
 def _score(
@@ -215,9 +211,8 @@ def _score(
 
 def _worth(model: RewardModel, ratings: datasets.Dataset) -> datasets.Dataset:
     """The ratings where more is better, as pairs need them: numbers of categories become their rewards."""
-    if not isinstance(model.head, CategoricalHead):
-        return ratings
-    return ratings_as_rewards(ratings, model.head.categories_by_name)
+    known = {a.name: model.head.categories_of(a.name) for a in model.head.attributes}
+    return ratings_as_rewards(ratings, {name: c for name, c in known.items() if c is not None})
 
 
 def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, seed: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Fitting: data and a backbone in, a `RewardModel` out. One recipe file per family.
 
 It stands on `model`, `heads` and `solvers` and knows nothing of evaluation, reports or the command line.
-A new family is one recipe file, one config in `config.py` and one line in `_RECIPES`.
+A new family is a recipe, a config, a head and an entry in `pluralign.families`; `Inputs`, `Fitted`,
+`rated_table` and `rating_targets` are what its recipe is made of (`docs/extending.md`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pluralign.checks import check_plain_types
 from pluralign.data.given import check_table
 from pluralign.data.leaks import join_groups
 from pluralign.errors import ArgumentError, ConfigError, did_you_mean
+from pluralign.families import CONFIGS, FAMILIES, RECIPES
 from pluralign.fitting.config import (
-    CONFIGS,
     BradleyTerryConfig,
     CategoricalConfig,
     GaussianEnsembleConfig,
@@ -29,25 +30,44 @@ if TYPE_CHECKING:
     import datasets
 
     from pluralign.backbones import Backbone, EmbeddingCache
+    from pluralign.fitting.tables.inputs import Fitted, Inputs
+    from pluralign.fitting.tables.targets import rated_table, rating_targets
     from pluralign.model import RewardModel
 
 __all__ = [
     "CONFIGS",
     "BradleyTerryConfig",
     "CategoricalConfig",
+    "FamilyConfig",
+    "Fitted",
     "GaussianEnsembleConfig",
+    "Inputs",
     "QuantileConfig",
     "RegressionConfig",
     "fit",
+    "rated_table",
+    "rating_targets",
 ]
 
-_RECIPES = {
-    "bradley_terry": "pluralign.fitting.linear.bradley_terry",
-    "categorical": "pluralign.fitting.categorical.recipe",
-    "gaussian_ensemble": "pluralign.fitting.ensemble.recipe",
-    "quantile": "pluralign.fitting.linear.quantile",
-    "regression": "pluralign.fitting.linear.regression",
+# For authors of recipes; imported when first used, since they bring torch.
+_NAMES = {
+    "Fitted": "tables.inputs",
+    "Inputs": "tables.inputs",
+    "rated_table": "tables.targets",
+    "rating_targets": "tables.targets",
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"pluralign.fitting.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'pluralign.fitting' has no attribute {name!r}")
+
+
+class FamilyConfig(Protocol):
+    """The settings of one family: a frozen dataclass whose fields all have defaults."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 def fit(
@@ -57,13 +77,7 @@ def fit(
     pairs: datasets.Dataset | None = None,
     votes: datasets.Dataset | None = None,
     backbone: str | Backbone = "minilm",
-    config: QuantileConfig
-    | RegressionConfig
-    | BradleyTerryConfig
-    | CategoricalConfig
-    | GaussianEnsembleConfig
-    | Mapping[str, Any]
-    | None = None,
+    config: FamilyConfig | Mapping[str, Any] | None = None,
     cache: EmbeddingCache | str | None = "default",
     journal: Path | None = None,
     progress: bool | None = None,
@@ -72,14 +86,13 @@ def fit(
     """Fits a reward model on a frozen backbone.
 
     Args:
-        family: `quantile` (QRM), `regression` (ArmoRM), `gaussian_ensemble` (BRME),
-            `categorical` (DPRM) or `bradley_terry`.
+        family: a name in `pluralign.families.FAMILIES`, which says what each is for.
         ratings: rows from `load_ratings`. Bradley-Terry derives pairs from them when no pairs are given.
         pairs: rows from `load_pairs`. Beside ratings of several attributes they train the gate of the
-            quantile, regression and Gaussian families.
+            families that have one.
         votes: comparisons from `load_comparisons`; a split vote is a weighted pair in both orders. Without
-            ratings, the quantile and regression families rate each side of a comparison by the votes it got,
-            and the categorical family predicts a, tie or b.
+            ratings, families of ratings rate each side of a comparison by the votes it got, and one that is
+            made for comparisons predicts a, tie or b.
         backbone: a name for `pluralign.backbones.load`, or a loaded backbone.
         config: the family's config, or a mapping of its fields.
         cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
@@ -96,9 +109,9 @@ def fit(
         ConfigError: an unknown field or an illegal value.
         DataError: the data does not serve this family.
     """
-    if not isinstance(family, str) or family not in _RECIPES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ArgumentError(
-            f"unknown family {family!r}{did_you_mean(family, _RECIPES)}; allowed: {', '.join(_RECIPES)}"
+            f"unknown family {family!r}{did_you_mean(family, FAMILIES)}; allowed: {', '.join(FAMILIES)}"
         )
     if ratings is None and pairs is None and votes is None:
         raise ArgumentError("received no data: pass ratings, pairs or votes")
@@ -137,7 +150,7 @@ def fit(
     )
     with remembered_warnings() as warned:
         warn_of_tables(family, inputs)
-        result = importlib.import_module(_RECIPES[family]).fit(inputs, settings)
+        result = RECIPES[family](inputs, settings)
     memory.finish()
     return RewardModel(
         loaded,

@@ -9,7 +9,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from pluralign.errors import CategoryWarning, PluralignWarning
-from pluralign.fitting.categorical.targets import is_six
+from pluralign.families import FAMILIES, HEADS
+from pluralign.fitting.tables.category_ratings import is_six
 from pluralign.heads.base import Attribute
 from pluralign.heads.categories import CATEGORY_ATTRIBUTE
 
@@ -34,14 +35,16 @@ def warn_of_tables(family: str, inputs: Inputs) -> None:
     named = zip(ratings["attribute"], ratings["scale"], strict=True)
     low, high = next(scale for attribute, scale in named if attribute == CATEGORY_ATTRIBUTE)
     six = is_six(Attribute(CATEGORY_ATTRIBUTE, low, high))
-    if family != "categorical" and six:
+    reads_categories = HEADS[family].reads_categories
+    if not reads_categories and six:
+        readers = " or ".join(name for name in FAMILIES if HEADS[name].reads_categories)
         warnings.warn(
             f"ratings of {CATEGORY_ATTRIBUTE!r} from 0 to 5 are numbers of the six categories, 0 the best; "
-            f"{family} reads them as ratings, more is better. Fit them with the family categorical",
+            f"{family} reads them as ratings, more is better. Fit them with the family {readers}",
             CategoryWarning,
             stacklevel=3,
         )
-    elif family == "categorical" and not six:
+    elif reads_categories and not six:
         warnings.warn(
             f"{CATEGORY_ATTRIBUTE!r} is rated from {low:g} to {high:g}: read as ratings, more is better. The "
             "six categories are numbered from 0, the best, to 5, on the scale [0, 5]",

@@ -1,11 +1,14 @@
 """Heads: embeddings in, a `RewardDistribution` out. One file per family.
 
-A head knows nothing about text, backbones or files. A new family is one file here and one line in
-`FAMILIES`. `published` reads the weights of other projects into these heads.
+A head knows nothing about text, backbones or files. A new family is one file here, a recipe and an entry in
+`pluralign.families`. `published` reads the weights of other projects into these heads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pluralign.families import HEADS
 from pluralign.heads.base import Attribute, Head, HeadInputs, Reference
 from pluralign.heads.bradley_terry import BradleyTerryHead
 from pluralign.heads.categorical import CategoricalHead
@@ -46,10 +49,5 @@ __all__ = [
     "vote_likelihoods",
 ]
 
-FAMILIES: dict[str, type[Head]] = {
-    "bradley_terry": BradleyTerryHead,
-    "categorical": CategoricalHead,
-    "gaussian_ensemble": GaussianEnsembleHead,
-    "quantile": QuantileHead,
-    "regression": RegressionHead,
-}
+FAMILIES: Mapping[str, type[Head]] = HEADS
+"""Head classes by family: a column of the table in `pluralign.families`."""

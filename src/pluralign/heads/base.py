@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.heads import schema
+from pluralign.heads.categories import Categories
 from pluralign.heads.debias import LengthUnit
 from pluralign.heads.steering import Steering
 
@@ -54,8 +55,8 @@ class Attribute:
 class Reference:
     """The unit of reward: mean and standard deviation of the raw reward over the reference responses.
 
-    The standard deviation is that of the marginal law, sqrt(mean of variances + variance of means), so a
-    family with spread and one without are both scaled to what a reference response's reward varies by.
+    The standard deviation is that of the marginal distribution, sqrt(mean of variances + variance of means),
+    so a family with spread and one without are both scaled to what a reference response's reward varies by.
     """
 
     mean: float = 0.0
@@ -106,12 +107,22 @@ class HeadInputs(NamedTuple):
 class Head(nn.Module, abc.ABC):
     """Embeddings to reward distributions. Subclasses are final, one per family.
 
+    What callers must know of a family is asked here, with an answer that fits most; a subclass that is
+    different says so. Nobody asks which class a head is.
+
     Args:
         attributes: what is predicted, in the order of the parameters.
         reference: the unit of reward.
     """
 
     family: ClassVar[str]
+    """The name under which `pluralign.families.FAMILIES` has this class."""
+    reads_categories: ClassVar[bool] = False
+    """Whether numbers from 0 to 5 of the attribute `category` are the six categories to its recipe."""
+
+    num_heads: int = 1
+    """How many heads answer side by side, each for the whole reward; where there are several, evaluation asks
+    whether their disagreement warns of errors."""
 
     def __init__(self, attributes: tuple[Attribute, ...], reference: Reference) -> None:
         super().__init__()
@@ -163,6 +174,27 @@ class Head(nn.Module, abc.ABC):
 
     def check_state(self) -> None:
         """Raises `ArgumentError` where a loaded state dict holds numbers that no fit gives."""
+
+    @classmethod
+    def has_heads(cls, spec: dict[str, Any]) -> bool:
+        """Whether measures of risk that compare heads apply to what a head with this `spec` answers."""
+        return False
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether `gate_weights` were learned and depend on the prompt."""
+        return False
+
+    def categories_of(self, attribute: str) -> Categories | None:
+        """The categories that an attribute's ratings fall into, in the order of its distributions' atoms.
+
+        Args:
+            attribute: its name.
+
+        Returns:
+            None where the distributions are over the whole scale.
+        """
+        return None
 
     @property
     def length_unit(self) -> LengthUnit | None:

@@ -8,9 +8,9 @@ against an opponent of score 0, the average training response:
 
     P(loses), P(tie), P(wins)  proportional to  exp(-s/2), v, exp(s/2)
 
-That is Davidson's model of ties, so that two such laws tell everything about their pair: the log-odds of
-winning is s, and P(a), P(tie), P(b) are proportional to exp(d/2), v, exp(-d/2) with d = s_a - s_b. Swapping
-the responses swaps P(a) and P(b) and leaves P(tie).
+That is Davidson's model of ties, so that two such distributions tell everything about their pair: the
+log-odds of winning is s, and P(a), P(tie), P(b) are proportional to exp(d/2), v, exp(-d/2) with d = s_a -
+s_b. Swapping the responses swaps P(a) and P(b) and leaves P(tie).
 
 Paper: Li et al. 2024 (DPRM), arXiv 2402.09764; Davidson 1970 (JASA 65). Gate, bins and the comparison with an
 average opponent are this project's.
@@ -117,6 +117,7 @@ class CategoricalHead(MixedHead):
     """
 
     family = "categorical"
+    reads_categories = True
 
     def __init__(
         self,
@@ -151,10 +152,9 @@ class CategoricalHead(MixedHead):
         first = self.logits[0]
         return first if isinstance(first, ComparisonLogits) else None
 
-    @property
-    def categories_by_name(self) -> dict[str, Categories]:
-        """The categories of each attribute."""
-        return dict(zip((a.name for a in self.attributes), self.categories, strict=True))
+    def categories_of(self, attribute: str) -> Categories:
+        """The categories of an attribute, by its name."""
+        return self.categories[[a.name for a in self.attributes].index(attribute)]
 
     def probs(self, response: Float[Tensor, "N D"]) -> list[Float[Tensor, "N C"]]:
         """Probabilities of each attribute's categories, in the order of `categories`."""
@@ -194,7 +194,7 @@ class CategoricalHead(MixedHead):
             second: of b.
 
         Raises:
-            ArgumentError: the head was fitted on ratings, or the laws are not its own.
+            ArgumentError: the head was fitted on ratings, or the distributions are not its own.
         """
         model = self.comparison
         if (
@@ -205,7 +205,7 @@ class CategoricalHead(MixedHead):
             or not first.probs.shape[1] == second.probs.shape[1] == 3
         ):
             raise ArgumentError(
-                "comparison_probs needs a head fitted on comparisons, and two batches of its own laws"
+                "comparison_probs needs a head fitted on comparisons, and two batches of its distributions"
             )
         half = 0.5 * (_log_odds(first) - _log_odds(second))
         log_tie = model.log_tie.to(half)
@@ -297,7 +297,7 @@ class CategoricalHead(MixedHead):
         return _MIXES[self.mix](parts, weights.to(means))
 
 
-def _log_odds(law: Categorical) -> Tensor:
+def _log_odds(distribution: Categorical) -> Tensor:
     """log P(wins) - log P(loses): s of a response that was compared with an opponent of score 0."""
-    tiny = torch.finfo(law.probs.dtype).tiny
-    return law.probs[:, 2].clamp_min(tiny).log() - law.probs[:, 0].clamp_min(tiny).log()
+    tiny = torch.finfo(distribution.probs.dtype).tiny
+    return distribution.probs[:, 2].clamp_min(tiny).log() - distribution.probs[:, 0].clamp_min(tiny).log()

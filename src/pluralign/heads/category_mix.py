@@ -1,11 +1,13 @@
 """Two exact ways to combine the categories of several attributes under gate weights.
 
-    vincentize   averages quantile functions, sum_a g_a Q_a: a step function again, so its law has the steps'
+    vincentize   averages quantile functions, sum_a g_a Q_a: a step function again, so its distribution has
+    the steps'
                  heights as atoms and their widths as probabilities
     mixture      averages distribution functions, sum_a g_a F_a: every attribute's atoms with their share
 
 In: probabilities and rewards per attribute, with any number of categories each. Out: one `Categorical` with
-atoms per row. The counterpart of `distributions.combine` for laws that share no levels. It knows no heads.
+atoms per row. The counterpart of `distributions.combine` for distributions that share no levels. It knows no
+heads.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ Parts = Sequence[tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]]
 
 
 def vincentize(parts: Parts, weights: Float[Tensor, "B A"]) -> Categorical:
-    """The law whose quantile function is sum_a g_a Q_a.
+    """The distribution whose quantile function is sum_a g_a Q_a.
 
     Args:
         parts: probabilities and atoms of each of A attributes, [B, C_a] each.
@@ -49,7 +51,7 @@ def vincentize(parts: Parts, weights: Float[Tensor, "B A"]) -> Categorical:
 
 
 def mixture(parts: Parts, weights: Float[Tensor, "B A"]) -> Categorical:
-    """The law whose distribution function is sum_a g_a F_a.
+    """The distribution whose distribution function is sum_a g_a F_a.
 
     Args:
         parts: probabilities and atoms of each of A attributes, [B, C_a] each.

@@ -39,7 +39,7 @@ from pluralign.heads.mixed import MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
 
-__all__ = ["GaussianEnsembleHead", "head_agreement"]
+__all__ = ["GaussianEnsembleHead"]
 
 _WHOLE = "preference"  # what a reward without attributes is called, as in Bradley-Terry
 
@@ -108,6 +108,11 @@ class GaussianEnsembleHead(MixedHead):
         self.register_buffer("head_scale", torch.ones(self.num_heads))
         self.register_buffer("head_shift", torch.zeros(self.num_heads))
 
+    @classmethod
+    def has_heads(cls, spec: dict[str, Any]) -> bool:
+        """Always, also where there is only one."""
+        return True
+
     @property
     def has_std(self) -> bool:
         """Whether heads predict a standard deviation; those of a Bradley-Terry ensemble do not."""
@@ -131,7 +136,7 @@ class GaussianEnsembleHead(MixedHead):
         return means if self.debias is None else means + self.debias.shift(means, length)
 
     def attribute_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
-        """One law of H heads per attribute, on its original scale, as predicted: not debiased."""
+        """One distribution of H heads per attribute, on its original scale, as predicted: not debiased."""
         means, stds = self.values(response)
         if not self.attributes:
             return {_WHOLE: GaussianEnsemble(means[:, 0], stds[:, 0], validate=False)}
@@ -255,31 +260,10 @@ class GaussianEnsembleHead(MixedHead):
         if self.debias is not None:
             means = means + self.debias.shift(means.mean(-1), length)[..., None]
         for i, measure in steering.measures.items():
-            # One number of the whole law: for this attribute all heads then say the same.
+            # One number of the whole distribution: for this attribute all heads then say the same.
             means[:, i] = measure(GaussianEnsemble(means[:, i], stds[:, i], validate=False))[:, None]
             stds[:, i] = 0.0
         mean, std = (torch.einsum("na,nah->nh", weights.to(part), part) for part in (means, stds))
         return GaussianEnsemble(
             mean * self.head_scale + self.head_shift, std * self.head_scale, validate=False
         )
-
-
-def head_agreement(means: Float[Tensor, "N H"]) -> dict[str, float]:
-    """How alike heads are on some responses.
-
-    Args:
-        means: of each head; N >= 2.
-
-    Returns:
-        `correlation`, the mean over pairs of heads (1 where a head is constant or alone); `disagreement`, the
-        mean over responses of the standard deviation between heads, as a share of that of the heads' average
-        over the responses (0 where this does not vary).
-    """
-    means = means.double()
-    between = float(means.std(1, unbiased=False).mean())
-    spread = float(means.mean(1).std(unbiased=False))
-    correlation = 1.0
-    if means.shape[1] > 1 and bool((means.std(0, unbiased=False) > 0).all()):
-        matrix = torch.corrcoef(means.T)
-        correlation = float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].mean())
-    return {"correlation": correlation, "disagreement": between / spread if spread > 0 else 0.0}

@@ -92,6 +92,11 @@ class MixedHead(Head):
         """What `length` is counted in; None where this head is not debiased for length."""
         return None if self.debias is None else self.debias.length_unit
 
+    @property
+    def has_gate(self) -> bool:
+        """Whether there is a gate; without one weights are equal."""
+        return self.gate is not None
+
     def gate_weights(self, prompt: Float[Tensor, "N P"]) -> Float[Tensor, "N A"]:
         """The gate's softmax; equal weights without a gate."""
         if self.gate is None:

@@ -84,6 +84,11 @@ class RegressionHead(MixedHead):
         self.register_buffer("bias", bias.float())
         self.register_buffer("residual_std", None if residual_std is None else residual_std.float())
 
+    @classmethod
+    def has_heads(cls, spec: dict[str, Any]) -> bool:
+        """Where it answers with Gaussians, which are an ensemble of one or of the attributes."""
+        return bool(spec["has_residual_std"])
+
     def values(self, response: Float[Tensor, "N D"]) -> Float[Tensor, "N A"]:
         """Predictions on the [0, 1] scale."""
         predicted: Tensor = self.scaling(response) @ self.weight.T + self.bias
@@ -97,7 +102,7 @@ class RegressionHead(MixedHead):
         return values if self.debias is None else values + self.debias.shift(values, length)
 
     def attribute_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
-        """One law per attribute, on its original scale, as predicted: not debiased."""
+        """One distribution per attribute, on its original scale, as predicted: not debiased."""
         values = self.values(response)
         return {
             a.name: self._law(values[:, i], i).scale_shift(a.span, a.low)

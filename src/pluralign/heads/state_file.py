@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from pluralign.errors import ArtifactError
+from pluralign.files import write_file
 
 __all__ = ["read_state", "write_state"]
 
@@ -31,28 +31,18 @@ _ANY_FLOAT = {"atoms": {"F64", "F32", "F16", "BF16"}}
 def write_state(
     path: str | os.PathLike[str], kind: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Path:
-    """Writes the file under a temporary name and renames it.
+    """Writes the file, whole or not at all.
 
     Raises:
         ArtifactError: the path is a folder, or cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    target = Path(path)
-    if target.is_dir():
-        raise ArtifactError(f"{target} is a folder; name a file")
     described = {"format": _FORMAT, "kind": kind, **settings}
     header = json.dumps(described | {_DIGEST: _digest(described)}, allow_nan=False)
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
-            save_file(stored, Path(work) / "state", metadata={_KEY: header})
-            (Path(work) / "state").replace(target)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{target} cannot be written: {error}") from error
-    return target
+    write_file(path, save(stored, metadata={_KEY: header}))
+    return Path(path)
 
 
 def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -76,7 +66,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     found = settings.get("kind") if isinstance(settings, dict) else None
     if found != kind:
         raise ArtifactError(f"{file} holds {found or 'something else'}, not a {kind}")
-    if settings.get("format") != _FORMAT:
+    if type(settings.get("format")) is not int or settings["format"] != _FORMAT:
         raise ArtifactError(
             f"{file} has format {settings.get('format')}; this version of pluralign reads format {_FORMAT}"
         )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError, did_you_mean
+from pluralign.families import DEFAULT
 
 __all__ = ["Measure", "Steering"]
 
@@ -60,7 +61,7 @@ class Steering:
         if not names:
             raise ArgumentError(
                 "weights and steer act on attributes, and this model has none: it scores a response as a "
-                "whole. Fit quantile or regression on ratings."
+                f"whole. Fit ratings, for instance with the family {DEFAULT}."
             )
         return cls(
             None if weights is None else _weights(names, weights),

@@ -223,6 +223,7 @@ class PreferenceUpdater:
             raise ArtifactError(f"{path} is damaged ({error}); save the updater again") from error
         fits = votes.shape == new._prior.shape and clock.shape == new._clock.shape
         fits = fits and not (new._single and new.num_items != 1)
+        fits = fits and bool((clock >= new.start).all())
         fits = fits and (new._atoms is None or new._atoms.shape[-1] == new.num_categories)
         if not fits or not bool(votes.isfinite().all() and clock.isfinite().all() and (votes >= 0).all()):
             raise ArtifactError(f"{path} is damaged: its counts do not fit its prior; save the updater again")

@@ -1,4 +1,4 @@
-"""A simulated crowd: the exact law of its judgements, and data drawn from it.
+"""A simulated crowd: the exact distribution of its judgements, and data drawn from it.
 
 In:  a seed and how the crowd errs; then sizes of data, or conversations (message lists ending in a response).
 Out: `RewardDistribution`s, probabilities and gold rewards of any text, exactly; and `datasets.Dataset` tables
@@ -243,8 +243,8 @@ class Crowd:
 
         Returns:
             n x len(attributes) rows in the canonical shape for ratings: `subset` is the kind of prompt and
-            `group` its name. `true_mean` and `true_quantiles` belong to the law of the row's own numbers;
-            rounded ratings are dequantised for the quantiles, by U(-1/2, 1/2).
+            `group` its name. `true_mean` and `true_quantiles` belong to the distribution of the row's own
+            numbers; rounded ratings are dequantised for the quantiles, by U(-1/2, 1/2).
 
         Raises:
             ArgumentError: an argument is out of range.

@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +24,7 @@ from torch import Tensor
 from pluralign.backbones.progress import Progress, reporter
 from pluralign.checks import is_whole
 from pluralign.errors import ConfigError
+from pluralign.files import whole_folder
 from pluralign.lab.sampling import draw_items
 from pluralign.lab.tokenizer import build_tokenizer
 
@@ -248,15 +247,8 @@ def _collate(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[Tensor, Te
 def _save(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, report: dict[str, Any]
 ) -> None:
-    """Write to a folder beside it, then rename: an interrupted run leaves nothing that looks complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    """Write the folder, whole or not at all: an interrupted run leaves nothing that looks complete."""
+    with whole_folder(folder, may_replace=lambda path: True) as work:
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        (work / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

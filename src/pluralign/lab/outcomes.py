@@ -6,9 +6,9 @@ It does not know how the policy was trained or sampled.
 
 Per response:
 
-    gold      mean of the crowd's true law
-    tail      mean of the worst 5 % of that law (cvar:0.05): what the people like it who like it least
-    harm      share of people who find it harmful
+    gold      mean of the crowd's true distribution
+    tail      mean of the worst 5 % of that distribution (cvar:0.05): what the people like it who like it
+    least harm      share of people who find it harmful
     words     number of words
     broken    1 where a word stands outside any clause of the world, and for the empty text
     cut_off   1 where it hit the token limit
@@ -127,10 +127,10 @@ def measure_samples(crowd: Crowd, samples: Samples, *, time: float = 0.0) -> dic
     """
     conversations = samples.conversations
     traits, _ = parser.read(conversations)
-    law = crowd.truth(conversations, time=time)
+    distribution = crowd.truth(conversations, time=time)
     columns = {
-        "gold": law.mean(),
-        "tail": law.cvar(TAIL),
+        "gold": distribution.mean(),
+        "tail": distribution.cvar(TAIL),
         "harm": crowd.harm_rate(conversations, time=time),
         "words": traits[:, TRAITS.index("length")],
         "broken": (traits[:, TRAITS.index("fluency")] < 1).double(),
@@ -212,10 +212,12 @@ def summarise_samples(crowd: Crowd, samples: Samples, reference: Samples | None 
 
 
 def _worst(crowd: Crowd, samples: Samples) -> float:
-    """CVaR of the mixture of all responses' laws, each with the same weight."""
-    law = crowd.truth(samples.conversations)
-    weights = law.weights / len(law.weights)
-    pooled = GaussianEnsemble(law.means.reshape(1, -1), law.stds.reshape(1, -1), weights.reshape(1, -1))
+    """CVaR of the mixture of all responses' distributions, each with the same weight."""
+    distribution = crowd.truth(samples.conversations)
+    weights = distribution.weights / len(distribution.weights)
+    pooled = GaussianEnsemble(
+        distribution.means.reshape(1, -1), distribution.stds.reshape(1, -1), weights.reshape(1, -1)
+    )
     return float(pooled.cvar(TAIL))
 
 

@@ -70,8 +70,8 @@ def _rating_column(items: Items, judges: Judges, attribute: str, rounded: bool, 
         distinct, row = torch.unique(
             means, dim=0, return_inverse=True
         )  # texts of like traits share their quantiles
-        law = GaussianEnsemble(distinct, judges.stds.expand_as(distinct), judges.weights)
-        true_mean, true_quantiles = law.mean()[row], law.quantile(levels)[row]
+        distribution = GaussianEnsemble(distinct, judges.stds.expand_as(distinct), judges.weights)
+        true_mean, true_quantiles = distribution.mean()[row], distribution.quantile(levels)[row]
     ratings = judges.record(judged, 2 * ORDINARY - judged, attribute)
     return [
         {"attribute": attribute, "ratings": given, "true_mean": mean, "true_quantiles": quantiles}

@@ -2,6 +2,16 @@
 
 from pluralign.losses.categorical import cross_entropy, ranked_probability_score, smooth_neighbours
 from pluralign.losses.gaussian import beta_nll, gaussian_nll, reparameterized_mse
+from pluralign.losses.online import (
+    clipped_surrogate,
+    clipped_value,
+    gae,
+    group_advantages,
+    grpo_advantages,
+    kl_estimate,
+    quantile_huber,
+    rloo_advantages,
+)
 from pluralign.losses.partition import break_even_quantile, log_partition, optimum_kl
 from pluralign.losses.policy import (
     dpo,
@@ -23,9 +33,15 @@ __all__ = [
     "beta_nll",
     "bradley_terry",
     "break_even_quantile",
+    "clipped_surrogate",
+    "clipped_value",
     "cross_entropy",
     "dpo",
+    "gae",
     "gaussian_nll",
+    "group_advantages",
+    "grpo_advantages",
+    "kl_estimate",
     "length_normalised_beta",
     "log_partition",
     "optimum_kl",
@@ -35,9 +51,11 @@ __all__ = [
     "qrpo_absolute",
     "qrpo_pair",
     "qrpo_target",
+    "quantile_huber",
     "ranked_probability_score",
     "rebel",
     "reparameterized_mse",
+    "rloo_advantages",
     "simpo",
     "smooth_neighbours",
     "transport",

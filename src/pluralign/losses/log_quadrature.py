@@ -3,8 +3,8 @@
 In: an exponent g, which may be huge and may be -inf. Out: nodes t and log-weights, so that
 `logsumexp(g(t) + log_weights)` is the answer; the caller may differentiate through it.
 
-Panels are graded towards both ends, where exponents of sharp laws have their mass, and then halved wherever
-halving changes the integral. Only shares of the whole integral count, so nothing overflows.
+Panels are graded towards both ends, where exponents of sharp distributions have their mass, and then halved
+wherever halving changes the integral. Only shares of the whole integral count, so nothing overflows.
 It knows nothing about rewards or betas.
 """
 
@@ -100,7 +100,7 @@ def _nodes(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 def _check_end(
     exponent: Callable[[Tensor], Tensor], nodes: Tensor, log_weights: Tensor, whole: Tensor
 ) -> None:
-    """Refuse a law with mass where t has no digits left, unless it hardly changes there."""
+    """Refuse a distribution with mass where t has no digits left, unless it hardly changes there."""
     last = exponent(nodes.new_tensor([1 - _BLURRED, _LAST]))
     near = nodes > 1 - _BLURRED
     share = torch.exp(torch.logsumexp(exponent(nodes[near]) + log_weights[near], 0) - whole)

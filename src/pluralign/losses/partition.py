@@ -23,7 +23,7 @@ def log_partition(
     reference_ranks: Float[Tensor, "B N"] | None = None,
     keep_mask: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, " *B"]:
-    """log Z: exact for rewards without atoms, or of the law that the references' ranks make.
+    """log Z: exact for rewards without atoms, or of the distribution that the references' ranks make.
 
     Exact: log of integral of exp(f(t)/b) over (0, 1). Finite: log of the mean of exp(f(c_j)/b) over the
     references' own ranks c_j, which fits rewards with atoms (unit tests, integer judges), whose ranks are not

@@ -1,7 +1,7 @@
 """Losses for quantiles: pure functions, one value per example, torch only.
 
-They know nothing about heads, optimisers or the law that quantiles stand for. Notation: t a level, q a
-predicted quantile, y the rating.
+They know nothing about heads, optimisers or the distribution that quantiles stand for. Notation: t a level, q
+a predicted quantile, y the rating.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Optimal transport between two laws over the same categories: pure functions, one value per example.
+"""Optimal transport between two distributions over the same categories: one value per example.
 
     W(p, t) = min over couplings T of p and t of <T, M>,        M_ij = |R_i - R_j| + floor 1[i != j]
 

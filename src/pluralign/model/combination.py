@@ -1,12 +1,15 @@
 """`combine`: several reward models and judges as one, on one scale.
 
-In: sources that answer conversations with reward laws, and reference responses. Out: one `Combination`, which
-answers as a reward model does. It does not know families: whatever has `distribution` takes part.
+In: sources that answer conversations with reward distributions, and reference responses. Out: one
+`Combination`, which answers as a reward model does. It does not know families: whatever has `distribution`
+takes part.
 
-Rewards of different models have no common unit. Each source's reward is put on normal scores by its own law
-on the same reference responses (`quantile_map`), then the sources are combined response by response:
+Rewards of different models have no common unit. Each source's reward is put on normal scores by its own
+distribution on the same reference responses (`quantile_map`), then the sources are combined response by
+response:
 
-    mixture     F = sum_s w_s F_s. A source is drawn, then a reward from it: where sources disagree, the law
+    mixture     F = sum_s w_s F_s. A source is drawn, then a reward from it: where sources disagree, the
+    distribution
                 is wide or has several modes, and risk measures see it. References stay standard normal.
     vincentize  Q = sum_s w_s Q_s. Quantile functions are averaged: disagreement cancels, and only what each
                 source doubts stays. References are narrower than standard normal.
@@ -24,7 +27,6 @@ from torch import Tensor
 
 from pluralign.distributions import (
     Categorical,
-    Empirical,
     Point,
     Quantiles,
     RewardDistribution,
@@ -35,7 +37,7 @@ from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.model import combination_folder
 from pluralign.model.quantile_map import LEVELS, QuantileMap
 from pluralign.model.reading import Conversation
-from pluralign.model.scorer import Answers, Scorer, as_conversations, laws_of
+from pluralign.model.scorer import Answers, Scorer, as_conversations, distributions_of
 
 if TYPE_CHECKING:
     import os
@@ -84,9 +86,9 @@ def combine(
     _check_how(how)
     maps = []
     for place, source in enumerate(sources):
-        law = laws_of(source, listed, f"sources[{place}]")
+        distribution = distributions_of(source, listed, f"sources[{place}]")
         try:
-            maps.append(QuantileMap.of(law))
+            maps.append(QuantileMap.of(distribution))
         except ArgumentError as error:
             raise ArgumentError(f"sources[{place}]: {error}") from error
     return Combination(sources, maps, shares, how)
@@ -112,15 +114,15 @@ class Combination(Answers):
         self.how = _check_how(how)
 
     def source_distributions(self, conversations: Sequence[Conversation]) -> list[RewardDistribution]:
-        """Each source's law of each response, on the common scale."""
+        """Each source's distribution of each response, on the common scale."""
         listed = as_conversations(conversations)
         return [
-            scale.push(laws_of(source, listed, f"sources[{place}]"))
+            scale.push(distributions_of(source, listed, f"sources[{place}]"))
             for place, (source, scale) in enumerate(zip(self.sources, self.maps, strict=True))
         ]
 
     def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
-        """The combined law of each response.
+        """The combined distribution of each response.
 
         Args:
             conversations: B message lists, each ending in the response.
@@ -133,15 +135,15 @@ class Combination(Answers):
         Raises:
             ArgumentError: a source cannot answer a conversation.
         """
-        laws = self.source_distributions(conversations)
-        if len(laws) == 1:
-            return laws[0]
-        dtype = max((law.dtype for law in laws), key=lambda d: torch.finfo(d).bits)
-        laws = [law.to(laws[0].device, dtype) for law in laws]
-        weights = self.weights.to(laws[0].device, dtype)
+        distributions = self.source_distributions(conversations)
+        if len(distributions) == 1:
+            return distributions[0]
+        dtype = max((distribution.dtype for distribution in distributions), key=lambda d: torch.finfo(d).bits)
+        distributions = [distribution.to(distributions[0].device, dtype) for distribution in distributions]
+        weights = self.weights.to(distributions[0].device, dtype)
         if self.how == "mixture":
-            return _mixed(laws, weights)
-        return _averaged(laws, weights)
+            return _mixed(distributions, weights)
+        return _averaged(distributions, weights)
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -177,41 +179,30 @@ class Combination(Answers):
             raise ArtifactError(f"{path} is damaged ({error}); combine again") from error
 
 
-def _mixed(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
+def _mixed(distributions: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
     """The mixture: exact for atoms, else at `LEVELS`."""
-    parts = [_atoms(law) for law in laws]
+    parts = [distribution.point_masses() for distribution in distributions]
     if all(part is not None for part in parts):
         atoms = torch.cat([part[0] for part in parts if part is not None], 1)
         probs = [w * part[1] for w, part in zip(weights, parts, strict=True) if part is not None]
         return Categorical(torch.cat(probs, 1), atoms)
-    values, levels = _read(laws)
+    values, levels = _read(distributions)
     if not len(values):
         return Quantiles(values[:, 0], levels)
     return mixture(values, weights.expand(len(values), -1), levels)
 
 
-def _averaged(laws: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
+def _averaged(distributions: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
     """The average of quantile functions: exact for points, else at `LEVELS`."""
-    if all(isinstance(law, Point) for law in laws):
-        return Point(torch.stack([law.mean() for law in laws], 1) @ weights)
-    values, levels = _read(laws)
+    if all(distribution.is_point for distribution in distributions):
+        return Point(torch.stack([distribution.mean() for distribution in distributions], 1) @ weights)
+    values, levels = _read(distributions)
     return vincentize(values, weights.expand(len(values), -1), levels)
 
 
-def _read(laws: Sequence[RewardDistribution]) -> tuple[Tensor, Tensor]:
-    levels = LEVELS.to(laws[0].device, laws[0].dtype)
-    return torch.stack([law.quantile(levels) for law in laws], 1), levels
-
-
-def _atoms(law: RewardDistribution) -> tuple[Tensor, Tensor] | None:
-    """Rewards and their probabilities, [B, N] each; None for a law that is spread out."""
-    if isinstance(law, Point):
-        return law.values.unsqueeze(1), torch.ones_like(law.values).unsqueeze(1)
-    if isinstance(law, Categorical):
-        return law.atoms, law.probs
-    if isinstance(law, Empirical):
-        return law.samples, law.keep_mask / law.keep_mask.sum(1, keepdim=True)
-    return None
+def _read(distributions: Sequence[RewardDistribution]) -> tuple[Tensor, Tensor]:
+    levels = LEVELS.to(distributions[0].device, distributions[0].dtype)
+    return torch.stack([distribution.quantile(levels) for distribution in distributions], 1), levels
 
 
 def _weights(weights: Any, num_sources: int) -> Tensor:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.files import whole_folder
 from pluralign.heads import schema
 from pluralign.heads.schema import TensorShapes
 from pluralign.model.quantile_map import QuantileMap
@@ -70,12 +69,12 @@ def write(
     weights: Sequence[float],
     how: str,
 ) -> Path:
-    """Writes the folder under a temporary name and renames it.
+    """Writes the folder, whole or not at all.
 
     Raises:
-        ArtifactError: a source is no reward model, or the path exists and is not empty.
+        ArtifactError: a source is no reward model, or the path exists and is not empty, or cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     target = Path(path)
     for place, source in enumerate(sources):
@@ -84,11 +83,7 @@ def write(
                 f"sources[{place}] is {type(source).__name__}; only a combination of reward models can be "
                 "stored. Keep a judge's scores with its rows and combine again"
             )
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ArtifactError(f"{target} exists and is not empty; nothing was written. Choose another path.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with whole_folder(target) as work:
         for place, source in enumerate(sources):
             source.save_pretrained(work / f"source-{place}")
         tensors: dict[str, Tensor] = {}
@@ -103,15 +98,11 @@ def write(
             "slopes": [scale.slope for scale in maps],
         }
         metadata = {"format": "pt", CONFIG_DIGEST: digest_of(_deciding(config))}
-        save_file(tensors, work / _MAPS, metadata=metadata)
+        (work / _MAPS).write_bytes(save(tensors, metadata=metadata))
         config["sha256"] = {
             str(file.relative_to(work)): file_sha256(file) for file in sorted(work.rglob("*.safetensors"))
         }
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        work.chmod(0o755)
-        work.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target
 
 

@@ -7,8 +7,6 @@ back. It does not load backbones: the backbone is named by id, revision and fing
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,14 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.backbones.config import CONTEXTS, DTYPES, POOLINGS, QUANTIZATIONS, READING
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
+from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
 from pluralign.heads.schema import TensorShapes
 from pluralign.model.stored import CONFIG_DIGEST, digest_of, file_sha256, read_json, read_tensors
 
-__all__ = ["StoredModel", "check_backbone", "check_width", "read", "write"]
+__all__ = ["StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
 
 _FORMAT = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -81,38 +80,22 @@ class StoredModel:
 
 
 def write(target: Path, model: StoredModel) -> None:
-    """Writes the folder under a temporary name and renames it.
+    """Writes the folder, whole or not at all.
 
     Raises:
         ArtifactError: the path is a file or a folder with other things in it, or cannot be written; or the
             model could not be read back (a head of another dtype, numbers that are not finite).
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    if target.exists() and not _may_be_replaced(target):
-        raise ArtifactError(
-            f"{target} exists and is no folder that pluralign made; nothing was written. Choose another path."
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with whole_folder(target, _is_ours) as work:
         config = _config(model)
         tensors = _tensors(model, _checked(config, str(target)))
         metadata = {"format": "pt", CONFIG_DIGEST: digest_of(_deciding(config))}
-        try:
-            save_file(tensors, work / _WEIGHTS, metadata=metadata)
-        except SafetensorError as error:  # its own type, also where the disk is full
-            raise ArtifactError(
-                f"{target} cannot be written: {error}; free some disk space if that is the cause"
-            ) from error
+        (work / _WEIGHTS).write_bytes(save(tensors, metadata=metadata))
         config["sha256"] = {_WEIGHTS: file_sha256(work / _WEIGHTS)}
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (work / _CARD).write_text(_card(config), encoding="utf-8")
-        work.chmod(0o755)
-        _put_in_place(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def read(folder: Path) -> StoredModel:
@@ -145,6 +128,17 @@ def read(folder: Path) -> StoredModel:
                 f"{folder / name} is not the file that was saved; fit or copy the model again"
             )
     return model
+
+
+def read_spec(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The family of a model folder and the `spec` of its head, checked; no tensors are read.
+
+    Raises:
+        ArtifactError: the folder is missing, damaged, or of a newer format.
+    """
+    config = _read_config(folder)
+    _checked(config, str(folder / _CONFIG))
+    return config["family"], config["head"]
 
 
 def _checked(config: dict[str, Any], file: str) -> TensorShapes:
@@ -215,31 +209,12 @@ def _tensors(model: StoredModel, expected: TensorShapes) -> dict[str, Tensor]:
     return tensors
 
 
-def _may_be_replaced(target: Path) -> bool:
-    """Whether a path is an empty folder or a model folder of ours; other tools' models have a config too."""
-    if not target.is_dir():
-        return False
-    if not any(target.iterdir()):
-        return True
+def _is_ours(target: Path) -> bool:
+    """Whether a folder holds a model of ours; other tools' models have a config too."""
     with suppress(OSError, ValueError, AttributeError):
         config = json.loads((target / _CONFIG).read_text(encoding="utf-8"))
         return bool({"pluralign", "family"} <= config.keys())
     return False
-
-
-def _put_in_place(work: Path, target: Path) -> None:
-    """Renames `work` to `target`; what was there before is kept until then, and comes back on failure."""
-    if not target.exists():
-        work.replace(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        target.replace(old)
-        work.replace(target)
-    finally:
-        if not target.exists():
-            old.replace(target)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_backbone(folder: Path, given: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

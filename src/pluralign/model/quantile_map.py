@@ -1,7 +1,7 @@
-"""Quantile normalisation: a source's rewards onto normal scores, by the law of its rewards on references.
+"""Quantile normalisation: a source's rewards onto normal scores, by its rewards on references.
 
-In: the rewards of one source on reference responses, as laws. Out: an increasing map, and laws pushed through
-it. It does not know which source it was, nor what the responses say.
+In: the rewards of one source on reference responses, as distributions. Out: an increasing map, and
+distributions pushed through it. It does not know which source it was, nor what the responses say.
 
 With F the average of the references' CDFs, x is mapped to the inverse normal CDF of (F(x) + F(x-)) / 2, so a
 reference response drawn at random has a standard normal reward on every source's scale, up to atoms. The map
@@ -20,13 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.distributions import Categorical, Empirical, Point, Quantiles, RewardDistribution
+from pluralign.distributions import Quantiles, RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.heads import Reference
 
 __all__ = ["LEVELS", "QuantileMap"]
 
-# Where laws that are no list of atoms are read: the middles of 100 equal shares.
+# Where distributions that are no list of atoms are read: the middles of 100 equal shares.
 LEVELS: Final = torch.arange(0.005, 1, 0.01, dtype=torch.float64)
 
 _KNOTS = 255
@@ -60,18 +60,18 @@ class QuantileMap:
         Raises:
             ArgumentError: the source gives every reference the same reward.
         """
-        laws = reference.to("cpu", torch.float64)
+        distributions = reference.to("cpu", torch.float64)
         read = (torch.arange(_READ_PER_LAW, dtype=torch.float64) + 0.5) / _READ_PER_LAW
-        pooled = torch.sort(laws.quantile(read).flatten()).values
+        pooled = torch.sort(distributions.quantile(read).flatten()).values
         # Both ends are knots: beyond them a reward counts by its distance, which only new rewards should.
         places = torch.linspace(0, len(pooled) - 1, _KNOTS, dtype=torch.float64)
         knots = torch.unique(pooled[places.round().long()])
         level = torch.zeros_like(knots)
-        for start in range(0, len(laws), _ROWS_AT_ONCE):
-            part = laws[start : start + _ROWS_AT_ONCE]
+        for start in range(0, len(distributions), _ROWS_AT_ONCE):
+            part = distributions[start : start + _ROWS_AT_ONCE]
             points = knots.expand(len(part), -1)
             level += 0.5 * (part.cdf(points) + part.cdf_left(points)).sum(0)
-        scores = torch.special.ndtri(level / len(laws))
+        scores = torch.special.ndtri(level / len(distributions))
         # Knots that rounding put on one level tell nothing apart.
         apart = torch.cat((torch.ones(1, dtype=torch.bool), scores.diff() > 1e-9)) & scores.isfinite()
         if int(apart.sum()) < 2:
@@ -79,7 +79,7 @@ class QuantileMap:
                 "every reference response has the same reward, so there is no scale to put it on; take other "
                 "references or leave this source out"
             )
-        return cls(knots[apart], scores[apart], 1 / Reference.of(laws).std)
+        return cls(knots[apart], scores[apart], 1 / Reference.of(distributions).std)
 
     def __call__(self, rewards: Tensor) -> Tensor:
         """Maps rewards of any shape; increasing, so quantiles go to quantiles."""
@@ -91,18 +91,13 @@ class QuantileMap:
         beyond = (x - knots[-1]).clamp(min=0) + (x - knots[0]).clamp(max=0)
         return (inside + self.slope * beyond).to(rewards.dtype)
 
-    def push(self, law: RewardDistribution) -> RewardDistribution:
-        """The law of the mapped reward.
+    def push(self, distribution: RewardDistribution) -> RewardDistribution:
+        """The distribution of the mapped reward.
 
-        Exact for atoms (`Point`, `Categorical`, `Empirical`) and at the levels of `Quantiles`; any other law
-        is read at `LEVELS`.
+        Exact where the representation holds it (`RewardDistribution.transformed`): for atoms, and at the
+        levels of `Quantiles`; any other distribution is read at `LEVELS`.
         """
-        if isinstance(law, Point):
-            return Point(self(law.values))
-        if isinstance(law, Empirical):
-            return Empirical(self(law.samples), law.keep_mask)
-        if isinstance(law, Categorical):
-            return Categorical(law.probs, self(law.atoms))
-        if isinstance(law, Quantiles):
-            return Quantiles(self(law.values), law.levels)
-        return Quantiles(self(law.quantile(LEVELS.to(law.device))), LEVELS)
+        exact = distribution.transformed(self)
+        if exact is not None:
+            return exact
+        return Quantiles(self(distribution.quantile(LEVELS.to(distribution.device))), LEVELS)

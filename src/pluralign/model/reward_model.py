@@ -128,6 +128,21 @@ class RewardModel(Answers):
         return self.head.attribute_distributions(self.embed(conversations).response)
 
     @torch.no_grad()
+    def distributions(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> tuple[RewardDistribution, dict[str, RewardDistribution]]:
+        """`distribution` and `attribute_distributions` from one pass through the backbone."""
+        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        return (
+            self.head.distribution(*inputs, steering=steering),
+            self.head.attribute_distributions(inputs.response),
+        )
+
+    @torch.no_grad()
     def gate_weights(self, conversations: Sequence[Conversation]) -> Float[Tensor, "B A"]:
         """The weight of each attribute for each prompt, in the order of `model.head.attributes`."""
         return self.head.gate_weights(self.embed(conversations).prompt)

@@ -18,12 +18,12 @@ from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
 
-__all__ = ["Answers", "Scorer", "as_conversations", "laws_of", "utilities"]
+__all__ = ["Answers", "Scorer", "as_conversations", "distributions_of", "utilities"]
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything with `distribution`: one reward law per conversation, in order."""
+    """Anything with `distribution`: one reward distribution per conversation, in order."""
 
     def distribution(self, conversations: Sequence[Conversation], /) -> RewardDistribution:
         """The reward distribution of each response."""
@@ -75,14 +75,14 @@ class Answers(ABC):
         return chosen.prob_greater(rejected)
 
 
-def utilities(measure: risk.RiskMeasure, law: RewardDistribution) -> Float[Tensor, " B"]:
-    """A risk measure of each law, [B], all finite.
+def utilities(measure: risk.RiskMeasure, distribution: RewardDistribution) -> Float[Tensor, " B"]:
+    """A risk measure of each distribution, [B], all finite.
 
     Raises:
         RiskError: the measure does not apply.
         ArgumentError: a utility is not finite; the message names the rows.
     """
-    found = measure(law)
+    found = measure(distribution)
     bad = (~found.detach().isfinite()).nonzero().flatten().tolist()
     if bad:
         rows = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
@@ -96,8 +96,8 @@ def utilities(measure: risk.RiskMeasure, law: RewardDistribution) -> Float[Tenso
 _parse_risk = risk.parse  # `score` has an argument named risk
 
 
-def laws_of(scorer: Scorer, conversations: Sequence[Conversation], name: str) -> RewardDistribution:
-    """What a scorer answers, checked to be one law per conversation.
+def distributions_of(scorer: Scorer, conversations: Sequence[Conversation], name: str) -> RewardDistribution:
+    """What a scorer answers, checked to be one distribution per conversation.
 
     Raises:
         ArgumentError: it is no scorer, or answers with something else.
@@ -107,12 +107,16 @@ def laws_of(scorer: Scorer, conversations: Sequence[Conversation], name: str) ->
             f"{name} is {type(scorer).__name__}; needed: a reward model, or anything with "
             "distribution(conversations). Judge scores go through pluralign.model.judge_scores"
         )
-    law = scorer.distribution(conversations)
-    if not isinstance(law, RewardDistribution):
-        raise ArgumentError(f"{name} answered with {type(law).__name__}; needed: a RewardDistribution")
-    if len(law) != len(conversations):
-        raise ArgumentError(f"{name} answered {len(conversations)} conversations with {len(law)} rewards")
-    return law
+    distribution = scorer.distribution(conversations)
+    if not isinstance(distribution, RewardDistribution):
+        raise ArgumentError(
+            f"{name} answered with {type(distribution).__name__}; needed: a RewardDistribution"
+        )
+    if len(distribution) != len(conversations):
+        raise ArgumentError(
+            f"{name} answered {len(conversations)} conversations with {len(distribution)} rewards"
+        )
+    return distribution
 
 
 def as_conversations(conversations: Any) -> list[Conversation]:

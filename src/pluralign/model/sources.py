@@ -31,23 +31,24 @@ class JudgedResponses(Answers):
 
     Args:
         conversations: N message lists, each ending in the response.
-        law: their rewards, N rows. A conversation may come twice with the same reward, not with two.
+        distribution: their rewards, N rows. A conversation may come twice with the same reward, not with two.
 
     Raises:
         ArgumentError: there are more of one than of the other, or one conversation has two rewards.
     """
 
-    def __init__(self, conversations: Sequence[Conversation], law: RewardDistribution) -> None:
+    def __init__(self, conversations: Sequence[Conversation], distribution: RewardDistribution) -> None:
         listed = as_conversations(conversations)
-        if len(listed) != len(law):
+        if len(listed) != len(distribution):
             raise ArgumentError(
-                f"received {len(listed)} conversations and scores of {len(law)} rows; needed: a row for each"
+                f"received {len(listed)} conversations and scores of {len(distribution)} rows; needed: a row "
+                "for each"
             )
-        self._law = law
+        self._law = distribution
         self._rows: dict[bytes, int] = {}
         for row, conversation in enumerate(listed):
             known = self._rows.setdefault(_key(conversation, row), row)
-            if known != row and not _equal(law[[known]], law[[row]]):
+            if known != row and not _equal(distribution[[known]], distribution[[row]]):
                 raise ArgumentError(
                     f"conversations {known} and {row} are the same and have two rewards; pass repeated "
                     "judgements as one row of judge_scores"
@@ -97,8 +98,8 @@ def judge_scores(
         raise ArgumentError(
             f"row {int(empty[0])} has no score, and so have {len(empty)} rows in all; leave them out"
         )
-    law = Point(given) if given.ndim == 1 else Empirical(given, present)
-    return JudgedResponses(conversations, law)
+    distribution = Point(given) if given.ndim == 1 else Empirical(given, present)
+    return JudgedResponses(conversations, distribution)
 
 
 def judge_probabilities(

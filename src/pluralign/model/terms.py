@@ -3,8 +3,8 @@
 In: conversations. Out: numbers that are known for sure, added to an uncertain reward. Terms know nothing of
 rewards.
 
-A term is a number, so it shifts a response's whole law: the utility of the sum is the utility of the reward
-plus the terms, for every measure that is translation-equivariant (all but `exponential`, see `risk`).
+A term is a number, so it shifts a response's whole distribution: the utility of the sum is the utility of the
+reward plus the terms, for every measure that is translation-equivariant (all but `exponential`, see `risk`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pluralign.checks import as_finite
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
-from pluralign.model.scorer import Answers, Scorer, as_conversations, laws_of
+from pluralign.model.scorer import Answers, Scorer, as_conversations, distributions_of
 
 __all__ = ["Format", "Length", "Sum", "Term"]
 
@@ -99,17 +99,17 @@ class Sum(Answers):
             raise ArgumentError("terms must be functions of conversations, such as Length and Format")
 
     def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
-        """The scorer's law of each response, shifted by the sum of its terms.
+        """The scorer's distribution of each response, shifted by the sum of its terms.
 
         Raises:
             ArgumentError: a term gives no finite number for each conversation.
         """
         listed = as_conversations(conversations)
-        law = laws_of(self.scorer, listed, "the scorer")
+        distribution = distributions_of(self.scorer, listed, "the scorer")
         shift = torch.zeros(len(listed), dtype=torch.float64)
         for term in self.terms:
             shift = shift + _numbers(term, listed)
-        return law.scale_shift(1.0, shift.to(law.device, law.dtype))
+        return distribution.scale_shift(1.0, shift.to(distribution.device, distribution.dtype))
 
 
 def _numbers(term: Term, conversations: Sequence[Conversation]) -> Tensor:

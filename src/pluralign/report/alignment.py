@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.errors import ArtifactError
+from pluralign.files import whole_file
 from pluralign.report.canvas import palette
 from pluralign.report.frame import Frame, ticks
-from pluralign.report.html import environment, write_html
+from pluralign.report.html import environment
 from pluralign.report.shapes import NUMBER, TEXT, Each, Maybe, check
 
 __all__ = ["SCHEMA_VERSION", "render_alignment", "write_alignment"]
@@ -116,10 +117,11 @@ def write_alignment(
     """Render the page and put it in its place whole.
 
     Raises:
-        ArtifactError: the record is damaged, or the path is a folder.
+        ArtifactError: the record is damaged, or the path is a folder or cannot be written.
         MissingDependencyError: jinja2 is not installed.
     """
-    write_html(Path(path), lambda: render_alignment(record, title))
+    with whole_file(path) as work:
+        work.write_text(render_alignment(record, title), encoding="utf-8")
 
 
 def _check(record: Any, source: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pluralign.errors import ArgumentError, MissingDependencyError
+from pluralign.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,17 +140,12 @@ def bare_frame(axes: Axes, colours: Palette) -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike[str], title: str) -> tuple[Path, Path]:
-    """Write both files beside their place and rename them: nobody sees half a picture."""
+    """Write both files, each whole or not at all."""
     base = Path(path)
     base = base.with_suffix("") if base.suffix in (".svg", ".png") else base
-    base.parent.mkdir(parents=True, exist_ok=True)
     svg, png = base.parent / f"{base.name}.svg", base.parent / f"{base.name}.png"
     metadata: dict[Path, dict[str, Any]] = {svg: {"Date": None, "Title": title}, png: {"Title": title}}
     for target, entries in metadata.items():
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            figure.savefig(temporary, format=target.suffix[1:], dpi=200, metadata=entries)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(target) as work:
+            figure.savefig(work, format=target.suffix[1:], dpi=200, metadata=entries)
     return svg, png

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pluralign.errors import ArgumentError
+from pluralign.families import title_of
 from pluralign.report.evaluations import Evaluation
 from pluralign.report.heads import heads_of
 from pluralign.report.prompts import kinds_of_prompt
@@ -19,7 +20,6 @@ from pluralign.report.scored import agreement_by_spread, error_shares, true_and_
 from pluralign.report.wording import (
     MEASURES,
     coverage_verdict,
-    family_words,
     number,
     percent,
     rule_words,
@@ -70,7 +70,7 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 def _names(evaluations: Sequence[Evaluation]) -> list[str]:
     """The families; where two are alike the folders' names, and their paths where those are alike."""
     for short in (
-        [family_words(e.results["family"]) for e in evaluations],
+        [title_of(e.results["family"]) for e in evaluations],
         [e.folder.resolve().name for e in evaluations],
     ):
         if len(set(short)) == len(short):

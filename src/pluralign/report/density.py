@@ -1,4 +1,4 @@
-"""The curve that stands for a law of quantiles in a picture. It knows nothing of what is drawn around it."""
+"""The curve that stands for a distribution of quantiles in a picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SMOOTHING = 0.025  # standard deviation of the drawing kernel, as a share of th
 def density(
     values: npt.NDArray[np.float64], levels: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Density of the law of `Quantiles` on an even grid, convolved with a Gaussian kernel.
+    """Density of the distribution of `Quantiles` on an even grid, convolved with a Gaussian kernel.
 
     Args:
         values: [K] ascending quantiles.

@@ -48,9 +48,10 @@ def distributions_figure(
 ) -> tuple[Path, Path]:
     """One row per response: its text, the true or observed ratings, and the predicted distribution.
 
-    Laws are drawn as densities: uniform between neighbouring quantiles, the tail mass at the outer ones, then
-    smoothed, true and predicted alike. Points on the line mark the predicted quantiles. With few levels such
-    a density shows the smoothing more than the law; `ranges` draws the quantiles on a level line instead.
+    Distributions are drawn as densities: uniform between neighbouring quantiles, the tail mass at the outer
+    ones, then smoothed, true and predicted alike. Points on the line mark the predicted quantiles. With few
+    levels such a density shows the smoothing more than the distribution; `ranges` draws the quantiles on a
+    level line instead.
 
     Args:
         path: where to write, with or without a suffix; `.svg` and `.png` are put in its place.
@@ -83,14 +84,14 @@ def distributions_figure(
         raise ArgumentError(
             f"observed needs one list per label; got {len(observed)} for {len(labels)} labels"
         )
-    laws = {"predicted": _quantiles(predicted, "predicted", len(labels), len(grid))}
+    distributions = {"predicted": _quantiles(predicted, "predicted", len(labels), len(grid))}
     if true is not None:
-        laws["true"] = _quantiles(true, "true", len(labels), len(grid))
+        distributions["true"] = _quantiles(true, "true", len(labels), len(grid))
     if ranges and true is not None:
         raise ArgumentError("ranges draws quantiles, true a density: one picture cannot show both")
     strokes = None if points is None else _finite(points, "points", (len(labels),))
     x = np.linspace(low, high, 401)
-    curves = {name: [density(row, grid, x) for row in rows] for name, rows in laws.items()}
+    curves = {name: [density(row, grid, x) for row in rows] for name, rows in distributions.items()}
     top = max(float(curve.max()) for rows in curves.values() for curve in rows)
     faint = 2e-3 * top  # below this only the base line is drawn
     colours = palette(theme)
@@ -119,7 +120,7 @@ def distributions_figure(
                 _rater_dots(axes, observed[row], colours)
             if strokes is not None:
                 axes.vlines(strokes[row], 0, (0.6 if ranges else 0.9) * top, color=colours.third, linewidth=2)
-            values, curve = laws["predicted"][row], curves["predicted"][row]
+            values, curve = distributions["predicted"][row], curves["predicted"][row]
             if ranges:
                 heights = np.full_like(values, 0.3 * top)
                 axes.plot(values, heights, color=colours.predicted, linewidth=2.4)

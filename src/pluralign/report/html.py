@@ -1,23 +1,19 @@
-"""What every page has in common: the template engine, and being put in its place whole.
+"""What every page has in common: the template engine.
 
-In: templates of this folder and the text of a page. Out: a Jinja environment, and a file. It knows nothing of
-what pages show.
+In: templates of this folder. Out: a Jinja environment. It knows nothing of what pages show.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pluralign.errors import ArtifactError, MissingDependencyError
+from pluralign.errors import MissingDependencyError
 from pluralign.report import wording
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["environment", "write_html"]
+__all__ = ["environment"]
 
 
 def environment() -> jinja2.Environment:
@@ -48,21 +44,3 @@ def environment() -> jinja2.Environment:
         "words": lambda name: str(name).replace("_", " "),
     }
     return made
-
-
-def write_html(path: Path, render: Callable[[], str]) -> None:
-    """Writes what `render` gives under a temporary name and renames it.
-
-    Raises:
-        ArtifactError: the path is a folder; nothing was rendered.
-    """
-    if path.is_dir():
-        raise ArtifactError(f"{path} is a folder; name the HTML file to write")
-    text = render()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_text(text, encoding="utf-8")
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pluralign.families import title_of
+from pluralign.files import whole_file
 from pluralign.report import pictures, wording
 from pluralign.report.canvas import palette
 from pluralign.report.frame import Frame, ticks
 from pluralign.report.heads import HEAD_MEASURES
-from pluralign.report.html import environment, write_html
+from pluralign.report.html import environment
 
 __all__ = ["render_page", "write_page"]
 
@@ -63,7 +65,7 @@ def render_page(content: Mapping[str, Any]) -> str:
     engine.filters |= {
         "within": wording.within_words,
         "shorten": _shorten,
-        "family": wording.family_words,
+        "family": title_of,
         "rule": wording.rule_words,
         "unit": wording.unit_words,
     }
@@ -84,17 +86,18 @@ def write_page(content: Mapping[str, Any], path: Path) -> None:
     """Renders the page and puts it in its place whole.
 
     Raises:
-        ArtifactError: the path is a folder.
+        ArtifactError: the path is a folder, or cannot be written.
         MissingDependencyError: jinja2 is not installed.
     """
-    write_html(path, lambda: render_page(content))
+    with whole_file(path) as work:
+        work.write_text(render_page(content), encoding="utf-8")
 
 
 def _title(content: Mapping[str, Any]) -> str:
     runs = content["runs"]
     sources = ("/".join(Path(source).parts[-2:]) for run in runs for source in run["data"].values())
     data = ", ".join(dict.fromkeys(sources))
-    names = [wording.family_words(runs[0]["family"])] if len(runs) == 1 else [run["name"] for run in runs]
+    names = [title_of(runs[0]["family"])] if len(runs) == 1 else [run["name"] for run in runs]
     models = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     plural = "s" if len(runs) > 1 else ""
     return f"{models[:1].upper()}{models[1:]} model{plural} on {data or Path(runs[0]['folder']).name}"

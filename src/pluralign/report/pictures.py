@@ -20,15 +20,18 @@ _DEEPEST = 6  # equal ratings that are drawn below each other
 
 
 def response_picture(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Curves of the predicted laws, of the true one, and a dot per rating.
+    """Curves of the predicted distributions, of the true one, and a dot per rating.
 
     Returns:
-        `ends` of the axis; `laws` by run and `truth` (or None), as `_law` gives them; `top`, the highest
-        curve; `dots`, each a place and how many equal ones lie above it; `depth` of the deepest stack.
+        `ends` of the axis; `distributions` by run and `truth` (or None), as `_law` gives them; `top`, the
+        highest curve; `dots`, each a place and how many equal ones lie above it; `depth` of the deepest
+        stack.
     """
     low, high = entry["scale"]
     ends = (low - _ROOM * (high - low), high + _ROOM * (high - low))
-    laws = {name: _law(values, entry["levels"], *ends) for name, values in entry["predicted"].items()}
+    distributions = {
+        name: _law(values, entry["levels"], *ends) for name, values in entry["predicted"].items()
+    }
     truth = None
     if entry["true"]:
         count = len(entry["true"])
@@ -36,9 +39,11 @@ def response_picture(entry: Mapping[str, Any]) -> dict[str, Any]:
     dots = [dot for dot in _dots(entry["ratings"] or [], *ends) if dot[1] < _DEEPEST]
     return {
         "ends": ends,
-        "laws": laws,
+        "distributions": distributions,
         "truth": truth,
-        "top": max(law["top"] for law in (*laws.values(), *([truth] if truth else []))),
+        "top": max(
+            distribution["top"] for distribution in (*distributions.values(), *([truth] if truth else []))
+        ),
         "dots": dots,
         "depth": max((above + 1 for _, above in dots), default=0),
     }
@@ -71,7 +76,7 @@ def quantile(quantiles: list[float], levels: list[float], level: float) -> float
 
 
 def _law(quantiles: list[float], levels: list[float], low: float, high: float) -> dict[str, Any]:
-    """Curve of a law on a grid over [low, high], and the curve's height at the quantiles."""
+    """Curve of a distribution on a grid over [low, high], and the curve's height at the quantiles."""
     x = np.linspace(low, high, 121)
     values = np.sort(np.asarray(quantiles, dtype=np.float64))
     y = density(values, np.asarray(levels, dtype=np.float64), x)

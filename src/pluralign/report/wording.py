@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pluralign.families import title_of
+
 __all__ = [
     "MEASURES",
     "Measure",
     "coverage_verdict",
     "ends_of",
-    "family_words",
     "number",
     "percent",
     "rule_words",
@@ -94,7 +95,6 @@ MEASURES = {
     ),
 }
 
-_FAMILIES = {"bradley_terry": "Bradley-Terry", "gaussian_ensemble": "Gaussian ensemble"}
 _RULES = {
     "length": "the longer response",
     "own_attribute": "its mean of that attribute",
@@ -102,14 +102,9 @@ _RULES = {
 _UNITS = {"the rating scale": "points of the rating scale", "share of the scale": "shares of each scale"}
 
 
-def family_words(family: str) -> str:
-    """A family's name in prose."""
-    return _FAMILIES.get(family, family.replace("_", " "))
-
-
 def rule_words(rule: str) -> str:
     """Who else chooses: the longer response, the model's own attributes, another family on the backbone."""
-    return _RULES.get(rule, f"{family_words(rule)}, same backbone")
+    return _RULES.get(rule, f"{title_of(rule)}, same backbone")
 
 
 def unit_words(unit: str) -> str:

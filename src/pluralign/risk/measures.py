@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.checks import as_finite
-from pluralign.distributions import GaussianEnsemble, RewardDistribution
+from pluralign.distributions import Heads, RewardDistribution
 from pluralign.errors import RiskError, RiskWarning
 
 __all__ = [
@@ -65,7 +65,7 @@ class RiskMeasure(ABC):
     """What its parameter may be."""
 
     def __call__(self, distribution: RewardDistribution) -> Float[Tensor, " B"]:
-        """The utility of each law, shape [B], in the dtype and on the device of the distribution.
+        """The utility of each distribution, shape [B], in the dtype and on the device of the distribution.
 
         Raises:
             RiskError: if this is no distribution, or the measure needs heads and the distribution has none.
@@ -94,14 +94,15 @@ class RiskMeasure(ABC):
     def _allows(self, value: float) -> bool:
         return True
 
-    def _heads(self, distribution: RewardDistribution) -> GaussianEnsemble:
-        if not isinstance(distribution, GaussianEnsemble):
+    def _heads(self, distribution: RewardDistribution) -> Heads:
+        heads = distribution.heads()
+        if heads is None:
             raise RiskError(
-                f"the risk measure {self.name} compares heads and applies to GaussianEnsemble only, "
-                f"received {type(distribution).__name__}; use mean, cvar:a, entropic:l or mean_std:k, "
-                "or a model of the family gaussian_ensemble"
+                f"the risk measure {self.name} compares heads, and {type(distribution).__name__} has none; "
+                "use mean, cvar:a, entropic:l or mean_std:k, or a model with several heads, such as those "
+                "that answer with GaussianEnsemble"
             )
-        return distribution
+        return heads
 
 
 @final
@@ -208,7 +209,8 @@ class Nominal(RiskMeasure):
     """Mean of the head with the smallest standard deviation, the first of equals (Yan et al. 2024).
 
     It warns: a head is surest for no good reason, and choosing by it was no better than choosing by one head
-    (`docs/gaussian_ensemble.md`: best of 32 in the lab). With one head it is the mean, and says nothing.
+    (`docs/explanations/gaussian_ensemble.md`: best of 32 in the lab). With one head it is the mean, and says
+    nothing.
     """
 
     name: ClassVar[str] = "nominal"
@@ -261,7 +263,7 @@ class UWO(RiskMeasure):
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         heads = self._heads(distribution)
-        mean = heads.mean()
+        mean = distribution.mean()
         variance = (heads.weights * (heads.means - mean.unsqueeze(-1)) ** 2).sum(-1)
         return mean - self.factor * variance
 
@@ -283,10 +285,10 @@ class Robust(RiskMeasure):
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         heads = self._heads(distribution)
-        return self.weight * _surest_mean(heads) + (1 - self.weight) * WorstCase()(heads)
+        return self.weight * _surest_mean(heads) + (1 - self.weight) * heads.means.amin(-1)
 
 
-def _surest_mean(heads: GaussianEnsemble) -> Tensor:
+def _surest_mean(heads: Heads) -> Tensor:
     """Mean of the head with the smallest standard deviation, the first of equals, [B]."""
     surest = heads.stds.argmin(-1, keepdim=True)
     return heads.means.gather(-1, surest).squeeze(-1)

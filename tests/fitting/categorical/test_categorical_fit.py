@@ -70,7 +70,7 @@ TRANSPORT = {"loss": "transport"}
     "config",
     [{}, {"loss": "rps"}, TRANSPORT, TRANSPORT | {"floor": 0.2}, {"hidden": 16, "lr": 0.02}],
 )
-def test_a_known_law_is_recovered(config):
+def test_a_known_distribution_is_recovered(config):
     model = fit({"steps": 150, "l2": 0.0003} | config, ratings=crowd(300))
     laws = model.attribute_distributions([talk("1 0.3 new"), talk("-0.7 0.8 new")])["a"]
     assert isinstance(laws, Categorical)
@@ -289,7 +289,7 @@ def davidson_votes(num_rows=400, raters=8, tie=0.8, seed=0):
     return rows
 
 
-def test_votes_recover_davidsons_law_and_mirror_under_swapping():
+def test_votes_recover_davidsons_distribution_and_mirror_under_swapping():
     config = {"l2": 0.0003, "steps": 150}
     model = fit(config, votes=pl.load_comparisons(davidson_votes()))
     a, b = [talk("1 0 x"), talk("0.2 0 x")], [talk("-0.2 0 y"), talk("0.2 0 y")]

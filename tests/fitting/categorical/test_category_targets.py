@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-import pluralign as pl
 from pluralign.errors import ConfigError, DataError
 from pluralign.fitting import CategoricalConfig
-from pluralign.fitting.categorical.targets import category_rows, is_six, ratings_as_rewards
+from pluralign.fitting.categorical.targets import category_rows
+from pluralign.fitting.tables.category_ratings import is_six
 from pluralign.fitting.tables.targets import AttributeRows
 from pluralign.heads import CATEGORIES, Attribute
 
@@ -84,20 +84,6 @@ def test_many_equal_ratings_make_fewer_bins():
     found = category_rows(rows([[0.0] * 30 + [0.123, 0.9]], 0.0, 1.0, None), CategoricalConfig())
     assert len(found.categories) == 1
     assert found.categories.values[0] == pytest.approx(1.023 / 32)
-
-
-def test_numbers_of_categories_become_rewards_where_more_is_not_better():
-    six = category_rows(rows([[0, 2], [5, 5]], 0.0, 5.0, None, "category"), CategoricalConfig()).categories
-    grid = category_rows(rows([[1, 5]]), CategoricalConfig()).categories
-    ratings = [
-        {"prompt": "p", "response": f"{i}", "attribute": name, "ratings": given, "scale": scale}
-        for i, (name, given, scale) in enumerate([("category", [0, 5, 2], [0, 5]), ("a", [1, 5], [1, 5])])
-    ]
-    table = pl.load_ratings(ratings)
-    worth = ratings_as_rewards(table, {"category": six, "a": grid})
-    assert worth["ratings"] == [[1.0, 0.0, 0.5], [1.0, 5.0]]
-    assert worth["scale"] == [[0.0, 1.0], [1.0, 5.0]]
-    assert ratings_as_rewards(table, {"a": grid}) is table
 
 
 @pytest.mark.parametrize(

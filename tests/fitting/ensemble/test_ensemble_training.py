@@ -209,7 +209,7 @@ def test_two_points_stand_for_all_raters(loss):
     for parameter in members.parameters():
         parameter.data.copy_(draws(*parameter.shape, seed=11))
     got = objective.losses(members, slice(None)).mean(0)
-    means, stds = objective.laws(members, slice(None))
+    means, stds = objective.distributions(members, slice(None))
     direct = losses.gaussian_nll if loss == "gaussian_nll" else losses.beta_nll
     for a, rows in enumerate(targets.attributes):
         y = ((rows.target - points.center[a].double()) / points.scale[a].double()).float()

@@ -17,7 +17,7 @@ from pluralign.fitting.ensemble import search as ensemble_search
 from pluralign.fitting.ensemble.targets import bootstrap_counts
 from pluralign.fitting.tables.targets import rating_targets
 from pluralign.fitting.train import state as training_state
-from pluralign.heads.gaussian_ensemble import head_agreement
+from pluralign.heads.agreement import head_agreement
 
 QUICK = {"l2": 0.01, "std_l2": 0.01, "baselines": False}
 
@@ -56,7 +56,7 @@ def gaussian_table():
 
 
 @pytest.mark.parametrize("loss", ["gaussian_nll", "beta_nll"])
-def test_a_gaussian_law_is_recovered(gaussian_table, loss):
+def test_a_gaussian_distribution_is_recovered(gaussian_table, loss):
     model = fit(ratings=gaussian_table, config=QUICK | {"loss": loss, "heads": 3, "l2": 1e-3, "std_l2": 1e-3})
     law = model.attribute_distributions(PROBES)["a"]
     torch.testing.assert_close(law.mean(), TRUE_MEANS, atol=0.15, rtol=0)
@@ -337,7 +337,7 @@ def test_ratings_that_never_vary_and_a_single_group_are_said():
 
 def test_a_point_model_still_refuses_measures_of_heads():
     model = fit(pairs=pl.load_pairs(pairs_rows(60)), config={"l2": 0.1})
-    with pytest.raises(RiskError, match="gaussian_ensemble"):
+    with pytest.raises(RiskError, match="GaussianEnsemble"):
         model.with_head(model.baselines["bradley_terry"]).score(PROBES, risk="worst_case")
 
 

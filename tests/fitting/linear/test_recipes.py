@@ -132,7 +132,7 @@ def test_the_head_is_what_the_solver_gives():
     assert float(marginal) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_linear_law_is_recovered():
+def test_a_linear_distribution_is_recovered():
     """R = 3 + x + (1 + y) U for y in (0, 1): its t-quantile is 3 + x + (1 + y) t, linear in (x, y)."""
     generator = np.random.default_rng(0)
     rows = []

@@ -8,6 +8,7 @@ from transformers import CONFIG_MAPPING, AttentionInterface, AttentionMaskInterf
 
 import tiny_architectures
 import tiny_policy
+from half_attention import half_only
 from pluralign.errors import ArgumentError
 from pluralign.policy.logprobs.loading import disable_dropout
 from pluralign.policy.logprobs.packing import pack
@@ -134,13 +135,14 @@ def test_how_many_tokens_share_a_row():
     assert row_tokens(chunked, True, None, CPU, sharded=True) == 1
 
 
-def test_a_model_that_takes_no_packed_row_runs_alone():
+@pytest.mark.parametrize("kind", [TypeError, RuntimeError])
+def test_a_model_that_takes_no_packed_row_runs_alone(kind):
     model = tiny_policy.model()
     plain = model.model.forward
 
     def forward(*args, position_ids=None, **options):
         if position_ids is not None:
-            raise TypeError("forward() got an unexpected keyword argument 'position_ids'")
+            raise kind("forward() got an unexpected keyword argument 'position_ids'")
         return plain(*args, **options)
 
     model.model.forward = forward
@@ -158,6 +160,16 @@ def test_a_number_that_is_none_is_no_agreement():
         model.model.norm.weight[0] = torch.nan
     with pytest.raises(ArgumentError, match="differ by up to inf nats"):
         install(model)
+
+
+def test_a_model_that_sees_what_comes_after_is_refused():
+    from transformers import BertGenerationConfig, BertGenerationDecoder
+
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    torch.manual_seed(0)
+    model = BertGenerationDecoder(BertGenerationConfig(vocab_size=64, hidden_size=32, **sizes))
+    with pytest.raises(ArgumentError, match="BertGenerationDecoder is not causal"):
+        install(tiny_architectures.roughen(model))
 
 
 # ---- what is random in training ---------------------------------------------------------------------------
@@ -214,17 +226,6 @@ def test_what_stays_random_is_refused():
 
 
 # ---- where it runs ----------------------------------------------------------------------------------------
-
-
-def half_only(module, query, key, value, attention_mask, **options):
-    """As flash attention behind transformers: made half under autocast, and float32 is refused."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    if torch.is_autocast_enabled("cpu"):
-        query, key, value = (one.to(torch.get_autocast_dtype("cpu")) for one in (query, key, value))
-    if query.dtype == torch.float32:
-        raise RuntimeError("FlashAttention only supports fp16 and bf16 data type")
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
 
 @pytest.fixture

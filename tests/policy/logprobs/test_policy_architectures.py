@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 import tiny_architectures
 from pluralign.errors import ArgumentError
@@ -30,13 +32,25 @@ REFUSED = {
     "modernbert-decoder": BETWEEN,
     "phimoe": "in training mode differs",  # draws its experts
     "rembert": "does not fit its decoder",
-    "xlnet": BETWEEN,  # other memories with labels or without
+    "xlnet": "is not causal",
 }
 # Sequences of one row touch each other in these, in some version of transformers; each is run alone.
 MIXED = {
     *("afmoe", "bamba", "bart", "bert-generation", "bigbird_pegasus", "biogpt", "blenderbot"),
     *("blenderbot-small", "bloom", "falcon", "falcon_h1", "falcon_mamba", "gpt_oss", "granitemoehybrid"),
-    *("jamba", "lfm2", "lfm2_moe", "mamba", "mamba2", "marian", "mbart", "minimax", "mpt", "mvp"),
+    *(
+        "jamba",
+        "lfm2",
+        "lfm2_moe",
+        "llama4_text",
+        "mamba",
+        "mamba2",
+        "marian",
+        "mbart",
+        "minimax",
+        "mpt",
+        "mvp",
+    ),
     *("nemotron_h", "olmo_hybrid", "openai-gpt", "opt", "pegasus", "plbart", "qwen3_5_text", "qwen3_next"),
     *("recurrent_gemma", "rwkv", "trocr", "xglm", "zamba", "zamba2"),
 }
@@ -120,6 +134,10 @@ def test_a_few_architectures(name):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.20"),
+    reason="the table says what a later transformers does",
+)
 @pytest.mark.parametrize("name", tiny_architectures.NAMES)
 def test_every_architecture(name):
     check(name)

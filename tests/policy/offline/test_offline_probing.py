@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from test_model_probe import half_only
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
 from transformers.masking_utils import sdpa_mask
 
 import tiny_architectures
 import tiny_policy
 import tiny_tables
+from half_attention import half_only
 from pluralign.errors import ArgumentError
 from pluralign.policy import FunctionReward, OfflineConfig, OfflineTrainer
 

@@ -121,7 +121,8 @@ def test_only_the_order_of_rewards_counts(values, estimator, shuffle):
     places = list(range(len(values)))
     shuffle.shuffle(places)
     torch.testing.assert_close(ours, quantile_rewards(reward, references[:, places], estimator, True))
-    rising = lambda x: torch.sinh(x) * 7 - 2  # noqa: E731
+    # exact: a vectorised sinh may round equal numbers unequally
+    rising = lambda x: 7 * x * x * x - 2  # noqa: E731
     torch.testing.assert_close(ours, quantile_rewards(rising(reward), rising(references), estimator, True))
     if estimator == "mid":  # turned around, ranks add to one
         torch.testing.assert_close(1 - ours, quantile_rewards(-reward, -references, estimator, True))

@@ -14,6 +14,7 @@ from datasets import Dataset
 
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign import fit, load_ratings
+from pluralign.distributions import Quantiles
 from pluralign.errors import ArgumentError, ArtifactError, DataError, RunError
 from pluralign.policy.rewards.columns import check_training_table
 from pluralign.policy.rewards.ranks import pad_references, quantile_rewards
@@ -144,6 +145,23 @@ def test_smooth_rewards_rank_as_smooth_quantile_rewards(samples, tmp_path):
     table = unpaired_table(References(rows)).rows
     ranks = quantile_rewards(table["reward"][:], table["ref_rewards"][:], leave_one_out=True)
     assert ranks.tolist() == smooth_reference_ranks(laws, 4).flatten().tolist()
+
+
+class Drifting:
+    """A model whose rewards of equal texts differ in the last places, by where they stand in the batch."""
+
+    def score(self, talks, risk):
+        return torch.tensor([len(talk[-1]["content"]) * (1 + 1e-7 * i) for i, talk in enumerate(talks)])
+
+    def distribution(self, talks):
+        return Quantiles(self.score(talks, None)[:, None] + torch.tensor([-1.0, 0.0, 1.0]), [0.2, 0.5, 0.8])
+
+
+@pytest.mark.parametrize("source", [ModelReward, SmoothReward])
+def test_equal_completions_of_a_prompt_tie_whatever_rounding_does(source):
+    said = ["aa", "b", "aa", "ccc", "b", "aa"]
+    rewards = source(Drifting())({"prompt": [PROMPTS[0]] * 6, "completion": said})
+    assert len(set(zip(said, rewards, strict=True))) == len(set(rewards)) == 3
 
 
 def test_rewards_of_a_column(tmp_path):

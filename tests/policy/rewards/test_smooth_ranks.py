@@ -66,7 +66,7 @@ def test_a_response_apart_from_its_references_is_uniform_too():
     assert better.min() == 1.0
 
 
-def test_equal_laws_tie():
+def test_equal_distributions_tie():
     probs = torch.tensor([[0.2, 0.8], [0.7, 0.3], [0.2, 0.8], [0.2, 0.8]], dtype=torch.float64)
     laws = Categorical(probs, torch.tensor([0.0, 1.0], dtype=torch.float64))
     assert smooth_reference_ranks(laws, 4).tolist() == [pytest.approx([2 / 3, 0.0, 2 / 3, 2 / 3])]

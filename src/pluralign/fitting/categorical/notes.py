@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pluralign.errors import CategoryWarning, ConstantHeadWarning, DataError
 from pluralign.fitting.categorical.config import CategoricalConfig
-from pluralign.fitting.categorical.targets import CategoryRows, is_six, rewards_in_order
+from pluralign.fitting.categorical.targets import CategoryRows, rewards_in_order
+from pluralign.fitting.tables.category_ratings import is_six
 from pluralign.fitting.tables.inputs import Inputs
 
 __all__ = ["check_rows", "few_raters", "report_categories", "warn_of_gaps"]

@@ -31,15 +31,11 @@ from pluralign.fitting.categorical.comparisons import (
 )
 from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.categorical.notes import check_rows, report_categories, warn_of_gaps
-from pluralign.fitting.categorical.targets import (
-    CategoryRows,
-    category_rows,
-    is_six,
-    ratings_as_rewards,
-)
+from pluralign.fitting.categorical.targets import CategoryRows, category_rows
 from pluralign.fitting.categorical.training import Problem, fit_logits, rotate
 from pluralign.fitting.linear.baselines import bradley_terry_of
 from pluralign.fitting.mix.mixing import add_mixing
+from pluralign.fitting.tables.category_ratings import is_six, ratings_as_rewards
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import rated_table, rating_targets
 from pluralign.fitting.train.axes import principal_axes

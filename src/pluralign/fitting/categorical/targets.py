@@ -12,32 +12,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pluralign.errors import DataError
 from pluralign.fitting.categorical.config import CategoricalConfig
+from pluralign.fitting.tables.category_ratings import bins_of, is_six, places_of
 from pluralign.fitting.tables.targets import AttributeRows
 from pluralign.heads.base import Attribute
-from pluralign.heads.categories import CATEGORIES, CATEGORY_ATTRIBUTE, CATEGORY_REWARDS, Categories
-
-if TYPE_CHECKING:
-    import datasets
+from pluralign.heads.categories import CATEGORIES, CATEGORY_REWARDS, Categories
 
 __all__ = [
     "CategoryRows",
     "categories_of",
     "category_rows",
-    "is_six",
-    "ratings_as_rewards",
     "rewards_in_order",
 ]
 
 MOST_GRID_CATEGORIES = 21  # finer grids are binned, as continuous scales are
-_ROUNDING = 1e-4  # of a step, as for grids in general
 
 
 @dataclass(frozen=True)
@@ -75,18 +68,13 @@ def category_rows(rows: AttributeRows, config: CategoricalConfig) -> CategoryRow
     """
     ratings = rows.attribute.low + rows.attribute.span * rows.target
     categories = categories_of(rows.attribute, ratings, config)
-    place = _place(ratings, categories, rows.attribute.name)
+    place = places_of(ratings, categories, rows.attribute.name)
     item, row = torch.unique(rows.item, return_inverse=True)
     counts = torch.zeros(len(item), len(categories), dtype=torch.float64)
     counts.index_put_((row, place), torch.ones(len(row), dtype=torch.float64), accumulate=True)
     raters = counts.sum(1)
     target = (counts / raters[:, None]).float()
     return CategoryRows(rows.attribute, categories, item, target, raters.long())
-
-
-def is_six(attribute: Attribute) -> bool:
-    """Whether ratings of an attribute are numbers of the six categories of the paper."""
-    return (attribute.name, attribute.low, attribute.high) == (CATEGORY_ATTRIBUTE, 0.0, 5.0)
 
 
 def categories_of(
@@ -148,68 +136,9 @@ def _edges(attribute: Attribute, ratings: Tensor, config: CategoricalConfig) -> 
 
 def _bin_values(ratings: Tensor, edges: Sequence[float]) -> tuple[float, ...]:
     """The mean of the ratings in each bin; its middle where there are none."""
-    bins = _bin(ratings, edges)
+    bins = bins_of(ratings, edges)
     means = []
     for c, (low, high) in enumerate(itertools.pairwise(edges)):
         inside = ratings[bins == c]
         means.append(float(inside.mean()) if len(inside) else (low + high) / 2)
     return tuple(means)
-
-
-def _bin(ratings: Tensor, edges: Sequence[float]) -> Tensor:
-    """The bin of each rating; -1 or one too many where it lies outside."""
-    ends = torch.tensor(edges, dtype=torch.float64)
-    bins = torch.searchsorted(ends, ratings.contiguous(), right=True) - 1
-    return torch.where(ratings == ends[-1], len(edges) - 2, bins)
-
-
-def _place(ratings: Tensor, categories: Categories, name: str) -> Tensor:
-    """The category of each rating.
-
-    Raises:
-        DataError: it lies in none.
-    """
-    if categories.edges is not None:
-        place = _bin(ratings, categories.edges)
-        off = (place < 0) | (place >= len(categories))
-        allowed = f"ratings from {categories.edges[0]:g} to {categories.edges[-1]:g}, as edges says"
-    else:
-        values = torch.tensor(categories.values, dtype=torch.float64)
-        distance, place = (ratings[:, None] - values).abs().min(1)
-        off = distance > _ROUNDING * float(values.diff().min())
-        allowed = ", ".join(
-            f"{value:g} ({category})" for value, category in zip(values, categories.names, strict=True)
-        )
-    if bool(off.any()):
-        found = ", ".join(f"{value:g}" for value in sorted(set(ratings[off].tolist()))[:5])
-        raise DataError(
-            f"{name}: {int(off.sum()):,} ratings lie in no category, among them {found}; allowed: {allowed}"
-        )
-    return place
-
-
-def ratings_as_rewards(ratings: datasets.Dataset, categories: Mapping[str, Categories]) -> datasets.Dataset:
-    """The same table with rewards on [0, 1] where the number of a category does not say how good it is.
-
-    The first of the six categories is the best one, so pairs and scores must not be made of the numbers.
-    Attributes whose rewards rise with the rating stay as they are.
-
-    Args:
-        ratings: canonical ratings.
-        categories: of each attribute.
-
-    Raises:
-        DataError: a rating lies in no category.
-    """
-    turned = {name: c for name, c in categories.items() if list(c.rewards) != sorted(c.rewards)}
-    if not turned.keys() & set(ratings["attribute"]):
-        return ratings
-
-    def worth(row: dict[str, Any]) -> dict[str, Any]:
-        known = turned.get(row["attribute"])
-        if known is None:
-            return {}
-        place = _place(torch.tensor(row["ratings"], dtype=torch.float64), known, row["attribute"])
-        return {"ratings": [known.rewards[i] for i in place.tolist()], "scale": [0.0, 1.0]}
-
-    return ratings.map(worth, load_from_cache_file=False, keep_in_memory=True)

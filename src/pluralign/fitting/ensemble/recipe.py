@@ -37,7 +37,8 @@ from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import pair_index, training_pairs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head
-from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead, head_agreement
+from pluralign.heads.agreement import head_agreement
+from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
 from pluralign.model.reading import head_inputs
 
 if TYPE_CHECKING:

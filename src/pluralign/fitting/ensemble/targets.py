@@ -143,12 +143,14 @@ class GaussianObjective:
 
     def mean_over_points(self, members: Members, rows: Rows, loss: Loss) -> Float[Tensor, "B A H"]:
         """A loss of means, standard deviations and points, as the members are."""
-        mean, std = self.laws(members, rows)
+        mean, std = self.distributions(members, rows)
         points = self.points[:, rows]
         shape = (len(points), *mean.shape)
         return loss(mean.expand(shape), std.expand(shape), points.expand(shape)).mean(0)
 
-    def laws(self, members: Members, rows: Rows) -> tuple[Float[Tensor, "B A H"], Float[Tensor, "B A H"]]:
+    def distributions(
+        self, members: Members, rows: Rows
+    ) -> tuple[Float[Tensor, "B A H"], Float[Tensor, "B A H"]]:
         """Means and standard deviations in standard units."""
         output = members(self.features[rows])
         mean, raw = (

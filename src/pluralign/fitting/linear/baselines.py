@@ -16,7 +16,7 @@ from pluralign.fitting.linear import bradley_terry
 from pluralign.fitting.linear.config import BradleyTerryConfig
 from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.tables.targets import RatingTargets
-from pluralign.heads import ColumnScaling, Head, QuantileHead
+from pluralign.heads import BradleyTerryHead, ColumnScaling, Head, QuantileHead
 
 __all__ = ["baselines_of", "bradley_terry_of", "constant_head", "weighted_quantiles"]
 
@@ -43,8 +43,8 @@ def bradley_terry_of(inputs: Inputs, seed: int) -> tuple[dict[str, Head], dict[s
         head, l2, _ = bradley_terry.fit_head(inputs, BradleyTerryConfig(seed=seed))
     except DataError as error:  # an absent baseline is reported, it does not spoil the model
         inputs.report(f"no Bradley-Terry baseline: {error}")
-        return {}, {"no_bradley_terry": str(error)}
-    return {"bradley_terry": head}, {"bradley_terry_l2": l2}
+        return {}, {f"no_{BradleyTerryHead.family}": str(error)}
+    return {head.family: head}, {f"{head.family}_l2": l2}
 
 
 def constant_head(targets: RatingTargets, scaling: ColumnScaling, levels: Tensor) -> QuantileHead:

@@ -99,8 +99,9 @@ class RegressionConfig(MixConfig):
             chooses one per attribute on held-out groups.
         l2_grid: Penalties to choose from.
         raters: raw and mean fit the mean rating of each response; majority its most frequent rating.
-        residual: point answers with one number; gaussian with a normal law of the ratings' standard deviation
-            around the prediction, measured on held-out groups: the plainest distribution to compare with.
+        residual: point answers with one number; gaussian with a normal distribution of the ratings' standard
+            deviation around the prediction, measured on held-out groups: the plainest distribution to compare
+            with.
         dequantise: Spread ratings that lie on a grid of step h by U(-h/2, h/2) for that standard deviation
             and for the constant model, as the quantile family does.
         baselines: Also fit the constant model and Bradley-Terry on the same embeddings, to compare with.

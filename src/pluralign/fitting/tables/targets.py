@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pluralign.data import DistinctConversations, grid_step, ratings_from_votes
 from pluralign.errors import DataError
+from pluralign.families import families_for
 from pluralign.fitting.tables.inputs import Inputs
 from pluralign.heads.base import Attribute
 
@@ -79,7 +80,7 @@ def rated_table(inputs: Inputs, family: str) -> datasets.Dataset:
         return ratings_from_votes(inputs.votes)
     raise DataError(
         f"the {family} family needs ratings, or comparisons with votes; pairs alone say which is better, "
-        "not how good. Use bradley_terry for pairs."
+        f"not how good. Use {' or '.join(families_for('pairs'))} for pairs."
     )
 
 

@@ -7,13 +7,14 @@ one training: one of another key is ignored.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from pluralign.files import write_file
 
 __all__ = ["TrainingState"]
 
@@ -101,7 +102,7 @@ class TrainingState:
         return True
 
     def _save(self, path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors: dict[str, Any] = {f"module.{k}": v for k, v in module.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
@@ -109,12 +110,7 @@ class TrainingState:
             tensors |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
         names = ("step", "best_step", "looks_since_best", "best_loss")
         facts = {"key": self._key} | {name: repr(getattr(self, name)) for name in names}
-        work = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, work, metadata=facts)
-            work.replace(path)
-        finally:
-            work.unlink(missing_ok=True)
+        write_file(path, save({k: v.detach().cpu().clone() for k, v in tensors.items()}, metadata=facts))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -79,6 +79,12 @@ class Subject:
         found: torch.device = self.inner.get_input_embeddings().weight.device
         return found
 
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """By the model's own call, float64 [tokens, vocabulary]."""
+        found = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
+        logits: Tensor = found.logits[0].double().cpu()
+        return logits
+
     def alone(self, sequences: Sequence[TokenPair]) -> list[Tensor]:
         """Log-probabilities [tokens] of each sequence in a call of its own."""
         return self._of(sequences, 1)
@@ -113,17 +119,15 @@ def check_logits(subject: Subject) -> None:
     """Compares log-probabilities of single sequences with those of the model's own logits.
 
     Raises:
-        ArgumentError: they differ by more than the rounding of the logits, or the model cannot be called.
+        ArgumentError: they differ by more than the rounding of the logits, the model cannot be called, or
+            what it says of a token depends on what comes after.
     """
     sequences = _sequences(subject.inner, seed=0)
+    inputs = [[*prompt, *response][:-1] for prompt, response in sequences]  # as they are run
     with _evaluating(subject.inner), _watching_embeddings(subject) as dtypes:
         try:
-            logits = [
-                subject.model(
-                    input_ids=torch.tensor([[*prompt, *response]], device=subject.device), use_cache=False
-                ).logits
-                for prompt, response in sequences
-            ]
+            logits = [subject.logits(ids) for ids in inputs]
+            longer = subject.logits([*inputs[0], sequences[0][1][-1]])[:-1]
             found = subject.alone(sequences)
         except _CANNOT as error:
             raise ArgumentError(
@@ -133,9 +137,8 @@ def check_logits(subject: Subject) -> None:
             ) from error
     largest, gap = 0.0, 0.0
     for own, (_, response), ours in zip(logits, sequences, found, strict=True):
-        z = own[0, :-1].double().cpu()
-        wanted = z.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
-        largest = max(largest, z.abs().max().item())
+        wanted = own.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
+        largest = max(largest, own.abs().max().item())
         gap = max(gap, _most(ours - wanted))
     # The model rounds its logits, the token's and the largest, to its dtype; ours stay in float32.
     tolerance = largest * (_SUMS + 2 * _rounding(dtypes))
@@ -146,22 +149,31 @@ def check_logits(subject: Subject) -> None:
             f"nats per token from those of decoder and head (rounding: {tolerance:.2g}); allowed: a model "
             "whose logits are its head's, scaled or capped"
         )
+    # Scans in chunks (Mamba 2) round by a length's remainder, in float32 by about 1e-4 of the logits.
+    gap, tolerance = _most(longer - logits[0]), largest * max(1e-3, 8 * _rounding(dtypes))
+    if not gap <= tolerance:
+        raise ArgumentError(
+            f"{subject.name} is not causal: one token more moves logits before it by up to {gap:.3g} "
+            f"(rounding: {tolerance:.2g}); allowed: a model that predicts a token from those before it "
+            "(is_decoder=True in configurations that have it)"
+        )
 
 
 @torch.no_grad()
 def keeps_apart(subject: Subject) -> bool:
     """Whether sequences in one row have the log-probabilities that they have alone, up to rounding."""
     sequences, others = (_sequences(subject.inner, seed) for seed in (0, 1))
-    even = [
-        one if i % 2 == 0 else other for i, (one, other) in enumerate(zip(sequences, others, strict=True))
-    ]
-    odd = [other if i % 2 == 0 else one for i, (one, other) in enumerate(zip(sequences, others, strict=True))]
+    even, odd = (
+        [pair[i % 2 != kept] for i, pair in enumerate(zip(sequences, others, strict=True))] for kept in (0, 1)
+    )
     with _evaluating(subject.inner):
         alone = subject.alone(sequences)
         try:
             rows = [subject.row(sequences, order) for order in _ORDERS]
             of_even, of_odd = (subject.row(mixed, _ORDERS[0]) for mixed in (even, odd))
-        except _CANNOT as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (*_CANNOT, RuntimeError) as error:
             _log.info("%s takes no packed row (%s); each sequence is run alone", subject.name, error)
             return False
         with _watching_embeddings(subject, rounded=True) as dtypes:

@@ -28,6 +28,7 @@ __all__ = [
     "attach",
     "examine",
     "install",
+    "packed_call",
     "response_log_probs",
     "response_token_log_probs",
     "row_tokens",
@@ -174,15 +175,20 @@ def response_token_log_probs(model: Any, packed: Packed) -> list[Tensor]:
     return [parts[place] for place in packed.places]
 
 
+def packed_call(packed: Packed) -> dict[str, Any]:
+    """What an installed model, or what wraps it, is called with to score a batch."""
+    return {
+        "input_ids": packed.input_ids[None],
+        "position_ids": packed.position_ids[None],
+        "predictors": packed.predictors,
+        "tokens": packed.tokens,
+        "bins": packed.bins,
+        "alone": len(packed.bins) == len(packed.counts),
+    }
+
+
 def _of_tokens(model: Any, packed: Packed) -> Tensor:
-    found: Tensor = model(
-        input_ids=packed.input_ids[None],
-        position_ids=packed.position_ids[None],
-        predictors=packed.predictors,
-        tokens=packed.tokens,
-        bins=packed.bins,
-        alone=len(packed.bins) == len(packed.counts),
-    )
+    found: Tensor = model(**packed_call(packed))
     return found
 
 
@@ -208,7 +214,10 @@ def _decoder(inner: Any) -> Any:
 
 
 def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **options: Any) -> Any:
-    """The model's own forward pass, or the log-probabilities of `tokens` where `predictors` are given."""
+    """The model's own forward pass, or the log-probabilities of `tokens` where `predictors` are given.
+
+    With `with_states` also the states that predict them, as the head reads them: what a critic stands on.
+    """
     if predictors is None:
         return self._plain_forward(*args, **options)
     decoder, bins = _decoder(self), options["bins"]
@@ -222,7 +231,7 @@ def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **o
     hidden = (states[0] if len(states) == 1 else torch.cat(states))[predictors]
     head = self.get_output_embeddings()
     result: Tensor = head(hidden, tokens=options["tokens"], rule=self._logit_rule, kernels=self._kernels)
-    return result
+    return (result, hidden) if options.get("with_states") else result
 
 
 def _scored_head(

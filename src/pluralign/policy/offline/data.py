@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from pluralign.conversations import ConversationReader, end_token_id
+from pluralign.conversations.reader import shared_length
 from pluralign.data.messages import conversation
 from pluralign.errors import ArgumentError, DataError
 from pluralign.losses.partition import log_partition
@@ -233,7 +234,7 @@ def _encode_row(
     )
     prompt = read[0].prompt_ids
     for one in read[1:]:
-        prompt = prompt[: _common(prompt, one.prompt_ids)]
+        prompt = prompt[: shared_length(prompt, one.prompt_ids)]
     responses = [one.ids[len(prompt) :] for one in read]
     equal = "text" if len({row[side] for side in sides}) < len(sides) else ""
     kept = prompt
@@ -260,12 +261,6 @@ def _encode_row(
         "equal": equal,
         "changes": "; ".join(dict.fromkeys(change for one in read for change in one.changes)),
     }
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How long the common beginning is."""
-    pairs = zip(first, second, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _tell_of_changes(rows: Any, name: str) -> None:

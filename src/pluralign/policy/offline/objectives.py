@@ -145,7 +145,7 @@ def _given(value: Tensor | None) -> Tensor:
 _BOTH: tuple[Shape, ...] = (UNPAIRED, PAIRS)
 
 # One line per objective. The betas are the middle of the published grids, DPO's its usual one.
-OBJECTIVES: Mapping[str, Objective] = {
+OBJECTIVES: dict[str, Objective] = {
     "qrpo": Objective(partial(_pointwise, qrpo), beta=1e-3, shapes=_BOTH, rewards=True, ranks=True),
     "qrpo_absolute": Objective(
         partial(_pointwise, qrpo_absolute), beta=1e-3, shapes=_BOTH, rewards=True, ranks=True

@@ -62,7 +62,7 @@ class Optimum:
         return (
             f"beta asks for {self.kl:.1f} nats of KL, more than any policy of our lab survived: asked for "
             "1.3 nats they gained nothing, asked for 2.5 they broke 68 % of their texts. The lab's policies "
-            "are small; raise beta, or watch samples at each evaluation (docs/align.md)"
+            "are small; raise beta, or watch samples at each evaluation (docs/how-to/align.md)"
         )
 
 

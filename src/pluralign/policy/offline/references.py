@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import ArtifactError, FingerprintError
+from pluralign.files import write_file
+from pluralign.policy.training.digest import model_digest
 
 __all__ = ["Fingerprints", "compute", "load", "model_digest", "save"]
-
-_WORDS = 2**22  # 64-bit words of a weight at a time
 
 Fingerprints = Mapping[str, str]  # "model", "tokenizer", "data" -> SHA-256
 
@@ -35,44 +34,6 @@ _WHAT = {
     "model": "another reference model",
     "data": "other data, or the same cut differently",
 }
-
-
-@torch.no_grad()
-def model_digest(model: Any) -> str:
-    """SHA-256 over names, shapes, dtypes and exact checksums of all weights.
-
-    The checksums are integer sums of the weights' bits, plain and weighted by place, modulo 2^64: equal on
-    every device, and much quicker than hashing what may be 16 GB on a GPU.
-
-    Args:
-        model: a module.
-
-    Returns:
-        64 hexadecimal digits; "" in a process that has no weights (sharded loading leaves them to another).
-    """
-    if any(tensor.is_meta for tensor in model.state_dict().values()):
-        return ""
-    total = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-        whole = len(raw) - len(raw) % 8
-        words = raw[:whole].clone() if raw.storage_offset() % 8 else raw[:whole]
-        plain, weighted = _checksums(words.view(torch.int64))
-        rest = bytes(raw[whole:].tolist()).hex()
-        line = f"{name} {tuple(tensor.shape)} {tensor.dtype} {plain} {weighted} {rest}\n"
-        total.update(line.encode())
-    return total.hexdigest()
-
-
-def _checksums(words: Tensor) -> tuple[int, int]:
-    """Sum of the 64-bit words, and sum weighted by place, modulo 2^64: integers wrap alike everywhere."""
-    plain, weighted = 0, 0
-    for start in range(0, len(words), _WORDS):
-        part = words[start : start + _WORDS]
-        places = torch.arange(start + 1, start + 1 + len(part), device=part.device)
-        plain += int(part.sum())
-        weighted += int((part * places).sum())
-    return plain % 2**64, weighted % 2**64
 
 
 def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tensor, "N S"] | None:
@@ -108,17 +69,10 @@ def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tenso
 
 
 def save(path: Path, log_probs: Float[Tensor, "N S"], fingerprints: Fingerprints) -> None:
-    """Writes the file under a temporary name and renames it, so that it is whole or absent."""
+    """Writes the file, whole or not at all."""
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Through Python's own file, so that a full disk is an OSError that says so.
-        work.write_bytes(save({"log_probs": log_probs.float().contiguous()}, metadata=dict(fingerprints)))
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+    write_file(path, save({"log_probs": log_probs.float().contiguous()}, metadata=dict(fingerprints)))
 
 
 def compute(

@@ -45,7 +45,6 @@ from pluralign.policy.logprobs.scored_forward import (
     use_kernels,
 )
 from pluralign.policy.offline import references
-from pluralign.policy.offline.checkpoints import last_checkpoint, whole_or_absent
 from pluralign.policy.offline.config import OfflineConfig
 from pluralign.policy.offline.data import Collator, packed_of, prepare_all
 from pluralign.policy.offline.distributed import keep_float32, new_rows
@@ -56,6 +55,7 @@ from pluralign.policy.offline.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.offline.resuming import NothingLeft, RunLoss
 from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
+from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
 
 __all__ = ["OfflineTrainer"]
 

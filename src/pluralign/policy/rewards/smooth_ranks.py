@@ -1,11 +1,11 @@
 """Ranks of responses whose rewards are known as distributions, not as numbers.
 
-In: the reward law of each response and of its references. Out: ranks, or smooth scores, float64. It knows
-nothing about the models that gave the laws.
+In: the reward distribution of each response and of its references. Out: ranks, or smooth scores, float64. It
+knows nothing about the models that gave the distributions.
 
 The smooth score of a response is `mean over j of P(R_j < R) + P(R_j = R)/2` with both sides random. It is
 finer than a rank of means, but not uniform under the reference policy: its spread shrinks from .289 towards
-0 as the laws widen, so the exact partition function does not fit it. There are two ways out:
+0 as the distributions widen, so the exact partition function does not fit it. There are two ways out:
 
 - rank the score among the references' own scores, which is uniform again: `smooth_quantile_rewards`,
   `smooth_reference_ranks`;
@@ -37,13 +37,14 @@ def smooth_scores(
     Args:
         references: laws of B * N completions, prompt by prompt.
         num_references: N.
-        response: law of one more response per prompt, B rows, which joins the group as its last member.
+        response: distribution of one more response per prompt, B rows, which joins the group as its last
+            member.
 
     Returns:
         [B, N], or [B, N + 1] with a response; float64, in [0, 1], of mean 1/2 over each group.
 
     Raises:
-        ArgumentError: the number of laws is no multiple of N, or a group has fewer than two members.
+        ArgumentError: the number of distributions is no multiple of N, or a group has fewer than two members.
     """
     members = _members(references, num_references, response)
     size = len(members)
@@ -53,7 +54,7 @@ def smooth_scores(
             wins = members[i].prob_greater(members[j]).double()
             total[:, i] += wins
             total[:, j] += 1 - wins
-    # Sums of the same numbers in another order differ in their last bits; equal laws must tie.
+    # Sums of the same numbers in another order differ in their last bits; equal distributions must tie.
     return (total / (size - 1)).round(decimals=12)
 
 

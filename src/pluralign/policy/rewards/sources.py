@@ -20,7 +20,7 @@ import torch
 
 from pluralign import risk as risk_measures
 from pluralign.backbones.progress import Progress
-from pluralign.data import conversation
+from pluralign.data import DistinctConversations
 from pluralign.data.numbers import is_finite_number
 from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError, ArtifactError, DataError
@@ -93,9 +93,10 @@ class ModelReward:
         }
 
     def __call__(self, rows: Rows) -> Sequence[float]:
-        """The utilities, in units of the model's reference."""
-        utilities: list[float] = self.model.score(_talks(rows), risk=self.risk).tolist()
-        return utilities
+        """The utilities, in units of the model's reference; equal completions of a prompt have equal ones."""
+        distinct, places = _distinct(rows)
+        utilities: list[float] = self.model.score(distinct, risk=self.risk).tolist()
+        return [utilities[place] for place in places]
 
 
 @final
@@ -121,16 +122,19 @@ class SmoothReward:
         Raises:
             ArgumentError: a prompt has a single completion.
         """
-        laws = self._by.model.distribution(_talks(rows))
+        distinct, places_of = _distinct(rows)
+        distributions = self._by.model.distribution(distinct)[torch.tensor(places_of)]
         groups: dict[str, list[int]] = {}
         for row, prompt in enumerate(rows["prompt"]):
             groups.setdefault(prompt_key(prompt), []).append(row)
-        scores = torch.empty(len(laws), dtype=torch.float64)
+        scores = torch.empty(len(distributions), dtype=torch.float64)
         for size in {len(group) for group in groups.values()}:
             places = [row for group in groups.values() if len(group) == size for row in group]
-            scores[places] = smooth_scores(laws[places], size).flatten().cpu()
-        listed: list[float] = scores.tolist()
-        return listed
+            scores[places] = smooth_scores(distributions[places], size).flatten().cpu()
+        first: dict[int, float] = {}  # sums over siblings in another order round equal scores unequally
+        return [
+            first.setdefault(place, score) for place, score in zip(places_of, scores.tolist(), strict=True)
+        ]
 
 
 @final
@@ -190,8 +194,15 @@ def _plain(value: Any) -> Any:
     return value.item() if single else value
 
 
-def _talks(rows: Rows) -> list[list[dict[str, str]]]:
-    return [conversation(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+def _distinct(rows: Rows) -> tuple[list[list[dict[str, str]]], list[int]]:
+    """The distinct conversations of some rows, and the one of each row.
+
+    A model that reads equal texts in two places of a batch may round their rewards unequally; a tie must stay
+    one.
+    """
+    distinct = DistinctConversations()
+    places = [distinct.add(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+    return distinct.conversations, places
 
 
 def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> list[float]:

@@ -7,12 +7,12 @@ does.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pluralign.errors import ArgumentError, DataError
+from pluralign.files import write_file
 from pluralign.policy.sampling.settings import Prompt
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def write_alpaca_eval(
     Raises:
         DataError: a prompt is not one user message; a system message beside it is allowed and not written.
         ArgumentError: the generator has no name.
+        ArtifactError: the file cannot be written.
     """
     if not generator.strip():
         raise ArgumentError("generator: received an empty name; AlpacaEval shows it in its table")
@@ -63,11 +64,5 @@ def write_alpaca_eval(
         {"dataset": dataset, "instruction": text, "output": row["completion"], "generator": generator}
         for text, row in zip(asked, first, strict=True)
     ]
-    target = Path(path)
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        work.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
-    return target
+    write_file(path, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    return Path(path)

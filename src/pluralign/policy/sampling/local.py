@@ -251,7 +251,7 @@ def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> Any:
     folder, _ = find_folder(name_or_path, revision)
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ArtifactError(f"{folder} has no tokenizer that can be read: {error}") from error
 
 

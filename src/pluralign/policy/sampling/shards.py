@@ -10,13 +10,13 @@ that refuses another description. It does not know what rows mean.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pluralign import __version__
+from pluralign._version import __version__
 from pluralign.errors import ArtifactError, RunError
+from pluralign.files import is_temporary, whole_file, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -52,23 +52,20 @@ class ShardFolder:
         self._description = json.loads(json.dumps(description))
         if (self.path / _MANIFEST).exists():
             self._compare(self._description)
-        elif self.path.exists() and (not self.path.is_dir() or any(map(_is_foreign, self.path.iterdir()))):
+        elif self.path.is_file() or (self.path.is_dir() and not all(map(is_temporary, self.path.iterdir()))):
             raise RunError(f"{self.path} exists and holds no shards of ours; choose another folder")
 
     def begin(self) -> None:
         """Writes the manifest, unless it is there; the first shard does so too."""
         if (self.path / _MANIFEST).exists():
             return
-        self.path.mkdir(parents=True, exist_ok=True)
         content = {
             "format": _FORMAT,
             "pluralign": __version__,
             "shards": self.num_shards,
             "description": self._description,
         }
-        _write_whole(
-            self.path / _MANIFEST, lambda work: work.write_text(json.dumps(content, indent=2) + "\n")
-        )
+        write_json(self.path / _MANIFEST, content)
 
     def _compare(self, wanted: Mapping[str, Any]) -> None:
         stored = read_manifest(self.path)
@@ -89,17 +86,15 @@ class ShardFolder:
         """Stores one shard, whole or not at all.
 
         Raises:
-            OSError: it cannot be written, for instance because the disk is full; nothing is left behind.
+            ArtifactError: it cannot be written, for instance because the disk is full.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns), schema=self.columns)
         self.begin()
-        _write_whole(
-            _shard_file(self.path, number),
-            lambda work: pq.write_table(table, work, write_page_checksum=True),
-        )
+        with whole_file(_shard_file(self.path, number)) as work:
+            pq.write_table(table, work, write_page_checksum=True)
 
     def _is_whole(self, number: int) -> bool:
         import pyarrow as pa
@@ -178,22 +173,6 @@ def read_shard(file: Path) -> pa.Table:
 
 def _shard_file(path: Path, number: int) -> Path:
     return path / f"shard-{number:05d}.parquet"
-
-
-def _is_foreign(file: Path) -> bool:
-    """Whether the file is none that a killed process of ours leaves."""
-    return not file.name.startswith((f".{_MANIFEST}.", ".shard-"))
-
-
-def _write_whole(target: Path, write: Any) -> None:
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        write(work)
-        with work.open("rb") as stream:
-            os.fsync(stream.fileno())  # a full disk may show only here
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
 
 
 def _changes(found: Any, wanted: Any, place: str = "") -> list[str]:

@@ -1,0 +1,88 @@
+"""Ratings that fall into categories: where each lies, and what it is worth.
+
+In: ratings, and the `Categories` of their attributes. Out: places, and tables in which more is better. It
+knows no config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pluralign.errors import DataError
+from pluralign.heads.base import Attribute
+from pluralign.heads.categories import CATEGORY_ATTRIBUTE, Categories
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["bins_of", "is_six", "places_of", "ratings_as_rewards"]
+
+_ROUNDING = 1e-4  # of a step, as for grids in general
+
+
+def is_six(attribute: Attribute) -> bool:
+    """Whether ratings of an attribute are numbers of the six categories of the paper."""
+    return (attribute.name, attribute.low, attribute.high) == (CATEGORY_ATTRIBUTE, 0.0, 5.0)
+
+
+def bins_of(ratings: Tensor, edges: Sequence[float]) -> Tensor:
+    """The bin of each rating; -1 or one too many where it lies outside."""
+    ends = torch.tensor(edges, dtype=torch.float64)
+    bins = torch.searchsorted(ends, ratings.contiguous(), right=True) - 1
+    return torch.where(ratings == ends[-1], len(edges) - 2, bins)
+
+
+def places_of(ratings: Tensor, categories: Categories, name: str) -> Tensor:
+    """The category of each rating.
+
+    Raises:
+        DataError: it lies in none.
+    """
+    if categories.edges is not None:
+        place = bins_of(ratings, categories.edges)
+        off = (place < 0) | (place >= len(categories))
+        allowed = f"ratings from {categories.edges[0]:g} to {categories.edges[-1]:g}, as edges says"
+    else:
+        values = torch.tensor(categories.values, dtype=torch.float64)
+        distance, place = (ratings[:, None] - values).abs().min(1)
+        off = distance > _ROUNDING * float(values.diff().min())
+        allowed = ", ".join(
+            f"{value:g} ({category})" for value, category in zip(values, categories.names, strict=True)
+        )
+    if bool(off.any()):
+        found = ", ".join(f"{value:g}" for value in sorted(set(ratings[off].tolist()))[:5])
+        raise DataError(
+            f"{name}: {int(off.sum()):,} ratings lie in no category, among them {found}; allowed: {allowed}"
+        )
+    return place
+
+
+def ratings_as_rewards(ratings: datasets.Dataset, categories: Mapping[str, Categories]) -> datasets.Dataset:
+    """The same table with rewards on [0, 1] where the number of a category does not say how good it is.
+
+    The first of the six categories is the best one, so pairs and scores must not be made of the numbers.
+    Attributes whose rewards rise with the rating stay as they are.
+
+    Args:
+        ratings: canonical ratings.
+        categories: of each attribute.
+
+    Raises:
+        DataError: a rating lies in no category.
+    """
+    turned = {name: c for name, c in categories.items() if list(c.rewards) != sorted(c.rewards)}
+    if not turned.keys() & set(ratings["attribute"]):
+        return ratings
+
+    def worth(row: dict[str, Any]) -> dict[str, Any]:
+        known = turned.get(row["attribute"])
+        if known is None:
+            return {}
+        place = places_of(torch.tensor(row["ratings"], dtype=torch.float64), known, row["attribute"])
+        return {"ratings": [known.rewards[i] for i in place.tolist()], "scale": [0.0, 1.0]}
+
+    return ratings.map(worth, load_from_cache_file=False, keep_in_memory=True)

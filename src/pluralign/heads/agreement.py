@@ -1,0 +1,33 @@
+"""How alike the heads of an ensemble are.
+
+In: the means of several heads on some responses. Out: their correlation, and how far they disagree.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["head_agreement"]
+
+
+def head_agreement(means: Float[Tensor, "N H"]) -> dict[str, float]:
+    """How alike heads are on some responses.
+
+    Args:
+        means: of each head; N >= 2.
+
+    Returns:
+        `correlation`, the mean over pairs of heads (1 where a head is constant or alone); `disagreement`, the
+        mean over responses of the standard deviation between heads, as a share of that of the heads' average
+        over the responses (0 where this does not vary).
+    """
+    means = means.double()
+    between = float(means.std(1, unbiased=False).mean())
+    spread = float(means.mean(1).std(unbiased=False))
+    correlation = 1.0
+    if means.shape[1] > 1 and bool((means.std(0, unbiased=False) > 0).all()):
+        matrix = torch.corrcoef(means.T)
+        correlation = float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].mean())
+    return {"correlation": correlation, "disagreement": between / spread if spread > 0 else 0.0}

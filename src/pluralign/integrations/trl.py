@@ -1,0 +1,196 @@
+"""A reward model as a reward function of TRL: `reward_funcs=[RewardFunction(model, risk="cvar:0.1")]`.
+
+In: prompts and completions as TRL hands them over, texts or messages, of one turn or several. Out: one
+utility per completion, and what the trainer logs of the distributions behind them. It knows nothing of
+trainers, and does not import TRL (read in 1.16: GRPO, RLOO and what calls reward functions the same way).
+
+Logged as metrics, means over the batch, under names that do not depend on the measure:
+
+    pluralign/utility          what the trainer is given
+    pluralign/mean             of the predicted rewards
+    pluralign/std              their spread
+    pluralign/tail             the mean of their worst tenth
+    pluralign/disagreement     spread of the heads' means, where the model has several heads
+    pluralign/attribute/NAME   mean of an attribute, on the scale of its ratings
+
+and per completion, in the trainer's table of completions, `reward_mean` and `reward_std`.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from pluralign import risk as risk_measures
+from pluralign.data.messages import conversation
+from pluralign.distributions import Point, RewardDistribution
+from pluralign.errors import ArgumentError, TailWarning
+from pluralign.model.scorer import distributions_of, utilities
+
+__all__ = ["RewardFunction"]
+
+_TAIL = 0.1
+
+Messages = list[Mapping[str, Any]]
+
+
+@final
+class RewardFunction:
+    """A reward function for TRL's online trainers.
+
+    Calls may come from several threads; the model answers one at a time.
+
+    Args:
+        model: a `RewardModel` of any family, a combination, anything else with `distribution(conversations)`,
+            or a function of conversations that gives one number each.
+        risk: what makes a distribution a number, as in `RewardModel.score`.
+        weights: attribute weights, as in `RewardModel.score`; for reward models only.
+        steer: attributes that count by a measure of their own, likewise.
+        name: what TRL calls the reward in its logs; None for one made of the measure.
+        prefix: what the names of metrics begin with; give several reward functions different ones.
+
+    Raises:
+        RiskError: the measure does not exist.
+        ArgumentError: the model cannot score, or weights are given to one that takes none.
+
+    >>> trainer = GRPOTrainer(model, reward_funcs=[RewardFunction(reward_model, risk="cvar:0.1")], ...)
+    ... # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        risk: str | risk_measures.RiskMeasure = "mean",
+        *,
+        weights: Mapping[str, float] | Sequence[float] | None = None,
+        steer: Mapping[str, str] | None = None,
+        name: str | None = None,
+        prefix: str = "pluralign",
+    ) -> None:
+        if not hasattr(model, "distribution") and not callable(model):
+            raise ArgumentError(
+                f"model: received {type(model).__name__}; needed: a reward model, anything with "
+                "distribution(conversations), or a function of conversations"
+            )
+        steered = {"weights": weights, "steer": steer}
+        self._options = {key: value for key, value in steered.items() if value is not None}
+        if self._options and not hasattr(model, "head"):
+            raise ArgumentError(
+                f"{' and '.join(self._options)}: received for {type(model).__name__}; only a RewardModel "
+                "takes them"
+            )
+        self.model = model
+        self.risk = risk_measures.parse(risk)
+        self.__name__ = name or f"pluralign_{self.risk}".replace(":", "_")
+        self._prefix = prefix
+        self._lock = threading.Lock()
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        *,
+        trainer_state: Any = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        environments: Any = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """One utility per completion.
+
+        Args:
+            prompts: texts or message lists.
+            completions: texts or message lists; the last message of several turns is the response, what
+                comes before it belongs to what was read.
+            completion_ids: not used.
+            trainer_state: not used.
+            log_extra: called with a column of the trainer's table and its values.
+            log_metric: called with the name of a metric and its value.
+            environments: not used; what a tool answered stands in the messages.
+            columns: of the data set; not used.
+
+        Returns:
+            A float each, in the model's units; None (TRL: not scored) where the last message is not the
+            assistant's, as after a call of a tool that used up the turns.
+
+        Raises:
+            ArgumentError: there are more prompts than completions, one is neither text nor messages, or a
+                utility is not finite.
+        """
+        del completion_ids, trainer_state, environments, columns
+        if len(prompts) != len(completions):
+            raise ArgumentError(f"received {len(prompts)} prompts and {len(completions)} completions")
+        talks = [_talk(*pair) for pair in zip(prompts, completions, strict=True)]
+        places = [place for place, talk in enumerate(talks) if talk is not None]
+        scored = [talk for talk in talks if talk is not None]
+        found: list[float | None] = [None] * len(talks)
+        if not scored:
+            return found
+        with self._lock:
+            distribution, attributes = self._answer(scored)
+            with warnings.catch_warnings():  # of a tail beyond the lowest level, which is only logged
+                warnings.simplefilter("ignore", TailWarning)
+                tail = distribution.cvar(_TAIL)
+        values = utilities(self.risk, distribution)
+        for place, value in zip(places, values.tolist(), strict=True):
+            found[place] = value
+        mean, std = distribution.mean(), distribution.std()
+        if log_extra is not None:
+            for column, numbers in (("reward_mean", mean), ("reward_std", std)):
+                by_place: list[float | None] = [None] * len(talks)
+                for place, number in zip(places, numbers.tolist(), strict=True):
+                    by_place[place] = number
+                log_extra(column, by_place)
+        if log_metric is not None:
+            metrics = {"utility": values, "mean": mean, "std": std, "tail": tail}
+            heads = distribution.heads()
+            if heads is not None and heads.means.shape[-1] > 1:
+                metrics["disagreement"] = heads.means.std(-1)
+            metrics |= {f"attribute/{key}": one.mean() for key, one in attributes.items()}
+            for key, numbers in metrics.items():
+                log_metric(f"{self._prefix}/{key}", float(numbers.float().mean()))
+        return found
+
+    def _answer(self, talks: list[Messages]) -> tuple[RewardDistribution, Mapping[str, RewardDistribution]]:
+        """The reward distributions, and those of attributes where the model has several; one forward pass."""
+        model = self.model
+        if hasattr(model, "head"):
+            distribution, attributes = model.distributions(talks, **self._options)
+            return distribution, attributes
+        if hasattr(model, "distribution"):
+            return distributions_of(model, talks, type(model).__name__), {}
+        numbers = torch.as_tensor(model(talks), dtype=torch.float32)
+        if numbers.shape != (len(talks),):
+            raise ArgumentError(
+                f"the reward function answered {len(talks)} conversations with {list(numbers.shape)} numbers"
+            )
+        return Point(_finite(numbers)), {}
+
+
+def _finite(numbers: Tensor) -> Tensor:
+    if not bool(numbers.isfinite().all()):
+        row = int((~numbers.isfinite()).nonzero()[0])
+        raise ArgumentError(f"the reward function gave {float(numbers[row])} for completion {row}")
+    return numbers
+
+
+def _talk(prompt: Any, completion: Any) -> Messages | None:
+    """One conversation that ends in a response; None where the assistant did not speak last."""
+    for name, value in (("prompt", prompt), ("completion", completion)):
+        if not isinstance(value, str | list | tuple):
+            raise ArgumentError(
+                f"{name}: received {type(value).__name__}; allowed: text, or a list of messages"
+            )
+    if isinstance(completion, str):
+        return list(conversation(prompt, completion))
+    before = conversation(prompt, "")[:-1]
+    if not completion or completion[-1].get("role") != "assistant":
+        return None
+    *turns, last = completion
+    return [*before, *turns, {**last, "content": last.get("content") or ""}]

@@ -1,0 +1,82 @@
+"""The policy and its critic as one module: one forward pass gives log-probabilities and values of tokens.
+
+In: packed sequences. Out: two lists of tensors, one entry per sequence. The critic is a linear head on the
+states that the policy's output head reads, so V(s) belongs to the state in which a token was chosen. One
+module, because what synchronises gradients over processes wraps one module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pluralign.policy.logprobs.packing import Packed
+from pluralign.policy.logprobs.scored_forward import packed_call
+
+__all__ = ["ActorCritic", "ValueHead", "token_scores"]
+
+
+class ValueHead(nn.Module):
+    """Values of states; 0 for all of them before it has learned anything.
+
+    Args:
+        width: of the states.
+        outputs: numbers per state; more than one are quantiles.
+        detached: whether its loss leaves the policy's weights alone.
+    """
+
+    def __init__(self, width: int, outputs: int = 1, detached: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+        self.detached = detached
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[P, D] to [P, outputs], float32."""
+        states = states.detach() if self.detached else states
+        with torch.autocast(states.device.type, enabled=False):
+            found: Tensor = self.linear(states.float())
+        return found
+
+
+class ActorCritic(nn.Module):
+    """A policy with the second call (`logprobs.scored_forward`), and a critic or none.
+
+    Args:
+        policy: installed.
+        critic: None for advantages that need no values.
+    """
+
+    def __init__(self, policy: Any, critic: ValueHead | None) -> None:
+        super().__init__()
+        self.policy = policy
+        self.critic = critic
+
+    def forward(self, **packed: Any) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities [P] and values [P, outputs] of the packed tokens."""
+        if self.critic is None:
+            return self.policy(**packed), None
+        log_probs, states = self.policy(**packed, with_states=True)
+        return log_probs, self.critic(states)
+
+
+def token_scores(module: Any, packed: Packed) -> tuple[list[Tensor], list[Tensor] | None]:
+    """Log-probabilities and values of each packed sequence's response tokens, in the order as given.
+
+    Args:
+        module: an `ActorCritic`, or what wraps one.
+        packed: on its device.
+
+    Returns:
+        [T_b] each; and [T_b, outputs] each, or None without a critic.
+    """
+    log_probs, values = module(**packed_call(packed))
+    parts = torch.split(log_probs, packed.counts)
+    ordered = [parts[place] for place in packed.places]
+    if values is None:
+        return ordered, None
+    pieces = torch.split(values, packed.counts)
+    return ordered, [pieces[place] for place in packed.places]

@@ -1,0 +1,74 @@
+"""What a distributional critic is fitted to: a mixture over the n-step returns of each token.
+
+In: rewards per token, value quantiles per token, which tokens count. Out: samples of the target distribution
+of each token, with weights. It knows nothing of networks.
+
+    G_i^(n) = r_i + g r_(i+1) + ... + g^(n-1) r_(i+n-1) + g^n Z_(i+n)   over kept tokens; behind them Z = 0
+    weight of n: (1 - l) l^(n-1), the rest on the return to the end
+
+A mixture, not the average: the average of n-step returns has the right mean and far too small a variance.
+With l = 1 the target is the one return that was seen. The mixture is that of distributional TD(lambda); how
+many steps it goes and its projection (none: quantile regression on all samples) are our choice.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["mixture_targets", "value_levels"]
+
+
+def value_levels(count: int, device: torch.device | str = "cpu") -> Float[Tensor, " K"]:
+    """The levels of K value quantiles, (2 k - 1) / 2 K: their plain average is the mean."""
+    return (torch.arange(count, device=device) + 0.5) / count
+
+
+@torch.no_grad()
+def mixture_targets(
+    rewards: Float[Tensor, "B T"],
+    quantiles: Float[Tensor, "B T K"],
+    keep_mask: Bool[Tensor, "B T"],
+    gamma: float,
+    lam: float,
+    steps: int,
+) -> tuple[Float[Tensor, "P M"], Float[Tensor, "P M"]]:
+    """Samples of the target of each kept token, and their weights.
+
+    Args:
+        rewards: [B, T].
+        quantiles: Z of the state in which each token was chosen, [B, T, K].
+        keep_mask: tokens that the policy chose, [B, T]; may have holes, over which no step is taken.
+        gamma: g, in [0, 1].
+        lam: l, in [0, 1].
+        steps: most steps before a return is cut off and Z stands for the rest; what weight is left falls on
+            the longest. Bounds M = (steps + 1) K.
+
+    Returns:
+        [P, M] each, for the P kept tokens in the order of `keep_mask.nonzero()`; weights sum to 1. With
+        l = 1 and `steps` beyond the longest response all weight is on the return to the end.
+    """
+    samples, weights = [], []
+    for row_rewards, row_quantiles, keep in zip(rewards, quantiles, keep_mask, strict=True):
+        r, z = row_rewards[keep].double(), row_quantiles[keep].double()
+        count, size = z.shape
+        behind = torch.cat([z, z.new_zeros(1, size)])  # Z = 0 behind the last token
+        place = torch.arange(count, device=z.device)
+        total, discount = torch.zeros_like(r), 1.0
+        left = torch.ones_like(r)  # weight that is not given away yet
+        own_samples, own_weights = [], []
+        padded = torch.cat([r, r.new_zeros(1)])
+        for n in range(1, steps + 2):
+            now = (place + n - 1).clamp(max=count)
+            total = total + discount * padded[now]
+            discount *= gamma
+            after = (place + n).clamp(max=count)
+            ended = (after == count) | (n == steps + 1)
+            given = torch.where(ended, left, (1 - lam) * left)
+            own_samples.append(total[:, None] + discount * behind[after])
+            own_weights.append((given / size)[:, None].expand(-1, size))
+            left = left - given
+        samples.append(torch.cat(own_samples, 1))
+        weights.append(torch.cat(own_weights, 1))
+    return torch.cat(samples).to(rewards.dtype), torch.cat(weights).to(rewards.dtype)

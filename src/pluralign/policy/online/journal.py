@@ -1,0 +1,93 @@
+"""The log of a run, and which of its evaluations is the best.
+
+In: a step and numbers by name. Out: metrics.jsonl, one JSON object per line, and calls of loggers. It knows
+nothing of what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pluralign.errors import ConfigError
+
+__all__ = ["Best", "Journal", "Log"]
+
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+class Journal:
+    """Lines of metrics, in memory and in a file.
+
+    Args:
+        path: of the file.
+        loggers: called with each line.
+        writes: whether this process is the one that writes and calls loggers.
+    """
+
+    def __init__(self, path: Path, loggers: Sequence[Log], writes: bool) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._path, self._loggers, self._writes = path, tuple(loggers), writes
+
+    def start(self, step: int) -> None:
+        """Goes on behind a step: lines of later ones are those of a run that was given up."""
+        self.lines = []
+        if step and self._path.exists():
+            for text in self._path.read_text(encoding="utf-8").splitlines():
+                try:
+                    line = json.loads(text)
+                except ValueError:  # cut off when the run died
+                    continue
+                if line["step"] <= step:
+                    self.lines.append(line)
+        if self._writes:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            whole = "".join(json.dumps(line) + "\n" for line in self.lines)
+            self._path.write_text(whole, encoding="utf-8")
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds a line; a number that is not finite is null in the file."""
+        line = {"step": step, **{k: v if math.isfinite(v) else None for k, v in metrics.items()}}
+        self.lines.append(line)
+        if self._writes:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            for log in self._loggers:
+                log(step, metrics)
+
+
+class Best:
+    """The best evaluation so far.
+
+    Args:
+        metric: what decides; None for gold where there is one, else reward.
+        lowest: a lower value is better.
+
+    Attributes:
+        found: step, metric and value; None before the first evaluation.
+    """
+
+    def __init__(self, metric: str | None, lowest: bool = False) -> None:
+        self._metric, self._lowest = metric, lowest
+        self.found: dict[str, Any] | None = None
+
+    def offer(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Whether this evaluation is better than all before; the first of equal ones stays.
+
+        Raises:
+            ConfigError: the evaluation has no such number.
+        """
+        metric = self._metric or ("gold" if "gold" in metrics else "reward")
+        if metric not in metrics:
+            raise ConfigError(f"best_metric: received {metric!r}; allowed: {', '.join(sorted(metrics))}")
+        value = metrics[metric]
+        if self.found is not None:
+            apart = value - self.found["value"]
+            if not (apart < 0 if self._lowest else apart > 0):
+                return False
+        self.found = {"step": step, "metric": metric, "value": value}
+        return True

@@ -1,0 +1,179 @@
+"""From rollouts to utilities: reward distributions and a risk measure, a `RewardSource`, or a function.
+
+In: rollouts. Out: one finite number each, and what their distributions look like, for the log. A reward that
+does not answer (a server, a network) is asked again before the run stops. It knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pluralign import risk as risk_measures
+from pluralign.errors import ArgumentError, ConfigError, DataError, TailWarning
+from pluralign.model.scorer import distributions_of
+from pluralign.policy.online.rollouts import Rollout
+from pluralign.policy.rewards.sources import ModelReward, RewardSource, rewards_of
+
+__all__ = ["Judge", "Judgement", "gold_of"]
+
+_log = logging.getLogger("pluralign.policy")
+
+_TAIL = 0.1
+_FIRST_WAIT = 1.0  # seconds, doubled at each further try
+
+Gold = Callable[[list[list[Mapping[str, str]]]], Any]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a reward says of rollouts.
+
+    Attributes:
+        utilities: [B], float32, finite.
+        metrics: means over the batch: std, tail (the mean of the worst tenth), disagreement (spread of the
+            heads' means); empty where the reward is a number from the start.
+    """
+
+    utilities: Float[Tensor, " B"]
+    metrics: Mapping[str, float]
+
+
+class Judge:
+    """Asks a reward.
+
+    Args:
+        reward: a reward model (anything with `distribution(conversations)`), a `RewardSource`, or a function
+            of conversations that gives one number each.
+        risk: what makes distributions numbers; for reward models.
+        retries: how often a reward that cannot be reached is asked again.
+        wait: seconds before the first of these; doubled each time.
+
+    Raises:
+        ArgumentError: the reward is none of these.
+        ConfigError: a risk measure is asked for where there are no distributions.
+        RiskError: there is no such measure.
+    """
+
+    def __init__(self, reward: Any, risk: str, retries: int = 3, wait: float = _FIRST_WAIT) -> None:
+        if isinstance(reward, ModelReward):
+            if risk not in ("mean", str(reward.risk)):
+                raise ConfigError(f"risk: received {risk!r}, and the reward brings its own, {reward.risk}")
+            reward, risk = reward.model, str(reward.risk)
+        self._measure = risk_measures.parse(risk)
+        self._has_distributions = hasattr(reward, "distribution")
+        if not self._has_distributions and not callable(reward):
+            raise ArgumentError(
+                f"reward: received {type(reward).__name__}; needed: a reward model, a RewardSource, or a "
+                "function of conversations"
+            )
+        if not self._has_distributions and str(self._measure) != "mean":
+            raise ConfigError(
+                f"risk: received {risk!r} with a reward that gives numbers; a risk measure needs a reward "
+                "model, whose answers are distributions"
+            )
+        self._reward = reward
+        self._retries, self._wait = retries, wait
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> Judgement:
+        """Utilities of rollouts.
+
+        Raises:
+            DataError: one is not finite, or there are not as many as rollouts.
+            OSError: the reward cannot be reached, however often it is asked.
+        """
+        for attempt in range(self._retries + 1):
+            try:
+                return self._ask(rollouts)
+            except Exception as error:
+                if attempt == self._retries or not _unreachable(error):
+                    raise
+                pause = self._wait * 2**attempt
+                _log.warning("the reward cannot be reached (%s); asked again in %g s", error, pause)
+                time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _ask(self, rollouts: Sequence[Rollout]) -> Judgement:
+        conversations = [list(one.messages) for one in rollouts]
+        if self._has_distributions:
+            distribution = distributions_of(self._reward, conversations, type(self._reward).__name__)
+            utilities = self._measure(distribution).detach().float().cpu()
+            _check(utilities, rollouts)
+            with warnings.catch_warnings():  # of a tail beyond the lowest level, which is only logged
+                warnings.simplefilter("ignore", TailWarning)
+                metrics = {
+                    "mean": distribution.mean(),
+                    "std": distribution.std(),
+                    "tail": distribution.cvar(_TAIL),
+                }
+            heads = getattr(distribution, "means", None)  # of an ensemble
+            if heads is not None and heads.shape[-1] > 1:
+                metrics["disagreement"] = heads.std(-1)
+            return Judgement(utilities, {key: float(one.float().mean()) for key, one in metrics.items()})
+        if hasattr(self._reward, "describe"):
+            source: RewardSource = self._reward
+            numbers = rewards_of(source, _columns(rollouts), "rollouts")
+            return Judgement(torch.tensor(numbers, dtype=torch.float32), {})
+        utilities = _numbers(self._reward(conversations), len(rollouts), "the reward function")
+        _check(utilities, rollouts)
+        return Judgement(utilities, {})
+
+
+def gold_of(gold: Gold, rollouts: Sequence[Rollout]) -> Float[Tensor, " B"]:
+    """The gold reward of rollouts, [B].
+
+    Raises:
+        DataError: it is not finite, or not one number each.
+    """
+    found = _numbers(gold([list(one.messages) for one in rollouts]), len(rollouts), "gold")
+    _check(found, rollouts, "gold")
+    return found
+
+
+def _columns(rollouts: Sequence[Rollout]) -> dict[str, list[Any]]:
+    """The columns of the prompts' table that every row has, and what was said."""
+    names = set.intersection(*(set(one.row) for one in rollouts)) - {"completion"}
+    columns = {name: [one.row[name] for one in rollouts] for name in sorted(names)}
+    columns["prompt"] = [list(one.messages[:-1]) for one in rollouts]
+    return columns | {"completion": [one.text for one in rollouts]}
+
+
+def _numbers(answer: Any, count: int, name: str) -> Tensor:
+    if isinstance(answer, Tensor):
+        answer = answer.detach().cpu()
+    try:
+        numbers = torch.as_tensor(answer, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} gave {type(answer).__name__}; needed: {count} numbers") from error
+    if numbers.shape != (count,):
+        raise DataError(f"{name} answered {count} conversations with numbers {list(numbers.shape)}")
+    return numbers
+
+
+def _check(utilities: Tensor, rollouts: Sequence[Rollout], name: str = "reward") -> None:
+    bad = (~utilities.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        first = rollouts[bad[0]]
+        raise DataError(
+            f"{len(bad)} of {len(rollouts)} responses have a {name} that is not finite; the first is "
+            f"{float(utilities[bad[0]])} for response {bad[0]}, {first.text[:80]!r}, to "
+            f"{str(first.messages[0]['content'])[:80]!r}. Every response needs a number, also one that "
+            "cannot be judged"
+        )
+
+
+def _unreachable(error: BaseException | None) -> bool:
+    """Whether something that may pass is behind an error: a connection, a time-out."""
+    while error is not None:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError):
+            return True
+        error = error.__cause__
+    return False

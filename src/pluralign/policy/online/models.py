@@ -1,0 +1,202 @@
+"""The models of an online run: the policy that is trained, its critic, and its reference.
+
+In: a causal language model as the user gives it. Out: log-probabilities and values of the tokens of rollouts,
+[B, T], under the policy as it is and under its reference. It knows nothing of rewards or steps.
+
+The reference is the adapter switched off, or another model that is given, or the weights as they were, kept
+in main memory and put back for a moment: no second model is held unless it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign.conversations import ConversationReader, stop_token_ids
+from pluralign.errors import ConfigError
+from pluralign.policy.logprobs.kept_weights import KeptWeights
+from pluralign.policy.logprobs.loading import (
+    attach_adapter,
+    check_vocabulary,
+    disable_dropout,
+    load_policy,
+    stop_at,
+)
+from pluralign.policy.logprobs.model_checks import check_precision, load_reference
+from pluralign.policy.logprobs.packing import Packed, pack
+from pluralign.policy.logprobs.scored_forward import (
+    attach,
+    examine,
+    response_token_log_probs,
+    row_tokens,
+    use_kernels,
+)
+from pluralign.policy.online.actor_critic import ActorCritic, ValueHead, token_scores
+from pluralign.policy.online.advantages import ADVANTAGES
+from pluralign.policy.online.config import PPOConfig
+from pluralign.policy.online.rollouts import Rollout, padded
+from pluralign.policy.sampling.local import LocalSampler
+from pluralign.policy.training.digest import model_digest
+
+__all__ = ["Models", "make_accelerator"]
+
+_PLAIN_PROCESSES = ("NO", "MULTI_GPU", "MULTI_CPU")
+
+
+def make_accelerator(config: PPOConfig) -> Any:
+    """What knows the device and the other processes.
+
+    Raises:
+        ConfigError: it was started to shard weights.
+    """
+    from accelerate import Accelerator
+
+    half = config.bf16
+    if half is None:
+        half = torch.cuda.is_available() and not config.use_cpu and torch.cuda.is_bf16_supported()
+    made = Accelerator(cpu=config.use_cpu, mixed_precision="bf16" if half else "no")
+    kind = str(made.distributed_type).rpartition(".")[2]
+    if kind not in _PLAIN_PROCESSES:
+        raise ConfigError(
+            f"PPOTrainer runs in one process or with DDP, not with {kind}; allowed: --multi_gpu"
+        )
+    return made
+
+
+class Models:
+    """Policy, critic and reference, where they will run.
+
+    Args:
+        model: a causal language model or its name, or a peft model.
+        tokenizer: None loads the model's own.
+        config: of the run.
+        accelerator: see `make_accelerator`.
+        peft_config: of an adapter to train; None trains what the model trains.
+        ref_model: the reference or its name, where it is not the model as given.
+
+    Attributes:
+        policy: the model, with its adapter.
+        tokenizer: its own.
+        reader: reads prompts for it.
+        module: policy and critic, wrapped where there are several processes.
+        plain: the same, not wrapped.
+        digest: of the reference's weights; "" for an adapter that came with the model.
+        log_prob_kernel: what runs on the logits.
+
+    Raises:
+        ArgumentError: model and tokenizer do not fit, or nothing ends a response.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        config: PPOConfig,
+        accelerator: Any,
+        peft_config: Any = None,
+        ref_model: Any = None,
+    ) -> None:
+        self._config, self._accelerator = config, accelerator
+        model, tokenizer = load_policy(model, tokenizer, dtype="float32" if peft_config is None else "auto")
+        self.tokenizer = tokenizer
+        self.reader = ConversationReader(tokenizer, config.end_token)
+        self._ends = None if config.end_token is None else [config.end_token]
+        ends = stop_token_ids(tokenizer, tokens=self._ends)
+        check_vocabulary(model, tokenizer)
+        ref_model = load_reference(ref_model, model, tokenizer)
+        given = hasattr(model, "disable_adapter")  # with an adapter
+        self.digest = "" if given else model_digest(model if ref_model is None else ref_model)
+        if peft_config is not None:
+            model = attach_adapter(model, peft_config)
+        disable_dropout(model)
+        check_precision(model)
+        stop_at(model, ends[0])
+        self.policy = model.to(accelerator.device)
+        self.log_prob_kernel, self._bin_tokens = self._install(self.policy)
+        self._other: Any = None
+        self._start: KeptWeights | None = None
+        if ref_model is not None:
+            self._other = ref_model.to(accelerator.device).eval().requires_grad_(False)
+            _, self._other_bin_tokens = self._install(self._other)
+        elif not hasattr(model, "disable_adapter"):
+            self._start = KeptWeights(model)
+        self.plain = ActorCritic(self.policy, self._critic()).to(accelerator.device)
+        several = accelerator.num_processes > 1
+        self.module = accelerator.prepare(self.plain) if several else self.plain
+
+    def _install(self, model: Any) -> tuple[str, int | None]:
+        """Gives a model its second call; the kernel that it uses and how many tokens share a bin."""
+        attach(model)
+        half = torch.bfloat16 if self._accelerator.mixed_precision == "bf16" else None
+        kernel = use_kernels(model, self._config.log_prob_kernel, self._accelerator.device, half)
+        with self._accelerator.autocast():
+            apart = examine(model, without_dropout=True)
+        return kernel, row_tokens(model, apart, self._config.bin_tokens, self._accelerator.device)
+
+    def _critic(self) -> ValueHead | None:
+        if not ADVANTAGES[self._config.advantages].critic:
+            return None
+        inner = self.policy.get_base_model() if hasattr(self.policy, "get_base_model") else self.policy
+        return ValueHead(
+            inner.get_output_embeddings().in_features,
+            self._config.critic_quantiles,
+            self._config.critic_detached,
+        )
+
+    def sampler(self) -> LocalSampler:
+        """What draws from the policy as it is."""
+        return LocalSampler(
+            self.policy,
+            self.tokenizer,
+            batch_size=self._config.rollout_batch_size,
+            end_tokens=self._ends,
+        )
+
+    def packed(self, rollouts: Sequence[Rollout], bin_tokens: int | None = None) -> Packed:
+        """Rollouts as one batch on the device; all tokens behind the prompt are scored."""
+        size = self._bin_tokens if bin_tokens is None else bin_tokens
+        sequences = [(one.prompt_ids, one.response_ids) for one in rollouts]
+        return pack(sequences, size).to(self._accelerator.device)
+
+    def forward(self, rollouts: Sequence[Rollout], width: int) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities [B, T] and values [B, T, outputs] under the policy as it is, differentiable."""
+        with self._accelerator.autocast():
+            log_probs, values = token_scores(self.module, self.packed(rollouts))
+        return padded(log_probs, width), None if values is None else padded(values, width)
+
+    @torch.no_grad()
+    def scores(self, rollouts: Sequence[Rollout], width: int) -> tuple[Tensor, Tensor | None]:
+        """The same without gradient, `micro_batch_size` rollouts at a time."""
+        parts = [self.forward(some, width) for some in self._parts(rollouts)]
+        values = [one for _, one in parts if one is not None]
+        return torch.cat([one for one, _ in parts]), torch.cat(values) if values else None
+
+    @torch.no_grad()
+    def reference_scores(self, rollouts: Sequence[Rollout], width: int) -> Tensor:
+        """Log-probabilities under the reference, [B, T]."""
+        size = self._bin_tokens if self._other is None else self._other_bin_tokens
+        found: list[Tensor] = []
+        with self._as_reference() as model, self._accelerator.autocast():
+            for some in self._parts(rollouts):
+                found += response_token_log_probs(model, self.packed(some, size))
+        return padded(found, width)
+
+    def _parts(self, rollouts: Sequence[Rollout]) -> Iterator[Sequence[Rollout]]:
+        size = self._config.micro_batch_size
+        return (rollouts[start : start + size] for start in range(0, len(rollouts), size))
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[Any]:
+        """A model that is the reference inside."""
+        if self._other is not None:
+            yield self._other
+        elif self._start is not None:
+            with self._start.restored(self.policy):
+                yield self.policy
+        else:
+            with self.policy.disable_adapter():
+                yield self.policy

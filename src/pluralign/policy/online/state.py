@@ -1,0 +1,149 @@
+"""The state of a run on disk: what a run needs to go on as if it had never stopped.
+
+In: module, optimizer, schedule, counters. Out: a folder `checkpoint-N`, which is there whole or not at all,
+and the same things filled from one. Prompts, draws and minibatches are functions of seed and step, so the
+counters stand for them. It knows nothing of what a step does.
+
+    trained.safetensors   the weights that are trained, the critic's and an adapter's included
+    optimizer.pt          optimizer and schedule
+    random.pt             torch's, numpy's and Python's generators, for rewards that use them
+    trainer_state.json    counters, moments of rewards, the best evaluation, settings, the reference's digest
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pluralign.errors import ArtifactError, FingerprintError, RunError
+from pluralign.files import whole_folder
+from pluralign.policy.training.checkpoints import STATE, whole_or_absent
+
+__all__ = ["load_state", "save_state"]
+
+_WEIGHTS, _OPTIMIZER, _RANDOM = "trained.safetensors", "optimizer.pt", "random.pt"
+
+# Settings that may change while a run goes on: they do not decide what is trained.
+_FREE = {
+    *("output_dir", "use_cpu", "reward_retries", "save_steps", "save_total_limit", "logging_steps"),
+    *("eval_steps", "eval_prompts", "eval_completions", "best_metric", "best_is_lowest"),
+    *("rollout_batch_size", "micro_batch_size", "bin_tokens", "log_prob_kernel"),
+}
+
+
+def save_state(
+    folder: Path, module: Any, optimizer: Any, schedule: Any, state: Mapping[str, Any], keep: int
+) -> None:
+    """Writes a checkpoint, whole or not at all; removes the oldest beyond `keep`.
+
+    Args:
+        folder: `.../checkpoint-N`.
+        module: what is trained.
+        optimizer: of torch.
+        schedule: of torch.
+        state: JSON-able; has global_step.
+        keep: most checkpoints; 0 for all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    advice = "Earlier checkpoints are whole: free some space and resume"
+    with whole_or_absent(folder, False, advice), whole_folder(folder, lambda path: True) as work:
+        weights = {name: p.detach().cpu().contiguous() for name, p in _trained(module).items()}
+        save_file(weights, work / _WEIGHTS)
+        torch.save(
+            {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, work / _OPTIMIZER
+        )
+        torch.save(_generators(), work / _RANDOM)
+        (work / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    numbers = sorted(
+        int(path.name.removeprefix("checkpoint-"))
+        for path in folder.parent.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdecimal()
+    )
+    for number in numbers[: -keep if keep else 0]:
+        shutil.rmtree(folder.with_name(f"checkpoint-{number}"), ignore_errors=True)
+
+
+def load_state(
+    folder: Path,
+    module: Any,
+    optimizer: Any,
+    schedule: Any,
+    settings: Mapping[str, Any],
+    reference: str,
+) -> dict[str, Any]:
+    """Fills module, optimizer, schedule and generators from a checkpoint, and returns the counters.
+
+    Args:
+        folder: a checkpoint.
+        module: as it was when the run began.
+        optimizer: of torch.
+        schedule: of torch.
+        settings: of this run.
+        reference: digest of this run's reference.
+
+    Raises:
+        ArtifactError: the folder is not a whole checkpoint.
+        RunError: it is of a run with other settings.
+        FingerprintError: it is of a run with another reference.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        weights = load_file(folder / _WEIGHTS)
+        saved = torch.load(folder / _OPTIMIZER, weights_only=True, map_location="cpu")
+        generators = torch.load(folder / _RANDOM, weights_only=True)
+        before, known = state["settings"], state["reference"]
+    except Exception as error:  # safetensors and torch have errors of their own
+        raise ArtifactError(f"{folder} is no whole checkpoint: {error}") from error
+    told = json.loads(json.dumps(settings))
+    changed = sorted(k for k in told if k not in _FREE and told[k] != before.get(k))
+    if changed:
+        listed = ", ".join(f"{name} {before.get(name)!r} -> {told[name]!r}" for name in changed)
+        raise RunError(f"{folder} is of a run with other settings ({listed}); restore them, or start anew")
+    if known != reference:
+        raise FingerprintError(f"{folder} is of a run that began from another model; pass that one")
+    own = _trained(module)
+    if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
+        raise ArtifactError(f"{folder} holds the weights of another model, adapter or critic")
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(weights[name])
+    optimizer.load_state_dict(saved["optimizer"])
+    schedule.load_state_dict(saved["schedule"])
+    _restore(generators)
+    return state
+
+
+def _trained(module: Any) -> dict[str, Any]:
+    return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+def _generators() -> dict[str, Any]:
+    name, keys, place, has, cached = np.random.get_state(legacy=True)  # noqa: NPY002 (users' rewards)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), place, has, cached],
+    }
+
+
+def _restore(found: Mapping[str, Any]) -> None:
+    torch.set_rng_state(found["torch"])
+    if found["cuda"] and len(found["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(found["cuda"])
+    random.setstate(found["python"])
+    name, keys, place, has, cached = found["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has, cached))  # noqa: NPY002

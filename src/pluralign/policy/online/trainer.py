@@ -1,0 +1,448 @@
+"""`PPOTrainer`: a policy draws, a reward model answers with distributions, and the policy is updated.
+
+In: a causal language model, prompts, a reward. Out: a trained model, checkpoints, metrics.jsonl. This file is
+the loop and nothing else: what happens between a response and its advantages is in `shaping`, the loss in
+`update_loss`, formulas in `losses.online`.
+
+A step: draw -> judge -> log-probabilities under policy and reference -> shape -> epochs of minibatches. All
+that is random in it is a function of the seed and the number of the step, so a run that was interrupted goes
+on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pluralign import risk
+from pluralign.distributions import Quantiles
+from pluralign.errors import ArgumentError, ConfigError, RunError
+from pluralign.policy.online.config import PPOConfig
+from pluralign.policy.online.critic_targets import value_levels
+from pluralign.policy.online.evaluation import evaluated, measurements
+from pluralign.policy.online.interrupts import Interrupts
+from pluralign.policy.online.journal import Best, Journal, Log
+from pluralign.policy.online.judging import Gold, Judge, Judgement, gold_of
+from pluralign.policy.online.models import Models, make_accelerator
+from pluralign.policy.online.normalization import Moments
+from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
+from pluralign.policy.online.shaping import shape
+from pluralign.policy.online.state import load_state, save_state
+from pluralign.policy.online.step_metrics import step_metrics
+from pluralign.policy.online.update_loss import Drawn, update_loss
+from pluralign.policy.sampling.settings import SamplingSettings
+from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+
+__all__ = ["PPOTrainer"]
+
+_log = logging.getLogger("pluralign.policy")
+
+
+class PPOTrainer:
+    """Trains a policy on what it says itself.
+
+    Args:
+        model: a causal language model, or a hub id or folder of one; or a peft model, whose reference is its
+            base with the adapter off.
+        config: the settings; None for the defaults.
+        prompts: a table with a column `prompt` (text or messages), or a list of texts; other columns reach
+            a `RewardSource`.
+        reward: a reward model (its distributions, and `config.risk` of them), a `RewardSource`, or a function
+            of conversations that gives one number each.
+        processing_class: the tokenizer; None loads the model's own.
+        eval_prompts: held-out prompts; None evaluates nothing.
+        gold: what evaluations also ask, a function of conversations; never trained on.
+        peft_config: train this adapter instead of the whole model.
+        ref_model: the reference or its name, where it is not the model as given.
+        draw: plays the prompts; None for one answer each (see `rollouts`).
+        loggers: called with the step and its metrics, beside metrics.jsonl.
+
+    Attributes:
+        step: steps done.
+        policy: the model that is trained.
+        history: the lines of metrics of this run, those before an interruption included.
+        best: the best evaluation so far: step, metric and value; None before the first.
+
+    Raises:
+        ConfigError: settings that do not go together, or with the reward.
+        DataError: a table has no prompts, or one too long for the model.
+        ArgumentError: model, tokenizer or reward do not fit, or nothing ends a response.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: PPOConfig | None = None,
+        *,
+        prompts: Any,
+        reward: Any,
+        processing_class: Any = None,
+        eval_prompts: Any = None,
+        gold: Gold | None = None,
+        peft_config: Any = None,
+        ref_model: Any = None,
+        draw: Draw = draw_once,
+        loggers: Sequence[Log] = (),
+    ) -> None:
+        self.config = config = PPOConfig() if config is None else config
+        self._judge, self._gold = Judge(reward, config.risk, config.reward_retries), gold
+        self._rows = prompt_rows(prompts)
+        held_out = [] if eval_prompts is None else prompt_rows(eval_prompts, "eval_prompts")
+        self._eval_rows = held_out[: config.eval_prompts or None]
+        self.accelerator = make_accelerator(config)
+        world = self.accelerator.num_processes
+        if config.prompts_per_step % world:
+            raise ConfigError(
+                f"prompts_per_step: received {config.prompts_per_step}; allowed: a multiple of the {world} "
+                "processes"
+            )
+        torch.manual_seed(config.seed)
+        self._models = Models(model, processing_class, config, self.accelerator, peft_config, ref_model)
+        self.policy, self.processing_class = self._models.policy, self._models.tokenizer
+        prompts_of_all = [row["prompt"] for row in (*self._rows, *self._eval_rows)]
+        self._models.sampler().check(prompts_of_all, self._settings(0))
+        self._draw = draw
+        self._optimizer, self._schedule = self._optimizers()
+        self.step = 0
+        self._value_error = config.value_error
+        self._moments = Moments()
+        self._whole = True  # false while weights change
+        self._interrupts = Interrupts()
+        folder, first = Path(config.output_dir), self.accelerator.is_main_process
+        self._journal = Journal(folder / "metrics.jsonl", loggers, first)
+        self._best = Best(config.best_metric, config.best_is_lowest)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Every line of metrics."""
+        return self._journal.lines
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best evaluation so far."""
+        return self._best.found
+
+    def _optimizers(self) -> tuple[Any, Any]:
+        from transformers import get_scheduler
+
+        config, plain = self.config, self._models.plain
+        groups = [
+            {
+                "params": [p for p in self.policy.parameters() if p.requires_grad],
+                "lr": config.learning_rate,
+            }
+        ]
+        if plain.critic is not None:
+            groups.append({"params": list(plain.critic.parameters()), "lr": config.critic_learning_rate})
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        total = config.steps * config.epochs * config.minibatches
+        try:
+            schedule = get_scheduler(
+                config.lr_scheduler, optimizer, round(total * config.warmup_share), total
+            )
+        except ValueError as error:
+            raise ConfigError(f"lr_scheduler: received {config.lr_scheduler!r}: {error}") from error
+        return optimizer, schedule
+
+    # ---- the run ------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> dict[str, float]:
+        """Trains to the last step, and evaluates before the first and after the last.
+
+        Ctrl-C, and a reward that fails, end the run with its state saved.
+
+        Args:
+            resume_from_checkpoint: a checkpoint, or True for the last whole one in output_dir.
+
+        Returns:
+            The last evaluation, or the last line of metrics where there are no held-out prompts.
+
+        Raises:
+            RunError: there is nothing to resume from, the checkpoint is of another run, or a disk is full.
+            DataError: a reward is not finite.
+            KeyboardInterrupt: Ctrl-C, after the state was saved.
+        """
+        if resume_from_checkpoint:
+            self._resume(resume_from_checkpoint)
+        elif self.step == 0:
+            self._journal.start(0)
+        resumed = self.step
+        with self._interrupts:
+            try:
+                while True:
+                    if self._evaluation_is_due():
+                        self._evaluate_and_keep()
+                    if self.step >= self.config.steps:
+                        break
+                    every = self.config.save_steps
+                    if every and self.step % every == 0 and self.step > resumed:
+                        self._save_checkpoint()
+                    self._one_step()
+            except (Exception, KeyboardInterrupt) as error:
+                # Between updates nothing is half done; a disk that is full stays so.
+                if self._whole and self.step and not isinstance(error, RunError):
+                    self._save_checkpoint()
+                    _log.warning("stopped; the state after step %d is saved", self.step)
+                raise
+            self._save_checkpoint()
+        last = self._journal.lines[-1] if self._journal.lines else {}
+        return {k.removeprefix("eval/"): v for k, v in last.items() if k != "step"}
+
+    def _evaluation_is_due(self) -> bool:
+        """Before the first step, after the last and in between, unless it is done already."""
+        step, every = self.step, self.config.eval_steps
+        due = step in (0, self.config.steps) or (every and step % every == 0)
+        done = any(k.startswith("eval/") for line in self.history if line["step"] == step for k in line)
+        return bool(self._eval_rows and due and not done)
+
+    def _one_step(self) -> None:
+        """Draws, judges, updates."""
+        start = time.perf_counter()
+        rollouts = self._draw_rollouts(self._rows_of(self.step), self._settings(self.step))
+        drawn_at = time.perf_counter()
+        judgement = self._judge(rollouts)
+        judged_at = time.perf_counter()
+        with self._interrupts.deferred():
+            self._whole = False
+            metrics, moments = self._learn(rollouts, judgement)
+            self._moments = moments
+            self.step += 1
+            self._whole = True
+            seconds = {"draw": drawn_at - start, "judge": judged_at - drawn_at}
+            seconds["learn"] = time.perf_counter() - judged_at
+            metrics |= {f"seconds/{key}": value for key, value in seconds.items()}
+            metrics = self._mean_over_processes(metrics)
+            if self.step % self.config.logging_steps == 0 or self.step == self.config.steps:
+                self._journal.write(self.step, metrics)
+
+    def _learn(self, rollouts: Sequence[Rollout], judgement: Judgement) -> tuple[dict[str, float], Moments]:
+        """Everything after the reward: scores, advantages, epochs of minibatches."""
+        device = self.accelerator.device
+        keep = keep_masks(rollouts, device)
+        log_probs, values = self._models.scores(rollouts, keep.shape[1])
+        reference = self._models.reference_scores(rollouts, keep.shape[1])
+        baseline = None if values is None else self._baseline(values)
+        ended = torch.tensor([one.ended for one in rollouts], device=device)
+        shaped = shape(
+            judgement.utilities.to(device),
+            ended,
+            log_probs,
+            reference,
+            baseline,
+            keep,
+            [one.group for one in rollouts],
+            self._moments,
+            self.config.shaping,
+            self._over_processes,
+        )
+        drawn = Drawn(log_probs, keep, shaped.advantages, shaped.token_rewards, values, shaped.returns)
+        metrics = step_metrics(judgement, ended, log_probs, reference, keep, shaped, baseline)
+        return metrics | self._update(rollouts, drawn), shaped.moments
+
+    def _baseline(self, values: Tensor) -> Tensor:
+        """What the critic's values [B, T, K] mean as one number each, [B, T]."""
+        if values.shape[-1] == 1:
+            return values[..., 0]
+        levels = value_levels(values.shape[-1], values.device)
+        law = Quantiles(values.flatten(0, 1), levels, validate=False)
+        return risk.parse(self.config.critic_baseline)(law).reshape(values.shape[:2])
+
+    def _update(self, rollouts: Sequence[Rollout], drawn: Drawn) -> dict[str, float]:
+        """Epochs of minibatches; means over their tokens, and the worst ratio of the first minibatch."""
+        config, tokens = self.config, 0.0
+        totals: dict[str, float] = {}
+        norms = []
+        first: Tensor | None = None
+        generator = torch.Generator().manual_seed(_seed(config.seed, self.step, "minibatches"))
+        for _ in range(config.epochs):
+            order = torch.randperm(len(rollouts), generator=generator)
+            for batch in order.tensor_split(config.minibatches):
+                sums, count, worst, norm = self._optimizer_step(rollouts, drawn, batch)
+                first = worst if first is None else first
+                norms.append(norm)
+                tokens += count
+                for key, value in sums.items():
+                    totals[key] = totals.get(key, 0.0) + float(value)
+        found = {f"update/{key}": value / max(tokens, 1.0) for key, value in totals.items()}
+        found["update/first_ratio_error"] = float(first) if first is not None else 0.0
+        found["update/grad_norm"] = sum(norms) / len(norms)
+        found["learning_rate"] = self._optimizer.param_groups[0]["lr"]
+        return found
+
+    def _optimizer_step(
+        self, rollouts: Sequence[Rollout], drawn: Drawn, batch: Tensor
+    ) -> tuple[dict[str, Tensor], float, Tensor, float]:
+        """One minibatch in micro-batches: sums over its tokens, their number, the worst ratio, the norm."""
+        config, module = self.config, self._models.module
+        world = self.accelerator.num_processes
+        count = drawn.keep_mask[batch.to(drawn.keep_mask.device)].sum().double()
+        whole = float(self._over_processes(count))
+        sums: dict[str, Tensor] = {}
+        worst = torch.zeros((), device=drawn.log_probs.device)
+        parts = torch.split(batch, config.micro_batch_size)
+        module.train()
+        for number, part in enumerate(parts, start=1):
+            some = drawn.rows(part.to(drawn.log_probs.device))
+            waits = number < len(parts) and world > 1
+            with self.accelerator.no_sync(module) if waits else nullcontext():
+                log_probs, values = self._models.forward(
+                    [rollouts[place] for place in part.tolist()], drawn.log_probs.shape[1]
+                )
+                loss, found = update_loss(
+                    log_probs,
+                    values,
+                    some,
+                    config.clip,
+                    self._value_error,
+                    config.value_weight,
+                )
+                # Processes average their gradients; the factor makes that a sum over all tokens.
+                self.accelerator.backward(loss * (world / max(whole, 1.0)))
+            moved = (log_probs.detach() - some.log_probs).masked_fill(~some.keep_mask, 0.0)
+            worst = torch.maximum(worst, (moved.exp() - 1).abs().max())
+            sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
+        limit = config.max_grad_norm or float("inf")
+        trained = [p for group in self._optimizer.param_groups for p in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, limit))
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return sums, float(count), worst, norm
+
+    # ---- what is drawn ------------------------------------------------------------------------------------
+
+    def _settings(self, step: int, purpose: str = "rollouts") -> SamplingSettings:
+        config = self.config
+        completions = config.completions if purpose == "rollouts" else config.eval_completions
+        return SamplingSettings(completions, config.max_new_tokens, seed=_seed(config.seed, step, purpose))
+
+    def _rows_of(self, step: int) -> list[Any]:
+        """The prompts of a step: the next of a table that is shuffled anew each time it has been read."""
+        count, size = len(self._rows), self.config.prompts_per_step
+        found = []
+        orders: dict[int, list[int]] = {}
+        for place in range(step * size, (step + 1) * size):
+            turn, rest = divmod(place, count)
+            if turn not in orders:
+                generator = torch.Generator().manual_seed(_seed(self.config.seed, turn, "prompts"))
+                orders[turn] = torch.randperm(count, generator=generator).tolist()
+            found.append(self._rows[orders[turn][rest]])
+        return found
+
+    def _draw_rollouts(self, rows: Sequence[Any], settings: SamplingSettings) -> list[Rollout]:
+        """This process's share of rollouts."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        with self.accelerator.autocast():
+            found = self._draw(self._models.sampler(), self._models.reader, rows, settings, rank, world)
+        if not found:
+            raise ArgumentError("draw gave no rollout; needed: at least one per process")
+        return found
+
+    # ---- measurements -------------------------------------------------------------------------------------
+
+    def evaluate(self) -> dict[str, float]:
+        """The policy on the held-out prompts: rewards, gold, KL, lengths. The draws are the same each time.
+
+        Raises:
+            ArgumentError: the trainer was made without eval_prompts.
+        """
+        if not self._eval_rows:
+            raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts when the trainer is made")
+        rollouts = self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
+        utilities = self._judge(rollouts).utilities
+        gold = None if self._gold is None else gold_of(self._gold, rollouts)
+        keep = keep_masks(rollouts, self.accelerator.device)
+        with self._interrupts.deferred():
+            log_probs, _ = self._models.scores(rollouts, keep.shape[1])
+            reference = self._models.reference_scores(rollouts, keep.shape[1])
+        samples = evaluated(rollouts, utilities, gold, (log_probs - reference).cpu(), keep.cpu())
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            samples = gather_object(samples)
+        return measurements(samples)
+
+    def _evaluate_and_keep(self) -> None:
+        """Evaluates, keeps the policy if it is the best so far, and writes a line."""
+        found = self.evaluate()
+        if self._best.offer(self.step, found):
+            self.save_model(Path(self.config.output_dir) / "best")
+        self._journal.write(self.step, {f"eval/{key}": value for key, value in found.items()})
+
+    def _over_processes(self, sums: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return sums
+        total: Tensor = self.accelerator.reduce(sums, "sum")
+        return total
+
+    def _mean_over_processes(self, metrics: dict[str, float]) -> dict[str, float]:
+        numbers = torch.tensor(list(metrics.values()), dtype=torch.float64, device=self.accelerator.device)
+        if self.accelerator.num_processes > 1:
+            numbers = self.accelerator.reduce(numbers.float(), "mean")
+        return dict(zip(metrics, numbers.tolist(), strict=True))
+
+    # ---- checkpoints --------------------------------------------------------------------------------------
+
+    def save_model(self, output_dir: str | Path | None = None) -> None:
+        """Writes the policy, or its adapter, and the tokenizer, for `from_pretrained`.
+
+        Args:
+            output_dir: None for the output_dir of the settings.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        if not self.accelerator.is_main_process:
+            return
+        folder = Path(output_dir or self.config.output_dir)
+        partial = folder / ".partial"
+        with whole_or_absent(partial, True, "Free some space and save again"):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            self.policy.save_pretrained(partial)
+            self.processing_class.save_pretrained(partial)
+            for file in sorted(partial.iterdir()):  # what stood there is whole until the new one is
+                os.replace(file, folder / file.name)
+            partial.rmdir()
+
+    def _save_checkpoint(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "global_step": self.step,
+            "moments": asdict(self._moments),
+            "best": self._best.found,
+            "settings": asdict(self.config),
+            "reference": self._models.digest,
+        }
+        folder = Path(self.config.output_dir, f"checkpoint-{self.step}")
+        keep = self.config.save_total_limit
+        save_state(folder, self._models.plain, self._optimizer, self._schedule, state, keep)
+
+    def _resume(self, source: bool | str | Path) -> None:
+        folder = last_checkpoint(self.config.output_dir) if source is True else Path(str(source))
+        if folder is None:
+            raise RunError(f"{self.config.output_dir} holds no whole checkpoint to resume from")
+        settings, digest = asdict(self.config), self._models.digest
+        state = load_state(folder, self._models.plain, self._optimizer, self._schedule, settings, digest)
+        self.step = int(state["global_step"])
+        self._moments = Moments(**state["moments"])
+        self._best.found = state["best"]
+        self._journal.start(self.step)
+
+
+def _seed(seed: int, number: int, purpose: str) -> int:
+    """A seed of its own for each purpose and step, in [0, 2^63)."""
+    text = f"{seed}:{number}:{purpose}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

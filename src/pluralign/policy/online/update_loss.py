@@ -1,0 +1,118 @@
+"""The loss of an update: clipped surrogate and clipped value error, summed over tokens, and what to report.
+
+In: new and old log-probabilities and values of the tokens of some responses [B, T]. Out: sums over kept
+tokens; the loop divides by the tokens of the whole minibatch, so that the gradient does not depend on how it
+was split. It knows nothing about models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pluralign.losses.online import clipped_surrogate, clipped_value, kl_estimate, quantile_huber
+from pluralign.policy.online.critic_targets import mixture_targets, value_levels
+
+__all__ = ["CriticError", "Drawn", "quantile_value_error", "scalar_value_error", "update_loss"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is known of the tokens of a batch since it was drawn.
+
+    Attributes:
+        log_probs: of the policy that drew, [B, T].
+        keep_mask: tokens that the policy chose, [B, T].
+        advantages: see `shaping`, [B, T].
+        rewards: per token, the KL included, [B, T].
+        values: of the critic then, [B, T, K]; None without one.
+        returns: advantages plus values before they were whitened, [B, T]; None without a critic.
+    """
+
+    log_probs: Float[Tensor, "B T"]
+    keep_mask: Bool[Tensor, "B T"]
+    advantages: Float[Tensor, "B T"]
+    rewards: Float[Tensor, "B T"]
+    values: Float[Tensor, "B T K"] | None = None
+    returns: Float[Tensor, "B T"] | None = None
+
+    def rows(self, places: Tensor) -> Drawn:
+        """Some of the responses."""
+        return Drawn(
+            log_probs=self.log_probs[places],
+            keep_mask=self.keep_mask[places],
+            advantages=self.advantages[places],
+            rewards=self.rewards[places],
+            values=None if self.values is None else self.values[places],
+            returns=None if self.returns is None else self.returns[places],
+        )
+
+
+CriticError = Callable[[Tensor, Drawn], Tensor]
+"""The critic's error at each kept token, [P], from its values [B, T, K] as they are and the batch."""
+
+
+def scalar_value_error(value_clip: float) -> CriticError:
+    """Half the squared error of one value per token, clipped; see `losses.clipped_value`."""
+
+    def error(values: Tensor, drawn: Drawn) -> Tensor:
+        assert drawn.values is not None
+        assert drawn.returns is not None
+        found = clipped_value(values[..., 0], drawn.values[..., 0], drawn.returns, value_clip)
+        return found[drawn.keep_mask]
+
+    return error
+
+
+def quantile_value_error(count: int, gamma: float, lam: float, steps: int, kappa: float) -> CriticError:
+    """Quantile regression of K values per token on the mixture over n-step returns; see `critic_targets`."""
+
+    def error(values: Tensor, drawn: Drawn) -> Tensor:
+        assert drawn.values is not None
+        keep = drawn.keep_mask
+        targets, weights = mixture_targets(drawn.rewards, drawn.values, keep, gamma, lam, steps)
+        return quantile_huber(values[keep], targets, value_levels(count, values.device), kappa, weights)
+
+    return error
+
+
+def update_loss(
+    log_probs: Float[Tensor, "B T"],
+    values: Float[Tensor, "B T K"] | None,
+    drawn: Drawn,
+    clip: float,
+    value_error: CriticError,
+    value_weight: float,
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The sum of losses over kept tokens, and sums to be reported.
+
+    Args:
+        log_probs: under the policy as it is, [B, T].
+        values: of the critic as it is, [B, T, K]; None without one.
+        drawn: the same tokens when they were drawn.
+        clip: of the probability ratio.
+        value_error: of the critic.
+        value_weight: weight of the critic's loss.
+
+    Returns:
+        Scalar, differentiable; sums by name over the same tokens, without gradient: policy_loss, value_loss,
+        clipped (tokens whose ratio left the clip), kl (k3 between the policy that drew and this one).
+    """
+    keep = drawn.keep_mask
+    policy = clipped_surrogate(log_probs, drawn.log_probs, drawn.advantages, clip).masked_fill(~keep, 0).sum()
+    loss = policy
+    sums = {"policy_loss": policy.detach()}
+    if values is not None:
+        error = value_error(values, drawn).sum() + 0 * values.sum()  # every value has a gradient (DDP)
+        loss = loss + value_weight * error
+        sums["value_loss"] = error.detach()
+    with torch.no_grad():
+        moved = (log_probs - drawn.log_probs).masked_fill(~keep, 0.0)
+        sums["clipped"] = ((moved.exp() - 1).abs() > clip).sum().to(moved.dtype)
+        # Drawn from the old policy, so its log-probabilities come first.
+        sums["kl"] = kl_estimate(drawn.log_probs, log_probs, "k3").masked_fill(~keep, 0.0).sum()
+    return loss, sums

@@ -1,0 +1,70 @@
+"""The first code in a new process: a fork server, or limits and then the program's side or the judge.
+
+In: a descriptor of a socket on which the configuration comes. It is loaded as compiled code with the few
+files that it needs (`python_files`), since a process in the sandbox sees no package.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any
+
+from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs.confine import confine
+
+__all__ = ["main"]
+
+
+def main(descriptor: int) -> None:
+    """Reads the configuration and does what this process was started for."""
+    connection = socket.socket(fileno=descriptor)
+    config = _read(connection)
+    if config["role"] == "forks":
+        from pluralign.policy.rewards.programs.forking import serve_forks
+
+        serve_forks(connection, _play)
+    _play(connection, config)
+
+
+def _play(connection: socket.socket, config: dict[str, Any]) -> None:
+    """Confines this process, says so, and plays its role."""
+    try:
+        confine(config)
+    except OSError as error:
+        wire.send(connection, wire.encode(("refused", str(error)), {}, _nothing))
+        os._exit(1)
+    wire.send(connection, wire.encode(("confined", os.getuid()), {}, _nothing))
+    sys.setrecursionlimit(3_000)
+    if config["role"] == "judge":
+        from pluralign.policy.rewards.programs.judge import serve_jobs
+
+        serve_jobs(connection)
+    elif config["role"] == "script":
+        from pluralign.policy.rewards.programs.agent import run_script
+
+        job = _read(connection)
+        connection.close()
+        run_script(job)
+    elif config["role"] == "program":
+        from pluralign.policy.rewards.programs.agent import serve
+
+        serve(connection, _read(connection))
+
+
+def _read(connection: socket.socket) -> dict[str, Any]:
+    try:
+        found = wire.decode(wire.receive(connection, 64 << 20), _none, _none, _none)
+    except wire.Closed:
+        os._exit(0)
+    assert isinstance(found, dict)
+    return found
+
+
+def _none(*_: object) -> None:
+    raise wire.Broken("a configuration is plain")
+
+
+def _nothing(value: object) -> tuple[int, str]:
+    raise TypeError(f"{type(value).__name__} is not plain")

@@ -1,0 +1,264 @@
+"""The judge's end of the socket to a program, and stand-ins for what stays in the program.
+
+In: requests of tests (a call, an attribute). Out: plain values, made anew from what was sent, or a `Remote`,
+which asks the program for each thing that it is asked for. It runs in the judge, with the standard library
+alone.
+
+A `Remote` answers no comparison: `==` is identity, decided here, whatever `__eq__` the program wrote. Nor
+does it pass on `in`, or a method that built-in types have (`startswith`, `issubset`, ...): a test would hand
+over the value that it expects. Those are for instances of a class that the test itself makes (a name in
+capitals, `Stack().pop()`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import socket
+from typing import Any, TypeVar
+
+from pluralign.policy.rewards.programs import wire
+
+__all__ = ["Channel", "Gone", "ProgramFailed", "Remote", "in_place"]
+
+_T = TypeVar("_T")
+_OF_BUILTINS = frozenset(
+    name
+    for kind in (str, bytes, list, tuple, dict, set, frozenset, int, float, complex)
+    for name in dir(kind)
+)
+
+
+class Gone(BaseException):
+    """The program is gone or talks nonsense; no test may catch this by `except Exception`."""
+
+
+class ProgramFailed(Exception):
+    """An exception of the program of a type that is not built in."""
+
+
+class Remote:
+    """Something that stays in the program."""
+
+    __slots__ = ("_channel", "_ident", "_kind", "_made_by_test", "_name")
+
+    def __init__(self, channel: Channel, ident: int, kind: str) -> None:
+        self._channel = channel
+        self._ident = ident
+        self._kind = kind
+        self._made_by_test = False
+        self._name = ""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the program's function returns."""
+        result = self._channel.ask("call", self, args, kwargs, False)
+        if type(result) is Remote and self._kind == "class" and self._name[:1].isupper():
+            result._made_by_test = True
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or (name in _OF_BUILTINS and not self._made_by_test):
+            raise AttributeError(f"a {self._kind} of the program has no {name!r} that a test may ask for")
+        found = self._channel.ask("getattr", self, name)
+        if type(found) is Remote:
+            found._name = name
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in Remote.__slots__:
+            object.__setattr__(self, name, value)
+        else:
+            self._channel.ask("setattr", self, name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._channel.ask("getitem", self, key)
+
+    def __iter__(self) -> Any:
+        iterator = self._channel.ask("iter", self)
+        return iter(iterator) if type(iterator) is not Remote else _elements(iterator)
+
+    def __next__(self) -> Any:
+        return self._channel.ask("next", self)
+
+    def __len__(self) -> int:
+        return _of_type(self._channel.ask("len", self), int)
+
+    def __bool__(self) -> bool:
+        return _of_type(self._channel.ask("bool", self), bool)
+
+    def __str__(self) -> str:
+        return _of_type(self._channel.ask("str", self), str)
+
+    def __repr__(self) -> str:
+        return _of_type(self._channel.ask("repr", self), str)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return type(instance) is Remote and _of_type(self._channel.ask("isinstance", self, instance), bool)
+
+    def __contains__(self, value: Any) -> bool:
+        return any(value is element or value == element for element in self)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Remote and self._channel is other._channel and self._ident == other._ident
+
+    def __hash__(self) -> int:
+        return hash((id(self._channel), self._ident))
+
+
+def _elements(iterator: Remote) -> Any:
+    while True:
+        try:
+            yield iterator._channel.ask("next", iterator)
+        except StopIteration:
+            return
+
+
+def _of_type(value: Any, kind: type[_T]) -> _T:
+    if type(value) is not kind:
+        raise TypeError(f"the program gave a {type(value).__name__} where a {kind.__name__} is needed")
+    assert isinstance(value, kind)
+    return value
+
+
+class Channel:
+    """Requests to one running program.
+
+    Args:
+        connection: the socket.
+        classes: classes that both sides define, by name.
+    """
+
+    def __init__(self, connection: socket.socket, classes: dict[str, type]) -> None:
+        self.connection = connection
+        self.classes = classes
+        self.functions: list[Any] = []
+        self.dead = False
+        self.nonsense = ""
+
+    def ask(self, verb: str, *arguments: Any) -> Any:
+        """What the program answers.
+
+        Raises:
+            Gone: it does not.
+            Exception: what the program raised, by its built-in type.
+        """
+        answer = self._exchange((verb, *arguments))
+        while answer[0] == "callback" and len(answer) == 4:
+            answer = self._exchange(self._call_back(*answer[1:]))
+        if answer[0] == "value" and len(answer) == 2:
+            return answer[1]
+        if answer[0] == "raised" and all(type(part) is str for part in answer):
+            raise failure(*answer[1:])
+        raise self.lost("an answer of another form")
+
+    def ready(self) -> BaseException | None:
+        """Waits until the program has been run; the exception that ended it, if one did.
+
+        Raises:
+            Gone: it ended otherwise.
+        """
+        answer = self._read()
+        if answer[0] == "raised":
+            return failure(*answer[1:])
+        if answer[0] != "ready":
+            raise self.lost("an answer before any question")
+        return None
+
+    def _exchange(self, request: Any) -> tuple[Any, ...]:
+        if self.dead:
+            raise Gone
+        frame = wire.encode(request, self.classes, self._keep)
+        try:
+            wire.send(self.connection, frame)
+        except wire.Closed:
+            raise self.lost("") from None
+        return self._read()
+
+    def _read(self) -> tuple[Any, ...]:
+        try:
+            answer = wire.decode(wire.receive(self.connection), self._instance, _fill, self._foreign)
+        except wire.Closed:
+            raise self.lost("") from None
+        except wire.Broken as error:
+            raise self.lost(str(error)) from None
+        if type(answer) is not tuple or not answer or type(answer[0]) is not str:
+            raise self.lost("an answer of another form")
+        return answer
+
+    def lost(self, why: str) -> Gone:
+        """Gives the program up; why, where it said what no honest program says."""
+        self.dead = True
+        self.nonsense = why
+        return Gone()
+
+    def _call_back(self, ident: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
+        if type(ident) is not int or not 0 <= ident < len(self.functions):
+            raise self.lost("a call of a function that it was not given")
+        try:
+            return True, self.functions[ident](*args, **kwargs)
+        except Exception as error:
+            return False, (type(error).__name__, str(error)[:500])
+
+    def _keep(self, value: Any) -> tuple[int, str]:
+        if type(value) is Remote:
+            if value._channel is not self:
+                raise Gone
+            return value._ident, "yours"
+        if not callable(value):
+            raise TypeError(f"a test hands over a {type(value).__name__}, which is no plain value")
+        self.functions.append(value)
+        return len(self.functions) - 1, "function"
+
+    def _foreign(self, ident: int, kind: str) -> Any:
+        if kind == "yours":
+            return self.functions[ident]
+        return Remote(self, ident, kind)
+
+    def _instance(self, name: str) -> Any:
+        return object.__new__(self.classes[name])
+
+
+def _fill(instance: Any, attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        object.__setattr__(instance, name, value)
+
+
+def failure(name: str, text: str, own_name: str) -> BaseException:
+    """The exception that a program raised, of its built-in type where that is an Exception."""
+    kind = getattr(builtins, name, None)
+    known = isinstance(kind, type) and issubclass(kind, Exception)
+    try:
+        error = kind(text) if known and kind is not None else ProgramFailed(text)
+    except Exception:  # UnicodeDecodeError and its like need more
+        error = ProgramFailed(text)
+    setattr(error, "of_program", (name, own_name))  # noqa: B010
+    return error
+
+
+def in_place(function: Any) -> Any:
+    """A function whose changes to its arguments are carried back to the test's lists, dicts and sets."""
+    if type(function) is not Remote:
+        return function
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        answer = function._channel.ask("call", function, args, kwargs, True)
+        if type(answer) is not tuple or len(answer) != 3:
+            raise function._channel.lost("an answer of another form")
+        result, after, named = answer
+        if type(after) is tuple and type(named) is dict and len(after) == len(args):
+            for before, now in [*zip(args, after, strict=True), *((kwargs[k], named.get(k)) for k in kwargs)]:
+                _carry(before, now)
+        if type(result) is Remote and function._kind == "class" and function._name[:1].isupper():
+            result._made_by_test = True
+        return result
+
+    return call
+
+
+def _carry(before: Any, now: Any) -> None:
+    if type(before) is not type(now):
+        return
+    if type(before) in (list, bytearray):
+        before[:] = now
+    elif type(before) in (dict, set):
+        before.clear()
+        before.update(now)

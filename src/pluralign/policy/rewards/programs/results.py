@@ -1,0 +1,87 @@
+"""How each test of a program ended, and the share passed."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["REASONS", "ProgramResult", "TestResult", "ended"]
+
+REASONS = (
+    "passed",
+    "wrong answer",
+    "error",
+    "timeout",
+    "memory",
+    "output",
+    "exited",
+    "killed",
+    "syntax error",
+    "no code",
+)
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One test.
+
+    Attributes:
+        reason: one of `REASONS`.
+        detail: more words where there are any: the exception, the signal, what was printed.
+    """
+
+    reason: str
+    detail: str = ""
+
+    __test__ = False  # pytest, this is not a class of tests
+
+
+@dataclass(frozen=True)
+class ProgramResult:
+    """One program.
+
+    Attributes:
+        tests: in the order of the tests.
+    """
+
+    tests: tuple[TestResult, ...]
+
+    @property
+    def share(self) -> float:
+        """The share of tests passed, in [0, 1]."""
+        return sum(test.reason == "passed" for test in self.tests) / len(self.tests)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all tests were."""
+        return all(test.reason == "passed" for test in self.tests)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How often each reason occurs."""
+        return dict(Counter(test.reason for test in self.tests))
+
+    def describe(self) -> dict[str, Any]:
+        """The share and the reasons, JSON-able."""
+        return {"share": self.share, "reasons": self.reasons}
+
+
+def same(count: int, reason: str, detail: str = "") -> ProgramResult:
+    """All tests ended alike."""
+    return ProgramResult((TestResult(reason, detail),) * count)
+
+
+def ended(code: int) -> tuple[str, str]:
+    """Reason and detail of a process that ended by itself, from its exit code."""
+    number = -code if code < 0 else code - 128
+    if code < 0 or 0 < number < 65:
+        if number in (signal.SIGXCPU, signal.SIGALRM):
+            return "timeout", "its processor time was used up"
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return "killed", name
+    return "exited", f"exit code {code}"

@@ -1,0 +1,365 @@
+"""What goes between the tests and the program under test: plain data in frames, nothing that can act.
+
+In: built-in values. Out: bytes, and the same values made anew on the other side. Nothing that is received is
+ever evaluated, imported by name or unpickled, so whoever sends can lie about values and do nothing else. It
+is also loaded into the sandbox, where there is no package and no site folder: the standard library alone.
+
+A value is written for a small stack machine, so that depth costs no recursion. Plain are None, bools,
+numbers, text, bytes, lists, tuples, dicts, sets, frozensets, deques, ranges, and of the standard library
+Decimal, Fraction and dates. A subclass of a plain type (Counter, a named tuple, a dict whose `__eq__` lies)
+is written as that type holds it. Instances of classes that both sides know (`shared`) are written by name and
+attributes, also in cycles. Everything else stays where it is, and the other side gets a number for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Broken", "Closed", "Foreign", "Instance", "decode", "encode", "receive", "send"]
+
+MAX_FRAME = 16 << 20
+MAX_ITEMS = 2_000_000
+MAX_DEPTH = 500  # comparing and hashing deeper values ends processes
+
+_SIZE = struct.Struct("!I")
+_FLOAT = struct.Struct("!d")
+
+# Of the standard library: (module, class) -> what it is made from again.
+_EXTRAS: dict[tuple[str, str], Callable[[Any], tuple[Any, ...]]] = {
+    ("decimal", "Decimal"): lambda v: (str(v),),
+    ("fractions", "Fraction"): lambda v: (int(v.numerator), int(v.denominator)),
+    ("datetime", "date"): lambda v: (v.year, v.month, v.day),
+    ("datetime", "time"): lambda v: (v.hour, v.minute, v.second, v.microsecond),
+    ("datetime", "datetime"): lambda v: (v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond),
+    ("datetime", "timedelta"): lambda v: (v.days, v.seconds, v.microseconds),
+}
+_BASES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
+
+class Broken(Exception):
+    """The other side sent what no honest side sends: a malformed, too long or too deep frame."""
+
+
+class Closed(Exception):
+    """The other side is gone."""
+
+
+class Foreign:
+    """Something that stays on its side; `ident` is its number there, `kind` a word for messages."""
+
+    __slots__ = ("ident", "kind")
+
+    def __init__(self, ident: int, kind: str) -> None:
+        self.ident = ident
+        self.kind = kind
+
+
+class Instance:
+    """An instance of a shared class on its way: the class by name, filled after it was made."""
+
+    __slots__ = ("attributes", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.attributes: dict[str, Any] = {}
+
+
+def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, str]]) -> bytes:
+    """The value as bytes.
+
+    Args:
+        value: anything.
+        shared: names of classes whose instances are written out.
+        keep: gives a number and a kind to a value that is not plain and stays here.
+
+    Raises:
+        ValueError: a list that holds itself, or more than `MAX_ITEMS` values or `MAX_FRAME` bytes.
+    """
+    out: list[bytes] = []
+    memo: dict[int, int] = {}
+    open_containers: set[int] = set()
+    alive: list[Any] = []  # numbers of objects stay theirs while this runs
+    work: list[tuple[int, Any]] = [(0, value)]  # 0: to be written; 1: ready bytes; 2: a container is done
+    count = size = 0
+    while work:
+        step, item = work.pop()
+        if step == 1:
+            out.append(item)
+            size += len(item)
+            continue
+        if step == 2:
+            open_containers.discard(item)
+            continue
+        count += 1
+        if count > MAX_ITEMS or size > MAX_FRAME:
+            raise ValueError(f"a value of more than {MAX_ITEMS} parts or {MAX_FRAME >> 20} MiB")
+        kind = type(item)
+        plain = _atom(item, kind)
+        if plain is not None:
+            out.append(plain)
+            size += len(plain)
+            continue
+        name = kind.__name__
+        if name in shared and kind.__module__ != "builtins":
+            if id(item) in memo:
+                out.append(b"G" + _SIZE.pack(memo[id(item)]))
+                continue
+            memo[id(item)] = len(memo)
+            alive.append(item)
+            raw = name.encode("utf-8", "surrogatepass")
+            out.append(b"O" + _SIZE.pack(len(raw)) + raw)
+            attributes = _attributes(item)
+            work.append((1, b"A" + _SIZE.pack(len(attributes))))
+            for key, entry in attributes.items():
+                work += [(0, entry), (0, key)]
+            continue
+        parts = _parts(item, kind)
+        if parts is None:
+            ident, word = keep(item)
+            raw = word.encode("utf-8", "surrogatepass")[:80]
+            out.append(b"R" + _SIZE.pack(ident) + _SIZE.pack(len(raw)) + raw)
+            continue
+        if id(item) in open_containers:
+            raise ValueError("a value that contains itself")
+        open_containers.add(id(item))
+        alive.append(item)
+        tag, entries = parts
+        work.append((2, id(item)))
+        work.append((1, tag))
+        work.extend((0, entry) for entry in reversed(entries))
+    return b"".join(out)
+
+
+def _atom(value: Any, kind: type) -> bytes | None:
+    if value is None:
+        return b"N"
+    if kind is bool:
+        return b"T" if value else b"F"
+    if kind is int:
+        raw: bytes = value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
+        return b"i" + _SIZE.pack(len(raw)) + raw
+    if kind is float:
+        return b"f" + _FLOAT.pack(value)
+    if kind is str:
+        raw = value.encode("utf-8", "surrogatepass")
+        return b"s" + _SIZE.pack(len(raw)) + raw
+    if kind is bytes:
+        return b"b" + _SIZE.pack(len(value)) + bytes(value)
+    if kind is bytearray:
+        return b"B" + _SIZE.pack(len(value)) + bytes(value)
+    if kind is complex:
+        return b"c" + _FLOAT.pack(value.real) + _FLOAT.pack(value.imag)
+    return None
+
+
+def _parts(value: Any, kind: type) -> tuple[bytes, list[Any]] | None:
+    """Tag and entries of a container; None where the value is not plain."""
+    extra = _EXTRAS.get((kind.__module__, kind.__name__))
+    if extra is not None:
+        arguments = list(extra(value))
+        return b"X" + _SIZE.pack(len(arguments) + 2), [kind.__module__, kind.__name__, *arguments]
+    if kind is range:
+        return b"r" + _SIZE.pack(3), [value.start, value.stop, value.step]
+    if kind.__module__ == "collections" and kind.__name__ == "deque":
+        entries = list(value)
+        return b"q" + _SIZE.pack(len(entries)), entries
+    for base in kind.__mro__:
+        if base is list or base is tuple or base is set or base is frozenset:
+            entries = list(base.__iter__(value))
+            tag = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}[base]
+            return tag + _SIZE.pack(len(entries)), entries
+        if base is dict:
+            pairs = list(dict.items(value))
+            return b"d" + _SIZE.pack(len(pairs)), [part for pair in pairs for part in pair]
+        if base in _BASES:  # what a number or a text of a subclass holds
+            held = {int: int.__int__, float: float.__float__, str: str.__str__, complex: complex.__complex__}
+            make = held.get(base, base)
+            return b"v" + _SIZE.pack(1), [make(value)]
+    return None
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What an instance holds, in its dict and its slots, without asking the instance."""
+    found = dict(getattr(value, "__dict__", {}))
+    for base in type(value).__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if slot not in ("__dict__", "__weakref__") and hasattr(value, slot):
+                found[slot] = getattr(value, slot)
+    return {key: entry for key, entry in found.items() if type(key) is str}
+
+
+def decode(
+    raw: bytes, instance: Callable[[str], Any], fill: Callable[[Any, dict[str, Any]], None], foreign: Any
+) -> Any:
+    """The value in the bytes.
+
+    Args:
+        raw: what `encode` gave, or anything.
+        instance: makes an empty instance of a shared class.
+        fill: gives it its attributes.
+        foreign: called with number and kind of something that stayed on the other side.
+
+    Raises:
+        Broken: it is not what `encode` gives.
+    """
+    try:
+        return _decode(memoryview(raw), instance, fill, foreign)
+    except Broken:
+        raise
+    except Exception as error:  # whatever a malformed frame runs into
+        raise Broken(f"{type(error).__name__}: {error}") from None
+
+
+def _decode(
+    raw: memoryview, instance: Callable[[str], Any], fill: Callable[[Any, dict[str, Any]], None], foreign: Any
+) -> Any:
+    stack: list[Any] = []
+    depths: list[int] = []  # of the first entries of the stack; the rest are atoms
+    made: list[Any] = []
+    place, end = 0, len(raw)
+
+    def number() -> int:
+        nonlocal place
+        place += 4
+        return int(_SIZE.unpack_from(raw, place - 4)[0])
+
+    def take() -> bytes:
+        nonlocal place
+        length = number()
+        if length > end - place:
+            raise Broken("a frame that breaks off")
+        place += length
+        return bytes(raw[place - length : place])
+
+    def pop(count: int) -> list[Any]:
+        if count > len(stack):
+            raise Broken("a container of more than there is")
+        first = len(stack) - count
+        entries = stack[first:]
+        deepest = max(depths[first:], default=0) + 1
+        if deepest > MAX_DEPTH:
+            raise Broken(f"containers {MAX_DEPTH} deep")
+        del stack[first:]
+        del depths[first:]
+        depths.extend([0] * (first - len(depths)))
+        depths.append(deepest)
+        return entries
+
+    while place < end:
+        tag = raw[place : place + 1].tobytes()
+        place += 1
+        if tag == b"i":
+            stack.append(int.from_bytes(take(), "big", signed=True))
+        elif tag == b"s":
+            stack.append(take().decode("utf-8", "surrogatepass"))
+        elif tag == b"f":
+            stack.append(_FLOAT.unpack_from(raw, place)[0])
+            place += 8
+        elif tag in (b"N", b"T", b"F"):
+            stack.append({b"N": None, b"T": True, b"F": False}[tag])
+        elif tag == b"l":
+            stack.append(pop(number()))
+        elif tag == b"t":
+            stack.append(tuple(pop(number())))
+        elif tag == b"d":
+            entries = pop(2 * number())
+            stack.append(dict(zip(entries[::2], entries[1::2], strict=True)))
+        elif tag == b"S":
+            stack.append(set(pop(number())))
+        elif tag == b"Z":
+            stack.append(frozenset(pop(number())))
+        elif tag == b"b":
+            stack.append(take())
+        elif tag == b"B":
+            stack.append(bytearray(take()))
+        elif tag == b"c":
+            stack.append(complex(*struct.unpack_from("!dd", raw, place)))
+            place += 16
+        elif tag == b"v":
+            number()
+        elif tag == b"q":
+            from collections import deque
+
+            stack.append(deque(pop(number())))
+        elif tag == b"r":
+            start, stop, step = pop(3 if number() == 3 else -1)
+            stack.append(range(start, stop, step))
+        elif tag == b"X":
+            stack.append(_extra(pop(number())))
+        elif tag == b"R":
+            ident = number()
+            stack.append(foreign(ident, take().decode("utf-8", "replace")))
+        elif tag == b"O":
+            made.append(instance(take().decode("utf-8")))
+            stack.append(made[-1])
+        elif tag == b"A":
+            entries = pop(2 * number())
+            depths.pop()  # of the attributes; what they hold goes with the instance
+            attributes = dict(zip(entries[::2], entries[1::2], strict=True))
+            if not all(type(key) is str and not key.startswith("__") for key in attributes):
+                raise Broken("an attribute without a name")
+            fill(stack[-1], attributes)
+        elif tag == b"G":
+            stack.append(made[number()])
+        else:
+            raise Broken(f"an unknown tag {tag!r}")
+    if len(stack) != 1:
+        raise Broken("a frame of several values")
+    return stack[0]
+
+
+def _extra(parts: list[Any]) -> Any:
+    import importlib
+
+    module, name, *arguments = parts
+    if (module, name) not in _EXTRAS or not all(type(a) in (int, str) for a in arguments):
+        raise Broken("an unknown type")
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
+def send(connection: socket.socket, frame: bytes) -> None:
+    """Writes a frame.
+
+    Raises:
+        Closed: nobody reads any more.
+        TimeoutError: as the socket's timeout says.
+    """
+    try:
+        connection.sendall(_SIZE.pack(len(frame)) + frame)
+    except (BrokenPipeError, ConnectionError, OSError) as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise Closed from None
+
+
+def receive(connection: socket.socket, limit: int = MAX_FRAME + (1 << 20)) -> bytes:
+    """Reads a frame.
+
+    Raises:
+        Closed: the other side is gone.
+        Broken: it announces more than `limit` bytes.
+        TimeoutError: as the socket's timeout says; per read, so callers watch the whole.
+    """
+    (length,) = _SIZE.unpack(_exactly(connection, 4))
+    if length > limit:
+        raise Broken(f"a frame of {length} bytes; at most {limit} are read")
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < length:
+        try:
+            part = connection.recv(min(length - len(parts), 1 << 20))
+        except TimeoutError:
+            raise
+        except OSError:
+            raise Closed from None
+        if not part:
+            raise Closed
+        parts += part
+    return bytes(parts)

@@ -1,0 +1,69 @@
+"""Which checkpoint a run continues from, and that one which could not be written leaves nothing behind.
+
+In: the folder that a trainer writes into. Out: the last checkpoint that was written to its end. It knows
+nothing about models.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pluralign.errors import RunError
+from pluralign.files import finish_folder
+
+__all__ = ["STATE", "last_checkpoint", "whole_or_absent"]
+
+_log = logging.getLogger("pluralign.policy")
+
+STATE = "trainer_state.json"  # transformers writes it last; online training gives the folder its name last
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint with the most steps whose state can be read; None where there is none.
+
+    A run that was killed while it saved leaves a checkpoint without a state: it is passed over, with a
+    warning.
+    """
+    found = {}
+    for path in Path(folder).glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        if path.is_dir() and number.isdecimal():
+            found[int(number)] = path
+    for _, path in sorted(found.items(), reverse=True):
+        try:
+            json.loads((path / STATE).read_text(encoding="utf-8"))["global_step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("%s was not written to its end; passed over", path)
+            continue
+        return path
+    return None
+
+
+@contextmanager
+def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
+    """Sees to it that a folder is on the disk; one that could not be written to its end is removed.
+
+    Args:
+        folder: of a checkpoint or a model.
+        remove: whether this process is the one that tidies up.
+        advice: what to do then.
+
+    Raises:
+        RunError: it could not be written.
+    """
+    try:
+        yield
+        if remove and folder.is_dir():
+            finish_folder(folder)
+    except Exception as error:  # safetensors has its own for a full disk
+        if remove:
+            shutil.rmtree(folder, ignore_errors=True)
+        free = shutil.disk_usage(folder.parent).free / 2**30
+        raise RunError(
+            f"{folder} could not be written ({error}); {free:.1f} GiB are free there. {advice}"
+        ) from error

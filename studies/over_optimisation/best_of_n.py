@@ -1,0 +1,111 @@
+"""Over-optimisation in the lab: what the best of n responses is worth, by family and risk measure.
+
+In: features and a seed. Out: curves over n.
+
+A language model answers each of 64 prompts 1,024 times. Reward models of every family, fitted on what people
+said of other texts, choose the best of n of these answers, and the crowd's exact truth judges the choice. The
+texts that they were fitted on come from the behaviour policy; among the 1,024 there are texts that no one has
+rated the like of.
+
+A seed draws the texts that are rated, who rates them, and the pairs; prompts and answers are the same in all
+seeds. `policy` is the frozen language model itself as backbone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+import pluralign as pl
+from pluralign.evaluation.best_of_n import best_of_n
+from pluralign.lab import Samples
+from pluralign.lab.outcomes import measure_samples
+from studies import records
+from studies.lab_policy.world import CROWD, World, base_model, sample
+
+WORK = records.WORK / "lab_policy"
+FEATURES = ("policy", "minilm")
+PROMPTS, ANSWERS = 64, 1024
+RATED, RATERS, PAIRS = 2000, 5, 5000
+SIZES = tuple(2**k for k in range(11))
+MEASURES = ("gold", "tail", "harm", "words", "broken")
+
+# name -> family, config, what it is fitted on, and the risk measures that choose
+_HEADS = ("mean", "nominal", "worst_case", "uwo:1", "robust:0.4")
+MODELS: dict[str, tuple[str, dict[str, Any], str, tuple[str, ...]]] = {
+    "bradley_terry": ("bradley_terry", {}, "pairs", ("mean",)),
+    "bradley_terry, 5 heads": (
+        "gaussian_ensemble",
+        {"loss": "bradley_terry"},
+        "pairs",
+        ("mean", "worst_case", "uwo:1"),
+    ),
+    "regression": ("regression", {"residual": "gaussian"}, "ratings", ("mean", "cvar:0.25")),
+    "quantile": ("quantile", {}, "ratings", ("mean", "quantile:0.1", "cvar:0.25", "entropic:1")),
+    "categorical": ("categorical", {"loss": "transport"}, "ratings", ("mean", "cvar:0.25", "entropic:1")),
+    "gaussian_ensemble": ("gaussian_ensemble", {}, "ratings", _HEADS),
+}
+
+
+def answers() -> Any:
+    """1,024 answers of the language model to each of 64 prompts, kept in the work folder."""
+    world = World(WORK, 0)
+    prompts = world.held_out[:PROMPTS]
+    return world.kept("many", lambda: sample(base_model(world.base), prompts, ANSWERS, seed=77)[0])
+
+
+@cache
+def judged() -> dict[str, Tensor]:
+    """What the crowd's truth says of every answer, each [prompts, answers]."""
+    talks = answers().conversations
+    samples = Samples([talk[:-1] for talk in talks], [talk[-1]["content"] for talk in talks])
+    columns = measure_samples(CROWD, samples)
+    return {name: columns[name].reshape(PROMPTS, ANSWERS) for name in MEASURES}
+
+
+@cache
+def backbone(features: str) -> Any:
+    """The frozen language model that also wrote the answers, or MiniLM."""
+    if features == "minilm":
+        return pl.backbones.load("minilm", num_threads=1)
+    return pl.backbones.load(str(World(WORK, 0).base), pooling="last_mean", num_threads=1)
+
+
+def grid(seed: int) -> list[dict[str, Any]]:
+    """Both kinds of features."""
+    return [{"features": features, "seed": seed} for features in FEATURES]
+
+
+def run(features: str, seed: int) -> dict[str, Any]:
+    """Curves over n of every model and risk measure."""
+    data = {
+        "ratings": {"ratings": CROWD.ratings(RATED, RATERS, seed=200 + seed)},
+        "pairs": {"pairs": CROWD.pairs(PAIRS, seed=200 + seed)},
+    }
+    talks, curves = answers().conversations, {}
+    for name, (family, config, what, risks) in MODELS.items():
+        config = config if family == "bradley_terry" else {"baselines": False, **config}
+        model = pl.fit(family, **data[what], backbone=backbone(features), config=config, progress=False)
+        distribution = model.distribution(talks)
+        for risk in risks:
+            utility = pl.risk.parse(risk)(distribution).double()
+            proxy = ((utility - utility.mean()) / utility.std()).reshape(PROMPTS, ANSWERS)
+            own = {"proxy": proxy, **judged()}
+            curves[f"{name}/{risk}"] = {
+                k: best_of_n(proxy, v, SIZES).mean(0).tolist() for k, v in own.items()
+            }
+    return {
+        "sizes": SIZES,
+        "amounts": {
+            "prompts": PROMPTS,
+            "answers": ANSWERS,
+            "rated": RATED,
+            "raters": RATERS,
+            "pairs": PAIRS,
+        },
+        "average": {name: float(column.mean()) for name, column in judged().items()},
+        "best": best_of_n(judged()["gold"], judged()["gold"], SIZES).mean(0).tolist(),
+        "curves": curves,
+    }

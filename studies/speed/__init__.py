@@ -1,0 +1,28 @@
+"""Ours against what people use today, next to each other in one process: ratios are the result.
+
+Arms: `policy` training against TRL; the quantile `solver` against scikit-learn and statsmodels;
+`embeddings` against the plain loop; `transport` losses against POT; five Gaussian `heads` against one.
+"""
+
+from __future__ import annotations
+
+from studies.speed import embeddings, heads, policy, solver, transport
+from studies.study import Arm, Study, once
+
+STUDY = Study(
+    "speed",
+    "How fast is it, beside what people use today?",
+    {
+        "policy": Arm(policy.grid, policy.run, seeds=3, threads=1, packages=("trl",)),
+        "solver": Arm(
+            once(*({"case": name} for name in solver.CASES)),
+            solver.run,
+            seeds=1,
+            threads=1,
+            packages=("scipy", "scikit-learn", "statsmodels"),
+        ),
+        "embeddings": Arm(once({}), embeddings.run, seeds=1, threads=1, packages=("tokenizers",)),
+        "transport": Arm(once({}), transport.run, seeds=1, threads=1, packages=("POT",)),
+        "heads": Arm(once({}), heads.run, seeds=1, threads=1),
+    },
+)

@@ -1,0 +1,174 @@
+"""The reward function of TRL: called as its trainers call it, and inside two of them."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import pluralign as pl
+import tiny_policy
+from fake_backbone import FakeBackbone, pairs_rows, ratings_rows
+from pluralign.errors import ArgumentError, RiskError
+from pluralign.integrations.trl import RewardFunction
+
+USER = tiny_policy.user("q")
+TEXTS = ["0.5 -1 yes", "1.5 0.2 no", "-2 0 maybe", "0.1 0.1 so"]
+CONFIGS = {
+    "bradley_terry": {"l2": 0.01},
+    "categorical": {"l2": 0.003, "steps": 20},
+    "gaussian_ensemble": {"l2": 0.1, "std_l2": 0.1, "heads": 3, "steps": 20},
+    "quantile": {"l1": 0.003, "levels": [0.05, 0.5, 0.95]},
+    "regression": {"l2": 0.1, "residual": "gaussian"},
+}
+
+
+def fit(family: str) -> pl.RewardModel:
+    data: dict[str, Any] = {"ratings": pl.load_ratings(ratings_rows(attributes=2))}
+    if family == "bradley_terry":
+        data = {"pairs": pl.load_pairs(pairs_rows())}
+    return pl.fit(family, **data, backbone=FakeBackbone(), config=CONFIGS[family], cache=None)
+
+
+def talks(texts: list[str]) -> list[Any]:
+    return [[*USER, {"role": "assistant", "content": text}] for text in texts]
+
+
+class Log:
+    """What a trainer keeps of `log_extra` and `log_metric`."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.columns: dict[str, list[Any]] = {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"log_extra": self.columns.__setitem__, "log_metric": self.metrics.__setitem__}
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_family_gives_its_own_scores(family: str) -> None:
+    model, log = fit(family), Log()
+    risk = "mean" if family == "bradley_terry" else "cvar:0.25"
+    f = RewardFunction(model, risk=risk)
+    ids = [[1]] * 4
+    messages = [[{"role": "assistant", "content": text}] for text in TEXTS]
+    as_messages = f(
+        prompts=[USER] * 4, completions=messages, completion_ids=ids, difficulty=[1] * 4, **log.options
+    )
+    as_texts = f(prompts=["q"] * 4, completions=TEXTS, completion_ids=ids, trainer_state=object())
+    wanted = model.score(talks(TEXTS), risk=risk).tolist()
+    assert as_messages == pytest.approx(wanted)
+    assert as_texts == pytest.approx(wanted)
+    law = model.distribution(talks(TEXTS))
+    assert log.metrics["pluralign/mean"] == pytest.approx(law.mean().mean().item(), rel=1e-5)
+    assert log.metrics["pluralign/std"] == pytest.approx(law.std().mean().item(), rel=1e-5)
+    assert log.metrics["pluralign/tail"] == pytest.approx(law.cvar(0.1).mean().item(), rel=1e-5)
+    assert log.metrics["pluralign/utility"] == pytest.approx(sum(wanted) / 4, rel=1e-5)
+    assert ("pluralign/disagreement" in log.metrics) == (family == "gaussian_ensemble")
+    for name, one in model.attribute_distributions(talks(TEXTS)).items():
+        assert log.metrics[f"pluralign/attribute/{name}"] == pytest.approx(one.mean().mean().item(), rel=1e-5)
+    assert log.columns["reward_std"] == pytest.approx(law.std().tolist(), rel=1e-5)
+
+
+def test_several_turns_and_turns_that_end_in_a_tool() -> None:
+    model = fit("quantile")
+    call = {"function": {"name": "f", "arguments": {}}}
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "12"},
+        {"role": "assistant", "content": TEXTS[0]},
+    ]
+    log = Log()
+    found = RewardFunction(model)([USER] * 3, [turns, turns[:2], []], environments=[None] * 3, **log.options)
+    assert found == [pytest.approx(model.score([[*USER, *turns]]).item()), None, None]
+    assert log.columns["reward_mean"][1:] == [None, None]
+    assert RewardFunction(model)([USER], [turns[:2]]) == [None]
+
+
+def test_weights_and_steering_reach_the_model() -> None:
+    model = fit("quantile")
+    names = [attribute.name for attribute in model.head.attributes]
+    f = RewardFunction(model, weights={names[1]: 1.0}, steer={names[1]: "quantile:0.1"})
+    wanted = model.score(talks(TEXTS), weights={names[1]: 1.0}, steer={names[1]: "quantile:0.1"})
+    assert f(["q"] * 4, TEXTS) == pytest.approx(wanted.tolist())
+    with pytest.raises(ArgumentError, match="only a RewardModel takes them"):
+        RewardFunction(lambda found: [0.0], weights={"a": 1.0})
+
+
+def test_functions_and_scorers_are_models_too() -> None:
+    f = RewardFunction(lambda found: [float(len(one[-1]["content"])) for one in found], name="length")
+    assert f.__name__ == "length"
+    assert f(["q", "q"], ["ab", ""]) == [2.0, 0.0]
+    assert RewardFunction(fit("quantile"), risk="cvar:0.1").__name__ == "pluralign_cvar_0.1"
+    with pytest.raises(ArgumentError, match="gave nan for completion 1"):
+        RewardFunction(lambda found: [0.0, float("nan")])(["q"] * 2, ["a", "b"])
+    with pytest.raises(ArgumentError, match=r"with \[1\] numbers"):
+        RewardFunction(lambda found: [0.0])(["q"] * 2, ["a", "b"])
+    with pytest.raises(ArgumentError, match="needed: a reward model"):
+        RewardFunction(3)
+    with pytest.raises(RiskError):
+        RewardFunction(fit("quantile"), risk="cvar:2")
+    with pytest.raises(ArgumentError, match="2 prompts and 1 completions"):
+        f(["q", "q"], ["a"])
+    with pytest.raises(ArgumentError, match="completion: received int"):
+        f(["q"], [3])
+
+
+def test_calls_from_several_threads_do_not_meet() -> None:
+    inside, most = 0, 0
+
+    def slow(found: list[Any]) -> list[float]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        threading.Event().wait(0.01)
+        inside -= 1
+        return [0.0] * len(found)
+
+    f = RewardFunction(slow)
+    threads = [threading.Thread(target=f, args=(["q"], ["a"])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+class AnyText(FakeBackbone):
+    """Reads what an untrained policy says, which has no numbers in it."""
+
+    def embed(self, conversations: Any, **options: Any) -> Any:
+        texts = [f"{len(one[-1]['content'])} 0 words" for one in conversations]
+        return super().embed(talks(texts), **options)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["GRPO", "RLOO"])
+def test_trl_trains_with_it(name: str, tmp_path: Path) -> None:
+    """TRL's own trainer calls it, and its log has our names."""
+    import datasets
+    import trl
+
+    model = fit("gaussian_ensemble")
+    model.backbone = AnyText()
+    policy = tiny_policy.saved(tmp_path / "policy")
+    config = getattr(trl, f"{name}Config")(
+        str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=4, num_generations=2,
+        max_completion_length=4, report_to="none", use_cpu=True, logging_steps=1, bf16=False,
+        save_strategy="no",
+    )  # fmt: skip
+    trainer = getattr(trl, f"{name}Trainer")(
+        str(policy),
+        reward_funcs=[RewardFunction(model, risk="robust:0.5")],
+        args=config,
+        train_dataset=datasets.Dataset.from_list([{"prompt": USER}] * 8),
+        processing_class=tiny_policy.tokenizer(),
+    )
+    trainer.train()
+    logged = {key for line in trainer.state.log_history for key in line}
+    assert {"pluralign/mean", "pluralign/disagreement", "rewards/pluralign_robust_0.5/mean"} <= logged
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())

@@ -1,0 +1,124 @@
+"""Programs that cheat get no more than what they honestly pass."""
+
+from __future__ import annotations
+
+import pytest
+from program_runs import one
+
+TESTS = ["assert f(2) == 4", "assert f(3) == 9", "assert f(-1) == 1", "assert f(1) == 1"]
+LIAR = """
+class Liar:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __bool__(self): return True
+    def __hash__(self): return 0
+    def __contains__(self, x): return True
+    def __getattr__(self, name): return lambda *a: True
+    def __lt__(self, o): return True
+    __le__ = __gt__ = __ge__ = __lt__
+    def __sub__(self, o): return 0
+    __rsub__ = __radd__ = __add__ = __sub__
+    def __abs__(self): return 0
+    def __round__(self, n=None): return 0
+    def __float__(self): return 4.0
+    def __iter__(self): return iter([])
+    def __len__(self): return 0
+"""
+# What it does -> a program whose honest share of TESTS is 0.
+CHEATS = {
+    "equal to everything": LIAR + "def f(x): return Liar()",
+    "a number equal to everything": "class N(int):\n    __eq__ = lambda s, o: True\n    __hash__ = int.__hash__\ndef f(x): return N(77)",
+    "a list equal to everything": "class L(list):\n    __eq__ = lambda s, o: True\ndef f(x): return L()",
+    "a class whose metaclass lies": "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = None\n    def __instancecheck__(c, o): return True\nclass f(metaclass=M):\n    def __init__(self, x): pass",
+    "patched built-ins": "import builtins\nfor n in ('isinstance', 'len', 'abs', 'all', 'any', 'sorted', 'round', 'set'):\n    setattr(builtins, n, lambda *a, **k: True)\nbuiltins.AssertionError = ZeroDivisionError\ndef f(x): return 77",
+    "os._exit in the call": "import os\ndef f(x): os._exit(0)",
+    "os._exit at once": "import os\ndef f(x): return 0\nos._exit(0)",
+    "sys.exit": "import sys\ndef f(x): sys.exit(0)",
+    "sys.exit in a subclass": "class E(SystemExit): pass\ndef f(x): raise E(0)",
+    "prints passed": "print('passed'); print('{\"passed\": true}')\ndef f(x):\n    print('passed')\n    return 77",
+    "__del__ and atexit": "import atexit, os\nclass D:\n    def __del__(self): os._exit(0)\nd = D()\natexit.register(lambda: os._exit(0))\ndef f(x):\n    global d\n    d = None\n    return 77",
+    "a frame that says passed": "import os\nfor n in range(3, 10):\n    try: os.write(n, b'\\0\\0\\0\\x08l\\0\\0\\0\\0NNN')\n    except OSError: pass\ndef f(x): return 77",
+    "answers to all that follow": "import os, gc, socket\ndef f(x):\n    for s in gc.get_objects():\n        if isinstance(s, socket.socket) and s.fileno() >= 0:\n            s.sendall(b'\\0\\0\\0\\x06sxxxxx' * 50)\n    return 77",
+    "looks for the tests in frames": "import sys, gc\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n        for v in list(frame.f_locals.values()) + list(frame.f_globals.values()):\n            if isinstance(v, str) and 'tressa'[::-1] in v: return x * x\n        frame = frame.f_back\n    for o in gc.get_objects():\n        if isinstance(o, (dict, list, tuple)) and 'f tressa'[::-1] in repr(o)[:10000]: return x * x\n    return 77",
+    "rewrites the agent": "import sys\nfor name, m in list(sys.modules.items()):\n    if name.endswith('.agent') or name.endswith('.wire'):\n        for k, v in list(vars(m).items()):\n            if callable(v) and not isinstance(v, type) and k != 'serve': setattr(m, k, lambda *a, **kw: (b'', 0))\ndef f(x): return 77",
+    "an exception that is an assertion": "def f(x): raise AssertionError('passed')",
+    "StopIteration": "def f(x): raise StopIteration(x * x)",
+    "traces and profiles": "import sys, threading\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: None)\nthreading.settrace(lambda *a: None)\ndef f(x): return 77",
+    "forks and lets the child answer": "import os\ndef f(x):\n    if os.fork() == 0: return 78\n    return 77",
+    "a coroutine": "async def f(x): return 77",
+    "returns itself": "def f(x): return f",
+    "closes the socket": "import os\nos.closerange(3, 60)\ndef f(x): return 77",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cheated(reward):
+    rows = {"completion": [*CHEATS.values()], "tests": [TESTS] * len(CHEATS)}
+    return dict(zip(CHEATS, reward.results(rows), strict=True))
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_cheats_pass_nothing(cheated, cheat):
+    assert cheated[cheat].share == 0.0, cheated[cheat]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert f(2) in [4, 5]",
+        "assert not f(2) != 4",
+        "assert 4 in f(2)",
+        "assert f(2) > 3",
+        "assert abs(f(2) - 4) < 1e-6",
+        "assert math.isclose(f(2), 4)",
+        "assert round(f(2), 2) == 4",
+        "assert f(2).startswith('4')",
+        "assert f(2).issubset({4})",
+        "assert f(2).count(4) == True",
+        "assert isinstance(f(2), int)",
+        "assert type(f(2)) is int",
+        "assert {f(2)} == {4}",
+        "assert [f(2)] == [4]",
+        "assert (4,) == (f(2),)",
+        "assert f(2) == f(2) == 4",
+        "assert str(f(2)) == '4'",
+        "assert f(2) is True",
+        "assert {4: 1}.get(f(2)) == 1",
+        "try:\n    assert f(2) == 4\nexcept TypeError:\n    pass",
+    ],
+)
+def test_objects_that_lie_pass_no_comparison(reward, test):
+    assert one(reward, LIAR + "def f(x): return Liar()", [test]).share == 0.0
+
+
+def test_a_caught_end_is_no_pass(reward):
+    tests = ["try:\n    f(1)\nexcept BaseException:\n    pass"]
+    ended = one(reward, "import os\ndef f(x): os._exit(0)", tests)
+    assert ended.tests[0].reason == "exited"
+    late = one(reward, "def f(x):\n    while True: pass", tests)
+    assert late.tests[0].reason == "timeout"
+
+
+def test_no_share_for_what_was_passed_before_the_cheat(reward):
+    program = "import os\ndef f(x):\n    if x == 3: os._exit(0)\n    return x * x"
+    assert [t.reason for t in one(reward, program, TESTS).tests] == ["passed", "exited", "passed", "passed"]
+
+
+def test_the_program_is_told_arguments_and_nothing_else(reward):
+    """What comes over the socket holds neither the tests' source nor what they expect."""
+    program = """
+import sys
+wire = next(m for n, m in sys.modules.items() if n.endswith(".wire"))
+seen = []
+real = wire._exactly
+def listening(*a):
+    seen.append(real(*a))
+    return seen[-1]
+wire._exactly = listening
+def f(x): return x
+def told(): return b"".join(seen)
+"""
+    tests = [
+        "assert f('argument') == 'expected-value' or b'argument' in told() and b'expected' not in told()"
+    ]
+    assert one(reward, program, tests).share == 1.0

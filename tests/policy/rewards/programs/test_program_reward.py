@@ -1,0 +1,270 @@
+"""Shares of tests passed: honest programs in every shape of tests, reasons, bad input, cache and pool."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from program_runs import one, reasons
+
+import pluralign as pl
+from pluralign.errors import ArgumentError, DataError
+from pluralign.policy.rewards.programs.limits import ProgramLimits
+from pluralign.policy.rewards.programs.reward import ProgramReward
+from pluralign.policy.rewards.sources import rewards_of
+
+SQUARE = "def f(x):\n    return x * x\n"
+
+
+def test_shares_of_text_and_messages(reward):
+    tests = ["assert f(1) == 1", "assert f(2) == 4", "assert f(3) == 8", "assert isinstance(f(2), int)"]
+    said = [{"role": "assistant", "content": f"Here:\n```python\n{SQUARE}```\nDone."}]
+    rows = {"completion": [SQUARE, said, "I cannot.", "def f(x):\n    return 1"], "tests": [tests] * 4}
+    assert reward(rows) == [0.75, 0.75, 0.0, 0.5]
+
+
+def test_public_name_is_a_reward_source(reward):
+    assert pl.policy.ProgramReward is ProgramReward
+    rows = {"prompt": ["p"], "completion": [SQUARE], "tests": [["assert f(2) == 4", "assert f(2) == 5"]]}
+    assert rewards_of(reward, rows) == [0.5]
+    assert reward.describe()["kind"] == "programs"
+    assert reward.describe()["limits"]["memory_mib"] == 256
+
+
+@pytest.mark.parametrize(
+    ("program", "test"),
+    [
+        ("def f(a, b=2, *c, **d): return (a, b, c, d)", "assert f(1, *[3, 4], k=5) == (1, 3, (4,), {'k': 5})"),
+        ("def f(x): return sorted(set(x))", "assert sorted(f([3, 1, 3])) == [1, 3] and len(f([1, 1])) == 1"),
+        ("def f(x): return x / 3", "assert math.isclose(f(1.0), 1 / 3) and round(f(1), 2) == 0.33"),
+        ("def f(x): return {x, (1, 2), frozenset({3})}", "assert f(1.5) == {1.5, (1, 2), frozenset([3])}"),
+        ("def f(n): return 2 ** n", "assert f(20_000) == 1 << 20_000 and f(0) == True"),
+        ("def f(n): return -n", "assert [f(i) for i in (0, 127, 128, 255, 256)] == [0, -127, -128, -255, -256]"),
+        ("def f(s): return s[::-1]", "assert f('añ\\ud800') == '\\ud800ña' and f(b'ab') == b'ba'"),
+        ("def f(): return None", "assert f() is None and not f()"),
+        ("def f(x): return {'a': [x, {'b': (x,)}]}", "assert f(2)['a'][1]['b'] == (2,)"),
+        ("def f(x): raise ValueError('no ' + x)", "try:\n    f('x')\n    assert False\nexcept ValueError as e:\n    assert str(e) == 'no x'"),
+        ("class E(KeyError): pass\ndef f(): raise E(1)", "try:\n    f()\nexcept LookupError:\n    pass\nelse:\n    raise AssertionError"),
+        ("def f(g, xs): return [g(x) for x in xs]", "assert f(lambda x: x + 1, [1, 2]) == [2, 3] and f(str, (1,)) == ['1']"),
+        ("def f(n):\n    for i in range(n): yield i", "assert list(f(3)) == [0, 1, 2] and sum(f(4)) == 6 and 2 in f(3)"),
+        ("from collections import Counter, deque, OrderedDict\ndef f(s): return Counter(s), deque(s), OrderedDict(a=1)",
+         "assert f('aab') == ({'a': 2, 'b': 1}, collections.deque('aab'), {'a': 1})"),
+        ("from decimal import Decimal\nimport datetime\ndef f(): return Decimal('0.1'), datetime.date(2024, 2, 29), range(3)",
+         "from decimal import Decimal\nassert f() == (Decimal('0.10'), datetime.date(2024, 2, 29), range(0, 3))"),
+        ("def f(x):\n    x.sort()", "x = [3, 1]\nf(x)\nassert x == [1, 3]"),
+        ("def f(x):\n    x.pop()\n    return len(x)", "x = [3, 1]\nk = f(x)\nassert k == 1 and x == [3]"),
+        ("class Stack:\n    def __init__(self): self.xs = []\n    def push(self, x): self.xs.append(x)\n    def pop(self): return self.xs.pop()\n    def __len__(self): return len(self.xs)",
+         "s = Stack()\ns.push(1)\ns.push([2])\nassert len(s) == 2 and s.pop() == [2] and s.xs == [1] and isinstance(s, Stack)"),
+        ("def adder(n): return lambda x: x + n", "assert adder(2)(3) == 5"),
+        ("def sum(a, b): return a * b", "assert sum(2, 5) == 10"),  # asked for by the name of a built-in
+        ("LIMIT = 7", "assert LIMIT == 7"),
+        ("def f(x): return float('nan') if x else float('inf')", "assert math.isnan(f(1)) and f(0) == math.inf"),
+        ("import random\nrandom.seed(0)\ndef f(): return {'b', 'a'}, hash('x')", "assert f()[0] == {'a', 'b'} and f() == f()"),
+    ],
+)  # fmt: skip
+def test_tests_of_the_common_kinds(reward, program, test):
+    result = one(reward, program, [test])
+    assert result.tests[0].reason == "passed", result.tests
+
+
+def test_human_evals_check_counts_its_statements(reward):
+    tests = """
+METADATA = {'author': 'x'}
+def near(a, b):
+    return abs(a - b) < 1e-6
+def check(candidate):
+    assert near(candidate(2.0), 4.0)
+    xs = [1, 2]
+    for x in xs:
+        assert candidate(x) == x * x
+    assert candidate(3) == 10, "wrong"
+check(square)
+"""
+    program = "def square(x):\n    return x * x"
+    assert reasons(reward, program, tests) == ["passed", "passed", "wrong answer"]
+    assert one(reward, program, [tests], entry_point="square").share == pytest.approx(2 / 3)
+
+
+def test_completion_that_continues_its_prompt(reward):
+    prefix = 'def square(x: int) -> int:\n    """Square."""\n'
+    check = "def check(candidate):\n    assert candidate(3) == 9\n"
+    columns = {"prefix": prefix, "entry_point": "square"}
+    assert one(reward, "    return x * x\n", check, **columns).share == 1.0
+    assert one(reward, "def square(x):\n    return x * x\n", check, **columns).share == 1.0
+    assert one(reward, "I do not know.", check, **columns).tests[0].reason == "no code"
+
+
+LEETCODE_SETUP = """
+from typing import *
+from collections import *
+class ListNode:
+    def __init__(self, val=0, next=None):
+        self.val = val
+        self.next = next
+def list_node(values):
+    head = ListNode()
+    p = head
+    for v in values:
+        p.next = ListNode(v)
+        p = p.next
+    return head.next
+def is_same_list(a, b):
+    while a and b:
+        if a.val != b.val:
+            return False
+        a, b = a.next, b.next
+    return a is None and b is None
+"""
+
+
+def test_leetcode_with_its_own_classes(reward):
+    program = """
+class Solution:
+    def reverse(self, head: Optional[ListNode]) -> Optional[ListNode]:
+        last = None
+        while head:
+            head.next, last, head = last, head, head.next
+        return last
+"""
+    tests = """
+def check(candidate):
+    assert is_same_list(candidate(head = list_node([1, 2, 3])), list_node([3, 2, 1]))
+    assert is_same_list(candidate(head = list_node(list(range(2000)))), list_node(list(range(1999, -1, -1))))
+    assert is_same_list(candidate(head = list_node([1, 2])), list_node([1, 2]))
+"""
+    columns = {"entry_point": "Solution().reverse", "setup": LEETCODE_SETUP}
+    assert reasons(reward, program, tests, **columns) == ["passed", "passed", "wrong answer"]
+
+
+def test_scripts_read_and_print(reward):
+    tests = [
+        {"input": "1 2\n", "output": "3"},
+        {"input": "5 5", "output": "10\n\n"},
+        {"input": "", "output": "0"},
+    ]
+    program = "a, b = map(int, input().split())\nprint(a + b, ' ')\n"
+    assert reasons(reward, program, tests) == ["passed", "passed", "error"]
+    both = {"inputs": ["1\n"], "outputs": ["2"]}
+    assert one(reward, "if __name__ == '__main__':\n    print(int(input()) + 1)", both).share == 1.0
+    assert reasons(reward, "import sys\nsys.stdout.buffer.write(b'\\xff')", both) == ["wrong answer"]
+    assert reasons(reward, "print(", both) == ["no code"] or reasons(reward, "import x\nprint(", both) == [
+        "syntax error"
+    ]
+    assert reasons(reward, "import sys\nprint(2)\nsys.exit(3)", both) == ["exited"]
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("def f(x): return x", "wrong answer"),
+        ("def f(x): return undefined", "error"),
+        ("def g(x): return 2", "error"),
+        ("def f(x: return 2", "syntax error"),
+        ("def f(x):\n    return '\0'", "syntax error"),
+        ("no code at all", "no code"),
+        ("```\n```", "no code"),
+        ("```bash\nls\n```", "no code"),
+        ("", "no code"),
+        ("import nothing_like_it\ndef f(x): return 2", "error"),
+        ("def f(x): return [0] * 10 ** 9", "memory"),
+        ("import sys\ndef f(x): sys.exit(0)", "exited"),
+        ("import sys\nsys.exit(0)\ndef f(x): return 2", "exited"),
+        ("def f(x): assert x > 5", "error"),
+        ("def f(x): return f(x)", "error"),
+        ("x = input()\ndef f(x): return 2", "error"),
+    ],
+)
+def test_reasons(reward, program, reason):
+    assert reasons(reward, program, ["assert f(1) == 2"]) == [reason]
+
+
+def test_a_program_that_blocks_once_is_started_again(reward):
+    program = "def f(x):\n    while x == 1:\n        pass\n    return x"
+    limits = ProgramLimits(test_seconds=0.7, total_seconds=20)
+    quick = ProgramReward(limits)
+    tests = ["assert f(0) == 0", "assert f(1) == 1", "assert f(2) == 2", "assert f(3) == 4"]
+    try:
+        assert reasons(quick, program, tests) == ["passed", "timeout", "passed", "wrong answer"]
+        check = "def check(candidate):\n    xs = [2]\n    assert candidate(1) == 1\n    assert candidate(xs[0]) == 2\n"
+        assert reasons(quick, program, check, entry_point="f") == ["timeout", "passed"]
+        assert not quick._cache  # a timeout may be the machine's doing
+    finally:
+        quick.close()
+
+
+def test_statement_before_the_tests_that_fails(reward):
+    tests = "x = f(1)\nassert x == 1\nx = f(0)\nassert x == 1\nassert f(1) == 1"
+    assert reasons(reward, "def f(x): return x // x", tests) == ["passed", "error", "error"]
+
+
+def test_tests_may_print_and_define(reward):
+    tests = [
+        "print('passed')\ndef helper(a): return f(a) + 1\nassert helper(1) == 2",
+        "import sys\nsys.stdout.write('x' * 10**6)\nassert f(1) == 1",
+    ]
+    assert one(reward, SQUARE, tests).share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"completion": ["x"]}, "needs a column 'tests'; the columns are: completion"),
+        ({"completion": ["x"], "tests": [[]]}, "row 0: tests: there are none"),
+        ({"completion": ["x", "x"], "tests": [["assert f(1)"], 3]}, "row 1: tests: received int; allowed: a list"),
+        ({"completion": ["x"], "tests": [["assert f(1"]]}, "row 0: tests: test 0 is no Python"),
+        ({"completion": [3], "tests": [["assert f(1)"]]}, "row 0: completion is 3; allowed: text"),
+        ({"completion": ["x"], "tests": ["def check(c):\n    assert c(1)"]}, "a column entry_point"),
+        ({"completion": ["x"], "tests": [[{"input": "1"}]]}, "must be texts"),
+        ({"completion": ["x"], "tests": [{"inputs": ["1"], "outputs": []}]}, "1 inputs and 0 outputs"),
+        ({"completion": ["def f(): pass"], "tests": [["assert f()"]], "setup": ["import nothing_like_it"]}, "row 0: tests: their setup fails: ModuleNotFoundError"),
+        ({"completion": ["x"], "tests": []}, "one each"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(reward, rows, message):
+    with pytest.raises(DataError) as caught:
+        reward(rows)
+    assert message in str(caught.value)
+    assert one(reward, SQUARE, ["assert f(1) == 1"]).share == 1.0
+
+
+def test_arguments_are_checked():
+    for arguments in ({"workers": 0}, {"cache_size": -1}, {"limits": 3}, {"minimum": "docker"}):
+        with pytest.raises(ArgumentError):
+            ProgramReward(**arguments)
+    for limits in (
+        {"memory_mib": 1},
+        {"test_seconds": 0},
+        {"processes": 1.5},
+        {"total_seconds": float("nan")},
+    ):
+        with pytest.raises(ArgumentError, match=next(iter(limits))):
+            ProgramLimits(**limits)
+
+
+def test_results_are_remembered_by_content(monkeypatch):
+    reward = ProgramReward(workers=1)
+    try:
+        rows = {"completion": [SQUARE, SQUARE + "\n"], "tests": [["assert f(2) == 4"]] * 2}
+        assert reward(rows) == [1.0, 1.0]
+        monkeypatch.setattr(reward, "_own_pool", lambda: None)  # nothing can run any more
+        assert reward(rows) == [1.0, 1.0]
+        with pytest.raises(AttributeError):
+            reward({"completion": [SQUARE], "tests": [["assert f(2) == 5"]]})
+    finally:
+        monkeypatch.undo()
+        reward.close()
+
+
+def test_many_programs_in_order_and_again_after_close():
+    reward = ProgramReward(workers=4, all_or_nothing=True)
+    rows = {
+        "completion": [f"def f(x): return x + {i % 7}" for i in range(40)],
+        "tests": [["assert f(1) == 4", "assert f(2) == 5"]] * 40,
+    }
+    expected = [float(i % 7 == 3) for i in range(40)]
+    assert reward(rows) == expected
+    reward.close()
+    copied = pickle.loads(pickle.dumps(reward))
+    copied._cache.clear()
+    assert copied(rows) == expected
+    copied.close()
