@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pluralign.backbones import shared_prompt
 from pluralign.backbones.cache import EmbeddingCache, Record
-from pluralign.backbones.config import READING, BackboneConfig, check_choice
+from pluralign.backbones.config import READING, BackboneConfig
 from pluralign.backbones.distributed import ALONE, World, find_world
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVectors, no_embeddings, store
 from pluralign.backbones.forward import Forward
@@ -40,6 +40,7 @@ from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.backbones.tokens import Reader
 from pluralign.backbones.vocabulary import Vocabulary
+from pluralign.checks import check_choice
 from pluralign.conversations import Conversation, check, has_prompt, response_text
 from pluralign.errors import ArgumentError
 
