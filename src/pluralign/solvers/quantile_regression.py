@@ -217,10 +217,9 @@ def _solve(
     )
     if design.num_held:
         found = found._replace(gap=_gap_with_held(task, found, constants, tol, max_iterations))
-    fit = _in_given_units(design, found, offset, unit, num_levels)._replace(
-        iterations=rough.steps + found.steps
-    )
-    return as_returned(fit, design, ratings, levels, weight, l1, tol)
+    fit = _in_given_units(design, found, offset, unit, num_levels)
+    objective, gap = as_returned(*fit[:4], task, ratings, tol)
+    return fit._replace(objective=objective, gap=gap, iterations=rough.steps + found.steps)
 
 
 def _gap_with_held(
