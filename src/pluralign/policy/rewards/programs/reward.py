@@ -100,9 +100,9 @@ class ProgramReward:
         """One number in [0, 1] per row.
 
         Args:
-            rows: a mapping of columns, a table of `datasets`, or a list of rows: completion (text, or messages
-                of which the last is the policy's) and tests, and where the tests need them entry_point, setup
-                and prefix (`shapes`).
+            rows: a mapping of columns, a table of `datasets`, or a list of rows: completion (text, or
+                messages of which the last is the policy's) and tests, and where the tests need them
+                entry_point, setup and prefix (`shapes`).
 
         Raises:
             DataError: a column is missing, or tests are not what they should be; the message names the row.
