@@ -5,8 +5,8 @@ what reads the same file elsewhere.
 
 The data is made up: ratings by three raters of 0 to 4, twenty responses to a prompt, some 286 bytes of JSON a
 row; vectors of width 384 are drawn rather than embedded, and the ratings follow them. Every stage runs in a
-process of its own with one thread. `before_mib` is what that process holds when the stage begins (vectors included),
-`peak_mib` the most it held until the end.
+process of its own with one thread. `before_mib` is what that process holds when the stage begins (vectors
+included), `peak_mib` the most it held until the end.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _fit(rows: int, family: str) -> Callable[[], Any]:
 
 
 def _model(rows: int) -> tuple[Any, Any]:
-    """A model that knows the direction of the ratings, with its baselines: how it was fitted plays no part."""
+    """A model with its baselines, fitted on some of the rows, and the table."""
     import pluralign as pl
     from pluralign.fitting import QuantileConfig
 

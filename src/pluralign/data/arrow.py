@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["canonical_columns", "to_dataset"]
+__all__ = ["canonical_columns", "canonical_types", "to_dataset"]
 
 _BATCH = 10_000  # rows per Arrow chunk: keeps a chunk far below Arrow's 2 GiB of text
 
 
-def _types() -> dict[str, pa.DataType]:
+def canonical_types() -> dict[str, pa.DataType]:
     """Every column that the package knows -> its Arrow type."""
     import pyarrow as pa
 
@@ -74,7 +74,7 @@ def to_dataset(
     import datasets
     import pyarrow as pa
 
-    types = _types()
+    types = canonical_types()
     found = dict.fromkeys([*columns, *(column for row in rows for column in row)])
     arrays = {}
     for column in found:
