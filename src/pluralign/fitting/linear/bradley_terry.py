@@ -57,8 +57,8 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
     inputs.report(f"Bradley-Terry: {len(weight):,} weighted pairs, l2 {l2:g}, loss {result.objective:.4f}")
     head = BradleyTerryHead(scaling, result.coef.float())
     # Centred, but left in logits: the sigmoid of a difference of scores is the probability of preference.
-    head.reference = Reference(Reference.of(head.raw(response, response)).mean)
-    return head, l2, len(weight)
+    center = Reference(head.in_units_of(response, response).reference.mean)
+    return head.with_parts(reference=center), l2, len(weight)
 
 
 def _chosen_penalty(
