@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralign.data.arrow import canonical_columns, canonical_types, to_dataset
+from pluralign.data.arrow import canonical_columns, canonical_types, data_set, to_dataset
 from pluralign.data.columns import shape_of
 from pluralign.data.rated_pairs import RatedPairs, prompt_key, rated_pairs, require_columns
 from pluralign.data.table_columns import arrow_column, column_values, ragged, take, text_codes
@@ -234,7 +234,6 @@ def _taken(table: datasets.Dataset, name: str, *, rows: NDArray[np.int64]) -> pa
 
 def _table(columns: Mapping[str, Any]) -> datasets.Dataset:
     """A data set of whole columns, each of the type that the package knows for its name."""
-    import datasets
     import pyarrow as pa
 
     types, arrays = canonical_types(), {}
@@ -242,7 +241,7 @@ def _table(columns: Mapping[str, Any]) -> datasets.Dataset:
         kind = types.get(name, pa.string())
         is_arrow = isinstance(column, pa.ChunkedArray)
         arrays[name] = column.cast(kind) if is_arrow else pa.array(column, kind)
-    return datasets.Dataset(pa.table(arrays))
+    return data_set(pa.table(arrays))
 
 
 def _rows(table: datasets.Dataset, needed: Sequence[str], shape: str) -> Iterator[dict[str, Any]]:

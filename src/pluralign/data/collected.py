@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Collected"]
 
 Numbers = NDArray[np.int64]
-Values = Sequence[Any] | Any
+Values = Any  # of one column: an Arrow array, or a list of Python values
 
 
 class Collected:
@@ -182,7 +182,9 @@ def _kept_as_it_is(kind: pa.DataType) -> bool:
 
     if pa.types.is_struct(kind):
         fields = [kind.field(i) for i in range(kind.num_fields)]
-        return bool(fields) and all("\x00" not in field.name and _kept_as_it_is(field.type) for field in fields)
+        return bool(fields) and all(
+            "\x00" not in field.name and _kept_as_it_is(field.type) for field in fields
+        )
     if pa.types.is_list(kind):
         return _kept_as_it_is(kind.value_type)
     return kind in (pa.null(), pa.bool_(), pa.int64(), pa.float64(), pa.string(), pa.binary(), pa.date32())

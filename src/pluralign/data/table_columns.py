@@ -7,6 +7,7 @@ Does not know what columns mean.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "by_appearance",
     "column_values",
     "has_plain_prompts",
+    "joint_codes",
     "prompt_codes",
     "ragged",
     "take",
@@ -167,6 +169,14 @@ def _pair_codes(first: Codes, second: Codes) -> Codes:
         return first
     _, numbers = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)
     return np.asarray(numbers, np.int64)
+
+
+def joint_codes(codes: Sequence[Codes]) -> Codes:
+    """A number for each combination of numbers: [N]."""
+    joint = codes[0]
+    for more in codes[1:]:
+        joint = _pair_codes(joint, more)
+    return joint
 
 
 def by_appearance(codes: Codes) -> tuple[Codes, Codes]:
