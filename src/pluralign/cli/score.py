@@ -113,7 +113,14 @@ def _scorer(flags: ScoreFlags) -> Any:
     if table is None:
         return model
     others = [load_model(path, flags.device, flags.cache) for path in flags.combine]
-    reference = [data.conversation(row["prompt"], row[side]) for row in table for side in _sides(table)]
+    columns = table[:]
+    reference = [
+        data.conversation(prompt, response)
+        for prompt, *responses in zip(
+            columns["prompt"], *(columns[side] for side in _sides(table)), strict=True
+        )
+        for response in responses
+    ]
     return combine([model, *others], reference, how=flags.how)
 
 
@@ -134,12 +141,10 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags) -> Iterator[
     options = {k: v for k in ("weights", "steer") if (v := getattr(flags, k)) is not None}
     wanted = torch.tensor(flags.levels, dtype=torch.float32)
     for start in range(0, len(table), _BATCH_ROWS):
-        rows = table.select(range(start, min(start + _BATCH_ROWS, len(table))))
+        rows = table[start : start + _BATCH_ROWS]
         answers = {}
         for side in sides:
-            distribution = model.distribution(
-                [conversation(row["prompt"], row[side]) for row in rows], **options
-            )
+            distribution = model.distribution(list(map(conversation, rows["prompt"], rows[side])), **options)
             quantiles = distribution.quantile(wanted).tolist() if flags.levels else None
             answers[side] = (measure(distribution).tolist(), quantiles)
         for i, identity in enumerate(rows["id"]):

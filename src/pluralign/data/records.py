@@ -236,7 +236,8 @@ class RowReader:
         if any(isinstance(rater, bool) or not isinstance(rater, str | int) for rater in value):
             self._complain("rater_ids", preview(value), allowed)
             return None
-        return [str(rater) for rater in value]
+        raters = [str(rater) for rater in value]
+        return raters if all(is_unicode("rater_ids", rater, self._complain) for rater in raters) else None
 
     def _read_optional(self, raw: Mapping[str, Any], row: dict[str, Any]) -> None:
         for column in ("split", "system"):

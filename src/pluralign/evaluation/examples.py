@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from pluralign.data import conversation
-from pluralign.evaluation.rows import LEVELS, Columns
+from pluralign.data.table_columns import arrow_column, take
+from pluralign.evaluation.calibration import LEVELS
+from pluralign.evaluation.texts import Columns
 
 if TYPE_CHECKING:
     import datasets
@@ -86,8 +88,14 @@ def _spread(scores: Columns | None) -> Any:
 def _add_ratings(texts: Texts, ratings: datasets.Dataset) -> None:
     """What people said of each response, by attribute; pools of raters together."""
     kinds: dict[str, set[str]] = {}
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     names = [c for c in ("attribute", "scale", "ratings", "true_quantiles") if c in ratings.column_names]
-    for row in ratings.select_columns(["prompt", "response", "subset", *names]):
+    columns = {name: arrow_column(ratings, name) for name in ("prompt", "response", "subset", *names)}
+    shown = pa.array([facts["response"] for facts in texts.values()], columns["response"].type)
+    near = np.flatnonzero(np.asarray(pc.is_in(columns["response"], shown)))
+    for row in pa.table({name: take(column, near) for name, column in columns.items()}).to_pylist():
         key = _key(row["prompt"], row["response"])
         facts = texts.get(key)
         if facts is None:
