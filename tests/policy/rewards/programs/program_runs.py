@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pluralign.policy.rewards.programs import launching
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 
 SHORT = ProgramLimits(test_seconds=2.0, total_seconds=8.0, cpu_seconds=4, memory_mib=256, processes=8)
@@ -27,12 +28,13 @@ def processes():
 
 
 def of_programs():
-    """Processes of user ids that only programs have, judges aside: (id, command)."""
+    """Processes of user ids that only programs of this process have, judges aside: (id, command)."""
     found = []
+    first = launching._uid(0)
     for pid in processes():
         try:
             uid = os.stat(f"/proc/{pid}").st_uid
-            if uid >= 1_500_000_000 and uid % 2 == 0:
+            if uid >= 1_500_000_000 and first <= uid < first + 128 and uid % 2 == 0:
                 found.append((pid, Path(f"/proc/{pid}/cmdline").read_bytes()[:80]))
         except OSError:
             continue
