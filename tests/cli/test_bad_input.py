@@ -9,6 +9,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign.backbones import EmbeddingCache
 from pluralign.cli.run_folder import RunFolder
+from without_privileges import forbidden_to_write
 
 FIT = "fit --ratings ratings.jsonl --l1_grid [0.003,0.01,0.03] --levels [0.1,0.3,0.5,0.7,0.9] --out run"
 GOOD = ratings_rows(6)
@@ -246,6 +248,60 @@ def test_two_runs_in_one_folder(workplace, fake, command):
     status, _, err = command(FIT)
     assert status == 1
     assert "belongs to another run" in err
+
+
+# -- damage and places that may not be written -----------------------------------------------------
+
+
+def test_a_finished_fit_with_a_damaged_model_has_something_to_do(workplace, fake, command):
+    command(FIT)
+    weights = Path("run/model/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    status, out, err = command(FIT)
+    assert (status, out) == (1, "")
+    assert "run/model/model.safetensors is not as the run left it" in err
+    assert "nothing to do" not in err
+    assert "Remove run/model, and the same command makes it again" in err
+    shutil.rmtree("run/model")
+    assert command(FIT)[0] == 0
+    assert command("score --model run --data ratings.jsonl --out scores.jsonl")[0] == 0
+    assert "nothing to do" in command(FIT)[2]
+
+
+def test_a_finished_evaluation_with_damaged_results(workplace, fake, command):
+    command(FIT)
+    evaluate = "evaluate --model run --ratings ratings.jsonl --out judged"
+    command(evaluate)
+    Path("judged/results.json").write_text("{}")
+    status, _, err = command(evaluate)
+    assert status == 1
+    assert "judged/results.json is not as the run left it" in err
+    Path("judged/results.json").unlink()
+    assert command(evaluate)[0] == 0
+
+
+def test_finished_runs_serve_where_nothing_may_be_written(workplace, fake, command, monkeypatch):
+    evaluate = "evaluate --model run --ratings ratings.jsonl --out judged"
+    command(FIT)
+    command(evaluate)
+    with monkeypatch.context() as patch, forbidden_to_write(workplace) as folder:
+        patch.chdir(folder)
+        status, _, err = command(FIT)
+        assert status == 0
+        assert "run already holds this run; nothing to do" in err
+        status, out, _ = command(evaluate + " --json")
+        assert status == 0
+        assert json.loads(out)["ratings"]
+        status, out, _ = command("score --model run --data ratings.jsonl --cache none")
+        assert status == 0
+        assert len(out.splitlines()) == len(Path("ratings.jsonl").read_text().splitlines())
+        status, _, err = command("report judged")
+        assert status == 1
+        assert "judged/report.html cannot be written: writing is refused" in err
+        status, _, err = command(FIT.replace("--out run", "--out other"))
+        assert status == 1
+        assert err.count("\n") == 1
+        assert "Permission denied: other" in err
 
 
 # -- a full disk -----------------------------------------------------------------------------------

@@ -52,7 +52,8 @@ def _standardise(difference: Tensor, scale: Tensor) -> Tensor:
 
 def _phi(z: Tensor) -> Tensor:
     """Phi, exact in the lower tail too, where torch's `ndtr` is 0 from 8.3 standard deviations on."""
-    return 0.5 * torch.special.erfc(-math.sqrt(0.5) * z)
+    upper: Tensor = torch.special.erfc(-math.sqrt(0.5) * z)
+    return 0.5 * upper
 
 
 def normal_cdf(difference: Tensor, scale: Tensor, *, left: bool = False) -> Tensor:
