@@ -483,3 +483,55 @@ def test_ctrl_c_and_a_full_disk_while_embedding_lose_at_most_a_batch(workplace, 
     count = len(written)
     assert command(line.replace("--out run", "--out again"))[0] == 0
     assert len(written) == count
+
+
+# -- configuration files that stand for too much ---------------------------------------------------
+
+
+def aliases(key: str, depth: int, width: int = 10) -> str:
+    """`key` with width ** depth values, written in a few lines."""
+    lines = [f"x0: &x0 [{','.join(['y'] * width)}]"]
+    lines += [f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * width)}]" for i in range(1, depth)]
+    return "\n".join([*lines, f"{key}: *x{depth - 1}"]) + "\n"
+
+
+@pytest.mark.parametrize("key", ["levels", "family", "columns"])
+@pytest.mark.parametrize("depth", [8, 30])
+def test_aliases_that_multiply(workplace, command, key, depth):
+    Path("bomb.yaml").write_text(aliases(key, depth))
+    status, out, err = command("fit --ratings ratings.jsonl --config bomb.yaml")
+    assert (status, out) == (2, "")
+    assert "bomb.yaml: " in err
+    assert "allowed: up to 100,000" in err
+    assert len(err) < 300
+
+
+@pytest.mark.parametrize("content", ["levels: " + "[" * 900 + "]" * 900, "levels: &a [*a]"])
+def test_a_config_without_end(workplace, command, content):
+    Path("deep.yaml").write_text(content)
+    status, _, err = command("fit --ratings ratings.jsonl --config deep.yaml")
+    assert status == 2
+    assert "deep.yaml: it is nested too deeply, or contains itself" in err
+
+
+def test_a_config_of_another_kind_of_size(workplace, command):
+    Path("large.yaml").write_text("levels: [" + "0.1," * 300_000 + "0.2]")
+    status, _, err = command("fit --ratings ratings.jsonl --config large.yaml")
+    assert status == 2
+    assert "large.yaml: the file has 1,200,013 bytes; allowed: up to 1,000,000" in err
+
+
+def test_the_value_of_a_flag_stands_for_too_much(workplace, command):
+    bomb = "{" + aliases("levels", 9).replace("\n", ", ").rstrip(", ") + "}"
+    status, _, err = command("fit --ratings ratings.jsonl --levels", bomb)
+    assert status == 2
+    assert "--levels: with its aliases written out it has" in err
+    status, _, err = command("fit --ratings ratings.jsonl", f"--levels={'[' * 900}")
+    assert status == 2
+    assert len(err) < 2000
+
+
+def test_a_few_aliases_are_welcome(workplace, fake, command):
+    Path("config.yaml").write_text("levels: &l [0.1, 0.5, 0.9]\nl1_grid: *l\nl1: 0.003\nout: run\n")
+    assert command("fit --ratings ratings.jsonl --config config.yaml")[0] == 0
+    assert json.loads(Path("run/run.json").read_text())["config"]["l1_grid"] == [0.1, 0.5, 0.9]
