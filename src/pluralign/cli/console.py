@@ -14,10 +14,9 @@ _WIDTH = 100  # of tables that are not shown in a terminal
 _WIDEST_CELL = 40
 
 
-# What a terminal obeys instead of showing: control characters but for the line end and the tabulator, marks
-# that turn the direction of text, line ends of other alphabets; and halves of surrogate pairs, which cannot be
-# written.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What a terminal obeys instead of showing: control characters except line ends and tabs, marks that reverse
+# text, Unicode's own line ends; and lone surrogates, which cannot be written.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Console:
@@ -62,8 +61,8 @@ class Console:
 def shown(text: str) -> str:
     """The text with what a terminal would obey written as `\\u001b`, so that names and messages only show.
 
-    All that is printed passes through here. Within JSON, where such characters stand in strings alone, the
-    meaning stays.
+    Everything that is printed passes through here. JSON keeps its meaning, since such characters occur there
+    only inside strings.
     """
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
