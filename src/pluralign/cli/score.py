@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pluralign.cli.console import Console
+from pluralign.cli.console import Console, shown
 from pluralign.cli.objects import cache_from, load_model, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.files import whole_file
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
     if flags.out is None:
         for line in lines:
-            sys.stdout.write(line)
+            sys.stdout.write(shown(line))
         return
     target = Path(flags.out)
     with whole_file(target) as work, work.open("w", encoding="utf-8") as file:

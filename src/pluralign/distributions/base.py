@@ -217,6 +217,8 @@ class RewardDistribution(ABC):
         """
         if isinstance(level, float):
             check_fraction(level, "the level of a quantile", zero=True, one=True)
+            wide = torch.full((len(self), 1), level, dtype=self._level_dtype, device=self.device)
+            return self._quantile(wide).squeeze(-1)
         levels = as_float(level, "the level of a quantile", like=self._first)
         check_shape(levels, "the level of a quantile", (), ("T",))
         if self._validate:
@@ -349,6 +351,11 @@ class RewardDistribution(ABC):
         return f"{type(self).__name__}({sizes}, dtype={self.dtype}, device={self.device})"
 
     # --- shared machinery -----------------------------------------------------------------------------------
+
+    @property
+    def _level_dtype(self) -> torch.dtype:
+        """The dtype of levels that come as Python numbers."""
+        return self.dtype
 
     @property
     def _first(self) -> Tensor:
