@@ -8,6 +8,8 @@ of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit,
 distribution never covers an integer fairly; the closed interval on the ratings as they are stands beside it.
 A distribution over categories is spread likewise for its losses, so that they compare with those of other
 families. It has atoms itself, so its coverage is randomised over these, each rating standing in its category.
+The losses `pinball_on_grid` and `crps_on_grid` are the other way round: every distribution is rounded to the grid, and
+the ratings are as they are. They are about what people are shown; the first ones, about what was fitted.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pluralign.data import DistinctConversations
-from pluralign.distributions import RewardDistribution
+from pluralign.distributions import RewardDistribution, rounded_to_grid
 from pluralign.errors import DataError, RiskError
 from pluralign.evaluation import metrics
 from pluralign.evaluation.columns import rounding
@@ -132,6 +134,7 @@ def _calibration(
     categories: Categories | None,
 ) -> Columns:
     """Everything that is measured of one attribute's distributions against its ratings, one entry per row."""
+    rated = observed
     spread = observed if attribute.step is None else metrics.dequantise(observed, attribute.step, seed=seed)
     step = None
     masses = distribution.point_masses()
@@ -149,6 +152,8 @@ def _calibration(
         "crossing": crossing if crossing is not None else torch.zeros(len(distribution)),
     }
     measured |= _losses(distribution, spread, truth, step) | distribution_columns(distribution)
+    if attribute.step is not None and (categories is None or categories.edges is None):
+        measured |= _grid_losses(distribution, rated, attribute)
     columns: Columns = {key: _array(values) for key, values in measured.items()}
     columns["pit"] = np.empty(len(distribution), dtype=object)
     for i, row in enumerate(_array(pit)):
@@ -174,6 +179,20 @@ def _losses(
             losses["quantile_error"] = _quantile_error(part, truth[rows])
         parts.append(losses)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def _grid_losses(
+    distribution: RewardDistribution, ratings: Tensor, attribute: Attribute
+) -> dict[str, Tensor]:
+    """Pinball loss and CRPS of the distributions over the ratings that people can give."""
+    assert attribute.step is not None
+    parts = []
+    for start in range(0, len(distribution), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        part = rounded_to_grid(distribution[rows], attribute.low, attribute.high, attribute.step)
+        parts.append((metrics.pinball_rows(part, ratings[rows], LEVELS), part.crps(ratings[rows])))
+    pinball, crps = (torch.cat(of_all) for of_all in zip(*parts, strict=True))
+    return {"pinball_on_grid": pinball, "crps_on_grid": crps}
 
 
 def _quantile_error(distribution: RewardDistribution, truth: Tensor) -> Tensor:

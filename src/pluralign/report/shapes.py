@@ -56,6 +56,8 @@ _RATINGS = {
     "unit": TEXT,
     "pinball": _MEASURE,
     "crps": _MEASURE,
+    "pinball_on_grid?": _MEASURE,
+    "crps_on_grid?": _MEASURE,
     "quantile_error?": _MEASURE,
     "coverage": _MEASURE | {"nominal": NUMBER},
     "closed_coverage": _MEASURE,

@@ -50,13 +50,27 @@ class Measure:
 MEASURES = {
     "crps": Measure(
         "CRPS",
-        "Distance between the predicted distribution and each rating. Lower is better.",
+        "Distance between the predicted distribution and each rating, after rounded ratings were spread over "
+        "their unit. Lower is better.",
         False,
         "lower",
     ),
     "pinball": Measure(
         "Pinball loss",
-        "How far the ratings are from the predicted quantiles, averaged over levels. Lower is better.",
+        "How far the ratings, spread over their unit, are from the predicted quantiles, averaged over levels. "
+        "Lower is better.",
+        False,
+        "lower",
+    ),
+    "pinball_on_grid": Measure(
+        "Pinball loss on the grid",
+        "The same, with predictions rounded to the ratings that people can give and ratings as they are.",
+        False,
+        "lower",
+    ),
+    "crps_on_grid": Measure(
+        "CRPS on the grid",
+        "Distance between the prediction rounded to the ratings that people can give and each rating as it is.",
         False,
         "lower",
     ),
