@@ -89,7 +89,16 @@ def test_an_empty_batch():
 
 @pytest.mark.parametrize(
     ("low", "high", "step"),
-    [(1, 5, 0.3), (1, 5, 0), (1, 5, -1), (5, 1, 1), (1, 1, 1), (0, 1, 1e-300), (0, float("inf"), 1), (0, 1, 2)],
+    [
+        (1, 5, 0.3),
+        (1, 5, 0),
+        (1, 5, -1),
+        (5, 1, 1),
+        (1, 1, 1),
+        (0, 1, 1e-300),
+        (0, float("inf"), 1),
+        (0, 1, 2),
+    ],
 )
 def test_a_step_that_does_not_divide_the_scale(low, high, step):
     with pytest.raises(ArgumentError, match="in steps of"):

@@ -80,7 +80,12 @@ def _within(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
 def _others(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
     """Baselines other than the constant one that predict distributions."""
     rows = [
-        (other, _measure(key, part), interval(found["value"], digits), interval(found.get("difference"), digits))
+        (
+            other,
+            _measure(key, part),
+            interval(found["value"], digits),
+            interval(found.get("difference"), digits),
+        )
         for other in part["pinball"].get("others", {})
         for key, digits in (*((m, 4) for m in _MEASURES), *((s, 3) for s in _SHARES))
         if (found := part.get(key, {}).get("others", {}).get(other))

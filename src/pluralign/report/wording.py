@@ -57,8 +57,8 @@ MEASURES = {
     ),
     "pinball": Measure(
         "Pinball loss",
-        "How far the ratings, spread over their unit, are from the predicted quantiles, averaged over levels. "
-        "Lower is better.",
+        "How far the ratings, spread over their unit, are from the predicted quantiles, averaged over "
+        "levels. Lower is better.",
         False,
         "lower",
     ),
@@ -70,7 +70,8 @@ MEASURES = {
     ),
     "crps_on_grid": Measure(
         "CRPS on the grid",
-        "Distance between the prediction rounded to the ratings that people can give and each rating as it is.",
+        "Distance between the prediction rounded to the ratings that people can give and each rating as it "
+        "is.",
         False,
         "lower",
     ),
