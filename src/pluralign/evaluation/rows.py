@@ -100,7 +100,10 @@ def rating_rows(
             known = truth[where] if truth is not None else None
             rated = observed[where]
             held = head.categories_of(a.name)
-            for key, values in _calibration(distribution, rated, a, known, seed, held).items():
+            measured = _calibration(distribution, rated, a, known, seed, held)
+            if (step := head.grid_step(a)) is not None:
+                measured |= _on_grid(distribution, rated, a, step)
+            for key, values in measured.items():
                 column = columns.setdefault(f"{name}_{key}", _empty(len(ratings), values))
                 column[where] = values
     return columns
@@ -134,7 +137,6 @@ def _calibration(
     categories: Categories | None,
 ) -> Columns:
     """Everything that is measured of one attribute's distributions against its ratings, one entry per row."""
-    rated = observed
     spread = observed if attribute.step is None else metrics.dequantise(observed, attribute.step, seed=seed)
     step = None
     masses = distribution.point_masses()
@@ -152,8 +154,6 @@ def _calibration(
         "crossing": crossing if crossing is not None else torch.zeros(len(distribution)),
     }
     measured |= _losses(distribution, spread, truth, step) | distribution_columns(distribution)
-    if attribute.step is not None and (categories is None or categories.edges is None):
-        measured |= _grid_losses(distribution, rated, attribute)
     columns: Columns = {key: _array(values) for key, values in measured.items()}
     columns["pit"] = np.empty(len(distribution), dtype=object)
     for i, row in enumerate(_array(pit)):
@@ -181,18 +181,18 @@ def _losses(
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def _grid_losses(
-    distribution: RewardDistribution, ratings: Tensor, attribute: Attribute
-) -> dict[str, Tensor]:
-    """Pinball loss and CRPS of the distributions over the ratings that people can give."""
-    assert attribute.step is not None
+def _on_grid(distribution: RewardDistribution, ratings: Tensor, attribute: Attribute, step: float) -> Columns:
+    """Losses, mean and std of the distributions over the ratings that people can give."""
     parts = []
     for start in range(0, len(distribution), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        part = rounded_to_grid(distribution[rows], attribute.low, attribute.high, attribute.step)
-        parts.append((metrics.pinball_rows(part, ratings[rows], LEVELS), part.crps(ratings[rows])))
-    pinball, crps = (torch.cat(of_all) for of_all in zip(*parts, strict=True))
-    return {"pinball_on_grid": pinball, "crps_on_grid": crps}
+        part = rounded_to_grid(distribution[rows], attribute.low, attribute.high, step)
+        losses = (metrics.pinball_rows(part, ratings[rows], LEVELS), part.crps(ratings[rows]))
+        parts.append((*losses, part.mean(), part.std()))
+    names = ("pinball_on_grid", "crps_on_grid", "mean_on_grid", "std_on_grid")
+    return {
+        name: _array(torch.cat(of_all)) for name, of_all in zip(names, zip(*parts, strict=True), strict=True)
+    }
 
 
 def _quantile_error(distribution: RewardDistribution, truth: Tensor) -> Tensor:

@@ -205,10 +205,14 @@ class Head(nn.Module, abc.ABC):
         """
         found = dict(self.attribute_distributions(response))
         for a in self.attributes:
-            held = self.categories_of(a.name)
-            if a.name in found and a.step is not None and (held is None or held.edges is None):
-                found[a.name] = rounded_to_grid(found[a.name], a.low, a.high, a.step)
+            if a.name in found and (step := self.grid_step(a)) is not None:
+                found[a.name] = rounded_to_grid(found[a.name], a.low, a.high, step)
         return found
+
+    def grid_step(self, attribute: Attribute) -> float | None:
+        """Distance of the ratings to which predictions of an attribute are rounded for people, or None."""
+        held = self.categories_of(attribute.name)
+        return attribute.step if held is None or held.edges is None else None
 
     @property
     def length_unit(self) -> LengthUnit | None:

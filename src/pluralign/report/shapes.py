@@ -127,6 +127,7 @@ EXAMPLE = {
     "levels": [NUMBER],
     "reward": [NUMBER],
     "attributes": Each([NUMBER]),
+    "grid?": Each({"ratings": [NUMBER], "shares": [NUMBER]}),
     "gate": [NUMBER],
     "subset?": TEXT,
     "scales?": Each([NUMBER]),

@@ -6,7 +6,7 @@ In: intervals as `results.json` holds them. Out: short texts. One place decides 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "coverage_verdict",
     "ends_of",
+    "from_to",
     "number",
     "percent",
     "rule_words",
@@ -149,6 +150,13 @@ def span(interval: Interval | None, *, share: bool = False) -> str:
     estimate = percent(interval["estimate"]) if share else number(interval["estimate"], _digits(interval))
     ends = ends_of(interval, share=share)
     return f"{estimate} {ends}" if ends else estimate
+
+
+def from_to(values: Sequence[float], on_grid: bool) -> str:
+    """The lowest and the highest of some quantiles; ratings on a grid are written as people give them."""
+    ends = (min(values), max(values))
+    low, high = (f"{end:g}".replace("-", "\u2212") if on_grid else number(end, 2) for end in ends)
+    return f"{low} to {high}"
 
 
 def ends_of(interval: Interval, *, share: bool = False) -> str:
