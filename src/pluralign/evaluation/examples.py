@@ -54,9 +54,10 @@ def example_lines(
 
     Returns:
         Dicts with `prompt`, `response`, `subset`; `levels` [T] and at these levels the quantiles of `reward`
-        (on the reference scale) and of each of `attributes` (on its rating scale); `gate`, one weight per
-        attribute; and for rated responses, by attribute, `scales`, `ratings` and, where the data has them,
-        `true_quantiles` at levels k/(K + 1).
+        (on the reference scale) and of each of `attributes` (on its rating scale); `grid`, for each attribute
+        whose ratings are on one the `ratings` that people can give and the predicted `shares`; `gate`, one
+        weight per attribute; and for rated responses, by attribute, `scales`, `ratings` and, where the data
+        has them, `true_quantiles` at levels k/(K + 1).
     """
     texts: Texts = {}
     for kind, table in tables.items():
@@ -113,9 +114,16 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
     levels = torch.tensor(LEVELS, dtype=torch.float64)
     inputs = model.read([conversation(text["prompt"], text["response"]) for text in texts])
     reward = model.head.distribution(*inputs).to(dtype=torch.float64)
+    rounded = model.head.grid_distributions(inputs.response)
+    on_grid = [a.name for a in model.head.attributes if model.head.grid_step(a) is not None]
     attributes = {
         name: _rounded(distribution.to(dtype=torch.float64).quantile(levels))
         for name, distribution in model.head.attribute_distributions(inputs.response).items()
+    }
+    grid = {
+        name: (masses[0][0].tolist(), _rounded(masses[1]))
+        for name in on_grid
+        if (masses := rounded[name].point_masses()) is not None
     }
     quantiles, gate = _rounded(reward.quantile(levels)), _rounded(model.head.gate_weights(inputs.prompt))
     return [
@@ -124,6 +132,7 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
             "levels": list(LEVELS),
             "reward": quantiles[i],
             "attributes": {name: values[i] for name, values in attributes.items()},
+            "grid": {name: {"ratings": r, "shares": shares[i]} for name, (r, shares) in grid.items()},
             "gate": gate[i],
         }
         for i, text in enumerate(texts)

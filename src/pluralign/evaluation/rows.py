@@ -8,6 +8,8 @@ of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit,
 distribution never covers an integer fairly; the closed interval on the ratings as they are stands beside it.
 A distribution over categories is spread likewise for its losses, so that they compare with those of other
 families. It has atoms itself, so its coverage is randomised over these, each rating standing in its category.
+The losses `pinball_on_grid` and `crps_on_grid` are the other way round: every distribution is rounded to the
+grid, and the ratings are as they are. They are about what people are shown; the first, about what was fitted.
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ def rating_rows(
             if not len(where):
                 continue
             of_rows = partial(_some, predicted[a.name], item[where])
-            found = calibration(of_rows, given, head.categories_of(a.name), _ROWS_AT_ONCE)
+            found = calibration(of_rows, given, head.categories_of(a.name), head.grid_step(a), _ROWS_AT_ONCE)
             for key, values in found.items():
                 column = columns.setdefault(f"{name}_{key}", _empty(len(ratings), values))
                 column[where] = values

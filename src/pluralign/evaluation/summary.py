@@ -22,7 +22,8 @@ from pluralign.evaluation.texts import Columns
 
 __all__ = ["summarise_gate", "summarise_pairs", "summarise_ratings"]
 
-_LOSSES = ("pinball", "crps", "quantile_error")
+_GRID_LOSSES = ("pinball_on_grid", "crps_on_grid")  # where ratings are on a grid
+_LOSSES = ("pinball", "crps", *_GRID_LOSSES, "quantile_error")
 _SHARES = ("coverage", "closed_coverage", "peaked", "crossing")
 
 
@@ -61,7 +62,7 @@ def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str
         "unit": "the rating scale",
     }
     for key in (*_LOSSES, *_SHARES):
-        if f"model_{key}" in columns:
+        if _measured(columns, key, where):
             result[key] = _measure(columns, key, where, groups, seed)
     result["coverage"]["nominal"] = COVERAGE
     pit = _ragged(columns["model_pit"][where])
@@ -73,6 +74,13 @@ def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str
         metrics.spearman(columns["model_std"][where], np.abs(mean - observed)) if len(where) > 1 else None
     )
     return result
+
+
+def _measured(columns: Columns, key: str, where: Any) -> bool:
+    """Whether this measure exists for these rows; those on a grid, whether every row has one."""
+    if f"model_{key}" not in columns:
+        return False
+    return key not in _GRID_LOSSES or not np.isnan(columns[f"model_{key}"][where]).any()
 
 
 def _heads(columns: Columns) -> list[str]:
