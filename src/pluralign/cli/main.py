@@ -27,7 +27,7 @@ VERBS = {
     "evaluate": "judge a model on held-out data, beside its baselines",
     "report": "put evaluations on one HTML page with pictures",
     "sample": "sample reference completions and reward them: the table to train a policy on",
-    "align": "fit a policy to rewards or preferences that were collected before",
+    "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "lab": "draw data from a simulated crowd whose true rewards are known",
 }
 

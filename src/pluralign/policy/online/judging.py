@@ -23,7 +23,7 @@ from pluralign.model.scorer import distributions_of
 from pluralign.policy.online.rollouts import Rollout
 from pluralign.policy.rewards.sources import ModelReward, RewardSource, rewards_of
 
-__all__ = ["Judge", "Judgement", "gold_of"]
+__all__ = ["Judge", "Judgement", "gold_of", "unreachable"]
 
 _log = logging.getLogger("pluralign.policy")
 
@@ -94,7 +94,7 @@ class Judge:
             try:
                 return self._ask(rollouts)
             except Exception as error:
-                if attempt == self._retries or not _unreachable(error):
+                if attempt == self._retries or not unreachable(error):
                     raise
                 pause = self._wait * 2**attempt
                 _log.warning("the reward cannot be reached (%s); asked again in %g s", error, pause)
@@ -170,7 +170,7 @@ def _check(utilities: Tensor, rollouts: Sequence[Rollout], name: str = "reward")
         )
 
 
-def _unreachable(error: BaseException | None) -> bool:
+def unreachable(error: BaseException | None) -> bool:
     """Whether something that may pass is behind an error: a connection, a time-out."""
     while error is not None:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError):

@@ -124,6 +124,11 @@ class PPOTrainer:
         self._best = Best(config.best_metric, config.best_is_lowest)
 
     @property
+    def log_prob_kernel(self) -> str:
+        """What runs on the logits, plain or compiled."""
+        return self._models.log_prob_kernel
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """Every line of metrics."""
         return self._journal.lines
