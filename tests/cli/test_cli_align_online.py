@@ -244,8 +244,11 @@ def test_several_models_on_one_scale(fitted, command, monkeypatch):
         (f"{FUNCTION} --advantages reinforce", "--advantages: received 'reinforce'; allowed: gae, rloo"),
         (f"{FUNCTION} --lora_alpha 3", "--lora_alpha needs --lora_r"),
         (f"{FUNCTION} --reward_device cuda:7", "--reward_device"),
-        ("--reward_model nothing", "--reward_model: nothing is no model folder"),
-        (f"{FUNCTION} --data t.jsonl", "unknown key --data: it belongs to the methods that train on a table"),
+        ("--reward_model nothing", "--reward_model: nothing is not a model folder"),
+        (
+            f"{FUNCTION} --data t.jsonl",
+            "unknown key --data: it is valid only with the methods that train on a table",
+        ),
         (f"{FUNCTION} --stepz 3", "did you mean --steps"),
         (f"{FUNCTION} --output_dir here", "--out"),
         (f"{FUNCTION} --risk cvra:0.1", "did you mean"),
@@ -262,7 +265,7 @@ def test_methods_send_people_to_each_other(policy, command):
     status, _, err = command("align --method grpo --model policy --prompts prompts.jsonl")
     assert (status, "--method ppo --advantages grpo" in err) == (2, True)
     status, _, err = command("align --method qrpo --model policy --data d --prompts prompts.jsonl")
-    assert (status, "it belongs to --method ppo" in err) == (2, True)
+    assert (status, "it is valid only with --method ppo" in err) == (2, True)
 
 
 def test_a_measure_of_heads_and_several_models(fitted, command):

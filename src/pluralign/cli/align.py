@@ -1,8 +1,8 @@
-"""`pluralign align`: a training table and a policy to an aligned policy in a run folder.
+"""`pluralign align`: from a training table and a policy to an aligned policy in a run folder.
 
 The run folder holds `training/` (checkpoints, reference log-probabilities), `model/`, and `metrics.jsonl`
-with every log line. The same command continues from the last whole checkpoint. Under `accelerate launch` the
-first process holds the folder. `--method ppo` is in `align_online`.
+with every log line. The same command continues from the last complete checkpoint. Under `accelerate launch`
+the first process holds the folder. `--method ppo` is in `align_online`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "re
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, trains, saves."""
+    """Parses the arguments, trains and saves."""
     method = early_value(arguments, "method", "")
     if method == "ppo":
         from pluralign.cli import align_online
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> None:
     if method in _ADVANTAGES:
         raise UsageError(f"--method: received {method!r}; that is --method ppo --advantages {method}")
     if early_value(arguments, "output_dir", ""):
-        raise UsageError("--output_dir: the run folder is named by --out")
+        raise UsageError("--output_dir: use --out to name the run folder")
     from pluralign.policy.offline.config import OfflineConfig
 
     try:
@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> None:
         policy, flags, config = parse("align", AlignFlags.__doc__ or "", arguments, *kinds, elsewhere=_ONLINE)
     except PluralignError:
         raise
-    except (ValueError, ImportError) as error:  # of transformers' own settings
+    except (ValueError, ImportError) as error:  # from transformers' own settings
         raise UsageError(" ".join(str(error).split())) from error
     check_flags(flags, policy, config)
     console = Console(flags.json)
@@ -68,9 +68,8 @@ def run(arguments: Sequence[str]) -> None:
     def make(out: Path, folder: RunFolder | None) -> dict[str, Any]:
         return _align(policy, flags, config, out, folder, console)
 
-    in_run_folder(
-        config.method, flags.out, _decisive(policy, flags, config), _inputs(policy, flags), console, make
-    )
+    settings = _result_settings(policy, flags, config)
+    in_run_folder(config.method, flags.out, settings, _inputs(policy, flags), console, make)
 
 
 def _inputs(policy: PolicyFlags, flags: AlignFlags) -> dict[str, str]:
@@ -78,8 +77,8 @@ def _inputs(policy: PolicyFlags, flags: AlignFlags) -> dict[str, str]:
     return found if flags.eval_data is None else found | {"eval_data": table_path(flags.eval_data)}
 
 
-def _decisive(policy: PolicyFlags, flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
-    """What decides the result; not where it goes or how it is shown."""
+def _result_settings(policy: PolicyFlags, flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
+    """The settings that determine the result, without where it goes and how it is shown."""
     merged = json.loads(json.dumps(asdict(policy) | asdict(flags) | config.to_dict(), default=str))
     return {key: value for key, value in sorted(merged.items()) if key not in _IGNORED}
 
@@ -115,7 +114,7 @@ def _align(
         trainer.add_callback(_journal(folder))
     with redirect_stdout(sys.stderr):  # transformers prints its log lines; stdout is for the result
         done = trainer.train(resume_from_checkpoint=str(start) if start is not None else None)
-        _save(trainer, out / MODEL)  # first: evaluating calls code of the user's
+        _save(trainer, out / MODEL)  # first: evaluation calls the user's code
         (out / MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the folder has the settings
         metrics = dict(done.metrics)
         if flags.eval_data is not None:
@@ -133,7 +132,7 @@ def _align(
 
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
-    """Saves the policy; what could not be written does not stay half written."""
+    """Saves the policy; a file that could not be written completely is removed."""
     from pluralign.policy.training.checkpoints import whole_or_absent
 
     advice = "Free some space; the same command continues from the last checkpoint"
@@ -142,7 +141,7 @@ def _save(trainer: OfflineTrainer, folder: Path) -> None:
 
 
 def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
-    """What QRPO will ask of the policy, before anything is spent."""
+    """Prints the diagnosis of QRPO's targets before any compute is spent."""
     from pluralign.policy.offline.objectives import find_objective
     from pluralign.policy.rewards.diagnostics import diagnose_table
 
@@ -166,7 +165,7 @@ def _trainer(
     model, tokenizer = load(policy)
     limit = num_positions(model)
     if limit is not None and (config.max_length is None or config.max_length > limit):
-        console.say(f"--max_length becomes {limit}, the positions that the policy has")
+        console.say(f"--max_length becomes {limit}, the policy's maximum number of positions")
         config.max_length = limit
     reward = _reward(flags)
     try:
@@ -181,8 +180,10 @@ def _trainer(
         )
     except PluralignError:
         raise
-    except (ValueError, RuntimeError, ImportError) as error:  # of transformers and peft, about the settings
-        raise ConfigError(f"these settings cannot be trained with: {' '.join(str(error).split())}") from error
+    except (ValueError, RuntimeError, ImportError) as error:  # from transformers and peft, about the settings
+        raise ConfigError(
+            f"training with these settings is not possible: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _reward(flags: AlignFlags) -> Any:
@@ -190,7 +191,7 @@ def _reward(flags: AlignFlags) -> Any:
         return None
     from pluralign.cli.sample_rewards import reward_source
 
-    return reward_source(flags.judge, None)
+    return reward_source(flags.rewards, None)
 
 
 def _journal(folder: RunFolder) -> Any:

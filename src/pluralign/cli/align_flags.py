@@ -1,4 +1,4 @@
-"""Flags of `pluralign align`, and what must be right about them before anything is read.
+"""Flags of `pluralign align`, and the checks on them before anything is read.
 
 Nothing heavy is imported here, not even for types (see `flags`).
 """
@@ -31,16 +31,16 @@ _OF_RANKS = ("transform", "partition", "estimator", "leave_one_out", "pair_respo
 
 @dataclass(frozen=True)
 class AlignFlags:
-    """Fit a policy to rewards or preferences that were collected before.
+    """Fit a policy to rewards or preferences that were collected beforehand.
 
     Attributes:
         data: Training table: a file, a run folder of `sample`, or a hub id.
-        eval_data: Evaluation table of the same shape; null evaluates nothing.
-        reward_model: Judges samples at each evaluation: a reward model folder, or the run folder of a fit.
-        risk: Risk measure that makes its distributions numbers.
-        reward_function: FILE.py:NAME of a function of (prompts, completions) that judges samples instead.
-        cache: Embedding cache of the reward model; null for the default one, none to keep nothing.
-        hub_split: Which split of a hub set.
+        eval_data: Evaluation table of the same shape; null for no evaluation.
+        reward_model: Scores samples at each evaluation: a reward model folder, or the run folder of a fit.
+        risk: Risk measure that turns the reward model's distributions into numbers.
+        reward_function: FILE.py:NAME of a function of (prompts, completions) that scores samples instead.
+        cache: Embedding cache of the reward model; null for the default one, none for no cache.
+        hub_split: Split of a hub data set.
         out: Run folder; null for runs/align-METHOD-DIGEST, the same for the same command.
         json: Print the result as JSON.
     """
@@ -56,8 +56,8 @@ class AlignFlags:
     json: bool = False
 
     @property
-    def judge(self) -> RewardFlags:
-        """Who judges samples, as `sample` names it."""
+    def rewards(self) -> RewardFlags:
+        """The flags of `sample` for the reward of evaluation samples."""
         return RewardFlags(
             reward_model=self.reward_model,
             risk=self.risk,
@@ -67,7 +67,7 @@ class AlignFlags:
 
 
 def check_flags(flags: AlignFlags, policy: PolicyFlags, config: OfflineConfig) -> None:
-    """Refuses what cannot work, or would do nothing.
+    """Rejects flags that cannot work or would have no effect.
 
     Raises:
         UsageError: flags that do not go together, or a number out of its range.
@@ -75,10 +75,13 @@ def check_flags(flags: AlignFlags, policy: PolicyFlags, config: OfflineConfig) -
     from pluralign.policy.offline.objectives import find_objective
 
     if flags.reward_model is not None and flags.reward_function is not None:
-        raise UsageError("received --reward_model and --reward_function; samples have one judge")
+        raise UsageError("received both --reward_model and --reward_function; pass one of them")
     if (flags.reward_model or flags.reward_function) and flags.eval_data is None:
-        raise UsageError("samples are drawn for the prompts of --eval_data, which is missing")
-    check_rewards(flags.judge)
+        raise UsageError(
+            "--reward_model and --reward_function score samples for the prompts of --eval_data, which is "
+            "missing"
+        )
+    check_rewards(flags.rewards)
     if config.resume_from_checkpoint is not None:
         raise UsageError("--resume_from_checkpoint: the same command continues from the last checkpoint")
     check_policy(policy)
@@ -91,4 +94,4 @@ def check_flags(flags: AlignFlags, policy: PolicyFlags, config: OfflineConfig) -
         defaults = {field.name: field.default for field in fields(config)}
         unread = [name for name in _OF_RANKS if getattr(config, name) != defaults[name]]
         if unread:
-            raise UsageError(f"--{unread[0]} belongs to quantile rewards; {config.method} has none")
+            raise UsageError(f"--{unread[0]} applies to quantile rewards; {config.method} does not use them")

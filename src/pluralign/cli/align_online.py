@@ -1,7 +1,7 @@
 """`pluralign align --method ppo`: prompts, a reward and a policy to an aligned policy in a run folder.
 
 The run folder holds `training/` (checkpoints, the best policy, samples of evaluations), `model/`, and
-`metrics.jsonl` with a line per step and per evaluation. The same command continues from the last whole
+`metrics.jsonl` with a line per step and per evaluation. The same command continues from the last complete
 checkpoint; Ctrl-C and a reward that fails leave one behind. Under `accelerate launch` the first process holds
 the folder.
 """
@@ -46,9 +46,9 @@ _OFFLINE = dict.fromkeys(
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, trains, saves."""
+    """Parses the arguments, trains and saves."""
     if early_value(arguments, "output_dir", ""):
-        raise UsageError("--output_dir: the run folder is named by --out")
+        raise UsageError("--output_dir: use --out to name the run folder")
     from pluralign.policy.online.config import PPOConfig
 
     kinds = (PolicyFlags, OnlineFlags, PPOConfig)
@@ -185,7 +185,9 @@ def _trainer(
     except PluralignError:
         raise
     except (ValueError, RuntimeError, ImportError) as error:  # of transformers and peft, about the settings
-        raise ConfigError(f"these settings cannot be trained with: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"training with these settings is not possible: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _reward(flags: OnlineFlags) -> Any:

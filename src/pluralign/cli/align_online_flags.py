@@ -27,7 +27,7 @@ class OnlineFlags:
     Attributes:
         prompts: File, folder or hub id with prompts; any table that has them.
         method: ppo; --advantages chooses gae, rloo or grpo. Other methods have other flags.
-        eval_data: Held-out prompts, in any table; null evaluates nothing.
+        eval_data: Held-out prompts, in any table; null for no evaluation.
         reward_model: Reward model folder, the run folder of a fit, or the folder of a combination.
         combine: More models, whose rewards are put on one scale with the first's by --reference, e.g.
             --combine [runs/b,runs/c].
@@ -38,7 +38,7 @@ class OnlineFlags:
         gold_function: FILE.py:NAME of such a function that evaluations ask too, and training never does.
         ref_model: Folder or hub id of the reference, where it is not the policy as it is given.
         columns: Our column names to the file's, e.g. --columns.prompt instruction.
-        hub_split: Which split of a hub set.
+        hub_split: Split of a hub data set.
         reward_device: Where the reward model runs: cpu, cuda, cuda:1 ...; null for a GPU if there is one.
         cache: Embedding cache of the reward model; none, since responses seldom repeat.
         out: Run folder; null for runs/align-ppo-DIGEST, the same for the same command.
@@ -76,7 +76,7 @@ class OnlineFlags:
 
 
 def check_online(flags: OnlineFlags, policy: PolicyFlags, config: Any) -> None:
-    """Refuses what cannot work, or would do nothing.
+    """Rejects flags that cannot work or would have no effect.
 
     Args:
         flags: of the run.
@@ -105,7 +105,7 @@ def check_online(flags: OnlineFlags, policy: PolicyFlags, config: Any) -> None:
     check_combination(flags.combine, flags.reference)
     for path in flags.combine:
         if not (model_folder(path) / "config.json").is_file():
-            raise UsageError(f"--combine: {path} is no model folder; pass folders that `fit` made")
+            raise UsageError(f"--combine: {path} is not a model folder; pass folders that `fit` wrote")
     if flags.gold_function is not None:
         check_function(flags.gold_function, "gold_function")
         if flags.eval_data is None:
@@ -117,7 +117,7 @@ def check_online(flags: OnlineFlags, policy: PolicyFlags, config: Any) -> None:
 
 
 def _check_without_heads(risk: str) -> None:
-    """Refuses a measure that compares heads: several models on one scale have none."""
+    """Rejects a measure that compares heads: several models on one scale have none."""
     from pluralign import risk as measures
     from pluralign.distributions import Point
 

@@ -5,8 +5,6 @@ Nothing heavy is imported here before it is needed, not even for types (see `fla
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -17,7 +15,7 @@ from typing import Any
 from pluralign.cli.console import Console
 from pluralign.cli.objects import model_folder
 from pluralign.cli.parsing import UsageError
-from pluralign.cli.run_folder import RunFolder, digest
+from pluralign.cli.run_folder import RunFolder, default_name, digest
 
 __all__ = ["MODEL", "TRAINING", "PolicyFlags", "adapter", "check_policy", "in_run_folder", "load"]
 
@@ -33,13 +31,13 @@ class PolicyFlags:
     Attributes:
         model: Folder or hub id of the policy; it is also the reference.
         tokenizer: Folder or hub id of the tokenizer; null for the model's own.
-        dtype: Precision of the weights; null for float32, and the stored precision under an adapter.
+        dtype: Precision of the weights; null for float32, or with an adapter the stored precision.
         attn_implementation: Passed on to transformers, e.g. flash_attention_2.
         lora_r: Rank of a LoRA adapter; 0 trains all weights.
-        lora_alpha: Its scale; null for twice the rank.
-        lora_dropout: Its dropout.
-        lora_target_modules: Which layers it changes: all-linear, names such as q_proj,v_proj, or a regular
-            expression.
+        lora_alpha: Scale of the adapter; null for twice the rank.
+        lora_dropout: Dropout of the adapter.
+        lora_target_modules: Which layers get an adapter: all-linear, names such as q_proj,v_proj, or a
+            regular expression.
     """
 
     model: str
@@ -59,7 +57,7 @@ class PolicyFlags:
 
 
 def check_policy(flags: PolicyFlags) -> None:
-    """Refuses what cannot work, or would do nothing.
+    """Rejects flags that cannot work or would have no effect.
 
     Raises:
         UsageError: flags that do not go together, or a number out of its range.
@@ -67,7 +65,7 @@ def check_policy(flags: PolicyFlags) -> None:
     if flags.lora_r < 0:
         raise UsageError(f"--lora_r: received {flags.lora_r}; allowed: 0 for all weights, or a rank")
     if flags.lora_alpha is not None and not flags.lora_r:
-        raise UsageError("--lora_alpha needs --lora_r: without an adapter it does nothing")
+        raise UsageError("--lora_alpha needs --lora_r: without an adapter it has no effect")
     if not 0 <= flags.lora_dropout < 1:
         raise UsageError(f"--lora_dropout: received {flags.lora_dropout}; allowed: 0 to below 1")
     if flags.dtype is not None and flags.dtype not in _DTYPES:
@@ -119,8 +117,7 @@ def in_run_folder(
         make: called with the folder's path, and with the folder in the first process only.
     """
     inputs = {key: digest(value) for key, value in files.items()}
-    name = hashlib.sha256(json.dumps([decisive, inputs], sort_keys=True).encode()).hexdigest()[:8]
-    path = Path(out or f"runs/align-{method}-{name}")
+    path = Path(out or f"runs/align-{method}-{default_name(decisive, inputs)}")
     first = int(os.environ.get("RANK", "0")) == 0
     with RunFolder(path, "align", decisive, inputs) if first else nullcontext() as folder:
         if folder is not None and folder.finished:

@@ -14,7 +14,7 @@ _SIDES = ("response", "chosen", "rejected", "response_a", "response_b")
 
 
 def check_combination(combine: Sequence[str], reference: str | None) -> None:
-    """Refuses one of --combine and --reference without the other.
+    """Rejects one of --combine and --reference without the other.
 
     Raises:
         UsageError: one of them is missing.
