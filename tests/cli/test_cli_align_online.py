@@ -247,7 +247,7 @@ def test_several_models_on_one_scale(fitted, command, monkeypatch):
         ("--reward_model nothing", "--reward_model: nothing is not a model folder"),
         (
             f"{FUNCTION} --data t.jsonl",
-            "unknown key --data: it is valid only with the methods that train on a table",
+            "--data: it is valid only with the methods that train on a table",
         ),
         (f"{FUNCTION} --stepz 3", "did you mean --steps"),
         (f"{FUNCTION} --output_dir here", "--out"),
