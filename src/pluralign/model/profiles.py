@@ -6,7 +6,7 @@ measured numbers of `warning_signs` by name. It knows no texts and no limits.
     utility   what the risk measure gave
     std       of the distribution; with `width`, the length of its central 90 % interval, absent for points
     crossing  share of neighbouring quantile levels that were in the wrong order; for quantiles
-    top       the largest probability of a category; for distributions over categories
+    top       the largest probability of an atom; for distributions that consist of atoms, such as categories
     gate      entropy of the attribute weights, as a share of the largest; for models with a gate
     head_H    mean of head H; for ensembles
 """
@@ -27,7 +27,7 @@ __all__ = ["heads_of", "profile", "sign_values", "unstable"]
 
 _PEAKED = 0.1  # reference standard deviations
 _SURE = 0.99
-_FEWEST = 16  # responses, for what is a property of their spread
+_FEWEST = 32  # responses, for what is a property of their spread
 _HIGH = 0.95  # quantile of the reference's rewards
 
 
@@ -52,9 +52,9 @@ def profile(
     crossing = getattr(distribution, "crossing_rate", None)
     if crossing is not None:
         found["crossing"] = crossing
-    masses = distribution.category_probs()
+    masses = None if distribution.is_point else distribution.point_masses()
     if masses is not None:
-        found["top"] = masses.amax(-1)
+        found["top"] = masses[1].amax(-1)
     if gate is not None and gate.shape[-1] > 1:
         found["gate"] = -torch.special.xlogy(gate, gate).sum(-1) / math.log(gate.shape[-1])
     heads = distribution.heads()

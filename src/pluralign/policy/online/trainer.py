@@ -33,7 +33,7 @@ from pluralign.policy.online.critic_targets import value_levels
 from pluralign.policy.online.evaluation import evaluated, measurements
 from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
-from pluralign.policy.online.judging import Gold, Judge, Judgement, gold_of
+from pluralign.policy.online.judging import Gold, Judge, gold_of
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
 from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
@@ -41,6 +41,7 @@ from pluralign.policy.online.shaping import shape
 from pluralign.policy.online.state import load_state, save_state
 from pluralign.policy.online.step_metrics import step_metrics
 from pluralign.policy.online.update_loss import Drawn, update_loss
+from pluralign.policy.rewards.judgement import Judgement
 from pluralign.policy.sampling.settings import SamplingSettings
 from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
 

@@ -24,6 +24,7 @@ from pluralign.data import DistinctConversations
 from pluralign.data.numbers import is_finite_number
 from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError, ArtifactError, DataError
+from pluralign.policy.rewards.judgement import Judgement, judge
 from pluralign.policy.rewards.smooth_ranks import smooth_scores
 from pluralign.policy.sampling.settings import Prompt, prompt_key
 from pluralign.policy.sampling.shards import (
@@ -97,6 +98,14 @@ class ModelReward:
         distinct, places = _distinct(rows)
         utilities: list[float] = self.model.score(distinct, risk=self.risk).tolist()
         return [utilities[place] for place in places]
+
+    def judge(self, rows: Rows) -> Judgement:
+        """The same utilities, with what the distributions behind them look like."""
+        distinct, places = _distinct(rows)
+        found = judge(self.model, self.risk, distinct)
+        return Judgement(
+            found.utilities[places], {k: column[places] for k, column in found.columns.items()}, found.metrics
+        )
 
 
 @final
