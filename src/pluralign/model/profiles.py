@@ -14,7 +14,7 @@ measured numbers of `warning_signs` by name. It knows no texts and no limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -114,7 +114,8 @@ def unstable(utilities: Float[Tensor, " B"]) -> float | None:
 
 def heads_of(columns: Mapping[str, Float[Tensor, " B"]]) -> Float[Tensor, "B H"] | None:
     """The columns head_0, head_1 ... side by side; None where there are none."""
-    names: Sequence[str] = sorted(
-        (name for name in columns if name.startswith("head_")), key=lambda name: int(name.removeprefix("head_"))
+    names = sorted(
+        (name for name in columns if name.startswith("head_")),
+        key=lambda name: int(name.removeprefix("head_")),
     )
     return torch.stack([columns[name] for name in names], 1) if names else None

@@ -32,7 +32,7 @@ from pluralign.errors import ArgumentError
 from pluralign.model.profiles import sign_values
 from pluralign.policy.rewards.length_control import length_bias
 from pluralign.policy.rewards.ranks import pad_references, quantile_rewards
-from pluralign.policy.rewards.sources import ModelReward, RewardSource, rewards_of
+from pluralign.policy.rewards.sources import ModelReward, RewardSource, checked_rewards, rewards_of
 from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings
 
 __all__ = ["JudgedSample", "columns_of", "draw_and_judge", "kl_at_least", "rows_of", "summarize"]
@@ -132,7 +132,7 @@ def _judged(
         return [None] * count, [{}] * count
     if isinstance(reward, ModelReward):
         judgement = reward.judge(texts)
-        rewards = rewards_of(lambda rows: judgement.utilities.tolist(), texts, "samples of the policy")
+        rewards = checked_rewards(judgement.utilities.tolist(), count, "samples of the policy")
         return rewards, rows_of(judgement.columns)
     rewards = rewards_of(reward, texts, "samples of the policy")
     return rewards, [{"utility": one} for one in rewards]
@@ -147,9 +147,7 @@ def rows_of(columns: Mapping[str, Tensor]) -> list[dict[str, float]]:
 def columns_of(samples: Sequence[JudgedSample]) -> dict[str, Tensor]:
     """The profiles of samples as columns [B]: those that every sample has."""
     names = set.intersection(*(set(one.profile) for one in samples)) if samples else set()
-    return {
-        name: torch.tensor([one.profile[name] for one in samples], dtype=torch.float64) for name in names
-    }
+    return {name: torch.tensor([one.profile[name] for one in samples], dtype=torch.float64) for name in names}
 
 
 def _distance(ratios: Tensor) -> tuple[float, float]:
@@ -196,7 +194,7 @@ def summarize(
     golds = torch.tensor([s.gold for s in samples if s.gold is not None], dtype=torch.float64)
     if len(golds):
         found |= {"gold": golds.mean().item(), "gold_q10": golds.quantile(0.1).item()}
-    columns = columns_of(samples)
+    columns = columns_of([one.profile for one in samples])
     if "utility" in columns:
         signs = sign_values(columns, reference_heads)
         found |= {f"signs/{name}": value for name, value in signs.items()}

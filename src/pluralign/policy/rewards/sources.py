@@ -46,6 +46,7 @@ __all__ = [
     "ModelReward",
     "RewardSource",
     "SmoothReward",
+    "checked_rewards",
     "read_rewards",
     "reward_samples",
     "rewards_of",
@@ -225,8 +226,15 @@ def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> l
     Raises:
         DataError: another number of rewards than of rows, or one that is no finite number.
     """
-    values = source(rows)
-    count = len(rows["completion"])
+    return checked_rewards(source(rows), len(rows["completion"]), name)
+
+
+def checked_rewards(values: Sequence[Any], count: int, name: str) -> list[float]:
+    """Rewards as numbers.
+
+    Raises:
+        DataError: there are not `count` of them, or one is no finite number.
+    """
     if len(values) != count:
         raise DataError(f"{name}: {count} completions were given {len(values)} rewards; one each is needed")
     wrong = [row for row, value in enumerate(values) if not is_finite_number(value)]
