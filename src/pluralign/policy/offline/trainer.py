@@ -375,7 +375,7 @@ class OfflineTrainer(Trainer):
         return output
 
     def _measure_samples(self, evaluator: SampleEvaluator, name: str) -> dict[str, float]:
-        """What samples show; the first process keeps their texts and tells of warning signs."""
+        """What samples show; the first process keeps their texts and logs warning signs."""
         folder, step = Path(self.args.output_dir), self.state.global_step
         if step > 0 and not evaluator.knows_heads:  # the run was interrupted since
             evaluator.remember_heads([one["profile"] for one in read_samples(folder, 0, name)])
@@ -383,7 +383,7 @@ class OfflineTrainer(Trainer):
         found, samples = evaluator.measure(model, name, is_reference=step == 0)
         if self.is_world_process_zero():
             write_samples(folder, step, samples, name)
-        self._watch.look(found)
+        self._watch.read(found)
         return found
 
     def _evaluator(self, reward: RewardSource, tables: Mapping[str, Any]) -> SampleEvaluator:

@@ -215,7 +215,7 @@ class PPOTrainer:
             seconds["learn"] = time.perf_counter() - judged_at
             metrics |= signs | {f"seconds/{key}": value for key, value in seconds.items()}
             metrics = mean_over(self.accelerator, metrics)
-            self._watch.look(metrics)
+            self._watch.read(metrics)
             if self.step % self.config.logging_steps == 0 or self.step == self.config.steps:
                 self._journal.write(self.step, metrics)
 
@@ -335,7 +335,7 @@ class PPOTrainer:
             self.save_model(folder / "best")
         if self.accelerator.is_main_process:
             write_samples(folder, self.step, samples)
-        self._watch.look(found)
+        self._watch.read(found)
         self._journal.write(self.step, {f"eval/{key}": value for key, value in found.items()})
 
     # ---- checkpoints --------------------------------------------------------------------------------------

@@ -144,10 +144,10 @@ def rows_of(columns: Mapping[str, Tensor]) -> list[dict[str, float]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def columns_of(samples: Sequence[JudgedSample]) -> dict[str, Tensor]:
-    """The profiles of samples as columns [B]: those that every sample has."""
-    names = set.intersection(*(set(one.profile) for one in samples)) if samples else set()
-    return {name: torch.tensor([one.profile[name] for one in samples], dtype=torch.float64) for name in names}
+def columns_of(profiles: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+    """Profiles of responses as columns [B]: those that every response has."""
+    names = set.intersection(*(set(one) for one in profiles)) if profiles else set()
+    return {name: torch.tensor([one[name] for one in profiles], dtype=torch.float64) for name in names}
 
 
 def _distance(ratios: Tensor) -> tuple[float, float]:

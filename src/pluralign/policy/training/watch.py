@@ -1,4 +1,4 @@
-"""Warning signs in the log of a run: each is told once, when it is first seen.
+"""Warning signs in the log of a run: each is logged once, when it is first seen.
 
 In: measured numbers by name. Out: warnings of the logger. It measures nothing.
 """
@@ -18,26 +18,25 @@ _PREFIX = "signs/"
 
 
 class Watch:
-    """Looks at the metrics of a run.
+    """Reads the metrics of a run as they are made.
 
     Args:
-        speaks: whether this process is the one that tells.
+        logs: whether this process logs.
     """
 
-    def __init__(self, speaks: bool = True) -> None:
-        self._told: set[str] = set()
-        self._speaks = speaks
+    def __init__(self, logs: bool = True) -> None:
+        self._seen: set[str] = set()
+        self._logs = logs
 
-    def look(self, metrics: Mapping[str, float]) -> None:
+    def read(self, metrics: Mapping[str, float]) -> None:
         """Warns of signs that are seen for the first time.
 
         Args:
             metrics: any; `signs/NAME` are the numbers of signs, whatever stands before.
         """
         for key, value in metrics.items():
-            before, found, name = key.rpartition(_PREFIX)
-            del before
-            if found and name in SIGNS and name not in self._told and is_seen(name, value):
-                self._told.add(name)
-                if self._speaks:
+            _, found, name = key.rpartition(_PREFIX)
+            if found and name in SIGNS and name not in self._seen and is_seen(name, value):
+                self._seen.add(name)
+                if self._logs:
                     _log.warning(sentence(name, value))
