@@ -63,8 +63,8 @@ def read_samples(folder: Path, step: int, table: str = "eval") -> list[dict[str,
         table: see `write_samples`.
     """
     try:
-        lines = _file(folder, step, table).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        with _file(folder, step, table).open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]  # not splitlines: responses hold U+2028 and others
     except (OSError, ValueError):
         return []
 
