@@ -28,7 +28,7 @@ VERBS = {
     "evaluate": "evaluate a model on held-out data, against its baselines",
     "report": "turn evaluations into one HTML page with figures",
     "sample": "sample reference completions and score them: the table to train a policy on",
-    "align": "fit a policy to rewards or preferences that were collected beforehand",
+    "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pluralign.cli.console import Console, shown
-from pluralign.cli.objects import cache_from, load_model, quiet_datasets
+from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.scorers import check_combination, load_scorer, response_columns
 from pluralign.files import whole_file
 
 __all__ = ["run"]
@@ -65,8 +66,7 @@ def run(arguments: Sequence[str]) -> None:
     (flags,) = parse("score", ScoreFlags.__doc__ or "", arguments, ScoreFlags)
     if flags.json and flags.out is None:
         raise UsageError("--json prints a summary, so the scores need a file: pass one with --out")
-    if bool(flags.combine) != (flags.reference is not None):
-        raise UsageError("--combine and --reference go together: the reference responses set the scale")
+    check_combination(flags.combine, flags.reference)
     if flags.combine and (flags.weights or flags.steer):
         raise UsageError("--weights and --steer are for one model; drop them or --combine")
     from pluralign import data, risk
@@ -92,43 +92,22 @@ def run(arguments: Sequence[str]) -> None:
 
 def _scorer(flags: ScoreFlags) -> Any:
     """The named model, or its combination with others."""
-    from pluralign import backbones, data
-    from pluralign.model import Combination, combine
     from pluralign.model.combination_folder import is_combination
 
-    if is_combination(flags.model):
-        if flags.combine or flags.weights or flags.steer:
-            raise UsageError(
-                f"{flags.model} is a combination; --combine, --weights and --steer are for one model"
-            )
-        backbones.use_idle_cores()
-        return Combination.from_pretrained(flags.model, device=flags.device, cache=cache_from(flags.cache))
-    # Read before any backbone is loaded, so that a wrong file fails at once.
-    table = (
-        data.load_responses(flags.reference, columns=flags.columns, split=flags.hub_split)
-        if flags.reference is not None
-        else None
-    )
-    model = load_model(flags.model, flags.device, flags.cache)
-    if table is None:
-        return model
-    others = [load_model(path, flags.device, flags.cache) for path in flags.combine]
-    columns = table[:]
-    reference = [
-        data.conversation(prompt, response)
-        for prompt, *responses in zip(
-            columns["prompt"], *(columns[side] for side in _sides(table)), strict=True
+    if is_combination(flags.model) and (flags.combine or flags.weights or flags.steer):
+        raise UsageError(
+            f"{flags.model} is a combination; --combine, --weights and --steer are for one model"
         )
-        for response in responses
-    ]
-    return combine([model, *others], reference, how=flags.how)
-
-
-def _sides(table: Any) -> list[str]:
-    """The columns that hold responses."""
-    return [
-        c for c in ("response", "chosen", "rejected", "response_a", "response_b") if c in table.column_names
-    ]
+    return load_scorer(
+        flags.model,
+        device=flags.device,
+        cache=flags.cache,
+        combine=flags.combine,
+        reference=flags.reference,
+        how=flags.how,
+        columns=flags.columns,
+        split=flags.hub_split,
+    )
 
 
 def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags) -> Iterator[str]:
@@ -137,7 +116,7 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags) -> Iterator[
 
     from pluralign.data import conversation
 
-    sides = _sides(table)
+    sides = response_columns(table)
     options = {k: v for k in ("weights", "steer") if (v := getattr(flags, k)) is not None}
     wanted = torch.tensor(flags.levels, dtype=torch.float32)
     for start in range(0, len(table), _BATCH_ROWS):
