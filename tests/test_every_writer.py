@@ -192,7 +192,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (score, "load_model", None),
         (score, "_lines", [TEXT]),
         (cli_evaluate, "RunFolder", nullcontext(run)),
-        (cli_evaluate, "_judge", {"text": TEXT, "judged": "", "fitted": {}}),
+        (cli_evaluate, "_evaluate", {"text": TEXT, "judged": "", "fitted": {}}),
         (cli_evaluate, "digest", "0"),
         (held_out, "write_json", None),
         (suite, "write_scores", None),

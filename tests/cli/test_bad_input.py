@@ -220,7 +220,7 @@ def test_wrong_values(workplace, fake, command, line, message):
     assert status in (1, 2)
     assert out == ""
     assert message in err
-    assert "defect" not in err
+    assert "bug in pluralign" not in err
     assert left(workplace) - before <= {"runs"}
 
 

@@ -36,7 +36,7 @@ def test_unread_ratings_are_never_no_problems(workplace, command):
     file = write("s.jsonl", [{"prompt": f"q{i}", "response": "r", "tone": i, "wit": 4 - i} for i in range(5)])
     said = last_line(command, f"check {file}")
     assert "no problems" not in said
-    assert "read as responses that nobody judged, although there is tone, wit; to read: " in said
+    assert "read as responses without ratings, although there are columns tone, wit; to read: " in said
     said = last_line(command, f"check {file} --attribute_columns [tone,wit] --scale [0,4]")
     assert said == "s.jsonl: 10 rows, read from a column per attribute (tone, wit), no problems"
     said = last_line(command, f"check {file} --rater_columns [tone,wit] --scale [0,4] --attribute style")

@@ -217,7 +217,7 @@ def test_responses_longer_than_the_policy_are_cut(policy, command, caplog):
     Path("long.jsonl").write_text("".join(json.dumps(r | {"completion": "x" * 400}) + "\n" for r in rows))
     status, _, err = command(f"align --model policy --data long.jsonl --out run {SMALL}")
     assert status == 0, err
-    assert "--max_length becomes 256, the positions that the policy has" in err
+    assert "--max_length becomes 256, the policy's maximum number of positions" in err
     assert "4 responses their end" in caplog.text
 
 
@@ -263,7 +263,10 @@ def test_an_adapter_on_unpaired_rows(policy, command):
         ("--method qrpo --model policy --data train.jsonl --lora_r -1", "--lora_r"),
         ("--model policy --data train.jsonl --lora_alpha 2", "--lora_alpha needs --lora_r"),
         ("--model policy --data train.jsonl --lora_r 2 --lora_dropout 1", "0 to below 1"),
-        ("--model policy --data train.jsonl --lora_r 2 --lora_target_modules none", "cannot be trained with"),
+        (
+            "--model policy --data train.jsonl --lora_r 2 --lora_target_modules none",
+            "training with these settings is not possible",
+        ),
         ("--model policy --data train.jsonl --dtype int8", "received 'int8'; allowed: float32"),
         (
             "--model policy --data train.jsonl --eval_strategy steps",
@@ -273,15 +276,15 @@ def test_an_adapter_on_unpaired_rows(policy, command):
         ("--model policy --data train.jsonl --per_device_train_batch_size 0", "allowed: 1 or more"),
         ("--model policy --data train.jsonl --seed -1", "--seed: received -1; allowed: 0 or more"),
         ("--model policy --data train.jsonl --logging_steps 0", "logging_steps"),
-        ("--model policy --data train.jsonl --method dpo --transform log", "--transform belongs to quantile"),
+        ("--model policy --data train.jsonl --method dpo --transform log", "--transform applies to quantile"),
         ("--model policy --data mixed.jsonl", "column 'prompt' holds str and, in row 2, list"),
-        ("--model policy --data half.jsonl", "row 1, column 'prompt': half a surrogate pair"),
-        ("--model policy --data broken.parquet", "damaged or foreign Parquet data"),
+        ("--model policy --data half.jsonl", "row 1, column 'prompt': an unpaired surrogate"),
+        ("--model policy --data broken.parquet", "damaged Parquet file, or not Parquet"),
         ("--model adapter --data train.jsonl", "adapter is an adapter"),
         ("--model policy --data train.jsonl --resume_from_checkpoint x", "the same command continues"),
         (
             "--model policy --data train.jsonl --eval_data eval.jsonl --reward_model none",
-            "--reward_model: none is no model folder",
+            "--reward_model: none is not a model folder",
         ),
     ],
 )
@@ -298,5 +301,5 @@ def test_what_cannot_be_done_is_said(policy, command, line, message):
     assert status in (1, 2)
     assert message in err
     assert "Traceback" not in err
-    assert "defect" not in err
+    assert "bug in pluralign" not in err
     assert not Path("runs").exists() or not any(Path("runs").iterdir())

@@ -177,16 +177,16 @@ def test_length_control_needs_lengths(place, command):
         ("sample --model policy --shards foreign.jsonl", "received --model and --shards"),
         ("sample --prompts prompts.jsonl --server http://x", "no source of completions"),
         ("sample --shards foreign.jsonl --server http://x", "--server needs --model"),
-        ("sample --shards foreign.jsonl --reward_column --reward_model m", "rewards have one source"),
-        ("sample --samples run", "needs something to do"),
+        ("sample --shards foreign.jsonl --reward_column --reward_model m", "pass only one source of rewards"),
+        ("sample --samples run", "--samples needs a task"),
         ("sample --shards foreign.jsonl --reward_column --smooth", "--smooth needs --reward_model"),
-        ("sample --shards foreign.jsonl --reward_model m --smooth --risk cvar:0.1", "takes no --risk"),
+        ("sample --shards foreign.jsonl --reward_model m --smooth --risk cvar:0.1", "does not take --risk"),
         ("sample --shards foreign.jsonl --reward_function judge.py", "needed: FILE.py:NAME"),
         ("sample --shards foreign.jsonl --reward_function none.py:f", "needed: FILE.py:NAME"),
         ("sample --shards foreign.jsonl --reward_function judge.py:f --out r", "has no function 'f'"),
         ("sample --shards foreign.jsonl --reward_modle m", "did you mean --reward_model"),
         ("sample --shards foreign.jsonl --table pair", "--table"),
-        ("sample --shards foreign.jsonl --reward_model none", "none is no model folder"),
+        ("sample --shards foreign.jsonl --reward_model none", "none is not a model folder"),
         ("sample --shards run", "pass it as --samples"),
         (f"{SAMPLE} --device cudax", "--device: received 'cudax'; allowed: cpu, cuda"),
         (f"{SAMPLE} --alpaca_eval=", "--alpaca_eval: received an empty name"),
@@ -236,12 +236,12 @@ def test_a_function_that_is_not_there_is_noticed_before_sampling(place, command)
     assert not list(Path("run").rglob("*.parquet"))
 
 
-def test_a_function_that_fails_is_no_defect_of_ours(place, command):
+def test_a_function_that_fails_is_not_reported_as_our_bug(place, command):
     Path("judge.py").write_text("def count(prompts, completions):\n    raise KeyError('answer')\n")
     status, _, err = command(f"{SAMPLE} --reward_function judge.py:count")
     assert status == 1
     assert "failed: KeyError: 'answer'" in err
-    assert "defect" not in err
+    assert "bug in pluralign" not in err
 
 
 def test_a_corrected_function_rewards_what_was_sampled(place, command):
@@ -250,7 +250,7 @@ def test_a_corrected_function_rewards_what_was_sampled(place, command):
     )
     status, _, err = command(f"{SAMPLE} --reward_function judge.py:count")
     assert status == 1
-    assert "the completions are kept: --samples run with another --out" in err
+    assert "the completions are kept: to score them, pass --samples run and another --out" in err
     Path("judge.py").write_text(COUNT)
     assert command("sample --samples run --reward_function judge.py:count --beta null --out other")[0] == 0
 
@@ -278,7 +278,7 @@ def test_a_function_of_a_file_that_is_a_program(place, command):
         ("1 / 0", "ZeroDivisionError"),
     ],
 )
-def test_a_file_that_fails_is_no_defect_of_ours(place, command, program, message):
+def test_a_file_that_fails_is_not_reported_as_our_bug(place, command, program, message):
     Path("judge.py").write_text(program + "\n")
     status, _, err = command(f"{SAMPLE} --reward_function judge.py:count")
     assert status == 2

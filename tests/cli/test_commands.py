@@ -91,7 +91,7 @@ def test_from_data_to_scores(workplace, fake, command):
 
     status, out, err = command(hint.removeprefix("pluralign "))
     assert status == 0
-    assert "judged: the 20 % of the groups that the fit kept back; 0 of its " in err
+    assert "evaluated on: the 20 % of the groups that the fit held out; 0 of its " in err
     assert "pinball" in out
     assert "bradley_terry" in out
     assert max(map(len, out.splitlines())) <= 100
@@ -204,7 +204,7 @@ def test_evaluate_warns_where_the_fit_saw_the_groups(workplace, fake, command):
     command(FIT + " --out run")
     status, _, err = command("evaluate --model run --ratings ratings.jsonl --part all")
     assert status == 0
-    assert "WARNING: this is no held-out result" in err
+    assert "WARNING: this is not a held-out result" in err
 
 
 def test_evaluate_needs_something_kept_back(workplace, fake, command):

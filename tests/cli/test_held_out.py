@@ -34,7 +34,7 @@ def test_texts_of_the_fit_under_other_groups(workplace, fake, command, renamed):
     prompts, texts = len(train), 4 * len(train)
     assert said.endswith(
         f"0 of its 80 groups were in the fit, but {prompts} of its 20 prompts and {texts} of its 80 texts "
-        "were, in other groups; WARNING: for these it is no held-out result"
+        "were, in other groups; WARNING: for these it is not a held-out result"
     )
     Path("run/train_texts.npz").write_bytes(b"PK no zip")
     said = judged(command, "--ratings", renamed, "--part", "all", "--out", "again")

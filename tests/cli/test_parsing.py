@@ -128,7 +128,7 @@ def test_mistakes_are_named(arguments, message):
 def test_a_key_of_another_family_says_whose_it_is():
     line = ["fit", "--ratings", "r.jsonl", "--family", "gaussian_ensemble"]
     for key, owner in {"num_categories": "categorical", "levels": "quantile"}.items():
-        with pytest.raises(UsageError, match=f"unknown key --{key}: it belongs to --family {owner}$"):
+        with pytest.raises(UsageError, match=f"unknown key --{key}: it is valid only with --family {owner}$"):
             fit_command([*line[1:], f"--{key}", "4"])
     with pytest.raises(UsageError, match="did you mean --heads"):
         fit_command([*line[1:], "--head", "4"])

@@ -51,7 +51,7 @@ def test_foreign_folders_and_files_are_refused(tmp_path):
         open_folder(tmp_path / "file").__enter__()
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("x")
-    with pytest.raises(RunError, match="no run folder"):
+    with pytest.raises(RunError, match="not a run folder"):
         open_folder(tmp_path / "home").__enter__()
     assert (tmp_path / "home" / "thesis.tex").read_text() == "x"
 

@@ -43,7 +43,7 @@ def test_two_models_and_their_stored_combination_score_alike(fitted, command):
     assert utilities(again) == pytest.approx(expected, abs=1e-6)
     status, out, err = command("evaluate --model both --ratings ratings.jsonl --out judged")
     assert (status, out) == (2, "")
-    assert "both is a combination, whose rewards are on no rating scale" in err
+    assert "both is a combination, whose rewards are not on a rating scale" in err
     assert not Path("judged").exists()
     status, out, _ = command(
         f"{line} --model quantile --combine [bt] --reference pairs.jsonl --how vincentize"

@@ -228,7 +228,7 @@ class Backbone:
         changes, self._reader.changes = self._reader.changes, Counter()
         if changes and world.rank == 0:
             told = "; ".join(f"{count} times, {change}" for change, count in changes.items())
-            _log.warning("the chat template of %s changes responses: %s", self.config.name_or_path, told)
+            _log.warning("the chat template of %s changes conversations: %s", self.config.name_or_path, told)
         if stats.truncated and world.rank == 0:
             _log.warning(
                 "%d of %d conversations have a text longer than max_length=%d tokens and were cut",

@@ -1,1 +1,1 @@
-"""The `pluralign` command: thin shells over the library. Nothing imports it."""
+"""The `pluralign` command: a thin layer over the library. Nothing else imports it."""

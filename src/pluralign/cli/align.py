@@ -1,8 +1,8 @@
-"""`pluralign align`: a training table and a policy to an aligned policy in a run folder.
+"""`pluralign align`: from a training table and a policy to an aligned policy in a run folder.
 
 The run folder holds `training/` (checkpoints, reference log-probabilities), `model/`, and `metrics.jsonl`
-with every log line. The same command continues from the last whole checkpoint. Under `accelerate launch` the
-first process holds the folder.
+with every log line. The same command continues from the last complete checkpoint. Under `accelerate launch`
+the first process holds the folder.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "re
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, trains, saves."""
+    """Parses the arguments, trains and saves."""
     if early_value(arguments, "output_dir", ""):
-        raise UsageError("--output_dir: the run folder is named by --out")
+        raise UsageError("--output_dir: use --out to name the run folder")
     from pluralign.policy.offline.config import OfflineConfig
 
     try:
         flags, config = parse("align", AlignFlags.__doc__ or "", arguments, AlignFlags, OfflineConfig)
     except PluralignError:
         raise
-    except (ValueError, ImportError) as error:  # of transformers' own settings
+    except (ValueError, ImportError) as error:  # from transformers' own settings
         raise UsageError(" ".join(str(error).split())) from error
     check_flags(flags, config)
     console = Console(flags.json)
     quiet_datasets()
-    decisive = _decisive(flags, config)
+    decisive = _result_settings(flags, config)
     inputs = {key: digest(value) for key, value in _inputs(flags).items()}
     name = default_name(decisive, inputs)
     out = Path(flags.out or f"runs/align-{config.method}-{name}")
@@ -74,8 +74,8 @@ def _inputs(flags: AlignFlags) -> dict[str, str]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _decisive(flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
-    """What decides the result; not where it goes or how it is shown."""
+def _result_settings(flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
+    """The settings that determine the result, without where it goes and how it is shown."""
     merged = json.loads(json.dumps(asdict(flags) | config.to_dict(), default=str))
     return {key: value for key, value in sorted(merged.items()) if key not in _IGNORED}
 
@@ -106,7 +106,7 @@ def _align(
         trainer.add_callback(_journal(folder))
     with redirect_stdout(sys.stderr):  # transformers prints its log lines; stdout is for the result
         done = trainer.train(resume_from_checkpoint=str(start) if start is not None else None)
-        _save(trainer, out / _MODEL)  # first: evaluating calls code of the user's
+        _save(trainer, out / _MODEL)  # first: evaluation calls the user's code
         (out / _MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the folder has the settings
         metrics = dict(done.metrics)
         if flags.eval_data is not None:
@@ -124,7 +124,7 @@ def _align(
 
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
-    """Saves the policy; what could not be written does not stay half written."""
+    """Saves the policy; a file that could not be written completely is removed."""
     from pluralign.policy.training.checkpoints import whole_or_absent
 
     advice = "Free some space; the same command continues from the last checkpoint"
@@ -133,7 +133,7 @@ def _save(trainer: OfflineTrainer, folder: Path) -> None:
 
 
 def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
-    """What QRPO will ask of the policy, before anything is spent."""
+    """Prints the diagnosis of QRPO's targets before any compute is spent."""
     from pluralign.policy.offline.objectives import find_objective
     from pluralign.policy.rewards.diagnostics import diagnose_table
 
@@ -163,7 +163,7 @@ def _trainer(
     )
     limit = num_positions(model)
     if limit is not None and (config.max_length is None or config.max_length > limit):
-        console.say(f"--max_length becomes {limit}, the positions that the policy has")
+        console.say(f"--max_length becomes {limit}, the policy's maximum number of positions")
         config.max_length = limit
     reward = _reward(flags)
     try:
@@ -178,8 +178,10 @@ def _trainer(
         )
     except PluralignError:
         raise
-    except (ValueError, RuntimeError, ImportError) as error:  # of transformers and peft, about the settings
-        raise ConfigError(f"these settings cannot be trained with: {' '.join(str(error).split())}") from error
+    except (ValueError, RuntimeError, ImportError) as error:  # from transformers and peft, about the settings
+        raise ConfigError(
+            f"training with these settings is not possible: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _lora(flags: AlignFlags) -> Any:
@@ -194,7 +196,7 @@ def _reward(flags: AlignFlags) -> Any:
         return None
     from pluralign.cli.sample_rewards import reward_source
 
-    return reward_source(flags.judge, None)
+    return reward_source(flags.rewards, None)
 
 
 def _journal(folder: RunFolder) -> Any:

@@ -1,4 +1,4 @@
-"""Flags of `pluralign align`, and what must be right about them before anything is read.
+"""Flags of `pluralign align`, and the checks on them before anything is read.
 
 Nothing heavy is imported here, not even for types (see `flags`).
 """
@@ -31,25 +31,25 @@ _OF_RANKS = ("transform", "partition", "estimator", "leave_one_out", "pair_respo
 
 @dataclass(frozen=True)
 class AlignFlags:
-    """Fit a policy to rewards or preferences that were collected before.
+    """Fit a policy to rewards or preferences that were collected beforehand.
 
     Attributes:
         model: Folder or hub id of the policy; it is also the reference.
         data: Training table: a file, a run folder of `sample`, or a hub id.
-        eval_data: Evaluation table of the same shape; null evaluates nothing.
+        eval_data: Evaluation table of the same shape; null for no evaluation.
         tokenizer: Folder or hub id of the tokenizer; null for the model's own.
-        dtype: Precision of the weights; null for float32, and the stored precision under an adapter.
+        dtype: Precision of the weights; null for float32, or with an adapter the stored precision.
         attn_implementation: Passed on to transformers, e.g. flash_attention_2.
         lora_r: Rank of a LoRA adapter; 0 trains all weights.
-        lora_alpha: Its scale; null for twice the rank.
-        lora_dropout: Its dropout.
-        lora_target_modules: Which layers it changes: all-linear, names such as q_proj,v_proj, or a regular
-            expression.
-        reward_model: Judges samples at each evaluation: a reward model folder, or the run folder of a fit.
-        risk: Risk measure that makes its distributions numbers.
-        reward_function: FILE.py:NAME of a function of (prompts, completions) that judges samples instead.
-        cache: Embedding cache of the reward model; null for the default one, none to keep nothing.
-        hub_split: Which split of a hub set.
+        lora_alpha: Scale of the adapter; null for twice the rank.
+        lora_dropout: Dropout of the adapter.
+        lora_target_modules: Which layers get an adapter: all-linear, names such as q_proj,v_proj, or a
+            regular expression.
+        reward_model: Scores samples at each evaluation: a reward model folder, or the run folder of a fit.
+        risk: Risk measure that turns the reward model's distributions into numbers.
+        reward_function: FILE.py:NAME of a function of (prompts, completions) that scores samples instead.
+        cache: Embedding cache of the reward model; null for the default one, none for no cache.
+        hub_split: Split of a hub data set.
         out: Run folder; null for runs/align-METHOD-DIGEST, the same for the same command.
         json: Print the result as JSON.
     """
@@ -73,8 +73,8 @@ class AlignFlags:
     json: bool = False
 
     @property
-    def judge(self) -> RewardFlags:
-        """Who judges samples, as `sample` names it."""
+    def rewards(self) -> RewardFlags:
+        """The flags of `sample` for the reward of evaluation samples."""
         return RewardFlags(
             reward_model=self.reward_model,
             risk=self.risk,
@@ -84,7 +84,7 @@ class AlignFlags:
 
 
 def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
-    """Refuses what cannot work, or would do nothing.
+    """Rejects flags that cannot work or would have no effect.
 
     Raises:
         UsageError: flags that do not go together, or a number out of its range.
@@ -92,16 +92,19 @@ def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
     from pluralign.policy.offline.objectives import find_objective
 
     if flags.reward_model is not None and flags.reward_function is not None:
-        raise UsageError("received --reward_model and --reward_function; samples have one judge")
+        raise UsageError("received both --reward_model and --reward_function; pass one of them")
     if (flags.reward_model or flags.reward_function) and flags.eval_data is None:
-        raise UsageError("samples are drawn for the prompts of --eval_data, which is missing")
-    check_rewards(flags.judge)
+        raise UsageError(
+            "--reward_model and --reward_function score samples for the prompts of --eval_data, which is "
+            "missing"
+        )
+    check_rewards(flags.rewards)
     if config.resume_from_checkpoint is not None:
         raise UsageError("--resume_from_checkpoint: the same command continues from the last checkpoint")
     if flags.lora_r < 0:
         raise UsageError(f"--lora_r: received {flags.lora_r}; allowed: 0 for all weights, or a rank")
     if flags.lora_alpha is not None and not flags.lora_r:
-        raise UsageError("--lora_alpha needs --lora_r: without an adapter it does nothing")
+        raise UsageError("--lora_alpha needs --lora_r: without an adapter it has no effect")
     if not 0 <= flags.lora_dropout < 1:
         raise UsageError(f"--lora_dropout: received {flags.lora_dropout}; allowed: 0 to below 1")
     if flags.dtype is not None and flags.dtype not in _DTYPES:
@@ -115,4 +118,4 @@ def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
         defaults = {field.name: field.default for field in fields(config)}
         unread = [name for name in _OF_RANKS if getattr(config, name) != defaults[name]]
         if unread:
-            raise UsageError(f"--{unread[0]} belongs to quantile rewards; {config.method} has none")
+            raise UsageError(f"--{unread[0]} applies to quantile rewards; {config.method} does not use them")

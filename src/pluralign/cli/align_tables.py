@@ -1,6 +1,6 @@
-"""Training tables as `pluralign align` reads them: any file -> a `datasets.Dataset`.
+"""Reads training tables for `pluralign align`: any file -> a `datasets.Dataset`.
 
-Whether the rows are legal is for `policy.columns` to say.
+Rows are validated in `policy.columns`, not here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ def table_path(source: str) -> str:
 
 
 def read_table(source: str, split: str | None) -> Any:
-    """A training table; `check_training_table` looks at its rows.
+    """Reads a training table; `check_training_table` validates its rows.
 
     Args:
         source: a file, a run folder of `sample`, or a hub id.
-        split: which split of a hub set.
-
+        split: split of a hub data set.
     Raises:
-        DataError: it cannot be read, or columns are not of one type.
+        DataError: the table cannot be read, or a column has values of several types.
     """
     import datasets
     import pyarrow as pa
@@ -46,7 +45,7 @@ def read_table(source: str, split: str | None) -> Any:
         try:
             return datasets.Dataset(pq.read_table(path))
         except pa.ArrowException as error:
-            raise DataError(f"{path}: damaged or foreign Parquet data ({error})") from error
+            raise DataError(f"{path}: damaged Parquet file, or not Parquet ({error})") from error
     rows, problems = [], []
     for table in find_tables(path, split):
         for _, row in typed_rows(table):
@@ -56,7 +55,8 @@ def read_table(source: str, split: str | None) -> Any:
                 rows.append(row)
     if problems:
         raise_problems(source, problems)
-    names = list(dict.fromkeys(name for row in rows for name in row))  # rows may lack what others have
+    # Rows may lack columns that others have.
+    names = list(dict.fromkeys(name for row in rows for name in row))
     rows = [{name: row.get(name) for name in names} for row in rows]
     try:
         return datasets.Dataset.from_list(rows)
@@ -65,15 +65,15 @@ def read_table(source: str, split: str | None) -> Any:
 
 
 def _odd_column(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Why rows make no table: the first column whose values are not of one type."""
+    """Why the rows do not form a table: the first column with values of several types."""
     for name in rows[0]:
         first: str | None = None
         for number, row in enumerate(rows, start=1):
             value = row.get(name)
             if isinstance(value, str) and value.encode("utf-8", "ignore").decode() != value:
-                return f"row {number}, column {name!r}: half a surrogate pair; allowed: valid Unicode"
+                return f"row {number}, column {name!r}: an unpaired surrogate; allowed: valid Unicode"
             kind = None if value is None else type(value).__name__.replace("int", "float")
             first = first or kind
             if kind not in (None, first):
                 return f"column {name!r} holds {first} and, in row {number}, {kind}; allowed: one type"
-    return "its rows do not fit into one table; each column needs one type"
+    return "the rows do not form a table; each column needs a single type"

@@ -1,4 +1,4 @@
-"""`pluralign check FILE`: what a data file holds, and what is wrong with it."""
+"""`pluralign check FILE`: what a data file contains, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _WIDEST_NAME = 22
 
 @dataclass(frozen=True)
 class CheckFlags:
-    """Look at a data file before anything is fitted.
+    """Check a data file before anything is fitted.
 
     Attributes:
         file: File, folder or hub id with ratings, pairs, comparisons or plain responses.
-        shape: ratings, pairs, comparisons or responses; null recognises it by the columns.
+        shape: ratings, pairs, comparisons or responses; null to infer it from the columns.
         where: Only rows with these values, e.g. --where.subset expert.
-        columns: Our column names to the file's, e.g. --columns.response answer.
-        scale: Lowest and highest rating, where the file has no scale column.
-        attribute: Name of what is rated, where the file has no attribute column.
+        columns: Mapping from our column names to the file's, e.g. --columns.response answer.
+        scale: Lowest and highest rating, if the file has no scale column.
+        attribute: Name of what is rated, if the file has no attribute column.
         attribute_columns: Columns with the ratings of one attribute each, e.g. '[clarity,tone]'.
         rater_columns: Columns with the ratings of one rater each, e.g. '[ann,bob]'.
-        hub_split: Which split of a hub set.
+        hub_split: Split of a hub data set.
         json: Print the summary as JSON.
     """
 
@@ -48,7 +48,7 @@ class CheckFlags:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, reads, prints."""
+    """Parses the arguments, reads the file and prints the summary."""
     (flags,) = parse("check", CheckFlags.__doc__ or "", arguments, CheckFlags, positional="file")
     from pluralign import data
 
@@ -82,14 +82,14 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _verdict(unread: Sequence[Any], shape: str, flags: str) -> str:
-    """No problems, unless there are columns that look like judgements and were not read."""
+    """Reports no problems, unless unread columns look like ratings or votes."""
     if not unread:
         return "no problems"
     names = ", ".join(column.name for column in unread)
     if shape != "responses":
-        return f"no problems in what was read, which is not {names}"
+        return f"no problems in the columns that were read; not read: {names}"
     advice = f"; to read: {flags}" if flags else ""
-    return f"read as responses that nobody judged, although there is {names}{advice}"
+    return f"read as responses without ratings, although there are columns {names}{advice}"
 
 
 _HEAD = (
@@ -107,7 +107,7 @@ _SHARED = {
 
 
 def _whole(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Counts of the table, and its largest subsets."""
+    """Counts for the whole table, and its largest subsets."""
     rows = [(k.replace("_", " "), _plain(summary[k])) for k in ("rows", "distinct_texts", "groups")]
     shared = summary["shared"]
     rows += [(name, _plain(shared[key])) for key, name in _SHARED.items() if shared[key]]
@@ -146,7 +146,7 @@ def _attribute(a: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _histogram(a: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A bar per bin, its height the share of the largest bin, with a note where nothing can be learned."""
+    """A bar per bin, its height relative to the largest bin, with a note where nothing can be learned."""
     most = max(a["bin_counts"])
     # Rounded up, so that only an unused rating has no bar.
     bars = "".join(_BARS[math.ceil(count / most * (len(_BARS) - 1))] for count in a["bin_counts"])

@@ -1,4 +1,4 @@
-"""What a person sees: lines and tables on stderr, or one JSON object on stdout with --json."""
+"""Terminal output: lines and tables on stderr, or one JSON object on stdout with --json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["Console", "cut", "interval"]
 
-_WIDTH = 100  # of tables that no terminal shows
+_WIDTH = 100  # of tables that are not shown in a terminal
 _WIDEST_CELL = 40
 
 
@@ -17,18 +17,18 @@ class Console:
     """Prints for people, or for programs.
 
     Args:
-        as_json: keep stdout for one JSON object; everything else goes to stderr.
+        as_json: reserve stdout for one JSON object; everything else goes to stderr.
     """
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
     def say(self, line: str) -> None:
-        """One line about what is going on."""
+        """Prints one line about the progress of the command."""
         print(line, file=sys.stderr, flush=True)
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table for people; nothing with --json, where `result` carries the numbers."""
+        """Prints a table for people; prints nothing with --json, where `result` has the numbers."""
         if self.as_json:
             return
         from rich.console import Console as Rich
@@ -45,7 +45,7 @@ class Console:
         rich.print()
 
     def result(self, value: Any, line: str) -> None:
-        """The outcome: the JSON object with --json, else one line on stdout."""
+        """Prints the outcome: the JSON object with --json, otherwise one line on stdout."""
         if self.as_json:
             print(json.dumps(value, allow_nan=False, ensure_ascii=False))
         else:
@@ -53,7 +53,7 @@ class Console:
 
 
 def cut(text: str, width: int) -> str:
-    """The text, shortened with an ellipsis where it is too long for a cell."""
+    """The text, truncated with an ellipsis if it is too long for a cell."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -1,4 +1,4 @@
-"""`pluralign evaluate`: a model on held-out data, or a family by cross-fitting, beside its baselines."""
+"""`pluralign evaluate`: a model on held-out data, or a family by cross-fitting, against its baselines."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """What to judge and where to write.
+    """What to evaluate and where to write the results.
 
     Attributes:
-        model: Model folder, or the run folder of a fit; null together with folds.
-        folds: Cross-fit this many folds of groups instead of judging a model; for data with few groups.
+        model: Model folder, or the run folder of a fit; null with folds.
+        folds: Cross-fit with this many folds of groups instead of evaluating a model; for data with few
+            groups.
         family: Family to cross-fit.
-        part: test judges the groups that the fit kept back, all every row.
-        risk: Risk measure by which responses are compared.
-        seed: Seed of everything random in the evaluation.
+        part: test evaluates on the groups that the fit held out, all on every row.
+        risk: Risk measure for comparing responses.
+        seed: Seed for everything random in the evaluation.
         out: Run folder; null for runs/evaluate-DIGEST, the same for the same command.
         json: Print the results as JSON.
     """
@@ -47,13 +48,13 @@ class EvaluateFlags:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, judges, prints the tables."""
+    """Parses the arguments, evaluates and prints the tables."""
     family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)
     crossed = early_value(arguments, "folds", "0") != "0"
-    # A stored model knows its backbone, and its family is fitted already: only cross-fitting asks for them.
+    # A saved model knows its backbone and its family; only cross-fitting needs flags for them.
     kinds: tuple[type, ...] = (BackboneFlags, CONFIGS[family]) if crossed else (PlaceFlags,)
     purpose = (
-        "Judge a model on held-out data, beside the constant model, Bradley-Terry and length. "
+        "Evaluate a model on held-out data, against the constant model, Bradley-Terry and length. "
         "With --folds, also every flag of `pluralign fit` that says how to fit."
     )
     elsewhere = flags_of_other_families(family) if crossed else {}
@@ -63,7 +64,7 @@ def run(arguments: Sequence[str]) -> None:
     if not data.sources:
         raise UsageError("no data: name a file with --ratings, --pairs or --votes")
     if (flags.model is None) == (flags.folds == 0):
-        raise UsageError("name either a --model, or --folds and a --family to cross-fit")
+        raise UsageError("pass either --model, or --folds and --family to cross-fit")
     if flags.folds < 0 or flags.folds == 1:
         raise UsageError(f"--folds: received {flags.folds}; allowed: 2 or more, or 0 for none")
     console = Console(flags.json)
@@ -81,7 +82,7 @@ def run(arguments: Sequence[str]) -> None:
             if crossed:
                 results = _cross_fit(console, folder, flags, data, *others)
             else:
-                results = _judge(console, folder, flags, data, *others)
+                results = _evaluate(console, folder, flags, data, *others)
             write_json(results_file, results)
             folder.finish("results.json")
         else:
@@ -94,7 +95,7 @@ def run(arguments: Sequence[str]) -> None:
         console.result(results, str(results_file))
 
 
-def _judge(
+def _evaluate(
     console: Console, folder: RunFolder, flags: EvaluateFlags, data: DataFlags, place: PlaceFlags
 ) -> dict[str, Any]:
     from pluralign import evaluation
@@ -103,7 +104,7 @@ def _judge(
 
     if is_combination(str(flags.model)):
         raise UsageError(
-            f"{flags.model} is a combination, whose rewards are on no rating scale; evaluate judges one "
+            f"{flags.model} is a combination, whose rewards are not on a rating scale; evaluate takes one "
             f"model, such as {Path(str(flags.model)) / 'source-0'}. `pluralign score` takes combinations"
         )
     tables = load_tables(data, console, folder.path)
@@ -113,29 +114,29 @@ def _judge(
         _, tables = split_tables(tables, **split)
     elif flags.part == "test":
         raise UsageError(
-            "this model was fitted on every group, none was kept back; say --part all for other data"
+            "this model was fitted on every group, none was held out; for other data pass --part all"
         )
-    judged = f"judged: {_part(flags, model.fitted)}; {_overlap(flags, data, tables, model.fitted)}"
+    scope = f"evaluated on: {_part(flags, model.fitted)}; {_overlap(flags, data, tables, model.fitted)}"
     given: dict[str, Any] = tables
     results = evaluation.evaluate(model, **given, risk=flags.risk, seed=flags.seed, out=folder.path)
-    return results | {"part": flags.part, "judged": judged}
+    return results | {"part": flags.part, "judged": scope}
 
 
 def _part(flags: EvaluateFlags, fitted: Mapping[str, Any]) -> str:
     if flags.part == "all":
         return "every row"
-    return f"the {100 * fitted['split']['test_share']:g} % of the groups that the fit kept back"
+    return f"the {100 * fitted['split']['test_share']:g} % of the groups that the fit held out"
 
 
 def _overlap(
     flags: EvaluateFlags, data: DataFlags, tables: Mapping[str, Any], fitted: Mapping[str, Any]
 ) -> str:
-    """How much of what is judged was in the fit; a warning where anything was."""
+    """How much of the evaluation data was in the fit, with a warning if any was."""
     seen = seen_before(model_folder(str(flags.model)).parent, tables)
     if seen is not None:
         return seen
     if flags.part == "all" and set(data.digests().values()) & set(fitted.get("data", {}).values()):
-        return "WARNING: the model was fitted on this file, so this is no held-out result"
+        return "WARNING: the model was fitted on this file, so this is not a held-out result"
     groups = {group for table in tables.values() for group in table["group"]}
     return f"{len(groups):,} groups"
 
@@ -165,7 +166,7 @@ def _cross_fit(
         out=folder.path,
         report=console.say,
     )
-    judged = f"judged: every row, by one of {flags.folds} models that has not seen its group"
+    scope = f"evaluated on: every row, by one of {flags.folds} models that has not seen its group"
     if shared := str(shared_texts(given)):
-        judged += f"; {shared}"
-    return results | {"part": "all", "judged": judged}
+        scope += f"; {shared}"
+    return results | {"part": "all", "judged": scope}

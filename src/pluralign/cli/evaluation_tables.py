@@ -1,7 +1,6 @@
-"""The tables of an evaluation: `results.json` for people at a terminal.
+"""The tables of an evaluation: prints `results.json` in the terminal.
 
-In: the content of `results.json`. Out: tables on a console, the same numbers that the report's page shows. It
-reads no files and measures nothing.
+In: the content of `results.json`. Out: tables on a console, with the same numbers as the report.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["print_results"]
 
 _MEASURES = ("pinball", "crps", "quantile_error")
 _SHARES = ("coverage", "closed_coverage", "crossing", "peaked")
-_MOST_KINDS = 12  # of prompts in one table; the rest is in results.json
+_MOST_KINDS = 12  # of prompts in one table; the others are in results.json
 
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
@@ -52,7 +51,7 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
 
 
 def _within(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
-    """Pairs won within a prompt: pinball, over all responses, can be won by telling prompts apart."""
+    """Pairs won within a prompt; pinball, over all responses, can improve just by telling prompts apart."""
     if found is None:  # results of earlier versions
         return []
     verdict = found["verdict"].partition(":")[0]
@@ -67,7 +66,7 @@ def _within(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
 
 
 def _others(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
-    """Baselines beside the constant one that predict distributions."""
+    """Baselines other than the constant one that predict distributions."""
     rows = [
         (other, _words(key), interval(found["value"], digits), interval(found.get("difference"), digits))
         for other in part["pinball"].get("others", {})
@@ -75,7 +74,7 @@ def _others(console: Console, family: str, name: str, part: Mapping[str, Any]) -
         if (found := part.get(key, {}).get("others", {}).get(other))
     ]
     if rows:
-        console.table(f"{name}: other baselines", ("", "measure", "baseline", f"{family} minus it"), rows)
+        console.table(f"{name}: other baselines", ("", "measure", "baseline", "difference"), rows)
 
 
 def _gate(console: Console, name: str, part: Mapping[str, Any]) -> None:
@@ -88,7 +87,7 @@ def _gate(console: Console, name: str, part: Mapping[str, Any]) -> None:
 
 
 def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
-    """How alike the heads of an ensemble are, and whether their doubt warns of errors."""
+    """How similar the heads of an ensemble are, and whether their uncertainty predicts errors."""
     parts = ensemble.get("ratings", {}) | {k: part for k, part in ensemble.items() if k != "ratings"}
     rows = []
     for name, part in parts.items():
@@ -97,7 +96,7 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
                 "-" if part.get(k) is None else f"{part[k]:.3f}" for k in ("correlation", "disagreement")
             ]
             doubts = [f"spearman_{doubt}_error" for doubt in ("between", "within")]
-            known = part.get("intervals", {})  # results of earlier versions have none
+            known = part.get("intervals", {})  # missing in results of earlier versions
             rows.append((_words(name), *plain, *[interval(known.get(k), 3) for k in doubts]))
     if rows:
         head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
@@ -117,7 +116,7 @@ def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any])
     title = f"{_words(name)}: {part['rows']:,} pairs, {part['groups']:,} groups"
     if part["tied_in_data"]:
         title += f", and {part['tied_in_data']:,} that people tied"
-    console.table(title, ("", "accuracy", "ties", f"{family} minus it"), rows)
+    console.table(title, ("", "accuracy", "ties", "difference"), rows)
 
 
 def _breakdown(console: Console, family: str, title: str, kinds: Mapping[str, Mapping[str, Any]]) -> None:

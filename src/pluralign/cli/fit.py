@@ -1,4 +1,4 @@
-"""`pluralign fit`: data to a reward model in a run folder."""
+"""`pluralign fit`: from data to a reward model in a run folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class FitFlags:
-    """What to fit and where to.
+    """What to fit and where to write it.
 
     Attributes:
         family: One of the families above.
-        test_share: Share of the groups that is kept back for `evaluate`; 0 fits on everything.
-        split_seed: Which groups are kept back.
+        test_share: Share of the groups that is held out for `evaluate`; 0 fits on everything.
+        split_seed: Seed that selects the held-out groups.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.
         json: Print the result as JSON.
     """
@@ -39,7 +39,7 @@ class FitFlags:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, fits, saves."""
+    """Parses the arguments, fits and saves."""
     family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)
     flags, data, backbone, config = parse(
         "fit",
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> None:
     if not data.sources:
         raise UsageError("no data: name a file with --ratings, --pairs or --votes")
     console = Console(flags.json)
-    decisive = _decisive(flags, data, backbone, config)
+    decisive = _result_settings(flags, data, backbone, config)
     inputs = data.digests()
     name = default_name(decisive, inputs)
     out = flags.out or f"runs/fit-{family}-{name}"
@@ -74,16 +74,18 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _purpose() -> str:
-    """What `--help` says first: what each family is for, and which tables it takes."""
+    """The introduction of `--help`: what each family is for, and which tables it takes."""
     which = "; ".join(f"{name} ({', '.join(one.data)}): {one.advice}" for name, one in FAMILIES.items())
     return (
-        "Fit a reward model on a frozen backbone. Which family? In brackets is what each can be fitted on. "
-        f"{which}. docs/choosing.md says more, also of losses and risk measures."
+        "Fit a reward model on a frozen backbone. The families, with the data that each can be fitted on: "
+        f"{which}. docs/how-to/choosing.md says more, also about losses and risk measures."
     )
 
 
-def _decisive(flags: FitFlags, data: DataFlags, backbone: BackboneFlags, config: Any) -> dict[str, Any]:
-    """What decides the result; not where it goes, how it is printed or where embeddings are kept."""
+def _result_settings(
+    flags: FitFlags, data: DataFlags, backbone: BackboneFlags, config: Any
+) -> dict[str, Any]:
+    """The settings that determine the result, without output, printing and the embedding cache."""
     ignored = {"out", "json", "cache", "device"}
     merged = asdict(flags) | asdict(data) | asdict(backbone) | asdict(config)
     return {key: value for key, value in merged.items() if key not in ignored}
@@ -135,10 +137,10 @@ def _fit(
 
 
 def _finish(console: Console, folder: RunFolder, data: DataFlags, fitted: Mapping[str, Any]) -> None:
-    """The path of the model, and the command that judges it on what was kept back."""
+    """Prints the path of the model, and the command that evaluates it on the held-out groups."""
     path = folder.path / "model"
     if fitted["split"]:
         command = shlex.join(["pluralign", "evaluate", "--model", str(folder.path), *data.arguments])
         share = f"{100 * fitted['split']['test_share']:g} %"
-        console.say(f"{share} of the groups were kept back; judge the model on them:\n  {command}")
+        console.say(f"{share} of the groups were held out; to evaluate the model on them:\n  {command}")
     console.result({"model": str(path), "run": str(folder.path), "fitted": fitted}, str(path))

@@ -1,5 +1,5 @@
-"""Flags that several verbs share, as dataclasses. Nothing heavy is imported here, not even for types: the
-parser resolves the annotations of a file when it reads its dataclasses.
+"""Flags that several commands share, as dataclasses. Nothing heavy is imported here, not even for types: the
+parser resolves all annotations of the file when it reads its dataclasses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["BackboneFlags", "DataFlags", "PlaceFlags", "flags_of_other_families"
 
 
 def flags_of_other_families(family: str) -> dict[str, str]:
-    """Keys that only other families have, with the flag that names these."""
+    """Keys that only other families have, with the flag that selects those families."""
     owners: dict[str, list[str]] = {}
     for name, kind in CONFIGS.items():
         for field in fields(kind):
@@ -31,13 +31,14 @@ class DataFlags:
         pairs: File, folder or hub id with pairs.
         votes: File, folder or hub id with comparisons and their votes.
         where: Only rows with these values, e.g. --where.subset expert.
-        columns: Our column names to the file's, e.g. --columns.response answer.
-        scale: Lowest and highest rating, where the file has no scale column.
-        attribute: Name of what is rated, where the file has no attribute column.
+        columns: Mapping from our column names to the file's, e.g. --columns.response answer.
+        scale: Lowest and highest rating, if the file has no scale column.
+        attribute: Name of what is rated, if the file has no attribute column.
         attribute_columns: Columns with the ratings of one attribute each, e.g. '[clarity,tone]'.
         rater_columns: Columns with the ratings of one rater each, e.g. '[ann,bob]'.
-        hub_split: Which split of a hub set.
-        on_bad_row: error stops with every problem; quarantine writes bad rows into the run folder.
+        hub_split: Split of a hub data set.
+        on_bad_row: error stops and lists every problem; quarantine moves bad rows to a file in the run
+            folder.
     """
 
     ratings: str | None = None
@@ -59,7 +60,7 @@ class DataFlags:
 
     @property
     def arguments(self) -> list[str]:
-        """The flags that name this data again, for a command that a person can copy."""
+        """The flags that name this data, for a command that the user can copy."""
         words = [word for kind, source in self.sources.items() for word in (f"--{kind}", source)]
         for name in ("where", "columns"):
             for key, value in (getattr(self, name) or {}).items():
@@ -81,21 +82,21 @@ class DataFlags:
 
 @dataclass(frozen=True)
 class BackboneFlags:
-    """Which frozen language model, and how it reads.
+    """The frozen language model, and how it embeds text.
 
     Attributes:
         backbone: minilm, a hub id or a folder.
         revision: Branch, tag or commit on the hub.
         pooling: last, mean or last_mean over the response; null for the default of the architecture.
-        context: What an encoder reads, response or pair (prompt and response); null for the default.
+        context: Input of an encoder, response or pair (prompt and response); null for the default.
         dtype: Precision of the backbone.
-        max_length: Most tokens per text; null for the model's own limit.
-        quantization: 4bit or 8bit weights, by bitsandbytes.
+        max_length: Maximum tokens per text; null for the model's own limit.
+        quantization: 4bit or 8bit weights, with bitsandbytes.
         length: Also give the head the response's length, log(1 + its number of tokens).
         surface: Also give the head repetition, punctuation, word and sentence length, and how the text ends.
         attn_implementation: Passed on to transformers.
         device: cpu, cuda, cuda:1, ...; null for a GPU if there is one.
-        cache: Embedding cache; null for PLURALIGN_CACHE or ~/.cache/pluralign, none to keep nothing.
+        cache: Embedding cache; null for PLURALIGN_CACHE or ~/.cache/pluralign, none for no cache.
     """
 
     backbone: str = "minilm"
@@ -114,11 +115,11 @@ class BackboneFlags:
 
 @dataclass(frozen=True)
 class PlaceFlags:
-    """Where a model that knows its own backbone runs.
+    """Where a saved model, which knows its own backbone, runs.
 
     Attributes:
         device: cpu, cuda, cuda:1, ...; null for a GPU if there is one.
-        cache: Embedding cache; null for PLURALIGN_CACHE or ~/.cache/pluralign, none to keep nothing.
+        cache: Embedding cache; null for PLURALIGN_CACHE or ~/.cache/pluralign, none for no cache.
     """
 
     device: str | None = None

@@ -1,9 +1,10 @@
-"""What a model was fitted on, remembered beside it, so that an evaluation can say what is held out.
+"""Records what a model was fitted on, so that an evaluation can say what is held out.
 
     train_groups.json   the names of the groups
     train_texts.npz     digests of the prompts and of the conversations
 
-In: tables. Out: those files in the run folder of a fit; a sentence about what judged tables share with them.
+In: tables. Out: those files in the run folder of a fit; a sentence about what evaluation tables share with
+them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Tables = Mapping[str, "datasets.Dataset"]
 
 
 def remember(folder: Path, tables: Tables) -> None:
-    """Writes what these tables hold into the run folder of the fit on them."""
+    """Records the groups and texts of these tables in the run folder of their fit."""
     import numpy as np
 
     from pluralign.data import text_record
@@ -41,14 +42,14 @@ def remember(folder: Path, tables: Tables) -> None:
 
 
 def seen_before(folder: Path, tables: Tables) -> str | None:
-    """How many of the judged groups and texts were in the fit, with a warning where any were.
+    """How many of the evaluated groups and texts were in the fit, with a warning if any were.
 
     Args:
         folder: the run folder of the fit.
-        tables: what is judged.
+        tables: the evaluation data.
 
     Returns:
-        A sentence; None where the folder remembers nothing.
+        A sentence; None if the folder has no record.
     """
     from pluralign.data import text_record
 
@@ -58,17 +59,17 @@ def seen_before(folder: Path, tables: Tables) -> str | None:
     shared = len(groups & set(json.loads((folder / _GROUPS).read_text(encoding="utf-8"))))
     said = f"{shared:,} of its {len(groups):,} groups were in the fit"
     if shared:
-        return f"{said}; WARNING: this is no held-out result"
+        return f"{said}; WARNING: this is not a held-out result"
     stored = _stored(folder / _TEXTS)
     if stored is None:  # an earlier version kept no record
         return said
-    judged = text_record(tables)
-    prompts, texts = judged.shared_with(stored)
-    named = [f"{prompts:,} of its {len(judged.prompts):,} prompts"] if prompts else []
-    named += [f"{texts:,} of its {len(judged.texts):,} texts"] if texts else []
+    evaluated = text_record(tables)
+    prompts, texts = evaluated.shared_with(stored)
+    named = [f"{prompts:,} of its {len(evaluated.prompts):,} prompts"] if prompts else []
+    named += [f"{texts:,} of its {len(evaluated.texts):,} texts"] if texts else []
     if named:
         said += f", but {' and '.join(named)} were, in other groups"
-    return said + ("; WARNING: for these it is no held-out result" if texts else "")
+    return said + ("; WARNING: for these it is not a held-out result" if texts else "")
 
 
 def _groups(tables: Tables) -> set[Any]:

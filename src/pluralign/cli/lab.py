@@ -25,9 +25,9 @@ class LabFlags:
         kind: ratings of attributes, votes on comparisons, or pairs.
         n: Rated responses, or comparisons.
         seed: Seed of the crowd.
-        data_seed: Seed of the drawing, so that one crowd can be asked twice.
-        raters_per_item: Raters of each response or comparison.
-        noise: Multiplies how much each persona's judgements vary.
+        data_seed: Seed of the sampling, so that one crowd can be sampled twice.
+        raters_per_item: Raters per response or comparison.
+        noise: Multiplies the noise in each persona's ratings.
         label_flips: Share of labels that are replaced by a wrong one.
         out: JSON Lines file to write, plain or .gz.
         json: Print the result as JSON.
@@ -45,7 +45,7 @@ class LabFlags:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, draws, writes."""
+    """Parses the arguments, samples the data and writes it."""
     (flags,) = parse("lab", LabFlags.__doc__ or "", arguments, LabFlags)
     target = Path(flags.out)
     if not target.parent.is_dir():
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     options = {} if flags.kind == "pairs" else {"raters_per_item": flags.raters_per_item}
     table = getattr(crowd, flags.kind)(flags.n, seed=flags.data_seed, **options)
     with whole_file(target) as work, work.open("wb") as file:
-        # No name and no time in the archive: the same crowd gives the same bytes.
+        # No file name and no time in the archive, so that the same crowd gives the same bytes.
         packed = gzip.GzipFile("", "wb", 9, file, mtime=0) if target.suffix == ".gz" else nullcontext(file)
         with packed as stream:
             table.to_json(stream)

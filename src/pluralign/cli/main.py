@@ -1,8 +1,8 @@
-"""Entry point: finds the verb, runs it, and turns every failure into one clear message.
+"""Entry point: finds the command, runs it, and turns every failure into one clear message.
 
-It imports only the module of the verb that was asked for, so `--help` and errors are fast.
+It imports only the module of the requested command, so `--help` and errors are fast.
 
-Exit status: 0 done; 1 a failure that the message explains; 2 the command line is wrong; 130 interrupted.
+Exit status: 0 success; 1 a failure that the message explains; 2 the command line is wrong; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pluralign.errors import PluralignError, PluralignWarning, did_you_mean
 __all__ = ["main"]
 
 VERBS = {
-    "check": "look at a data file: shape, counts, raters, agreement, problems",
+    "check": "check a data file: shape, counts, raters, agreement, problems",
     "fit": "fit a reward model on ratings, pairs or votes",
     "score": "score responses with a model and a risk measure",
-    "evaluate": "judge a model on held-out data, beside its baselines",
-    "report": "put evaluations on one HTML page with pictures",
-    "sample": "sample reference completions and reward them: the table to train a policy on",
-    "align": "fit a policy to rewards or preferences that were collected before",
-    "lab": "draw data from a simulated crowd whose true rewards are known",
+    "evaluate": "evaluate a model on held-out data, against its baselines",
+    "report": "turn evaluations into one HTML page with figures",
+    "sample": "sample reference completions and score them: the table to train a policy on",
+    "align": "fit a policy to rewards or preferences that were collected beforehand",
+    "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 
 
@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        return _complain(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}; allowed: {', '.join(VERBS)}", 2)
+        return _complain(
+            f"unknown command {verb!r}{did_you_mean(verb, VERBS)}; allowed: {', '.join(VERBS)}", 2
+        )
     debug = "--debug" in rest
     rest = [a for a in rest if a != "--debug"]
     warnings.showwarning = _show_warning
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _complain("interrupted; the same command continues where this one stopped", 130)
-    except BrokenPipeError:  # the reader of our output went away, as in `pluralign score ... | head`
+    except BrokenPipeError:  # the reader of our output closed the pipe, as in `pluralign score ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except PluralignError as error:
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _complain(
-            f"{type(error).__name__}: {error}\nThis is a defect in pluralign; --debug shows where.", 1
+            f"{type(error).__name__}: {error}\nThis is a bug in pluralign; --debug shows where.", 1
         )
     return 0
 
@@ -84,11 +86,11 @@ def _usage() -> str:
     lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
     return "\n".join(
         [
-            "usage: pluralign VERB [--config FILE.yaml] [flags]",
+            "usage: pluralign COMMAND [--config FILE.yaml] [flags]",
             "",
             *lines,
             "",
-            "pluralign VERB --help lists the flags of a verb; --json prints results for programs;",
+            "pluralign COMMAND --help lists the flags of a command; --json prints results for programs;",
             "--debug shows tracebacks; pluralign --version prints the version.",
         ]
     )
@@ -107,7 +109,7 @@ def _show_warning(
     file: object = None,
     line: str | None = None,
 ) -> None:
-    """Our own warnings as one line without a source location; nothing else, users cannot act on it."""
+    """Prints our own warnings on one line, without a source location; hides those users cannot act on."""
     if issubclass(category, PluralignWarning):
         print(f"warning: {message}", file=sys.stderr)
 

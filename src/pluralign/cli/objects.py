@@ -1,4 +1,4 @@
-"""From flags to objects: checked tables, a loaded backbone, the cache, the folder of a model."""
+"""From flags to objects: checked tables, a loaded backbone, the cache, a model folder."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _SHAPES: dict[str, Any] = {"ratings": "ratings", "pairs": "pairs", "votes": "com
 
 
 def load_tables(flags: DataFlags, console: Console, folder: Path) -> dict[str, datasets.Dataset]:
-    """Reads and checks every table that was named, by kind, and says how many rows it has.
+    """Reads and checks every named table, by kind, and prints how many rows it has.
 
     Args:
         flags: which files, and how to read them.
         console: where counts are printed.
-        folder: where bad rows are set aside, if the flags say so.
+        folder: where bad rows go, if the flags ask for a quarantine.
 
     Raises:
         DataError: a table has problems.
@@ -61,7 +61,7 @@ def load_tables(flags: DataFlags, console: Console, folder: Path) -> dict[str, d
 
 
 def counts(report: LoadReport) -> str:
-    """What a load kept, left out and set aside, in one line."""
+    """What loading kept, left out and set aside, in one line."""
     parts = [f"{report.rows_kept:,} rows"]
     if report.rows_filtered:
         parts.append(f"{report.rows_filtered:,} left out by where")
@@ -73,7 +73,7 @@ def counts(report: LoadReport) -> str:
 
 
 def quiet_datasets() -> None:
-    """No bars for steps of a moment, and no log line for what `counts` says."""
+    """Disables progress bars for short steps, and log lines that repeat `counts`."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -81,7 +81,7 @@ def quiet_datasets() -> None:
 
 
 def _quiet_transformers() -> None:
-    """No bar for loading weights; downloads keep theirs."""
+    """Disables the progress bar for loading weights, but not for downloads."""
     from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging as of_transformers
 
@@ -90,7 +90,7 @@ def _quiet_transformers() -> None:
 
 
 def load_backbone(flags: BackboneFlags) -> Backbone:
-    """Loads the backbone that was named."""
+    """Loads the named backbone."""
     from pluralign import backbones
 
     _quiet_transformers()
@@ -118,7 +118,7 @@ def cache_from(path: str | None) -> EmbeddingCache | None:
 
 
 def check_device(name: str | None) -> None:
-    """Refuses a device that is not here.
+    """Rejects a device that this machine does not have.
 
     Raises:
         UsageError: torch does not know it, or cannot use it.

@@ -1,7 +1,7 @@
 """From dataclasses to a command line: flags, `--config file.yaml`, and errors that name the nearest key.
 
-In: dataclasses and arguments. Out: instances of those dataclasses. It does not know what they configure.
-Flags win over the file; a key that is neither is an error.
+In: dataclasses and arguments. Out: instances of those dataclasses.
+Flags override the file; an unknown key is an error.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def parse(
     """Parses arguments into one instance per dataclass.
 
     Args:
-        verb: the verb, for the usage line.
+        verb: the command, for the usage line.
         purpose: one sentence for `--help`.
-        arguments: what follows the verb.
+        arguments: everything after the command.
         kinds: dataclasses; their fields become flat flags.
-        positional: name of the one field that is given without a flag; several values where it is a list.
-        elsewhere: keys that are unknown here and known under another flag, with that flag.
+        positional: name of the one field that is given without a flag; takes several values if it is a list.
+        elsewhere: keys that are valid only with another flag, with that flag.
 
     Raises:
         UsageError: an unknown key, a value of the wrong type, a config file that cannot be read.
@@ -50,7 +50,7 @@ def parse(
         prog=f"pluralign {verb}", description=purpose, exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument(
-        "--config", action=ActionConfigFile, help="YAML file with any of these keys; flags win"
+        "--config", action=ActionConfigFile, help="YAML file with any of these keys; flags override it"
     )
     known: list[str] = []
     for kind in kinds:
@@ -59,7 +59,7 @@ def parse(
             many = {"nargs": "+"} if _is_list(kind, positional) else {}
             parser.add_argument(positional, type=str, help=_field_help(kind, positional), **many)
             known.append(positional)
-        # A field that two dataclasses share, as `seed`, is one flag for both.
+        # A field that two dataclasses share, such as `seed`, becomes one flag for both.
         parser.add_class_arguments(kind, skip=set(of_kind) & set(known))
         known += [name for name in of_kind if name not in known]
     try:
@@ -71,7 +71,7 @@ def parse(
 
 
 def _with_truth(arguments: Sequence[str], kinds: Iterable[Any]) -> list[str]:
-    """The arguments with `=true` after a switch that stands alone; the parser wants a value for each."""
+    """The arguments with `=true` added to switches without a value, since the parser needs one."""
     switches = {f"--{field.name}" for kind in kinds for field in fields(kind) if field.type in (bool, "bool")}
     values = ("true", "false", "yes", "no")
     pairs = itertools.zip_longest(arguments, arguments[1:], fillvalue="")
@@ -79,7 +79,7 @@ def _with_truth(arguments: Sequence[str], kinds: Iterable[Any]) -> list[str]:
 
 
 def choice_from(arguments: Sequence[str], name: str, allowed: Iterable[str], default: str) -> str:
-    """The value of a flag that decides which other flags there are.
+    """The value of a flag that determines which other flags exist.
 
     Raises:
         UsageError: the value is not among those allowed.
@@ -112,21 +112,21 @@ def _from_file(path: str, name: str, default: str) -> str:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return default  # the parser meets the same file next and says what is wrong with it
+        return default  # the parser reads the same file next and reports what is wrong with it
     return str(content.get(name, default)) if isinstance(content, dict) else default
 
 
 def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str]) -> str:
-    """The parser's message as one sentence, with the nearest known key where one is unknown."""
+    """The parser's message as one sentence, with the nearest known key if a key is unknown."""
     unknown = re.search(r"unrecognized arguments: (\S+)", message) or re.search(r"[Oo]ption '(\S+)'", message)
     if unknown:
         key = unknown.group(1)
         bare = key.lstrip("-").split("=")[0].split(".")[0].replace("-", "_")
         if bare in elsewhere:
-            return f"unknown key {key}: it belongs to {elsewhere[bare]}"
+            return f"unknown key {key}: it is valid only with {elsewhere[bare]}"
         close = nearest(bare, [*known, "config"], cutoff=0.5)
         hint = f"did you mean {'--' if key.startswith('-') else ''}{close}?" if close else ""
-        return f"unknown key {key}: {hint or f'pluralign {verb} --help lists what there is'}"
+        return f"unknown key {key}: {hint or f'pluralign {verb} --help lists all keys'}"
     value = re.search(r'Parser key "(\S+?)":\s*(.*)', message, re.DOTALL)
     if value:
         lines = [line.strip(" -") for line in value.group(2).splitlines() if line.strip()]
@@ -143,7 +143,7 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
 
 
 def _kind_in_words(kind: str) -> str:
-    """A type as the parser names it, as people write such values."""
+    """A type from the parser's messages, described by how its values are written."""
     words = {
         "NoneType": "null",
         "tuple": "a list such as [a,b]",

@@ -1,4 +1,4 @@
-"""`pluralign report`: finished evaluations to one HTML page."""
+"""`pluralign report`: from finished evaluations to one HTML page."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from pluralign.cli.run_folder import digest
 
 __all__ = ["run"]
 
-_PURPOSE = "Put finished evaluations on one HTML page with pictures, which needs no network."
+_PURPOSE = "Turn finished evaluations into one HTML page with figures, which needs no network."
 
 
 @dataclass(frozen=True)
 class ReportFlags:
-    """What to put on the page, and where it goes.
+    """What to show on the page, and where to write it.
 
     Attributes:
-        runs: Folders of finished evaluations, side by side; a fit stands for the evaluations beside it.
-        out: HTML file to write; null for report.html in the evaluation's folder, or beside several.
+        runs: Folders of finished evaluations; for the folder of a fit, the evaluations of its model next to
+            it.
+        out: HTML file to write; null for report.html in the evaluation's folder, or next to several.
         open: Open the page in a browser.
         json: Print the page's numbers as JSON.
     """
@@ -36,7 +37,7 @@ class ReportFlags:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, reads the result files, writes the page."""
+    """Parses the arguments, reads the result files and writes the page."""
     (flags,) = parse("report", _PURPOSE, arguments, ReportFlags, positional="runs")
     folders = list(dict.fromkeys(found for name in flags.runs for found in _evaluations(Path(name))))
     from pluralign.report.content import build_content
@@ -65,36 +66,38 @@ def _target(out: str | None, folders: Sequence[Path]) -> Path:
 
 
 def _evaluations(folder: Path) -> list[Path]:
-    """The folder itself, or the finished evaluations beside a fit that judged its model."""
+    """The folder itself, or for the folder of a fit, the finished evaluations of its model next to it."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; name the folder of a finished `pluralign evaluate`")
+        raise UsageError(f"{folder} is not a folder; pass the folder of a finished `pluralign evaluate`")
     if (folder / "results.json").is_file():
         return [folder]
     record = _record(folder)
     if record.get("verb") == "evaluate":
-        raise UsageError(f"{folder} is not finished; repeat its `pluralign evaluate`")
+        raise UsageError(f"{folder} is not finished; run its `pluralign evaluate` again")
     if record.get("verb") != "fit":
-        raise UsageError(f"{folder} is no evaluation; name the folder of a finished `pluralign evaluate`")
+        raise UsageError(f"{folder} is not an evaluation; pass the folder of a finished `pluralign evaluate`")
     model = model_folder(str(folder))
     if not (model / "config.json").is_file():
-        raise UsageError(f"{folder} is not finished; repeat its `pluralign fit`, then `pluralign evaluate`")
+        raise UsageError(
+            f"{folder} is not finished; run its `pluralign fit` again, then `pluralign evaluate`"
+        )
     fingerprint = digest(str(model))
     places = {folder.resolve(), model.resolve()}
     beside = [
         other
         for other in sorted(folder.parent.iterdir())
-        if (other / "results.json").is_file() and _judges(_record(other), places, fingerprint)
+        if (other / "results.json").is_file() and _evaluated(_record(other), places, fingerprint)
     ]
     if not beside:
         raise UsageError(
-            f"{folder} is a fit, and no evaluation of it lies beside it; "
-            f"run `pluralign evaluate --model {folder} ...` and name its folder"
+            f"{folder} is a fit, and there is no evaluation of it next to it; "
+            f"run `pluralign evaluate --model {folder} ...` and pass that folder"
         )
     return beside
 
 
-def _judges(record: Mapping[str, Any], places: set[Path], fingerprint: str) -> bool:
-    """Whether a run judged the model at one of these places, or one of the same content."""
+def _evaluated(record: Mapping[str, Any], places: set[Path], fingerprint: str) -> bool:
+    """Whether a run evaluated the model at one of these paths, or one with the same content."""
     try:
         model = record["config"]["model"]
         return record["inputs"].get("model") == fingerprint or Path(model).resolve() in places
@@ -103,7 +106,7 @@ def _judges(record: Mapping[str, Any], places: set[Path], fingerprint: str) -> b
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """What `run.json` says; nothing where it is missing or damaged."""
+    """The content of `run.json`; empty if it is missing or damaged."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

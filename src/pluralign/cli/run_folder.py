@@ -1,12 +1,12 @@
 """A run folder: one command, its configuration, what it measured and what it made.
 
-    run.json        verb, configuration, inputs with their digests, versions, seed
-    metrics.jsonl   one JSON object per line while the run goes on
+    run.json        command, configuration, inputs with their digests, versions, seed
+    metrics.jsonl   one JSON object per line, written during the run
     done.json       written last: the artefacts; its presence means that the run is complete
 
-It does not know what the verb does. The same command on a finished folder does nothing; on an unfinished
-one it continues; another command on it is refused, and so is a second process at the same time. A run that
-failed before it made anything leaves no folder behind, so that a corrected command can take the same name.
+The same command on a finished folder does nothing; on an unfinished one it continues; a different command is
+refused, and so is a second process at the same time. A run that failed before it made anything leaves no
+folder behind, so that a corrected command can use the same name.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")
 
 
 class RunFolder:
-    """Holds a run folder while a verb works in it.
+    """Locks a run folder while a command works in it.
 
     Args:
-        path: the folder; made if it is absent.
-        verb: what is run.
-        config: everything that decides the result; JSON-able.
+        path: the folder; created if it does not exist.
+        verb: the command.
+        config: everything that determines the result; must be serialisable as JSON.
         inputs: input name to content digest, so that a changed file is noticed.
 
     Raises:
@@ -62,7 +62,7 @@ class RunFolder:
             raise RunError(f"{self.path} is a file; a run needs a folder. Choose another --out.")
         stored = self.path / _RECORD
         if self.path.is_dir() and not stored.exists() and not self._is_empty():
-            raise RunError(f"{self.path} holds other files and is no run folder; choose another --out")
+            raise RunError(f"{self.path} contains other files and is not a run folder; choose another --out")
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         sweep(self.path)
@@ -104,11 +104,11 @@ class RunFolder:
         self._lock = lock
 
     def _is_empty(self) -> bool:
-        """Whether there is nothing but what a killed process leaves before its first step."""
+        """Whether the folder contains only what a killed process leaves before its first step."""
         return all(p.name == _LOCK or is_temporary(p) for p in self.path.iterdir())
 
     def _made_nothing(self) -> bool:
-        """Whether this process made the record, and nothing but messages came after it."""
+        """Whether this process created the record, and only messages were written after it."""
         return not self._found and all(p.name in (_LOCK, _RECORD, _LOG) for p in self.path.iterdir())
 
     def _compare(self, file: Path) -> None:
@@ -134,7 +134,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the same command already came to its end here, and what it made is still there."""
+        """Whether the same command already finished here, and its artefacts still exist."""
         try:
             made = json.loads((self.path / _DONE).read_text(encoding="utf-8"))["made"]
             return all((self.path / name).exists() for name in made)
@@ -143,7 +143,7 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The `result` that `finish` was given, its paths as they are now: a folder may have been moved."""
+        """The `result` passed to `finish`, with current paths, since the folder may have been moved."""
         stored: dict[str, Any] = json.loads((self.path / _DONE).read_text(encoding="utf-8"))["result"]
         before = f"{stored['run']}{os.sep}"
         inside = {k: v for k, v in stored.items() if isinstance(v, str) and v.startswith(before)}
@@ -151,7 +151,7 @@ class RunFolder:
         return stored | moved | {"run": str(self.path)}
 
     def rewind(self, step: int) -> None:
-        """Drops measurements of later steps, which a run that continues from this one makes again."""
+        """Drops measurements of later steps, which a run that continues from this step will repeat."""
         log = self.path / _LOG
         if not log.exists():
             return
@@ -168,7 +168,7 @@ class RunFolder:
             file.write(json.dumps({"time": _now(), **values}) + "\n")
 
     def finish(self, *made: str, **values: Any) -> None:
-        """Marks the run as complete: the names of what it made, and whatever else is worth keeping."""
+        """Marks the run as complete, with the names of its artefacts and any other results to keep."""
         write_json(self.path / _DONE, {"finished": _now(), "made": made, **values})
 
 
@@ -178,7 +178,7 @@ def default_name(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
 
 
 def digest(source: str) -> str:
-    """SHA-256 of a file, or of the names and contents below a folder; a hub id stands for itself.
+    """SHA-256 of a file, or of the names and contents below a folder; a hub id is returned as it is.
 
     Raises:
         ArtifactError: a file cannot be read.
@@ -195,7 +195,7 @@ def digest(source: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What this run was made with."""
+    """The versions of Python and the packages that this run uses."""
     found = {"pluralign": __version__, "python": platform.python_version(), "platform": sys.platform}
     for name in _PACKAGES:
         try:

@@ -1,6 +1,6 @@
 """`pluralign sample`: prompts -> N completions each -> rewards -> a table to train a policy on.
 
-The run folder holds `samples/` (shards of completions), `rewards/` where a source of rewards is named, and
+The run folder holds `samples/` (shards of completions), `rewards/` if a source of rewards is given, and
 `train.parquet`, the table for `pluralign align`. Each stage continues where it was interrupted.
 """
 
@@ -17,7 +17,14 @@ from pluralign.cli.objects import check_device, model_folder, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
-from pluralign.cli.sample_rewards import REWARDS, TABLE, check_rewards, reward, reward_source, teller
+from pluralign.cli.sample_rewards import (
+    REWARDS,
+    TABLE,
+    check_rewards,
+    progress_printer,
+    reward,
+    reward_source,
+)
 from pluralign.errors import PluralignError
 
 if TYPE_CHECKING:
@@ -28,13 +35,13 @@ __all__ = ["run"]
 _KEY_VARIABLE = "PLURALIGN_SERVER_KEY"
 _SAMPLES, _ALPACA = "samples", "alpaca_eval.json"
 
-# What does not change the result.
+# Flags that do not change the result.
 _IGNORED = {"out", "json", "device", "batch_size", "concurrency", "cache", "beta", "transform", "server"}
 _INPUTS = ("prompts", "shards", "samples", "reward_model", "reward_function")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, samples, rewards, writes."""
+    """Parses the arguments, samples, scores and writes."""
     flags, rewards = parse("sample", SampleFlags.__doc__ or "", arguments, SampleFlags, RewardFlags)
     _check(flags, rewards)
     console = Console(flags.json)
@@ -53,7 +60,8 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: Console) -> dict[str, Any]:
-    # A user's function is looked up before hours of sampling; a reward model waits until memory is free.
+    # A user's function is resolved before hours of sampling; a reward model is loaded only when memory is
+    # free.
     early = bool(rewards.sources) and rewards.reward_model is None
     source = reward_source(rewards, flags.device) if early else None
     samples = _samples(flags, folder.path, console)
@@ -72,7 +80,7 @@ def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: 
         except PluralignError:
             if flags.samples is None:
                 console.say(
-                    f"the completions are kept: --samples {folder.path} with another --out rewards them"
+                    f"the completions are kept: to score them, pass --samples {folder.path} and another --out"
                 )
             raise
         made += [*_files(folder.path, REWARDS), TABLE]
@@ -81,7 +89,7 @@ def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: 
 
 
 def _files(folder: Path, part: str) -> list[str]:
-    """The files of a stage, so that a finished run notices one that is gone."""
+    """The files of a stage, so that a finished run notices a missing one."""
     return sorted(str(file.relative_to(folder)) for file in (folder / part).iterdir())
 
 
@@ -89,38 +97,39 @@ def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
     found = [name for name in ("model", "shards", "samples") if getattr(flags, name) is not None]
     if len(found) != 1:
         received = " and ".join(f"--{name}" for name in found) or "no source of completions"
-        raise UsageError(f"received {received}; needed: one of --model (with --prompts), --shards, --samples")
+        raise UsageError(
+            f"received {received}; needed: exactly one of --model (with --prompts), --shards, --samples"
+        )
     if flags.model is not None and flags.prompts is None:
         raise UsageError("--model needs --prompts: a file, folder or hub id with prompts")
     if flags.model is None and flags.server is not None:
         raise UsageError("--server needs --model: the folder or hub id of the policy's tokenizer")
     if flags.server is not None and flags.end_tokens:
-        raise UsageError("--end_tokens: a server ends completions by the policy's own end tokens")
+        raise UsageError("--end_tokens: a server ends completions at the policy's own end tokens")
     if flags.samples is not None and not rewards.sources and flags.alpaca_eval is None:
         raise UsageError(
-            "--samples needs something to do: --reward_model, --reward_function, --reward_column or "
-            "--alpaca_eval"
+            "--samples needs a task: --reward_model, --reward_function, --reward_column or --alpaca_eval"
         )
     if flags.limit is not None and flags.limit < 1:
         raise UsageError(f"--limit must be at least 1, received {flags.limit}")
     if flags.alpaca_eval is not None and not flags.alpaca_eval.strip():
-        raise UsageError("--alpaca_eval: received an empty name; AlpacaEval shows it in its table")
+        raise UsageError("--alpaca_eval: received an empty name; AlpacaEval shows the name in its table")
     if flags.shards is not None and (_samples_folder(flags.shards) / "manifest.json").is_file():
-        raise UsageError(f"--shards: {flags.shards} holds samples of ours; pass it as --samples")
+        raise UsageError(
+            f"--shards: {flags.shards} contains samples written by pluralign; pass it as --samples"
+        )
     check_device(flags.device)
     if flags.model is not None and rewards.reward_column:
         raise UsageError(
-            "--reward_column takes rewards that came with --shards; sampled completions have none"
+            "--reward_column uses rewards that came with --shards; sampled completions have none"
         )
     if flags.model is not None and rewards.sources and flags.completions < 2:
-        raise UsageError(
-            "--completions must be at least 2 where rewards are ranked: a completion has no rank of its own"
-        )
+        raise UsageError("--completions must be at least 2 to rank rewards: a single completion has no rank")
     check_rewards(rewards)
 
 
 def _file_of(key: str, value: str) -> str:
-    """The file or folder whose content counts."""
+    """The file or folder whose content determines the result."""
     if key == "reward_function":
         return value.rpartition(":")[0]
     if key == "reward_model":
@@ -135,7 +144,7 @@ def _samples_folder(path: str) -> Path:
 
 
 def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
-    """The folder of completions: an earlier one, imported, or sampled now."""
+    """The folder of completions: from an earlier run, imported, or sampled now."""
     from pluralign import policy
 
     if flags.samples is not None:
@@ -173,7 +182,7 @@ def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
         target,
         settings,
         prompts_per_shard=flags.prompts_per_shard,
-        progress=teller(console, "prompts"),
+        progress=progress_printer(console, "prompts"),
     )
     return target
 
@@ -183,7 +192,7 @@ def _sampler(flags: SampleFlags) -> Sampler:
 
     from pluralign import policy
 
-    logging.disable_progress_bar()  # of loading weights
+    logging.disable_progress_bar()  # for loading weights
     name = str(model_folder(str(flags.model)))
     if flags.server is None:
         sampler: Sampler = policy.LocalSampler.from_pretrained(
@@ -218,7 +227,7 @@ def _counts(samples: Path, console: Console) -> dict[str, Any]:
         "cut_off": cut_off,
         "empty": empty,
     }
-    untold = sum(flag is None for flag in rows["cut_off"])
+    unknown = sum(flag is None for flag in rows["cut_off"])
     line = f"{len(rows):,} completions of {counts['prompts']:,} prompts; {cut_off:,} cut off, {empty:,} empty"
-    console.say(line + (f"; of {untold:,} it is not told whether they were cut off" if untold else ""))
+    console.say(line + (f"; for {unknown:,} it is unknown whether they were cut off" if unknown else ""))
     return counts

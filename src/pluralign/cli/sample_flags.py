@@ -10,26 +10,26 @@ __all__ = ["RewardFlags", "SampleFlags"]
 
 @dataclass(frozen=True)
 class SampleFlags:
-    """Sample reference completions, reward them, and make the table that a policy is trained on.
+    """Sample reference completions, score them, and make the table that a policy is trained on.
 
     Attributes:
-        prompts: File, folder or hub id with prompts; any table that has them.
+        prompts: File, folder or hub id with prompts; any table with a prompt column.
         model: Folder or hub id of the policy.
         server: Address of an OpenAI-compatible server (vLLM) that has the policy; --model then names its
-            tokenizer. A key is read from the variable PLURALIGN_SERVER_KEY.
-        served_model: Name of the policy on the server, where it serves several.
-        shards: Completions made elsewhere, to be checked and taken as they are.
-        samples: Run or samples folder of an earlier call, to be rewarded.
+            tokenizer. The key is read from the environment variable PLURALIGN_SERVER_KEY.
+        served_model: Name of the policy on the server, if it serves several.
+        shards: Completions made elsewhere, which are checked and used as they are.
+        samples: Run or samples folder of an earlier call, whose completions are scored.
         completions: Completions per prompt.
-        max_new_tokens: Most tokens of a completion.
-        temperature: 1 samples from the policy itself, as quantile rewards ask.
+        max_new_tokens: Maximum tokens per completion.
+        temperature: 1 samples from the policy itself, as quantile rewards require.
         top_p: 1 samples from all tokens.
-        seed: Seed of all draws.
+        seed: Seed of the sampling.
         end_tokens: Tokens that end a completion, e.g. '["<|eot_id|>"]'; empty for the tokenizer's and the
             model's own.
         limit: Only the first so many distinct prompts.
-        columns: Our column names to the file's, e.g. --columns.prompt instruction.
-        hub_split: Which split of a hub set.
+        columns: Mapping from our column names to the file's, e.g. --columns.prompt instruction.
+        hub_split: Split of a hub data set.
         revision: Branch, tag or commit of the policy on the hub.
         dtype: Precision of the policy.
         device: cpu, cuda, ...; null for a GPU if there is one.
@@ -69,21 +69,22 @@ class SampleFlags:
 
 @dataclass(frozen=True)
 class RewardFlags:
-    """Where rewards come from, and which table is made of them.
+    """Where rewards come from, and which table is made from them.
 
     Attributes:
         reward_model: Reward model folder, or the run folder of a fit.
-        risk: Risk measure that makes its distributions numbers, e.g. mean, cvar:0.1.
-        smooth: Instead of a risk measure: how often a completion beats its siblings, both rewards random.
-        reward_function: FILE.py:NAME of a function of (prompts, completions) that gives one number each.
-        reward_column: Take the rewards that came with --shards.
+        risk: Risk measure that turns its distributions into numbers, e.g. mean, cvar:0.1.
+        smooth: Instead of a risk measure: the probability that a completion beats its siblings, with both
+            rewards random.
+        reward_function: FILE.py:NAME of a function of (prompts, completions) that returns one number each.
+        reward_column: Use the rewards that came with --shards.
         table: unpaired, every completion; or pairs, the best against the worst of each prompt.
         per_prompt: Train on the first so many completions of a prompt; all stay references.
         leave_out_cut_off: Do not train on completions that hit the token limit.
-        length_control: Take the part that follows length out of the rewards.
-        beta: Show what QRPO with this beta will ask of the policy; null for no diagnosis.
-        transform: Of the quantile reward, in the diagnosis.
-        cache: Embedding cache; null for the default one, none to keep nothing.
+        length_control: Remove the part of the rewards that follows length.
+        beta: Print a diagnosis of QRPO's targets with this beta; null for none.
+        transform: Transform of the quantile reward, in the diagnosis.
+        cache: Embedding cache; null for the default one, none for no cache.
     """
 
     reward_model: str | None = None

@@ -1,4 +1,4 @@
-"""The second half of `pluralign sample`: rewards of stored completions, and the training table."""
+"""The second half of `pluralign sample`: scores stored completions and writes the training table."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource
     from pluralign.risk import RiskMeasure
 
-__all__ = ["REWARDS", "TABLE", "check_rewards", "reward", "reward_source", "teller"]
+__all__ = ["REWARDS", "TABLE", "check_rewards", "progress_printer", "reward", "reward_source"]
 
 REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
 
 
 def check_rewards(rewards: RewardFlags) -> None:
-    """Refuses what would otherwise fail only after everything has been sampled.
+    """Rejects flags that would otherwise fail only after everything has been sampled.
 
     Raises:
-        UsageError: flags that do not fit, a function file or a model folder that is not there.
+        UsageError: flags that do not go together, a function file or a model folder that does not exist.
         ArgumentError: an unknown risk measure or transform, or a beta that is not positive.
     """
     from pluralign import losses, risk
 
     if len(rewards.sources) > 1:
         named = " and ".join(f"--{name}" for name in rewards.sources)
-        raise UsageError(f"received {named}; rewards have one source")
+        raise UsageError(f"received {named}; pass only one source of rewards")
     if rewards.smooth and (rewards.reward_model is None or rewards.risk != "mean"):
-        raise UsageError("--smooth needs --reward_model and takes no --risk: it compares distributions")
+        raise UsageError("--smooth needs --reward_model and does not take --risk: it compares distributions")
     function = rewards.reward_function
     if function is not None and not Path(function.rpartition(":")[0] or "/").is_file():
         raise UsageError(
@@ -45,7 +45,7 @@ def check_rewards(rewards: RewardFlags) -> None:
         )
     model = rewards.reward_model
     if model is not None and not (model_folder(model) / "config.json").is_file():
-        raise UsageError(f"--reward_model: {model} is no model folder; pass the folder that `fit` made")
+        raise UsageError(f"--reward_model: {model} is not a model folder; pass the folder that `fit` wrote")
     if rewards.per_prompt is not None and rewards.per_prompt < 1:
         raise UsageError(f"--per_prompt must be at least 1, received {rewards.per_prompt}")
     measure = risk.parse(rewards.risk)
@@ -56,7 +56,7 @@ def check_rewards(rewards: RewardFlags) -> None:
 
 
 def _check_risk(measure: RiskMeasure, model: Path) -> None:
-    """Refuses a measure of several heads where the model has none."""
+    """Rejects a measure that compares heads if the model does not have several."""
     from pluralign.distributions import Point
     from pluralign.errors import RiskError
     from pluralign.heads import FAMILIES
@@ -66,7 +66,7 @@ def _check_risk(measure: RiskMeasure, model: Path) -> None:
     try:
         measure(Point([0.0]))
     except RiskError as error:
-        what = "a combination"  # whose rewards are on normal scores, where heads are not kept
+        what = "a combination"  # whose rewards are normal scores, without separate heads
         if not is_combination(model):
             family, spec = read_spec(model)
             if FAMILIES[family].has_heads(spec):
@@ -82,22 +82,22 @@ def reward(
     folder: Path,
     console: Console,
 ) -> dict[str, Any]:
-    """Rewards the completions, writes the training table, and shows what QRPO will ask of the policy.
+    """Scores the completions, writes the training table, and prints the diagnosis of QRPO's targets.
 
     Args:
         rewards: the flags.
-        source: what they name, see `reward_source`.
+        source: the source of rewards that they name, from `reward_source`.
         samples: finished folder of completions.
         folder: the run folder.
         console: where progress and the diagnosis are printed.
 
     Returns:
-        What the result of the command says of it.
+        The entries for the result of the command.
     """
     from pluralign import policy
 
     path = policy.reward_samples(
-        samples, source, folder / REWARDS, progress=teller(console, "shards rewarded")
+        samples, source, folder / REWARDS, progress=progress_printer(console, "shards rewarded")
     )
     references = policy.References(policy.read_rewards(samples, path), length_control=rewards.length_control)
     if references.control is not None:
@@ -127,7 +127,7 @@ def reward(
 
 
 def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
-    """What gives rewards: a reward model under a risk measure, a function of the user's, or a column."""
+    """The source of rewards: a reward model with a risk measure, a user's function, or a column."""
     from pluralign import policy
 
     if rewards.reward_model is not None:
@@ -143,16 +143,17 @@ def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
 
 
 def _function(file: str, name: str) -> Callable[..., Any]:
-    """A function of the user's own file, which is run as any script of theirs."""
+    """A function from the user's file, which is run like any other script of theirs."""
     import importlib.util
 
     name_of_module = "pluralign_reward_function"
     spec = importlib.util.spec_from_file_location(name_of_module, file)
     if spec is None or spec.loader is None:
-        raise UsageError(f"--reward_function: {file} is no Python file")
+        raise UsageError(f"--reward_function: {file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Nearly as a script has it: what it defines can be pickled for other processes, and its neighbours can be
-    # imported; after everything installed, so that a neighbour `datasets.py` is not taken for the package.
+    # Much like a script: what it defines can be pickled for other processes, and neighbouring files can be
+    # imported; their folder comes last on the path, so that a neighbouring `datasets.py` does not shadow a
+    # package.
     sys.modules[name_of_module] = module
     sys.path.append(str(Path(file).resolve().parent))
     try:
@@ -165,10 +166,10 @@ def _function(file: str, name: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def teller(console: Console, what: str) -> Callable[[int, int], None]:
-    """A function that says how much is done."""
+def progress_printer(console: Console, what: str) -> Callable[[int, int], None]:
+    """A function that prints how much is done."""
 
-    def tell(done: int, total: int) -> None:
+    def print_progress(done: int, total: int) -> None:
         console.say(f"  {done:,} of {total:,} {what}")
 
-    return tell
+    return print_progress

@@ -27,19 +27,19 @@ class ScoreFlags:
         model: Model folder, the run folder of a fit, or the folder of a combination.
         data: File, folder or hub id with {prompt, response} rows, ratings, pairs or comparisons.
         risk: Risk measure, e.g. mean, cvar:0.1, entropic:1.
-        weights: Attribute weights in place of the gate's, e.g. --weights.helpfulness 1 --weights.safety 2.
-        steer: Attributes that count by one number of their own distribution, e.g.
+        weights: Attribute weights instead of the gate's, e.g. --weights.helpfulness 1 --weights.safety 2.
+        steer: Attributes whose distribution is replaced by one number taken from it, e.g.
             --steer.safety quantile:0.05; mean, median, quantile:t or cvar:a.
-        combine: More models, whose rewards are put on one scale with the first's by --reference, e.g.
+        combine: More models, whose rewards are put on one scale with the first model's by --reference, e.g.
             --combine [runs/b,runs/c].
         reference: Responses that set the scale of --combine, in any of the shapes of --data.
         how: mixture keeps the models' disagreement in the distribution, vincentize averages it away.
         levels: Also write these quantiles of the reward, e.g. --levels [0.05,0.5,0.95].
         out: JSON Lines file to write; null prints the lines.
-        columns: Our column names to the file's, e.g. --columns.response answer.
-        hub_split: Which split of a hub set.
+        columns: Mapping from our column names to the file's, e.g. --columns.response answer.
+        hub_split: Split of a hub data set.
         device: cpu, cuda, ...; null for a GPU if there is one.
-        cache: Embedding cache; null for the default one, none to keep nothing.
+        cache: Embedding cache; null for the default one, none for no cache.
         json: Print a summary as JSON.
     """
 
@@ -61,10 +61,10 @@ class ScoreFlags:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parses, scores, writes."""
+    """Parses the arguments, scores and writes."""
     (flags,) = parse("score", ScoreFlags.__doc__ or "", arguments, ScoreFlags)
     if flags.json and flags.out is None:
-        raise UsageError("--json prints a summary, so the scores need a file: name one with --out")
+        raise UsageError("--json prints a summary, so the scores need a file: pass one with --out")
     if bool(flags.combine) != (flags.reference is not None):
         raise UsageError("--combine and --reference go together: the reference responses set the scale")
     if flags.combine and (flags.weights or flags.steer):
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> None:
     quiet_datasets()
     measure = risk.parse(flags.risk)
     if flags.out is not None and Path(flags.out).is_dir():
-        raise UsageError(f"--out {flags.out}: that is a folder; name a file")
+        raise UsageError(f"--out {flags.out} is a folder; pass a file")
     if flags.out is not None and not Path(flags.out).parent.is_dir():
         raise UsageError(f"--out {flags.out}: the folder {Path(flags.out).parent} does not exist")
     table = data.load_responses(flags.data, columns=flags.columns, split=flags.hub_split)
@@ -91,7 +91,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _scorer(flags: ScoreFlags) -> Any:
-    """The model that was named, or its combination with others."""
+    """The named model, or its combination with others."""
     from pluralign import backbones, data
     from pluralign.model import Combination, combine
     from pluralign.model.combination_folder import is_combination

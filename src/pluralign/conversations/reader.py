@@ -33,7 +33,8 @@ class TokenizedConversation:
         prompt_span: the tokens before the response, special tokens included; begins at 0.
         response_span: the response's tokens, without what ends it.
         end_ids: the ids behind the response that end its turn, and `ids`; empty where nothing ends it.
-        changes: what the chat template does to the response, in words; empty where it stands as it is.
+        changes: what the chat template does to prompt and response, in words; empty where they stand as
+            they are.
     """
 
     ids: list[int]
@@ -94,10 +95,14 @@ class ConversationReader:
             the end-of-sequence token.
 
     Raises:
-        ArgumentError: the tokenizer does not have `end_token`.
+        ArgumentError: `tokenizer` is none, or does not have `end_token`.
     """
 
     def __init__(self, tokenizer: Any, end_token: str | None = None) -> None:
+        if not hasattr(tokenizer, "chat_template"):
+            raise ArgumentError(
+                f"tokenizer is {type(tokenizer).__name__} {tokenizer!r:.80}; pass a tokenizer of transformers"
+            )
         self.tokenizer = tokenizer
         self.end = find_turn_end(tokenizer, end_token)
         self._template = Template(tokenizer, self.end)

@@ -92,7 +92,8 @@ def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
         "backbone_fingerprint": results["backbone"].get("fingerprint"),
         "risk": results["risk"],
         "seed": results["seed"],
-        "judged": results.get("judged", "").removeprefix("judged: ") or _judged(results),
+        "judged": results.get("judged", "").removeprefix("judged: ").removeprefix("evaluated on: ")
+        or _judged(results),
         "folds": results.get("folds"),
         "split": fitted.get("split"),
         "rows_fitted": fitted.get("rows"),
@@ -137,7 +138,7 @@ def _judged(results: Mapping[str, Any]) -> str:
     if results.get("folds"):
         return f"every row, by one of {results['folds']} models that has not seen its group"
     if results.get("part") == "test" and split:
-        return f"the {percent(split['test_share'], 0)} of the groups that the fit kept back"
+        return f"the {percent(split['test_share'], 0)} of the groups that the fit held out"
     return "every row that was given"
 
 
