@@ -9,7 +9,7 @@ embeddings every weight was exactly 0).
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from pluralign.errors import ArgumentError
@@ -50,7 +50,7 @@ class ColumnScaling(nn.Module):
 
     @classmethod
     def fitted(
-        cls, embeddings: Float[Tensor, "N D"], weights: Float[Tensor, " N"] | None = None
+        cls, embeddings: Float[Tensor, "N D"], weights: Real[Tensor, " N"] | None = None
     ) -> ColumnScaling:
         """Fits mean and standard deviation per column, accumulated in float64 over chunks of rows.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -41,7 +41,7 @@ def fit_bradley_terry(
     differences: Float[Tensor, "P D"] | PairDesign,
     *,
     l2: float,
-    sample_weight: Float[Tensor, " P"] | None = None,
+    sample_weight: Real[Tensor, " P"] | None = None,
     tol: float = 1e-8,
 ) -> BradleyTerryFit:
     """Minimises the penalised Bradley-Terry loss to a gradient of at most `tol`.

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralign.errors import ArgumentError, ConvergenceWarning
@@ -63,11 +64,11 @@ class QuantileFit(NamedTuple):
 
 
 def fit_quantiles(
-    features: Float[Tensor, "N D"] | np.ndarray[Any, Any],
-    targets: Float[Tensor, "N ..."] | np.ndarray[Any, Any],
-    levels: Sequence[float] | Tensor | np.ndarray[Any, Any],
+    features: Float[Tensor, "N D"] | NDArray[Any],
+    targets: Float[Tensor, "N ..."] | NDArray[Any],
+    levels: Sequence[float] | Tensor | NDArray[Any],
     l1: float = 0.003,
-    sample_weight: Float[Tensor, " N"] | np.ndarray[Any, Any] | None = None,
+    sample_weight: Real[Tensor, " N"] | NDArray[Any] | None = None,
     fit_intercept: bool = True,
     tol: float = 1e-6,
     *,
