@@ -40,7 +40,7 @@ BAD_FILES = {
     "wrong encoding": (lines(GOOD).replace(b"answer", "réponse".encode("latin-1")), "not UTF-8"),
     "UTF-16": (lines(GOOD).decode().encode("utf-16"), "UTF-16"),
     "no JSON": (lines(GOOD) + b"{broken\n", "one JSON object per line"),
-    "off the scale": (changed(ratings=[3, 9]), "numbers on the scale [1, 5]"),
+    "outside the scale": (changed(ratings=[3, 9]), "numbers on the scale [1, 5]"),
     "NaN": (changed(ratings=[3, float("nan")]), "finite numbers"),
     "infinite": (changed(ratings=[3, float("inf")]), "finite numbers"),
     "missing column": (

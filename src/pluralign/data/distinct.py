@@ -1,7 +1,6 @@
-"""Distinct conversations, numbered in order of appearance, so that each is embedded and judged once.
+"""Distinct conversations, numbered in order of appearance, so that each is embedded and scored once.
 
-In: prompts and responses, row by row. Out: the number of each and the list of what is distinct. It does not
-know what the rows say about them.
+In: prompts and responses, row by row. Out: the number of each and the list of distinct conversations.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["DistinctConversations"]
 
 
 class DistinctConversations:
-    """Numbers conversations; equal prompt and response have one number.
+    """Numbers conversations; conversations with equal prompt and response share a number.
 
     Attributes:
         conversations: the distinct ones, each a message list that ends in the response.
@@ -26,7 +25,7 @@ class DistinctConversations:
         self._index: dict[str, int] = {}
 
     def add(self, prompt: Sequence[Mapping[str, str]], response: str) -> int:
-        """The number of this conversation, a new one if it has not been seen."""
+        """The number of this conversation; a new number if it has not been seen."""
         key = json.dumps([prompt, response], ensure_ascii=False)
         if key not in self._index:
             self._index[key] = len(self.conversations)

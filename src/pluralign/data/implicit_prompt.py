@@ -1,10 +1,10 @@
-"""Plain text that holds a conversation, as HH-RLHF writes it, read as a prompt and two responses.
+"""Reads plain text that contains a conversation, as in HH-RLHF, as a prompt and two responses.
 
     "\\n\\nHuman: Why?\\n\\nAssistant: So."        chosen
     "\\n\\nHuman: Why?\\n\\nAssistant: No idea."   rejected
 
-In: the sides of a row without a prompt. Out: the turns that all sides share as messages, and what each side
-says last; nothing where that is not certain. It does not know which columns the sides stand in.
+In: the sides of a row without a prompt. Out: the turns that all sides share as messages, and the last turn of
+each side; nothing if that is not certain.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _ROLES = ("user", "assistant")
 def read_implicit_prompt(sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
     """The prompt that two or more texts share, and the response of each.
 
-    Certain is: every side begins with a human's turn, turns alternate, none is empty, the last is the
-    assistant's, and all before it is the same on all sides.
+    It is certain if every side starts with a human turn, turns alternate, none is empty, the last is the
+    assistant's, and everything before it is the same on all sides.
 
     Args:
         sides: column -> text.
 
     Returns:
-        The prompt as messages, and column -> response; None where the texts are no such conversations.
+        The prompt as messages, and column -> response; None if the texts are not such conversations.
     """
     if len(sides) < 2:
         return None
@@ -40,12 +40,12 @@ def read_implicit_prompt(sides: Mapping[str, str]) -> tuple[list[Message], dict[
     if len(prompts) < len(sides) or any(prompt != prompts[0] for prompt in prompts):
         return None
     prompt = [{"role": _ROLES[i % 2], "content": said} for i, said in enumerate(prompts[0])]
-    # Like a prompt's, a turn's mark is followed by one blank that nobody said.
+    # A turn's marker is followed by one space that does not belong to the text.
     return prompt, {column: turns[-1] for column, turns in read.items() if turns}
 
 
 def _turns(text: str) -> list[str] | None:
-    """What is said turn by turn, first by the human, last by the assistant; None for any other text."""
+    """The text of each turn, first the human's, last the assistant's; None for any other text."""
     before, *parts = _TURN.split(text.replace("\r\n", "\n"))
     names, said = parts[::2], parts[1::2]
     if before or len(names) < 2 or len(names) % 2:

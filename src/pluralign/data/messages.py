@@ -1,7 +1,7 @@
-"""Messages as people's files have them, and how prompt and response become one conversation.
+"""Reads messages as they occur in files, and joins prompt and response into one conversation.
 
-In: what a cell holds: text, a list of `{role, content}` messages, or such a list that an export turned into
-text. Out: a checked message list whose contents are text. It does not know about files, rows or ratings.
+In: the content of a cell: text, a list of `{role, content}` messages, or such a list that an export wrote as
+text. Out: a checked message list whose contents are text.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ Message = dict[str, str]
 Complain = Callable[[str, str, str], None]  # column, found, allowed
 Note = Callable[[str], None]
 
-# OpenAI's newer name, and those of datasets that were made for other trainers.
+# OpenAI's newer name, and the names in data sets made for other trainers.
 _OTHER_ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant"}
-# The beginning of a message list in JSON or in Python's spelling.
+# The beginning of a message list in JSON or as a Python literal.
 _LISTED = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
-_DEEPEST = 50  # nesting that Python's own parser is trusted with
+_DEEPEST = 50  # maximum nesting that is passed to Python's own parser
 
 
 def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> list[Message]:
-    """The prompt followed by the response: the one place that joins them.
+    """The prompt followed by the response; the only place that joins them.
 
     Args:
-        prompt: messages, or plain text (one user message; empty text is no message).
-        response: what the assistant said.
+        prompt: messages, or plain text (one user message; empty text gives no message).
+        response: the assistant's text.
 
     Returns:
         A message list that ends in the assistant's response.
@@ -63,15 +63,15 @@ def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> li
 
 
 def as_user(text: str) -> list[Message]:
-    """Plain text as a prompt: one user message, or none where there is no text."""
+    """Plain text as a prompt: one user message, or none if the text is empty."""
     return [{"role": "user", "content": text}] if text.strip() else []
 
 
 def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message with the calls of tools that it makes written behind its text, and no other key than these.
+    """The message with its tool calls written after its text, and without other keys.
 
-    Each call becomes `<tool_call>` and its name and arguments as JSON, the form of Hermes and Qwen, so that
-    every family, tokenizer and template sees what was called.
+    Each call becomes `<tool_call>` with its name and arguments as JSON, the format of Hermes and Qwen, so
+    that every family, tokenizer and template sees the call.
     """
     text = [message["content"]] if isinstance(message.get("content"), str) and message["content"] else []
     for call in message.get("tool_calls") or ():
@@ -84,7 +84,7 @@ def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(value: Any) -> Any:
-    """Arguments as an object: some exports hold them as JSON text; keys that Arrow filled in are dropped."""
+    """Arguments as an object: some exports store them as JSON text; keys that Arrow added are dropped."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -96,13 +96,13 @@ def _parsed(value: Any) -> Any:
 
 
 def read_messages(column: str, value: Any, complain: Complain, note: Note) -> list[Message] | None:
-    """A message list, checked; None after a complaint.
+    """A checked message list; None if there was a problem.
 
     Args:
-        column: where it stands; the last message of any other column than `prompt` is a response.
-        value: what stands there.
+        column: the column of the value; in any column but `prompt` the last message is a response.
+        value: the content of the cell.
         complain: called with (column, found, allowed) for every problem.
-        note: called with every oddity that is kept out, or read in another way, but is not a problem.
+        note: called for everything that was left out or converted but is not a problem.
     """
     if not isinstance(value, list):
         complain(column, f"{type(value).__name__} {preview(value)}", "text or a list of messages")
@@ -117,7 +117,7 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
         if isinstance(content, list):
             content = _joined_parts(content)
         if message.get("tool_calls"):
-            note("calls of tools were written into the message's text")
+            note("tool calls were written into the message's text")
             content = with_tool_calls({**message, "content": content})["content"]
         if role not in ROLES:
             complain(column, f"the role {preview(message.get('role'))} in message {place}", " / ".join(ROLES))
@@ -136,7 +136,7 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
 
 
 def _joined_parts(parts: list[Any]) -> str | None:
-    """The text of OpenAI's content parts; None where one of them is not text."""
+    """The text of OpenAI's content parts; None if one of them is not text."""
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     kinds = {part.get("type", "text") for part in parts if isinstance(part, dict)}
     if not parts or kinds != {"text"} or not all(isinstance(text, str) for text in texts):
@@ -145,16 +145,16 @@ def _joined_parts(parts: list[Any]) -> str | None:
 
 
 def unfold(column: str, value: Any, complain: Complain, note: Note) -> Any:
-    """A message list that an export turned into text (JSON, or Python's spelling), as a list again.
+    """A message list that an export wrote as text (JSON or a Python literal), as a list again.
 
-    Anything else comes back as it is. Text that begins like such a list and is none is a problem: no user
-    said that.
+    Anything else is returned unchanged. Text that begins like such a list but is not one is a problem, since
+    no user wrote that.
     """
     if not isinstance(value, str) or _LISTED.match(value) is None:
         return value
     found = _parse_list(value)
     if found is None:
-        allowed = "a list of messages, or one as JSON text; this is such a list, cut off or spelled otherwise"
+        allowed = "a list of messages, or one as JSON text; this is such a list, cut off or malformed"
         complain(column, preview(value), allowed)
         return None
     note("messages that were stored as text were read as messages")
@@ -172,7 +172,7 @@ def _parse_list(text: str) -> list[Any] | None:
         if deepest > _DEEPEST:
             return None
         try:
-            # NumPy's spelling has no commas between the messages.
+            # NumPy's notation has no commas between the messages.
             found = ast.literal_eval(re.sub(r"\}\s*\n\s*\{", "}, {", text.strip()))
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             return None
@@ -181,12 +181,13 @@ def _parse_list(text: str) -> list[Any] | None:
 
 
 def is_unicode(column: str, text: str, complain: Complain) -> bool:
-    """Whether the text can be written as UTF-8; complains if not (JSON can hold half a surrogate pair)."""
+    """Whether the text can be encoded as UTF-8; reports a problem if not (JSON can contain unpaired
+    surrogates)."""
     if text.isascii():
         return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        complain(column, f"half a surrogate pair in {preview(text)}", "valid Unicode")
+        complain(column, f"an unpaired surrogate in {preview(text)}", "valid Unicode")
         return False
     return True

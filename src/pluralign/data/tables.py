@@ -1,16 +1,18 @@
-"""`read_table`: any source -> one checked table and a report; the work behind the loaders.
+"""`read_table`: any source -> one checked table and a report; the loaders are built on it.
 
-In: a source, the shape it should have, what the caller supplies for it.
-Out: a `datasets.Dataset`, and what was read, left out, set aside and found odd.
-Every problem of every row is collected first and raised in one `DataError`. Nothing is dropped silently:
-bad rows stop the load, or go to a quarantine file with their reasons. Damage to a whole file always stops it.
-Does not know what is legal within a row: `records` does.
+In: a source, the shape it should have, and the caller's options.
+Out: a `datasets.Dataset`, and a report of what was read, left out, set aside and found odd.
+
+All problems of all rows are collected first and raised in one `DataError`. Nothing is dropped silently:
+bad rows are an error, or go to a quarantine file with their reasons. Damage to a whole file is always an
+error. Single rows are validated in `records`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,10 +47,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did; rows_read = rows_kept + rows_filtered + rows_quarantined.
+    """What was loaded; rows_read = rows_kept + rows_filtered + rows_quarantined.
 
-    Not where a row of the file holds several attributes, or one of several raters: there rows_kept counts
-    the rows that were made of them, and rows_filtered those that `where` left out of these.
+    The equation does not hold if a row of the file has several attributes, or one of several raters: then
+    rows_kept counts the resulting rows, and rows_filtered those of them that `where` left out.
 
     Attributes:
         shape: "ratings", "pairs", "comparisons" or "responses".
@@ -61,7 +63,7 @@ class LoadReport:
         problems: what is wrong with the quarantined rows.
         notes: oddities that were kept, with their counts: empty responses and identical sides in comparisons,
             message keys that no model sees, columns that a mapped one replaced or that became text.
-        reading: how files were read where that is not a matter of course, such as a list of objects.
+        read_as: how files were read if that is not obvious, such as a list of objects.
     """
 
     shape: Shape
@@ -73,7 +75,13 @@ class LoadReport:
     quarantine_path: str | None = None
     problems: tuple[Problem, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
-    reading: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """Old name of `read_as`."""
+        warnings.warn("LoadReport.reading is now LoadReport.read_as", DeprecationWarning, stacklevel=2)
+        return self.read_as
 
 
 def read_table(
@@ -91,17 +99,17 @@ def read_table(
     on_bad_row: OnBadRow = "error",
     quarantine_path: str | os.PathLike[str] | None = None,
 ) -> tuple[datasets.Dataset, LoadReport]:
-    """What the loaders do, with the report.
+    """Loads a table, like the loaders, and also returns the report.
 
     Args:
-        source: as in `load_ratings`, and so are the other arguments.
+        source: as in `load_ratings`, like the other arguments.
         shape: "ratings", "pairs", "comparisons" or "responses".
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name.
         where: column -> value that a row must have.
-        scale: for ratings, (lowest, highest) of a file that has no scale.
-        attribute: for ratings, the attribute of a file that has none.
+        scale: for ratings, (lowest, highest) for a file without a scale column.
+        attribute: for ratings, the attribute for a file without an attribute column.
         attribute_columns: for ratings, columns that hold one attribute each.
         rater_columns: for ratings, columns that hold one rater each.
         on_bad_row: "error" or "quarantine".
@@ -111,8 +119,8 @@ def read_table(
         The data set and a `LoadReport`.
 
     Raises:
-        DataError: one for all problems; each in `.problems`.
-        ArgumentError: an argument is illegal.
+        DataError: the data has problems; all are in `.problems`.
+        ArgumentError: an argument is invalid.
     """
     for name, given in (("columns", columns), ("where", where)):
         if given is not None and not isinstance(given, Mapping):
@@ -150,7 +158,7 @@ def read_table(
         quarantine_path=str(quarantine) if load.bad else None,
         problems=tuple(row_problems),
         notes=dict(load.notes),
-        reading=tuple(load.reading),
+        read_as=tuple(load.read_as),
     )
     if report.notes:
         logger.info("%s: kept as they are: %s", name, report.notes)
@@ -158,7 +166,7 @@ def read_table(
 
 
 class _Load:
-    """The state of one load over several tables."""
+    """The state of loading several tables."""
 
     def __init__(
         self,
@@ -176,7 +184,7 @@ class _Load:
         self.bad: list[RefusedRow] = []
         self.file_problems: list[Problem] = []
         self.notes: Counter[str] = Counter()
-        self.reading: dict[str, None] = {}
+        self.read_as: dict[str, None] = {}
         self.layout = layout
         self.row_per_rater = False
         self.count = 0
@@ -190,9 +198,9 @@ class _Load:
         self.notes[text] += 1
 
     def read(self, table: Table) -> None:
-        """Read one table; problems are kept, not raised."""
+        """Reads one table; problems are collected, not raised."""
         numbered, bad = self._collect(table)
-        self.reading |= dict.fromkeys(table.reading)
+        self.read_as |= dict.fromkeys(table.read_as)
         if numbered:
             raw_rows = [raw for _, raw in numbered]
             given = set().union(*raw_rows)
@@ -206,7 +214,7 @@ class _Load:
                 return
             numbers = [number for number, _ in numbered]
             arranged = arrange(list(zip(numbers, raw_rows, strict=True)), self.shape, self.layout)
-            self.reading |= dict.fromkeys(arranged.reading)
+            self.read_as |= dict.fromkeys(arranged.read_as)
             self.row_per_rater |= arranged.row_per_rater
             defaults = replace(defaults, scale=defaults.scale or arranged.scale)
             absent = self._missing(table.name, set().union(*(raw for _, raw in arranged.rows)), defaults)
@@ -227,7 +235,7 @@ class _Load:
         self.bad += sorted(bad, key=lambda row: row.row)
 
     def _collect(self, table: Table) -> tuple[list[tuple[int, dict[str, Any]]], list[RefusedRow]]:
-        """The numbered records of a table, and the rows that are none."""
+        """The numbered records of a table, and the rows that are not records."""
         numbered: list[tuple[int, dict[str, Any]]] = []
         bad: list[RefusedRow] = []
         try:
@@ -242,9 +250,9 @@ class _Load:
         return numbered, bad
 
     def _missing(self, file: str, columns: set[str], defaults: Defaults) -> frozenset[str] | None:
-        """The canonical columns that the whole table lacks; each is a problem of the file.
+        """The canonical columns that the whole table lacks; each is a problem for the file.
 
-        None where the table is of another shape, so that its rows need not be read.
+        None if the table has another shape, so that its rows need not be read.
         """
         problems = missing_columns(file, columns, self.shape, self.mapping, defaults)
         allowed = f"for where=, one of {sorted(columns)}"
@@ -259,23 +267,23 @@ class _Load:
         return frozenset(problem.column for problem in problems if problem.column is not None)
 
     def _lacks_layout(self, file: str, columns: set[str]) -> bool:
-        """Whether columns that the caller named are missing; each is a problem of the file."""
+        """Whether columns named by the caller are missing; each is a problem for the file."""
         allowed = f"for attribute_columns= and rater_columns=, columns of the file: {sorted(columns)}"
         lacking = [name for name in self.layout.columns if name not in columns]
         self.file_problems += [Problem(file, None, None, f"no column {name!r}", allowed) for name in lacking]
         return bool(lacking)
 
     def merge(self, source: str) -> None:
-        """Makes one row of the rows of one text, where raters stand in rows of their own."""
+        """Merges the rows of one text into one row, if each rater has a separate row."""
         if not self.row_per_rater:
             return
         before = len(self.rows)
         self.rows, again = merge_raters(self.rows, self.shape)
         if len(self.rows) < before:
-            self.reading[f"{before:,} rows of one rater each, which judge {len(self.rows):,} texts"] = None
+            self.read_as[f"{before:,} rows with one rater each, for {len(self.rows):,} texts"] = None
         for name in again:
             found = f"{name!r} for several texts"
-            self.file_problems.append(Problem(source, None, "id", found, "an id once per text"))
+            self.file_problems.append(Problem(source, None, "id", found, "one text per id"))
 
     def _duplicate(
         self, row: Mapping[str, Any], file: str, number: int, row_per_rater: bool
@@ -287,11 +295,11 @@ class _Load:
             return []
         found = f"{row['id']!r} again (first in {first_file}, row {first_row})"
         within = "attribute and subset" if self.shape == "ratings" else "subset"
-        return [Problem(file, number, "id", found, f"an id once per {within}")]
+        return [Problem(file, number, "id", found, f"each id once per {within}")]
 
     def _keep_scale(self, row: Mapping[str, Any], file: str, number: int) -> None:
         attribute, scale = row.get("attribute"), row.get("scale")
-        if attribute is not None and scale is not None:  # None where the whole column is missing
+        if attribute is not None and scale is not None:  # None if the whole column is missing
             self._scales.setdefault(attribute, {}).setdefault(tuple(scale), (file, number))
 
     def mixed_scales(self) -> list[Problem]:

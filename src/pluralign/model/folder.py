@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pluralign._version import __version__
-from pluralign.backbones.config import CONTEXTS, DTYPES, POOLINGS, QUANTIZATIONS, READING
+from pluralign.backbones.config import CONTEXTS, CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
@@ -107,10 +107,11 @@ def read(folder: Path) -> StoredModel:
     config = _read_config(folder)
     expected = _checked(config, str(folder / _CONFIG))
     backbone = config["backbone"]
-    if backbone["context"] == "conversation" and backbone.get("reading", 1) != READING:
+    if backbone["context"] == "conversation" and backbone.get("reading", 1) != CONVERSATION_FORMAT:
         raise ArtifactError(
             f"{folder} was fitted on a decoder when conversations had other tokens (reading "
-            f"{backbone.get('reading', 1)}, now {READING}), so its scores would change silently; fit it again"
+            f"{backbone.get('reading', 1)}, now {CONVERSATION_FORMAT}), so its scores would change "
+            f"silently; fit it again"
         )
     tensors = read_tensors(folder / _WEIGHTS, expected, _deciding(config))
     model = StoredModel(
