@@ -218,7 +218,7 @@ def test_bad_input_is_named():
     nan = float("nan")
     for arguments, message in (
         ({}, "atoms or cost"),
-        ({"atoms": atoms, "cost": cost}, "one of them"),
+        ({"atoms": atoms, "cost": cost}, "either atoms or cost"),
         ({"atoms": atoms[:1]}, r"atoms \[2\]"),
         ({"atoms": atoms * nan}, "atoms must be finite"),
         ({"atoms": atoms, "floor": -1.0}, "floor must be"),

@@ -1,8 +1,7 @@
 """Exact linear Bradley-Terry: ridge-penalised logistic regression on differences, by Newton's method.
 
 In: differences of features, chosen minus rejected, [N, D]. Out: the weights [D] and the size of the last
-gradient. It does not know what the features are of. There is no intercept: swapping the sides of a pair
-must flip the sign of the score.
+gradient. There is no intercept: swapping the sides of a pair must flip the sign of the score.
 
     minimise  sum_i w_i log(1 + exp(-d_i . v)) / sum_i w_i  +  (l2 / 2) ||v||^2
 """
@@ -45,12 +44,12 @@ def fit_bradley_terry(
 ) -> BradleyTerryFit:
     """Minimises the penalised Bradley-Terry loss to a gradient of at most `tol`.
 
-    Rows are read in chunks, so beside the features only the D x D Hessian is held.
+    Rows are read in chunks, so only the D x D Hessian is held in addition to the features.
 
     Args:
         differences: [N, D], features of the chosen minus features of the rejected response, finite.
-        l2: ridge penalty, positive; it makes the optimum unique also where the pairs are separable.
-        sample_weight: [N], non-negative; all alike when absent.
+        l2: ridge penalty, positive; it makes the optimum unique even if the pairs are separable.
+        sample_weight: [N], non-negative; equal weights by default.
         tol: largest absolute entry of the gradient at which to stop.
 
     Returns:
@@ -90,7 +89,7 @@ def fit_bradley_terry(
         coef = coef - size * step
         value, gradient, hessian = _derivatives(differences, weight, coef, l2)
         iteration += 1
-        if size <= 1e-8:  # rounding has taken over; the gradient says how good this is
+        if size <= 1e-8:  # limited by rounding; the gradient shows how good this is
             break
     return BradleyTerryFit(coef, value, float(gradient.abs().max()), iteration)
 
@@ -116,7 +115,7 @@ def _derivatives(
         probability = torch.sigmoid(-margin)
         value += float(weight[rows] @ softplus(-margin))
         gradient = gradient - features.T @ (weight[rows] * probability)
-        # The Hessian only steers, so the precision of the features is enough; the gradient decides.
+        # The Hessian only sets the direction, so the features' precision is enough; the gradient decides.
         curvature = (weight[rows] * probability * (1 - probability)).to(differences.dtype)
         hessian = hessian + (differences[rows].T @ (differences[rows] * curvature[:, None])).double()
     return value, gradient, hessian
