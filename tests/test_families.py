@@ -141,7 +141,7 @@ def fit_bands(inputs: Inputs, config: BandConfig) -> Fitted:
     attributes = tuple(rows.attribute for rows in targets.attributes)
     parts = (torch.stack(part) for part in (weight, bias, half))
     head = BandHead(scaling, *parts, attributes, pl.heads.Reference())
-    summary = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    head, summary = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
     levels = torch.arange(1, 10, dtype=torch.float64) / 10
     baselines, facts = baselines_of(inputs, targets, scaling, levels, config.seed)
     return Fitted(head, baselines, summary | facts)

@@ -1,4 +1,4 @@
-"""Checks of configuration values that several configs share. Imports nothing heavy."""
+"""Checks of single values: numbers, whole numbers, choices. Lies below all parts; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ from typing import Any
 
 from pluralign.errors import ConfigError
 
-__all__ = ["check_choice", "check_grid", "check_number", "check_plain_types"]
+__all__ = ["as_finite", "check_choice", "check_grid", "check_number", "check_plain_types", "is_whole"]
+
+
+def as_finite(value: Any) -> float:
+    """`value`, a real number or a tensor of one element, as a float; NaN for anything that is not finite.
+
+    Text and truth values do not count as numbers, though `float` would read them.
+    """
+    try:
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def is_whole(value: Any, at_least: float = -math.inf) -> bool:
+    """Whether `value` is a whole number of at least a bound; fractions, NaN and True are not."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return int(value) >= at_least
 
 
 def check_number(name: str, value: float, *, at_least: float = -math.inf, above: float = -math.inf) -> None:
@@ -19,9 +38,10 @@ def check_number(name: str, value: float, *, at_least: float = -math.inf, above:
     Raises:
         ConfigError: it is not.
     """
-    if not (value >= at_least and value > above and math.isfinite(value)):
+    number = as_finite(value)
+    if not (number >= at_least and number > above):
         allowed = f"at least {at_least:g}" if above == -math.inf else f"above {above:g}"
-        raise ConfigError(f"{name} = {value}: a finite number {allowed} is needed")
+        raise ConfigError(f"{name} = {value!r}: a finite number {allowed} is needed")
 
 
 def check_grid(name: str, grid: Sequence[float], single: str, *, above: float | None = None) -> None:
@@ -39,14 +59,14 @@ def check_grid(name: str, grid: Sequence[float], single: str, *, above: float | 
             check_number(name, value, above=above)
 
 
-def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+def check_choice(name: str, value: str | None, allowed: Sequence[str | None]) -> None:
     """One of the names.
 
     Raises:
         ConfigError: it is not.
     """
     if value not in allowed:
-        raise ConfigError(f"{name} = {value!r}; allowed: {', '.join(allowed)}")
+        raise ConfigError(f"{name} = {value!r}; allowed: {', '.join(map(str, allowed))}")
 
 
 def check_plain_types(config: Any) -> None:
@@ -57,8 +77,7 @@ def check_plain_types(config: Any) -> None:
     """
     for part in fields(config):
         value = getattr(config, part.name)
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if part.type == "int" and not whole:
+        if part.type == "int" and not is_whole(value):
             raise ConfigError(f"{part.name} = {value!r}: a whole number is needed")
         if part.type == "bool" and not isinstance(value, bool):
             raise ConfigError(f"{part.name} = {value!r}; allowed: True, False")

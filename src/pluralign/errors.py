@@ -21,6 +21,7 @@ keeps working for people who do not know this package.
     ├── TailWarning                         a tail measure asks for more than the levels can tell
     ├── ConstantHeadWarning                 a fitted head predicts a constant
     ├── GateWarning                         a gate learned nothing, or its training broke off
+    ├── CacheWarning                        an embedding cache serves what it holds and keeps nothing new
     ├── CategoryWarning                     categories were rated by too few people, or one was never chosen
     ├── DebiasWarning                       an attribute still follows the bias variable
     ├── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
@@ -40,6 +41,7 @@ __all__ = [
     "ArgumentError",
     "ArtifactError",
     "CacheError",
+    "CacheWarning",
     "CategoryWarning",
     "ConfigError",
     "ConstantHeadWarning",
@@ -152,6 +154,10 @@ class ConstantHeadWarning(PluralignWarning):
 
 class GateWarning(PluralignWarning):
     """A gate gives equal weights after training, or its training broke off."""
+
+
+class CacheWarning(PluralignWarning):
+    """An embedding cache may not be written: it serves what it holds, and keeps nothing new."""
 
 
 class CategoryWarning(PluralignWarning):

@@ -11,7 +11,6 @@ truth is not.
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import Any
 
@@ -65,9 +64,9 @@ def run(features: str, bias: float, seed: int) -> dict[str, Any]:
     embedded = world.embedded(features, conversations)
     result: dict[str, Any] = {"crowd": _of_crowd(bias)}
     for name, options in TREATMENTS.items():
-        head = _without_verbosity(fitted) if name in FOUR else copy.deepcopy(fitted)
+        head = _without_verbosity(fitted) if name in FOUR else fitted
         mixing = QuantileConfig(**SHAPES["small"], **options)
-        facts = add_mixing(
+        head, facts = add_mixing(
             head, world.inputs(features, pairs=pairs_table), mixing, conversations, embedded, seed=seed
         )
         result[name] = _judged(head, features, bias)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import random
 import re
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ from tiny_models import talk
 from pluralign.backbones import Backbone, EmbeddingCache, load
 from pluralign.backbones import cache as cache_module
 from pluralign.backbones.cache import Record
-from pluralign.errors import ArgumentError, CacheError
+from pluralign.errors import ArgumentError, CacheError, CacheWarning
+from without_privileges import forbidden_to_write
 
 WIDTH = 8
 FORK = multiprocessing.get_context("fork")  # no torch to import again
@@ -261,3 +266,106 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"something else" * 1000)
     with pytest.raises(CacheError, match=str(tmp_path)):
         EmbeddingCache(tmp_path)
+
+
+# -- a damaged database ----------------------------------------------------------------------------
+
+
+def filled(folder: Path, count: int = 400) -> EmbeddingCache:
+    """A cache that is closed, and a handle on it."""
+    cache = EmbeddingCache(folder)
+    cache.write({key: record(place) for place, key in enumerate(keys(count))})
+    close(cache)
+    return cache
+
+
+def close(cache: EmbeddingCache) -> None:
+    cache_module._open.pop(str(cache.path)).close()
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9])
+def test_a_database_that_was_cut_off_says_which_folder_to_delete(
+    tmp_path: Path, readonly: bool, share: float
+) -> None:
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    file = folder / "data.mdb"
+    os.truncate(file, int(share * file.stat().st_size))
+    for _ in range(2):
+        with pytest.raises(CacheError, match=rf"{folder} cannot be opened.*damaged.*Delete the folder"):
+            EmbeddingCache(folder, readonly=readonly)
+    shutil.rmtree(folder)
+    assert EmbeddingCache(folder).read(keys(1), WIDTH) == {}
+
+
+def test_a_database_that_loses_its_end_while_it_is_open(tmp_path: Path) -> None:
+    cache = filled(tmp_path)
+    assert len(cache) == 400
+    os.truncate(tmp_path / "data.mdb", 3 * 4096)
+    for use in (cache.__len__, lambda: cache.read(keys(9), WIDTH), lambda: cache.write({b"a": record(1)})):
+        with pytest.raises(CacheError, match="data.mdb was cut off: it has 12,288 of"):
+            use()
+
+
+def test_a_sound_database_may_end_before_its_last_page(tmp_path: Path) -> None:
+    """Pages that a transaction took and gave back are counted, and may never have been written."""
+    cache, draw = EmbeddingCache(tmp_path), random.Random(5)
+    environment = cache._environment()
+    for _ in range(60):
+        with environment.begin(write=True) as transaction:
+            for _ in range(draw.randrange(1, 40)):
+                key = b"%d" % draw.randrange(200)
+                if draw.random() < 0.4:
+                    transaction.delete(key)
+                else:
+                    transaction.put(key, b"x" * draw.choice([10, 1500, 3000, 9000, 100000]))
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if (tmp_path / "data.mdb").stat().st_size < needed:
+            break
+    assert (tmp_path / "data.mdb").stat().st_size < needed
+    assert cache.read(keys(1), WIDTH) == {}
+    close(cache)
+    assert EmbeddingCache(tmp_path).read(keys(1), WIDTH) == {}
+
+
+@pytest.mark.parametrize("bytes_of", [bytes, random.Random(0).randbytes], ids=["zeros", "noise"])
+def test_damage_inside_the_database_blames_no_full_disk(tmp_path: Path, bytes_of: Any) -> None:
+    filled(tmp_path)
+    pages = (tmp_path / "data.mdb").stat().st_size // 4096
+    damaged = bytes_of(4096)
+    messages = []
+    for page in range(2, pages):
+        with (tmp_path / "data.mdb").open("r+b") as file:
+            file.seek(page * 4096)
+            sound = file.read(4096)
+            file.seek(page * 4096)
+            file.write(damaged)
+        try:
+            EmbeddingCache(tmp_path).read(keys(400), WIDTH)
+        except CacheError as error:
+            messages.append(str(error))
+        if str(tmp_path) in cache_module._open:
+            close(EmbeddingCache(tmp_path))
+        with (tmp_path / "data.mdb").open("r+b") as file:
+            file.seek(page * 4096)
+            file.write(sound)
+    assert len(messages) > pages / 2
+    assert all("Delete the folder" in message and "free some" not in message for message in messages)
+    assert len(EmbeddingCache(tmp_path).read(keys(400), WIDTH)) == 400
+
+
+def test_a_cache_that_may_not_be_written_serves_what_it_holds(bert: Path, tmp_path: Path) -> None:
+    backbone = load(str(bert), num_threads=1)
+    warm = EmbeddingCache(tmp_path / "embeddings")
+    backbone.embed([talk("yes")], cache=warm)
+    close(warm)
+    with forbidden_to_write(tmp_path / "embeddings") as folder:
+        cache = EmbeddingCache(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert backbone.embed([talk("yes")], cache=cache).stats.computed == 0
+        with pytest.warns(CacheWarning, match=f"{folder} may not be written"):
+            stats = backbone.embed([talk("yes"), talk("no")], cache=cache).stats
+        assert (stats.cached, stats.computed, len(cache)) == (1, 1, 1)
+        close(cache)

@@ -152,7 +152,7 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "max"}, "pooling='max'.*last, mean, last_mean"),
+        ({"pooling": "max"}, "pooling = 'max'.*last, mean, last_mean"),
         ({"context": "conversation"}, "an encoder; choose one of response, pair"),
         ({"dtype": "float8"}, "float32, bfloat16, float16"),
         ({"max_length": 4}, "at least 8"),

@@ -125,7 +125,8 @@ def test_every_head_measure_applies_to_the_mix():
 def test_standardised_heads_have_one_mean_and_spread_and_keep_the_unit():
     model, x = head(), rows(200)
     before = model.head_means(x, x)
-    model.standardise_heads(x, x)
+    plain, model = model, model.with_equal_heads(x, x)
+    assert torch.equal(plain.head_means(x, x), before)
     after = model.head_means(x, x)
     spread = before.std(0, unbiased=False)
     torch.testing.assert_close(after.mean(0), before.mean().expand(HEADS), atol=1e-5, rtol=0)
@@ -133,14 +134,14 @@ def test_standardised_heads_have_one_mean_and_spread_and_keep_the_unit():
     assert head_agreement(after)["correlation"] == pytest.approx(
         head_agreement(before)["correlation"], abs=1e-5
     )
-    model.standardise_heads(x, x)  # measured on what was predicted, not on what was standardised
-    torch.testing.assert_close(model.head_means(x, x), after)
+    again = model.with_equal_heads(x, x)  # measured on what was predicted, not on what was standardised
+    torch.testing.assert_close(again.head_means(x, x), after)
 
 
 def test_a_constant_head_is_shifted_only():
     model, x = head(attributes=()), rows(50)
     model.members.weight.data[0] = 0.0
-    model.standardise_heads(x, x)
+    model = model.with_equal_heads(x, x)
     means = model.head_means(x, x)
     assert bool(means.isfinite().all())
     assert float(means[:, 0].std()) < 1e-6
@@ -192,7 +193,7 @@ def test_a_steered_attribute_is_one_number_for_all_heads():
 def test_a_head_is_rebuilt_from_spec_and_state(hidden):
     gate = drawn(Gate(GateShape(WIDTH, 2, hidden=4, layers=1, regularisation="none")), seed=5).eval()
     model, x = head(hidden=hidden, gate=gate), rows()
-    model.standardise_heads(x, x)
+    model = model.with_equal_heads(x, x)
     spec = json.loads(json.dumps(model.spec()))
     again = FAMILIES["gaussian_ensemble"].from_spec(spec)
     again.load_state_dict(model.state_dict())

@@ -76,6 +76,19 @@ class TestGate:
             expected = 2.5 * (weights * plain.attribute_means(RESPONSE)).sum(1)
             torch.testing.assert_close(gated.raw(RESPONSE, PROMPT).mean(), expected)
 
+    def test_other_parts_make_another_head(self):
+        for make in HEADS:
+            plain, gate = make(), a_gate()
+            gated = plain.with_parts(gate=gate)
+            assert plain.gate is None
+            assert list(plain.state_dict()) == [k for k in gated.state_dict() if not k.startswith("gate.")]
+            same = make(gate=gate).raw(RESPONSE, PROMPT).mean()
+            assert torch.equal(gated.raw(RESPONSE, PROMPT).mean(), same)
+            again = gated.with_parts(gate=None).in_units_of(RESPONSE, PROMPT)
+            assert gated.gate is gate
+            assert again.reference != plain.reference
+            assert float(again.distribution(RESPONSE, PROMPT).mean().mean()) == pytest.approx(0, abs=1e-5)
+
     def test_temperature_flattens(self):
         sharp, flat = a_gate(temperature=1.0), a_gate(temperature=50.0)
         assert bool((sharp(PROMPT).amax(1) > flat(PROMPT).amax(1)).all())

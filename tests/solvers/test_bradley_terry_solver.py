@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from pluralign.errors import ArgumentError
+from pluralign.solvers._pair_design import PairDesign
 from pluralign.solvers.bradley_terry import fit_bradley_terry
 
 
@@ -64,6 +66,71 @@ def test_float32_rows_in_chunks_give_the_same_as_float64():
         fit_bradley_terry(small, l2=0.01, sample_weight=weight).coef,
         fit_bradley_terry(small.double(), l2=0.01, sample_weight=weight).coef,
     )
+
+
+def texts_and_pairs(kind, seed=0):
+    """Texts in groups, every two of a group compared; or two texts of their own for each pair."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(120, 9, generator=generator, dtype=torch.float64)
+    if kind == "groups":
+        one, other = torch.triu_indices(8, 8, 1)
+        first = torch.arange(0, 120, 8)[:, None]
+        chosen, rejected = (first + one).flatten(), (first + other).flatten()
+    else:
+        chosen, rejected = torch.randperm(120, generator=generator).reshape(2, 60)
+    flip = torch.rand(len(chosen), generator=generator) < torch.sigmoid(
+        (features[rejected] - features[chosen])[:, :3].sum(1)
+    )
+    weight = torch.rand(len(chosen), generator=generator, dtype=torch.float64)
+    return features, torch.where(flip, rejected, chosen), torch.where(flip, chosen, rejected), weight
+
+
+@pytest.mark.parametrize("kind", ["groups", "apart"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_pairs_of_texts_are_their_differences(kind, dtype):
+    features, chosen, rejected, weight = texts_and_pairs(kind)
+    features = features.to(dtype)
+    ours = fit_bradley_terry(features, (chosen, rejected), l2=0.01, sample_weight=weight)
+    rows = features.double()[chosen] - features.double()[rejected]
+    plain = fit_bradley_terry(rows, l2=0.01, sample_weight=weight)
+    torch.testing.assert_close(ours.coef, plain.coef, atol=1e-6, rtol=0)
+    assert ours.gradient_norm <= 1e-8
+    # scipy, without Newton's method and without this package's sums
+    share, d = (weight / weight.sum()).numpy(), rows.numpy()
+
+    def loss(v):
+        return share @ np.logaddexp(0, -d @ v) + 0.005 * v @ v
+
+    peer = minimize(loss, np.zeros(9), method="BFGS", options={"gtol": 1e-9})
+    np.testing.assert_allclose(ours.coef.numpy(), peer.x, atol=1e-5)
+    np.testing.assert_allclose(ours.objective, peer.fun, rtol=1e-9)
+
+
+@pytest.mark.parametrize("width", [9, 150])
+def test_the_curvature_of_a_graph_is_that_of_its_edges(width):
+    """X' L X, also where it is summed block by block and chunk by chunk."""
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(40_000, width, generator=generator)
+    ends = torch.randint(0, 40_000, (2, 45_000), generator=generator)
+    ends = torch.cat([ends, ends[:, :500].flip(0), ends[:, :20]], 1)  # other orders, and edges twice
+    ends = ends[:, ends[0] != ends[1]]
+    curvature = torch.rand(ends.shape[1], generator=generator, dtype=torch.float64)
+    design = PairDesign(features, ends[0], ends[1])
+    rows = features.double()[ends[0]] - features.double()[ends[1]]
+    expected = (rows.T @ (rows * curvature[:, None])).tril()
+    torch.testing.assert_close(design.gram(curvature).tril(), expected, rtol=1e-4, atol=2e-2)
+    torch.testing.assert_close(design.total(curvature), rows.T @ curvature, rtol=1e-8, atol=1e-6)
+    coef = torch.randn(width, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(design.margins(coef), rows @ coef)
+    torch.testing.assert_close(design.margins(coef), -PairDesign(features, ends[1], ends[0]).margins(coef))
+
+
+def test_texts_of_no_pair_play_no_part():
+    features, chosen, rejected, weight = texts_and_pairs("groups")
+    more = torch.cat([features, 1e6 * torch.ones(50, 9, dtype=torch.float64)])
+    one = fit_bradley_terry(features, (chosen, rejected), l2=0.01, sample_weight=weight).coef
+    other = fit_bradley_terry(more, (chosen, rejected), l2=0.01, sample_weight=weight).coef
+    torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pluralign.backbones import shared_prompt
 from pluralign.backbones.cache import EmbeddingCache, Record
-from pluralign.backbones.config import CONVERSATION_FORMAT, BackboneConfig, check_choice
+from pluralign.backbones.config import CONVERSATION_FORMAT, BackboneConfig
 from pluralign.backbones.distributed import ALONE, World, find_world
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVectors, no_embeddings, store
 from pluralign.backbones.forward import Forward
@@ -39,6 +39,7 @@ from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.backbones.tokens import Reader
 from pluralign.backbones.vocabulary import Vocabulary
+from pluralign.checks import check_choice
 from pluralign.conversations import Conversation, check, has_prompt, response_text
 from pluralign.errors import ArgumentError
 
@@ -227,7 +228,7 @@ class Backbone:
         changes, self._reader.changes = self._reader.changes, Counter()
         if changes and world.rank == 0:
             told = "; ".join(f"{count} times, {change}" for change, count in changes.items())
-            _log.warning("the chat template of %s changes responses: %s", self.config.name_or_path, told)
+            _log.warning("the chat template of %s changes conversations: %s", self.config.name_or_path, told)
         if stats.truncated and world.rank == 0:
             _log.warning(
                 "%d of %d conversations have a text longer than max_length=%d tokens and were truncated",

@@ -6,15 +6,18 @@ intact.
 It is one LMDB database: crash-safe, memory-mapped, with any number of readers and one writer at a time.
 Each `write` is one transaction, so an interrupted run loses at most the batch in flight. A record ends in
 a checksum over key and content, so a damaged entry, or one that belongs to another key, counts as absent
-and is computed again.
+and is computed again. A damaged database is an error that says which folder to delete. If the folder is not
+writable, its contents are used and nothing is stored.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pluralign.backbones.cut_off import CutOffError, check_whole
 from pluralign.backbones.disk import cache_folder, file_system, is_network_file_system
-from pluralign.errors import ArgumentError, CacheError
+from pluralign.errors import ArgumentError, CacheError, CacheWarning
 
 __all__ = ["EmbeddingCache", "Record"]
 
@@ -33,9 +37,11 @@ _VERSION = 1
 _CHECK_BYTES = 8
 _FIRST_MAP_BYTES = 64 * 2**20
 _MAX_READERS = 1024
+_DATA = "data.mdb"  # LMDB's own name
 
 # LMDB allows a file to be opened once per process, so all handles on a path share one environment.
 _open: dict[str, Any] = {}
+_page_bytes: dict[str, int] = {}
 _lock = threading.RLock()
 
 
@@ -67,10 +73,11 @@ class EmbeddingCache:
         path: folder of the database; by default `embeddings` under `PLURALIGN_CACHE`, or under
             `~/.cache/pluralign`. It must be on a local disk.
         max_bytes: maximum size of the database; None for as much as the disk holds.
-        readonly: never write. Only then may the folder be on a network file system; it must exist.
+        readonly: never write. Only then may the folder be on a network file system; it must exist. A
+            database that this user may not write to is also opened read-only.
 
     Raises:
-        CacheError: the folder cannot be used; the message says why.
+        CacheError: the folder cannot be used, or the database is damaged; the message says why.
     """
 
     def __init__(
@@ -93,6 +100,8 @@ class EmbeddingCache:
                 "memory-mapped database is not safe to write; set PLURALIGN_CACHE to a local disk, or open "
                 "it with readonly=True"
             )
+        self._forbidden = False  # to write: found out by trying
+        self._warned = False
         with _lock:
             self._environment()
 
@@ -105,6 +114,9 @@ class EmbeddingCache:
 
         Returns:
             Position in `keys` -> record.
+
+        Raises:
+            CacheError: the database is damaged.
         """
         import lmdb
 
@@ -123,12 +135,23 @@ class EmbeddingCache:
     def write(self, records: Mapping[bytes, Record]) -> None:
         """Stores records in one transaction, all or none; does nothing if the cache is read-only.
 
+        Warns:
+            CacheWarning: this user may not write to the cache, so nothing is stored.
+
         Raises:
             CacheError: the disk is full, the cache has reached `max_bytes`, or the file cannot be written.
         """
         import lmdb
 
-        if self.readonly:
+        if self._forbidden and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the embedding cache {self.path} may not be written: what it lacks is not kept. "
+                "Set PLURALIGN_CACHE to a folder of your own to keep it",
+                CacheWarning,
+                stacklevel=2,
+            )
+        if self.readonly or self._forbidden:
             return
         items = [(key, _pack(key, record)) for key, record in records.items()]
         with _lock:
@@ -150,26 +173,49 @@ class EmbeddingCache:
             return int(self._environment().stat()["entries"])
 
     def _environment(self) -> Any:
+        """The open database, which has all pages that it uses."""
         import lmdb
 
         identity = str(self.path)
-        if identity in _open and not self.readonly and _open[identity].flags()["readonly"]:
+        readonly = self.readonly or self._forbidden
+        if identity in _open and not readonly and _open[identity].flags()["readonly"]:
             _open.pop(identity).close()
-        if identity not in _open:
-            try:
-                if not self.readonly:
-                    self.path.mkdir(parents=True, exist_ok=True)
-                _open[identity] = lmdb.open(
-                    str(self.path),
-                    map_size=min(_FIRST_MAP_BYTES, self._max_bytes or _FIRST_MAP_BYTES),
-                    readonly=self.readonly,
-                    lock=not self._network,
-                    readahead=False,
-                    max_readers=_MAX_READERS,
-                )
-            except (lmdb.Error, OSError) as error:
-                raise self._failure("opened", error) from error
+        try:
+            if identity not in _open:
+                _open[identity] = self._opened()
+                _page_bytes[identity] = _open[identity].stat()["psize"]
+            check_whole(_open[identity], self.path, _page_bytes[identity])
+        except (lmdb.Error, OSError, CutOffError) as error:
+            raise self._failure("opened", error) from error
         return _open[identity]
+
+    def _opened(self) -> Any:
+        import lmdb
+
+        def attempt(readonly: bool, lock: bool) -> Any:
+            return lmdb.open(
+                str(self.path),
+                map_size=min(_FIRST_MAP_BYTES, self._max_bytes or _FIRST_MAP_BYTES),
+                readonly=readonly,
+                lock=lock,
+                readahead=False,
+                max_readers=_MAX_READERS,
+            )
+
+        if not self.readonly and not self._forbidden:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                return attempt(readonly=False, lock=True)
+            except (lmdb.Error, OSError) as error:
+                if not _is_forbidden(error) or not (self.path / _DATA).exists():
+                    raise
+                self._forbidden = True
+        try:
+            return attempt(readonly=True, lock=not self._network)
+        except lmdb.Error as error:
+            if not _is_forbidden(error):
+                raise
+            return attempt(readonly=True, lock=False)  # the file of locks may not be written either
 
     def _begin(self, *, write: bool) -> Any:
         import lmdb
@@ -192,11 +238,29 @@ class EmbeddingCache:
         environment.set_mapsize(min(2 * size, self._max_bytes or 2 * size))
 
     def _failure(self, verb: str, error: Exception) -> CacheError:
-        return CacheError(
-            f"the embedding cache {self.path} cannot be {verb}: {error}; if the disk is full, free "
-            "some space or set PLURALIGN_CACHE to another local disk; stored embeddings are kept; cache=None "
-            "works without a cache"
+        """The error to raise; a damaged database is closed, so that the folder can be deleted."""
+        import lmdb
+
+        damaged = (
+            *(CutOffError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError),
+            *(lmdb.VersionMismatchError, lmdb.PanicError, lmdb.BadTxnError),
         )
+        advice = "set PLURALIGN_CACHE to another local disk, or go without (cache=None, --cache none)"
+        if isinstance(error, damaged):
+            if environment := _open.pop(str(self.path), None):
+                environment.close()
+            advice = (
+                "the database is damaged, or not ours. Delete the folder, and its embeddings "
+                f"are computed again; or {advice}"
+            )
+        elif isinstance(error, lmdb.DiskError):
+            advice = f"free some of the disk, or {advice}; what was stored is kept"
+        return CacheError(f"the embedding cache {self.path} cannot be {verb}: {error}; {advice}")
+
+
+def _is_forbidden(error: Exception) -> bool:
+    """Whether the system refused to write for lack of permission; LMDB says so in the system's words."""
+    return any(os.strerror(number) in str(error) for number in (errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 def _pack(key: bytes, record: Record) -> bytes:

@@ -8,8 +8,8 @@ that changes vectors only by rounding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from pluralign.checks import check_choice
 from pluralign.errors import ConfigError
 
 __all__ = ["CONTEXTS", "CONVERSATION_FORMAT", "DTYPES", "POOLINGS", "QUANTIZATIONS", "BackboneConfig"]
@@ -61,9 +61,3 @@ class BackboneConfig:
         check_choice("quantization", self.quantization, (None, *QUANTIZATIONS))
         if self.max_length < 8:
             raise ConfigError(f"max_length is {self.max_length}; a text needs at least 8 tokens")
-
-
-def check_choice(name: str, value: Any, allowed: tuple[str | None, ...]) -> None:
-    """Raise `ConfigError` unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ConfigError(f"{name}={value!r} is not known; choose one of {', '.join(map(str, allowed))}")

@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 from pluralign.backbones.disk import cache_folder
+from pluralign.digests import file_digest
 from pluralign.errors import ArtifactError
 from pluralign.files import write_json
 
@@ -88,8 +89,7 @@ def file_sha256(path: Path) -> str:
         remembered = json.loads(note.read_text(encoding="utf-8"))
         if remembered["file"] == identity:
             return str(remembered["sha256"])
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_digest(path)
     with contextlib.suppress(ArtifactError):
         write_json(note, {"file": identity, "sha256": digest})
     return digest

@@ -17,19 +17,13 @@ from typing import Any, Literal
 import torch
 
 from pluralign.backbones.backbone import Backbone
-from pluralign.backbones.config import (
-    CONVERSATION_FORMAT,
-    DTYPES,
-    POOLINGS,
-    QUANTIZATIONS,
-    BackboneConfig,
-    check_choice,
-)
+from pluralign.backbones.config import CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS, BackboneConfig
 from pluralign.backbones.distributed import is_first, local_device
 from pluralign.backbones.fingerprint import fingerprint as hash_folder
 from pluralign.backbones.fingerprint import weight_files
 from pluralign.backbones.locate import MINILM_SHA256, find_folder
 from pluralign.backbones.probe import looks_ahead
+from pluralign.checks import check_choice
 from pluralign.errors import ArtifactError, ConfigError, FingerprintError, MissingDependencyError
 
 __all__ = ["load"]

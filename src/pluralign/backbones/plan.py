@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pluralign.backbones.config import CONVERSATION_FORMAT, BackboneConfig
 from pluralign.conversations import Conversation, has_prompt, prompt_text, response_text
-from pluralign.errors import ArgumentError
 
 __all__ = ["TextTable", "digest", "plan"]
 
@@ -84,9 +83,6 @@ def plan(conversations: Sequence[Conversation], config: BackboneConfig, fingerpr
         conversations: checked message lists.
         config: how they are read.
         fingerprint: the model's.
-
-    Raises:
-        ArgumentError: a text is not Unicode.
     """
     identity = {**asdict(config), "fingerprint": fingerprint, "format": _FORMATS[config.context]}
     del identity["length"], identity["surface"]  # columns in addition to the stored vector
@@ -96,15 +92,7 @@ def plan(conversations: Sequence[Conversation], config: BackboneConfig, fingerpr
     tables: dict[str, TextTable] = {}
     for row, conversation in enumerate(conversations):
         for kind, parts in _texts(conversation, config.context):
-            try:
-                key = digest(base, [kind, *parts])
-            except UnicodeEncodeError as error:
-                raise ArgumentError(
-                    f"conversation {row} has text that is not valid Unicode (perhaps half an emoji, cut "
-                    f"off): "
-                    f"{error}; repair it or leave it out"
-                ) from error
-            tables.setdefault(kind, TextTable(kind)).add(key, row)
+            tables.setdefault(kind, TextTable(kind)).add(digest(base, [kind, *parts]), row)
     return [tables[kind] for kind in sorted(tables)]
 
 

@@ -79,7 +79,7 @@ class Reader:
         with_types: whether the model takes segment ids.
 
     Attributes:
-        changes: what the chat template did to responses, and to how many.
+        changes: what the chat template did to conversations, and to how many.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, *, with_types: bool) -> None:

@@ -7,7 +7,6 @@ the first process holds the folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -22,7 +21,7 @@ from pluralign.cli.align_tables import read_table, table_path
 from pluralign.cli.console import Console
 from pluralign.cli.objects import model_folder, quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
-from pluralign.cli.run_folder import RunFolder, digest
+from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.errors import ConfigError, PluralignError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
     quiet_datasets()
     decisive = _result_settings(flags, config)
     inputs = {key: digest(value) for key, value in _inputs(flags).items()}
-    name = hashlib.sha256(json.dumps([decisive, inputs], sort_keys=True).encode()).hexdigest()[:8]
+    name = default_name(decisive, inputs)
     out = Path(flags.out or f"runs/align-{config.method}-{name}")
     first = int(os.environ.get("RANK", "0")) == 0
     with RunFolder(out, "align", decisive, inputs) if first else nullcontext() as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_o
 from pluralign.cli.held_out import seen_before
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables, model_folder
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
-from pluralign.cli.run_folder import RunFolder, digest
+from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.families import CONFIGS, DEFAULT
 from pluralign.files import write_json
 
@@ -76,7 +75,7 @@ def run(arguments: Sequence[str]) -> None:
         if k not in {"out", "json", "cache", "device"}
     }
     inputs = data.digests() | ({"model": digest(str(model_folder(flags.model)))} if flags.model else {})
-    name = hashlib.sha256(json.dumps([decisive, inputs], sort_keys=True).encode()).hexdigest()[:8]
+    name = default_name(decisive, inputs)
     with RunFolder(flags.out or f"runs/evaluate-{name}", "evaluate", decisive, inputs) as folder:
         results_file = folder.path / "results.json"
         if not folder.finished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from pluralign.cli.flags import BackboneFlags, DataFlags, flags_of_other_familie
 from pluralign.cli.held_out import remember
 from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
-from pluralign.cli.run_folder import RunFolder
+from pluralign.cli.run_folder import RunFolder, default_name
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES
 
 __all__ = ["run"]
@@ -59,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
     decisive = _result_settings(flags, data, backbone, config)
     inputs = data.digests()
-    name = hashlib.sha256(json.dumps([decisive, inputs], sort_keys=True).encode()).hexdigest()[:8]
+    name = default_name(decisive, inputs)
     out = flags.out or f"runs/fit-{family}-{name}"
     with RunFolder(out, "fit", decisive, inputs) as folder:
         if folder.finished:

@@ -26,10 +26,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from pluralign._version import __version__
+from pluralign.digests import file_digest, json_digest
 from pluralign.errors import RunError
 from pluralign.files import is_temporary, sweep, write_file, write_json
 
-__all__ = ["RunFolder", "digest"]
+__all__ = ["RunFolder", "default_name", "digest"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")
@@ -171,8 +172,17 @@ class RunFolder:
         write_json(self.path / _DONE, {"finished": _now(), "made": made, **values})
 
 
+def default_name(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Eight digits that name a run by what decides its result, as `RunFolder` takes it."""
+    return json_digest([config, inputs])[:8]
+
+
 def digest(source: str) -> str:
-    """SHA-256 of a file, or of the names and contents below a folder; a hub id is returned as it is."""
+    """SHA-256 of a file, or of the names and contents below a folder; a hub id is returned as it is.
+
+    Raises:
+        ArtifactError: a file cannot be read.
+    """
     path = Path(source)
     if not path.exists():
         return source
@@ -180,8 +190,7 @@ def digest(source: str) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         if path.is_dir():
             total.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(bytes.fromhex(file_digest(file)))
     return total.hexdigest()
 
 

@@ -6,8 +6,6 @@ The run folder holds `samples/` (shards of completions), `rewards/` if a source 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.objects import check_device, model_folder, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.run_folder import RunFolder, digest
+from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
 from pluralign.cli.sample_rewards import (
     REWARDS,
@@ -51,7 +49,7 @@ def run(arguments: Sequence[str]) -> None:
     given = asdict(flags) | asdict(rewards)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
     inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given[key] is not None}
-    name = hashlib.sha256(json.dumps([decisive, inputs], sort_keys=True).encode()).hexdigest()[:8]
+    name = default_name(decisive, inputs)
     with RunFolder(flags.out or f"runs/sample-{name}", "sample", decisive, inputs) as folder:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pluralign.data.messages import with_tool_calls
+from pluralign.data.messages import is_utf8, with_tool_calls
 from pluralign.errors import ArgumentError
 
 __all__ = [
@@ -33,7 +33,7 @@ def check(conversation: Conversation, index: int) -> Conversation:
         index: its number, for error messages.
 
     Raises:
-        ArgumentError: it is not a list of messages, or does not end in a response.
+        ArgumentError: it is not a list of messages, does not end in a response, or is not Unicode.
     """
     if isinstance(conversation, (str, Mapping)) or not isinstance(conversation, Sequence) or not conversation:
         raise ArgumentError(
@@ -53,6 +53,11 @@ def check(conversation: Conversation, index: int) -> Conversation:
             raise ArgumentError(
                 f"message {place} of conversation {index} is {message!r:.80}; "
                 'it must have the texts "role" and "content"'
+            )
+        if not (is_utf8(message["role"]) and is_utf8(message["content"])):
+            raise ArgumentError(
+                f"message {place} of conversation {index} is not Unicode (half an emoji, perhaps cut off): "
+                f"{message['content']!r:.80}; repair it or leave it out"
             )
     if conversation[-1]["role"] != "assistant":
         raise ArgumentError(

@@ -33,7 +33,7 @@ class TokenizedConversation:
         prompt_span: the tokens before the response, special tokens included; starts at 0.
         response_span: the response's tokens, without the end of the turn.
         end_ids: the ids after the response that end its turn, the last of `ids`; empty if nothing ends it.
-        changes: what the chat template does to the response, in words; empty if it is unchanged.
+        changes: what the chat template does to prompt and response, in words; empty if they are unchanged.
     """
 
     ids: list[int]
@@ -94,10 +94,14 @@ class ConversationReader:
             otherwise the end-of-sequence token.
 
     Raises:
-        ArgumentError: the tokenizer does not have `end_token`.
+        ArgumentError: `tokenizer` is none, or does not have `end_token`.
     """
 
     def __init__(self, tokenizer: Any, end_token: str | None = None) -> None:
+        if not hasattr(tokenizer, "chat_template"):
+            raise ArgumentError(
+                f"tokenizer is {type(tokenizer).__name__} {tokenizer!r:.80}; pass a tokenizer of transformers"
+            )
         self.tokenizer = tokenizer
         self.end = find_turn_end(tokenizer, end_token)
         self._template = Template(tokenizer, self.end)

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from pluralign.conversations.chat_template import after_response, content_form
 from pluralign.errors import ArgumentError
 
-__all__ = ["PROBE", "TurnEnd", "end_token_id", "find_turn_end", "special_texts", "stop_token_ids"]
-
-# Placeholder response, to find out what a template writes around one.
-PROBE = "pluralignQZX"
+__all__ = ["TurnEnd", "end_token_id", "find_turn_end", "special_texts", "stop_token_ids"]
 
 
 class TurnEnd(NamedTuple):
@@ -43,17 +41,21 @@ def find_turn_end(tokenizer: Any, token: str | None = None) -> TurnEnd:
     Raises:
         ArgumentError: the tokenizer does not have `token`.
     """
-    after = _after_response(tokenizer)
+    templated = tokenizer.chat_template is not None
+    after = after_response(tokenizer, content_form(tokenizer)) if templated else ""
     if token is not None:
         return TurnEnd("", end_token_id(tokenizer, token), after)
     eos = None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
-    found = [(after.find(special), special) for special in special_texts(tokenizer) if special in after]
+    # Some tokenizers have the marks of their turns as tokens that are not called special.
+    marks = special_texts(tokenizer)
+    marks = marks if any(mark in after for mark in marks) else _added_texts(tokenizer)
+    found = [(after.find(mark), mark) for mark in marks if mark in after]
     if not found:
         kept = after.rstrip()
         return TurnEnd(kept, eos, after[len(kept) :])
     # The longest of those that start first: `<|end|>` before `<|end`.
-    place, special = min(found, key=lambda one: (one[0], -len(one[1])))
-    stop = place + len(special)
+    place, mark = min(found, key=lambda one: (one[0], -len(one[1])))
+    stop = place + len(mark)
     return TurnEnd(after[:stop], None, after[stop:])
 
 
@@ -110,17 +112,7 @@ def special_texts(tokenizer: Any) -> set[str]:
     return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)} - {""}
 
 
-def _after_response(tokenizer: Any) -> str:
-    """What the chat template writes after the last response of a conversation."""
-    if tokenizer.chat_template is None:
-        return ""
-    from jinja2 import TemplateError
-
-    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": PROBE}]
-    try:
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False)
-    except (
-        TemplateError
-    ):  # a template that refuses every conversation also refuses the user's, with a message
-        return ""
-    return text.rpartition(PROBE)[2] if PROBE in text else ""
+def _added_texts(tokenizer: Any) -> set[str]:
+    """The texts of tokens that were added to the vocabulary, special or not, except white space."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return {token.content for token in added if token.content.strip()}

@@ -22,6 +22,7 @@ __all__ = [
     "Note",
     "conversation",
     "is_unicode",
+    "is_utf8",
     "read_messages",
     "unfold",
     "with_tool_calls",
@@ -180,14 +181,20 @@ def _parse_list(text: str) -> list[Any] | None:
     return found if named else None
 
 
-def is_unicode(column: str, text: str, complain: Complain) -> bool:
-    """Whether the text can be encoded as UTF-8; reports a problem if not (JSON can contain unpaired
-    surrogates)."""
+def is_utf8(text: str) -> bool:
+    """Whether the text can be encoded as UTF-8: JSON can contain unpaired surrogates, which cannot."""
     if text.isascii():
         return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        complain(column, f"an unpaired surrogate in {preview(text)}", "valid Unicode")
         return False
     return True
+
+
+def is_unicode(column: str, text: str, complain: Complain) -> bool:
+    """The same; complains if not."""
+    if is_utf8(text):
+        return True
+    complain(column, f"half a surrogate pair in {preview(text)}", "valid Unicode")
+    return False

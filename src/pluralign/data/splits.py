@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from pluralign.checks import as_finite, is_whole
 from pluralign.data.leaks import joint_groups
 from pluralign.errors import ArgumentError, DataError
 
@@ -82,7 +82,7 @@ def split_tables(
         ArgumentError: `test_share` is out of range.
         DataError: a table has no column `group`, or only one group.
     """
-    if not _is(Real, test_share) or not 0.0 < test_share < 1.0:
+    if not 0.0 < as_finite(test_share) < 1.0:
         raise ArgumentError(f"test_share: received {test_share!r}; allowed: a number in (0, 1)")
     groups = {name: _groups(table) for name, table in tables.items()}
     joint = joint_groups(tables)
@@ -169,7 +169,7 @@ def folds_of_tables(
         ArgumentError: `k` is not a whole number, or below 2.
         DataError: there are fewer groups than folds, or all groups of one table fall into one fold.
     """
-    if not _is(Integral, k) or k < 2:
+    if not is_whole(k, 2):
         raise ArgumentError(f"k: received {k!r}; allowed: a whole number of at least 2")
     given = {name: _groups(table) for name, table in tables.items()}
     joint = joint_groups(tables)
@@ -196,10 +196,6 @@ def folds_of_tables(
                 test[name] = _part(table, groups[name], apart)
         parts.append((train, test))
     return parts
-
-
-def _is(kind: type, value: Any) -> bool:
-    return isinstance(value, kind)
 
 
 def _groups(dataset: Any) -> list[str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pluralign.checks import as_finite, is_whole
 from pluralign.errors import ArgumentError
 
 __all__ = ["as_float", "as_number", "check_draws", "check_fraction", "check_shape", "require"]
@@ -51,15 +51,15 @@ def as_float(value: TensorLike, name: str, like: Tensor | None = None) -> Tensor
 
 def as_number(value: float, name: str) -> float:
     """Returns `value`, a real number or a tensor with one element, as a finite float."""
-    number = _float(value)
-    if not math.isfinite(number):
+    number = as_finite(value)
+    if math.isnan(number):
         raise ArgumentError(f"{name} must be a finite number, received {value!r}")
     return number
 
 
 def check_draws(n: Any, generator: Any) -> None:
     """Raises unless `n` rewards can be drawn from `generator`."""
-    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
+    if not is_whole(n, 0):
         raise ArgumentError(f"the number of draws must be a whole number of at least 0, received {n!r}")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ArgumentError(f"generator must be a torch.Generator, received {type(generator).__name__}")
@@ -85,16 +85,8 @@ def require(condition: Tensor, message: str) -> None:
 
 def check_fraction(value: float, name: str, *, zero: bool, one: bool) -> float:
     """Returns `value` as a float if it lies in the unit interval, including 0 if `zero` and 1 if `one`."""
-    number = _float(value)
+    number = as_finite(value)
     if (0.0 < number < 1.0) or (zero and number == 0.0) or (one and number == 1.0):
         return number
     interval = ("[" if zero else "(") + "0, 1" + ("]" if one else ")")
     raise ArgumentError(f"{name} must lie in {interval}, received {value!r}")
-
-
-def _float(value: Any) -> float:
-    """`value` as a float; NaN if it is not a number."""
-    try:
-        return math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        return math.nan

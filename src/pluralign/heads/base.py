@@ -11,6 +11,7 @@ a risk measure means the same for every family. Attributes are answered on their
 from __future__ import annotations
 
 import abc
+import copy
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -220,6 +221,24 @@ class Head(nn.Module, abc.ABC):
             ArgumentError: another width than this head was fitted on, or a length is missing.
         """
         return self.reference.standardise(self.raw(response, prompt, length, steering=steering))
+
+    def with_parts(self, **parts: Any) -> Self:
+        """The same head with other parts, such as `reference`, `gate` or `debias`; tensors are shared."""
+        new = copy.copy(self)
+        for kind in ("_modules", "_buffers", "_parameters"):
+            setattr(new, kind, dict(getattr(self, kind)))
+        for name, part in parts.items():
+            setattr(new, name, part)
+        return new
+
+    def in_units_of(
+        self,
+        response: Float[Tensor, "N D"],
+        prompt: Float[Tensor, "N P"],
+        length: Float[Tensor, " N"] | None = None,
+    ) -> Self:
+        """The same head with its unit measured on reference responses; arguments as `distribution`."""
+        return self.with_parts(reference=Reference.of(self.raw(response, prompt, length)))
 
     def preference_probability(
         self, chosen: RewardDistribution, rejected: RewardDistribution

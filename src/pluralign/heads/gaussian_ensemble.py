@@ -61,7 +61,7 @@ class GaussianEnsembleHead(MixedHead):
 
     Attributes:
         num_heads: H.
-        head_scale: [H], of the standardisation; 1 until `standardise_heads`.
+        head_scale: [H], of the standardisation; 1 before `with_equal_heads`.
         head_shift: [H], of the standardisation; 0 until then.
 
     Raises:
@@ -174,24 +174,25 @@ class GaussianEnsembleHead(MixedHead):
         return self._mixed(response, length, self.gate_weights(prompt), Steering()).means
 
     @torch.no_grad()
-    def standardise_heads(
+    def with_equal_heads(
         self,
         response: Float[Tensor, "N D"],
         prompt: Float[Tensor, "N P"],
         length: Float[Tensor, " N"] | None = None,
-    ) -> None:
-        """Gives all heads the same mean and standard deviation of their means over reference responses.
+    ) -> GaussianEnsembleHead:
+        """The same ensemble, whose heads have one mean and one spread over reference responses.
 
         Both are the averages over the heads, so that the unit stays what it was. A head whose mean does not
         vary is shifted only. Arguments as `distribution`.
         """
-        self.head_scale.fill_(1.0)
-        self.head_shift.fill_(0.0)
-        means = self.head_means(response, prompt, length).double()
+        plain = self.with_parts(
+            head_scale=torch.ones_like(self.head_scale), head_shift=torch.zeros_like(self.head_shift)
+        )
+        means = plain.head_means(response, prompt, length).double()
         center, spread = means.mean(0), means.std(0, unbiased=False)
         scale = torch.where(spread > 1e-9, spread.mean() / spread.clamp_min(1e-9), torch.ones_like(spread))
-        self.head_scale.copy_(scale)
-        self.head_shift.copy_(center.mean() - center * scale)
+        shift = center.mean() - center * scale
+        return plain.with_parts(head_scale=scale.to(self.head_scale), head_shift=shift.to(self.head_shift))
 
     def spec(self) -> dict[str, Any]:
         """Shapes, scales and units."""

@@ -6,7 +6,6 @@ tensors mean. No pickle.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pluralign.digests import json_digest
 from pluralign.errors import ArtifactError
 from pluralign.files import write_file
 
@@ -39,7 +39,7 @@ def write_state(
     from safetensors.torch import save
 
     described = {"format": _FORMAT, "kind": kind, **settings}
-    header = json.dumps(described | {_DIGEST: _digest(described)}, allow_nan=False)
+    header = json.dumps(described | {_DIGEST: json_digest(described)}, allow_nan=False)
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_file(path, save(stored, metadata={_KEY: header}))
     return Path(path)
@@ -71,7 +71,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
             f"{file} has format {settings.get('format')}; this version of pluralign reads format {_FORMAT}"
         )
     digest = settings.pop(_DIGEST, None)  # files from before there was one have none
-    if digest is not None and digest != _digest(settings):
+    if digest is not None and digest != json_digest(settings):
         raise ArtifactError(f"{file}: its settings were changed since it was saved; save the {kind} again")
     for name, dtype in dtypes.items():
         allowed = _ANY_FLOAT.get(name, _DTYPES)
@@ -80,8 +80,3 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
                 f"{file}: {name} is {dtype}; allowed: {', '.join(sorted(allowed))}. Save the {kind} again"
             )
     return settings, tensors
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of settings, however their keys are ordered."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError
 
 __all__ = [
@@ -34,11 +35,8 @@ def remaining(elapsed: Float[Tensor, "*N"], half_life: float | None) -> Float[Te
 
 def check_number(value: Any, name: str) -> float:
     """Return `value` as a finite float, or raise `ArgumentError`."""
-    try:
-        number = math.nan if isinstance(value, str | bool) else float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
+    number = as_finite(value)
+    if math.isnan(number):
         raise ArgumentError(f"{name} must be a finite number, received {value!r}")
     return number
 

@@ -20,12 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.checks import is_whole
 from pluralign.distributions import Categorical, GaussianEnsemble
 from pluralign.errors import ArgumentError
 from pluralign.lab import parser, summary, tables, truth, world
 from pluralign.lab.personas import KIND_WEIGHTS, PERSONAS, POPULATION, VALUED, mean_judgements
 from pluralign.lab.raters import RaterPool, population_shares
-from pluralign.lab.sampling import Items, Judges, checked_bias, draw_items, is_whole, stream
+from pluralign.lab.sampling import Items, Judges, checked_bias, draw_items, stream
 from pluralign.lab.world import Message
 
 if TYPE_CHECKING:

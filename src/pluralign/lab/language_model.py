@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pluralign.backbones.progress import Progress, reporter
+from pluralign.checks import is_whole
 from pluralign.errors import ConfigError
 from pluralign.files import whole_folder
 from pluralign.lab.sampling import draw_items
@@ -71,7 +72,7 @@ class LanguageModelConfig:
             if name == "learning_rate":
                 if not 0 < value < 1:
                     raise ConfigError(f"learning_rate must lie in (0, 1); got {value}")
-            elif isinstance(value, bool) or not isinstance(value, int) or value < least:
+            elif not is_whole(value, least):
                 raise ConfigError(f"{name} must be a whole number of at least {least}; got {value!r}")
         if self.width % (2 * self.heads):
             raise ConfigError(f"width must be a multiple of 2 x heads; got {self.width} and {self.heads}")

@@ -17,14 +17,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pluralign.checks import is_whole
 from pluralign.errors import ArgumentError
 from pluralign.lab import grammar, parser, world
 from pluralign.lab.parser import TRAITS
@@ -34,13 +33,6 @@ from pluralign.lab.world import Request
 __all__ = ["Items", "Judges", "checked_bias", "draw_items", "is_whole", "stream"]
 
 _MAX_PER_PROMPT = 256
-
-
-def is_whole(value: Any, lowest: int) -> bool:
-    """Whether `value` is a whole number of at least `lowest`; NaN, fractions and True are not."""
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, Integral) and int(value) >= lowest
 
 
 def stream(name: str, crowd_seed: int, data_seed: int) -> np.random.Generator:

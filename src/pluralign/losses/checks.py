@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError
 
 __all__ = ["require", "require_number", "require_probs", "require_real", "require_tensors"]
@@ -35,11 +36,7 @@ def require_real(name: str, **arguments: Tensor) -> None:
 
 def require_number(name: str, value: Any) -> None:
     """Raises unless an option is a finite number of at least 0."""
-    try:
-        legal = not isinstance(value, str | bool) and 0 <= float(value) < float("inf")
-    except (TypeError, ValueError, RuntimeError):
-        legal = False
-    if not legal:
+    if not as_finite(value) >= 0:
         raise ArgumentError(f"{name} must be a finite number of at least 0, received {value!r}")
 
 

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError
 from pluralign.losses.checks import require, require_tensors
 from pluralign.losses.partition import as_beta
@@ -279,7 +280,7 @@ def simpo(
     Reference: Meng et al. 2024 (arXiv 2405.14734), equation 6.
     """
     require_tensors("simpo", mean_chosen=mean_chosen, mean_rejected=mean_rejected)
-    if not (isinstance(gamma_beta_ratio, int | float) and math.isfinite(gamma_beta_ratio)):
+    if math.isnan(as_finite(gamma_beta_ratio)):
         raise ArgumentError(f"simpo: gamma_beta_ratio must be a finite number, received {gamma_beta_ratio!r}")
     _same_shape("simpo", mean_chosen, mean_rejected)
     margin = _wide(mean_chosen) - _wide(mean_rejected) - gamma_beta_ratio

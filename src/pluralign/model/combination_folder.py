@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pluralign._version import __version__
+from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.files import whole_folder
 from pluralign.heads import schema
 from pluralign.heads.schema import TensorShapes
 from pluralign.model.quantile_map import QuantileMap
 from pluralign.model.reward_model import RewardModel
-from pluralign.model.stored import CONFIG_DIGEST, digest_of, file_sha256, read_json, read_tensors
+from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,10 +98,10 @@ def write(
             "weights": list(weights),
             "slopes": [scale.slope for scale in maps],
         }
-        metadata = {"format": "pt", CONFIG_DIGEST: digest_of(_deciding(config))}
+        metadata = {"format": "pt", CONFIG_DIGEST: json_digest(_deciding(config))}
         (work / _MAPS).write_bytes(save(tensors, metadata=metadata))
         config["sha256"] = {
-            str(file.relative_to(work)): file_sha256(file) for file in sorted(work.rglob("*.safetensors"))
+            str(file.relative_to(work)): file_digest(file) for file in sorted(work.rglob("*.safetensors"))
         }
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return target
@@ -122,7 +123,7 @@ def read(
     folder = Path(path)
     config = _read_config(folder)
     for name, digest in config.get("sha256", {}).items():
-        if file_sha256(folder / name) != digest:
+        if file_digest(folder / name) != digest:
             raise ArtifactError(f"{folder}: {name} is not the file that was combined; combine again")
     count, weights = len(config["slopes"]), [float(w) for w in config["weights"]]
     tensors = read_tensors(folder / _MAPS, lambda header: _map_shapes(count, header), _deciding(config))

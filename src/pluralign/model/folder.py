@@ -18,11 +18,12 @@ from torch import Tensor
 
 from pluralign._version import __version__
 from pluralign.backbones.config import CONTEXTS, CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS
+from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
 from pluralign.heads.schema import TensorShapes
-from pluralign.model.stored import CONFIG_DIGEST, digest_of, file_sha256, read_json, read_tensors
+from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
 
 __all__ = ["StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
 
@@ -91,9 +92,9 @@ def write(target: Path, model: StoredModel) -> None:
     with whole_folder(target, _is_ours) as work:
         config = _config(model)
         tensors = _tensors(model, _checked(config, str(target)))
-        metadata = {"format": "pt", CONFIG_DIGEST: digest_of(_deciding(config))}
+        metadata = {"format": "pt", CONFIG_DIGEST: json_digest(_deciding(config))}
         (work / _WEIGHTS).write_bytes(save(tensors, metadata=metadata))
-        config["sha256"] = {_WEIGHTS: file_sha256(work / _WEIGHTS)}
+        config["sha256"] = {_WEIGHTS: file_digest(work / _WEIGHTS)}
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (work / _CARD).write_text(_card(config), encoding="utf-8")
 
@@ -124,7 +125,7 @@ def read(folder: Path) -> StoredModel:
         config.get("fitted", {}),
     )
     for name, digest in config.get("sha256", {}).items():
-        if file_sha256(folder / name) != digest:
+        if file_digest(folder / name) != digest:
             raise ArtifactError(
                 f"{folder / name} is not the file that was saved; fit or copy the model again"
             )

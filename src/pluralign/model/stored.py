@@ -11,7 +11,6 @@ changed since is refused. Files that were saved before there were digests are he
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,33 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.digests import json_digest
 from pluralign.errors import ArtifactError
 from pluralign.heads.schema import TensorShapes
 
-__all__ = ["CONFIG_DIGEST", "digest_of", "file_sha256", "read_json", "read_tensors"]
+__all__ = ["CONFIG_DIGEST", "read_json", "read_tensors"]
 
 CONFIG_DIGEST = "pluralign_config_sha256"
 """The key of a tensor file's metadata under which the digest of its configuration stands."""
 
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON value, however its keys are ordered."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        ArtifactError: it cannot be read.
-    """
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise ArtifactError(f"{file} is missing or damaged ({error}); fit or copy the model again") from error
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -100,10 +82,10 @@ def read_tensors(
             wanted = expected(found) if callable(expected) else expected
             _check_header(file, found, wanted)
             saved = (opened.metadata() or {}).get(CONFIG_DIGEST)
-            if saved is not None and saved != digest_of(config):
+            if saved is not None and saved != json_digest(config):
                 raise ArtifactError(
                     f"{file.parent}: the configuration was changed since the weights were saved (SHA-256 "
-                    f"{digest_of(config)[:16]}... instead of {saved[:16]}...); {again}"
+                    f"{json_digest(config)[:16]}... instead of {saved[:16]}...); {again}"
                 )
             return {name: opened.get_tensor(name) for name in wanted}
     except (OSError, SafetensorError, ValueError) as error:

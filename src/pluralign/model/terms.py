@@ -13,13 +13,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.checks import as_finite
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
@@ -48,7 +48,7 @@ class Length:
         _check_weight(self.weight)
         if self.unit not in ("words", "characters"):
             raise ArgumentError(f"unit must be words or characters, received {self.unit!r}")
-        if not _is_number(self.free) or not self.free >= 0:
+        if not as_finite(self.free) >= 0:
             raise ArgumentError(f"free must be at least 0, received {self.free!r}")
 
     def __call__(self, conversations: Sequence[Conversation]) -> Float[Tensor, " B"]:
@@ -126,10 +126,6 @@ def _numbers(term: Term, conversations: Sequence[Conversation]) -> Tensor:
     return values
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _check_weight(weight: Any) -> None:
-    if not _is_number(weight) or not math.isfinite(weight):
+    if math.isnan(as_finite(weight)):
         raise ArgumentError(f"weight must be a finite number, received {weight!r}")

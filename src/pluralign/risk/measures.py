@@ -33,6 +33,7 @@ from typing import ClassVar, final
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.checks import as_finite
 from pluralign.distributions import Heads, RewardDistribution
 from pluralign.errors import RiskError, RiskWarning
 
@@ -85,11 +86,8 @@ class RiskMeasure(ABC):
         """Converts parameters to finite floats and checks that the measure allows them."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            try:
-                number = math.nan if isinstance(value, str) else float(value)
-            except (TypeError, ValueError, RuntimeError, OverflowError):
-                number = math.nan
-            if not (math.isfinite(number) and self._allows(number)):
+            number = as_finite(value)
+            if math.isnan(number) or not self._allows(number):
                 raise RiskError(f"the parameter of {self.name} must be {self.allowed}, received {value!r}")
             object.__setattr__(self, field.name, number)
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["factorise", "newton_system", "weighted_gram"]
+__all__ = ["factorise", "lower_product", "newton_system", "weighted_gram"]
 
 Solve: TypeAlias = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 
@@ -24,14 +24,18 @@ BLOCK = 64
 
 def weighted_gram(rows: Float[Tensor, "n p"], weights: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
     """The lower triangle of rows' diag(weights) rows; the upper triangle is undefined."""
-    scaled = weights[:, None] * rows
-    width = rows.shape[1]
+    return lower_product(rows, weights[:, None] * rows)
+
+
+def lower_product(left: Float[Tensor, "n p"], right: Float[Tensor, "n p"]) -> Float[Tensor, "p p"]:
+    """The lower triangle of left' right, which must be symmetric; the upper triangle is undefined."""
+    width = left.shape[1]
     if width < 2 * BLOCK:
-        return rows.T @ scaled
-    out = rows.new_zeros((width, width))
+        return left.T @ right
+    out = left.new_zeros((width, width))
     for start in range(0, width, BLOCK):
         stop = min(start + BLOCK, width)
-        out[start:stop, :stop] = rows[:, start:stop].T @ scaled[:, :stop]
+        out[start:stop, :stop] = left[:, start:stop].T @ right[:, :stop]
     return out
 
 

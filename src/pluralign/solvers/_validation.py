@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError
 
 __all__ = [
@@ -109,11 +109,8 @@ def check_weights(sample_weight: Any, features: Tensor) -> Float[Tensor, " N"] |
 
 def check_positive(name: str, value: float, *, zero_allowed: bool) -> float:
     """A finite number above 0, or at least 0."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < 0.0 or (number == 0.0 and not zero_allowed):
+    number = as_finite(value)
+    if not (number > 0.0 or (number == 0.0 and zero_allowed)):
         raise ArgumentError(f"{name} must be a finite number {'>=' if zero_allowed else '>'} 0, got {value}")
     return number
 

@@ -1,9 +1,10 @@
 """Exact linear Bradley-Terry: ridge-penalised logistic regression on differences, by Newton's method.
 
-In: differences of features, chosen minus rejected, [N, D]. Out: the weights [D] and the size of the last
-gradient. There is no intercept: swapping the sides of a pair must flip the sign of the score.
+In: features of texts and which text was chosen over which; or differences of features. Out: the weights [D]
+and the size of the last gradient. There is no intercept: swapping the sides of a pair must flip the sign of
+the score.
 
-    minimise  sum_i w_i log(1 + exp(-d_i . v)) / sum_i w_i  +  (l2 / 2) ||v||^2
+    minimise  sum_i w_i log(1 + exp(-d_i . v)) / sum_i w_i  +  (l2 / 2) ||v||^2,   d_i = x_chosen - x_rejected
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pluralign.errors import ArgumentError
+from pluralign.solvers._newton import factorise
+from pluralign.solvers._pair_design import Design, PairDesign, RowDesign, pair_margins
 
-__all__ = ["BradleyTerryFit", "fit_bradley_terry"]
+__all__ = ["BradleyTerryFit", "fit_bradley_terry", "pair_margins"]
 
-_CHUNK_ROWS = 16_384
 _MAX_ITERATIONS = 100
 
 
@@ -36,20 +38,24 @@ class BradleyTerryFit(NamedTuple):
 
 
 def fit_bradley_terry(
-    differences: Float[Tensor, "N D"],
+    features: Float[Tensor, "N D"],
+    pairs: tuple[Int[Tensor, " P"], Int[Tensor, " P"]] | None = None,
     *,
     l2: float,
-    sample_weight: Float[Tensor, " N"] | None = None,
+    sample_weight: Float[Tensor, " P"] | None = None,
     tol: float = 1e-8,
 ) -> BradleyTerryFit:
     """Minimises the penalised Bradley-Terry loss to a gradient of at most `tol`.
 
-    Rows are read in chunks, so only the D x D Hessian is held in addition to the features.
+    Pairs that share texts cost no more than the texts: in addition to the features, only a few numbers per
+    pair and the D x D Hessian are held.
 
     Args:
-        differences: [N, D], features of the chosen minus features of the rejected response, finite.
+        features: [N, D], finite: of the texts if `pairs` are given; otherwise one row per pair, the features
+            of the chosen minus those of the rejected response.
+        pairs: the indices of the chosen and the rejected texts, [P] each.
         l2: ridge penalty, positive; it makes the optimum unique even if the pairs are separable.
-        sample_weight: [N], non-negative; equal weights by default.
+        sample_weight: [P], non-negative; equal weights by default.
         tol: largest absolute entry of the gradient at which to stop.
 
     Returns:
@@ -58,64 +64,65 @@ def fit_bradley_terry(
     Raises:
         ArgumentError: no rows, values that are not finite, a penalty that is not positive, bad weights.
     """
-    num_rows, width = differences.shape
-    if num_rows == 0:
-        raise ArgumentError("received no pairs; at least 1 is needed")
     if not l2 > 0:
         raise ArgumentError(
             f"l2 = {l2}: a positive penalty is needed, without it separable pairs have no optimum"
         )
-    if not bool(torch.isfinite(differences).all()):
-        raise ArgumentError("the differences of features hold NaN or infinite values")
-    weight = torch.ones(num_rows, dtype=torch.float64, device=differences.device)
-    if sample_weight is not None:
-        weight = sample_weight.to(weight)
-        if weight.shape != (num_rows,) or not bool((weight >= 0).all()) or not float(weight.sum()) > 0:
-            raise ArgumentError(f"sample_weight must be {num_rows} non-negative numbers that are not all 0")
-    weight = weight / weight.sum()
-    coef = torch.zeros(width, dtype=torch.float64, device=differences.device)
-
-    value, gradient, hessian = _derivatives(differences, weight, coef, l2)
+    design = _design(features, pairs)
+    weight = _shares(sample_weight, design.shape[0], features.device)
+    coef = torch.zeros(design.shape[1], dtype=torch.float64, device=features.device)
+    margin = design.margins(coef)
+    value = _objective(margin, weight, coef, l2)
     iteration = 0
-    while float(gradient.abs().max()) > tol and iteration < _MAX_ITERATIONS:
-        step = torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(hessian))[:, 0]
+    while True:
+        probability = torch.sigmoid(-margin)
+        gradient = l2 * coef - design.total(weight * probability)
+        norm = float(gradient.abs().max())
+        if norm <= tol or iteration == _MAX_ITERATIONS:
+            break
+        # The Hessian only steers, so the precision of the features is enough for it; the gradient decides.
+        hessian = design.gram(weight * probability * (1 - probability))
+        hessian.diagonal().add_(l2)
+        step = torch.cholesky_solve(gradient[:, None], factorise(hessian))[:, 0]
         slope = float(gradient @ step)
         size = 1.0
-        while (
-            _objective(differences, weight, coef - size * step, l2) > value - 1e-4 * size * slope
-            and size > 1e-8
-        ):
+        while True:
+            there = coef - size * step
+            margin = design.margins(there)
+            found = _objective(margin, weight, there, l2)
+            if found <= value - 1e-4 * size * slope or size <= 1e-8:
+                break
             size /= 2
-        coef = coef - size * step
-        value, gradient, hessian = _derivatives(differences, weight, coef, l2)
+        coef, value = there, found
         iteration += 1
         if size <= 1e-8:  # limited by rounding; the gradient shows how good this is
+            gradient = l2 * coef - design.total(weight * torch.sigmoid(-margin))
+            norm = float(gradient.abs().max())
             break
-    return BradleyTerryFit(coef, value, float(gradient.abs().max()), iteration)
+    return BradleyTerryFit(coef, value, norm, iteration)
 
 
-def _objective(differences: Tensor, weight: Tensor, coef: Tensor, l2: float) -> float:
-    total = 0.5 * l2 * float(coef @ coef)
-    for start in range(0, len(differences), _CHUNK_ROWS):
-        rows = slice(start, start + _CHUNK_ROWS)
-        total += float(weight[rows] @ softplus(-(differences[rows].double() @ coef)))
-    return total
+def _design(features: Tensor, pairs: tuple[Tensor, Tensor] | None) -> Design:
+    count = len(features) if pairs is None else len(pairs[0])
+    if count == 0:
+        raise ArgumentError("received no pairs; at least 1 is needed")
+    if not bool(torch.isfinite(features).all()):
+        what = "differences of features" if pairs is None else "features"
+        raise ArgumentError(f"the {what} hold NaN or infinite values")
+    if pairs is None:
+        return RowDesign(features)
+    return PairDesign(features, *(side.to(features.device) for side in pairs))
 
 
-def _derivatives(
-    differences: Tensor, weight: Tensor, coef: Tensor, l2: float
-) -> tuple[float, Tensor, Tensor]:
-    value = 0.5 * l2 * float(coef @ coef)
-    gradient = l2 * coef
-    hessian = l2 * torch.eye(len(coef), dtype=coef.dtype, device=coef.device)
-    for start in range(0, len(differences), _CHUNK_ROWS):
-        rows = slice(start, start + _CHUNK_ROWS)
-        features = differences[rows].double()
-        margin = features @ coef
-        probability = torch.sigmoid(-margin)
-        value += float(weight[rows] @ softplus(-margin))
-        gradient = gradient - features.T @ (weight[rows] * probability)
-        # The Hessian only sets the direction, so the features' precision is enough; the gradient decides.
-        curvature = (weight[rows] * probability * (1 - probability)).to(differences.dtype)
-        hessian = hessian + (differences[rows].T @ (differences[rows] * curvature[:, None])).double()
-    return value, gradient, hessian
+def _shares(sample_weight: Tensor | None, count: int, device: torch.device) -> Tensor:
+    """[P], summing to 1."""
+    weight = torch.ones(count, dtype=torch.float64, device=device)
+    if sample_weight is not None:
+        weight = sample_weight.to(weight)
+        if weight.shape != (count,) or not bool((weight >= 0).all()) or not float(weight.sum()) > 0:
+            raise ArgumentError(f"sample_weight must be {count} non-negative numbers that are not all 0")
+    return weight / weight.sum()
+
+
+def _objective(margin: Tensor, weight: Tensor, coef: Tensor, l2: float) -> float:
+    return 0.5 * l2 * float(coef @ coef) + float(weight @ softplus(-margin))

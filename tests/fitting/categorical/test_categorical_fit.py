@@ -239,9 +239,11 @@ def test_what_does_not_serve_the_family():
         fit({"rewards": {"x": 0.0, "y": 1.0}}, ratings=ratings)
     with pytest.raises(ConfigError, match="a reward for each name or number"):
         fit({"rewards": [0, 1, 2, 3, 4]}, ratings=ratings)
-    for config in ({"seed": 1.5}, {"hidden": 2.5}, {"steps": True}, {"num_categories": 2.5}):
+    for config in ({"seed": 1.5}, {"hidden": 2.5}, {"num_categories": 2.5}):
         with pytest.raises(ConfigError, match="a whole number is needed"):
             fit(config, ratings=ratings)
+    with pytest.raises(ConfigError, match="steps = True: a finite number at least 1 is needed"):
+        fit({"steps": True}, ratings=ratings)
     with pytest.raises(ConfigError, match="baselines = 'no'; allowed: True, False"):
         fit({"baselines": "no"}, ratings=ratings)
     with pytest.raises(DataError, match="pairs alone"):

@@ -333,8 +333,7 @@ class TestDebias:
         monkeypatch.setattr(mixing, "train_gate", look)
         table = pairs(200)
         model = fit("quantile", ratings=ratings(), pairs=table, config={"debias": "characters"})
-        ungated = model.with_head(model.head)
-        ungated.head.gate, ungated.head.reference = None, pl.heads.Reference()
+        ungated = model.with_head(model.head.with_parts(gate=None, reference=pl.heads.Reference()))
         for i, weights in enumerate(([1, 0], [0, 1])):
             chosen, rejected = (
                 ungated.score(

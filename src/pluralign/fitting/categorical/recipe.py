@@ -39,7 +39,7 @@ from pluralign.fitting.tables.category_ratings import is_six, ratings_as_rewards
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import rated_table, rating_targets
 from pluralign.fitting.train.axes import principal_axes
-from pluralign.heads import CategoricalHead, ColumnScaling, Head, Reference
+from pluralign.heads import CategoricalHead, ColumnScaling, Head
 from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
 from pluralign.heads.categories import HARM, HELPFULNESS
 from pluralign.losses import (
@@ -87,7 +87,8 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         "median_raters": {part.attribute.name: float(part.raters.median()) for part in rows},
         "num_texts": len(targets.conversations),
     }
-    summary |= add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    summary |= mixing
     baselines: dict[str, Head] = {}
     if config.baselines:
         constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
@@ -119,8 +120,7 @@ def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     with torch.no_grad():
         module.center.copy_(module.score(features).mean())  # an opponent of score 0 is the average response
     rotate(module, axes)
-    head = _comparison_head(scaling, module, config)
-    head.reference = Reference.of(head.raw(embedded.response, embedded.prompt))
+    head = _comparison_head(scaling, module, config).in_units_of(embedded.response, embedded.prompt)
     summary = {
         **facts,
         "categories": {PREFERENCE.name: COMPARED.mapping},
@@ -155,7 +155,7 @@ def _features(
 def _baselines(
     inputs: Inputs, constant: CategoricalHead, embedded: Embeddings, config: CategoricalConfig
 ) -> tuple[dict[str, Head], dict[str, Any]]:
-    constant.reference = Reference.of(constant.raw(embedded.response[:1], embedded.prompt[:1]))
+    constant = constant.in_units_of(embedded.response[:1], embedded.prompt[:1])
     heads, facts = bradley_terry_of(inputs, config.seed)
     return {"constant": constant, **heads}, facts
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pluralign.checks import check_choice, check_grid, check_number
+from pluralign.checks import check_choice, check_grid, check_number, is_whole
 from pluralign.errors import ConfigError
 from pluralign.fitting.mix.config import MixConfig
 
@@ -74,7 +74,7 @@ class GaussianEnsembleConfig(MixConfig):
         super().__post_init__()
         for name, least in {"heads": 1, "steps": 1, "batch": 2, "hidden": 0}.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not is_whole(value, least):
                 raise ConfigError(f"{name} = {value!r}: a whole number of at least {least} is needed")
         check_number("margin", self.margin, at_least=0)
         for name in ("std_floor", "lr"):

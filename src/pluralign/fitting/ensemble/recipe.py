@@ -36,7 +36,7 @@ from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import pair_index, training_pairs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
-from pluralign.heads import ColumnScaling, Head, Reference
+from pluralign.heads import ColumnScaling, Head
 from pluralign.heads.agreement import head_agreement
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
 from pluralign.model.reading import head_inputs
@@ -95,8 +95,9 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
         "std_l2": dict(zip(names, l2[:, 1].tolist(), strict=True)),
         "num_texts": len(targets.conversations),
     }
-    summary |= add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
-    summary |= _finish(inputs, config, head, targets.conversations, embedded, config.loss)
+    head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    head, finish = _finish(inputs, config, head, targets.conversations, embedded, config.loss)
+    summary |= mixing | finish
     baselines: dict[str, Head] = {}
     if config.baselines:
         levels = torch.tensor(QRM_LEVELS, dtype=torch.float64)
@@ -116,9 +117,7 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     if config.loss == "bradley_terry":
         members.cpu().rotate_(axes)
         head = GaussianEnsembleHead(single.scaling, members)
-        summary |= {"target": "pairs"} | _finish(
-            inputs, config, head, pairs.conversations, embedded, config.loss
-        )
+        target = "pairs"
     else:
         with torch.no_grad():
             reward = members(features)[..., 0].cpu()
@@ -132,9 +131,10 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
         members = gaussian_heads(inputs, loose, features, points, [""] * len(reward), penalties)
         members.cpu().rotate_(axes)
         head = GaussianEnsembleHead(single.scaling, members, std_floor=config.std_floor)
-        summary |= {"target": "stage_1"} | _finish(
-            inputs, config, head, pairs.conversations, embedded, "stage_1"
-        )
+        target = "stage_1"
+    meaning = config.loss if target == "pairs" else target
+    head, finish = _finish(inputs, config, head, pairs.conversations, embedded, meaning)
+    summary |= {"target": target} | finish
     return Fitted(head, {"bradley_terry": single} if config.baselines else {}, summary)
 
 
@@ -145,12 +145,10 @@ def _finish(
     conversations: Sequence[Any],
     embedded: Embeddings,
     meaning: str,
-) -> dict[str, Any]:
+) -> tuple[GaussianEnsembleHead, dict[str, Any]]:
     """Standardises the heads, measures the unit of reward and how alike heads are, and says what a std is."""
     given = head_inputs(head, conversations, embedded)
-    head.eval()
-    head.standardise_heads(*given)
-    head.reference = Reference.of(head.raw(*given))
+    head = head.eval().with_equal_heads(*given).in_units_of(*given)
     agreement = head_agreement(head.head_means(*given))
     inputs.report(
         f"heads: correlation {agreement['correlation']:.4f}, disagreement {agreement['disagreement']:.3f} of "
@@ -164,7 +162,7 @@ def _finish(
             EnsembleWarning,
             stacklevel=5,
         )
-    return {
+    return head, {
         "heads": config.heads,
         "loss": config.loss,
         "agreement": agreement,

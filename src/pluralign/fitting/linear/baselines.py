@@ -16,7 +16,7 @@ from pluralign.fitting.linear import bradley_terry
 from pluralign.fitting.linear.config import BradleyTerryConfig
 from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.tables.targets import RatingTargets
-from pluralign.heads import BradleyTerryHead, ColumnScaling, Head, QuantileHead, Reference
+from pluralign.heads import BradleyTerryHead, ColumnScaling, Head, QuantileHead
 
 __all__ = ["baselines_of", "bradley_terry_of", "constant_head", "weighted_quantiles"]
 
@@ -52,10 +52,8 @@ def constant_head(targets: RatingTargets, scaling: ColumnScaling, levels: Tensor
     attributes = tuple(rows.attribute for rows in targets.attributes)
     weight = torch.zeros(len(attributes), len(levels), len(scaling.center))
     bias = torch.stack([weighted_quantiles(a.target, a.weight, levels) for a in targets.attributes])
-    head = QuantileHead(scaling, weight, bias, levels, attributes)
     anywhere = scaling.center[None]
-    head.reference = Reference.of(head.raw(anywhere, anywhere))
-    return head
+    return QuantileHead(scaling, weight, bias, levels, attributes).in_units_of(anywhere, anywhere)
 
 
 def weighted_quantiles(

@@ -7,6 +7,7 @@ their Bradley-Terry loss, then the head is fitted on all pairs.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -14,10 +15,10 @@ from torch.nn.functional import softplus
 from pluralign.errors import ConstantHeadWarning
 from pluralign.fitting.linear.config import BradleyTerryConfig
 from pluralign.fitting.tables.inputs import Fitted, Inputs
-from pluralign.fitting.tables.pairs import PairIndex, pair_index, training_pairs
+from pluralign.fitting.tables.pairs import pair_index, training_pairs
 from pluralign.fitting.train.search import fold_of, search_penalty
 from pluralign.heads import BradleyTerryHead, ColumnScaling, Reference
-from pluralign.solvers.bradley_terry import fit_bradley_terry
+from pluralign.solvers.bradley_terry import fit_bradley_terry, pair_margins
 
 __all__ = ["fit", "fit_head"]
 
@@ -36,11 +37,14 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
     response = inputs.embed(pairs.conversations).response
     scaling = ColumnScaling.fitted(response).to(response.device)
     features = scaling(response)
-    # Rounding the difference, not the features, keeps chosen and rejected exactly antisymmetric.
-    differences = features[pairs.chosen] - features[pairs.rejected]
+    sides = pairs.chosen.to(features.device), pairs.rejected.to(features.device)
     weight = pairs.weight.to(features.device)
-    l2 = config.l2 if config.l2 is not None else _chosen_penalty(inputs, config, pairs, differences, weight)
-    result = fit_bradley_terry(differences, l2=l2, sample_weight=weight)
+    l2 = (
+        config.l2
+        if config.l2 is not None
+        else _chosen_penalty(inputs, config, pairs.groups, features, sides, weight)
+    )
+    result = fit_bradley_terry(features, sides, l2=l2, sample_weight=weight)
     if float(result.coef.abs().max()) < _NOTHING:
         warnings.warn(
             "these pairs teach nothing: all of them are tied, or their two sides look alike to the backbone. "
@@ -51,20 +55,27 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
     inputs.report(f"Bradley-Terry: {len(weight):,} weighted pairs, l2 {l2:g}, loss {result.objective:.4f}")
     head = BradleyTerryHead(scaling, result.coef.float())
     # Centred, but left in logits: the sigmoid of a difference of scores is the probability of preference.
-    head.reference = Reference(Reference.of(head.raw(response, response)).mean)
-    return head, l2, len(weight)
+    center = Reference(head.in_units_of(response, response).reference.mean)
+    return head.with_parts(reference=center), l2, len(weight)
 
 
 def _chosen_penalty(
-    inputs: Inputs, config: BradleyTerryConfig, pairs: PairIndex, differences: Tensor, weight: Tensor
+    inputs: Inputs,
+    config: BradleyTerryConfig,
+    groups: Sequence[str],
+    features: Tensor,
+    sides: tuple[Tensor, Tensor],
+    weight: Tensor,
 ) -> float:
-    fold = fold_of(pairs.groups, config.seed, what="l2").to(differences.device)
+    fold = fold_of(groups, config.seed, what="l2").to(features.device)
+    chosen, rejected = sides
 
     # Every fit starts from 0: a start from another penalty's fit would be missing where the journal skips it.
     def held_out_loss(l2: float, k: int) -> float:
         train, test = fold != k, fold == k
-        fitted = fit_bradley_terry(differences[train], l2=l2, sample_weight=weight[train], tol=1e-6)
-        losses = softplus(-(differences[test].double() @ fitted.coef))
+        of_train = chosen[train], rejected[train]
+        fitted = fit_bradley_terry(features, of_train, l2=l2, sample_weight=weight[train], tol=1e-6)
+        losses = softplus(-pair_margins(features, chosen[test], rejected[test], fitted.coef))
         return float(weight[test] @ losses / weight[test].sum())
 
     best, _ = search_penalty(

@@ -64,7 +64,8 @@ def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
     inputs.report(f"quantile: {len(config.levels)} levels each, largest certified gap {gap:.1e}")
     chosen = {a.name: l1 for a, l1 in zip(attributes, penalties, strict=True)}
     summary: dict[str, Any] = {"l1": chosen, "gap": gap, "num_texts": len(targets.conversations)}
-    summary |= add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    summary |= mixing
     baselines: dict[str, Head] = {}
     if config.baselines:
         baselines, facts = baselines_of(inputs, targets, scaling, levels, config.seed)

@@ -69,7 +69,8 @@ def fit(inputs: Inputs, config: RegressionConfig) -> Fitted:
         "l2": {a.name: f.l2 for a, f in zip(attributes, fits, strict=True)},
         "num_texts": len(plain.conversations),
     }
-    summary |= add_mixing(head, inputs, config, plain.conversations, embedded, seed=config.seed)
+    head, mixing = add_mixing(head, inputs, config, plain.conversations, embedded, seed=config.seed)
+    summary |= mixing
     baselines: dict[str, Head] = {}
     if config.baselines:
         levels = torch.tensor(QRM_LEVELS, dtype=torch.float64)

@@ -1,10 +1,10 @@
 """From fitted attributes to one reward: debias them, train their gate, measure the unit of reward.
 
-In: a fitted `MixedHead`, the texts it was fitted on, and pairs or votes if there are any. Out: the same head
-with its debiasing, gate and reference, and a summary of what was done and why. It does not know how the
-attributes were fitted.
+In: a fitted `MixedHead`, the texts it was fitted on, and pairs or votes if there are any. Out: that head with
+debiasing, gate and reference, and a summary of what was done and why. It does not know how the attributes
+were fitted.
 
-The order matters: a gate is trained and judged on debiased rewards, the same that are used afterwards.
+A gate is trained and judged on debiased rewards, the same that are used afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from pluralign.fitting.mix.gate import GatePairs, train_gate
 from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.tables.pairs import pair_index
 from pluralign.fitting.train.state import TrainingState
-from pluralign.heads import Debias, MixedHead, Reference
+from pluralign.heads import Debias, Gate, MixedHead
 from pluralign.heads.debias import LENGTH_UNITS, LengthUnit
 from pluralign.model.reading import head_inputs, response_lengths
 
@@ -34,17 +34,19 @@ if TYPE_CHECKING:
 
 __all__ = ["add_mixing"]
 
+Mixed = TypeVar("Mixed", bound=MixedHead)
+
 
 def add_mixing(
-    head: MixedHead,
+    head: Mixed,
     inputs: Inputs,
     config: MixConfig,
     conversations: Sequence[Any],
     embedded: Embeddings,
     *,
     seed: int,
-) -> dict[str, Any]:
-    """Debiases a fitted head, trains its gate and measures its reference, all in place.
+) -> tuple[Mixed, dict[str, Any]]:
+    """Debiases a fitted head, trains its gate and measures its reference.
 
     Args:
         head: without gate and debiasing.
@@ -55,25 +57,25 @@ def add_mixing(
         seed: of the gate.
 
     Returns:
-        What to remember: `gate`, and `debias` where it was asked for; JSON-able.
+        The head with these parts; and what to remember: `gate`, and `debias` if asked for, JSON-able.
 
     Raises:
         DataError: the bias variable is no attribute of the ratings and no length.
     """
     summary: dict[str, Any] = {}
     if config.debias is not None:
-        summary["debias"] = _add_debias(head, config, conversations, embedded)
+        debias, summary["debias"] = _debias(head, config, conversations, embedded)
+        head = head.with_parts(debias=debias)
         inputs.report(_debias_line(summary["debias"]))
-    summary["gate"] = _add_gate(head, inputs, config, seed)
+    gate, summary["gate"] = _gate(head, inputs, config, seed)
     inputs.report(_gate_line(summary["gate"], head))
-    head.eval()
-    head.reference = Reference.of(head.raw(*head_inputs(head, conversations, embedded)))
-    return summary
+    head = head.with_parts(gate=gate).eval()
+    return head.in_units_of(*head_inputs(head, conversations, embedded)), summary
 
 
-def _add_debias(
+def _debias(
     head: MixedHead, config: MixConfig, conversations: Sequence[Any], embedded: Embeddings
-) -> dict[str, Any]:
+) -> tuple[Debias, dict[str, Any]]:
     names = [a.name for a in head.attributes]
     variable = str(config.debias)
     own = names.index(variable) if variable in names else None
@@ -106,8 +108,7 @@ def _add_debias(
     else:
         transform[own] -= lambdas
         transform[own, own] = 0.0  # as published: the bias variable itself adds nothing to the reward
-    head.debias = Debias(transform, config.debias_coupling, **options)
-    return {
+    return Debias(transform, config.debias_coupling, **options), {
         "variable": variable,
         "coupling": config.debias_coupling,
         "threshold": config.debias_threshold,
@@ -138,7 +139,9 @@ def _length_span(length: Tensor, means: Tensor) -> float:
     return spread / variation if spread > 0 and variation > 0 else 1.0
 
 
-def _add_gate(head: MixedHead, inputs: Inputs, config: MixConfig, seed: int) -> dict[str, Any]:
+def _gate(
+    head: MixedHead, inputs: Inputs, config: MixConfig, seed: int
+) -> tuple[Gate | None, dict[str, Any]]:
     if not config.gate:
         return _no_gate("gate is false")
     if len(head.attributes) < 2:
@@ -157,9 +160,8 @@ def _add_gate(head: MixedHead, inputs: Inputs, config: MixConfig, seed: int) -> 
     key.update(pairs.difference.double().sum(0).numpy().tobytes())
     state = TrainingState(inputs.journal.beside("gate.safetensors"), key.hexdigest())
     gate, summary = train_gate(pairs, config, seed=seed, state=state, report=inputs.report)
-    head.gate = gate
     names = [a.name for a in head.attributes]
-    return summary | {"mean_weights": dict(zip(names, summary["mean_weights"], strict=True))}
+    return gate, summary | {"mean_weights": dict(zip(names, summary["mean_weights"], strict=True))}
 
 
 @torch.no_grad()
@@ -182,11 +184,11 @@ def _all_tied(pairs: GatePairs) -> bool:
     return cancels and bool((pairs.weight == 0.5).all())
 
 
-def _no_gate(reason: str) -> dict[str, Any]:
-    return {"trained": False, "reason": reason}
+def _no_gate(reason: str) -> tuple[None, dict[str, Any]]:
+    return None, {"trained": False, "reason": reason}
 
 
-def _useless(reason: str) -> dict[str, Any]:
+def _useless(reason: str) -> tuple[None, dict[str, Any]]:
     """Pairs were given to train a gate on, and there is nothing in them."""
     warnings.warn(f"no gate was trained, {reason}: attributes have equal weights", GateWarning, stacklevel=4)
     return _no_gate(reason)

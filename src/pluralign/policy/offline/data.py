@@ -265,7 +265,7 @@ def _encode_row(
 
 def _tell_of_changes(rows: Any, name: str) -> None:
     for change, count in Counter(filter(None, rows["changes"])).items():
-        _log.warning("%s: the chat template changes responses of %d rows: %s", name, count, change)
+        _log.warning("%s: the chat template changes conversations of %d rows: %s", name, count, change)
 
 
 def _tell_of_equal_sides(rows: Any, name: str) -> None:

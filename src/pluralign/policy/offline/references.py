@@ -11,7 +11,6 @@ sharded models need. It knows nothing about objectives.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.digests import json_digest
 from pluralign.errors import ArtifactError, FingerprintError
 from pluralign.files import write_file
 from pluralign.policy.training.digest import model_digest
@@ -108,7 +108,7 @@ def compute(
     Raises:
         ArtifactError: a log-probability is not finite.
     """
-    name = hashlib.sha256(json.dumps(dict(sorted(fingerprints.items()))).encode()).hexdigest()[:12]
+    name = json_digest(fingerprints)[:12]
     mine = path.with_name(f".{path.name}.{name}.{rank}.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     found: dict[int, list[float]] = {}

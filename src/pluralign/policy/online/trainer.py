@@ -11,7 +11,6 @@ on as if it had not been.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pluralign import risk
+from pluralign.digests import text_seed
 from pluralign.distributions import Quantiles
 from pluralign.errors import ArgumentError, ConfigError, RunError
 from pluralign.policy.online.config import PPOConfig
@@ -444,5 +444,4 @@ class PPOTrainer:
 
 def _seed(seed: int, number: int, purpose: str) -> int:
     """A seed of its own for each purpose and step, in [0, 2^63)."""
-    text = f"{seed}:{number}:{purpose}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    return text_seed(f"{seed}:{number}:{purpose}")

@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.backbones.config import DTYPES, check_choice
+from pluralign.backbones.config import DTYPES
 from pluralign.backbones.fingerprint import file_sha256, fingerprint
 from pluralign.backbones.locate import find_folder
+from pluralign.checks import check_choice
 from pluralign.conversations import ConversationReader, stop_token_ids
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError
 from pluralign.policy.logprobs.loading import adapter_of, merge_adapter, num_positions

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pluralign.digests import text_seed
 from pluralign.errors import ConfigError, DataError
 
 __all__ = [
@@ -143,5 +144,4 @@ def completion_seed(seed: int, prompt: Prompt, index: int) -> int:
         prompt: messages.
         index: number of the completion, from 0.
     """
-    text = f"{seed}:{prompt_key(prompt)}:{index}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    return text_seed(f"{seed}:{prompt_key(prompt)}:{index}")

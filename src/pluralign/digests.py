@@ -1,0 +1,45 @@
+"""Digests: short names of contents, equal where the contents are.
+
+In: a file, a JSON value, or a text. Out: hexadecimal digits, or a seed. It lies below all parts and knows no
+formats; what decides a result, and hence goes into a digest, is for callers to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pluralign.errors import ArtifactError
+
+__all__ = ["file_digest", "json_digest", "text_seed"]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of what a file holds: 64 hexadecimal digits.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror or error}); repair it, copy it again, or make it again"
+        ) from error
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys: 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def text_seed(text: str) -> int:
+    """A seed in [0, 2^63) that a text decides; other texts have other seeds.
+
+    >>> text_seed("0:a prompt:1") == text_seed("0:a prompt:1") != text_seed("0:a prompt:2")
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
