@@ -223,7 +223,7 @@ def test_bad_input_is_named():
         ({"atoms": atoms * nan}, "atoms must be finite"),
         ({"atoms": atoms, "floor": -1.0}, "floor must be"),
         ({"atoms": atoms, "floor": nan}, "floor must be"),
-        ({"atoms": atoms, "regularization": 0.1}, "regularization is for cost"),
+        ({"atoms": atoms, "regularization": 0.1}, "regularization applies only to cost"),
         ({"cost": cost, "regularization": -0.1}, "regularization must be"),
         ({"atoms": atoms, "floor": "high"}, "floor must be"),
         ({"atoms": atoms, "floor": None}, "floor must be"),
