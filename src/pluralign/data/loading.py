@@ -2,7 +2,6 @@
 
 In: a path, folder, hub id, data set or rows in memory. Out: a `datasets.Dataset` with the canonical columns
 of `records`. `tables.read_table` does the work, and also returns a report.
-
 """
 
 from __future__ import annotations

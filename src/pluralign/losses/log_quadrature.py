@@ -5,7 +5,6 @@ In: an exponent g, which may be huge and may be -inf. Out: nodes t and log-weigh
 
 Panels are graded towards both ends, where exponents of sharp distributions have their mass, and then halved
 wherever halving changes the integral. Only shares of the whole integral count, so nothing overflows.
-
 """
 
 from __future__ import annotations
