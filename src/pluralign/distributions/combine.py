@@ -1,11 +1,9 @@
 """Two ways to combine the quantiles of several attributes under gate weights.
 
-    vincentize   averages quantile functions, q_k = sum_a g_a q_ak, as in QRM. Attributes rise and fall
-    together
-                 (are comonotone), so two opinions far apart become one in between: no modes are created.
-    mixture      averages CDFs, F = sum_a g_a F_a. An attribute is drawn, then a reward from it: two opinions
-    far
-                 apart stay two.
+    vincentize   averages quantile functions, q_k = sum_a g_a q_ak, as in QRM. Attributes are treated as
+                 comonotone, so two opinions far apart become one in between: no modes are created.
+    mixture      averages CDFs, F = sum_a g_a F_a. An attribute is drawn, then a reward from it: two
+                 opinions far apart stay two.
 
 Their means agree only if the mean is linear in the given values: `vincentize` has the average of the means,
 while `mixture` is evaluated at the given levels, which cuts off the tails beyond the outer ones.

@@ -1,8 +1,7 @@
 """Two exact ways to combine the categories of several attributes under gate weights.
 
-    vincentize   averages quantile functions, sum_a g_a Q_a: a step function again, so its distribution has
-    the steps'
-                 heights as atoms and their widths as probabilities
+    vincentize   averages quantile functions, sum_a g_a Q_a: again a step function, so its distribution has
+                 the steps' heights as atoms and their widths as probabilities
     mixture      averages distribution functions, sum_a g_a F_a: every attribute's atoms with their share
 
 In: probabilities and rewards per attribute, with any number of categories each. Out: one `Categorical` with
