@@ -86,7 +86,7 @@ def begun_shards(folder: Path) -> None:
 
 def training_state(folder: Path) -> None:
     module = nn.Linear(9, 9)
-    TrainingState(folder / "state", "key").look(1, 0.5, module, torch.optim.SGD(module.parameters(), 0.1))
+    TrainingState(folder / "state", "key").record(1, 0.5, module, torch.optim.SGD(module.parameters(), 0.1))
 
 
 def picture(folder: Path) -> None:
@@ -192,7 +192,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (score, "load_model", None),
         (score, "_lines", [TEXT]),
         (cli_evaluate, "RunFolder", nullcontext(run)),
-        (cli_evaluate, "_judge", {"text": TEXT, "judged": "", "fitted": {}}),
+        (cli_evaluate, "_evaluate", {"text": TEXT, "judged": "", "fitted": {}}),
         (cli_evaluate, "digest", "0"),
         (held_out, "write_json", None),
         (suite, "write_scores", None),

@@ -35,7 +35,7 @@ from pluralign.data.quarantine import RefusedRow, write_quarantine
 from pluralign.data.records import Defaults, RowReader, Shape
 from pluralign.data.selecting import Selection
 from pluralign.data.sources import Table, find_tables, source_name
-from pluralign.errors import ArgumentError, DataError
+from pluralign.errors import ArgumentError, DataError, RenamedWarning
 
 if TYPE_CHECKING:
     import datasets
@@ -80,7 +80,7 @@ class LoadReport:
     @property
     def reading(self) -> tuple[str, ...]:
         """Old name of `read_as`."""
-        warnings.warn("LoadReport.reading is now LoadReport.read_as", DeprecationWarning, stacklevel=2)
+        warnings.warn("LoadReport.reading is now LoadReport.read_as", RenamedWarning, stacklevel=2)
         return self.read_as
 
 

@@ -262,7 +262,7 @@ def test_the_default_is_cross_entropy_and_reads_nothing_of_transport():
     assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
     for option in ({"cost": "two_axis"}, {"floor": 0.1}, {"axis_weights": (2.0, 1.0)}):
         for loss in ({}, {"loss": "rps"}):
-            with pytest.raises(ConfigError, match=f"{next(iter(option))} = .* belongs to the transport loss"):
+            with pytest.raises(ConfigError, match=f"{next(iter(option))} = .* applies only to the transport loss"):
                 fit(loss | option, ratings=ratings)
     assert CategoricalConfig(axis_weights=[1.0, 1.0]).loss == "cross_entropy"  # as YAML gives it
 
@@ -340,7 +340,7 @@ def test_votes_without_ties_and_one_rater_each():
     ],
 )
 def test_what_is_for_ratings_is_no_option_of_comparisons(config):
-    with pytest.raises(DataError, match=f"{next(iter(config))}( = '(rps|transport)')? is for ratings"):
+    with pytest.raises(DataError, match=f"{next(iter(config))}( = '(rps|transport)')? applies to ratings"):
         fit(config, votes=pl.load_comparisons(votes_rows(5)))
 
 

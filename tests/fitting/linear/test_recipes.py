@@ -345,7 +345,7 @@ def test_configs_of_the_wrong_kind(config, message):
     ("family", "options", "message"),
     [
         (None, {}, "unknown family None"),
-        ("quantile", {"ratings": "ratings.jsonl"}, "pass what load_ratings gives"),
+        ("quantile", {"ratings": "ratings.jsonl"}, "pass what load_ratings returns"),
         ("quantile", {"backbone": 3}, "backbone: received 3"),
     ],
 )
