@@ -250,7 +250,7 @@ def test_every_command_takes_it(band, tmp_path, monkeypatch, capsys):
     status, out, err = command("fit --family band --ratings ratings.jsonl --band_l2 0.2 --out fitted")
     assert (status, out.strip()) == (0, "fitted/model"), err
     status, _, err = command("fit --ratings ratings.jsonl --band_l2 0.2")
-    assert (status, "--band_l2: it belongs to --family band" in err) == (2, True)
+    assert (status, "--band_l2: it is valid only with --family band" in err) == (2, True)
     assert command("evaluate --model fitted --ratings ratings.jsonl --out judged")[0] == 0
     status, out, err = command("evaluate --folds 2 --family band --ratings ratings.jsonl --out crossed")
     assert (status, "band" in out) == (0, True), err

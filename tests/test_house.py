@@ -40,7 +40,7 @@ ALLOWED = {
     "backbones": {"errors", "files", "conversations"},
     "heads": {"errors", "files", "families", "distributions"},
     "model": (_MODELS - {"model", "data"}) | {"_version"},
-    "fitting": (_MODELS - {"risk"}) | {"checks", "rank_correlation", "families", "losses", "solvers"},
+    "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers"},
     "evaluation": _ABOVE,
     "policy": _ABOVE - {"families", "fitting"},
     "report": {"errors", "files", "families"},

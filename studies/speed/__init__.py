@@ -1,12 +1,13 @@
 """Ours against what people use today, next to each other in one process: ratios are the result.
 
 Arms: `policy` training against TRL; the quantile `solver` against scikit-learn and statsmodels;
-`embeddings` against the plain loop; `transport` losses against POT; five Gaussian `heads` against one.
+`embeddings` against the plain loop; `transport` losses against POT; five Gaussian `heads` against one;
+`tables` of up to a million rows against pyarrow and pandas.
 """
 
 from __future__ import annotations
 
-from studies.speed import embeddings, heads, policy, solver, transport
+from studies.speed import embeddings, heads, policy, solver, tables, transport
 from studies.study import Arm, Study, once
 
 STUDY = Study(
@@ -24,5 +25,6 @@ STUDY = Study(
         "embeddings": Arm(once({}), embeddings.run, seeds=1, threads=1, packages=("tokenizers",)),
         "transport": Arm(once({}), transport.run, seeds=1, threads=1, packages=("POT",)),
         "heads": Arm(once({}), heads.run, seeds=1, threads=1),
+        "tables": Arm(once(*tables.RUNS), tables.run, seeds=1, threads=1, packages=("pyarrow", "pandas")),
     },
 )

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralign.backbones.cut_off import CutOffError, check_whole
+from pluralign.backbones.cut_off import DATA_FILE, CutOffError, check_whole
 from pluralign.backbones.disk import cache_folder, file_system, is_network_file_system
 from pluralign.errors import ArgumentError, CacheError, CacheWarning
 
@@ -37,7 +37,6 @@ _VERSION = 1
 _CHECK_BYTES = 8
 _FIRST_MAP_BYTES = 64 * 2**20
 _MAX_READERS = 1024
-_DATA = "data.mdb"  # LMDB's own name
 
 # LMDB allows a file to be opened once per process, so all handles on a path share one environment.
 _open: dict[str, Any] = {}
@@ -207,7 +206,7 @@ class EmbeddingCache:
                 self.path.mkdir(parents=True, exist_ok=True)
                 return attempt(readonly=False, lock=True)
             except (lmdb.Error, OSError) as error:
-                if not _is_forbidden(error) or not (self.path / _DATA).exists():
+                if not _is_forbidden(error) or not (self.path / DATA_FILE).exists():
                     raise
                 self._forbidden = True
         try:

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CutOffError", "check_whole"]
+__all__ = ["DATA_FILE", "CutOffError", "check_whole"]
 
-_FILE = "data.mdb"
+DATA_FILE = "data.mdb"  # LMDB's own name
 _META_PAGES = 2  # they say what else there is; opening reads them from the file, not from the map
 
 # Values are copied as they are read, and a compact copy also walks the list of free pages.
@@ -51,7 +51,7 @@ def check_whole(environment: Any, folder: Path, page_bytes: int) -> None:
     Raises:
         CutOffError: the file lacks pages.
     """
-    file = folder / _FILE
+    file = folder / DATA_FILE
     needed = _META_PAGES * page_bytes
     try:
         size = file.stat().st_size
@@ -66,7 +66,7 @@ def check_whole(environment: Any, folder: Path, page_bytes: int) -> None:
                 return
     except FileNotFoundError:  # removed while it is open, which leaves it whole
         return
-    raise CutOffError(f"{_FILE} was cut off: it has {size:,} of {needed:,} bytes")
+    raise CutOffError(f"{DATA_FILE} was cut off: it has {size:,} of {needed:,} bytes")
 
 
 def _can_be_read(folder: Path, *, locked: bool) -> bool:

@@ -55,9 +55,8 @@ def read_table(source: str, split: str | None) -> Any:
                 rows.append(row)
     if problems:
         raise_problems(source, problems)
-    names = list(
-        dict.fromkeys(name for row in rows for name in row)
-    )  # rows may lack columns that others have
+    # Rows may lack columns that others have.
+    names = list(dict.fromkeys(name for row in rows for name in row))
     rows = [{name: row.get(name) for name in names} for row in rows]
     try:
         return datasets.Dataset.from_list(rows)

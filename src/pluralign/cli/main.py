@@ -109,8 +109,7 @@ def _show_warning(
     file: object = None,
     line: str | None = None,
 ) -> None:
-    """Prints our own warnings on one line without a source location; hides others, on which users cannot
-    act."""
+    """Prints our own warnings on one line, without a source location; hides those users cannot act on."""
     if issubclass(category, PluralignWarning):
         print(f"warning: {message}", file=sys.stderr)
 

@@ -13,6 +13,7 @@ therefore read as generated, and `changes` says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pluralign.conversations.chat_template import PROBE, content_form, render, writes_the_date
@@ -106,7 +107,7 @@ class Template:
         changes = self._prompt_changes(prompt, opening)
         if not (opening.startswith(before) or before.startswith(opening)):
             changes += (_OTHER_PROMPT,)
-            return self._joined(opening, self._lead() + response, ended, changes)
+            return self._joined(opening, self._lead + response, ended, changes)
         added = opening[len(before) :]
         if whole.startswith(before):
             stop = self._stop(whole, len(before))
@@ -161,6 +162,7 @@ class Template:
             raise ArgumentError(_NOT_SHOWN)
         return before
 
+    @cached_property
     def _lead(self) -> str:
         """What a finished turn has between the opening of an answer and the response."""
         opening, before = self._render(_ASK, add_generation_prompt=True), self._before(_ASK)

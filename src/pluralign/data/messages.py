@@ -193,7 +193,7 @@ def is_utf8(text: str) -> bool:
 
 
 def is_unicode(column: str, text: str, complain: Complain) -> bool:
-    """The same; complains if not."""
+    """Whether the text can be written as UTF-8; complains if not."""
     if is_utf8(text):
         return True
     complain(column, f"half a surrogate pair in {preview(text)}", "valid Unicode")

@@ -36,6 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions import Categorical
+from pluralign.distributions.checks import as_number
 from pluralign.errors import ArgumentError, ArtifactError, VoterWarning
 from pluralign.heads.mixture_weights import mixture_weights
 from pluralign.heads.state_file import read_state, write_state
@@ -45,7 +46,6 @@ from pluralign.heads.votes import (
     as_probs,
     as_times,
     check_half_life,
-    check_number,
     remaining,
 )
 
@@ -110,7 +110,7 @@ class PopulationUpdater:
         weight: Literal["person", "vote"] = "person",
     ) -> None:
         self.half_life = check_half_life(half_life)
-        self.start = check_number(start, "start")
+        self.start = as_number(start, "start")
         if weight not in ("person", "vote"):
             raise ArgumentError(f"weight must be 'person' or 'vote', received {weight!r}")
         self.weight: Literal["person", "vote"] = weight
@@ -209,7 +209,7 @@ class PopulationUpdater:
         Raises:
             ArgumentError: the time is in the past.
         """
-        now = self._clock if at is None else check_number(at, "at")
+        now = self._clock if at is None else as_number(at, "at")
         if now < self._clock:
             raise ArgumentError(f"at = {now:g} lies before the last vote, at {self._clock:g}")
         counts = self.posterior() * (self._counted().sum() + self._voters.weight.sum())
@@ -280,7 +280,7 @@ class PopulationUpdater:
         settings, tensors = read_state(path, _KIND)
         try:
             new = _from_settings(settings)
-            new._clock = check_number(settings["clock"], "clock")
+            new._clock = as_number(settings["clock"], "clock")
             new._known = tensors["known"]
             new._voters = new._voters.restored(settings["rows"], tensors["log_likelihood"], tensors["weight"])
             people = tensors.get("named", new._prior.new_zeros(0))

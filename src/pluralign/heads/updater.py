@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions import Categorical
+from pluralign.distributions.checks import as_number
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.heads.state_file import read_state, write_state
 from pluralign.heads.votes import (
@@ -36,7 +37,6 @@ from pluralign.heads.votes import (
     as_times,
     check_flag,
     check_half_life,
-    check_number,
     remaining,
 )
 
@@ -79,9 +79,9 @@ class PreferenceUpdater:
         fade_prior: bool = True,
     ) -> None:
         self.half_life = check_half_life(half_life)
-        self.start = check_number(start, "start")
+        self.start = as_number(start, "start")
         self.fade_prior = bool(fade_prior)
-        if not check_number(strength, "strength") > 0:
+        if not as_number(strength, "strength") > 0:
             raise ArgumentError(f"strength must be positive, received {strength!r}")
         self._atoms = prior.atoms if isinstance(prior, Categorical) else None
         given = as_counts(prior.probs if isinstance(prior, Categorical) else prior)
@@ -243,7 +243,7 @@ class PreferenceUpdater:
         return self._votes * remaining(at - self._clock, self.half_life).unsqueeze(-1)
 
     def _now(self, at: float | None) -> Tensor:
-        now = self.time if at is None else check_number(at, "at")
+        now = self.time if at is None else as_number(at, "at")
         if now < self.time:
             raise ArgumentError(
                 f"at = {now:g} lies before the last vote, at {self.time:g}; single votes are not stored, "

@@ -6,14 +6,13 @@ In: elapsed times and a half-life, in a common unit; and users' arguments. Out: 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.checks import as_finite
+from pluralign.distributions.checks import as_number
 from pluralign.errors import ArgumentError
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "as_times",
     "check_flag",
     "check_half_life",
-    "check_number",
     "remaining",
 ]
 
@@ -31,14 +29,6 @@ __all__ = [
 def remaining(elapsed: Float[Tensor, "*N"], half_life: float | None) -> Float[Tensor, "*N"]:
     """Remaining weight after `elapsed`: g^elapsed with g = 2^(-1 / half_life); 1 without a half-life."""
     return torch.ones_like(elapsed) if half_life is None else torch.exp2(-elapsed / half_life)
-
-
-def check_number(value: Any, name: str) -> float:
-    """Returns `value` as a finite float, or raises `ArgumentError`."""
-    number = as_finite(value)
-    if math.isnan(number):
-        raise ArgumentError(f"{name} must be a finite number, received {value!r}")
-    return number
 
 
 def check_flag(value: Any, name: str) -> bool:
@@ -52,7 +42,7 @@ def check_half_life(half_life: float | None) -> float | None:
     """Returns a positive, finite half-life or None, or raises `ArgumentError`."""
     if half_life is None:
         return None
-    number = check_number(half_life, "half_life")
+    number = as_number(half_life, "half_life")
     if number <= 0:
         raise ArgumentError(f"half_life must be positive, or None to forget nothing; received {half_life!r}")
     return number

@@ -30,7 +30,7 @@ from pluralign.lab.parser import TRAITS
 from pluralign.lab.raters import RaterPool
 from pluralign.lab.world import Request
 
-__all__ = ["Items", "Judges", "checked_bias", "draw_items", "is_whole", "stream"]
+__all__ = ["Items", "Judges", "checked_bias", "draw_items", "stream"]
 
 _MAX_PER_PROMPT = 256
 

@@ -8,7 +8,6 @@ reward plus the terms, for every translation-equivariant measure (all except `ex
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from pluralign.checks import as_finite
 from pluralign.distributions import RewardDistribution
+from pluralign.distributions.checks import as_number
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
 from pluralign.model.scorer import BaseScorer, Scorer, as_conversations, distributions_of
@@ -44,7 +44,7 @@ class Length:
     free: int = 0
 
     def __post_init__(self) -> None:
-        _check_weight(self.weight)
+        as_number(self.weight, "weight")
         if self.unit not in ("words", "characters"):
             raise ArgumentError(f"unit must be words or characters, received {self.unit!r}")
         if not as_finite(self.free) >= 0:
@@ -70,7 +70,7 @@ class Format:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_weight(self.weight)
+        as_number(self.weight, "weight")
         try:
             re.compile(self.pattern)
         except (re.error, TypeError) as error:
@@ -123,8 +123,3 @@ def _numbers(term: Term, conversations: Sequence[Conversation]) -> Tensor:
             f"received shape {list(values.shape)}, {int((~values.isfinite()).sum())} of them not finite"
         )
     return values
-
-
-def _check_weight(weight: Any) -> None:
-    if math.isnan(as_finite(weight)):
-        raise ArgumentError(f"weight must be a finite number, received {weight!r}")

@@ -73,12 +73,12 @@ def fit_bradley_terry(
     coef = torch.zeros(design.shape[1], dtype=torch.float64, device=features.device)
     margin = design.margins(coef)
     value = _objective(margin, weight, coef, l2)
-    iteration = 0
+    iteration, stalled = 0, False
     while True:
         probability = torch.sigmoid(-margin)
         gradient = l2 * coef - design.total(weight * probability)
         norm = float(gradient.abs().max())
-        if norm <= tol or iteration == _MAX_ITERATIONS:
+        if norm <= tol or iteration == _MAX_ITERATIONS or stalled:
             break
         # The Hessian only steers, so the precision of the features is enough for it; the gradient decides.
         hessian = design.gram(weight * probability * (1 - probability))
@@ -95,10 +95,7 @@ def fit_bradley_terry(
             size /= 2
         coef, value = there, found
         iteration += 1
-        if size <= 1e-8:  # limited by rounding; the gradient shows how good this is
-            gradient = l2 * coef - design.total(weight * torch.sigmoid(-margin))
-            norm = float(gradient.abs().max())
-            break
+        stalled = size <= 1e-8  # limited by rounding; the gradient shows how good this is
     return BradleyTerryFit(coef, value, norm, iteration)
 
 
