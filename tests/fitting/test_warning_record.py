@@ -59,7 +59,9 @@ def tied(rows):
 )
 def test_ties_alone_teach_nothing_and_every_family_says_so(family, config):
     options = {"backbone": FakeBackbone(), "cache": None, "config": config}
-    with pytest.warns(ConstantHeadWarning, match="nothing can be learned from these pairs: all of them are tied"):
+    with pytest.warns(
+        ConstantHeadWarning, match="nothing can be learned from these pairs: all of them are tied"
+    ):
         pl.fit(family, votes=tied(votes_rows(20)), **options)
     pl.fit(family, votes=pl.load_comparisons(votes_rows(20)), **options)  # a warning would be an error
 

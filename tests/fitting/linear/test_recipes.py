@@ -199,7 +199,7 @@ def test_votes_become_ratings_of_preference():
 
 
 def test_what_does_not_serve_the_family():
-    with pytest.raises(DataError, match="pairs alone"):
+    with pytest.raises(DataError, match="pairs say which response is better"):
         fit("quantile", pairs=pl.load_pairs(pairs_rows()))
     with pytest.raises(DataError, match="fewer than the 5 levels"):
         fit(
