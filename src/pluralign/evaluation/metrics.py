@@ -3,11 +3,11 @@
 In: utilities, or a `RewardDistribution` of N rows and ratings [N] or [N, R], R raters padded with NaN;
 tensors, arrays or lists. Out: one value per row (float64 on the CPU) wherever the metric is a mean over
 rows, so that `intervals` can respect groups; else a plain dictionary for `results.json`. A row without a
-rating gives NaN, which `intervals` drops and counts. Knows nothing of models, texts or files. CRPS is
-`distribution.crps(ratings)`, the crossing rate `quantiles.crossing_rate`.
+rating gives NaN, which `intervals` drops and counts. CRPS is `distribution.crps(ratings)`, the crossing rate
+`quantiles.crossing_rate`.
 
 Notation: F the predicted CDF of a row, y a rating, V uniform on (0, 1), u = F(y-) + V (F(y) - F(y-)) the
-randomised probability integral transform (PIT), uniform where F is the true distribution.
+randomised probability integral transform (PIT), uniform if F is the true distribution.
 
 Papers: Dawid 1984; Czado, Gneiting and Held 2009 (randomised PIT); Machado and Santos Silva 2005
 (dequantising).
@@ -70,18 +70,18 @@ class PitHistogram(TypedDict):
 
 
 def pair_outcomes(utility_chosen: Values, utility_rejected: Values) -> Int8[Tensor, " N"]:
-    """Who wins, row by row; only greater by more than rounding wins.
+    """The winner of each row; a difference no larger than rounding is a tie.
 
-    Numbers that are equal in theory differ in their last places, and the sign of that difference depends on
-    the processor and the batch: a model that says the same of every text ties.
+    Numbers that are equal in theory may differ in their last digits, and the sign of that difference depends
+    on the processor and the batch. A model with the same reward for every text must tie.
 
     Args:
         utility_chosen: [N], any unit; infinities are allowed.
         utility_rejected: [N].
 
     Returns:
-        [N]: 1 the chosen response wins, 0 a tie, -1 it loses. Accuracy is the mean of `outcome > 0`, so that
-        a tie counts 0; the mean of `outcome == 0` is reported beside it.
+        [N]: 1 if the chosen response wins, 0 for a tie, -1 if it loses. Accuracy is the mean of
+        `outcome > 0`, so a tie counts 0; the mean of `outcome == 0` is reported with it.
 
     Raises:
         ArgumentError: shapes differ or a value is NaN.
@@ -102,22 +102,22 @@ def spearman(x: Values, y: Values) -> float | None:
         y: [N].
 
     Returns:
-        A number in [-1, 1], or None where one side is constant and there is no correlation.
+        A number in [-1, 1], or None if one side is constant and the correlation is not defined.
 
     Raises:
-        ArgumentError: shapes differ, a value is NaN, or there is one row only.
+        ArgumentError: shapes differ, a value is NaN, or there is only one row.
     """
     a, b = columns(x=x, y=y)
     return rank_correlation.spearman(torch.from_numpy(a), torch.from_numpy(b))
 
 
 def dequantise(ratings: Values, step: Values, seed: int = 0) -> Float[Tensor, "N ..."]:
-    """Add U(-step/2, step/2) to ratings on a grid, as was done before fitting; NaN stays NaN.
+    """Adds U(-step/2, step/2) to ratings on a grid, as before fitting; NaN stays NaN.
 
     Args:
         ratings: [N] or [N, R], padded with NaN.
-        step: distance h >= 0 of neighbouring ratings, a number or [N, 1] beside [N, R]; 0 leaves them alone.
-        seed: of the noise, the same at every call.
+        step: distance h >= 0 of neighbouring ratings, a number, or [N, 1] for ratings [N, R]; 0 for no noise.
+        seed: random seed of the noise.
 
     Returns:
         The shape of `ratings`; half a step wider than the scale at both ends.
@@ -131,7 +131,7 @@ def dequantise(ratings: Values, step: Values, seed: int = 0) -> Float[Tensor, "N
     values = _ratings(ratings)
     width = _tensor(step)
     if not ((width >= 0) & width.isfinite()).all():
-        raise ArgumentError(f"a step is finite and not negative; got {width.tolist()}")
+        raise ArgumentError(f"step must be finite and not negative; got {width.tolist()}")
     noise = torch.from_numpy(uniform_noise(values.shape, seed, "dequantise")) - 0.5
     return values + width * noise
 
@@ -139,17 +139,17 @@ def dequantise(ratings: Values, step: Values, seed: int = 0) -> Float[Tensor, "N
 def pit_values(distribution: RewardDistribution, ratings: Values, seed: int = 0) -> Float[Tensor, "N ..."]:
     """Randomised PIT `u = F(y-) + V (F(y) - F(y-))` of every rating under its row's distribution.
 
-    Where the true distribution is F, u is uniform, atoms or not. Ratings on a grid need a distribution with
-    those atoms (Categorical), or `dequantise` first where the distribution is continuous: else u itself is on
-    a grid.
+    If F is the true distribution, u is uniform, with or without atoms. Ratings on a grid need a distribution
+    with those atoms (Categorical), or `dequantise` first if the distribution is continuous; otherwise u
+    itself is on a grid.
 
     Args:
         distribution: N distributions.
         ratings: [N] or [N, R] padded with NaN, in the unit of the distributions.
-        seed: of V.
+        seed: random seed of V.
 
     Returns:
-        u in [0, 1], NaN where the rating is; the shape of `ratings`.
+        u in [0, 1], NaN where the rating is NaN; the shape of `ratings`.
 
     Raises:
         ArgumentError: the shape does not fit the distributions.
@@ -199,7 +199,7 @@ def central_coverage(pit: Values, mass: float) -> Float[Tensor, " N"]:
 def closed_coverage(distribution: RewardDistribution, ratings: Values, mass: float) -> Float[Tensor, " N"]:
     """Share of a row's ratings in the closed interval [Q((1 - mass)/2), Q((1 + mass)/2)].
 
-    To be shown beside `central_coverage` only: with atoms it is far above `mass` for a perfect model.
+    Only for comparison with `central_coverage`: with atoms it is far above `mass` for a perfect model.
 
     Args:
         distribution: N distributions.
@@ -219,7 +219,7 @@ def closed_coverage(distribution: RewardDistribution, ratings: Values, mass: flo
 
 
 def coverage_curve(pit: Values, levels: Values) -> CoverageCurve:
-    """`below_level` and `central_coverage` over many levels, each row with the same weight.
+    """`below_level` and `central_coverage` at many levels; all rows have the same weight.
 
     Args:
         pit: [N] or [N, R] from `pit_values`.
@@ -229,7 +229,7 @@ def coverage_curve(pit: Values, levels: Values) -> CoverageCurve:
         Lists of length T.
 
     Raises:
-        ArgumentError: a level is outside [0, 1], or there is no rating.
+        ArgumentError: a level is outside [0, 1], or there are no ratings.
     """
     u = _rated(pit)
     wanted: list[float] = _tensor(levels).tolist()
@@ -241,7 +241,7 @@ def coverage_curve(pit: Values, levels: Values) -> CoverageCurve:
 
 
 def pit_histogram(pit: Values, bins: int = 10) -> PitHistogram:
-    """Share of u per bin of equal width, each row with the same weight.
+    """Share of u per bin of equal width; all rows have the same weight.
 
     Args:
         pit: [N] or [N, R] from `pit_values`.
@@ -251,7 +251,7 @@ def pit_histogram(pit: Values, bins: int = 10) -> PitHistogram:
         Edges [bins + 1] and shares [bins] that sum to 1.
 
     Raises:
-        ArgumentError: bins < 1, or there is no rating.
+        ArgumentError: bins < 1, or there are no ratings.
     """
     u = _by_rater(_rated(pit))
     present = ~u.isnan()
@@ -288,7 +288,7 @@ def pinball_rows(distribution: RewardDistribution, ratings: Values, levels: Valu
 def peaked(
     distribution: RewardDistribution, scale_width: float, mass: float = 0.9, share: float = 0.05
 ) -> Float[Tensor, " N"]:
-    """1 where a distribution is almost sure: its central interval is under `share` of the rating scale.
+    """1 for a very narrow distribution: its central interval is below `share` of the rating scale.
 
     Args:
         distribution: N distributions.
@@ -303,7 +303,7 @@ def peaked(
         ArgumentError: the scale is not positive, or a share is outside [0, 1].
     """
     if not scale_width > 0:
-        raise ArgumentError(f"scale_width is highest minus lowest rating and positive; got {scale_width}")
+        raise ArgumentError(f"scale_width must be positive (highest minus lowest rating); got {scale_width}")
     low, high = _central_interval(distribution, mass)
     return (high - low < unit_share(share) * scale_width).double()
 
@@ -319,17 +319,17 @@ def _by_rater(values: Tensor) -> Tensor:
 
 
 def _rater_mean(per_rating: Tensor, ratings: Tensor) -> Tensor:
-    """Mean over the raters that are there, NaN where none is; [N] or [N, R] -> [N]."""
+    """Mean over the raters that exist, NaN if there are none; [N] or [N, R] -> [N]."""
     present = ~_by_rater(ratings).isnan()
     return torch.where(present, per_rating.double().reshape(present.shape), 0.0).sum(1) / present.sum(1)
 
 
 def _rated(pit: Values) -> Tensor:
-    """The rows that have a rating: each has the same weight in a curve."""
+    """The rows that have a rating; all have the same weight in a curve."""
     u = _ratings(pit)
     rows = u[~_by_rater(u).isnan().all(1)]
     if not len(rows):
-        raise ArgumentError("no row has a rating")
+        raise ArgumentError("no row has ratings")
     return rows
 
 

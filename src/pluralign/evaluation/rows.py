@@ -1,13 +1,13 @@
-"""Per-row scores of a model and its baselines: what `scores.parquet` holds and every aggregate is made of.
+"""Per-row scores of a model and its baselines: the content of `scores.parquet`, from which all aggregates
+are computed.
 
-In: a model and a table. Out: a dict of columns, one entry per row of the table. It knows no intervals and
-no files.
+In: a model and a table. Out: a dict of columns, one entry per row of the table.
 
 Ratings. Predicted distributions are compared with ratings on the scale of the ratings. Ratings on a grid
-of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit, because a continuous
-distribution never covers an integer fairly; the closed interval on the ratings as they are stands beside it.
-A distribution over categories is spread likewise for its losses, so that they compare with those of other
-families. It has atoms itself, so its coverage is randomised over these, each rating standing in its category.
+of step h get noise U(-h/2, h/2) with a fixed seed, as in the fit, because the coverage of integers by a
+continuous distribution is biased; the closed interval on the original ratings is reported too. A
+distribution over categories gets the same noise for its losses, so that they are comparable with those of
+other families. It has atoms itself, so its coverage is randomised over them, each rating in its category.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ __all__ = ["COVERAGE", "LEVELS", "Columns", "pair_rows", "rating_rows"]
 Columns = dict[str, Any]
 
 COVERAGE = 0.9  # mass of the central interval, from the 5 % to the 95 % quantile
-LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))  # one grid for every family and every K
-_ROWS_AT_ONCE = 8192  # a spread distribution has some hundred numbers per row
+LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))  # the same grid for every family and every K
+_ROWS_AT_ONCE = 8192  # a distribution with noise has a few hundred numbers per row
 
 
 @torch.inference_mode()
@@ -53,18 +53,18 @@ def rating_rows(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Columns:
-    """Scores one row per (response, attribute, pool of raters).
+    """Scores of one row per (response, attribute, pool of raters).
 
     Args:
-        model: any family; a family without attributes on rating scales gets a utility and no calibration.
-        ratings: rows as `load_ratings` gives them; `true_quantiles` is used where present.
+        model: any family; one without attributes on rating scales gets a utility but no calibration.
+        ratings: rows from `load_ratings`; `true_quantiles` is used if present.
         risk: the risk measure of the `utility` column.
-        seed: of the spreading and of the randomised PIT.
-        progress: True or False for a progress bar or none; None for one where stderr is a terminal.
+        seed: random seed of the noise and of the randomised PIT.
+        progress: True or False for a progress bar or none; None for one if stderr is a terminal.
 
     Returns:
         Columns of length N: id, subset, group, attribute, utility, low end and span of the scale, observed
-        mean, per head (`model`, `constant`) what `_calibration` measures, and, where the model has a gate,
+        mean, per head (`model`, `constant`) the columns of `_calibration`, and, if the model has a gate,
         its weight of each attribute as `gate_<attribute>`.
 
     Raises:
@@ -114,12 +114,12 @@ def _check_attributes(head: Head, ratings: datasets.Dataset) -> None:
         if name not in known:
             raise DataError(
                 f"attribute {name!r} is rated in this data, but the model was fitted on {', '.join(known)}; "
-                f"select rows with where, or fit on this attribute"
+                f"select rows with where, or fit the model on this attribute"
             )
         if (low, high) != (known[name].low, known[name].high):
             raise DataError(
                 f"attribute {name!r} is rated from {low:g} to {high:g} here, but the model was fitted on "
-                f"{known[name].low:g} to {known[name].high:g}; bring the ratings onto that scale"
+                f"{known[name].low:g} to {known[name].high:g}; convert the ratings to that scale"
             )
 
 
@@ -131,7 +131,7 @@ def _calibration(
     seed: int,
     categories: Categories | None,
 ) -> Columns:
-    """Everything that is measured of one attribute's distributions against its ratings, one entry per row."""
+    """All measures of one attribute's distributions against its ratings, one entry per row."""
     spread = observed if attribute.step is None else metrics.dequantise(observed, attribute.step, seed=seed)
     step = None
     masses = distribution.point_masses()
@@ -159,7 +159,7 @@ def _calibration(
 def _losses(
     distribution: RewardDistribution, ratings: Tensor, truth: Tensor | None, step: float | None
 ) -> dict[str, Tensor]:
-    """Pinball loss, CRPS and distance to the true quantiles; categories `step` apart are spread first."""
+    """Pinball loss, CRPS and distance to the true quantiles; categories `step` apart get noise first."""
     parts = []
     for start in range(0, len(distribution), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
@@ -184,7 +184,7 @@ def _quantile_error(distribution: RewardDistribution, truth: Tensor) -> Tensor:
 
 
 def _true_quantiles(ratings: datasets.Dataset) -> Tensor | None:
-    """[N, K], or None where not every row has the same number of them."""
+    """[N, K], or None if the rows do not all have the same number of them."""
     if "true_quantiles" not in ratings.column_names:
         return None
     rows = list(ratings["true_quantiles"])
@@ -212,14 +212,15 @@ def pair_rows(
     risk: str | RiskMeasure = "mean",
     progress: bool | None = None,
 ) -> Columns:
-    """Scores one row per pair, with the outcomes of the model, its baselines and length.
+    """Scores of one row per pair, with the outcomes of the model, its baselines and length.
 
     Returns:
-        Columns of length N: id, subset, group, where the table has it the attribute; utilities and
-        `probability` of the chosen side; outcomes 1 (chosen wins), 0 (tie), -1 for `model`, each baseline to
-        which the risk measure applies and that tells texts apart, `length` (characters) and, where the pairs
-        are about one of several attributes of the model, `own_attribute` (its predicted mean of that
-        attribute); and, where the model has a gate, its weight of each attribute as `gate_<attribute>`.
+        Columns of length N: id, subset, group, the attribute if the table has it; utilities and
+        `probability` of the chosen side; outcomes 1 (chosen wins), 0 (tie), -1 for `model`, for each baseline
+        that the risk measure applies to and that is not the same for every text, for `length` (characters)
+        and, if the pairs are about one of several attributes of the model, for `own_attribute` (its predicted
+        mean of that attribute); and, if the model has a gate, its weight of each attribute as
+        `gate_<attribute>`.
     """
     distinct = DistinctConversations()
     index = {
@@ -260,7 +261,7 @@ def pair_rows(
 def _own_attribute(
     head: Head, response: Tensor, about: Sequence[str], chosen: Tensor, rejected: Tensor
 ) -> Columns:
-    """Who wins by the predicted mean of the attribute that each pair is about; nothing to add for one."""
+    """The winner by the predicted mean of the attribute that each pair is about; empty for one attribute."""
     names = [a.name for a in head.attributes]
     if len(names) < 2 or not set(about) <= set(names):
         return {}
@@ -272,7 +273,7 @@ def _own_attribute(
 
 
 def _utility(reward: RewardDistribution, risk: str | RiskMeasure) -> Tensor | None:
-    """A baseline's utility; None where the measure does not apply to it, or it is the same for every text."""
+    """A baseline's utility; None if the measure does not apply to it, or it is the same for every text."""
     mean = reward.mean()
     if reward.is_point:
         return mean

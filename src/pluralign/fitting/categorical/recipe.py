@@ -95,8 +95,8 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
         constant = _head(scaling, None, constants, rows, config)
         known = {part.attribute.name: part.categories for part in rows}
-        worth = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
-        baselines, found = _baselines(worth, constant, embedded, config)
+        rewards = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
+        baselines, found = _baselines(rewards, constant, embedded, config)
         summary |= found
     return Fitted(head, baselines, summary)
 
