@@ -247,8 +247,8 @@ def edit(path: Path, change) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: shutil.rmtree(p), "no model folder"),
-        (lambda p: (p / "config.json").unlink(), "no model folder"),
+        (lambda p: shutil.rmtree(p), "not a model folder"),
+        (lambda p: (p / "config.json").unlink(), "not a model folder"),
         (lambda p: (p / "config.json").write_text("{"), "damaged"),
         (lambda p: (p / "config.json").write_text("[1]"), "damaged"),
         (lambda p: (p / "config.json").write_bytes(b"\xff\xfe{}"), "damaged"),

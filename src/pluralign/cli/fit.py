@@ -14,6 +14,7 @@ from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
 from pluralign.cli.run_folder import RunFolder, default_name
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES
+from pluralign.fitting.config import saved_settings
 
 __all__ = ["run"]
 
@@ -86,7 +87,7 @@ def _result_settings(
 ) -> dict[str, Any]:
     """The settings that determine the result, without output, printing and the embedding cache."""
     ignored = {"out", "json", "cache", "device"}
-    merged = asdict(flags) | asdict(data) | asdict(backbone) | asdict(config)
+    merged = asdict(flags) | asdict(data) | asdict(backbone) | saved_settings(config)
     return {key: value for key, value in merged.items() if key not in ignored}
 
 

@@ -1,8 +1,8 @@
 """JSON Lines, CSV and Parquet files, gzip or not, read into numbered rows.
 
-In: a path. Out: an iterator of `(row number, dict)`, or `(row number, BadRow)` for a row that is no record.
-Damage to the file as a whole (cut-off gzip, another encoding, no rows) raises `DataError`.
-Does not know what columns mean: CSV cells stay text, `records` reads them.
+In: a path. Out: an iterator of `(row number, dict)`, or `(row number, BadRow)` for a row that is not a
+record. Damage to the file as a whole (truncated gzip, another encoding, no rows) raises `DataError`.
+CSV cells stay text here; `columns` gives them types.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: Non
 
     Args:
         path: a file whose `file_format` is not None.
-        name: what messages call the file.
-        note: told how the file was read, where it could have been read in another way.
+        name: the name of the file in messages.
+        note: called with how the file was read, if it could have been read in another way.
 
     Yields:
-        `(row number, record)`; see `Problem.row` for how rows are counted.
+        `(row number, record)`; rows are counted as in `Problem.row`.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -101,19 +101,19 @@ def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes] | gzip.Gzip
             yield stream, count
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"damaged gzip data after {rows} readable rows ({error})"
-        _stop(name, found, "a complete gzip file; copy or download it again")
+        _fail(name, found, "a complete gzip file; copy or download it again")
     except OSError as error:
-        _stop(name, f"a file that cannot be read ({error})", "a readable file")
+        _fail(name, f"a file that cannot be read ({error})", "a readable file")
     if rows == 0:
-        _stop(name, "no rows", "at least one row")
+        _fail(name, "no rows", "at least one row")
 
 
-def _stop(name: str, found: str, allowed: str, row: int | None = None) -> NoReturn:
+def _fail(name: str, found: str, allowed: str, row: int | None = None) -> NoReturn:
     raise_problems(name, [Problem(name, row, None, found, allowed)])
 
 
 def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
-    """The file's bytes, unpacked if they are gzip, whatever the file is called."""
+    """The file's bytes, decompressed if they are gzip, whatever the file is called."""
     raw = path.open("rb")
     head = raw.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
@@ -121,10 +121,10 @@ def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
         return gzip.open(path, "rb")
     if head and path.name.lower().endswith(".gz"):
         raw.close()
-        _stop(name, "no gzip data in a file called .gz", "gzip data, or another ending")
+        _fail(name, "a file named .gz that is not gzip", "gzip data, or another ending")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raw.close()
-        _stop(name, "UTF-16 or UTF-32 text", "UTF-8; convert the file")
+        _fail(name, "UTF-16 or UTF-32 text", "UTF-8; convert the file")
     return raw
 
 
@@ -137,7 +137,7 @@ def _read_csv(
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise_problems(name, [not_utf8(name, line, error)])
-    limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the module's 128 KiB
+    limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the module's default of 128 KiB
     try:
         mark = _delimiter(text)
         if mark != ",":
@@ -149,7 +149,7 @@ def _read_csv(
 
 
 def _delimiter(text: str) -> str:
-    """What separates the names in the header: a comma, unless it has none and semicolons or tabs."""
+    """The delimiter: a comma, unless the header has no commas but semicolons or tabs."""
     header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
     return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
@@ -161,7 +161,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            _stop(
+            _fail(
                 name,
                 f"broken CSV ({error})",
                 "cells separated as in the header, quotes closed and doubled",
@@ -173,7 +173,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
             header = cells
             twice = sorted({column for column in header if header.count(column) > 1})
             if twice:
-                _stop(name, f"the columns {twice} more than once", "each column once", line)
+                _fail(name, f"the columns {twice} more than once", "each column once", line)
         elif cells and len(cells) == len(header):
             yield line, dict(zip(header, cells, strict=True))
         elif cells:
@@ -213,5 +213,5 @@ def _parquet_batches(
                 raise
             yield batch
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        found = f"damaged or foreign Parquet data ({preview(str(error))})"
-        _stop(name, found, "a complete Parquet file")
+        found = f"damaged Parquet file, or not Parquet ({preview(str(error))})"
+        _fail(name, found, "a complete Parquet file")

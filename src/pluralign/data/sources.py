@@ -1,7 +1,6 @@
 """Where rows come from: a file, a folder, the hub, a loaded data set or a list, as named tables of raw rows.
 
-In: what the caller gave as `source`. Out: one `Table` per file, read lazily.
-Does not know what columns mean.
+In: the caller's `source`. Out: one `Table` per file, read lazily.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class Table:
-    """One file, or what stands for one.
+    """One file, or the equivalent of one.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         rows: yields the numbered raw rows; raises `DataError` if the file as a whole is damaged.
         cells_are_text: the format has no types (CSV): cells are text that still has to be read.
         arrow: yields the same rows as Arrow columns, where the format has them; None elsewhere.
@@ -52,7 +51,7 @@ class Table:
 
 
 def source_name(source: Any) -> str:
-    """What the first line of a message calls the source."""
+    """The name of the source in the first line of a message."""
     return (
         os.fspath(source) if isinstance(source, str | os.PathLike) else f"rows of a {type(source).__name__}"
     )
@@ -64,15 +63,15 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
     Args:
         source: a path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a
             `datasets.Dataset`, rows in memory, or a hub id "owner/name".
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
 
     Returns:
         At least one table; a folder's files are sorted by name.
 
     Raises:
         ArgumentError: `source` is none of these, or `split` / `config` do not apply to it.
-        DataError: nothing is there.
+        DataError: the source does not exist or is empty.
     """
     import datasets
 
@@ -85,7 +84,7 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
         return [_dataset_table(str(source), _from_hub(str(source), split, config))]
     if split is not None or config is not None:
         raise ArgumentError(
-            f"split={split!r}, config={config!r} choose within a hub set; "
+            f"split={split!r}, config={config!r} apply only to a hub data set; "
             "to filter rows use where={'split': ...}"
         )
     if path is not None:
@@ -100,11 +99,11 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
 
 
 def _file_table(path: Path) -> Table:
-    reading: list[str] = []
+    read_as: list[str] = []
 
     def note(how: str) -> None:
-        if how not in reading:
-            reading.append(how)
+        if how not in read_as:
+            read_as.append(how)
 
     kind = file_format(path)
     return Table(
@@ -197,7 +196,7 @@ def _from_hub(name: str, split: str | None, config: str | None) -> Any:
     # The hub client raises a dozen unrelated types: network, offline mode, unknown set, configuration, split.
     except Exception as error:
         raise DataError(
-            f"{name}: neither a file or folder here nor a hub data set that could be loaded "
+            f"{name}: not a local file or folder, and not a hub data set that could be loaded "
             f"(split={split!r}, config={config!r}): {type(error).__name__}: {error}. "
             "Check the name and the network (HF_HUB_OFFLINE), or download the files and give their path."
         ) from error

@@ -1,8 +1,8 @@
 """Aggregates of per-row scores, with intervals over groups: the content of `results.json`.
 
-In: the columns that `rows` makes. Out: plain numbers, lists and dicts. It knows no models and no files.
+In: the columns of `rows`. Out: plain numbers, lists and dicts.
 A difference is always paired, row by row: the model minus the other, so negative means that the model's loss
-is smaller; one whose interval holds 0 is no difference.
+is smaller; it is not significant if its interval contains 0.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ def summarise_ratings(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
     """Calibration per attribute, and over all attributes with losses as shares of each scale.
 
     Returns:
-        `{attribute: {...}, "all": {...}}`; "all" only where there are several attributes. Per measure the
-        intervals of `model` and `constant`, their `difference`, and where the model has more baselines, their
-        values and differences by name in `others`. Empty where the family has no distribution on rating
-        scales.
+        `{attribute: {...}, "all": {...}}`; "all" only for several attributes. Per measure the intervals of
+        `model` and `constant`, their `difference`, and if the model has more baselines, their values and
+        differences by name in `others`. Empty if the family has no distribution on rating scales.
     """
     if "model_pinball" not in columns:
         return {}
@@ -89,7 +88,7 @@ def _heads(columns: Columns) -> list[str]:
 
 
 def _measure(columns: Columns, key: str, where: Any, groups: Any, seed: int) -> dict[str, Any]:
-    """One measure of every head; of losses also the model's difference from each baseline."""
+    """One measure of every head; for losses also the model's difference from each baseline."""
 
     def beside(head: str) -> dict[str, Any]:
         other = columns[f"{head}_{key}"][where]
@@ -169,7 +168,7 @@ def summarise_gate(columns: Columns) -> dict[str, Any]:
 
     Returns:
         `rows`, `weights` by attribute, `subsets` of the same and `subset_rows`, `entropy` in nats and
-        `entropy_share` of the largest, that of equal weights; empty where the model has no gate.
+        `entropy_share` of the maximum, that of equal weights; empty if the model has no gate.
     """
     names = [key.removeprefix("gate_") for key in columns if key.startswith("gate_")]
     if not names:
