@@ -15,7 +15,7 @@ from typing import Any
 
 from pluralign.conversations.messages import Conversation, check
 from pluralign.conversations.rendering import Rendered, Template
-from pluralign.conversations.turn_end import find_turn_end, special_texts
+from pluralign.conversations.turn_end import find_turn_end
 from pluralign.data.messages import conversation as join
 from pluralign.errors import ArgumentError
 
@@ -106,7 +106,7 @@ class ConversationReader:
         self.tokenizer = tokenizer
         self.end = find_turn_end(tokenizer, end_token)
         self._template = Template(tokenizer, self.end)
-        self._special = set(tokenizer.convert_tokens_to_ids(sorted(special_texts(tokenizer))))
+        self._added = set(getattr(tokenizer, "added_tokens_decoder", {}))
 
     def read(
         self,
@@ -201,22 +201,27 @@ class ConversationReader:
         ).encodings
         found = []
         for one, encoding in zip(rendered, encodings, strict=True):
-            ids, offsets = list(encoding.ids), encoding.offsets
-            while ids and encoding.special_tokens_mask[len(ids) - 1] and offsets[len(ids) - 1][1] == 0:
+            ids, spans = list(encoding.ids), encoding.offsets
+            while ids and encoding.special_tokens_mask[len(ids) - 1] and spans[len(ids) - 1][1] == 0:
                 ids.pop()  # added behind the text by the tokenizer
+            offsets = [self._of_words(one.text, token, spans[i]) for i, token in enumerate(ids)]
             places = range(len(ids))
             start = next((i for i in places if offsets[i][1] > one.start), len(ids))
-            # Some special tokens eat the white space before them, which is no reason to call them text.
+            # The end counts too: trimmed offsets may begin behind the only character of their token.
             stop = next(
-                (
-                    i
-                    for i in places[start:]
-                    if offsets[i][0] >= one.stop or (offsets[i][1] > one.stop and ids[i] in self._special)
-                ),
-                len(ids),
+                (i for i in places[start:] if min(offsets[i][0], offsets[i][1] - 1) >= one.stop), len(ids)
             )
             found.append((ids, start, stop))
         return found
+
+    def _of_words(self, text: str, token: int, span: Span) -> Span:
+        """Where a token stands, without the white space that added tokens may eat on both sides."""
+        if token not in self._added:
+            return span
+        eaten = text[slice(*span)]
+        word = eaten.strip()
+        first = span[0] + (eaten.find(word) if word else 0)
+        return first, first + len(word or eaten)
 
     def _spans_by_prefix(self, one: Rendered) -> tuple[list[int], int, int]:
         """The same without offsets: as far as the text has the tokens of its beginning."""
