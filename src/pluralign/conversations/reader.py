@@ -106,6 +106,7 @@ class ConversationReader:
         self.tokenizer = tokenizer
         self.end = find_turn_end(tokenizer, end_token)
         self._template = Template(tokenizer, self.end)
+        self._asked_end = None if end_token is None else self.end.token_id
         self._added = set(getattr(tokenizer, "added_tokens_decoder", {}))
 
     def read(
@@ -114,6 +115,7 @@ class ConversationReader:
         *,
         generated: bool | Sequence[bool] = False,
         ended: bool | Sequence[bool] = True,
+        token_ids: Sequence[Sequence[int] | None] | None = None,
     ) -> list[TokenizedConversation]:
         """The token ids of conversations.
 
@@ -122,13 +124,21 @@ class ConversationReader:
             generated: whether the response is what the model drew behind its prompt, rather than a finished
                 turn of any origin; one answer for all, or one each.
             ended: whether the turn ended; false for a response that was cut off.
+            token_ids: what the model drew with this tokenizer, the end of the turn included; None where that
+                is not known. Text that is tokenized again may have other ids, so these are taken as they are
+                where they spell the response.
 
         Raises:
             ArgumentError: a conversation is none, or the chat template refuses it.
         """
         count = len(conversations)
-        drawn = [generated] * count if isinstance(generated, bool) else list(generated)
         whole = [ended] * count if isinstance(ended, bool) else list(ended)
+        said = [
+            self._body(ids, one, has_end)
+            for one, ids, has_end in zip(conversations, token_ids or [None] * count, whole, strict=True)
+        ]
+        drawn = [generated] * count if isinstance(generated, bool) else list(generated)
+        drawn = [is_drawn or ids is not None for is_drawn, ids in zip(drawn, said, strict=True)]
         rendered = []
         for index, (one, is_drawn, has_end) in enumerate(zip(conversations, drawn, whole, strict=True)):
             messages = check(one, index)
@@ -141,7 +151,9 @@ class ConversationReader:
         ids_of = {opening: self._opening_ids(opening) for opening in openings}
         return [
             self._finish(one, *parts, has_end, ids_of[one.opening] if is_drawn else None)
-            for one, parts, has_end, is_drawn in zip(rendered, found, whole, drawn, strict=True)
+            if ids is None
+            else self._as_drawn(one, ids_of[one.opening], ids, has_end)
+            for one, parts, has_end, is_drawn, ids in zip(rendered, found, whole, drawn, said, strict=True)
         ]
 
     def prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:
@@ -252,6 +264,26 @@ class ConversationReader:
         if ended and self.end.token_id is not None:
             ids = [*ids, self.end.token_id]
         return TokenizedConversation(ids, (0, start), (start, stop), ids[stop:], one.changes)
+
+    def _body(self, ids: Sequence[int] | None, one: Conversation, ended: bool) -> list[int] | None:
+        """Ids of a response that a model drew, with its end; None where they do not spell it."""
+        if not ids or not all(0 <= token < len(self.tokenizer) for token in ids):
+            return None
+        body = list(ids[:-1] if ended else ids)
+        text = self.tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        # Some servers leave out blanks, and half a character at the end.
+        same = text.strip().rstrip("\ufffd") == str(one[-1]["content"]).strip().rstrip("\ufffd")
+        if not same:
+            return None
+        return [*body, *([] if not ended else ids[-1:] if self._asked_end is None else [self._asked_end])]
+
+    def _as_drawn(
+        self, one: Rendered, opening: list[int], ids: list[int], ended: bool
+    ) -> TokenizedConversation:
+        start, length = len(opening), len(ids) - ended
+        return TokenizedConversation(
+            [*opening, *ids], (0, start), (start, start + length), ids[length:], one.changes
+        )
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
