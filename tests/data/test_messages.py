@@ -143,7 +143,7 @@ def test_what_prompt_and_sides_have_in_common_is_said_once(
 
 def test_a_last_turn_behind_other_turns_is_refused() -> None:
     sides = {name: [system("t"), user("Q"), assistant(name)] for name in ("chosen", "rejected")}
-    with pytest.raises(DataError, match="a last turn that the sides have too"):
+    with pytest.raises(DataError, match="a last turn that the sides also contain"):
         load_pairs([{"prompt": [system("s"), user("Q")], **sides}])
 
 
@@ -184,7 +184,7 @@ def test_messages_stored_as_text_are_messages(text: str) -> None:
     ids=["cut off", "a call", "deep"],
 )
 def test_messages_spelled_illegally_are_refused_not_taken_as_text(text: str) -> None:
-    with pytest.raises(DataError, match="cut off or spelled otherwise"):
+    with pytest.raises(DataError, match="cut off or malformed"):
         load_pairs([{"prompt": text, "chosen": "A", "rejected": "B"}])
 
 
@@ -256,7 +256,7 @@ def test_calls_of_tools_tell_conversations_apart() -> None:
     texts = [row["prompt"][1]["content"] for row in table]
     assert texts[0] == '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'
     assert texts[0] == texts[1] != texts[2]
-    assert report.notes == {"calls of tools were written into the message's text": 3}
+    assert report.notes == {"tool calls were written into the message's text": 3}
 
 
 @pytest.mark.parametrize(

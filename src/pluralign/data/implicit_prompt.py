@@ -36,7 +36,7 @@ def read_implicit_prompt(
         prompt: text that stands before all sides; "" for none.
 
     Returns:
-        The prompt as messages, and column -> response; None where the texts are no such conversations.
+        The prompt as messages, and column -> response; None if the texts are not such conversations.
     """
     if prompt:
         return _behind(prompt, sides)
@@ -67,7 +67,7 @@ def _as_messages(said: list[str]) -> list[Message]:
 
 
 def _turns(text: str) -> list[str] | None:
-    """What is said turn by turn, first by the human, last by the assistant; None for any other text."""
+    """The text of each turn, first the human's, last the assistant's; None for any other text."""
     before, *parts = _TURN.split(text.replace("\r\n", "\n"))
     names, said = parts[::2], parts[1::2]
     if before or len(names) < 2 or len(names) % 2:

@@ -1,4 +1,4 @@
-"""Messages as people's files have them, and how prompt and response become one conversation.
+"""Reads messages as they occur in files, and joins prompt and response into one conversation.
 
 In: what a cell holds: text or a list of `{role, content}` messages. Out: a checked message list whose
 contents are text. It does not know about files, rows or ratings.
@@ -46,11 +46,11 @@ OTHER_ROLES = {
 
 
 def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> list[Message]:
-    """The prompt followed by the response: the one place that joins them.
+    """The prompt followed by the response; the only place that joins them.
 
     Args:
-        prompt: messages, or plain text (one user message; empty text is no message).
-        response: what the assistant said.
+        prompt: messages, or plain text (one user message; empty text gives no message).
+        response: the assistant's text.
 
     Returns:
         A message list that ends in the assistant's response.
@@ -68,7 +68,7 @@ def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> li
 
 
 def as_user(text: str) -> list[Message]:
-    """Plain text as a prompt: one user message, or none where there is no text."""
+    """Plain text as a prompt: one user message, or none if the text is empty."""
     return [{"role": "user", "content": text}] if text.strip() else []
 
 
@@ -81,10 +81,10 @@ def calls_of(message: Mapping[str, Any]) -> list[Any]:
 
 
 def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message with the calls of tools that it makes written behind its text, and no other key than these.
+    """The message with its tool calls written after its text, and without other keys.
 
-    Each call becomes `<tool_call>` and its name and arguments as JSON, the form of Hermes and Qwen, so that
-    every family, tokenizer and template sees what was called.
+    Each call becomes `<tool_call>` with its name and arguments as JSON, the format of Hermes and Qwen, so
+    that every family, tokenizer and template sees the call.
     """
     text = [message["content"]] if isinstance(message.get("content"), str) and message["content"] else []
     for call in calls_of(message):
@@ -97,7 +97,7 @@ def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(value: Any) -> Any:
-    """Arguments as an object: some exports hold them as JSON text; keys that Arrow filled in are dropped."""
+    """Arguments as an object: some exports store them as JSON text; keys that Arrow added are dropped."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -109,13 +109,13 @@ def _parsed(value: Any) -> Any:
 
 
 def read_messages(column: str, value: Any, complain: Complain, note: Note) -> list[Message] | None:
-    """A message list, checked; None after a complaint.
+    """A checked message list; None if there was a problem.
 
     Args:
-        column: where it stands; the last message of any other column than `prompt` is a response.
-        value: what stands there.
+        column: the column of the value; in any column but `prompt` the last message is a response.
+        value: the content of the cell.
         complain: called with (column, found, allowed) for every problem.
-        note: called with every oddity that is kept out, or read in another way, but is not a problem.
+        note: called for everything that was left out or converted but is not a problem.
     """
     if not isinstance(value, list):
         complain(column, f"{type(value).__name__} {preview(value)}", "text or a list of messages")
@@ -149,7 +149,7 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
 
 
 def _joined_parts(parts: list[Any]) -> str | None:
-    """The text of OpenAI's content parts; None where one of them is not text."""
+    """The text of OpenAI's content parts; None if one of them is not text."""
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     kinds = {part.get("type", "text") for part in parts if isinstance(part, dict)}
     if not parts or kinds != {"text"} or not all(isinstance(text, str) for text in texts):
@@ -158,7 +158,7 @@ def _joined_parts(parts: list[Any]) -> str | None:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether the text can be written as UTF-8: JSON can hold half a surrogate pair, which cannot."""
+    """Whether the text can be encoded as UTF-8: JSON can contain unpaired surrogates, which cannot."""
     if text.isascii():
         return True
     try:

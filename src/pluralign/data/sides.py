@@ -1,8 +1,8 @@
-"""The prompt and the sides (response, chosen, rejected ...) of a row, from whichever way they are given.
+"""Reads the prompt and the sides (response, chosen, rejected ...) of a row in any of the accepted forms.
 
-In: what a row holds: text or messages each. Out: the prompt as a message list, each side as text. TRL's
-conversational shapes are read here: a side given as a message list, and the implicit prompt, which is the
-common beginning of the sides, as messages or as turns in plain text. It does not know about files or ratings.
+In: the values of a row, each text or messages. Out: the prompt as a message list, each side as text. TRL's
+conversational shapes are handled here: a side given as a message list, and the implicit prompt, which is the
+common beginning of the sides, as messages or as turns in plain text.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ _SIDE = "text, or a list of messages that ends in the assistant's response"
 def read_prompt_and_sides(
     prompt: Any, sides: Mapping[str, Any], complain: Complain, note: Note
 ) -> tuple[list[Message] | None, dict[str, str]]:
-    """The prompt as messages and every side as text, as far as they can be read.
+    """The prompt as messages and every side as text, as far as they are valid.
 
-    A side that is a message list gives its last message, which must be the assistant's; what the lists of all
-    sides share before that belongs to the prompt. What prompt and lists have in common is not doubled.
+    For a side that is a message list, its last message is the response and must be the assistant's; messages
+    that all sides share before it belong to the prompt. Messages that prompt and lists share are not
+    repeated.
 
     Args:
-        prompt: text, a message list, or None where there is none.
+        prompt: text, a message list, or None.
         sides: column -> text or message list; all of one kind.
         complain: called with (column, found, allowed) for every problem.
-        note: called with every oddity that is kept out but is not a problem.
+        note: called for everything that was left out or converted but is not a problem.
 
     Returns:
-        The prompt (None if it is not legal) and column -> text of the legal sides; complete if nothing was
-        complained about.
+        The prompt (None if it is not valid) and column -> text of the valid sides; complete if there was no
+        problem.
     """
     absent = prompt is None
     prompt = unfold("prompt", prompt, complain, note)
@@ -114,7 +115,7 @@ def _common_start(lists: Sequence[list[Message]]) -> list[Message]:
 
 
 def _join(given: list[Message], shared: list[Message], complain: Complain) -> list[Message] | None:
-    """The given prompt and what the sides share, without saying anything twice."""
+    """The given prompt and the messages that the sides share, without repetition."""
     first, second = _keys(given), _keys(shared)
     if any(second[i : i + len(first)] == first for i in range(len(second) - len(first) + 1)):
         return shared
@@ -124,7 +125,7 @@ def _join(given: list[Message], shared: list[Message], complain: Complain) -> li
     if first[-1] in second:
         roles = [role for role, _ in second]
         found = (
-            f"a last turn that the sides have too, behind other turns than there (the sides share {roles})"
+            f"a last turn that the sides also contain, but after different turns (the sides share {roles})"
         )
         complain("prompt", found, "the same turns before it, or a prompt on one side only")
         return None
