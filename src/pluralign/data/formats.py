@@ -66,7 +66,7 @@ def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: Non
     readers = {"jsonl": read_json, "csv": _read_csv, "parquet": _read_parquet}
     kind = file_format(path)
     if kind is None:
-        _stop(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
+        _fail(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
     with _open_checked(path, name) as (stream, count):
         for number, row in readers[kind](stream, name, note):
             count()

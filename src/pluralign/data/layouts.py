@@ -73,7 +73,7 @@ class Arranged:
 
     Attributes:
         rows: with the number of the row in the file; one row may have become several.
-        reading: sentences for people.
+        read_as: sentences for people.
         scale: what this layout's ratings are given on, where it is known.
     """
 
@@ -168,13 +168,13 @@ def _of_raters(row: Row, names: Sequence[str]) -> Row:
 
 
 def _comparisons(rows: NumberedRows, columns: Collection[str]) -> Arranged:
-    reading = []
+    read_as = []
     if "response_a" not in columns and {*columns} >= {"conversation_a", "conversation_b"}:
         rows = [(n, _of_conversations(row)) for n, row in rows]
         read_as.append("conversation_a and conversation_b, whose common turns are the prompt")
     if "votes" not in columns and "winner" in columns:
         rows = [(n, row | {"votes": row.get("winner")}) for n, row in rows]
-        reading.append("winner as the vote")
+        read_as.append("winner as the vote")
     elif "votes" not in columns and {*columns} >= set(_ONE_HOT):
         rows = [(n, _of_turns(_one_hot(row))) for n, row in rows]
         read_as.append("winner_model_a, winner_model_b and winner_tie as the vote")
@@ -185,9 +185,9 @@ def _comparisons(rows: NumberedRows, columns: Collection[str]) -> Arranged:
         read = [_vote(vote) for vote in votes] if isinstance(votes, list) else _vote(votes)
         words |= read != votes
         voted.append((number, row | {"votes": read} if "votes" in row else row))
-    if words and not reading:
-        reading.append("votes in words (A, B, tie)")
-    return Arranged(voted, tuple(reading))
+    if words and not read_as:
+        read_as.append("votes in words (A, B, tie)")
+    return Arranged(voted, tuple(read_as))
 
 
 def _vote(value: Any) -> Any:

@@ -40,14 +40,14 @@ class Table:
         rows: yields the numbered raw rows; raises `DataError` if the file as a whole is damaged.
         cells_are_text: the format has no types (CSV): cells are text that still has to be read.
         arrow: yields the same rows as Arrow columns, where the format has them; None elsewhere.
-        reading: how the file was read, once it has been, where it could have been read in another way.
+        read_as: how the file was read, once it has been, where it could have been read in another way.
     """
 
     name: str
     rows: Callable[[], Iterator[NumberedRow]]
     cells_are_text: bool = False
     arrow: Callable[[], Iterator[Batch]] | None = None
-    reading: list[str] = field(default_factory=list)
+    read_as: list[str] = field(default_factory=list)
 
 
 def source_name(source: Any) -> str:
@@ -111,7 +111,7 @@ def _file_table(path: Path) -> Table:
         lambda: read_file(path, path.name, note),
         cells_are_text=kind == "csv",
         arrow=(lambda: read_parquet(path, path.name)) if kind == "parquet" else None,
-        reading=reading,
+        read_as=read_as,
     )
 
 

@@ -32,7 +32,7 @@ from pluralign.data.selecting import Selection
 from pluralign.data.sources import Table, find_tables, source_name
 from pluralign.data.table_columns import by_appearance, joint_codes, take, text_codes
 from pluralign.data.table_reading import Key, Request, read_file_rows
-from pluralign.errors import ArgumentError, DataError
+from pluralign.errors import ArgumentError, DataError, RenamedWarning
 
 if TYPE_CHECKING:
     import datasets
@@ -172,7 +172,7 @@ class _Load:
         bad: refused rows, file by file.
         file_problems: of files as a whole.
         notes: oddities that were kept.
-        reading: how files were read.
+        read_as: how files were read.
         count: rows of the files.
         filtered: rows that were not selected.
         selection: what it saw.
@@ -182,7 +182,7 @@ class _Load:
         self.bad: list[RefusedRow] = []
         self.file_problems: list[Problem] = []
         self.notes: Counter[str] = Counter()
-        self.reading: dict[str, None] = {}
+        self.read_as: dict[str, None] = {}
         self.count = 0
         self.filtered = 0
         self.selection = selection
@@ -198,7 +198,7 @@ class _Load:
             self.bad += found.refused
             self.file_problems += found.problems
             self.notes += found.notes
-            self.reading |= found.reading
+            self.read_as |= found.read_as
             self.count += found.count
             self.filtered += found.filtered
             self._refused_keys += [(number, row, key) for row, key in found.refused_keys]
@@ -212,7 +212,7 @@ class _Load:
         merged, again = merge_raters(table, self._shape)
         if len(merged) < len(table):
             told = f"{len(table):,} rows of one rater each, which judge {len(merged):,} texts"
-            self.reading[told] = None
+            self.read_as[told] = None
         for name in again:
             found = f"{name!r} for several texts"
             self.file_problems.append(Problem(source, None, "id", found, "an id once per text"))

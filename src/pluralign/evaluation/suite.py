@@ -198,7 +198,7 @@ def _score(
     if ratings is not None:
         texts = Texts.read(model, ratings, "response", progress=progress)
         tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, texts=texts)
-        derived = rated_pairs(_worth(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
+        derived = rated_pairs(_reward_ratings(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
         if len(derived.better):
             tables["pairs_from_ratings"] = rated_pair_rows(model, ratings, derived, texts, risk=risk)
     if pairs is not None:
