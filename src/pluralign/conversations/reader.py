@@ -15,7 +15,7 @@ from typing import Any
 
 from pluralign.conversations.messages import Conversation, check
 from pluralign.conversations.rendering import Rendered, Template
-from pluralign.conversations.turn_end import find_turn_end, special_texts
+from pluralign.conversations.turn_end import find_turn_end
 from pluralign.data.messages import conversation as join
 from pluralign.errors import ArgumentError
 
@@ -105,7 +105,8 @@ class ConversationReader:
         self.tokenizer = tokenizer
         self.end = find_turn_end(tokenizer, end_token)
         self._template = Template(tokenizer, self.end)
-        self._special = set(tokenizer.convert_tokens_to_ids(sorted(special_texts(tokenizer))))
+        self._asked_end = None if end_token is None else self.end.token_id
+        self._added = set(getattr(tokenizer, "added_tokens_decoder", {}))
 
     def read(
         self,
@@ -113,6 +114,7 @@ class ConversationReader:
         *,
         generated: bool | Sequence[bool] = False,
         ended: bool | Sequence[bool] = True,
+        token_ids: Sequence[Sequence[int] | None] | None = None,
     ) -> list[TokenizedConversation]:
         """The token ids of conversations.
 
@@ -121,13 +123,21 @@ class ConversationReader:
             generated: whether the response was sampled by the model after its prompt, rather than being a
                 finished turn of any origin; one value for all, or one each.
             ended: whether the turn ended; false for a response that was cut off.
+            token_ids: the ids that the model sampled with this tokenizer, including the end of the turn; None
+                where they are not known. Tokenizing the text again may give different ids, so these are used
+                unchanged if they decode to the response.
 
         Raises:
             ArgumentError: a conversation is not valid, or the chat template refuses it.
         """
         count = len(conversations)
-        drawn = [generated] * count if isinstance(generated, bool) else list(generated)
         whole = [ended] * count if isinstance(ended, bool) else list(ended)
+        said = [
+            self._body(ids, one, has_end)
+            for one, ids, has_end in zip(conversations, token_ids or [None] * count, whole, strict=True)
+        ]
+        drawn = [generated] * count if isinstance(generated, bool) else list(generated)
+        drawn = [is_drawn or ids is not None for is_drawn, ids in zip(drawn, said, strict=True)]
         rendered = []
         for index, (one, is_drawn, has_end) in enumerate(zip(conversations, drawn, whole, strict=True)):
             messages = check(one, index)
@@ -140,7 +150,9 @@ class ConversationReader:
         ids_of = {opening: self._opening_ids(opening) for opening in openings}
         return [
             self._finish(one, *parts, has_end, ids_of[one.opening] if is_drawn else None)
-            for one, parts, has_end, is_drawn in zip(rendered, found, whole, drawn, strict=True)
+            if ids is None
+            else self._as_sampled(one, ids_of[one.opening], ids, has_end)
+            for one, parts, has_end, is_drawn, ids in zip(rendered, found, whole, drawn, said, strict=True)
         ]
 
     def prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:
@@ -201,22 +213,27 @@ class ConversationReader:
         ).encodings
         found = []
         for one, encoding in zip(rendered, encodings, strict=True):
-            ids, offsets = list(encoding.ids), encoding.offsets
-            while ids and encoding.special_tokens_mask[len(ids) - 1] and offsets[len(ids) - 1][1] == 0:
+            ids, spans = list(encoding.ids), encoding.offsets
+            while ids and encoding.special_tokens_mask[len(ids) - 1] and spans[len(ids) - 1][1] == 0:
                 ids.pop()  # appended by the tokenizer
+            offsets = [self._word_position(one.text, token, spans[i]) for i, token in enumerate(ids)]
             places = range(len(ids))
             start = next((i for i in places if offsets[i][1] > one.start), len(ids))
-            # Some special tokens absorb the white space before them, which does not make them text.
+            # The end is compared too: trimmed offsets may start after the only character of their token.
             stop = next(
-                (
-                    i
-                    for i in places[start:]
-                    if offsets[i][0] >= one.stop or (offsets[i][1] > one.stop and ids[i] in self._special)
-                ),
-                len(ids),
+                (i for i in places[start:] if min(offsets[i][0], offsets[i][1] - 1) >= one.stop), len(ids)
             )
             found.append((ids, start, stop))
         return found
+
+    def _word_position(self, text: str, token: int, span: Span) -> Span:
+        """The position of a token without the white space that added tokens may absorb on either side."""
+        if token not in self._added:
+            return span
+        covered = text[slice(*span)]
+        word = covered.strip()
+        first = span[0] + (covered.find(word) if word else 0)
+        return first, first + len(word or covered)
 
     def _spans_by_prefix(self, one: Rendered) -> tuple[list[int], int, int]:
         """The same without offsets: by the longest common prefix with the tokens of the text's beginning."""
@@ -247,6 +264,26 @@ class ConversationReader:
         if ended and self.end.token_id is not None:
             ids = [*ids, self.end.token_id]
         return TokenizedConversation(ids, (0, start), (start, stop), ids[stop:], one.changes)
+
+    def _body(self, ids: Sequence[int] | None, one: Conversation, ended: bool) -> list[int] | None:
+        """The sampled ids of a response, with its end; None if they do not decode to it."""
+        if not ids or not all(0 <= token < len(self.tokenizer) for token in ids):
+            return None
+        body = list(ids[:-1] if ended else ids)
+        text = self.tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        # Some servers omit outer white space and an incomplete character at the end.
+        same = text.strip().rstrip("\ufffd") == str(one[-1]["content"]).strip().rstrip("\ufffd")
+        if not same:
+            return None
+        return [*body, *([] if not ended else ids[-1:] if self._asked_end is None else [self._asked_end])]
+
+    def _as_sampled(
+        self, one: Rendered, opening: list[int], ids: list[int], ended: bool
+    ) -> TokenizedConversation:
+        start, length = len(opening), len(ids) - ended
+        return TokenizedConversation(
+            [*opening, *ids], (0, start), (start, start + length), ids[length:], one.changes
+        )
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
