@@ -67,7 +67,7 @@ def counts(report: LoadReport) -> str:
         parts.append(f"{report.rows_filtered:,} left out by where")
     if report.rows_quarantined:
         parts.append(f"{report.rows_quarantined:,} bad rows set aside in {report.quarantine_path}")
-    parts += [f"read from {'; '.join(report.reading)}"] if report.reading else []
+    parts += [f"read from {'; '.join(report.read_as)}"] if report.read_as else []
     parts += [f"{count:,} x {note} (kept)" for note, count in report.notes.items()]
     return ", ".join(parts)
 

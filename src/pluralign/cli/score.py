@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pluralign.cli.console import Console
+from pluralign.cli.console import Console, shown
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.scorers import check_combination, load_scorer, response_columns
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
     if flags.out is None:
         for line in lines:
-            sys.stdout.write(line)
+            sys.stdout.write(shown(line))
         return
     target = Path(flags.out)
     with whole_file(target) as work, work.open("w", encoding="utf-8") as file:
@@ -120,12 +120,10 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags) -> Iterator[
     options = {k: v for k in ("weights", "steer") if (v := getattr(flags, k)) is not None}
     wanted = torch.tensor(flags.levels, dtype=torch.float32)
     for start in range(0, len(table), _BATCH_ROWS):
-        rows = table.select(range(start, min(start + _BATCH_ROWS, len(table))))
+        rows = table[start : start + _BATCH_ROWS]
         answers = {}
         for side in sides:
-            distribution = model.distribution(
-                [conversation(row["prompt"], row[side]) for row in rows], **options
-            )
+            distribution = model.distribution(list(map(conversation, rows["prompt"], rows[side])), **options)
             quantiles = distribution.quantile(wanted).tolist() if flags.levels else None
             answers[side] = (measure(distribution).tolist(), quantiles)
         for i, identity in enumerate(rows["id"]):
