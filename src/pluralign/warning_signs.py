@@ -4,9 +4,8 @@ In: measured numbers by name. Out: which of them are beyond their limit, and wha
 reports take names and limits from here, so that a sign has the same name everywhere. It measures nothing
 (`model.profiles` does) and imports nothing.
 
-The limits are ours. Most are chosen so that no model of our studies that did well crosses them, and one that
-is broken in that way does; the papers name the signs (QRM: crossing, uniform gate, peaked distributions,
-unstable utilities; DPRM: overconfident distributions) without numbers.
+The limits are ours, set by hand; the papers name the signs (QRM: crossing, uniform gate, peaked
+distributions, unstable utilities; DPRM: overconfident distributions) without numbers.
 """
 
 from __future__ import annotations

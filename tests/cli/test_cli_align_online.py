@@ -319,3 +319,51 @@ def test_a_reward_server_that_stops_answering(policy, command, monkeypatch):
     status, _, err = command(line)  # its first answer is the second step's
     assert "continuing from run/training/checkpoint-1" in err
     assert "the state after step 2 is saved" in err
+
+
+# ---- the report -------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_a_run(policy, command):
+    pytest.importorskip("jinja2")
+    line = f"{LINE} {FUNCTION} --gold_function judge.py:letters --eval_data held.jsonl --eval_completions 4"
+    status, _, err = command(f"{line} --out run")
+    assert status == 0, err
+    status, out, err = command("report run --json")
+    assert (status, "report on run" in err) == (0, True), err
+    content = json.loads(out)
+    assert content["page"] == "run/report.html"
+    page = Path("run/report.html").read_text()
+    assert "PPO of policy" in page
+    logged = [json.loads(text) for text in Path("run/metrics.jsonl").read_text().splitlines()]
+    before, after = (line for line in logged if "eval/gold" in line)
+    gold = content["headlines"][0]
+    assert (gold["before"], gold["after"]) == (before["eval/gold"], after["eval/gold"])
+    assert gold["difference"]["estimate"] == pytest.approx(after["eval/gold"] - before["eval/gold"])
+    assert gold["difference"]["groups"] == 2
+    reward = content["curves"][0]["lines"][0]
+    assert reward["y"] == [line["reward/utility"] for line in logged if "reward/utility" in line]
+    said = Path("run/training/samples/step-000003.jsonl").read_text().splitlines()
+    assert content["examples"][1]["after"]["response"] == json.loads(said[4])["response"]
+    status, _, err = command("report run/training --out of-the-trainer.html")
+    assert status == 0, err
+    assert f"{gold['after']:.2f}" in Path("of-the-trainer.html").read_text()
+
+
+def test_a_report_of_a_run_that_was_interrupted(policy, command):
+    pytest.importorskip("jinja2")
+    Path("strike").write_text("3")
+    assert command(f"{LINE} {FUNCTION} --out run")[0] == 130
+    status, _, err = command("report run")
+    assert status == 0, err
+    assert "2 of 3 steps, not finished" in Path("run/report.html").read_text()
+    status, _, err = command(f"{LINE} {FUNCTION} --out run")  # the page does not stand in the way
+    assert status == 0, err
+
+
+def test_runs_of_align_have_a_page_each(policy, command):
+    pytest.importorskip("jinja2")
+    assert command(f"{LINE} {FUNCTION} --out run")[0] == 0
+    Path("other").mkdir()
+    status, _, err = command("report run other")
+    assert (status, "run is a run of align, which has a page of its own" in err) == (2, True), err

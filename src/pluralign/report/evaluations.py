@@ -6,8 +6,6 @@ In: a folder. Out: an `Evaluation`, checked. `results.json` must be there; `run.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pluralign.errors import ArtifactError
+from pluralign.report.reading import parsed_json
 from pluralign.report.shapes import EXAMPLE, RESULTS, RUN, SCHEMA, check
 
 __all__ = ["Evaluation", "Scores", "read_evaluation"]
 
 Scores = dict[str, npt.NDArray[Any]]
 
-# Control characters are not allowed in HTML; lone surrogates cannot be written at all.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _SCORE_NUMBERS = ("model_mean", "model_std", "observed_mean")
 _SCORE_MAYBE = (
     *("span", "model_coverage", "constant_coverage"),
@@ -64,7 +61,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         raise ArtifactError(
             f"{folder} has no results.json; name the folder of a finished `pluralign evaluate`"
         )
-    results = _json(results_file.read_bytes(), str(results_file))
+    results = parsed_json(results_file.read_bytes(), str(results_file))
     if isinstance(results, dict) and results.get("schema", SCHEMA) != SCHEMA:
         raise ArtifactError(
             f"{results_file}: schema is {results['schema']!r}; this version of pluralign reads {SCHEMA}"
@@ -76,7 +73,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
     run = None
     if run_file.is_file():
-        run = _json(run_file.read_bytes(), str(run_file))
+        run = parsed_json(run_file.read_bytes(), str(run_file))
         check(run, RUN, str(run_file))
     return Evaluation(
         folder,
@@ -87,34 +84,13 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
 
 
-def _json(content: bytes, source: str) -> Any:
-    def refuse(word: str) -> float:
-        raise ValueError(f"{word} is no JSON number")
-
-    try:
-        return _printable(json.loads(content.decode("utf-8"), parse_constant=refuse))
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{source} is damaged: {error}") from None
-
-
-def _printable(value: Any) -> Any:
-    """The same value, with a replacement character for what no page can show."""
-    if isinstance(value, str):
-        return _UNPRINTABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_printable(entry) for entry in value]
-    if isinstance(value, dict):
-        return {_printable(key): _printable(entry) for key, entry in value.items()}
-    return value
-
-
 def _examples(file: Path) -> tuple[Mapping[str, Any], ...]:
     examples = []
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
         if not line.strip():
             continue
         source = f"{file}, line {number}"
-        example = _json(line, source)
+        example = parsed_json(line, source)
         check(example, EXAMPLE, source)
         _check_example(example, source)
         examples.append(example)
