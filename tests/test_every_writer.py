@@ -86,7 +86,7 @@ def begun_shards(folder: Path) -> None:
 
 def training_state(folder: Path) -> None:
     module = nn.Linear(9, 9)
-    TrainingState(folder / "state", "key").look(1, 0.5, module, torch.optim.SGD(module.parameters(), 0.1))
+    TrainingState(folder / "state", "key").record(1, 0.5, module, torch.optim.SGD(module.parameters(), 0.1))
 
 
 def picture(folder: Path) -> None:

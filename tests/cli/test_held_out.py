@@ -44,7 +44,7 @@ def test_texts_of_the_fit_under_other_groups(workplace, fake, command, renamed):
 def test_fit_and_evaluate_keep_one_question_on_one_side(workplace, fake, command, renamed):
     status, _, err = command(FIT.format(renamed))
     assert status == 0
-    assert "20 prompts stand in several groups; a split keeps 80 groups together, 20 parts in all" in err
+    assert "20 prompts appear in several groups; a split keeps 80 groups together, 20 parts in all" in err
     said = judged(command, "--ratings", renamed)
     assert "0 of its" in said
     assert said.endswith("groups were in the fit")
@@ -53,8 +53,8 @@ def test_fit_and_evaluate_keep_one_question_on_one_side(workplace, fake, command
 def test_check_and_cross_fitting_tell(workplace, fake, command, renamed):
     _, out, _ = command(f"check {renamed}")
     assert "prompts in several groups" in out
-    assert "20 prompts stand in several groups" in out.splitlines()[-1]
+    assert "20 prompts appear in several groups" in out.splitlines()[-1]
     flags = "evaluate --folds 2 --l1 0.003 --levels [0.1,0.5,0.9] --json --ratings"
     status, out, _ = command(flags, renamed)
     assert status == 0
-    assert "20 prompts stand in several groups" in json.loads(out)["judged"]
+    assert "20 prompts appear in several groups" in json.loads(out)["judged"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.families import CONFIGS, DEFAULT
 from pluralign.files import write_json
+from pluralign.fitting.config import saved_settings
 
 __all__ = ["run"]
 
@@ -71,7 +72,7 @@ def run(arguments: Sequence[str]) -> None:
     decisive = {
         k: v
         for part in (flags, data, *others)
-        for k, v in asdict(part).items()
+        for k, v in saved_settings(part).items()
         if k not in {"out", "json", "cache", "device"}
     }
     inputs = data.digests() | ({"model": digest(str(model_folder(flags.model)))} if flags.model else {})
@@ -137,7 +138,7 @@ def _overlap(
         return seen
     if flags.part == "all" and set(data.digests().values()) & set(fitted.get("data", {}).values()):
         return "WARNING: the model was fitted on this file, so this is not a held-out result"
-    groups = {group for table in tables.values() for group in table["group"]}
+    groups = {group for table in tables.values() for group in table["group"][:]}
     return f"{len(groups):,} groups"
 
 

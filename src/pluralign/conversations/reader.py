@@ -1,10 +1,10 @@
-"""`tokenize`: a conversation as token ids, with the spans of prompt and response and what ends the turn.
+"""`tokenize`: a conversation as token ids, with the spans of prompt and response and the end of the turn.
 
-In: messages and a tokenizer. Out: `TokenizedConversation`. It knows nothing of models, padding or lengths.
+In: messages and a tokenizer. Out: `TokenizedConversation`. Nothing is padded or truncated here.
 
-The whole text is tokenized at once and spans are carried over by character offsets, because a text gets
-other tokens where it stands alone: SentencePiece-like tokenizers put a blank before its first word, others
-merge characters across the boundary. A token that straddles a boundary belongs to the response.
+The whole text is tokenized at once and spans are found by character offsets, because a text has different
+tokens on its own: SentencePiece-like tokenizers put a space before its first word, others merge characters
+across the boundary. A token that straddles the boundary belongs to the response.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ class TokenizedConversation:
 
     Attributes:
         ids: all token ids, through the end of the response's turn.
-        prompt_span: the tokens before the response, special tokens included; begins at 0.
-        response_span: the response's tokens, without what ends it.
-        end_ids: the ids behind the response that end its turn, and `ids`; empty where nothing ends it.
-        changes: what the chat template does to prompt and response, in words; empty where they stand as
-            they are.
+        prompt_span: the tokens before the response, special tokens included; starts at 0.
+        response_span: the response's tokens, without the end of the turn.
+        end_ids: the ids after the response that end its turn, the last of `ids`; empty if nothing ends it.
+        changes: what the chat template does to prompt and response, in words; empty if they are unchanged.
     """
 
     ids: list[int]
@@ -50,28 +49,28 @@ class TokenizedConversation:
 
     @property
     def completion_ids(self) -> list[int]:
-        """The tokens of the response and of what ends it."""
+        """The tokens of the response and of the end of its turn."""
         return self.ids[self.response_span[0] :]
 
 
 def tokenize(messages: Conversation, tokenizer: Any) -> TokenizedConversation:
     """The token ids of one conversation.
 
-    They are those of the conversation as the tokenizer's chat template renders it, up to the token that ends
-    the last turn: what follows that (a line break, mostly) no model draws. Without a template one prompt
-    message is its text as it is, several are lines `role: content`; a response that would run into the prompt
-    begins on a new line (behind `assistant:`, with a blank), and the end-of-sequence token ends it.
+    They are those of the conversation as rendered by the tokenizer's chat template, up to the token that ends
+    the last turn; no model generates what follows it (usually a line break). Without a template a single
+    prompt message is plain text, several are lines `role: content`; a response that would run into the prompt
+    starts on a new line (after `assistant:`, with a space), and the end-of-sequence token ends it.
 
     Args:
-        messages: `[{"role": ..., "content": ...}, ...]`. Where the last is not the assistant's, the result is
+        messages: `[{"role": ..., "content": ...}, ...]`. If the last is not the assistant's, the result is
             what the model reads before it answers, with an empty response.
-        tokenizer: of transformers.
+        tokenizer: a transformers tokenizer.
 
     Returns:
         The ids, spans and end.
 
     Raises:
-        ArgumentError: `messages` are none, or the chat template refuses them.
+        ArgumentError: `messages` is not a message list, or the chat template refuses it.
 
     >>> tokenize([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], tokenizer)
     ... # doctest: +SKIP
@@ -90,9 +89,9 @@ class ConversationReader:
     """Reads many conversations with one tokenizer.
 
     Args:
-        tokenizer: of transformers; one that reports character offsets (a fast one) reads them in batches.
-        end_token: the text of the token that ends a response; None for what the chat template says, or else
-            the end-of-sequence token.
+        tokenizer: a transformers tokenizer; a fast one, with character offsets, is used in batches.
+        end_token: the text of the token that ends a response; None for the one in the chat template, or
+            otherwise the end-of-sequence token.
 
     Raises:
         ArgumentError: `tokenizer` is none, or does not have `end_token`.
@@ -119,12 +118,12 @@ class ConversationReader:
 
         Args:
             conversations: message lists that end in a response.
-            generated: whether the response is what the model drew behind its prompt, rather than a finished
-                turn of any origin; one answer for all, or one each.
+            generated: whether the response was sampled by the model after its prompt, rather than being a
+                finished turn of any origin; one value for all, or one each.
             ended: whether the turn ended; false for a response that was cut off.
 
         Raises:
-            ArgumentError: a conversation is none, or the chat template refuses it.
+            ArgumentError: a conversation is not valid, or the chat template refuses it.
         """
         count = len(conversations)
         drawn = [generated] * count if isinstance(generated, bool) else list(generated)
@@ -151,7 +150,8 @@ class ConversationReader:
             prompt: messages, or text (one user message).
 
         Raises:
-            ArgumentError: there is no text and no begin-of-sequence token, or the chat template refuses.
+            ArgumentError: there is neither text nor a begin-of-sequence token, or the chat template refuses
+                it.
         """
         messages = check(join(prompt, ""), 0)[:-1]
         ids = self._opening_ids(self._template.opening(messages))
@@ -165,8 +165,8 @@ class ConversationReader:
         return self._closed_by_nothing(self._encode([opening])[0])
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        # A template writes its special tokens into the text; adding them again would double the first one.
-        # verbose=False: lengths are for others to look at.
+        # A template writes its special tokens into the text; adding them again would duplicate the first one.
+        # verbose=False: callers check lengths.
         special = not self._template.templated
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)[
             "input_ids"
@@ -174,7 +174,7 @@ class ConversationReader:
         return found
 
     def _closed_by_nothing(self, ids: Sequence[int]) -> list[int]:
-        """Without the end tokens that some tokenizers add to every text, and with a first token."""
+        """The ids without the end tokens that some tokenizers add to every text, and with a first token."""
         kept = list(ids)
         if not self._template.templated:
             closing = {self.tokenizer.eos_token_id, self.tokenizer.sep_token_id} - {None}
@@ -183,13 +183,13 @@ class ConversationReader:
         return kept or self._start()
 
     def _start(self) -> list[int]:
-        """What stands for a text before the first token of a response."""
+        """The ids that represent an empty text before the first token of a response."""
         first = self.tokenizer.bos_token_id
         first = self.tokenizer.eos_token_id if first is None else first
         return [] if first is None else [int(first)]
 
     def _spans(self, rendered: Sequence[Rendered]) -> list[tuple[list[int], int, int]]:
-        """For each text its ids, and how many of them stand before the response and before its end."""
+        """For each text its ids, and how many of them come before the response and before its end."""
         if not self.tokenizer.is_fast:
             return [self._spans_by_prefix(one) for one in rendered]
         encodings = self.tokenizer(
@@ -203,10 +203,10 @@ class ConversationReader:
         for one, encoding in zip(rendered, encodings, strict=True):
             ids, offsets = list(encoding.ids), encoding.offsets
             while ids and encoding.special_tokens_mask[len(ids) - 1] and offsets[len(ids) - 1][1] == 0:
-                ids.pop()  # added behind the text by the tokenizer
+                ids.pop()  # appended by the tokenizer
             places = range(len(ids))
             start = next((i for i in places if offsets[i][1] > one.start), len(ids))
-            # Some special tokens eat the white space before them, which is no reason to call them text.
+            # Some special tokens absorb the white space before them, which does not make them text.
             stop = next(
                 (
                     i
@@ -219,7 +219,7 @@ class ConversationReader:
         return found
 
     def _spans_by_prefix(self, one: Rendered) -> tuple[list[int], int, int]:
-        """The same without offsets: as far as the text has the tokens of its beginning."""
+        """The same without offsets: by the longest common prefix with the tokens of the text's beginning."""
         ids, before, through = (
             self._closed_by_nothing(ids)
             for ids in self._encode([one.text, one.text[: one.start], one.text[: one.stop]])
@@ -237,7 +237,7 @@ class ConversationReader:
         opening: list[int] | None,
     ) -> TokenizedConversation:
         if opening is not None and ids[:start] != opening:
-            # Characters merge across the boundary, and a model that read its prompt cannot have drawn that.
+            # Characters merge across the boundary, so a model that read its prompt cannot have sampled this.
             body = one.text[one.start : one.stop]
             own = self.tokenizer(body, add_special_tokens=False, verbose=False)["input_ids"]
             ids, start, stop = [*opening, *own, *ids[stop:]], len(opening), len(opening) + len(own)
@@ -250,6 +250,6 @@ class ConversationReader:
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How long the common beginning is."""
+    """The length of the common prefix."""
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -6,7 +6,7 @@ In: intervals as `results.json` holds them. Out: short texts. One place decides 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "coverage_verdict",
     "ends_of",
+    "from_to",
     "number",
     "percent",
     "rule_words",
@@ -50,13 +51,28 @@ class Measure:
 MEASURES = {
     "crps": Measure(
         "CRPS",
-        "Distance between the predicted distribution and each rating. Lower is better.",
+        "Distance between the predicted distribution and each rating, after rounded ratings were spread over "
+        "their unit. Lower is better.",
         False,
         "lower",
     ),
     "pinball": Measure(
         "Pinball loss",
-        "How far the ratings are from the predicted quantiles, averaged over levels. Lower is better.",
+        "How far the ratings, spread over their unit, are from the predicted quantiles, averaged over "
+        "levels. Lower is better.",
+        False,
+        "lower",
+    ),
+    "pinball_on_grid": Measure(
+        "Pinball loss on the grid",
+        "The same, with predictions rounded to the ratings that people can give and ratings as they are.",
+        False,
+        "lower",
+    ),
+    "crps_on_grid": Measure(
+        "CRPS on the grid",
+        "Distance between the prediction rounded to the ratings that people can give and each rating as it "
+        "is.",
         False,
         "lower",
     ),
@@ -134,6 +150,13 @@ def span(interval: Interval | None, *, share: bool = False) -> str:
     estimate = percent(interval["estimate"]) if share else number(interval["estimate"], _digits(interval))
     ends = ends_of(interval, share=share)
     return f"{estimate} {ends}" if ends else estimate
+
+
+def from_to(values: Sequence[float], on_grid: bool) -> str:
+    """The lowest and the highest of some quantiles; ratings on a grid are written as people give them."""
+    ends = (min(values), max(values))
+    low, high = (f"{end:g}".replace("-", "\u2212") if on_grid else number(end, 2) for end in ends)
+    return f"{low} to {high}"
 
 
 def ends_of(interval: Interval, *, share: bool = False) -> str:

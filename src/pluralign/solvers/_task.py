@@ -1,7 +1,7 @@
-"""One batch of quantile regressions on the same rows, and the passes over all rows that every stage makes.
+"""One batch of quantile regressions on the same rows, and the passes over all rows that every stage needs.
 
 In: a design, targets of unit size, levels, weights. Out: residuals block by block, losses, sums over rows.
-Nothing of size rows x fits is kept here. It does not know how fits are found.
+Nothing of size rows x fits is stored here.
 
 Notation: fits m = 1..M run attribute-major, M = A * K; a dual d is one number per fit and row, inside
 [t - 1, t]; where it is stored, it is stored as w d.
@@ -28,7 +28,7 @@ def check_loss(residual: Float[Tensor, "*M n"], levels: Float[Tensor, "*M 1"]) -
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be fitted.
+    """The fits to compute.
 
     Attributes:
         design: the features.
@@ -77,7 +77,7 @@ class Task:
     def residuals(
         self, coef: Float[Tensor, "M P"], intercept: Float[Tensor, " M"], attribute: Int[Tensor, " M"]
     ) -> Iterator[tuple[slice, Float[Tensor, "n D"], Float[Tensor, "M n"]]]:
-        """Block by block: which rows, their standardised features, y - f v - c."""
+        """Block by block: the rows, their standardised features, and y - f v - c."""
         standardised = self.design.to_standardised(coef)
         for part, block in self.design.blocks():
             residual = torch.addmm(intercept[:, None], standardised, block.T)
@@ -93,7 +93,7 @@ class Task:
         return coef.new_zeros(coef.shape[0]) if penalties is None else coef.abs() @ penalties
 
     def with_intercept(self, rows: Float[Tensor, "n P"]) -> Float[Tensor, "n Q"]:
-        """Rows with a last column of ones where there is an intercept."""
+        """Rows with a last column of ones if there is an intercept."""
         return torch.cat([rows, rows.new_ones(rows.shape[0], 1)], dim=1) if self.fit_intercept else rows
 
     def join_sums(self, sums: Float[Tensor, "M D"], totals: Float[Tensor, " M"]) -> Float[Tensor, "M Q"]:

@@ -55,6 +55,8 @@ from pluralign.policy.offline.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.offline.resumable import ResumableTrainer
 from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
+from pluralign.policy.training.sample_files import read_samples, write_samples
+from pluralign.policy.training.watch import Watch
 
 __all__ = ["OfflineTrainer"]
 
@@ -159,6 +161,7 @@ class OfflineTrainer(ResumableTrainer):
         self._examined = False
         self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
         self._sampled: SampleEvaluator | None = None
+        self._watch = Watch(self.is_world_process_zero())
         if reward is not None:
             self._sampled = self._evaluator(reward, {k: v for k, v in tables.items() if k != "train"})
         if not self._sharded:
@@ -345,9 +348,21 @@ class OfflineTrainer(ResumableTrainer):
         found = self._means["eval"].take(self._over_processes)
         name = metric_key_prefix.removeprefix("eval_")
         if self._sampled is not None and name in self._sampled.prompts:
-            found |= self._sampled.measure(self.accelerator.unwrap_model(self.model), name)
+            found |= self._measure_samples(self._sampled, name)
         output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in found.items()})
         return output
+
+    def _measure_samples(self, evaluator: SampleEvaluator, name: str) -> dict[str, float]:
+        """What samples show; the first process keeps their texts and logs warning signs."""
+        folder, step = Path(self.args.output_dir), self.state.global_step
+        if step > 0 and not evaluator.knows_heads:  # the run was interrupted since
+            evaluator.remember_heads([one["profile"] for one in read_samples(folder, 0, name)])
+        model = self.accelerator.unwrap_model(self.model)
+        found, samples = evaluator.measure(model, name, is_reference=step == 0)
+        if self.is_world_process_zero():
+            write_samples(folder, step, samples, name)
+        self._watch.read(found)
+        return found
 
     def _evaluator(self, reward: RewardSource, tables: Mapping[str, Any]) -> SampleEvaluator:
         """What samples at each evaluation; called while the model is still the reference."""
