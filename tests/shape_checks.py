@@ -13,10 +13,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_args
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray
 
 __all__ = ["checked"]
+
+_AS_MYPY = BeartypeConf(is_pep484_tower=True)  # a whole number is a float
 
 
 def checked(stub: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,7 +31,7 @@ def checked(stub: Callable[..., Any]) -> Callable[..., Any]:
     if not arrays or not _takes_result(stub):
         return stub
     stub.__annotations__ = dict.fromkeys(stub.__annotations__, Any) | arrays
-    return beartype(stub)
+    return beartype(stub, conf=_AS_MYPY)
 
 
 def _of_arrays(hint: Any) -> bool:

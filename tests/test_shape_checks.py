@@ -30,7 +30,7 @@ def wrong_axis(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     return x.sum(0)
 
 
-def nothing_to_return(x: Float[Tensor, " N"] | None) -> None:
+def nothing_to_return(x: Float[Tensor, " N"] | float | None) -> None:
     pass
 
 
@@ -46,7 +46,8 @@ def with_checks(what):
 
 def test_true_annotations_pass_and_other_types_are_left_to_mypy():
     assert with_checks(sums)(SQUARE, label="no number").tolist() == [0, 0]
-    with_checks(nothing_to_return)(None)
+    for each in (None, 1):
+        with_checks(nothing_to_return)(each)
     with_checks(Pair)(WIDE, WIDE)
 
 

@@ -83,7 +83,7 @@ class Task:
             residual = torch.addmm(intercept[:, None], standardised, block.T)
             yield part, block, torch.sub(self.targets[:, part][attribute], residual, out=residual)
 
-    def weigh(self, values: Float[Tensor, "M n"], part: slice) -> Float[Tensor, "M n"]:
+    def weigh(self, values: Float[Tensor, "*M n"], part: slice) -> Float[Tensor, "*M n"]:
         """Values times the weights of their rows."""
         return values if self.weights is None else values * self.weights[part]
 

@@ -63,11 +63,11 @@ class QuantileFit(NamedTuple):
 
 
 def fit_quantiles(
-    features: Float[Tensor, "N D"] | NDArray[Any],
-    targets: Float[Tensor, "N ..."] | NDArray[Any],
+    features: Float[Tensor, "N D"] | NDArray[Any] | Sequence[Any],
+    targets: Float[Tensor, "N ..."] | NDArray[Any] | Sequence[Any],
     levels: Sequence[float] | Tensor | NDArray[Any],
     l1: float = 0.003,
-    sample_weight: Real[Tensor, " N"] | NDArray[Any] | None = None,
+    sample_weight: Real[Tensor, " N"] | NDArray[Any] | Sequence[Any] | None = None,
     fit_intercept: bool = True,
     tol: float = 1e-6,
     *,
@@ -86,7 +86,7 @@ def fit_quantiles(
     feasible dual vector, evaluated in float64, and also holds if the solver stopped early.
 
     Args:
-        features: [N, D], finite, float32 or float64; used as given, at any scale.
+        features: [N, D], finite, float32 or float64, or lists of numbers; used as given, at any scale.
         targets: [N] or [N, A]; NaN marks a missing rating.
         levels: [K], strictly increasing, in (0, 1), at least 1e-9 away from both ends.
         l1: penalty, >= 0, in units of target per feature.
