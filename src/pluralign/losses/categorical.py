@@ -114,5 +114,6 @@ def smooth_neighbours(
     wide = torch.promote_types(target.dtype, torch.float32)
     shares = adjacent.to(wide)
     counts = shares.sum(1, keepdim=True)
-    moved = torch.where(counts > 0, shares / counts.clamp_min(1), torch.eye(size).to(shares))
+    kept = torch.eye(size, dtype=wide, device=target.device)
+    moved = torch.where(counts > 0, shares / counts.clamp_min(1), kept)
     return (1 - smoothing) * target.to(wide) + smoothing * (target.to(wide) @ moved)

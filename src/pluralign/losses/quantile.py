@@ -41,6 +41,7 @@ def pinball(
             "pinball needs values [B, K], targets [B] and levels [K], received "
             f"{list(values.shape)}, {list(targets.shape)} and {list(levels.shape)}"
         )
+    levels = levels.to(values.device)
     require(
         ((levels > 0) & (levels < 1)).all() & (levels.diff() > 0).all(),
         "pinball: levels must increase strictly and lie in (0, 1)",
