@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.align_flags import AlignFlags, check_flags
 from pluralign.cli.align_tables import read_table, table_path
 from pluralign.cli.console import Console
-from pluralign.cli.objects import model_folder, quiet_datasets
+from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.errors import ConfigError, PluralignError
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.policy.offline.config import OfflineConfig
