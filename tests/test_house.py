@@ -32,6 +32,7 @@ ALLOWED = {
     "digests": {"errors"},
     "rank_correlation": {"errors"},
     "warning_signs": set(),
+    "run_layout": set(),
     "families": set(),  # names what it stands for as texts, so it lies below all
     "distributions": {"errors"},
     "losses": {"errors"},
@@ -41,14 +42,14 @@ ALLOWED = {
     "conversations": {"errors", "data"},
     "backbones": {"errors", "files", "conversations"},
     "heads": {"errors", "files", "families", "distributions"},
-    "model": (_MODELS - {"model", "data"}) | {"_version"},
+    "model": (_MODELS - {"model", "data"}) | {"_version", "run_layout"},
     "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers"},
     "evaluation": _ABOVE,
     "policy": _ABOVE - {"families", "fitting"},
     "report": {"errors", "files", "families"},
     "integrations": {"errors", "distributions", "risk", "data", "model"},
     "lab": _ABOVE | {"policy", "evaluation"},
-    "cli": _ABOVE | {"policy", "evaluation", "report", "lab"},
+    "cli": _ABOVE | {"run_layout", "policy", "evaluation", "report", "lab"},
 }
 
 

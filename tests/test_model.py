@@ -135,6 +135,16 @@ def test_attributes_are_on_their_scales():
     assert second[0] < second[1] - 1
 
 
+def test_the_run_folder_of_a_fit_loads_its_model(tmp_path, model):
+    model.save_pretrained(tmp_path / "run" / "model")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    loaded = pl.RewardModel.from_pretrained(tmp_path / "run", backbone=model.backbone, cache=None)
+    assert torch.equal(loaded.score(TEXTS), model.score(TEXTS))
+    (tmp_path / "unfinished").mkdir()
+    with pytest.raises(ArtifactError, match=r"unfinished is no model folder"):
+        pl.RewardModel.from_pretrained(tmp_path / "unfinished", backbone=model.backbone)
+
+
 def test_on_the_grid_are_the_ratings_that_people_can_give(model):
     """Each cell's mass by the continuous distribution; what no rating scale was given for stays as it is."""
     free, on_grid = (model.attribute_distributions(TEXTS, on_grid=on) for on in (False, True))

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.align_online_flags import OnlineFlags, check_online, in_flags
 from pluralign.cli.align_policy import MODEL, TRAINING, PolicyFlags, adapter, in_run_folder, load
 from pluralign.cli.console import Console
-from pluralign.cli.objects import model_folder, quiet_datasets
+from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
 from pluralign.cli.run_folder import RunFolder
 from pluralign.errors import ArgumentError, ConfigError, DataError, PluralignError, RunError
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.policy.online.config import PPOConfig

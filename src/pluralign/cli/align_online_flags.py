@@ -10,12 +10,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pluralign.cli.align_policy import PolicyFlags, check_policy
-from pluralign.cli.objects import check_device, model_folder
+from pluralign.cli.objects import check_device
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import check_function, check_rewards
 from pluralign.cli.scorers import check_combination
 from pluralign.errors import RiskError
+from pluralign.run_layout import model_folder
 
 __all__ = ["OnlineFlags", "check_online", "in_flags"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import model_folder
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.flags import BackboneFlags, DataFlags
 from pluralign.cli.parsing import UsageError
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -25,7 +26,6 @@ __all__ = [
     "load_backbone",
     "load_model",
     "load_tables",
-    "model_folder",
     "quiet_datasets",
 ]
 
@@ -130,10 +130,3 @@ def check_device(name: str | None, flag: str = "device") -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--{flag}: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({reason})") from None
-
-
-def model_folder(path: str) -> Path:
-    """The model folder itself, or the one inside a run folder of `fit` or `align`."""
-    folder = Path(path)
-    inner = folder / "model"
-    return inner if not (folder / "config.json").exists() and inner.is_dir() else folder

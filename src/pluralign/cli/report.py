@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import model_folder
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.run_folder import digest
 from pluralign.report.training_runs import is_training_run
+from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import load_model, model_folder
+from pluralign.cli.objects import load_model
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import digest
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.files import whole_file
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource

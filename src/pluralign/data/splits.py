@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["deal_groups", "folds", "folds_of_tables", "split", "split_tables"]
 
 _RANGE = 2**64
+_FAR = 0.5  # how far the share of rows may be from the wanted one, of the smaller side's share
 
 
 def _position(group: str, seed: int) -> int:
@@ -38,8 +40,13 @@ def split(
     depends only on its name and the seed: ratings and pairs from the same source can be split separately
     without leakage, and more data does not move old groups. Groups that share a prompt or a long text are
     joined (`pluralign.data.shared_texts` counts them), under the first of their names; if tables differ in
-    what their groups share, split them together with `split_tables`. The share of groups is met on average;
-    if a side would stay empty, it gets the group nearest to the threshold.
+    what their groups share, split them together with `split_tables`.
+
+    The share of groups is met on average. If there are few groups, or groups of very different sizes, so that
+    the share of rows would be off by more than half of the smaller side (1 of 13 groups with 8 % of the rows
+    for .2), groups are taken in the order of their hashes instead, each if it brings the share of rows
+    nearer; split several tables of such a source with `split_tables`. If a side would stay empty, it gets the
+    group nearest to the threshold.
 
     Args:
         dataset: rows with a column `group`.
@@ -68,7 +75,7 @@ def split_tables(
 ) -> tuple[dict[str, datasets.Dataset], dict[str, datasets.Dataset]]:
     """Splits several tables together: groups that share a text in any of them are joined in all.
 
-    As with `split`, each table has rows on both sides.
+    A group is on the same side in all tables, and each table has rows on both sides, as with `split`.
 
     Args:
         tables: by name, at least one; rows with a column `group`.
@@ -80,34 +87,70 @@ def split_tables(
 
     Raises:
         ArgumentError: `test_share` is out of range.
-        DataError: a table has no column `group`, or only one group.
+        DataError: a table has no column `group`, or only one group, or the groups that tables share leave
+            one of them a side without rows.
     """
     if not 0.0 < as_finite(test_share) < 1.0:
         raise ArgumentError(f"test_share: received {test_share!r}; allowed: a number in (0, 1)")
     groups = {name: _groups(table) for name, table in tables.items()}
     joint = joint_groups(tables)
+    of_rows = {name: [joint[group] for group in names] for name, names in groups.items()}
+    apart = _test_groups({name: Counter(names) for name, names in of_rows.items()}, test_share, seed)
     train, test = {}, {}
     for name, table in tables.items():
-        of_rows = [joint[group] for group in groups[name]]
-        apart = _test_groups(of_rows, test_share, seed)
-        train[name] = _part(table, of_rows, set(of_rows) - apart)
-        test[name] = _part(table, of_rows, apart)
+        train[name] = _part(table, of_rows[name], set(of_rows[name]) - apart)
+        test[name] = _part(table, of_rows[name], apart)
     return train, test
 
 
-def _test_groups(groups: Sequence[str], test_share: float, seed: int) -> set[str]:
-    positions = {group: _position(group, seed) for group in sorted(set(groups))}
-    if len(positions) < 2:
-        raise DataError(
-            f"split: {len(positions)} group in {len(groups)} rows, so one side would be empty; allowed: "
-            "at least 2 groups; set the column 'group' to what must stay together"
-        )
+def _test_groups(tables: Mapping[str, Counter[str]], test_share: float, seed: int) -> set[str]:
+    """The groups of the test part, given how many rows each group has in each table."""
+    for rows in tables.values():
+        if len(rows) < 2:
+            raise DataError(
+                f"split: {len(rows)} group in {rows.total()} rows, so one side would be empty; allowed: "
+                "at least 2 groups; set the column 'group' to what must stay together"
+            )
+    place = {group: _position(group, seed) for rows in tables.values() for group in rows}
+    order = sorted(place, key=lambda group: (place[group], group))
     border = test_share * _RANGE
-    test = {group for group, position in positions.items() if position < border}
-    if not test:
-        test = {min(positions, key=lambda group: positions[group])}
-    elif len(test) == len(positions):
-        test.remove(max(positions, key=lambda group: positions[group]))
+    test = {group for group in order if place[group] < border}
+    totals = [rows.total() for rows in tables.values()]
+    share = {g: [rows[g] / n for rows, n in zip(tables.values(), totals, strict=True)] for g in order}
+    off = [abs(sum(of_table) - test_share) for of_table in zip(*(share[g] for g in test), strict=True)]
+    if max(off, default=test_share) > _FAR * min(test_share, 1.0 - test_share):
+        test = _nearest_in_rows(order, share, test_share)
+    return _with_both_sides(tables, test, order)
+
+
+def _nearest_in_rows(
+    order: Sequence[str], share: Mapping[str, Sequence[float]], test_share: float
+) -> set[str]:
+    """Groups in this order, each taken if the tables' shares of rows come nearer to the test share by it."""
+    test = set()
+    missing = [test_share for _ in share[order[0]]]
+    for group in order:
+        after = [left - rows for left, rows in zip(missing, share[group], strict=True)]
+        if sum(map(abs, after)) < sum(map(abs, missing)):
+            test.add(group)
+            missing = after
+    return test
+
+
+def _with_both_sides(tables: Mapping[str, Counter[str]], test: set[str], order: Sequence[str]) -> set[str]:
+    """The test part, changed by groups next to the border until no side of a table is empty."""
+    for _ in tables:
+        for rows in tables.values():
+            if not rows.keys() & test:
+                test = test | {next(group for group in order if group in rows)}
+            elif rows.keys() <= test:
+                test = test - {next(group for group in reversed(order) if group in rows)}
+    empty = [name for name, rows in tables.items() if not rows.keys() & test or rows.keys() <= test]
+    if empty:
+        raise DataError(
+            f"split: the groups that the tables share leave one side of {' and '.join(empty)} without rows; "
+            "give more groups, or split the tables one by one"
+        )
     return test
 
 

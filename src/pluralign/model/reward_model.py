@@ -25,6 +25,7 @@ from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
 from pluralign.model.reading import Conversation, head_inputs
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
@@ -231,7 +232,7 @@ class RewardModel(BaseScorer):
         """Loads a model folder and the backbone that it names.
 
         Args:
-            path: the folder.
+            path: the folder, or the run folder of the `pluralign fit` that made it.
             backbone: an already loaded backbone to use; it must have the stored fingerprint.
             device: where the backbone and the head run; by default the backbone's default.
             cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
@@ -241,12 +242,13 @@ class RewardModel(BaseScorer):
                 the given backbone pools or truncates texts differently.
             FingerprintError: the backbone's weights are not those that the head was fitted on.
         """
-        stored = folder.read(Path(path))
+        place = model_folder(path)
+        stored = folder.read(place)
         if backbone is None:
             backbone = backbones.load(**stored.backbone, device=device)
         else:
-            folder.check_backbone(Path(path), backbone.describe(), stored.backbone)
-        folder.check_width(Path(path), stored.head, getattr(backbone, "response_size", None))
+            folder.check_backbone(place, backbone.describe(), stored.backbone)
+        folder.check_width(place, stored.head, getattr(backbone, "response_size", None))
         store = backbones.EmbeddingCache() if isinstance(cache, str) else cache
         return cls(backbone, stored.head, baselines=stored.baselines, fitted=stored.fitted, cache=store)
 

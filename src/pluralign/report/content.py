@@ -138,7 +138,7 @@ def _judged(results: Mapping[str, Any]) -> str:
     if results.get("folds"):
         return f"every row, by one of {results['folds']} models that has not seen its group"
     if results.get("part") == "test" and split:
-        return f"the {percent(split['test_share'], 0)} of the groups that the fit held out"
+        return "the groups that the fit held out"
     return "every row that was given"
 
 
