@@ -177,7 +177,7 @@ def test_import_is_lazy():
         (lambda p: draw(p, true=TRUE[:2]), "shape"),
         (lambda p: draw(p, true=np.full_like(TRUE, np.nan)), "finite"),
         (lambda p: draw(p, observed=[[1.0]]), "one list per label"),
-        (lambda p: draw(p, ranges=True), "cannot show both"),
+        (lambda p: draw(p, ranges=True), "pass only one of them"),
         (lambda p: draw(p, points=[1.0]), r"points must have shape \[3 labels\]"),
         (lambda p: draw(p, points=[1.0, 2.0, np.inf]), "points holds a value that is not finite"),
         (lambda p: draw(p, theme="blue"), "light, dark"),

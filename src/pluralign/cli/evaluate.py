@@ -18,6 +18,7 @@ from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.families import CONFIGS, DEFAULT
 from pluralign.files import write_json
 from pluralign.fitting.config import saved_settings
+from pluralign.report.evaluations import evaluated_on
 
 __all__ = ["run"]
 
@@ -89,7 +90,7 @@ def run(arguments: Sequence[str]) -> None:
         else:
             console.say(f"{folder.path} already holds this run")
         results = json.loads(results_file.read_text(encoding="utf-8"))
-        console.say(results["judged"])
+        console.say(f"evaluated on: {evaluated_on(results)}")
         for warning in results["fitted"].get("warnings", ()):
             console.say(f"the fit warned: {warning}")
         print_results(console, results)
@@ -117,10 +118,10 @@ def _evaluate(
         raise UsageError(
             "this model was fitted on every group, none was held out; for other data pass --part all"
         )
-    scope = f"evaluated on: {_part(flags, model.fitted)}; {_overlap(flags, data, tables, model.fitted)}"
+    scope = f"{_part(flags, model.fitted)}; {_overlap(flags, data, tables, model.fitted)}"
     given: dict[str, Any] = tables
     results = evaluation.evaluate(model, **given, risk=flags.risk, seed=flags.seed, out=folder.path)
-    return results | {"part": flags.part, "judged": scope}
+    return results | {"part": flags.part, "judged": scope}  # the key keeps its old name for older readers
 
 
 def _part(flags: EvaluateFlags, fitted: Mapping[str, Any]) -> str:
@@ -167,7 +168,7 @@ def _cross_fit(
         out=folder.path,
         report=console.say,
     )
-    scope = f"evaluated on: every row, by one of {flags.folds} models that has not seen its group"
+    scope = f"every row, by one of {flags.folds} models that has not seen its group"
     if shared := str(shared_texts(given)):
         scope += f"; {shared}"
     return results | {"part": "all", "judged": scope}
