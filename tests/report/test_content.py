@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+import pluralign as pl
 from pluralign.errors import ArgumentError
 from pluralign.report.content import build_content
 from pluralign.report.evaluations import read_evaluation
@@ -155,7 +157,11 @@ def test_responses_are_picked_by_prediction_alone(copy, change):
     assert [e["width"] for e in chosen["agreed"]] == widths[-1:-7:-1]
     entry = chosen["contested"][0]
     predicted = entry["predicted"]["quantile"]
-    assert entry["width"] == pytest.approx((predicted[-1] - predicted[0]) / 4)
+    lines = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
+    line = next(line for line in lines if line["response"] == entry["response"])
+    fitted = line["attributes"][entry["attribute"]]
+    assert entry["width"] == pytest.approx((fitted[-1] - fitted[0]) / 4)
+    assert set(predicted) <= {1, 2, 3, 4, 5}  # shown on the grid of the ratings
     assert entry["true"] == [2.0, 3.0, 4.0]
     change(folder / "examples.jsonl", lambda e: e.update(ratings={a: [1] * 9 for a in e["ratings"]}))
     again = content_of(folder)["responses"]["contested"]
@@ -218,8 +224,31 @@ def test_ratings_by_kind_of_prompt_are_means_of_rows(copy):
     for cell in cells:
         rows = table[(table["attribute"] == cell["attribute"]) & (table["subset"] == cell["subset"])]
         assert cell["rows"] == len(rows)
-        assert cell["predicted"] == pytest.approx(rows["model_mean"].mean())
+        assert cell["predicted"] == pytest.approx(rows["model_mean_on_grid"].mean())
+        assert cell["spread"] == pytest.approx(rows["model_std_on_grid"].mean())
         assert cell["observed"] == pytest.approx(rows["observed_mean"].mean())
+
+
+def test_predictions_are_shown_on_the_grid_of_the_ratings(copy, change):
+    folder = copy("one")
+    entries = content_of(folder)["responses"]["all"]
+    lines = {
+        line["response"]: line
+        for line in map(json.loads, (folder / "examples.jsonl").read_text().splitlines())
+    }
+    for entry in entries:
+        grid = entry["grid"]["quantile"]
+        assert grid == lines[entry["response"]]["grid"]["a0"]
+        law = pl.Categorical(torch.tensor([grid["shares"]]).double(), torch.tensor(grid["ratings"]).double())
+        assert entry["predicted"]["quantile"] == law.quantile(torch.tensor(entry["levels"]))[0].tolist()
+
+    def continuous(line):
+        del line["grid"]
+
+    change(folder / "examples.jsonl", continuous)  # as earlier versions wrote it, or ratings on no grid
+    entry = content_of(folder)["responses"]["all"][0]
+    assert entry["grid"] == {}
+    assert entry["predicted"]["quantile"] == lines[entry["response"]]["attributes"]["a0"]
 
 
 def test_what_is_missing_has_a_reason(copy):

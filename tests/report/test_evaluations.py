@@ -46,7 +46,7 @@ def test_a_model_without_distributions_has_no_scores_of_ratings(copy):
         (b"{", "damaged"),
         (b"\xff\xfe", "damaged"),
         (b"[" * 100_000, "damaged"),
-        (b'{"schema": NaN}', "NaN is no JSON number"),
+        (b'{"schema": NaN}', "NaN is not a JSON number"),
         (b"[]", r"results\.json: the file is \[\]; allowed: an object"),
         (b"{}", "schema is missing"),
         (b'{"schema": 2}', "schema is 2; this version of pluralign reads 1"),

@@ -179,7 +179,7 @@ def test_import_is_lazy():
         (lambda p: draw(p, observed=[[1.0]]), "one list per label"),
         (lambda p: draw(p, ranges=True), "pass only one of them"),
         (lambda p: draw(p, points=[1.0]), r"points must have shape \[3 labels\]"),
-        (lambda p: draw(p, points=[1.0, 2.0, np.inf]), "points holds a value that is not finite"),
+        (lambda p: draw(p, points=[1.0, 2.0, np.inf]), "points has a value that is not finite"),
         (lambda p: draw(p, theme="blue"), "light, dark"),
         (lambda p: distributions_figure(p, LEVELS[::-1], PREDICTED, LABELS, (-3, 3)), "increasing"),
         (lambda p: distributions_figure(p, LEVELS, PREDICTED, LABELS, (3, 3)), "scale"),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pluralign.backbones.tokens import Tokens
 
-__all__ = ["PaddedBatch", "by_equal_length", "by_token_budget", "collate"]
+__all__ = ["PaddedBatch", "by_equal_length", "by_side", "by_token_budget", "collate"]
 
 
 class PaddedBatch(NamedTuple):
@@ -64,6 +64,15 @@ def by_equal_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[in
         if len(group):
             most = max(1, max_tokens // max(1, int(sizes[group[0]])))
             yield from (group[at : at + most].tolist() for at in range(0, len(group), most))
+
+
+def by_side(lengths: Sequence[int], limit: int | None) -> list[list[int]]:
+    """Positions of texts of at most `limit` tokens, and of longer ones; all together where it is None."""
+    if limit is None:
+        return [list(range(len(lengths)))]
+    short = [place for place, length in enumerate(lengths) if length <= limit]
+    long = [place for place, length in enumerate(lengths) if length > limit]
+    return [side for side in (short, long) if side]
 
 
 def collate(texts: Sequence[Tokens], *, pad_id: int, side: str = "right") -> PaddedBatch:

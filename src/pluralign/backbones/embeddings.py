@@ -60,8 +60,8 @@ class Embeddings:
 
     response: Float[Tensor, "N W"]
     prompt: Float[Tensor, "N D"]
-    num_tokens: Int[Tensor, N]
-    truncated: Bool[Tensor, N]
+    num_tokens: Int[Tensor, " N"]
+    truncated: Bool[Tensor, " N"]
     stats: EmbeddingStats
 
 
@@ -86,8 +86,8 @@ class TextVectors(NamedTuple):
     """
 
     vectors: Float[Tensor, "M V"]
-    num_tokens: Int[Tensor, M]
-    truncated: Bool[Tensor, M]
+    num_tokens: Int[Tensor, " M"]
+    truncated: Bool[Tensor, " M"]
 
 
 def store(result: Embeddings, table: TextTable, texts: NDArray[np.int64], found: TextVectors) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.backbones.batches import PaddedBatch, by_equal_length, by_token_budget, collate
+from pluralign.backbones.batches import PaddedBatch, by_equal_length, by_side, by_token_budget, collate
 from pluralign.backbones.pooling import pool, state_at
 from pluralign.backbones.run_mode import RunMode
+from pluralign.backbones.switch_length import switch_length
 from pluralign.backbones.tokens import Tokens
 
 __all__ = ["Forward"]
@@ -37,6 +38,7 @@ class Forward:
 
     Attributes:
         takes: names of the arguments of the model's forward pass.
+        limit: most tokens of a text that may be run beside shorter ones; None for any number.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Forward:
         self.pad_id = pad_id
         self.mode = mode
         self.takes = frozenset(inspect.signature(model.forward).parameters)
+        self.limit = switch_length(model.config)
         self._pooling = pooling
 
     @torch.inference_mode()
@@ -71,8 +74,10 @@ class Forward:
         Yields:
             Positions in `texts`, and their vectors `[B, W]`, float32 on the CPU.
         """
-        for batch in self._batches([len(one.ids) for one in texts]):
-            yield batch, self.vectors(kind, [texts[one] for one in batch])
+        for side in by_side([len(one.ids) for one in texts], self.limit):
+            for batch in self._batches([len(texts[place].ids) for place in side]):
+                places = [side[one] for one in batch]
+                yield places, self.vectors(kind, [texts[place] for place in places])
 
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
         if self.mode.fill == "equal":

@@ -22,7 +22,7 @@ def pooled_width(width: int, pooling: str) -> int:
 
 
 def pool(
-    states: Float[Tensor, "B T D"], first: Int[Tensor, B], stop: Int[Tensor, B], pooling: str
+    states: Float[Tensor, "B T D"], first: Int[Tensor, " B"], stop: Int[Tensor, " B"], pooling: str
 ) -> Float[Tensor, "B W"]:
     """Pools the states of tokens `first <= t < stop` of each row.
 
@@ -44,6 +44,6 @@ def pool(
     return mean if pooling == "mean" else torch.cat([state_at(states, stop - 1), mean], dim=-1)
 
 
-def state_at(states: Float[Tensor, "B T D"], position: Int[Tensor, B]) -> Float[Tensor, "B D"]:
+def state_at(states: Float[Tensor, "B T D"], position: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
     """The state of one token per row, in float32."""
     return states[torch.arange(states.shape[0], device=states.device), position].float()

@@ -31,17 +31,22 @@ def run(forward: Forward, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[
     """Like `Forward.run`, but runs shared prompts once if the model's mode allows it."""
     rest = list(range(len(texts)))
     if forward.mode.share_prompts:
-        shared, rest = split_shared(texts)
+        shared, rest = split_shared(texts, forward.limit)
         yield from run_shared(forward, texts, shared)
     for places, vectors in forward.run(kind, [texts[one] for one in rest]):
         yield [rest[place] for place in places], vectors
 
 
-def split_shared(texts: Sequence[Tokens]) -> tuple[list[list[int]], list[int]]:
-    """Positions of texts in groups for which sharing the prompt pays off, and of the others."""
+def split_shared(texts: Sequence[Tokens], limit: int | None = None) -> tuple[list[list[int]], list[int]]:
+    """Positions of texts in groups that share their prompt with profit, and of the others.
+
+    Args:
+        texts: conversations.
+        limit: most tokens of a text that may share its prompt; None for any number.
+    """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for place, one in enumerate(texts):
-        if 0 < one.start < len(one.ids):
+        if 0 < one.start < len(one.ids) and (limit is None or len(one.ids) <= limit):
             groups[one.ids[: one.start].tobytes()].append(place)
     shared = []
     for group in groups.values():

@@ -139,7 +139,7 @@ def _overlap(
         return seen
     if flags.part == "all" and set(data.digests().values()) & set(fitted.get("data", {}).values()):
         return "WARNING: the model was fitted on this file, so this is not a held-out result"
-    groups = {group for table in tables.values() for group in table["group"]}
+    groups = {group for table in tables.values() for group in table["group"][:]}
     return f"{len(groups):,} groups"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -64,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
     with RunFolder(out, "fit", decisive, inputs) as folder:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")
-            stored = json.loads((folder.path / "done.json").read_text(encoding="utf-8"))["fitted"]
+            stored = folder.stored("fitted")
             for warning in stored.get("warnings", ()):
                 console.say(f"the fit warned: {warning}")
             _finish(console, folder, data, stored)

@@ -73,7 +73,7 @@ def seen_before(folder: Path, tables: Tables) -> str | None:
 
 
 def _groups(tables: Tables) -> set[Any]:
-    return {group for table in tables.values() for group in table["group"]}
+    return {group for table in tables.values() for group in table["group"][:]}
 
 
 def _stored(file: Path) -> TextRecord | None:

@@ -117,7 +117,7 @@ def cache_from(path: str | None) -> EmbeddingCache | None:
     return None if path == "none" else EmbeddingCache(path)
 
 
-def check_device(name: str | None) -> None:
+def check_device(name: str | None, flag: str = "device") -> None:
     """Rejects a device that this machine does not have.
 
     Raises:
@@ -129,7 +129,7 @@ def check_device(name: str | None) -> None:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--device: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({reason})") from None
+        raise UsageError(f"--{flag}: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({reason})") from None
 
 
 def model_folder(path: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pluralign.data.messages import is_utf8, with_tool_calls
+from pluralign.data.messages import calls_of, is_utf8, with_tool_calls
 from pluralign.errors import ArgumentError
 
 __all__ = [
@@ -40,7 +40,7 @@ def check(conversation: Conversation, index: int) -> Conversation:
             f"conversation {index} is {type(conversation).__name__} {conversation!r:.80}; "
             'pass a list of messages such as [{"role": "user", "content": "..."}, {"role": "assistant", ...}]'
         )
-    if any(isinstance(message, Mapping) and message.get("tool_calls") for message in conversation):
+    if any(isinstance(message, Mapping) and calls_of(message) for message in conversation):
         conversation = [
             with_tool_calls(message) if isinstance(message, Mapping) else message for message in conversation
         ]

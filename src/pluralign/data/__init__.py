@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pluralign.data.agreement import grid_step, krippendorff_alpha
 from pluralign.data.bridges import pairs_from_ratings, ratings_from_votes, weighted_pairs
-from pluralign.data.distinct import DistinctConversations
+from pluralign.data.distinct import DistinctConversations, distinct_conversations
 from pluralign.data.given import check_table
 from pluralign.data.leaks import SharedTexts, TextRecord, join_groups, shared_texts, text_record
 from pluralign.data.loading import (
@@ -40,6 +40,7 @@ __all__ = [
     "conversation",
     "deal_groups",
     "detect_shape",
+    "distinct_conversations",
     "flags_for",
     "folds",
     "folds_of_tables",

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from pluralign.data.batches import ArrowBatch, Batch, RowBatch
 from pluralign.data.formats import BadRow, NumberedRow
 from pluralign.data.layouts import HELPSTEER
 from pluralign.data.plain_values import value_in
@@ -25,6 +26,7 @@ __all__ = [
     "missing_columns",
     "read_cells",
     "rename",
+    "renamed",
     "shape_of",
     "typed_rows",
     "unused_mappings",
@@ -100,6 +102,22 @@ def rename(row: dict[str, Any], names: Mapping[str, str], notes: Counter[str]) -
             # TRL's label is a boolean: desirable or not.
             renamed[name] = float(value) if of_file == "label" and isinstance(value, bool) else value
     return renamed
+
+
+def renamed(batch: Batch, names: Mapping[str, str], notes: Counter[str]) -> Batch:
+    """A batch under canonical names, as `rename` gives its rows."""
+    if not names:
+        return batch
+    if isinstance(batch, RowBatch):
+        return RowBatch(batch.numbers, [rename(row, names, notes) for row in batch.rows()])
+    arrays = {name: batch.column(name) for name in batch.columns if name not in names}
+    for of_file, name in names.items():
+        if name in arrays:
+            notes[f"column {name!r} replaced by {of_file!r}"] += len(batch.numbers)
+        if of_file in batch.columns:
+            array = batch.column(of_file)
+            arrays[name] = array.cast("float64") if of_file == "label" and array.type == "bool" else array
+    return ArrowBatch(batch.numbers, arrays)
 
 
 def missing_columns(

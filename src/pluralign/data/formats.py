@@ -14,14 +14,21 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
+from pluralign.data.batches import BATCH_ROWS, ArrowBatch, Batch, RowBatch
 from pluralign.data.json_files import read_json
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
 
-__all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_file"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_file", "read_parquet"]
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -60,12 +67,38 @@ def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: Non
     kind = file_format(path)
     if kind is None:
         _fail(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
+    with _open_checked(path, name) as (stream, count):
+        for number, row in readers[kind](stream, name, note):
+            count()
+            yield number, row
+
+
+def read_parquet(path: Path, name: str) -> Iterator[Batch]:
+    """The rows of a Parquet file in batches, as its columns; as `read_file` otherwise."""
+    with _open_checked(path, name) as (stream, count):
+        number = 0
+        for batch in _parquet_batches(stream, name):
+            count()
+            numbers = np.arange(number + 1, number + len(batch) + 1)
+            number += len(batch)
+            if isinstance(batch, list):
+                yield RowBatch(numbers, batch)
+            else:
+                yield ArrowBatch(numbers, dict(zip(batch.schema.names, batch.columns, strict=True)))
+
+
+@contextmanager
+def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, Callable[[], None]]]:
+    """The file's bytes, and what to call for each readable row; a damaged or empty file is refused."""
     rows = 0
+
+    def count() -> None:
+        nonlocal rows
+        rows += 1
+
     try:
         with _open(path, name) as stream:
-            for number, row in readers[kind](stream, name, note):
-                rows += 1
-                yield number, row
+            yield stream, count
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"damaged gzip data after {rows} readable rows ({error})"
         _fail(name, found, "a complete gzip file; copy or download it again")
@@ -152,17 +185,33 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
 def _read_parquet(
     stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
 ) -> Iterator[NumberedRow]:
+    number = 0
+    for batch in _parquet_batches(stream, name):
+        for row in batch if isinstance(batch, list) else batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+def _parquet_batches(
+    stream: IO[bytes] | gzip.GzipFile, name: str
+) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
+    """Batches of columns; of rows where there are decimal numbers, which become floats."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(pa.BufferReader(stream.read()) if isinstance(stream, gzip.GzipFile) else stream)
-        number = 0
         decimal = "decimal" in str(file.schema_arrow)
-        for batch in file.iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {column: plain(value) for column, value in row.items()} if decimal else row
+        for batch in file.iter_batches(BATCH_ROWS):
+            if decimal:
+                yield [plain(row) for row in batch.to_pylist()]
+                continue
+            try:
+                batch.validate(full=True)
+            except pa.ArrowException:
+                batch.to_pylist()  # says which byte is no UTF-8
+                raise
+            yield batch
     except (pa.ArrowException, UnicodeDecodeError) as error:
         found = f"damaged Parquet file, or not Parquet ({preview(str(error))})"
         _fail(name, found, "a complete Parquet file")

@@ -1,10 +1,11 @@
-"""Reads plain text that contains a conversation, as in HH-RLHF, as a prompt and two responses.
+"""Plain text that holds a conversation, as HH-RLHF writes it, read as a prompt and responses.
 
     "\\n\\nHuman: Why?\\n\\nAssistant: So."        chosen
     "\\n\\nHuman: Why?\\n\\nAssistant: No idea."   rejected
 
-In: the sides of a row without a prompt. Out: the turns that all sides share as messages, and the last turn of
-each side; nothing if that is not certain.
+In: the sides of a row, and its prompt where it has one in plain text. Out: the turns that all sides share as
+messages, and what each side says last; nothing where that is not certain. It does not know which columns the
+sides stand in.
 """
 
 from __future__ import annotations
@@ -21,27 +22,48 @@ _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _ROLES = ("user", "assistant")
 
 
-def read_implicit_prompt(sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
-    """The prompt that two or more texts share, and the response of each.
+def read_implicit_prompt(
+    sides: Mapping[str, str], prompt: str = ""
+) -> tuple[list[Message], dict[str, str]] | None:
+    """The prompt that the texts share, and the response of each.
 
-    It is certain if every side starts with a human turn, turns alternate, none is empty, the last is the
-    assistant's, and everything before it is the same on all sides.
+    Certain is: every side begins with a human's turn, turns alternate, none is empty, the last is the
+    assistant's, and all before it is the same on all sides. A prompt apart is such turns too, and ends in the
+    mark of the assistant's; sides that say it again say it once.
 
     Args:
         sides: column -> text.
+        prompt: text that stands before all sides; "" for none.
 
     Returns:
         The prompt as messages, and column -> response; None if the texts are not such conversations.
     """
-    if len(sides) < 2:
-        return None
+    if prompt:
+        return _behind(prompt, sides)
     read = {column: _turns(text) for column, text in sides.items()}
     prompts = [turns[:-1] for turns in read.values() if turns]
-    if len(prompts) < len(sides) or any(prompt != prompts[0] for prompt in prompts):
+    if not prompts or len(prompts) < len(sides) or any(one != prompts[0] for one in prompts):
         return None
-    prompt = [{"role": _ROLES[i % 2], "content": said} for i, said in enumerate(prompts[0])]
-    # A turn's marker is followed by one space that does not belong to the text.
-    return prompt, {column: turns[-1] for column, turns in read.items() if turns}
+    # Like a prompt's, a turn's mark is followed by one blank that nobody said.
+    return _as_messages(prompts[0]), {column: turns[-1] for column, turns in read.items() if turns}
+
+
+def _behind(prompt: str, sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
+    """The same where the turns before the response stand apart."""
+    asked = _turns(f"{prompt.rstrip()} -")  # a stand-in for the response
+    if asked is None or asked.pop() != "-":
+        return None
+    whole = [_turns(f"{prompt.rstrip()} {text}") for text in sides.values()]
+    if all(turns is not None and turns[:-1] == asked for turns in whole):
+        return _as_messages(asked), {column: text.removeprefix(" ") for column, text in sides.items()}
+    again = {column: _turns(text) for column, text in sides.items()}
+    if all(turns is not None and turns[:-1] == asked for turns in again.values()):
+        return _as_messages(asked), {column: turns[-1] for column, turns in again.items() if turns}
+    return None
+
+
+def _as_messages(said: list[str]) -> list[Message]:
+    return [{"role": _ROLES[i % 2], "content": text} for i, text in enumerate(said)]
 
 
 def _turns(text: str) -> list[str] | None:

@@ -31,17 +31,36 @@ class _Repeated(dict[str, Any]):
     key: str = ""
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    names = [key for key, _ in pairs]
-    repeated = _Repeated(found)
-    repeated.key = next(key for i, key in enumerate(names) if key in names[:i])
-    return repeated
+class _Decoder:
+    """Reads JSON values.
 
+    Attributes:
+        repeated: whether an object had a key twice, since this was last set to False.
+    """
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+    def __init__(self) -> None:
+        self.repeated = False
+        self._json = json.JSONDecoder(object_pairs_hook=self._object)
+        self.value = self._json.raw_decode
+        self._scan: Any = self._json.scan_once  # type: ignore[attr-defined]
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        names = [key for key, _ in pairs]
+        repeated = _Repeated(found)
+        repeated.key = next(key for i, key in enumerate(names) if key in names[:i])
+        self.repeated = True
+        return repeated
+
+    def whole(self, text: str) -> Any:
+        """The one value that a text is."""
+        try:
+            value, end = self._scan(text, 0)
+        except (StopIteration, ValueError, RecursionError):
+            return self._json.decode(text)  # with blanks before it; or with an error that says where
+        return value if text[end:] in ("\n", "", "\r\n") else self._json.decode(text)
 
 
 def read_json(
@@ -75,6 +94,7 @@ def read_json(
 
 
 def _read_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+    decoder = _Decoder()
     for number, line in enumerate(stream, start=1):
         data = line.removeprefix(_MARK) if number == 1 else line
         if not data.strip():
@@ -85,12 +105,16 @@ def _read_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[Number
             yield number, BadRow(not_utf8(name, number, error), data.decode("utf-8", "backslashreplace"))
             continue
         try:
-            row = _DECODER.decode(text)
+            row = decoder.whole(text)
         except (ValueError, RecursionError) as error:
             problem = Problem(name, number, None, f"{preview(text)} ({error})", "one JSON object per line")
             yield number, BadRow(problem, text)
             continue
-        yield number, _checked(row, name, number, text)
+        if type(row) is dict and not decoder.repeated:
+            yield number, row
+        else:
+            decoder.repeated = False
+            yield number, _checked(row, name, number, text)
 
 
 def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
@@ -121,6 +145,7 @@ class _Window:
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, name: str) -> None:
         self._stream = stream
         self._name = name
+        self._json = _Decoder()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text = ""
         self._at = 0  # everything before has been consumed
@@ -144,7 +169,7 @@ class _Window:
         size = _WINDOW
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = self._json.value(self._text, self._at)
             except ValueError:
                 if self._ended:
                     raise

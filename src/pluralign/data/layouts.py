@@ -12,17 +12,30 @@ were read. Unknown layouts are left unchanged; `records` then reports the proble
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pluralign.data.records import Shape
 
-__all__ = ["HELPSTEER", "RATERS", "Arranged", "Layout", "arrange", "typed_columns"]
+__all__ = [
+    "HELPSTEER",
+    "JUDGEMENTS",
+    "RATERS",
+    "Arranged",
+    "Layout",
+    "arrange",
+    "is_arranged",
+    "name_one",
+    "rater_column",
+    "typed_columns",
+]
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _HELPSTEER_SCALE = (0.0, 4.0)
-# Columns that name the rater, if a row holds a single rating or vote.
+# Where the judgements of a shape stand.
+JUDGEMENTS: Mapping[Shape, str] = {"ratings": "ratings", "comparisons": "votes"}
+# Who judged, where a row holds the judgement of one.
 RATERS = ("rater", "rater_id", "annotator", "annotator_id", "worker", "worker_id", "judge", "judge_id")
 
 Row = dict[str, Any]
@@ -60,15 +73,13 @@ class Arranged:
 
     Attributes:
         rows: with the number of the row in the file; one row may have become several.
-        read_as: descriptions of the layout, for the user.
-        scale: the scale of this layout's ratings, if known.
-        row_per_rater: whether the raters of one text are in several rows.
+        read_as: sentences for people.
+        scale: what this layout's ratings are given on, where it is known.
     """
 
     rows: NumberedRows
     read_as: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
-    row_per_rater: bool = False
 
 
 def typed_columns(columns: set[str], layout: Layout) -> set[str]:
@@ -76,15 +87,45 @@ def typed_columns(columns: set[str], layout: Layout) -> set[str]:
     return {*layout.columns, *_ONE_HOT, *(HELPSTEER if columns >= set(HELPSTEER) else ())}
 
 
-def arrange(rows: NumberedRows, shape: Shape, layout: Layout) -> Arranged:
-    """The rows with ratings or votes in the columns of the shape.
+def is_arranged(shape: Shape, layout: Layout, columns: Collection[str], judgements: Iterable[Any]) -> bool:
+    """Whether rows are as `arrange` would leave them.
+
+    Args:
+        shape: what they should become.
+        layout: what the caller said about their columns.
+        columns: of the whole file.
+        judgements: what stands in the column of `JUDGEMENTS`.
+    """
+    if shape == "ratings":
+        if layout.columns or "ratings" not in columns:
+            return not (layout.columns or _is_helpsteer(columns))
+        return str not in set(map(type, judgements))
+    if shape != "comparisons":
+        return True
+    if "response_a" not in columns and {"conversation_a", "conversation_b"} <= {*columns}:
+        return False
+    if "votes" not in columns:
+        return not ("winner" in columns or {*columns} >= {*_ONE_HOT})
+    given = set(map(type, judgements := list(judgements)))
+    if list in given:
+        flat = (vote for votes in judgements if isinstance(votes, list) for vote in votes)
+        given |= set(map(type, flat))
+    return str not in given
+
+
+def _is_helpsteer(columns: Collection[str]) -> bool:
+    return {*columns} >= {*HELPSTEER} and "attribute" not in columns
+
+
+def arrange(rows: NumberedRows, shape: Shape, layout: Layout, columns: Collection[str]) -> Arranged:
+    """The rows with their judgements where the shape has them.
 
     Args:
         rows: of one file, under canonical names, with their numbers.
-        shape: the shape to convert to.
-        layout: the caller's description of the columns.
+        shape: what they should become.
+        layout: what the caller said about their columns.
+        columns: of the whole file.
     """
-    columns = set().union(*(row for _, row in rows)) if rows else set()
     if shape == "comparisons":
         return _comparisons(rows, columns)
     if shape == "ratings":
@@ -92,24 +133,20 @@ def arrange(rows: NumberedRows, shape: Shape, layout: Layout) -> Arranged:
     return Arranged(rows)
 
 
-def _ratings(rows: NumberedRows, columns: set[str], layout: Layout) -> Arranged:
+def _ratings(rows: NumberedRows, columns: Collection[str], layout: Layout) -> Arranged:
     if "ratings" in columns and not layout.columns:
-        return _with_raters(
-            [(n, row | {"ratings": _listed(row.get("ratings"))}) for n, row in rows], "ratings"
-        )
+        return Arranged([(n, row | {"ratings": _listed(row.get("ratings"))}) for n, row in rows])
     if layout.raters:
         how = f"a column per rater ({', '.join(layout.raters)})"
         return Arranged([(n, _of_raters(row, layout.raters)) for n, row in rows], (how,))
     names, scale = layout.attributes, None
-    if not names and columns >= set(HELPSTEER) and "attribute" not in columns:
+    if not names and _is_helpsteer(columns):
         names, scale = HELPSTEER, _HELPSTEER_SCALE
     if not names:
         return Arranged(rows)
     wide = [(n, new) for n, row in rows for new in _of_attributes(row, names)]
     known = f" on the scale [{scale[0]:g}, {scale[1]:g}]" if scale else ""
-    how = f"a column per attribute ({', '.join(names)}){known}"
-    found = _with_raters(wide, "ratings")
-    return Arranged(found.rows, (how, *found.read_as), scale, found.row_per_rater)
+    return Arranged(wide, (f"a column per attribute ({', '.join(names)}){known}",), scale)
 
 
 def _of_attributes(row: Row, names: Sequence[str]) -> list[Row]:
@@ -130,15 +167,15 @@ def _of_raters(row: Row, names: Sequence[str]) -> Row:
     return {**rest, "ratings": [row[name] for name in gave], "rater_ids": gave}
 
 
-def _comparisons(rows: NumberedRows, columns: set[str]) -> Arranged:
+def _comparisons(rows: NumberedRows, columns: Collection[str]) -> Arranged:
     read_as = []
-    if "response_a" not in columns and columns >= {"conversation_a", "conversation_b"}:
+    if "response_a" not in columns and {*columns} >= {"conversation_a", "conversation_b"}:
         rows = [(n, _of_conversations(row)) for n, row in rows]
         read_as.append("conversation_a and conversation_b, whose common turns are the prompt")
     if "votes" not in columns and "winner" in columns:
         rows = [(n, row | {"votes": row.get("winner")}) for n, row in rows]
         read_as.append("winner as the vote")
-    elif "votes" not in columns and columns >= set(_ONE_HOT):
+    elif "votes" not in columns and {*columns} >= set(_ONE_HOT):
         rows = [(n, _of_turns(_one_hot(row))) for n, row in rows]
         read_as.append("winner_model_a, winner_model_b and winner_tie as the vote")
     words = False
@@ -150,8 +187,7 @@ def _comparisons(rows: NumberedRows, columns: set[str]) -> Arranged:
         voted.append((number, row | {"votes": read} if "votes" in row else row))
     if words and not read_as:
         read_as.append("votes in words (A, B, tie)")
-    found = _with_raters(voted, "votes")
-    return Arranged(found.rows, (*read_as, *found.read_as), None, found.row_per_rater)
+    return Arranged(voted, tuple(read_as))
 
 
 def _vote(value: Any) -> Any:
@@ -194,22 +230,25 @@ def _texts(value: Any) -> list[str] | None:
     return found if is_texts else None
 
 
-def _with_raters(rows: NumberedRows, judgements: str) -> Arranged:
-    """Rows with a single rating or vote and the name of its rater: the name becomes `rater_ids`."""
-    columns = set().union(*(row for _, row in rows)) if rows else set()
-    column = next((name for name in ("rater_ids", *RATERS) if name in columns), None)
-    if column is None or all(row.get(column) is None for _, row in rows):
-        return Arranged(rows)
-    if not all(_names_one(row, column, judgements) for _, row in rows):
-        return Arranged(rows)
-    named = [(n, {**row, "rater_ids": None if row.get(column) is None else [row[column]]}) for n, row in rows]
-    return Arranged(named, (f"a row per rater, named by {column}",), None, True)
+def rater_column(shape: Shape, layout: Layout, columns: Collection[str]) -> str | None:
+    """The column that may name the one rater of each row, None where there is none.
+
+    Args:
+        shape: of the rows.
+        layout: what the caller said about their columns.
+        columns: of the arranged rows of the whole file.
+    """
+    if JUDGEMENTS.get(shape) not in columns or layout.raters:
+        return None
+    return next((name for name in ("rater_ids", *RATERS) if name in columns), None)
 
 
-def _names_one(row: Mapping[str, Any], column: str, judgements: str) -> bool:
-    name, given = row.get(column), row.get(judgements)
-    one = not isinstance(given, list) or len(given) == 1
-    return one and (name is None or isinstance(name, str | int))
+def name_one(names: Iterable[Any], judgements: Iterable[Any]) -> bool:
+    """Whether each row holds one judgement, and one name beside it or none."""
+    return all(
+        (not isinstance(given, list) or len(given) == 1) and (name is None or isinstance(name, str | int))
+        for name, given in zip(names, judgements, strict=True)
+    )
 
 
 def _listed(value: Any) -> Any:

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pluralign.data.arrow import data_set
 from pluralign.data.records import SIDES
 from pluralign.data.same_text import normal_text, shared_start
+from pluralign.data.table_columns import arrow_column, column_values
 
 if TYPE_CHECKING:
     import datasets
@@ -115,12 +117,11 @@ def join_groups(tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Da
     names = joint_groups(tables)
     joined = {}
     for name, table in tables.items():
-        groups = table["group"][:]
+        groups = column_values(table, "group")
         new = [names[group] for group in groups]
         if new != groups:
-            place = table.column_names.index("group")
-            flat = table.with_format("arrow")[:].set_column(place, "group", pa.array(new, pa.string()))
-            joined[name] = type(table)(flat)
+            columns = {column: arrow_column(table, column) for column in table.column_names}
+            joined[name] = data_set(pa.table(columns | {"group": pa.array(new, pa.string())}))
         else:
             joined[name] = table
     return joined

@@ -1,14 +1,12 @@
 """Reads messages as they occur in files, and joins prompt and response into one conversation.
 
-In: the content of a cell: text, a list of `{role, content}` messages, or such a list that an export wrote as
-text. Out: a checked message list whose contents are text.
+In: what a cell holds: text or a list of `{role, content}` messages. Out: a checked message list whose
+contents are text. It does not know about files, rows or ratings.
 """
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,15 +14,16 @@ from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError
 
 __all__ = [
+    "OTHER_ROLES",
     "ROLES",
     "Complain",
     "Message",
     "Note",
+    "calls_of",
     "conversation",
     "is_unicode",
     "is_utf8",
     "read_messages",
-    "unfold",
     "with_tool_calls",
 ]
 
@@ -34,11 +33,16 @@ Message = dict[str, str]
 Complain = Callable[[str, str, str], None]  # column, found, allowed
 Note = Callable[[str], None]
 
-# OpenAI's newer name, and the names in data sets made for other trainers.
-_OTHER_ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant"}
-# The beginning of a message list in JSON or as a Python literal.
-_LISTED = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
-_DEEPEST = 50  # maximum nesting that is passed to Python's own parser
+_KEYS = ("role", "content", "tool_calls", "function_call")  # what is read of a message
+# OpenAI's newer name, and those of datasets that were made for other trainers.
+OTHER_ROLES = {
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+}
 
 
 def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> list[Message]:
@@ -68,6 +72,14 @@ def as_user(text: str) -> list[Message]:
     return [{"role": "user", "content": text}] if text.strip() else []
 
 
+def calls_of(message: Mapping[str, Any]) -> list[Any]:
+    """The calls of tools that a message makes, also under OpenAI's older key or stored as JSON text."""
+    calls = _parsed(message.get("tool_calls"))
+    calls = list(calls) if isinstance(calls, Sequence) and not isinstance(calls, str) else [calls]
+    calls.append(_parsed(message.get("function_call")))
+    return [call for call in calls if call]
+
+
 def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
     """The message with its tool calls written after its text, and without other keys.
 
@@ -75,7 +87,7 @@ def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
     that every family, tokenizer and template sees the call.
     """
     text = [message["content"]] if isinstance(message.get("content"), str) and message["content"] else []
-    for call in message.get("tool_calls") or ():
+    for call in calls_of(message):
         inner = call.get("function", call) if isinstance(call, Mapping) else call
         if isinstance(inner, Mapping):
             inner = {key: _parsed(inner[key]) for key in ("name", "arguments") if key in inner} or dict(inner)
@@ -114,11 +126,11 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
             complain(column, f"{preview(message)} as message {place}", "{role, content}")
             continue
         role, content = message.get("role"), message.get("content")
-        role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
+        role = OTHER_ROLES.get(role, role) if isinstance(role, str) else role
         if isinstance(content, list):
             content = _joined_parts(content)
-        if message.get("tool_calls"):
-            note("tool calls were written into the message's text")
+        if calls_of(message):
+            note("calls of tools were written into the message's text")
             content = with_tool_calls({**message, "content": content})["content"]
         if role not in ROLES:
             complain(column, f"the role {preview(message.get('role'))} in message {place}", " / ".join(ROLES))
@@ -131,7 +143,7 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
         elif is_unicode(column, content, complain):
             messages.append({"role": role, "content": content})
             for key, extra in message.items():
-                if key not in ("role", "content", "tool_calls") and extra is not None:
+                if key not in _KEYS and extra is not None:
                     note(f"message key {key!r} left out")
     return messages if len(messages) == len(value) else None
 
@@ -143,42 +155,6 @@ def _joined_parts(parts: list[Any]) -> str | None:
     if not parts or kinds != {"text"} or not all(isinstance(text, str) for text in texts):
         return None
     return "".join(text for text in texts if text is not None)
-
-
-def unfold(column: str, value: Any, complain: Complain, note: Note) -> Any:
-    """A message list that an export wrote as text (JSON or a Python literal), as a list again.
-
-    Anything else is returned unchanged. Text that begins like such a list but is not one is a problem, since
-    no user wrote that.
-    """
-    if not isinstance(value, str) or _LISTED.match(value) is None:
-        return value
-    found = _parse_list(value)
-    if found is None:
-        allowed = "a list of messages, or one as JSON text; this is such a list, cut off or malformed"
-        complain(column, preview(value), allowed)
-        return None
-    note("messages that were stored as text were read as messages")
-    return found
-
-
-def _parse_list(text: str) -> list[Any] | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        depth = deepest = 0
-        for mark in re.findall(r"[\[\](){}]", text):
-            depth += 1 if mark in "[({" else -1
-            deepest = max(deepest, depth)
-        if deepest > _DEEPEST:
-            return None
-        try:
-            # NumPy's notation has no commas between the messages.
-            found = ast.literal_eval(re.sub(r"\}\s*\n\s*\{", "}, {", text.strip()))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return None
-    named = isinstance(found, list) and all(isinstance(one, dict) and "role" in one for one in found)
-    return found if named else None
 
 
 def is_utf8(text: str) -> bool:

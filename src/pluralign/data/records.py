@@ -49,6 +49,7 @@ REQUIRED: Mapping[Shape, tuple[str, ...]] = {
 }
 OPTIONAL = ("split", "system", "true_mean", "true_quantiles")  # known to the package, typed, may be null
 
+_NAME = 60  # characters; no system has a longer name
 _NUMBERS = "a list with one number per rater"
 
 
@@ -235,12 +236,18 @@ class RowReader:
         if any(isinstance(rater, bool) or not isinstance(rater, str | int) for rater in value):
             self._complain("rater_ids", preview(value), allowed)
             return None
-        return [str(rater) for rater in value]
+        raters = [str(rater) for rater in value]
+        return raters if all(is_unicode("rater_ids", rater, self._complain) for rater in raters) else None
 
     def _read_optional(self, raw: Mapping[str, Any], row: dict[str, Any]) -> None:
         for column in ("split", "system"):
             if raw.get(column) is not None:
                 row[column] = self._name(raw, column, "")
+        if len(row.get("system", "")) > _NAME and " " in row["system"]:
+            self._note(
+                "column 'system' names what wrote the responses; such long texts look like system prompts, "
+                "which are read as the first message of the prompt only"
+            )
         for column, many in (("true_mean", False), ("true_quantiles", True)):
             value = raw.get(column)
             if value is not None:

@@ -30,6 +30,12 @@ class Selection:
         self.where = dict(where)
         self._seen: dict[str, Counter[str]] = {column: Counter() for column in where}
 
+    def copy(self) -> Selection:
+        """The same, with a memory of its own."""
+        other = Selection(self.where)
+        other._seen = {column: seen.copy() for column, seen in self._seen.items()}
+        return other
+
     def takes(self, row: Mapping[str, Any]) -> bool:
         """Whether the row has all the values."""
         for column, seen in self._seen.items():

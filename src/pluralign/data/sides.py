@@ -18,13 +18,14 @@ from pluralign.data.messages import (
     as_user,
     is_unicode,
     read_messages,
-    unfold,
 )
 from pluralign.data.problems import preview
 from pluralign.data.same_text import normal_text
+from pluralign.data.stored_messages import unfold
 
 __all__ = ["read_prompt_and_sides"]
 
+_LONG = 20  # characters from which a prompt at the start of its responses is no chance
 _SIDE = "text, or a list of messages that ends in the assistant's response"
 
 
@@ -47,14 +48,21 @@ def read_prompt_and_sides(
         The prompt (None if it is not valid) and column -> text of the valid sides; complete if there was no
         problem.
     """
-    given = _read_prompt(unfold("prompt", prompt, complain, note), prompt is None, complain, note)
+    absent = prompt is None
+    prompt = unfold("prompt", prompt, complain, note)
+    given = _read_prompt(prompt, absent, complain, note)
     sides = {column: unfold(column, side, complain, note) for column, side in sides.items()}
     if any(side is None for side in sides.values()):
         return given, {}
     if all(isinstance(side, str) for side in sides.values()):
-        if not given and (found := read_implicit_prompt(sides)):
+        plain = prompt if given and isinstance(prompt, str) else ""
+        if (plain or not given) and (found := read_implicit_prompt(sides, plain)):
             note("prompt read from the turns of Human and Assistant in the text")
             given, sides = found
+        elif plain and all(_begins_with(side, plain) for side in sides.values()):
+            note(
+                "responses begin with the prompt's text, so it is said twice; cut it off if it is the prompt"
+            )
         return given, {column: side for column, side in sides.items() if is_unicode(column, side, complain)}
     if not all(isinstance(side, list) for side in sides.values()):
         for column, side in sides.items():
@@ -80,6 +88,12 @@ def read_prompt_and_sides(
             roles = [message["role"] for message in own]
             complain(column, f"the roles {roles} after what all sides share", "one message, the assistant's")
     return None if given is None else _join(given, shared, complain), texts
+
+
+def _begins_with(side: str, prompt: str) -> bool:
+    """Whether a response says its prompt first; short prompts ("No.") may well stand in both."""
+    asked = normal_text(prompt)
+    return len(asked) >= _LONG and normal_text(side).startswith(asked)
 
 
 def _read_prompt(value: Any, absent: bool, complain: Complain, note: Note) -> list[Message] | None:

@@ -12,9 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pluralign.data.formats import SUFFIXES_TEXT, BadRow, NumberedRow, file_format, read_file
+from pluralign.data.batches import BATCH_ROWS, Batch, arrow_batches
+from pluralign.data.formats import (
+    SUFFIXES_TEXT,
+    BadRow,
+    NumberedRow,
+    file_format,
+    read_file,
+    read_parquet,
+)
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import Problem, preview
+from pluralign.data.table_columns import arrow_column
 from pluralign.errors import ArgumentError, DataError
 
 __all__ = ["Table", "find_tables", "source_name"]
@@ -30,12 +39,14 @@ class Table:
         name: its name in messages.
         rows: yields the numbered raw rows; raises `DataError` if the file as a whole is damaged.
         cells_are_text: the format has no types (CSV): cells are text that still has to be read.
-        read_as: how the file was read, if it could have been read in another way; filled while reading.
+        arrow: yields the same rows as Arrow columns, where the format has them; None elsewhere.
+        read_as: how the file was read, once it has been, where it could have been read in another way.
     """
 
     name: str
     rows: Callable[[], Iterator[NumberedRow]]
     cells_are_text: bool = False
+    arrow: Callable[[], Iterator[Batch]] | None = None
     read_as: list[str] = field(default_factory=list)
 
 
@@ -94,8 +105,14 @@ def _file_table(path: Path) -> Table:
         if how not in read_as:
             read_as.append(how)
 
-    text = file_format(path) == "csv"
-    return Table(path.name, lambda: read_file(path, path.name, note), cells_are_text=text, read_as=read_as)
+    kind = file_format(path)
+    return Table(
+        path.name,
+        lambda: read_file(path, path.name, note),
+        cells_are_text=kind == "csv",
+        arrow=(lambda: read_parquet(path, path.name)) if kind == "parquet" else None,
+        read_as=read_as,
+    )
 
 
 def _from_folder(folder: Path) -> list[Table]:
@@ -120,18 +137,42 @@ def _from_rows(rows: Sequence[Any]) -> Iterator[NumberedRow]:
 def _dataset_table(name: str, dataset: Any) -> Table:
     def rows() -> Iterator[NumberedRow]:
         number = 0
-        decimal = "decimal" in str(dataset.features)
-        for batch in dataset.with_format(None).iter(batch_size=1000):
+        for batch in dataset.with_format(None).iter(batch_size=BATCH_ROWS):
             columns = list(batch)
             for values in zip(
                 *(plain(values) if decimal else values for values in batch.values()), strict=True
             ):
                 number += 1
                 yield number, dict(zip(columns, values, strict=True))
-        if number == 0:
+        refuse_empty(number)
+
+    def arrow() -> Iterator[Batch]:
+        columns = {column: arrow_column(dataset, column) for column in dataset.column_names}
+        refuse_empty(len(dataset))
+        yield from arrow_batches(columns, len(dataset))
+
+    def refuse_empty(count: int) -> None:
+        if count == 0:
             raise DataError(f"{name}: no rows", [Problem(name, None, None, "no rows", "at least one row")])
 
-    return Table(name, rows)
+    decimal = "decimal" in str(dataset.features)
+    # Pictures and sounds are decoded as they are read; nobody here needs them, but they must not get lost.
+    as_arrow = not decimal and all(_is_plain(feature) for feature in dataset.features.values())
+    return Table(name, rows, arrow=arrow if as_arrow else None)
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether a column of a data set is what Arrow has, without anything to be decoded."""
+    import datasets
+
+    if isinstance(feature, datasets.Value):
+        return True
+    if isinstance(feature, dict):
+        return all(map(_is_plain, feature.values()))
+    if isinstance(feature, list):
+        return all(map(_is_plain, feature))
+    inner = getattr(feature, "feature", None)
+    return inner is not None and _is_plain(inner)
 
 
 def _one_split(splits: Mapping[str, Any], split: str | None, name: str) -> Any:

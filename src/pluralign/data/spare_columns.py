@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["legal_name", "spare_array"]
+__all__ = ["legal_name", "spare_array", "spelled"]
 
 
 def spare_array(values: Sequence[Any], kind: pa.DataType | None) -> tuple[pa.Array | pa.ChunkedArray, bool]:
@@ -36,8 +36,8 @@ def spare_array(values: Sequence[Any], kind: pa.DataType | None) -> tuple[pa.Arr
 
 
 def legal_name(name: str, taken: Collection[str]) -> str:
-    """The column's name, with characters escaped that no table accepts (NUL, an unpaired surrogate)."""
-    legal = _spelled(name).replace("\x00", "\\x00")
+    """The column's name with characters spelled out that no table takes (NUL, half a surrogate pair)."""
+    legal = spelled(name).replace("\x00", "\\x00")
     while legal != name and legal in taken:
         legal += "_"
     return legal
@@ -64,14 +64,15 @@ def _is_plain(kind: pa.DataType) -> bool:
     return True
 
 
-def _spelled(text: str) -> str:
+def spelled(text: str) -> str:
+    """The text with halves of surrogate pairs spelled out, which no table takes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _written(value: Any) -> str:
     if isinstance(value, str):
-        return _spelled(value)
+        return spelled(value)
     try:
         return json.dumps(value, default=repr)
-    except (TypeError, ValueError, RecursionError):  # keys of mixed types, a list that contains itself
-        return _spelled(repr(value))
+    except (TypeError, ValueError, RecursionError):  # keys of mixed kinds, a list within itself
+        return spelled(repr(value))

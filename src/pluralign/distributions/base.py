@@ -18,8 +18,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -31,10 +30,12 @@ from pluralign.distributions.checks import (
     as_number,
     check_fraction,
     check_shape,
+    place_of,
     require,
 )
+from pluralign.distributions.indexing import rows_of
 from pluralign.distributions.quadrature import cdf_distance
-from pluralign.errors import ArgumentError, RowError
+from pluralign.errors import ArgumentError
 
 __all__ = ["Heads", "RewardDistribution"]
 
@@ -217,6 +218,8 @@ class RewardDistribution(ABC):
         """
         if isinstance(level, float):
             check_fraction(level, "the level of a quantile", zero=True, one=True)
+            wide = torch.full((len(self), 1), level, dtype=self._level_dtype, device=self.device)
+            return self._quantile(wide).squeeze(-1)
         levels = as_float(level, "the level of a quantile", like=self._first)
         check_shape(levels, "the level of a quantile", (), ("T",))
         if self._validate:
@@ -320,25 +323,17 @@ class RewardDistribution(ABC):
             RowError: there is no such row.
             ArgumentError: the index has another type, or a mask does not have the length of the batch.
         """
-        rows = index if isinstance(index, slice) else self._checked_rows(index)
+        rows = rows_of(index, len(self), self.device, validate=self._validate)
         return self._replace(lambda tensor: tensor[rows])
 
     def to(
         self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
     ) -> Self:
-        """The distribution on another device or in another floating-point dtype (float32 or float64)."""
-        if isinstance(device, torch.dtype):
-            device, dtype = None, device
-        if isinstance(device, str):
-            try:
-                device = torch.device(device)
-            except RuntimeError as error:
-                raise ArgumentError(f"unknown device {device!r}") from error
-        if dtype is not None and dtype not in (torch.float32, torch.float64):
-            raise ArgumentError(f"distributions compute in float32 or float64, received {dtype}")
+        """The same on another device or in another floating point dtype (float32 or float64)."""
+        place, kind = place_of(device, dtype)
 
         def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            return tensor.to(device=place, dtype=kind if tensor.is_floating_point() else None)
 
         return self._replace(move, shared=True)
 
@@ -349,6 +344,11 @@ class RewardDistribution(ABC):
         return f"{type(self).__name__}({sizes}, dtype={self.dtype}, device={self.device})"
 
     # --- shared machinery -----------------------------------------------------------------------------------
+
+    @property
+    def _level_dtype(self) -> torch.dtype:
+        """The dtype of levels that come as Python numbers."""
+        return self.dtype
 
     @property
     def _first(self) -> Tensor:
@@ -373,36 +373,6 @@ class RewardDistribution(ABC):
             )
         wide = torch.promote_types(self.dtype, other.dtype)
         return self.to(dtype=wide), other.to(dtype=wide)
-
-    def _checked_rows(self, index: Any) -> slice | Tensor:
-        """An integer as a slice of one row; indices or a mask as a 1-D tensor on the parameters' device."""
-        allowed = "an integer, a slice, a list or 1-D tensor of integers, or a bool mask"
-        if index is None or isinstance(index, str | tuple | float | bool):
-            raise ArgumentError(f"a batch is indexed by {allowed}; received {type(index).__name__}")
-        if isinstance(index, Integral):
-            row = int(index)
-            if not -len(self) <= row < len(self):
-                raise RowError(f"row {row} of a batch of {len(self)}")
-            return slice(row, row + 1 if row != -1 else None)
-        try:
-            rows = torch.as_tensor(index, device=self.device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ArgumentError(
-                f"a batch is indexed by {allowed}; received {type(index).__name__}"
-            ) from error
-        rows = rows.long() if rows.numel() == 0 and rows.is_floating_point() else rows  # [] is float
-        rows = rows.reshape(1) if rows.ndim == 0 and rows.dtype != torch.bool else rows  # such as an argmax
-        if rows.ndim != 1 or rows.is_floating_point() or rows.is_complex():
-            raise ArgumentError(
-                f"a batch is indexed by {allowed}; received {rows.dtype} of shape {list(rows.shape)}"
-            )
-        if rows.dtype == torch.bool:
-            check_shape(rows, "the mask", (len(self),))
-            return rows
-        rows = rows.long()
-        if self._validate and not bool(((rows >= -len(self)) & (rows < len(self))).all()):
-            raise RowError(f"rows {rows.tolist()[:8]} of a batch of {len(self)}")
-        return rows
 
     def _shaped(self, x: TensorLike, function: Callable[[Tensor], Tensor]) -> Tensor:
         points = as_float(x, "x", like=self._first)

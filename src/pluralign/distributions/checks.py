@@ -17,7 +17,7 @@ from torch import Tensor
 from pluralign.checks import as_finite, is_whole
 from pluralign.errors import ArgumentError
 
-__all__ = ["as_float", "as_number", "check_draws", "check_fraction", "check_shape", "require"]
+__all__ = ["as_float", "as_number", "check_draws", "check_fraction", "check_shape", "place_of", "require"]
 
 TensorLike = Tensor | float | Sequence[Any]
 
@@ -90,3 +90,23 @@ def check_fraction(value: float, name: str, *, zero: bool, one: bool) -> float:
         return number
     interval = ("[" if zero else "(") + "0, 1" + ("]" if one else ")")
     raise ArgumentError(f"{name} must lie in {interval}, received {value!r}")
+
+
+def place_of(
+    device: torch.device | str | torch.dtype | None, dtype: torch.dtype | None
+) -> tuple[torch.device | None, torch.dtype | None]:
+    """Device and dtype as `to` takes them, where a dtype may stand first; None leaves one as it is.
+
+    Raises:
+        ArgumentError: an unknown device, or a dtype in which distributions do not compute.
+    """
+    if isinstance(device, torch.dtype):
+        device, dtype = None, device
+    if isinstance(device, str):
+        try:
+            device = torch.device(device)
+        except RuntimeError as error:
+            raise ArgumentError(f"unknown device {device!r}") from error
+    if dtype is not None and dtype not in (torch.float32, torch.float64):
+        raise ArgumentError(f"distributions compute in float32 or float64, received {dtype}")
+    return device, dtype

@@ -132,6 +132,10 @@ class GaussianEnsemble(RewardDistribution):
 
     # --- primitives -----------------------------------------------------------------------------------------
 
+    @property
+    def _level_dtype(self) -> torch.dtype:
+        return torch.float64  # 1 - 1e-8 is 1 in float32, where a Gaussian has no finite quantile
+
     def _cvar(self, fraction: float) -> Tensor:
         # Q - E[(Q - R)+] / a is largest at the quantile, so the quantile's own gradient drops out (envelope
         # theorem).

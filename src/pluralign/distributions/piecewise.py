@@ -93,6 +93,7 @@ class PiecewiseLinear(RewardDistribution):
 
     def _cvar(self, fraction: float) -> Tensor:
         segments = self._segments()
+        fraction = max(fraction, torch.finfo(self.dtype).tiny)  # what the dtype takes for 0 has no mass
         taken = torch.minimum((fraction - segments.nodes[:, :-1]).clamp(min=0), segments.mass)
         part = divide(taken, segments.mass)
         return (taken * torch.lerp(segments.lower, segments.upper, 0.5 * part)).sum(-1) / taken.sum(-1)

@@ -50,12 +50,16 @@ def _standardise(difference: Tensor, scale: Tensor) -> Tensor:
     return divide(difference, scale).clamp(-_FAR, _FAR)
 
 
+def _phi(z: Tensor) -> Tensor:
+    """Phi, exact in the lower tail too, where torch's `ndtr` is 0 from 8.3 standard deviations on."""
+    upper: Tensor = torch.special.erfc(-math.sqrt(0.5) * z)
+    return 0.5 * upper
+
+
 def normal_cdf(difference: Tensor, scale: Tensor, *, left: bool = False) -> Tensor:
     """P(scale * Z <= difference); with `left` P(scale * Z < difference), which differs where scale is 0."""
     step = difference > 0 if left else difference >= 0
-    return torch.where(
-        scale > 0, torch.special.ndtr(_standardise(difference, scale)), step.to(difference.dtype)
-    )
+    return torch.where(scale > 0, _phi(_standardise(difference, scale)), step.to(difference.dtype))
 
 
 def normal_density(difference: Tensor, scale: Tensor) -> Tensor:
@@ -67,7 +71,7 @@ def normal_density(difference: Tensor, scale: Tensor) -> Tensor:
 def normal_excess(difference: Tensor, scale: Tensor) -> Tensor:
     """E[(difference + scale * Z)+] = difference Phi(z) + scale phi(z), z = difference / scale."""
     z = _standardise(difference, scale)
-    smooth = difference * torch.special.ndtr(z) + scale * torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    smooth = difference * _phi(z) + scale * torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
     return torch.where(scale > 0, smooth, difference.clamp(min=0))
 
 

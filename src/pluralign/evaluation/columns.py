@@ -24,9 +24,11 @@ __all__ = [
     "bin_of",
     "columns",
     "count_by",
+    "group_codes",
     "known_names",
     "mean_by",
     "mean_or_none",
+    "noise_generator",
     "rating_table",
     "reward_column",
     "rounding",
@@ -79,8 +81,13 @@ def rating_table(values: Values, rows: int | None = None) -> Floats:
 
 
 def uniform_noise(shape: tuple[int, ...], seed: int, purpose: str) -> Floats:
-    """Uniform draws on [0, 1); each purpose has its own stream, so that one seed is enough for all."""
-    return np.random.default_rng([seed, *purpose.encode()]).random(shape)
+    """Uniform draws on [0, 1); each purpose has its own stream, so that one seed serves all of them."""
+    return noise_generator(seed, purpose).random(shape)
+
+
+def noise_generator(seed: int, purpose: str) -> np.random.Generator:
+    """The stream of `uniform_noise`; it can be moved on past draws that nobody needs."""
+    return np.random.Generator(np.random.PCG64([seed, *purpose.encode()]))
 
 
 def unit_share(value: float) -> float:
@@ -128,6 +135,15 @@ def reward_column(values: Values, name: str) -> Floats:
         first = int(bad.argmax())
         raise ArgumentError(f"{name}[{first}] is {array[first]}, which is not a score: leave out the row")
     return array
+
+
+def group_codes(labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """A number for each group, in the alphabetical order of their names: [N].
+
+    Intervals need no names, and to sort these anew for each of them would take most of the time.
+    """
+    number = {label: i for i, label in enumerate(sorted(set(labels)))}
+    return np.array([number[label] for label in labels], np.int64)
 
 
 def same_length(**columns: Sized) -> None:

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from pluralign.data import conversation
-from pluralign.evaluation.rows import LEVELS, Columns
+from pluralign.data.table_columns import arrow_column, take
+from pluralign.evaluation.calibration import LEVELS
+from pluralign.evaluation.texts import Columns
 
 if TYPE_CHECKING:
     import datasets
@@ -52,9 +54,10 @@ def example_lines(
 
     Returns:
         Dicts with `prompt`, `response`, `subset`; `levels` [T] and at these levels the quantiles of `reward`
-        (on the reference scale) and of each of `attributes` (on its rating scale); `gate`, one weight per
-        attribute; and for rated responses, by attribute, `scales`, `ratings` and, if the data has them,
-        `true_quantiles` at levels k/(K + 1).
+        (on the reference scale) and of each of `attributes` (on its rating scale); `grid`, for each attribute
+        whose ratings are on one the `ratings` that people can give and the predicted `shares`; `gate`, one
+        weight per attribute; and for rated responses, by attribute, `scales`, `ratings` and, where the data
+        has them, `true_quantiles` at levels k/(K + 1).
     """
     texts: Texts = {}
     for kind, table in tables.items():
@@ -86,8 +89,14 @@ def _spread(scores: Columns | None) -> Any:
 def _add_ratings(texts: Texts, ratings: datasets.Dataset) -> None:
     """The ratings of each response, by attribute; pools of raters are combined."""
     kinds: dict[str, set[str]] = {}
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     names = [c for c in ("attribute", "scale", "ratings", "true_quantiles") if c in ratings.column_names]
-    for row in ratings.select_columns(["prompt", "response", "subset", *names]):
+    columns = {name: arrow_column(ratings, name) for name in ("prompt", "response", "subset", *names)}
+    shown = pa.array([facts["response"] for facts in texts.values()], columns["response"].type)
+    near = np.flatnonzero(np.asarray(pc.is_in(columns["response"], shown)))
+    for row in pa.table({name: take(column, near) for name, column in columns.items()}).to_pylist():
         key = _key(row["prompt"], row["response"])
         facts = texts.get(key)
         if facts is None:
@@ -105,9 +114,16 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
     levels = torch.tensor(LEVELS, dtype=torch.float64)
     inputs = model.read([conversation(text["prompt"], text["response"]) for text in texts])
     reward = model.head.distribution(*inputs).to(dtype=torch.float64)
+    rounded = model.head.grid_distributions(inputs.response)
+    on_grid = [a.name for a in model.head.attributes if model.head.grid_step(a) is not None]
     attributes = {
         name: _rounded(distribution.to(dtype=torch.float64).quantile(levels))
         for name, distribution in model.head.attribute_distributions(inputs.response).items()
+    }
+    grid = {
+        name: (masses[0][0].tolist(), _rounded(masses[1]))
+        for name in on_grid
+        if (masses := rounded[name].point_masses()) is not None
     }
     quantiles, gate = _rounded(reward.quantile(levels)), _rounded(model.head.gate_weights(inputs.prompt))
     return [
@@ -116,6 +132,7 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
             "levels": list(LEVELS),
             "reward": quantiles[i],
             "attributes": {name: values[i] for name, values in attributes.items()},
+            "grid": {name: {"ratings": r, "shares": shares[i]} for name, (r, shares) in grid.items()},
             "gate": gate[i],
         }
         for i, text in enumerate(texts)

@@ -24,7 +24,8 @@ def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
     parts = []
     for name, columns in tables.items():
         length = len(columns["id"])
-        arrays = {k: pa.array(v) for k, v in columns.items() if not isinstance(v, int)}
+        given = {k: v for k, v in columns.items() if not isinstance(v, int)}
+        arrays = {k: v if isinstance(v, pa.ChunkedArray) else pa.array(v) for k, v in given.items()}
         parts.append(pa.table(arrays | {"table": pa.array([name] * length)}))
     table = pa.concat_tables(parts, promote_options="permissive")
     with whole_file(path) as work:

@@ -120,7 +120,7 @@ def mean_interval(
             f"no rows are left: {int(missing.sum())} of {len(x)} values are NaN, or all weights are 0"
         )
 
-    _, index = np.unique(labels[keep], return_inverse=True)
+    index = _numbered(labels[keep])
     sums = np.asarray(np.bincount(index, weights=w[keep] * x[keep]), dtype=np.float64)
     sizes = np.asarray(np.bincount(index, weights=w[keep]), dtype=np.float64)
     count = len(sums)
@@ -214,18 +214,36 @@ def student_t_quantile(probability: float, df: float) -> float:
     return math.copysign(high, probability - 0.5)
 
 
+def _numbered(labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """0, 1, ... for the labels in their order; without sorting where they are small numbers already."""
+    if labels.dtype.kind == "i" and labels.min() >= 0 and labels.max() < 2 * len(labels):
+        return np.asarray((np.bincount(labels) > 0).cumsum()[labels] - 1, np.int64)
+    _, index = np.unique(labels, return_inverse=True)
+    return np.asarray(index, np.int64)
+
+
 def _bootstrap_ends(
     sums: Floats, sizes: Floats, level: float, resamples: int, seed: int
 ) -> tuple[float, float]:
+    drawn = _times_drawn(len(sums), resamples, seed)
+    step = max(1, _RESAMPLE_CELLS // len(sums))
+    totals = [drawn[start : start + step] @ np.stack([sums, sizes], 1) for start in range(0, resamples, step)]
+    total, size = np.concatenate(totals).T
+    low, high = np.quantile(total / size, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _times_drawn(count: int, resamples: int, seed: int) -> npt.NDArray[np.uint16]:
+    """How often each resample has each group, [resamples, count]; all intervals of a table share it."""
     generator = np.random.default_rng(seed)
-    count = len(sums)
-    means = np.empty(resamples)
+    times = np.empty((resamples, count), np.uint16)
     step = max(1, _RESAMPLE_CELLS // count)
     for start in range(0, resamples, step):
         drawn = generator.integers(count, size=(min(step, resamples - start), count))
-        means[start : start + len(drawn)] = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        for row, groups in enumerate(drawn, start):
+            times[row] = np.bincount(groups, minlength=count)
+    return times
 
 
 def _t_ends(sums: Floats, sizes: Floats, level: float) -> tuple[float, float]:

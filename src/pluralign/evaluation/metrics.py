@@ -23,9 +23,11 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from pluralign import rank_correlation
+from pluralign.data.table_columns import Ragged
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.evaluation.columns import (
+    Floats,
     Values,
     as_array,
     bin_of,
@@ -111,13 +113,16 @@ def spearman(x: Values, y: Values) -> float | None:
     return rank_correlation.spearman(torch.from_numpy(a), torch.from_numpy(b))
 
 
-def dequantise(ratings: Values, step: Values, seed: int = 0) -> Float[Tensor, "N ..."]:
-    """Adds U(-step/2, step/2) to ratings on a grid, as before fitting; NaN stays NaN.
+def dequantise(
+    ratings: Values, step: Values, seed: int = 0, noise: Values | None = None
+) -> Float[Tensor, "N ..."]:
+    """Add U(-step/2, step/2) to ratings on a grid, as was done before fitting; NaN stays NaN.
 
     Args:
         ratings: [N] or [N, R], padded with NaN.
-        step: distance h >= 0 of neighbouring ratings, a number, or [N, 1] for ratings [N, R]; 0 for no noise.
-        seed: random seed of the noise.
+        step: distance h >= 0 of neighbouring ratings, a number or [N, 1] beside [N, R]; 0 leaves them alone.
+        seed: of the noise, the same at every call.
+        noise: draws from U(0, 1) of the shape of `ratings` in its place.
 
     Returns:
         The shape of `ratings`; half a step wider than the scale at both ends.
@@ -131,12 +136,14 @@ def dequantise(ratings: Values, step: Values, seed: int = 0) -> Float[Tensor, "N
     values = _ratings(ratings)
     width = _tensor(step)
     if not ((width >= 0) & width.isfinite()).all():
-        raise ArgumentError(f"step must be finite and not negative; got {width.tolist()}")
-    noise = torch.from_numpy(uniform_noise(values.shape, seed, "dequantise")) - 0.5
-    return values + width * noise
+        raise ArgumentError(f"a step is finite and not negative; got {width.tolist()}")
+    drawn = uniform_noise(tuple(values.shape), seed, "dequantise") if noise is None else noise
+    return values + width * (_tensor(drawn) - 0.5)
 
 
-def pit_values(distribution: RewardDistribution, ratings: Values, seed: int = 0) -> Float[Tensor, "N ..."]:
+def pit_values(
+    distribution: RewardDistribution, ratings: Values, seed: int = 0, noise: Values | None = None
+) -> Float[Tensor, "N ..."]:
     """Randomised PIT `u = F(y-) + V (F(y) - F(y-))` of every rating under its row's distribution.
 
     If F is the true distribution, u is uniform, with or without atoms. Ratings on a grid need a distribution
@@ -146,7 +153,8 @@ def pit_values(distribution: RewardDistribution, ratings: Values, seed: int = 0)
     Args:
         distribution: N distributions.
         ratings: [N] or [N, R] padded with NaN, in the unit of the distributions.
-        seed: random seed of V.
+        seed: of V.
+        noise: V, of the shape of `ratings`, in its place.
 
     Returns:
         u in [0, 1], NaN where the rating is NaN; the shape of `ratings`.
@@ -158,7 +166,8 @@ def pit_values(distribution: RewardDistribution, ratings: Values, seed: int = 0)
     table = _by_rater(values)
     points = table.nan_to_num(nan=0.0)
     below, at_most = _tensor(distribution.cdf_left(points)), _tensor(distribution.cdf(points))
-    v = torch.from_numpy(uniform_noise(table.shape, seed, "pit"))
+    drawn = uniform_noise(tuple(table.shape), seed, "pit") if noise is None else noise
+    v = _tensor(drawn).reshape(table.shape)
     return (below + v * (at_most - below)).masked_fill(table.isnan(), float("nan")).reshape(values.shape)
 
 
@@ -218,11 +227,11 @@ def closed_coverage(distribution: RewardDistribution, ratings: Values, mass: flo
     return _rater_mean((table >= low[:, None]) & (table <= high[:, None]), values)
 
 
-def coverage_curve(pit: Values, levels: Values) -> CoverageCurve:
-    """`below_level` and `central_coverage` at many levels; all rows have the same weight.
+def coverage_curve(pit: Values | Ragged, levels: Values) -> CoverageCurve:
+    """`below_level` and `central_coverage` over many levels, each row with the same weight.
 
     Args:
-        pit: [N] or [N, R] from `pit_values`.
+        pit: [N] or [N, R] from `pit_values`, or a list for each row.
         levels: [T] in [0, 1].
 
     Returns:
@@ -231,20 +240,20 @@ def coverage_curve(pit: Values, levels: Values) -> CoverageCurve:
     Raises:
         ArgumentError: a level is outside [0, 1], or there are no ratings.
     """
-    u = _rated(pit)
+    u, weight = _weighted(pit)
     wanted: list[float] = _tensor(levels).tolist()
     return {
         "levels": wanted,
-        "below": [float(below_level(u, t).mean()) for t in wanted],
-        "central": [float(central_coverage(u, t).mean()) for t in wanted],
+        "below": [float(weight[u <= unit_share(t)].sum()) for t in wanted],
+        "central": [float(weight[np.abs(u - 0.5) <= unit_share(t) / 2].sum()) for t in wanted],
     }
 
 
-def pit_histogram(pit: Values, bins: int = 10) -> PitHistogram:
-    """Share of u per bin of equal width; all rows have the same weight.
+def pit_histogram(pit: Values | Ragged, bins: int = 10) -> PitHistogram:
+    """Share of u per bin of equal width, each row with the same weight.
 
     Args:
-        pit: [N] or [N, R] from `pit_values`.
+        pit: [N] or [N, R] from `pit_values`, or a list for each row.
         bins: number of bins.
 
     Returns:
@@ -253,11 +262,8 @@ def pit_histogram(pit: Values, bins: int = 10) -> PitHistogram:
     Raises:
         ArgumentError: bins < 1, or there are no ratings.
     """
-    u = _by_rater(_rated(pit))
-    present = ~u.isnan()
-    weights = present / present.sum(1, keepdim=True) / len(u)
-    index = torch.from_numpy(bin_of(u[present].numpy(), bins))
-    share = torch.bincount(index, weights=weights[present], minlength=bins)
+    u, weight = _weighted(pit)
+    share = np.bincount(bin_of(u, bins), weights=weight, minlength=bins)
     return {"edges": [b / bins for b in range(bins + 1)], "share": share.tolist()}
 
 
@@ -324,13 +330,18 @@ def _rater_mean(per_rating: Tensor, ratings: Tensor) -> Tensor:
     return torch.where(present, per_rating.double().reshape(present.shape), 0.0).sum(1) / present.sum(1)
 
 
-def _rated(pit: Values) -> Tensor:
-    """The rows that have a rating; all have the same weight in a curve."""
-    u = _ratings(pit)
-    rows = u[~_by_rater(u).isnan().all(1)]
-    if not len(rows):
-        raise ArgumentError("no row has ratings")
-    return rows
+def _weighted(pit: Values | Ragged) -> tuple[Floats, Floats]:
+    """All values that are there, and their weights: each row that has any weighs the same, in all 1."""
+    if isinstance(pit, Ragged):
+        values, sizes = pit.values, pit.sizes
+    else:
+        table = _by_rater(_ratings(pit)).numpy()
+        present = ~np.isnan(table)
+        values, sizes = table[present], present.sum(1)
+    sizes = sizes[sizes > 0]
+    if not len(sizes):
+        raise ArgumentError("no row has a rating")
+    return values, np.repeat(1 / sizes, sizes) / len(sizes)
 
 
 def _ratings(values: Values, rows: int | None = None) -> Tensor:

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pluralign._version import __version__
-from pluralign.data import check_table, folds_of_tables, pairs_from_ratings, weighted_pairs
+from pluralign.data import check_table, folds_of_tables, weighted_pairs
+from pluralign.data.rated_pairs import rated_pairs
+from pluralign.data.table_columns import column_values
 from pluralign.errors import ArgumentError, DataError
 from pluralign.evaluation.ensembles import summarise_ensemble
 from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_scores
-from pluralign.evaluation.rows import Columns, pair_rows, rating_rows
+from pluralign.evaluation.pairs import pair_rows, rated_pair_rows
+from pluralign.evaluation.rows import rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
+from pluralign.evaluation.texts import Columns, Texts
 from pluralign.evaluation.within import summarise_within
 from pluralign.files import write_json
 from pluralign.fitting.tables.category_ratings import ratings_as_rewards
@@ -192,17 +196,16 @@ def _score(
         if table is not None:
             check_table(name, table)
     if ratings is not None:
-        tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, progress=progress)
-        derived = pairs_from_ratings(
-            _reward_ratings(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP
-        )
-        if len(derived):
-            tables["pairs_from_ratings"] = pair_rows(model, derived, risk=risk, progress=progress)
+        texts = Texts.read(model, ratings, "response", progress=progress)
+        tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, texts=texts)
+        derived = rated_pairs(_reward_ratings(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
+        if len(derived.better):
+            tables["pairs_from_ratings"] = rated_pair_rows(model, ratings, derived, texts, risk=risk)
     if pairs is not None:
         tables["pairs"] = pair_rows(model, pairs, risk=risk, progress=progress)
     if votes is not None:
         weighted = weighted_pairs(votes)
-        majority = weighted.select(np.flatnonzero(np.asarray(weighted["weight"]) > 0.5))
+        majority = weighted.select(np.flatnonzero(np.asarray(column_values(weighted, "weight")) > 0.5))
         if len(majority):
             tables["votes"] = pair_rows(model, majority, risk=risk, progress=progress) | {
                 "tied_in_data": len(votes) - len(majority)
@@ -258,6 +261,8 @@ def _skill_within_prompts(results: dict[str, Any]) -> None:
 
 def _concatenate(parts: list[Columns]) -> Columns:
     """One table of all folds; a baseline that could not be fitted in every fold is left out."""
+    import pyarrow as pa
+
     joined: Columns = {}
     for key in (key for key in parts[0] if all(key in part for part in parts)):
         values = [part[key] for part in parts]
@@ -265,6 +270,8 @@ def _concatenate(parts: list[Columns]) -> Columns:
             joined[key] = sum(values)
         elif isinstance(values[0], list):
             joined[key] = [entry for value in values for entry in value]
-        else:
+        elif isinstance(values[0], np.ndarray):
             joined[key] = np.concatenate(values)
+        else:  # texts as Arrow has them
+            joined[key] = pa.chunked_array([chunk for value in values for chunk in value.chunks])
     return joined

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from pluralign.data.table_columns import column_values
 from pluralign.errors import CategoryWarning, PluralignWarning
 from pluralign.families import FAMILIES, HEADS
 from pluralign.fitting.tables.category_ratings import is_six
@@ -33,7 +34,7 @@ def warn_about_tables(family: str, inputs: Inputs) -> None:
     ratings = inputs.ratings
     if ratings is None or CATEGORY_ATTRIBUTE not in ratings.unique("attribute"):
         return
-    named = zip(ratings["attribute"], ratings["scale"], strict=True)
+    named = zip(column_values(ratings, "attribute"), column_values(ratings, "scale"), strict=True)
     low, high = next(scale for attribute, scale in named if attribute == CATEGORY_ATTRIBUTE)
     six = is_six(Attribute(CATEGORY_ATTRIBUTE, low, high))
     reads_categories = HEADS[family].reads_categories

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pluralign.distributions import RewardDistribution
+from pluralign.distributions import RewardDistribution, rounded_to_grid
 from pluralign.errors import ArgumentError
 from pluralign.heads import schema
 from pluralign.heads.categories import Categories
@@ -196,6 +196,24 @@ class Head(nn.Module, abc.ABC):
             None if the distributions are over the whole scale.
         """
         return None
+
+    def grid_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
+        """One distribution per attribute over the ratings that people can give: what people are shown.
+
+        Returns:
+            A `Categorical` over the grid where an attribute's ratings are on one; else, and for categories
+            that are bins of the scale, what `attribute_distributions` answers.
+        """
+        found = dict(self.attribute_distributions(response))
+        for a in self.attributes:
+            if a.name in found and (step := self.grid_step(a)) is not None:
+                found[a.name] = rounded_to_grid(found[a.name], a.low, a.high, step)
+        return found
+
+    def grid_step(self, attribute: Attribute) -> float | None:
+        """Distance of the ratings to which predictions of an attribute are rounded for people, or None."""
+        held = self.categories_of(attribute.name)
+        return attribute.step if held is None or held.edges is None else None
 
     @property
     def length_unit(self) -> LengthUnit | None:

@@ -8,7 +8,7 @@ raw MiniLM embeddings every weight was exactly 0).
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from pluralign.errors import ArgumentError
@@ -49,7 +49,7 @@ class ColumnScaling(nn.Module):
 
     @classmethod
     def fitted(
-        cls, embeddings: Float[Tensor, "N D"], weights: Float[Tensor, " N"] | None = None
+        cls, embeddings: Float[Tensor, "N D"], weights: Real[Tensor, " N"] | None = None
     ) -> ColumnScaling:
         """Fits mean and standard deviation per column, accumulated in float64 over chunks of rows.
 

@@ -121,9 +121,25 @@ class RewardModel(BaseScorer):
         return self.head.distribution(*self.read(conversations), steering=steering)
 
     @torch.no_grad()
-    def attribute_distributions(self, conversations: Sequence[Conversation]) -> dict[str, RewardDistribution]:
-        """One distribution per attribute, each on the scale of its ratings."""
-        return self.head.attribute_distributions(self.embed(conversations).response)
+    def attribute_distributions(
+        self, conversations: Sequence[Conversation], *, on_grid: bool = False
+    ) -> dict[str, RewardDistribution]:
+        """One distribution per attribute, each on the scale of its ratings.
+
+        Ratings on a grid of step h are fitted as if each were spread over its step, so these distributions
+        are continuous and may reach half a step beyond the scale, and predictions further.
+
+        Args:
+            conversations: B message lists, each ending in the response.
+            on_grid: round them to the ratings that people can give: a `Categorical` over the grid where an
+                attribute's ratings are on one (`heads.Head.grid_distributions`).
+        """
+        response = self.embed(conversations).response
+        return self._attributes(response, on_grid)
+
+    def _attributes(self, response: Tensor, on_grid: bool) -> dict[str, RewardDistribution]:
+        head = self.head
+        return head.grid_distributions(response) if on_grid else head.attribute_distributions(response)
 
     @torch.no_grad()
     def distributions(
@@ -132,12 +148,13 @@ class RewardModel(BaseScorer):
         *,
         weights: Weights | None = None,
         steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+        on_grid: bool = False,
     ) -> tuple[RewardDistribution, dict[str, RewardDistribution]]:
         """`distribution` and `attribute_distributions` from one pass through the backbone."""
         steering, inputs = self._steering(weights, steer), self.read(conversations)
         return (
             self.head.distribution(*inputs, steering=steering),
-            self.head.attribute_distributions(inputs.response),
+            self._attributes(inputs.response, on_grid),
         )
 
     @torch.no_grad()

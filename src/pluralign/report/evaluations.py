@@ -29,6 +29,7 @@ _SCORE_NUMBERS = ("model_mean", "model_std", "observed_mean")
 _SCORE_MAYBE = (
     *("span", "model_coverage", "constant_coverage"),
     *("model_quantile_error", "constant_quantile_error"),
+    *("model_mean_on_grid", "model_std_on_grid"),
 )
 
 
@@ -152,6 +153,10 @@ def _check_example(example: Mapping[str, Any], source: str) -> None:
     for name, quantiles in {"reward": example["reward"], **example["attributes"]}.items():
         if len(quantiles) != len(levels):
             raise ArtifactError(f"{source}: {name} has {len(quantiles)} quantiles for {len(levels)} levels")
+    for name, grid in example.get("grid", {}).items():
+        ratings, shares = np.asarray(grid["ratings"]), np.asarray(grid["shares"])
+        if not (len(ratings) == len(shares) > 1 and (np.diff(ratings) > 0).all() and (shares >= 0).all()):
+            raise ArtifactError(f"{source}: grid.{name} needs at least 2 ascending ratings, a share of each")
     if len(example["gate"]) != len(example["attributes"]):
         raise ArtifactError(f"{source}: gate needs one weight per attribute")
     for name, scale in example.get("scales", {}).items():

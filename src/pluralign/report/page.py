@@ -64,6 +64,7 @@ def render_page(content: Mapping[str, Any]) -> str:
     }
     engine.filters |= {
         "within": wording.within_words,
+        "from_to": wording.from_to,
         "shorten": _shorten,
         "family": title_of,
         "rule": wording.rule_words,

@@ -36,12 +36,20 @@ def _attributes(scores: Scores) -> list[dict[str, Any]]:
                     "attribute": attribute,
                     "subset": subset,
                     "rows": int(rows.sum()),
-                    "predicted": float(scores["model_mean"][rows].mean()),
+                    "predicted": float(_shown(scores, "mean", rows).mean()),
                     "observed": float(scores["observed_mean"][rows].mean()),
-                    "spread": float(scores["model_std"][rows].mean()),
+                    "spread": float(_shown(scores, "std", rows).mean()),
                 }
             )
     return cells
+
+
+def _shown(scores: Scores, key: str, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Mean or std of what people are shown: on the grid of the ratings where they are on one."""
+    rounded = scores.get(f"model_{key}_on_grid")
+    if rounded is None or np.isnan(rounded[rows]).any():
+        return scores[f"model_{key}"][rows]
+    return rounded[rows]
 
 
 def _gate(evaluation: Evaluation) -> dict[str, Any]:

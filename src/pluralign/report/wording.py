@@ -6,7 +6,7 @@ difference" means, and which direction is better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "coverage_verdict",
     "ends_of",
+    "from_to",
     "number",
     "percent",
     "rule_words",
@@ -50,13 +51,27 @@ class Measure:
 MEASURES = {
     "crps": Measure(
         "CRPS",
-        "Distance between the predicted distribution and each rating. Lower is better.",
+        "Distance between the predicted distribution and each rating, with noise of one grid step on rounded "
+        "ratings. Lower is better.",
         False,
         "lower",
     ),
     "pinball": Measure(
         "Pinball loss",
-        "Distance of the ratings from the predicted quantiles, averaged over levels. Lower is better.",
+        "Distance of the ratings, with noise of one grid step, from the predicted quantiles, averaged over "
+        "levels. Lower is better.",
+        False,
+        "lower",
+    ),
+    "pinball_on_grid": Measure(
+        "Pinball loss on the grid",
+        "The same, with predictions rounded to the possible ratings, and the original ratings.",
+        False,
+        "lower",
+    ),
+    "crps_on_grid": Measure(
+        "CRPS on the grid",
+        "Distance between the prediction, rounded to the possible ratings, and each original rating.",
         False,
         "lower",
     ),
@@ -68,8 +83,8 @@ MEASURES = {
     ),
     "coverage": Measure(
         "Ratings inside the central interval",
-        "Share of ratings between the 5 % and the 95 % quantile, after noise of one grid step was added to "
-        "rounded ratings. 90 % is ideal.",
+        "Share of ratings between the 5 % and the 95 % quantile, with noise of one grid step on rounded "
+        "ratings. 90 % is ideal.",
         True,
         "",
     ),
@@ -133,6 +148,13 @@ def span(interval: Interval | None, *, share: bool = False) -> str:
     estimate = percent(interval["estimate"]) if share else number(interval["estimate"], _digits(interval))
     ends = ends_of(interval, share=share)
     return f"{estimate} {ends}" if ends else estimate
+
+
+def from_to(values: Sequence[float], on_grid: bool) -> str:
+    """The lowest and the highest of some quantiles; ratings on a grid are written as people give them."""
+    ends = (min(values), max(values))
+    low, high = (f"{end:g}".replace("-", "\u2212") if on_grid else number(end, 2) for end in ends)
+    return f"{low} to {high}"
 
 
 def ends_of(interval: Interval, *, share: bool = False) -> str:

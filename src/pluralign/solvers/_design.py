@@ -26,7 +26,9 @@ CPU_BLOCK, GPU_BLOCK = 2**17, 2**25
 NULL_SHARE = 1e-9
 """A direction is left out of the fit if its spread is below this share of the numbers that cancel in it."""
 ROUNDING_SHARE = 2e-15
-"""Below this share the spread can be rounding of the numbers themselves, and the direction does not exist."""
+"""Below this share of them the spread is made by the rounding of the numbers themselves: there is none."""
+OFFSET = 1e6
+"""Means above this many standard deviations are named where a fit is not exact."""
 CLEAR = 1e-10
 """A Gram matrix resolves directions whose second moment is above this share of the largest."""
 
@@ -86,6 +88,14 @@ class Design:
             largest = part.argsort(descending=True, stable=True)[:3]
             found |= {int(column) for column in largest if part[column] >= 0.3 * part[largest[0]]}
         return sorted(found)
+
+    def offset_columns(self) -> list[int]:
+        """The columns as given that vary by less than a millionth of their mean."""
+        return (self.center.abs() * self.scale > OFFSET).nonzero()[:, 0].tolist()
+
+    def sizes(self) -> Float[Tensor, " D"]:
+        """Root mean square of the columns as given; 0 for constants, whose coefficient is 0."""
+        return torch.where(self.scale > 0.0, self.uncentred / self.scale, 0.0)
 
     @property
     def num_rows(self) -> int:

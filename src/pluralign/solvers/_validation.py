@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralign.checks import as_finite
@@ -115,7 +116,7 @@ def check_positive(name: str, value: float, *, zero_allowed: bool) -> float:
     return number
 
 
-def _tensor(value: Tensor | np.ndarray[Any, Any] | Sequence[Any], name: str) -> Tensor:
+def _tensor(value: Tensor | NDArray[Any] | Sequence[Any], name: str) -> Tensor:
     if isinstance(value, Tensor):
         out = value.detach()
     else:

@@ -12,15 +12,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pluralign.errors import ArgumentError
 from pluralign.solvers._newton import factorise
-from pluralign.solvers._pair_design import Design, PairDesign, RowDesign, pair_margins
+from pluralign.solvers.pair_design import PairDesign, RowDesign
 
-__all__ = ["BradleyTerryFit", "fit_bradley_terry", "pair_margins"]
+__all__ = ["BradleyTerryFit", "fit_bradley_terry"]
 
 _MAX_ITERATIONS = 100
 
@@ -38,11 +38,10 @@ class BradleyTerryFit(NamedTuple):
 
 
 def fit_bradley_terry(
-    features: Float[Tensor, "N D"],
-    pairs: tuple[Int[Tensor, " P"], Int[Tensor, " P"]] | None = None,
+    differences: Float[Tensor, "P D"] | PairDesign,
     *,
     l2: float,
-    sample_weight: Float[Tensor, " P"] | None = None,
+    sample_weight: Real[Tensor, " P"] | None = None,
     tol: float = 1e-8,
 ) -> BradleyTerryFit:
     """Minimises the penalised Bradley-Terry loss to a gradient of at most `tol`.
@@ -51,11 +50,10 @@ def fit_bradley_terry(
     pair and the D x D Hessian are held.
 
     Args:
-        features: [N, D], finite: of the texts if `pairs` are given; otherwise one row per pair, the features
-            of the chosen minus those of the rejected response.
-        pairs: the indices of the chosen and the rejected texts, [P] each.
-        l2: ridge penalty, positive; it makes the optimum unique even if the pairs are separable.
-        sample_weight: [P], non-negative; equal weights by default.
+        differences: features of the chosen minus those of the rejected response; or texts and their pairs,
+            `PairDesign(features, chosen, rejected)`.
+        l2: ridge penalty, positive; it makes the optimum unique also where the pairs are separable.
+        sample_weight: [P], non-negative; all alike when absent.
         tol: largest absolute entry of the gradient at which to stop.
 
     Returns:
@@ -68,9 +66,11 @@ def fit_bradley_terry(
         raise ArgumentError(
             f"l2 = {l2}: a positive penalty is needed, without it separable pairs have no optimum"
         )
-    design = _design(features, pairs)
-    weight = _shares(sample_weight, design.shape[0], features.device)
-    coef = torch.zeros(design.shape[1], dtype=torch.float64, device=features.device)
+    if differences.shape[0] == 0:
+        raise ArgumentError("received no pairs; at least 1 is needed")
+    design = differences if isinstance(differences, PairDesign) else RowDesign(differences)
+    weight = _shares(sample_weight, design.shape[0], design.device)
+    coef = torch.zeros(design.shape[1], dtype=torch.float64, device=design.device)
     margin = design.margins(coef)
     value = _objective(margin, weight, coef, l2)
     iteration, stalled = 0, False
@@ -97,18 +97,6 @@ def fit_bradley_terry(
         iteration += 1
         stalled = size <= 1e-8  # limited by rounding; the gradient shows how good this is
     return BradleyTerryFit(coef, value, norm, iteration)
-
-
-def _design(features: Tensor, pairs: tuple[Tensor, Tensor] | None) -> Design:
-    count = len(features) if pairs is None else len(pairs[0])
-    if count == 0:
-        raise ArgumentError("received no pairs; at least 1 is needed")
-    if not bool(torch.isfinite(features).all()):
-        what = "differences of features" if pairs is None else "features"
-        raise ArgumentError(f"the {what} hold NaN or infinite values")
-    if pairs is None:
-        return RowDesign(features)
-    return PairDesign(features, *(side.to(features.device) for side in pairs))
 
 
 def _shares(sample_weight: Tensor | None, count: int, device: torch.device) -> Tensor:

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralign.errors import ArgumentError, ConvergenceWarning
+from pluralign.solvers._as_returned import as_returned
 from pluralign.solvers._design import Design, build_design
 from pluralign.solvers._first_fit import first_fit
 from pluralign.solvers._rounds import CertifiedFit, refine, relative_gap
@@ -61,11 +63,11 @@ class QuantileFit(NamedTuple):
 
 
 def fit_quantiles(
-    features: Float[Tensor, "N D"] | np.ndarray[Any, Any],
-    targets: Float[Tensor, "N ..."] | np.ndarray[Any, Any],
-    levels: Sequence[float] | Tensor | np.ndarray[Any, Any],
+    features: Float[Tensor, "N D"] | NDArray[Any],
+    targets: Float[Tensor, "N ..."] | NDArray[Any],
+    levels: Sequence[float] | Tensor | NDArray[Any],
     l1: float = 0.003,
-    sample_weight: Float[Tensor, " N"] | np.ndarray[Any, Any] | None = None,
+    sample_weight: Real[Tensor, " N"] | NDArray[Any] | None = None,
     fit_intercept: bool = True,
     tol: float = 1e-6,
     *,
@@ -133,7 +135,7 @@ def fit_quantiles(
     for members, rows in _groups(ratings, weight):
         chosen = given if rows is None else given[rows]
         design = build_design(chosen, centered=fit_intercept, whiten=l1 == 0.0)
-        held.update(design.held_columns())
+        held.update(design.held_columns(), design.offset_columns())
         group_weight = _relative(weight if rows is None or weight is None else weight[rows])
         batch = max(1, STATE_ELEMENTS // (design.num_rows * num_levels))
         for start in range(0, len(members), batch):
@@ -215,9 +217,9 @@ def _solve(
     )
     if design.num_held:
         found = found._replace(gap=_gap_with_held(task, found, constants, tol, max_iterations))
-    return _in_given_units(design, found, offset, unit, num_levels)._replace(
-        iterations=rough.steps + found.steps
-    )
+    fit = _in_given_units(design, found, offset, unit, num_levels)
+    objective, gap = as_returned(*fit[:4], task, ratings, tol)
+    return fit._replace(objective=objective, gap=gap, iterations=rough.steps + found.steps)
 
 
 def _gap_with_held(
@@ -283,10 +285,9 @@ def _warn(fit: QuantileFit, levels: tuple[float, ...], tol: float, held: list[in
         if held:
             columns = ", ".join(map(str, held[:10])) + (" ..." if len(held) > 10 else "")
             advice = (
-                f"columns {columns} vary so little relative to their size, or to one another, that float64 "
-                "cannot use all their information, which the gaps include; subtract what they share, such "
-                "as a "
-                "large mean, before the fit, or pass l1 > 0"
+                f"columns {columns} vary so little beside their size, or beside one another, that float64 "
+                "cannot fit by all they say, which the gaps count; subtract what they share, such as a large "
+                "mean, before the fit, or give a larger l1"
             )
         attribute, level = max(short, key=lambda place: float(fit.gap[place[0], place[1]]))
         warnings.warn(

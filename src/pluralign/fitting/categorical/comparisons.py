@@ -13,11 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pluralign.data import DistinctConversations
+from pluralign.data import distinct_conversations
+from pluralign.data.table_columns import arrow_column, column_values, ragged, text_codes
 from pluralign.errors import DataError
 from pluralign.fitting.categorical.training import Problem
 from pluralign.heads.base import Attribute
@@ -61,23 +63,24 @@ def comparisons_of(votes: datasets.Dataset) -> Comparisons:
     Raises:
         DataError: no comparison has two different texts.
     """
-    distinct = DistinctConversations()
-    sides: list[tuple[int, int]] = []
-    counts: list[list[int]] = []
-    groups: list[str] = []
-    for row in votes.select_columns(["prompt", "response_a", "response_b", "votes", "group"]):
-        if row["response_a"] == row["response_b"]:
-            continue
-        sides.append(tuple(distinct.add(row["prompt"], row[f"response_{side}"]) for side in "ab"))  # type: ignore[arg-type]
-        counts.append([row["votes"].count(vote) for vote in (-1, 0, 1)])
-        groups.append(row["group"])
-    if not sides:
+    a, b = text_codes(*(arrow_column(votes, name) for name in ("response_a", "response_b")))
+    told = np.flatnonzero(a != b)
+    if not len(told):
         raise DataError("every comparison has two equal sides: there is nothing to fit")
-    first, second = torch.tensor(sides).T
-    table = torch.tensor(counts, dtype=torch.float64)
+    votes = votes.select(told)
+    conversations, (first, second) = distinct_conversations(votes, "response_a", "response_b")
+    given = ragged(votes, "votes")
+    row = np.repeat(np.arange(len(told)), given.sizes)
+    counts = [np.bincount(row, given.values == vote, len(told)) for vote in (-1, 0, 1)]
+    table = torch.from_numpy(np.stack(counts, 1).astype(np.float64))
     raters = table.sum(1)
     return Comparisons(
-        distinct.conversations, first, second, (table / raters[:, None]).float(), raters.long(), groups
+        conversations,
+        torch.from_numpy(first),
+        torch.from_numpy(second),
+        (table / raters[:, None]).float(),
+        raters.long(),
+        column_values(votes, "group"),
     )
 
 

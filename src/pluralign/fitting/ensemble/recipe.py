@@ -34,7 +34,7 @@ from pluralign.fitting.linear.baselines import baselines_of
 from pluralign.fitting.linear.config import QRM_LEVELS, BradleyTerryConfig
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.inputs import Fitted, Inputs
-from pluralign.fitting.tables.pairs import pair_index, training_pairs
+from pluralign.fitting.tables.pairs import training_pairs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
 from pluralign.heads import ColumnScaling, Head
 from pluralign.heads.agreement import head_agreement
@@ -109,7 +109,7 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
 def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     settings = BradleyTerryConfig(l2=config.l2, margin=config.margin, seed=config.seed)
     single, l2, _ = bradley_terry.fit_head(inputs, settings)
-    pairs = pair_index(training_pairs(inputs, settings.margin, settings.max_pairs_per_group))
+    pairs = training_pairs(inputs, settings.margin, settings.max_pairs_per_group)
     embedded = inputs.embed(pairs.conversations)
     features, axes = rotated(single.scaling(embedded.response))
     members = preference_heads(inputs, config, features, pairs, l2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
 
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -15,10 +16,11 @@ from torch.nn.functional import softplus
 from pluralign.errors import ConstantHeadWarning
 from pluralign.fitting.linear.config import BradleyTerryConfig
 from pluralign.fitting.tables.inputs import Fitted, Inputs
-from pluralign.fitting.tables.pairs import pair_index, training_pairs
+from pluralign.fitting.tables.pairs import training_pairs
 from pluralign.fitting.train.search import fold_of, search_penalty
 from pluralign.heads import BradleyTerryHead, ColumnScaling, Reference
-from pluralign.solvers.bradley_terry import fit_bradley_terry, pair_margins
+from pluralign.solvers.bradley_terry import fit_bradley_terry
+from pluralign.solvers.pair_design import PairDesign, pair_margins
 
 __all__ = ["fit", "fit_head"]
 
@@ -32,8 +34,8 @@ def fit(inputs: Inputs, config: BradleyTerryConfig) -> Fitted:
 
 
 def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHead, float, int]:
-    """The head, the chosen penalty and the number of pairs."""
-    pairs = pair_index(training_pairs(inputs, config.margin, config.max_pairs_per_group))
+    """The head, the penalty that was chosen and the number of pairs."""
+    pairs = training_pairs(inputs, config.margin, config.max_pairs_per_group)
     response = inputs.embed(pairs.conversations).response
     scaling = ColumnScaling.fitted(response).to(response.device)
     features = scaling(response)
@@ -44,7 +46,7 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
         if config.l2 is not None
         else _chosen_penalty(inputs, config, pairs.groups, features, sides, weight)
     )
-    result = fit_bradley_terry(features, sides, l2=l2, sample_weight=weight)
+    result = fit_bradley_terry(PairDesign(features, *sides), l2=l2, sample_weight=weight)
     if float(result.coef.abs().max()) < _NOTHING:
         warnings.warn(
             "nothing can be learned from these pairs: all of them are tied, or their two sides have the same "
@@ -72,12 +74,14 @@ def _chosen_penalty(
     fold = fold_of(groups, config.seed, what="l2").to(features.device)
     chosen, rejected = sides
 
-    # Every fit starts from 0: a warm start from another penalty would be missing if the journal skips that
-    # fit.
+    @cache
+    def design(k: int) -> PairDesign:
+        return PairDesign(features, chosen[fold != k], rejected[fold != k])
+
+    # Every fit starts from 0: a start from another penalty's fit would be missing where the journal skips it.
     def held_out_loss(l2: float, k: int) -> float:
         train, test = fold != k, fold == k
-        of_train = chosen[train], rejected[train]
-        fitted = fit_bradley_terry(features, of_train, l2=l2, sample_weight=weight[train], tol=1e-6)
+        fitted = fit_bradley_terry(design(k), l2=l2, sample_weight=weight[train], tol=1e-6)
         losses = softplus(-pair_margins(features, chosen[test], rejected[test], fitted.coef))
         return float(weight[test] @ losses / weight[test].sum())
 

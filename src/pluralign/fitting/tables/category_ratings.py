@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pluralign.data.table_columns import column_values
 from pluralign.errors import DataError
 from pluralign.heads.base import Attribute
 from pluralign.heads.categories import CATEGORY_ATTRIBUTE, Categories
@@ -77,7 +78,7 @@ def ratings_as_rewards(ratings: datasets.Dataset, categories: Mapping[str, Categ
         DataError: a rating is outside all categories.
     """
     turned = {name: c for name, c in categories.items() if list(c.rewards) != sorted(c.rewards)}
-    if not turned.keys() & set(ratings["attribute"]):
+    if not turned.keys() & set(column_values(ratings, "attribute")):
         return ratings
 
     def as_reward(row: dict[str, Any]) -> dict[str, Any]:
