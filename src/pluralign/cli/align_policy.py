@@ -15,6 +15,7 @@ from typing import Any
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.run_layout import model_folder
 
 __all__ = ["MODEL", "TRAINING", "PolicyFlags", "adapter", "check_policy", "in_run_folder", "load"]
 

@@ -19,6 +19,7 @@ from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.families import CONFIGS, DEFAULT
 from pluralign.files import write_json
 from pluralign.fitting.config import saved_settings
+from pluralign.report.evaluations import evaluated_on
 from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
@@ -92,7 +93,7 @@ def run(arguments: Sequence[str]) -> None:
         else:
             console.say(f"{folder.path} already holds this run")
         results = json.loads(results_file.read_text(encoding="utf-8"))
-        console.say(results["judged"])
+        console.say(f"evaluated on: {evaluated_on(results)}")
         for warning in results["fitted"].get("warnings", ()):
             console.say(f"the fit warned: {warning}")
         print_results(console, results)
@@ -129,10 +130,10 @@ def _evaluate(
                 "on other data, or pass --part all"
             )
         tables = apart
-    scope = f"evaluated on: {_part(tables, whole)}; {_overlap(flags, data, tables, model.fitted)}"
+    scope = f"{_part(tables, whole)}; {_overlap(flags, data, tables, model.fitted)}"
     given: dict[str, Any] = tables
     results = evaluation.evaluate(model, **given, risk=flags.risk, seed=flags.seed, out=folder.path)
-    return results | {"part": flags.part, "judged": scope}
+    return results | {"part": flags.part, "judged": scope}  # the key keeps its old name for older readers
 
 
 def _beside(model: str | None, name: str) -> str:
@@ -193,7 +194,7 @@ def _cross_fit(
         out=folder.path,
         report=console.say,
     )
-    scope = f"evaluated on: every row, by one of {flags.folds} models that has not seen its group"
+    scope = f"every row, by one of {flags.folds} models that has not seen its group"
     if shared := str(shared_texts(given)):
         scope += f"; {shared}"
     return results | {"part": "all", "judged": scope}
