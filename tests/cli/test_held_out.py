@@ -65,7 +65,7 @@ def test_what_was_held_out_is_told_as_it_is(workplace, fake, command):
     assert f"held out: {groups} of 13 groups ({share} % of the rows); to evaluate" in err
     assert "pluralign evaluate --folds 5 --family quantile --ratings few.jsonl" in err
     said = judged(command, "--ratings", "few.jsonl")
-    assert f"evaluated on: {len(apart)} of 155 rows ({share} %), in {groups} of 13 groups; 0 of its" in said
+    assert f"{len(apart)} of 155 rows ({share} %), in {groups} of 13 groups; 0 of its" in said
 
 
 def test_a_part_of_the_tables_is_evaluated_on_what_the_fit_did_not_see(workplace, fake, command):

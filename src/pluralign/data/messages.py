@@ -130,7 +130,7 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
         if isinstance(content, list):
             content = _joined_parts(content)
         if calls_of(message):
-            note("calls of tools were written into the message's text")
+            note("tool calls were written into the message's text")
             content = with_tool_calls({**message, "content": content})["content"]
         if role not in ROLES:
             complain(column, f"the role {preview(message.get('role'))} in message {place}", " / ".join(ROLES))

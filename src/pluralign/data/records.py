@@ -29,7 +29,7 @@ from pluralign.data.problems import Problem, preview
 from pluralign.data.same_text import prompt_group
 from pluralign.data.sides import read_prompt_and_sides
 
-__all__ = ["OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape"]
+__all__ = ["LONGEST_NAME", "OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape"]
 
 Shape = Literal["ratings", "pairs", "comparisons", "responses"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
@@ -49,7 +49,7 @@ REQUIRED: Mapping[Shape, tuple[str, ...]] = {
 }
 OPTIONAL = ("split", "system", "true_mean", "true_quantiles")  # known to the package, typed, may be null
 
-_NAME = 60  # characters; no system has a longer name
+LONGEST_NAME = 60  # characters; no system has a longer name
 _NUMBERS = "a list with one number per rater"
 
 
@@ -243,7 +243,7 @@ class RowReader:
         for column in ("split", "system"):
             if raw.get(column) is not None:
                 row[column] = self._name(raw, column, "")
-        if len(row.get("system", "")) > _NAME and " " in row["system"]:
+        if len(row.get("system", "")) > LONGEST_NAME and " " in row["system"]:
             self._note(
                 "column 'system' names what wrote the responses; such long texts look like system prompts, "
                 "which are read as the first message of the prompt only"

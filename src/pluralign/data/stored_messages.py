@@ -30,7 +30,7 @@ _LISTED = re.compile(
     r"""[\s\ufeff]*["']?(?:array\()?\s*\[\s*\{\s*\\?['"](?:content\\?['"]\s*:"""
     rf"""|(?:role|from)\\?['"]\s*:\s*(?:\[|$|\\?['"](?:(?:{"|".join(_NAMES)})\\?['"]|$)))"""
 )
-_SPELLED = "a list of messages, or one as JSON text; this is such a list, cut off or spelled otherwise"
+_SPELLED = "a list of messages, or one as JSON text; this is such a list, cut off or malformed"
 _DEEPEST = 50  # nesting that Python's own parser is trusted with
 
 
@@ -51,10 +51,7 @@ def unfold(column: str, value: Any, complain: Complain, note: Note) -> Any:
             return value
         found = _parse(value)
         if found is None and _LISTED.match(value):
-            allowed = (
-                "a list of messages, or one as JSON text; this is such a list, cut off or spelled otherwise"
-            )
-            complain(column, preview(value), allowed)
+            complain(column, preview(value), _SPELLED)
             return None
     elif isinstance(value, list) and all(isinstance(one, Mapping) and one.get("role") for one in value):
         return value

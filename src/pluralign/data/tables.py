@@ -211,7 +211,7 @@ class _Load:
             return table
         merged, again = merge_raters(table, self._shape)
         if len(merged) < len(table):
-            told = f"{len(table):,} rows of one rater each, which judge {len(merged):,} texts"
+            told = f"{len(table):,} rows with one rater each, for {len(merged):,} texts"
             self.read_as[told] = None
         for name in again:
             found = f"{name!r} for several texts"

@@ -29,7 +29,7 @@ def parsed_json(content: bytes, source: str) -> Any:
     """
 
     def refuse(word: str) -> float:
-        raise ValueError(f"{word} is no JSON number")
+        raise ValueError(f"{word} is not a JSON number")
 
     try:
         return _printable(json.loads(content.decode("utf-8"), parse_constant=refuse))
