@@ -101,3 +101,14 @@ def test_categories_that_would_be_read_upside_down_are_named(family, scale, mess
     )
     with pytest.warns(CategoryWarning, match=message):
         pl.fit(family, ratings=pl.load_ratings(rows), backbone=FakeBackbone(), cache=None, config=config)
+
+
+def test_nothing_copies_a_selection_of_rows_one_by_one(monkeypatch):
+    """`datasets` gathers the rows of a split a thousand a second where it is asked for a copy of them."""
+    ratings = pl.load_ratings(ratings_rows(20))
+    some = ratings.select(range(0, len(ratings), 2))
+    monkeypatch.setattr(type(some), "flatten_indices", None)
+    train, test = pl.split(some)
+    model = pl.fit("quantile", ratings=train, backbone=FakeBackbone(), cache=None, config={"l1": 0.01})
+    found = pl.evaluation.evaluate(model, ratings=test)["ratings"]
+    assert sum(attribute["rows"] for attribute in found.values()) == len(test)

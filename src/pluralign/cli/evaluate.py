@@ -160,12 +160,14 @@ def _overlap(
     flags: EvaluateFlags, data: DataFlags, tables: Mapping[str, Any], fitted: Mapping[str, Any]
 ) -> str:
     """How much of the evaluation data was in the fit, with a warning if any was."""
+    from pluralign.data.table_columns import column_values
+
     seen = seen_before(model_folder(str(flags.model)).parent, tables)
     if seen is not None:
         return seen
     if flags.part == "all" and set(data.digests().values()) & set(fitted.get("data", {}).values()):
         return "WARNING: the model was fitted on this file, so this is not a held-out result"
-    groups = {group for table in tables.values() for group in table["group"][:]}
+    groups = {group for table in tables.values() for group in column_values(table, "group")}
     return f"{len(groups):,} groups"
 
 

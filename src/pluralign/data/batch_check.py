@@ -222,9 +222,12 @@ class _Check:
         }
 
     def _rater_ids(self, sizes: NDArray[np.int64], judgements: str) -> pa.Array:
+        import pyarrow as pa
+
+        if judgements in self._absent:
+            return pa.nulls(self._count, pa.list_(pa.string()))
         array = self._cells("rater_ids", check.name_lists)
-        if judgements not in self._absent:
-            self._odd |= np.asarray(array.is_valid(), bool) & (check.sizes_of(array) != sizes)
+        self._odd |= np.asarray(array.is_valid(), bool) & (check.sizes_of(array) != sizes)
         return array
 
     def _optional(self) -> dict[str, pa.Array]:

@@ -30,6 +30,7 @@ def merge_raters(table: pa.Table, shape: Shape) -> tuple[pa.Table, list[str]]:
         shape: "ratings" or "comparisons".
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if not len(table):
         return table, []
@@ -39,11 +40,9 @@ def merge_raters(table: pa.Table, shape: Shape) -> tuple[pa.Table, list[str]]:
     ]
     codes += [text_codes(table.column(name))[0] for name in ("subset", "group")]
     if shape == "ratings":
-        ends = np.array(table.column("scale").to_pylist())
-        codes += [
-            text_codes(table.column("attribute"))[0],
-            np.unique(ends, axis=0, return_inverse=True)[1].ravel(),
-        ]
+        scale = table.column("scale")
+        codes += text_codes(table.column("attribute"))
+        codes += text_codes(pc.list_element(scale, 0), pc.list_element(scale, 1))
     text, first = by_appearance(joint_codes(codes))
     order = np.argsort(text, kind="stable")
     ends_of = np.cumsum(np.bincount(text))[:-1]

@@ -224,7 +224,7 @@ class RowReader:
         return votes
 
     def _rater_ids(self, value: Any, judgements: Any, column: str) -> list[str] | None:
-        if value is None:
+        if value is None or column in self.absent:
             return None
         allowed = f"one name per entry of {column}, or null"
         if not isinstance(value, list):

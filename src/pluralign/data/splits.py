@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralign.checks import as_finite, is_whole
 from pluralign.data.leaks import joint_groups
+from pluralign.data.table_columns import column_values
 from pluralign.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def _groups(dataset: Any) -> list[str]:
             f"no column 'group' among {dataset.column_names}; load the data with load_ratings, load_pairs or "
             "load_comparisons, which give every row a group"
         )
-    groups: list[Any] = dataset["group"][:]
+    groups = column_values(dataset, "group")
     nameless = next((row for row, group in enumerate(groups, start=1) if not isinstance(group, str)), None)
     if nameless is not None:
         raise DataError(f"row {nameless}: the group {groups[nameless - 1]!r}; allowed: a name per row")

@@ -32,10 +32,9 @@ def warn_about_tables(family: str, inputs: Inputs) -> None:
             stacklevel=3,
         )
     ratings = inputs.ratings
-    if ratings is None or CATEGORY_ATTRIBUTE not in ratings.unique("attribute"):
+    if ratings is None or CATEGORY_ATTRIBUTE not in (attributes := column_values(ratings, "attribute")):
         return
-    named = zip(column_values(ratings, "attribute"), column_values(ratings, "scale"), strict=True)
-    low, high = next(scale for attribute, scale in named if attribute == CATEGORY_ATTRIBUTE)
+    low, high = column_values(ratings, "scale")[attributes.index(CATEGORY_ATTRIBUTE)]
     six = is_six(Attribute(CATEGORY_ATTRIBUTE, low, high))
     reads_categories = HEADS[family].reads_categories
     if not reads_categories and six:
