@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from pluralign.data.gzip_files import is_gzip, open_gzip
 from pluralign.data.json_files import read_json
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
@@ -79,13 +80,13 @@ def _stop(name: str, found: str, allowed: str, row: int | None = None) -> NoRetu
     raise_problems(name, [Problem(name, row, None, found, allowed)])
 
 
-def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
+def _open(path: Path, name: str) -> IO[bytes]:
     """The file's bytes, unpacked if they are gzip, whatever the file is called."""
     raw = path.open("rb")
     head = raw.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
         raw.close()
-        return gzip.open(path, "rb")
+        return open_gzip(path, name)
     if head and path.name.lower().endswith(".gz"):
         raw.close()
         _stop(name, "no gzip data in a file called .gz", "gzip data, or another ending")
@@ -95,9 +96,7 @@ def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
     return raw
 
 
-def _read_csv(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def _read_csv(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     data = stream.read().removeprefix(b"\xef\xbb\xbf")
     try:
         text = data.decode("utf-8")
@@ -149,14 +148,12 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         line = reader.line_num + 1
 
 
-def _read_parquet(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def _read_parquet(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(stream.read()) if isinstance(stream, gzip.GzipFile) else stream)
+        file = pq.ParquetFile(pa.BufferReader(stream.read()) if is_gzip(stream) else stream)
         number = 0
         decimal = "decimal" in str(file.schema_arrow)
         for batch in file.iter_batches():

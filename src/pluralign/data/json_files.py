@@ -8,7 +8,6 @@ breaks. Which of them a file is, its first line tells. It does not know what col
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -43,9 +42,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def read_json(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def read_json(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     """The rows of a JSON file.
 
     Args:
@@ -73,7 +70,7 @@ def read_json(
     return _read_lines(stream, name)
 
 
-def _read_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+def _read_lines(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
     for number, line in enumerate(stream, start=1):
         data = line.removeprefix(_MARK) if number == 1 else line
         if not data.strip():
@@ -92,7 +89,7 @@ def _read_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[Number
         yield number, _checked(row, name, number, text)
 
 
-def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+def _read_values(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
     """The objects of one list, or objects that follow one another, through a window that moves on."""
     window = _Window(stream, name)
     in_list = window.take("[")
@@ -117,7 +114,7 @@ def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[Numbe
 class _Window:
     """What has been read of a stream and not yet been taken."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, name: str) -> None:
+    def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream = stream
         self._name = name
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()

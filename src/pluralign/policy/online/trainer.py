@@ -260,34 +260,38 @@ class PPOTrainer:
 
     def _update(self, rollouts: Sequence[Rollout], drawn: Drawn) -> dict[str, float]:
         """Epochs of minibatches; means over their tokens, and the worst ratio of the first minibatch."""
-        config, tokens = self.config, 0.0
-        totals: dict[str, float] = {}
-        norms = []
-        first: Tensor | None = None
+        config, tokens = self.config, 0
+        totals: dict[str, Tensor] = {}
+        norms: list[Tensor] = []
+        errors: list[Tensor] = []
         generator = torch.Generator().manual_seed(_seed(config.seed, self.step, "minibatches"))
         for _ in range(config.epochs):
             order = torch.randperm(len(rollouts), generator=generator)
             for batch in order.tensor_split(config.minibatches):
                 sums, count, worst, norm = self._optimizer_step(rollouts, drawn, batch)
-                first = worst if first is None else first
+                errors.append(worst)
                 norms.append(norm)
                 tokens += count
                 for key, value in sums.items():
-                    totals[key] = totals.get(key, 0.0) + float(value)
-        found = {f"update/{key}": value / max(tokens, 1.0) for key, value in totals.items()}
-        found["update/first_ratio_error"] = float(first) if first is not None else 0.0
-        found["update/grad_norm"] = sum(norms) / len(norms)
-        found["learning_rate"] = self._optimizer.param_groups[0]["lr"]
-        return found
+                    totals[key] = totals.get(key, 0.0) + value.double()
+        found = {key: value / max(tokens, 1) for key, value in totals.items()}
+        found["grad_norm"] = torch.stack(norms).double().mean()
+        found["first_ratio_error"] = errors[0].double()
+        # The one place where an update waits for the device.
+        read = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        metrics = {f"update/{key}": value for key, value in read.items()}
+        return metrics | {"learning_rate": self._optimizer.param_groups[0]["lr"]}
 
     def _optimizer_step(
         self, rollouts: Sequence[Rollout], drawn: Drawn, batch: Tensor
-    ) -> tuple[dict[str, Tensor], float, Tensor, float]:
+    ) -> tuple[dict[str, Tensor], int, Tensor, Tensor]:
         """One minibatch in micro-batches: sums over its tokens, their number, the worst ratio, the norm."""
         config, module = self.config, self._models.module
         world = self.accelerator.num_processes
-        count = drawn.keep_mask[batch.to(drawn.keep_mask.device)].sum().double()
-        whole = float(self._over_processes(count))
+        count = sum(sum(rollouts[place].chosen) for place in batch.tolist())
+        whole = self._over_processes(
+            torch.full((), count, dtype=torch.float64, device=drawn.log_probs.device)
+        ).clamp(min=1)
         sums: dict[str, Tensor] = {}
         worst = torch.zeros((), device=drawn.log_probs.device)
         parts = torch.split(batch, config.micro_batch_size)
@@ -308,17 +312,17 @@ class PPOTrainer:
                     config.value_weight,
                 )
                 # Processes average their gradients; the factor makes that a sum over all tokens.
-                self.accelerator.backward(loss * (world / max(whole, 1.0)))
+                self.accelerator.backward(loss * (world / whole).to(loss.dtype))
             moved = (log_probs.detach() - some.log_probs).masked_fill(~some.keep_mask, 0.0)
             worst = torch.maximum(worst, (moved.exp() - 1).abs().max())
             sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
         limit = config.max_grad_norm or float("inf")
         trained = [p for group in self._optimizer.param_groups for p in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, limit))
+        norm = torch.nn.utils.clip_grad_norm_(trained, limit)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return sums, float(count), worst, norm
+        return sums, count, worst, norm
 
     # ---- what is drawn ------------------------------------------------------------------------------------
 
