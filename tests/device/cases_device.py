@@ -1,4 +1,4 @@
-"""The pretended device itself: it computes what the CPU does, refuses what a device refuses, and counts waits."""
+"""The pretended device itself: it computes as the CPU does, refuses what a device refuses, counts waits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-
 from pretended import DEVICE, NAME, OnDevice, on_cpu, waits
+from torch import nn
 
 
 def there(*values: float) -> torch.Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from pretended import DEVICE, on_cpu, waits
 
 import pluralign as pl
-from pretended import DEVICE, on_cpu, waits
 
 B = 5
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from pretended import DEVICE, on_cpu, waits
 from torch import Tensor
 
 import pluralign as pl
-from pretended import DEVICE, on_cpu, waits
 
 B, K, C, T = 6, 5, 4, 7
 DRAW = torch.Generator().manual_seed(0)

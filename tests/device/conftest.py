@@ -1,4 +1,4 @@
-"""The files `cases_*.py` run in a process of their own, where the pretended device is registered with torch."""
+"""The files `cases_*.py` run in a process of their own, whose torch knows the pretended device."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""An accelerator that is only pretended, so that tests without one find what would fail or wait on a real one.
+"""A pretended accelerator, by which tests on a CPU find what would fail or wait on a real one.
 
-A tensor on it holds a tensor of the CPU, and every operation is the CPU's own, so that numbers are equal. As on
-a real device
+A tensor on it holds a tensor of the CPU, and every operation is the CPU's own, so that numbers are equal. As
+on a real device
 
-- operations do not take tensors of the CPU beside its own, but for copies, indices, and single numbers that go
-  into elementwise operations;
-- some operations make the host wait until the device has finished: reading values, sizes that depend on values,
-  copies to and from it. `waits()` lists them, each with the place in pluralign that caused it.
+- operations do not take tensors of the CPU beside its own, but for copies, indices, and single numbers that
+  go into elementwise operations;
+- some operations make the host wait until the device has finished: reading values, sizes that depend on
+  values, copies to and from it. `waits()` lists them, each with the place in pluralign that caused it.
 
-`install` registers it with torch as the backend for private use, for the whole process and for ever; the tests
-that need it therefore run in a process of their own.
+`install` registers it with torch as the backend for private use, for the whole process and for good; so the
+tests that need it run in a process of their own.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,12 @@ class OnDevice(Tensor):
 
 
 def install() -> None:
-    """Registers the device with torch under its name; from then on `device="pretended"` makes tensors there."""
+    """Registers the device with torch; from then on `device="pretended"` makes tensors there."""
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     _setup_privateuseone_for_python_backend(NAME)
+    module: Any = getattr(torch, NAME)
+    module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
     library = torch.library.Library("aten", "IMPL", "PrivateUse1")
     for func in _MAKERS:
         name = func.name().removeprefix("aten::")
@@ -173,9 +175,8 @@ def _check_places(func: Any, name: str, args: Sequence[Any], given: list[Tensor]
     single = torch.Tag.pointwise in func.tags or name in _INDEXED
     strangers = [one for one in given if not isinstance(one, OnDevice) and not (single and one.ndim == 0)]
     if strangers:
-        raise RuntimeError(
-            f"Expected all tensors to be on the same device: {func} received {[one.device.type for one in given]}"
-        )
+        places = ", ".join(str(one.device) for one in given)
+        raise RuntimeError(f"Expected all tensors to be on the same device: {func} received {places}")
 
 
 def _note_wait(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], here: bool, there: bool) -> None:

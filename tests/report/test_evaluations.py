@@ -76,6 +76,7 @@ def change_at(value, place, new):
         (["family"], 3, "family is 3; allowed: a text"),
         (["ratings", "a0", "crps", "model", "estimate"], "x", r"ratings\.a0\.crps\.model\.estimate is 'x'"),
         (["ratings", "a0", "crps", "model", "estimate"], True, "is True; allowed: a finite number"),
+        (["ratings", "a0", "crps", "model", "estimate"], 10**400, "allowed: a finite number"),
         (["ratings", "a0", "coverage", "nominal"], None, r"coverage\.nominal is missing"),
         (["ratings", "a0", "levels", "below"], [0.1], "one share below per level"),
         (["ratings", "a0", "pit", "share"], [], "one edge more than shares"),

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from pluralign.data.batches import BATCH_ROWS, ArrowBatch, Batch, RowBatch
+from pluralign.data.gzip_files import is_gzip, open_gzip
 from pluralign.data.json_files import read_json
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
@@ -88,7 +89,7 @@ def read_parquet(path: Path, name: str) -> Iterator[Batch]:
 
 
 @contextmanager
-def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, Callable[[], None]]]:
+def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
     """The file's bytes, and what to call for each readable row; a damaged or empty file is refused."""
     rows = 0
 
@@ -112,13 +113,13 @@ def _fail(name: str, found: str, allowed: str, row: int | None = None) -> NoRetu
     raise_problems(name, [Problem(name, row, None, found, allowed)])
 
 
-def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
+def _open(path: Path, name: str) -> IO[bytes]:
     """The file's bytes, decompressed if they are gzip, whatever the file is called."""
     raw = path.open("rb")
     head = raw.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
         raw.close()
-        return gzip.open(path, "rb")
+        return open_gzip(path, name)
     if head and path.name.lower().endswith(".gz"):
         raw.close()
         _fail(name, "a file named .gz that is not gzip", "gzip data, or another ending")
@@ -128,9 +129,7 @@ def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
     return raw
 
 
-def _read_csv(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def _read_csv(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     data = stream.read().removeprefix(b"\xef\xbb\xbf")
     try:
         text = data.decode("utf-8")
@@ -182,9 +181,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         line = reader.line_num + 1
 
 
-def _read_parquet(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def _read_parquet(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     number = 0
     for batch in _parquet_batches(stream, name):
         for row in batch if isinstance(batch, list) else batch.to_pylist():
@@ -192,15 +189,13 @@ def _read_parquet(
             yield number, row
 
 
-def _parquet_batches(
-    stream: IO[bytes] | gzip.GzipFile, name: str
-) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
+def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
     """Batches of columns; of rows where there are decimal numbers, which become floats."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(stream.read()) if isinstance(stream, gzip.GzipFile) else stream)
+        file = pq.ParquetFile(pa.BufferReader(stream.read()) if is_gzip(stream) else stream)
         decimal = "decimal" in str(file.schema_arrow)
         for batch in file.iter_batches(BATCH_ROWS):
             if decimal:

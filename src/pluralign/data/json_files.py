@@ -9,7 +9,6 @@ where it is broken. The first line decides which of them a file is.
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -63,9 +62,7 @@ class _Decoder:
         return value if text[end:] in ("\n", "", "\r\n") else self._json.decode(text)
 
 
-def read_json(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def read_json(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     """The rows of a JSON file.
 
     Args:
@@ -93,7 +90,7 @@ def read_json(
     return _read_lines(stream, name)
 
 
-def _read_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+def _read_lines(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
     decoder = _Decoder()
     for number, line in enumerate(stream, start=1):
         data = line.removeprefix(_MARK) if number == 1 else line
@@ -117,7 +114,7 @@ def _read_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[Number
             yield number, _checked(row, name, number, text)
 
 
-def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
+def _read_values(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
     """The objects of one list, or a sequence of objects, read through a moving window."""
     window = _Window(stream, name)
     in_list = window.take("[")
@@ -142,7 +139,7 @@ def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[Numbe
 class _Window:
     """The part of a stream that has been read but not yet consumed."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, name: str) -> None:
+    def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream = stream
         self._name = name
         self._json = _Decoder()

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pluralign.checks import as_finite
 from pluralign.errors import ArtifactError
 
 __all__ = ["EXAMPLE", "RESULTS", "RUN", "SCHEMA", "check"]
@@ -168,8 +169,7 @@ def check(value: Any, shape: Any, source: str, place: str = "") -> None:
                     f"{source}: {_join(place, name)} is missing; the file is damaged, or not from pluralign"
                 )
     elif shape is NUMBER:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number:
+        if not isinstance(value, int | float) or math.isnan(as_finite(value)):
             raise _wrong(value, NUMBER, source, place)
     elif shape is TEXT:
         _of_type(value, str, TEXT, source, place)

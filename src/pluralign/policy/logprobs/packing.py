@@ -119,8 +119,7 @@ def sequence_sums(token_log_probs: Float[Tensor, " P"], packed: Packed) -> Float
         [S], in the dtype of the tokens' log-probabilities; 0 for a response without tokens.
     """
     parts = torch.split(token_log_probs.double(), packed.counts)
-    sums = torch.stack([part.sum() for part in parts])
-    return sums[torch.tensor(packed.places, device=sums.device)].to(token_log_probs.dtype)
+    return torch.stack([parts[place].sum() for place in packed.places]).to(token_log_probs.dtype)
 
 
 def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:

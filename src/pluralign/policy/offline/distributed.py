@@ -17,7 +17,7 @@ from pluralign.errors import ConfigError
 __all__ = ["keep_float32", "new_rows"]
 
 
-def new_rows(state: Any, count: int, rank: int) -> Tensor:
+def new_rows(state: Any, count: int, rank: int, device: Any = None) -> Tensor:
     """Which rows of the batch that was just drawn are not repeated, [count].
 
     accelerate fills the last batches of an epoch with rows of its beginning, so that all processes make the
@@ -27,10 +27,11 @@ def new_rows(state: Any, count: int, rank: int) -> Tensor:
         state: accelerate's `GradientState`.
         count: rows of the batch, the same in every process.
         rank: number of this process.
+        device: of the result.
     """
     left = state.remainder if state.end_of_dataloader else 0
-    places = torch.arange(rank * count, (rank + 1) * count)
-    return places < left if left > 0 else torch.ones(count, dtype=torch.bool)
+    places = torch.arange(rank * count, (rank + 1) * count, device=device)
+    return places < left if left > 0 else torch.ones_like(places, dtype=torch.bool)
 
 
 def keep_float32(plugin: Any) -> None:

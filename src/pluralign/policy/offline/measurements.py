@@ -75,10 +75,10 @@ class RunningMeans:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, values: Mapping[str, Tensor], keep: Tensor) -> None:
-        """Adds a batch of values, [B] each, of the rows to keep, [B]."""
+        """Adds a batch of values, [B] each, of the rows to keep, [B]; nothing waits for the device."""
+        count = keep.sum(dtype=torch.float64)
         for name, value in values.items():
-            wide = value.detach()[keep].double()
-            entry = torch.stack([wide.sum(), torch.tensor(float(len(wide)), device=wide.device).double()])
+            entry = torch.stack([value.detach().double().masked_fill(~keep, 0.0).sum(), count])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 
     def take(self, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
@@ -90,8 +90,8 @@ class RunningMeans:
         sums, self._sums = self._sums, {}
         if not sums:
             return {}
-        stacked = total(torch.stack(list(sums.values())))
-        return {name: (value / count).item() for name, (value, count) in zip(sums, stacked, strict=True)}
+        value, count = total(torch.stack(list(sums.values()))).unbind(1)
+        return dict(zip(sums, (value / count).tolist(), strict=True))
 
 
 def _wins(sides: Sides, rewards: Mapping[str, Tensor], settings: Settings) -> Tensor:

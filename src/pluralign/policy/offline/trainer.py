@@ -214,12 +214,12 @@ class OfflineTrainer(ResumableTrainer):
             batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
         if batches:  # only the last one of an epoch is ever filled up
             batches[-1]["new"] = self._new_rows(batches[-1])
-        rows = torch.tensor(sum(int(batch["new"].sum()) for batch in batches), device=device)
-        return batches, self.accelerator.gather(rows).sum()
+        counts = [batch["new"].sum().to(device) for batch in batches] or [torch.tensor(0, device=device)]
+        return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
 
     def _new_rows(self, inputs: Mapping[str, Any]) -> Tensor:
         state, row = self.accelerator.gradient_state, inputs["row"]
-        return new_rows(state, len(row), self.args.process_index).to(row.device)
+        return new_rows(state, len(row), self.args.process_index, row.device)
 
     def compute_loss(
         self,
@@ -250,7 +250,7 @@ class OfflineTrainer(ResumableTrainer):
         log_probs = response_log_probs(model, packed_of(inputs)).reshape(-1, count)
         stored = self._reference
         if stored is not None:
-            stored = stored[inputs["row"].cpu()].to(log_probs.device)
+            stored = stored[inputs["row"]].to(log_probs.device)
         return {
             side: Responses(
                 log_probs=log_probs[i],
@@ -307,7 +307,7 @@ class OfflineTrainer(ResumableTrainer):
             stored = score_rows(model, rows, collator, self.reference_path, prints, self.args, autocast)
             if self._ref_model is not None:
                 self._ref_model.to("cpu")
-        self._reference, self._ref_model = stored, None
+        self._reference, self._ref_model = stored.to(self.args.device), None
 
     # ---- measurements -------------------------------------------------------------------------------------
 

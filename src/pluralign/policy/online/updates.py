@@ -68,33 +68,36 @@ class Updates:
             drawn: their tokens.
             generator: of the order of minibatches.
         """
-        config, tokens = self._config, 0.0
-        totals: dict[str, float] = {}
-        norms = []
-        first: Tensor | None = None
+        config, tokens = self._config, 0
+        totals: dict[str, Tensor] = {}
+        norms: list[Tensor] = []
+        errors: list[Tensor] = []
         for _ in range(config.epochs):
             order = torch.randperm(len(rollouts), generator=generator)
             for batch in order.tensor_split(config.minibatches):
                 sums, count, worst, norm = self._minibatch(rollouts, drawn, batch)
-                first = worst if first is None else first
+                errors.append(worst)
                 norms.append(norm)
                 tokens += count
                 for key, value in sums.items():
-                    totals[key] = totals.get(key, 0.0) + float(value)
-        found = {f"update/{key}": value / max(tokens, 1.0) for key, value in totals.items()}
-        found["update/first_ratio_error"] = float(first) if first is not None else 0.0
-        found["update/grad_norm"] = sum(norms) / len(norms)
-        found["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        return found
+                    totals[key] = totals.get(key, 0.0) + value.double()
+        found = {key: value / max(tokens, 1) for key, value in totals.items()}
+        found["grad_norm"] = torch.stack(norms).double().mean()
+        found["first_ratio_error"] = errors[0].double()
+        # The one place where an update waits for the device.
+        read = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        metrics = {f"update/{key}": value for key, value in read.items()}
+        return metrics | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
 
     def _minibatch(
         self, rollouts: Sequence[Rollout], drawn: Drawn, batch: Tensor
-    ) -> tuple[dict[str, Tensor], float, Tensor, float]:
+    ) -> tuple[dict[str, Tensor], int, Tensor, Tensor]:
         """One optimizer step: sums over its tokens, their number, the worst ratio, the norm."""
         config, module = self._config, self._models.module
         world = self._accelerator.num_processes
-        count = drawn.keep_mask[batch.to(drawn.keep_mask.device)].sum().double()
-        whole = float(sum_over(self._accelerator, count))
+        count = sum(sum(rollouts[place].chosen) for place in batch.tolist())
+        counted = torch.full((), count, dtype=torch.float64, device=drawn.log_probs.device)
+        whole = sum_over(self._accelerator, counted).clamp(min=1)
         sums: dict[str, Tensor] = {}
         worst = torch.zeros((), device=drawn.log_probs.device)
         parts = torch.split(batch, config.micro_batch_size)
@@ -110,14 +113,14 @@ class Updates:
                     log_probs, values, some, config.clip, self._value_error, config.value_weight
                 )
                 # Processes average their gradients; the factor makes that a sum over all tokens.
-                self._accelerator.backward(loss * (world / max(whole, 1.0)))
+                self._accelerator.backward(loss * (world / whole).to(loss.dtype))
             moved = (log_probs.detach() - some.log_probs).masked_fill(~some.keep_mask, 0.0)
             worst = torch.maximum(worst, (moved.exp() - 1).abs().max())
             sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
         limit = config.max_grad_norm or float("inf")
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, limit))
+        norm = torch.nn.utils.clip_grad_norm_(trained, limit)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return sums, float(count), worst, norm
+        return sums, count, worst, norm
