@@ -242,7 +242,7 @@ def test_what_stays_random_is_refused():
 
     model.model.decoder.layers[1].activation_fn = Noisy()
     attach(model)
-    with pytest.raises(ArgumentError, match=r"OPTForCausalLM in training mode differs .* random part"):
+    with pytest.raises(ArgumentError, match=r"OPTForCausalLM in training mode differs .* randomness"):
         examine(model, without_dropout=True)
 
 

@@ -35,7 +35,7 @@ from pluralign.policy.logprobs.model_checks import (
     check_positions,
     check_precision,
     load_reference,
-    tell_of_adapter_dropout,
+    warn_about_adapter_dropout,
 )
 from pluralign.policy.logprobs.scored_forward import (
     attach,
@@ -118,7 +118,7 @@ class OfflineTrainer(ResumableTrainer):
         if peft_config is not None:
             model = attach_adapter(model, peft_config)
         if args.disable_dropout:
-            tell_of_adapter_dropout(model)
+            warn_about_adapter_dropout(model)
             disable_dropout(model)
         attach(model)
         check_vocabulary(model, tokenizer)

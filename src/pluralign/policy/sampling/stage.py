@@ -1,20 +1,19 @@
-"""The reference stage: prompts -> N completions each, on disk, continued where it was interrupted.
+"""The reference stage: from prompts to N completions each, on disk; it can be interrupted and continued.
 
-In: prompts and a sampler, or shards that were made elsewhere. Out: a folder of Parquet shards (`shards`) with
-one row per completion:
+In: prompts and a sampler. Out: a folder of Parquet shards (`shards`) with one row per completion:
 
     prompt_id    16 hexadecimal digits of the prompt's content
     prompt       messages {role, content}
     index        number of the completion, 0 to N - 1
     completion   text, without special tokens
-    num_tokens   tokens drawn, the end token included; null where another program did not tell
-    cut_off      whether it hit the token limit; null where not told
-    reward       null, or what the source of imported completions said
-    token_ids    what was drawn, the end token included: text that is tokenized again may be something that
-                 the policy would hardly say; null where not told
-    tokenizer    digest of the tokenizer whose ids these are; null likewise
+    num_tokens   number of sampled tokens, including the end token; null if not known
+    cut_off      whether it reached the token limit; null if not known
+    reward       null, or the reward given with imported completions
+    token_ids    the sampled tokens, including the end token: their text, tokenized again, may give tokens that
+                 the policy would hardly sample; null if not known
+    tokenizer    digest of the tokenizer whose ids these are; null if not known
 
-It knows nothing about rewards. Completions from elsewhere come in by `sampling_import`.
+Completions of other programs are imported by `imported`.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ __all__ = ["read_samples", "sample_columns", "sample_references", "sample_schema
 _NEEDED = ("prompt_id", "prompt", "index", "completion")
 _LATER = ("token_ids", "tokenizer")  # folders of earlier versions lack them
 
-# text, num_tokens, cut_off and reward of a completion made elsewhere
-Told = tuple[str, int | None, bool | None, float | None]
+# text, num_tokens, cut_off and reward of a completion of another program
+CompletionRow = tuple[str, int | None, bool | None, float | None]
 
 
 def sample_references(
@@ -57,24 +56,25 @@ def sample_references(
 
     Args:
         prompts: distinct message lists.
-        sampler: see `Sampler`.
-        path: the folder; the same call on an unfinished one continues, on a finished one does nothing.
+        sampler: a `Sampler`.
+        path: the folder; the same call continues an unfinished one, and does nothing for a finished one.
         settings: N, lengths, temperature, seed.
-        prompts_per_shard: how much work an interruption can lose; it does not change the completions.
-        progress: called with (prompts done, prompts in all) after each shard.
+        prompts_per_shard: maximum number of prompts that are lost by an interruption; it does not change the
+            completions.
+        progress: called with (prompts done, total prompts) after each shard.
 
     Returns:
         The folder.
 
     Raises:
-        ArgumentError: there are no prompts, or one occurs twice.
+        ArgumentError: there are no prompts, or one is given twice.
         RunError: the folder was made with other settings, another model or other prompts.
         DataError: a prompt is too long for the model.
     """
     settings = settings or SamplingSettings()
     keys = [prompt_key(prompt) for prompt in prompts]
     if not keys or len(set(keys)) < len(keys):
-        what = "one prompt twice" if keys else "no prompts"
+        what = "the same prompt twice" if keys else "no prompts"
         raise ArgumentError(f"sample_references: received {what}; allowed: distinct prompts (load_prompts)")
     if prompts_per_shard < 1:
         raise ArgumentError(f"prompts_per_shard must be at least 1, received {prompts_per_shard}")
@@ -107,21 +107,23 @@ def read_samples(path: str | Path) -> datasets.Dataset:
     """The completions of a finished folder, in the order of the prompts.
 
     Raises:
-        ArtifactError: it is no such folder, is not finished, or lacks prompts or texts.
+        ArtifactError: it is not such a folder, is not finished, or lacks prompts or texts.
     """
     rows = read_shards(path)
     absent = set(sample_schema().names) - set(rows.column_names) - set(_LATER)
     gaps = [name for name in _NEEDED if name not in absent and rows.data.column(name).null_count]
     if absent or gaps:
         raise ArtifactError(
-            f"{path} holds no whole samples: columns without a value in some row: "
-            f"{', '.join([*sorted(absent), *gaps])}. Import completions made elsewhere (--shards)"
+            f"{path} does not have complete samples: columns with missing values: "
+            f"{', '.join([*sorted(absent), *gaps])}. Import completions of other programs (--shards)"
         )
     return rows
 
 
 def sample_columns(
-    prompts: Sequence[Prompt], answers: Sequence[Sequence[Completion | Told]], tokenizer: str | None = None
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Completion | CompletionRow]],
+    tokenizer: str | None = None,
 ) -> dict[str, list[Any]]:
     """The columns of a shard.
 
@@ -135,10 +137,10 @@ def sample_columns(
     for prompt, completions in zip(prompts, answers, strict=True):
         key, messages = prompt_key(prompt), [dict(message) for message in prompt]
         for index, one in enumerate(completions):
-            told = (one.text, one.num_tokens, one.cut_off, None) if isinstance(one, Completion) else one
+            stored = (one.text, one.num_tokens, one.cut_off, None) if isinstance(one, Completion) else one
             ids = one.token_ids if isinstance(one, Completion) and tokenizer is not None else None
             drawn = (None, None) if ids is None else (list(ids), tokenizer)
-            row = (key, messages, index, *told, *drawn)
+            row = (key, messages, index, *stored, *drawn)
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
     return columns
