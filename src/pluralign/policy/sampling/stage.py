@@ -9,8 +9,8 @@ In: prompts and a sampler. Out: a folder of Parquet shards (`shards`) with one r
     num_tokens   number of sampled tokens, including the end token; null if not known
     cut_off      whether it reached the token limit; null if not known
     reward       null, or the reward given with imported completions
-    token_ids    the sampled tokens, including the end token: their text, tokenized again, may give tokens that
-                 the policy would hardly sample; null if not known
+    token_ids    the sampled tokens, including the end token: their text, tokenized again, may give tokens
+                 that the policy would hardly sample; null if not known
     tokenizer    digest of the tokenizer whose ids these are; null if not known
 
 Completions of other programs are imported by `imported`.
