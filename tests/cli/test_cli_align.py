@@ -141,7 +141,7 @@ def test_the_optimum_is_told_before_training(policy, command, caplog, monkeypatc
     )
     assert status == 130
     assert told in err
-    assert ("more than any policy of our lab survived" in caplog.text) == warned
+    assert ("too far for the policies of our lab" in caplog.text) == warned
 
 
 def test_tables_of_any_file_are_one_table(policy, command):

@@ -94,7 +94,7 @@ def test_ids_of_another_tokenizer_are_not_taken(
     other.add_tokens(["ab"])
     with caplog.at_level(logging.WARNING, "pluralign.policy"):
         rows = prepared(table, other)
-    assert "the responses of 18 rows were drawn with another tokenizer" in caplog.text
+    assert "the responses of 18 rows were sampled with another tokenizer" in caplog.text
     bare = prepared(table.remove_columns(["token_ids", "tokenizer"]), other)
     assert rows["completion_ids"][:] == bare["completion_ids"][:]
 

@@ -1,13 +1,13 @@
 """`OfflineTrainer`: fits a policy to rewards or preferences that were collected before.
 
 In: a causal language model, a training table (`columns`), an `OfflineConfig`. Out: a trained model, its
-checkpoints and a log. It is a `transformers.Trainer` with another loss: everything that `Trainer` does
-(optimisers, schedules, DDP, FSDP, checkpoints, resuming, callbacks, trackers) it does. It knows no formula:
-losses are in `losses`, their table in `objectives`.
+checkpoints and a log. It is a `transformers.Trainer` with another loss and has all its features (optimisers,
+schedules, DDP, FSDP, checkpoints, resuming, callbacks, trackers). Formulas are in `losses`, their table in
+`objectives`.
 
-Reference log-probabilities are those of the model as it is given, before the first step; they are stored, so
-that no second model is held (`reference_log_probs`). A step packs its sequences without padding and never
-holds logits of the whole batch (`packing`, `log_probs`).
+Reference log-probabilities are those of the initial model, before the first step; they are stored, so that no
+second model is in memory (`references`). A step packs its sequences without padding and never stores logits
+of the whole batch (`packing`, `chunked`).
 """
 
 from __future__ import annotations
@@ -64,30 +64,30 @@ _log = logging.getLogger("pluralign.policy")
 
 
 class OfflineTrainer(ResumableTrainer):
-    """Trains a policy offline: QRPO, DPO, REBEL, SimPO or an objective of your own.
+    """Trains a policy offline: QRPO, DPO, REBEL, SimPO or your own objective.
 
     Args:
         model: a causal language model, or a hub id or folder of one.
         args: the configuration; None for the defaults.
-        train_dataset: a `datasets.Dataset`; see `columns` for its shapes.
-        eval_dataset: another one, or several by name; same shape.
+        train_dataset: a `datasets.Dataset` with a shape of `columns`.
+        eval_dataset: another one, or several by name, with the same shape.
         processing_class: the tokenizer; None loads the model's own.
         peft_config: train this adapter instead of the whole model.
-        ref_model: the reference or its name, where it is not the model as given, of the same tokenizer; used
-            once and not kept, unless samples are measured against it.
-        reward: judges samples of the policy at each evaluation; None samples nothing. Measuring their KL
-            keeps a copy of the trained weights (an adapter's only, where one is trained) in main memory.
+        ref_model: the reference or its name, if it is not the initial model; with the same tokenizer. It is
+            used once and not kept, unless samples are compared with it.
+        reward: the reward of samples of the policy at each evaluation; None for no samples. For their KL, a
+            copy of the trained weights (only an adapter's, if one is trained) is kept in main memory.
         objective: an `Objective` that is not in the table; None for `args.method`.
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
 
     Attributes:
-        log_prob_kernel: what runs on the logits, plain or compiled.
-        optimum: how far from the reference the optimum is; None without a train_dataset.
+        log_prob_kernel: kernels for the logits, plain or compiled.
+        optimum: distance of the optimum from the reference; None without a train_dataset.
 
     Raises:
-        ConfigError: settings that do not go together.
-        DataError: a table is not what the objective needs.
+        ConfigError: settings are not compatible.
+        DataError: a table is not suitable for the objective.
         ArgumentError: model, tokenizer or objective do not fit.
     """
 
@@ -157,7 +157,7 @@ class OfflineTrainer(ResumableTrainer):
         # The loss is already divided by all rows of the step, so Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
-        self.data_collator = Collator(self.sides, 1)  # each sequence alone, until the model was tried
+        self.data_collator = Collator(self.sides, 1)  # each sequence alone, until the model is tested
         self._examined = False
         self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
         self._sampled: SampleEvaluator | None = None
@@ -169,7 +169,7 @@ class OfflineTrainer(ResumableTrainer):
         self.add_callback(_ReferenceFirst(self))
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As in `Trainer`; sharding rounds no gradient and no log-probability."""
+        """As in `Trainer`; sharding does not round gradients or log-probabilities."""
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:
             keep_float32(self.accelerator.state.fsdp_plugin)
@@ -179,14 +179,14 @@ class OfflineTrainer(ResumableTrainer):
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _one_partition(self) -> bool:
-        """Whether all responses share one Z."""
+        """Whether all responses have the same Z."""
         args = self.args
         return self.objective.ranks and not args.length_normalized and args.partition == "exact"
 
     def _examine(self) -> None:
-        """Tries the model once, where and as it will be trained, and packs as it allows.
+        """Tests the model once, as it will be trained, and chooses the packing accordingly.
 
-        Weights that will be shared out are tried when they have been, before the first step.
+        Weights that will be sharded are tested after sharding, before the first step.
         """
         spread = hasattr(self.model, "reshard") or self.model_wrapped is not self.model
         if self._examined or (self._sharded and not spread):
@@ -206,13 +206,13 @@ class OfflineTrainer(ResumableTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
     ) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and how many rows count in them, over all processes."""
+        """The batches of one optimiser step and their number of counted rows, over all processes."""
         if self.nothing_left:
             return [], None
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
-        if batches:  # only the last one of an epoch is ever filled up
+        if batches:  # only the last one of an epoch can be filled up
             batches[-1]["new"] = self._new_rows(batches[-1])
         counts = [batch["new"].sum().to(device) for batch in batches] or [torch.tensor(0, device=device)]
         return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
@@ -228,7 +228,7 @@ class OfflineTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Mean loss over the rows of the whole step, as far as this batch contributes to it.
+        """This batch's contribution to the mean loss over all rows of the step.
 
         Divided by all rows of the step, so that the gradient does not depend on how the step was split over
         batches and processes; DDP and FSDP average over processes, which the factor undoes.
@@ -245,7 +245,7 @@ class OfflineTrainer(ResumableTrainer):
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> dict[str, Responses]:
-        """The batch as objectives see it."""
+        """The batch in the form that objectives take."""
         count = len(inputs["row"])
         log_probs = response_log_probs(model, packed_of(inputs)).reshape(-1, count)
         stored = self._reference
@@ -275,8 +275,8 @@ class OfflineTrainer(ResumableTrainer):
         """Reads the reference log-probabilities, or computes and stores them before the first step.
 
         Raises:
-            FingerprintError: the stored ones are of another model, tokenizer or data.
-            RunError: training has begun and they are gone.
+            FingerprintError: the stored ones belong to another model, tokenizer or data.
+            RunError: training has begun and they no longer exist.
         """
         from datasets import concatenate_datasets
 
@@ -289,8 +289,8 @@ class OfflineTrainer(ResumableTrainer):
         self.accelerator.wait_for_everyone()
         if stored is None and self.state.global_step > 0:
             raise RunError(
-                f"{self.reference_path} is gone, and the model has been trained since; restore the file, or "
-                "start again in another output_dir"
+                f"{self.reference_path} no longer exists, and the model has been trained since; restore the "
+                "file, or start again in another output_dir"
             )
         if stored is None:
             model, collator = self.model_wrapped, self.data_collator
@@ -301,9 +301,7 @@ class OfflineTrainer(ResumableTrainer):
                     apart = examine(model)
                 bin_tokens = row_tokens(model, apart, self.args.bin_tokens, self.args.device)
                 collator = Collator(self.sides, bin_tokens)
-            autocast = (
-                self.accelerator.autocast
-            )  # another model than the policy is wrapped in none of its own
+            autocast = self.accelerator.autocast  # a model other than the policy has no wrapper
             stored = score_rows(model, rows, collator, self.reference_path, prints, self.args, autocast)
             if self._ref_model is not None:
                 self._ref_model.to("cpu")
@@ -312,7 +310,7 @@ class OfflineTrainer(ResumableTrainer):
     # ---- measurements -------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds what was measured since the last log line; `loss` marks a line of training."""
+        """Adds the measurements since the last log line; `loss` marks a line of training."""
         if "loss" in logs:
             means = self._means["train"].take(self._over_processes)
             means.pop("loss", None)
@@ -326,13 +324,13 @@ class OfflineTrainer(ResumableTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Loss and measurements on an evaluation table that the trainer was made with.
+        """Loss and measurements on an evaluation table that was passed to the trainer.
 
         Raises:
-            ArgumentError: another table is given; its reference log-probabilities are not known any more.
+            ArgumentError: another table is given, whose reference log-probabilities are not known.
         """
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            raise ArgumentError("pass evaluation tables when the trainer is made; here name one of them")
+            raise ArgumentError("pass evaluation tables to the trainer's constructor; here pass their names")
         if self.is_fsdp_enabled and not hasattr(self.model, "reshard"):
             raise ConfigError(
                 "FSDP shards the model when training begins: evaluate after that, or with eval_on_start"
@@ -342,7 +340,7 @@ class OfflineTrainer(ResumableTrainer):
         return result
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
-        """As in `Trainer`; means are over rows, however the last batch came out, and samples are measured."""
+        """As in `Trainer`; means are over rows, also with a smaller last batch, and samples are measured."""
         self._means["eval"].take()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
         found = self._means["eval"].take(self._over_processes)
@@ -353,9 +351,9 @@ class OfflineTrainer(ResumableTrainer):
         return output
 
     def _measure_samples(self, evaluator: SampleEvaluator, name: str) -> dict[str, float]:
-        """What samples show; the first process keeps their texts and logs warning signs."""
+        """Measures of samples; the first process stores their texts and logs warnings."""
         folder, step = Path(self.args.output_dir), self.state.global_step
-        if step > 0 and not evaluator.knows_heads:  # the run was interrupted since
+        if step > 0 and not evaluator.knows_heads:  # the run was resumed
             evaluator.remember_heads([one["profile"] for one in read_samples(folder, 0, name)])
         model = self.accelerator.unwrap_model(self.model)
         found, samples = evaluator.measure(model, name, is_reference=step == 0)
@@ -365,11 +363,11 @@ class OfflineTrainer(ResumableTrainer):
         return found
 
     def _evaluator(self, reward: RewardSource, tables: Mapping[str, Any]) -> SampleEvaluator:
-        """What samples at each evaluation; called while the model is still the reference."""
+        """The evaluator that samples at each evaluation; made while the model is still the reference."""
         if self.is_deepspeed_enabled or (self.is_fsdp_enabled and self._ref_model is not None):
             raise ConfigError(
-                "samples are measured while a model is sharded with FSDP, against itself as it was; with "
-                "DeepSpeed or a ref_model leave out reward, and sample from checkpoints"
+                "a sharded model can be sampled only with FSDP, and compared only with its initial weights; "
+                "with DeepSpeed or a ref_model leave out reward, and sample from checkpoints"
             )
         made = SampleEvaluator(
             self.processing_class,
@@ -387,25 +385,25 @@ class OfflineTrainer(ResumableTrainer):
         return made
 
     def _remember(self) -> None:
-        """Keeps what is needed of the reference; called where the model is before the first step."""
+        """Keeps the weights of the reference; called before the first step."""
         if self._sampled is not None:
             self._sampled.remember(self.accelerator.unwrap_model(self.model))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._remember()  # a sharded model is loaded after it was sharded, and then is the reference no more
+        self._remember()  # a sharded model is loaded after sharding, and then is no longer the reference
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
 def _by_name(train: Any, evaluation: Any) -> dict[str, Any]:
-    """The tables that are given."""
+    """The given tables, by name."""
     named = dict(evaluation) if isinstance(evaluation, Mapping) else {"eval": evaluation}
     if "train" in named:
-        raise ArgumentError("eval_dataset: an evaluation table is called 'train'; name it otherwise")
+        raise ArgumentError("eval_dataset: an evaluation table is called 'train'; choose another name")
     return {name: table for name, table in ({"train": train} | named).items() if table is not None}
 
 
 class _ReferenceFirst(TrainerCallback):
-    """Sees to the reference log-probabilities when the model is where it will be trained, before it moves."""
+    """Computes reference log-probabilities when the model is on its device, before the first step."""
 
     def __init__(self, trainer: OfflineTrainer) -> None:
         self._trainer = trainer
