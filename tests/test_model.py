@@ -141,7 +141,7 @@ def test_the_run_folder_of_a_fit_loads_its_model(tmp_path, model):
     loaded = pl.RewardModel.from_pretrained(tmp_path / "run", backbone=model.backbone, cache=None)
     assert torch.equal(loaded.score(TEXTS), model.score(TEXTS))
     (tmp_path / "unfinished").mkdir()
-    with pytest.raises(ArtifactError, match=r"unfinished is no model folder"):
+    with pytest.raises(ArtifactError, match=r"unfinished is not a model folder"):
         pl.RewardModel.from_pretrained(tmp_path / "unfinished", backbone=model.backbone)
 
 
@@ -257,8 +257,8 @@ def edit(path: Path, change) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: shutil.rmtree(p), "no model folder"),
-        (lambda p: (p / "config.json").unlink(), "no model folder"),
+        (lambda p: shutil.rmtree(p), "not a model folder"),
+        (lambda p: (p / "config.json").unlink(), "not a model folder"),
         (lambda p: (p / "config.json").write_text("{"), "damaged"),
         (lambda p: (p / "config.json").write_text("[1]"), "damaged"),
         (lambda p: (p / "config.json").write_bytes(b"\xff\xfe{}"), "damaged"),

@@ -53,6 +53,17 @@ def test_a_policy_comes_out_and_a_second_call_does_nothing(policy, command):
     assert status == 0
     assert "nothing to do" in err
     assert json.loads(out) == result
+    status, out, err = command("report run --json")
+    assert status == 0, err
+    content = json.loads(out)
+    after = {line["key"]: line["after"] for line in content["headlines"]}
+    assert after["reward"] == result["metrics"]["eval_samples/reward"]
+    assert [curve["name"] for curve in content["curves"]] == [
+        *("Reward", "Spread of the reward", "KL divergence from the reference", "Length", "Cut off"),
+        *("Loss", "Implicit rewards"),
+    ]
+    assert [sign["name"] for sign in content["signs"]] == ["kl_beyond_optimum"]
+    assert "QRPO of policy" in Path(content["page"]).read_text()
 
 
 def test_an_interrupted_run_continues(policy, command, monkeypatch):

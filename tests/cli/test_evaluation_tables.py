@@ -1,4 +1,4 @@
-"""What `pluralign evaluate` prints: every number of the page's tables, and what the fit warned of."""
+"""What `pluralign evaluate` prints: every number of the page's tables, and the warnings of the fit."""
 
 from __future__ import annotations
 

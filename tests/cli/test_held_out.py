@@ -46,7 +46,7 @@ def test_texts_of_the_fit_under_other_groups(workplace, fake, command, renamed):
 def test_fit_and_evaluate_keep_one_question_on_one_side(workplace, fake, command, renamed):
     status, _, err = command(FIT.format(renamed))
     assert status == 0
-    assert "20 prompts stand in several groups; a split keeps 80 groups together, 20 parts in all" in err
+    assert "20 prompts appear in several groups; a split keeps 80 groups together, 20 parts in all" in err
     said = judged(command, "--ratings", renamed)
     assert "0 of its" in said
     assert said.endswith("groups were in the fit")
@@ -65,7 +65,7 @@ def test_what_was_held_out_is_told_as_it_is(workplace, fake, command):
     assert f"held out: {groups} of 13 groups ({share} % of the rows); to evaluate" in err
     assert "pluralign evaluate --folds 5 --family quantile --ratings few.jsonl" in err
     said = judged(command, "--ratings", "few.jsonl")
-    assert f"evaluated on: {len(apart)} of 155 rows ({share} %), in {groups} of 13 groups; 0 of its" in said
+    assert f"{len(apart)} of 155 rows ({share} %), in {groups} of 13 groups; 0 of its" in said
 
 
 def test_a_part_of_the_tables_is_evaluated_on_what_the_fit_did_not_see(workplace, fake, command):
@@ -125,8 +125,8 @@ def test_evaluations_lie_beside_their_model_where_the_report_finds_them(workplac
 def test_check_and_cross_fitting_tell(workplace, fake, command, renamed):
     _, out, _ = command(f"check {renamed}")
     assert "prompts in several groups" in out
-    assert "20 prompts stand in several groups" in out.splitlines()[-1]
+    assert "20 prompts appear in several groups" in out.splitlines()[-1]
     flags = "evaluate --folds 2 --l1 0.003 --levels [0.1,0.5,0.9] --json --ratings"
     status, out, _ = command(flags, renamed)
     assert status == 0
-    assert "20 prompts stand in several groups" in json.loads(out)["judged"]
+    assert "20 prompts appear in several groups" in json.loads(out)["judged"]

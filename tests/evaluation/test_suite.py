@@ -365,7 +365,7 @@ def test_what_cannot_be_judged():
     tied = pl.load_comparisons([{"prompt": "p", "response_a": "1 0", "response_b": "0 0", "votes": [0]}])
     with pytest.raises(DataError, match="every comparison is tied"):
         evaluate(uniform_model(), votes=tied)
-    with pytest.raises(ArgumentError, match="ratings: received list; pass what load_ratings gives"):
+    with pytest.raises(ArgumentError, match="ratings: received list; pass what load_ratings returns"):
         evaluate(uniform_model(), ratings=[{"response": "0 0 x"}])
     for name, table in {
         "ratings": ratings({"response": "0 0 x", "ratings": [1]}),

@@ -33,7 +33,7 @@ def test_headlines_are_the_numbers_of_the_results(copy):
         "Accuracy on pairs from ratings",
         "Distance to the truth",
         "CRPS",
-        "90 % intervals hold this share of ratings",
+        "Ratings inside 90 % intervals",
     ]
     accuracy = results["pairs"]["pairs_from_ratings"]["accuracy"]
     assert lines["Accuracy on pairs from ratings"]["interval"] == accuracy["model"]
@@ -47,7 +47,7 @@ def test_headlines_are_the_numbers_of_the_results(copy):
     [
         (0.01, 0.03, "(better)"),
         (-0.03, -0.01, "(worse)"),
-        (-0.01, 0.02, "(no difference: the interval holds 0)"),
+        (-0.01, 0.02, "(no difference: the interval contains 0)"),
         (None, None, "(no interval: one group)"),
     ],
 )
@@ -107,6 +107,14 @@ def test_a_run_says_what_was_run(copy):
     assert run["inputs"]["ratings"] == "ab" * 32
     assert run["sizes"]["ratings"] == {"rows": 240, "groups": 30, "attributes": ["a0", "a1"]}
     assert run["name"] == "quantile"
+
+
+@pytest.mark.parametrize("label", ["", "judged: ", "evaluated on: "])
+def test_the_label_that_older_files_have_before_the_scope_is_not_shown(copy, change, label):
+    folder = copy("one")
+    change(folder / "results.json", lambda r: r.update(judged=f"{label}every row; 3 groups"))
+    (run,) = content_of(folder)["runs"]
+    assert run["judged"] == "every row; 3 groups"
 
 
 def test_coverage_by_predicted_disagreement_is_the_mean_of_its_rows(copy):
@@ -269,9 +277,9 @@ def test_several_runs_stand_side_by_side(copy, change):
     assert [run["name"] for run in content["runs"]] == ["one", "other"]
     assert list(content["ratings"]["attributes"]["a0"]) == ["one", "other"]
     assert list(content["responses"]["contested"][0]["predicted"]) == ["one", "other"]
-    assert not any("do not compare" in note for note in content["notes"])
+    assert not any("are not comparable" in note for note in content["notes"])
     change(other / "run.json", lambda r: r["inputs"].update(ratings="ef" * 32))
-    assert any("do not compare" in note for note in content_of(one, other)["notes"])
+    assert any("are not comparable" in note for note in content_of(one, other)["notes"])
     (other / "run.json").unlink()
     assert any("not known" in note for note in content_of(one, other)["notes"])
     names = [run["name"] for run in content_of(one, copy("scores"))["runs"]]
@@ -282,5 +290,5 @@ def test_too_many_and_the_same_twice_are_refused(copy):
     evaluation = read_evaluation(copy("one"))
     with pytest.raises(ArgumentError, match="1 to 6 evaluations"):
         build_content([evaluation] * 7)
-    with pytest.raises(ArgumentError, match="is named twice"):
+    with pytest.raises(ArgumentError, match="is given twice"):
         build_content([evaluation] * 2)

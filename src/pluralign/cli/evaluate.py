@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.families import CONFIGS, DEFAULT
 from pluralign.files import write_json
+from pluralign.fitting.config import saved_settings
+from pluralign.report.evaluations import evaluated_on
 from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
@@ -74,7 +76,7 @@ def run(arguments: Sequence[str]) -> None:
     decisive = {
         k: v
         for part in (flags, data, *others)
-        for k, v in asdict(part).items()
+        for k, v in saved_settings(part).items()
         if k not in {"out", "json", "cache", "device"}
     }
     inputs = data.digests() | ({"model": digest(str(model_folder(flags.model)))} if flags.model else {})
@@ -91,7 +93,7 @@ def run(arguments: Sequence[str]) -> None:
         else:
             console.say(f"{folder.path} already holds this run")
         results = json.loads(results_file.read_text(encoding="utf-8"))
-        console.say(results["judged"])
+        console.say(f"evaluated on: {evaluated_on(results)}")
         for warning in results["fitted"].get("warnings", ()):
             console.say(f"the fit warned: {warning}")
         print_results(console, results)
@@ -128,10 +130,10 @@ def _evaluate(
                 "on other data, or pass --part all"
             )
         tables = apart
-    scope = f"evaluated on: {_part(tables, whole)}; {_overlap(flags, data, tables, model.fitted)}"
+    scope = f"{_part(tables, whole)}; {_overlap(flags, data, tables, model.fitted)}"
     given: dict[str, Any] = tables
     results = evaluation.evaluate(model, **given, risk=flags.risk, seed=flags.seed, out=folder.path)
-    return results | {"part": flags.part, "judged": scope}
+    return results | {"part": flags.part, "judged": scope}  # the key keeps its old name for older readers
 
 
 def _beside(model: str | None, name: str) -> str:
@@ -158,12 +160,14 @@ def _overlap(
     flags: EvaluateFlags, data: DataFlags, tables: Mapping[str, Any], fitted: Mapping[str, Any]
 ) -> str:
     """How much of the evaluation data was in the fit, with a warning if any was."""
+    from pluralign.data.table_columns import column_values
+
     seen = seen_before(model_folder(str(flags.model)).parent, tables)
     if seen is not None:
         return seen
     if flags.part == "all" and set(data.digests().values()) & set(fitted.get("data", {}).values()):
         return "WARNING: the model was fitted on this file, so this is not a held-out result"
-    groups = {group for table in tables.values() for group in table["group"]}
+    groups = {group for table in tables.values() for group in column_values(table, "group")}
     return f"{len(groups):,} groups"
 
 
@@ -192,7 +196,7 @@ def _cross_fit(
         out=folder.path,
         report=console.say,
     )
-    scope = f"evaluated on: every row, by one of {flags.folds} models that has not seen its group"
+    scope = f"every row, by one of {flags.folds} models that has not seen its group"
     if shared := str(shared_texts(given)):
         scope += f"; {shared}"
     return results | {"part": "all", "judged": scope}

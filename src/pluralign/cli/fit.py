@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
 from pluralign.cli.run_folder import RunFolder, default_name
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES
+from pluralign.fitting.config import saved_settings
 
 __all__ = ["run"]
 
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     with RunFolder(out, "fit", decisive, inputs) as folder:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")
-            stored = json.loads((folder.path / "done.json").read_text(encoding="utf-8"))["fitted"]
+            stored = folder.stored("fitted")
             for warning in stored.get("warnings", ()):
                 console.say(f"the fit warned: {warning}")
             _finish(console, folder, family, data, stored)
@@ -89,7 +89,7 @@ def _result_settings(
 ) -> dict[str, Any]:
     """The settings that determine the result, without output, printing and the embedding cache."""
     ignored = {"out", "json", "cache", "device"}
-    merged = asdict(flags) | asdict(data) | asdict(backbone) | asdict(config)
+    merged = asdict(flags) | asdict(data) | asdict(backbone) | saved_settings(config)
     return {key: value for key, value in merged.items() if key not in ignored}
 
 

@@ -111,7 +111,9 @@ def seen_before(folder: Path, tables: Tables) -> str | None:
 
 
 def _groups(tables: Tables) -> set[Any]:
-    return {group for table in tables.values() for group in table["group"]}
+    from pluralign.data.table_columns import column_values
+
+    return {group for table in tables.values() for group in column_values(table, "group")}
 
 
 def _stored(file: Path) -> TextRecord | None:

@@ -14,9 +14,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from pluralign.cli.console import cut
+from pluralign.cli.yaml_limits import YamlLimitError, check_file, check_value
 from pluralign.errors import PluralignError, did_you_mean, nearest
 
 __all__ = ["UsageError", "choice_from", "early_value", "parse"]
+
+_LONGEST_VALUE = 1000  # characters of what the user gave, or the parser says, in a message
 
 
 class UsageError(PluralignError):
@@ -62,12 +66,32 @@ def parse(
         # A field that two dataclasses share, such as `seed`, becomes one flag for both.
         parser.add_class_arguments(kind, skip=set(of_kind) & set(known))
         known += [name for name in of_kind if name not in known]
+    _check_sizes(arguments)
     try:
         namespace = parser.parse_args(_with_truth(arguments, kinds))
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
         raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
     values = namespace.as_dict()
     return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
+
+
+def _check_sizes(arguments: Sequence[str]) -> None:
+    """Raises where a config file, or the value of a flag, is too large to be read."""
+    key = ""
+    for argument in arguments:
+        flag, has_value, value = (
+            argument.partition("=") if argument.startswith("--") else (key, "=", argument)
+        )
+        key = flag
+        try:
+            if key == "--config" and has_value:
+                check_file(value)
+            elif has_value:
+                check_value(value)
+        except YamlLimitError as error:
+            raise UsageError(f"{value if key == '--config' else key or 'a value'}: {error}") from None
+        except OSError:  # the parser reports it
+            continue
 
 
 def _with_truth(arguments: Sequence[str], kinds: Iterable[Any]) -> list[str]:
@@ -88,12 +112,15 @@ def choice_from(arguments: Sequence[str], name: str, allowed: Iterable[str], def
     names = list(allowed)
     if value not in names:
         hint = did_you_mean(value, names)
-        raise UsageError(f"--{name}: received {value!r}{hint}; allowed: {', '.join(names)}")
+        raise UsageError(
+            f"--{name}: received {cut(value, _LONGEST_VALUE)!r}{hint}; allowed: {', '.join(names)}"
+        )
     return value
 
 
 def early_value(arguments: Sequence[str], name: str, default: str) -> str:
     """The value of one flag before the rest is parsed, from flags or a config file; the last one wins."""
+    _check_sizes(arguments)
     value = default
     for i, argument in enumerate(arguments):
         key, _, given = argument.partition("=")
@@ -137,9 +164,9 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
             expected, given = [plain.group(1)], [plain.group(2)]
         if given and expected:
             kinds = " or ".join(dict.fromkeys(_kind_in_words(e) for e in expected))
-            return f"--{value.group(1)}: received {given[0]!r}; allowed: {kinds}"
-        return f"--{value.group(1)}: {' '.join(lines)}"
-    return " ".join(message.split())
+            return f"--{value.group(1)}: received {cut(given[0], _LONGEST_VALUE)!r}; allowed: {kinds}"
+        return f"--{value.group(1)}: {cut(' '.join(lines), _LONGEST_VALUE)}"
+    return cut(" ".join(message.split()), _LONGEST_VALUE)
 
 
 def _kind_in_words(kind: str) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pluralign.cli.console import Console
-from pluralign.cli.objects import cache_from, load_model, quiet_datasets
+from pluralign.cli.console import Console, shown
+from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.scorers import check_combination, load_scorer, response_columns
 from pluralign.files import whole_file
 
 __all__ = ["run"]
@@ -71,8 +72,7 @@ def run(arguments: Sequence[str]) -> None:
     (flags,) = parse("score", ScoreFlags.__doc__ or "", arguments, ScoreFlags)
     if flags.json and flags.out is None:
         raise UsageError("--json prints a summary, so the scores need a file: pass one with --out")
-    if bool(flags.combine) != (flags.reference is not None):
-        raise UsageError("--combine and --reference go together: the reference responses set the scale")
+    check_combination(flags.combine, flags.reference)
     if flags.combine and (flags.weights or flags.steer):
         raise UsageError("--weights and --steer are for one model; drop them or --combine")
     from pluralign import data, risk
@@ -91,7 +91,7 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
     if flags.out is None:
         for line in lines:
-            sys.stdout.write(line)
+            sys.stdout.write(shown(line))
         console.say(said.words(str(measure)))
         return
     target = Path(flags.out)
@@ -134,36 +134,22 @@ class _Said:
 
 def _scorer(flags: ScoreFlags) -> Any:
     """The named model, or its combination with others."""
-    from pluralign import backbones, data
-    from pluralign.model import Combination, combine
     from pluralign.model.combination_folder import is_combination
 
-    if is_combination(flags.model):
-        if flags.combine or flags.weights or flags.steer:
-            raise UsageError(
-                f"{flags.model} is a combination; --combine, --weights and --steer are for one model"
-            )
-        backbones.use_idle_cores()
-        return Combination.from_pretrained(flags.model, device=flags.device, cache=cache_from(flags.cache))
-    # Read before any backbone is loaded, so that a wrong file fails at once.
-    table = (
-        data.load_responses(flags.reference, columns=flags.columns, split=flags.hub_split)
-        if flags.reference is not None
-        else None
+    if is_combination(flags.model) and (flags.combine or flags.weights or flags.steer):
+        raise UsageError(
+            f"{flags.model} is a combination; --combine, --weights and --steer are for one model"
+        )
+    return load_scorer(
+        flags.model,
+        device=flags.device,
+        cache=flags.cache,
+        combine=flags.combine,
+        reference=flags.reference,
+        how=flags.how,
+        columns=flags.columns,
+        split=flags.hub_split,
     )
-    model = load_model(flags.model, flags.device, flags.cache)
-    if table is None:
-        return model
-    others = [load_model(path, flags.device, flags.cache) for path in flags.combine]
-    reference = [data.conversation(row["prompt"], row[side]) for row in table for side in _sides(table)]
-    return combine([model, *others], reference, how=flags.how)
-
-
-def _sides(table: Any) -> list[str]:
-    """The columns that hold responses."""
-    return [
-        c for c in ("response", "chosen", "rejected", "response_a", "response_b") if c in table.column_names
-    ]
 
 
 def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, said: _Said) -> Iterator[str]:
@@ -173,14 +159,14 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, said: _Said)
     from pluralign.data import conversation
     from pluralign.model.scorer import utilities
 
-    sides = _sides(table)
+    sides = response_columns(table)
     options = {k: v for k in ("weights", "steer") if (v := getattr(flags, k)) is not None}
     wanted = torch.tensor(flags.levels, dtype=torch.float32) if flags.levels else None
     for start in range(0, len(table), _BATCH_ROWS):
-        rows = table.select(range(start, min(start + _BATCH_ROWS, len(table))))
+        rows = table[start : start + _BATCH_ROWS]
         answers = {}
         for side in sides:
-            texts = [conversation(row["prompt"], row[side]) for row in rows]
+            texts = list(map(conversation, rows["prompt"], rows[side]))
             found: dict[str, Any] = {}
             if flags.attributes:
                 distribution, attributes = model.distributions(texts, **options, on_grid=True)

@@ -1,8 +1,8 @@
-"""Train and test by group: the same on every machine, whatever the order of the rows.
+"""Train and test parts by group: the same on every machine, for any order of the rows.
 
-In: tables with a column `group`. Out: disjoint parts; rows of one group never part, nor do groups that share
-a prompt or a long text (`leaks` says which).
-Does not use a column `split`.
+In: tables with a column `group`. Out: disjoint parts; rows of one group stay together, and so do groups that
+share a prompt or a long text (see `leaks`).
+A column `split` is not used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralign.checks import as_finite, is_whole
 from pluralign.data.leaks import joint_groups
+from pluralign.data.table_columns import column_values
 from pluralign.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _FAR = 0.5  # how far the share of rows may be from the wanted one, of the small
 
 
 def _position(group: str, seed: int) -> int:
-    """A group's place in [0, 2^64): BLAKE2b of seed and name."""
+    """A group's position in [0, 2^64): BLAKE2b of seed and name."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{group}".encode(), digest_size=8).digest(), "big")
 
 
@@ -37,24 +38,24 @@ def split(
     """Train and test rows, by group.
 
     A group is in the test part if its hash lies below `test_share` of the hash's range. So a group's side
-    depends on nothing but its name and the seed: ratings and pairs of the same source can be split separately
-    and do not leak, and more data does not move old groups. Groups that share a prompt or a long text are one
-    (`pluralign.data.shared_texts` counts them), by the first of their names; where tables differ in what
-    their groups share, `split_tables` splits them together.
+    depends only on its name and the seed: ratings and pairs from the same source can be split separately
+    without leakage, and more data does not move old groups. Groups that share a prompt or a long text are
+    joined (`pluralign.data.shared_texts` counts them), under the first of their names; if tables differ in
+    what their groups share, split them together with `split_tables`.
 
-    The share of groups is met on average. Where groups are few or of very different sizes, so that the share
-    of rows would be off by more than half of the smaller side (1 of 13 groups with 8 % of the rows for .2),
-    groups are taken in the order of their hashes instead, each if it brings the share of rows nearer; split
-    several tables of such a source by `split_tables`. If a side would stay empty, it gets the one group that
-    is nearest to the border.
+    The share of groups is met on average. If there are few groups, or groups of very different sizes, so that
+    the share of rows would be off by more than half of the smaller side (1 of 13 groups with 8 % of the rows
+    for .2), groups are taken in the order of their hashes instead, each if it brings the share of rows
+    nearer; split several tables of such a source with `split_tables`. If a side would stay empty, it gets the
+    group nearest to the threshold.
 
     Args:
         dataset: rows with a column `group`.
         test_share: expected share of the groups in the test part, in (0, 1).
-        seed: another seed, another split.
+        seed: a different seed gives a different split.
 
     Returns:
-        (train, test), rows in their order.
+        (train, test), rows in their original order.
 
     Raises:
         ArgumentError: `test_share` is out of range.
@@ -73,17 +74,17 @@ def split(
 def split_tables(
     tables: Mapping[str, datasets.Dataset], test_share: float = 0.2, seed: int = 0
 ) -> tuple[dict[str, datasets.Dataset], dict[str, datasets.Dataset]]:
-    """`split` of several tables at once: groups that share a text in any of them are one in all.
+    """Splits several tables together: groups that share a text in any of them are joined in all.
 
-    A group is on one side in all tables, and each table has rows on both sides, as `split` has it.
+    A group is on the same side in all tables, and each table has rows on both sides, as with `split`.
 
     Args:
         tables: by name, at least one; rows with a column `group`.
         test_share: expected share of the groups in the test part, in (0, 1).
-        seed: another seed, another split.
+        seed: a different seed gives a different split.
 
     Returns:
-        (train, test) by the same names, rows in their order.
+        (train, test) by the same names, rows in their original order.
 
     Raises:
         ArgumentError: `test_share` is out of range.
@@ -109,7 +110,7 @@ def _test_groups(tables: Mapping[str, Counter[str]], test_share: float, seed: in
         if len(rows) < 2:
             raise DataError(
                 f"split: {len(rows)} group in {rows.total()} rows, so one side would be empty; allowed: "
-                "at least 2 groups; set the column 'group' to what must not be torn apart"
+                "at least 2 groups; set the column 'group' to what must stay together"
             )
     place = {group: _position(group, seed) for rows in tables.values() for group in rows}
     order = sorted(place, key=lambda group: (place[group], group))
@@ -155,15 +156,15 @@ def _with_both_sides(tables: Mapping[str, Counter[str]], test: set[str], order: 
 
 
 def deal_groups(groups: Iterable[str], k: int, seed: int = 0) -> dict[str, int]:
-    """The fold of each distinct group, 0 to k - 1: groups are sorted by their hash and dealt out in turn.
+    """The fold of each distinct group, 0 to k - 1: groups are sorted by their hash and assigned in turn.
 
-    The folds' numbers of groups differ by at most 1. Several tables that share groups stay apart if the
-    groups of all of them are dealt together.
+    The numbers of groups per fold differ by at most 1. For tables that share groups, assign the groups of all
+    tables together to keep the folds disjoint.
 
     Args:
         groups: names, in any order, repeated or not.
         k: number of folds.
-        seed: another seed, another dealing.
+        seed: a different seed gives a different assignment.
 
     >>> deal_groups(["a", "b", "a", "c"], 2) == deal_groups(["c", "b", "a"], 2)
     True
@@ -175,20 +176,20 @@ def deal_groups(groups: Iterable[str], k: int, seed: int = 0) -> dict[str, int]:
 def folds(
     dataset: datasets.Dataset, k: int = 5, seed: int = 0
 ) -> list[tuple[datasets.Dataset, datasets.Dataset]]:
-    """Cross-fitting: `k` times (train, test); every group is in one test part, as `deal_groups` deals them.
+    """Cross-fitting: `k` times (train, test); every group is in one test part, assigned by `deal_groups`.
 
-    Groups that share a prompt or a long text are one, as in `split`.
+    Groups that share a prompt or a long text are joined, as in `split`.
 
     Args:
         dataset: rows with a column `group`.
         k: number of folds, from 2 to the number of groups.
-        seed: another seed, another dealing.
+        seed: a different seed gives a different assignment.
 
     Returns:
-        `k` pairs (train, test), rows in their order.
+        `k` pairs (train, test), rows in their original order.
 
     Raises:
-        ArgumentError: `k` is no whole number or below 2.
+        ArgumentError: `k` is not a whole number, or below 2.
         DataError: there are fewer groups than folds.
     """
     return [(train["data"], test["data"]) for train, test in folds_of_tables({"data": dataset}, k, seed)]
@@ -202,14 +203,14 @@ def folds_of_tables(
     Args:
         tables: by name, at least one; rows with a column `group`.
         k: number of folds, from 2 to the number of groups in all tables together.
-        seed: another seed, another dealing.
+        seed: a different seed gives a different assignment.
 
     Returns:
-        `k` pairs (train, test) by the same names, rows in their order; a table is absent from the test parts
-        of a fold that holds none of its groups.
+        `k` pairs (train, test) by the same names, rows in their original order; a table is missing from the
+        test part of a fold that has none of its groups.
 
     Raises:
-        ArgumentError: `k` is no whole number or below 2.
+        ArgumentError: `k` is not a whole number, or below 2.
         DataError: there are fewer groups than folds, or all groups of one table fall into one fold.
     """
     if not is_whole(k, 2):
@@ -245,14 +246,14 @@ def _groups(dataset: Any) -> list[str]:
     if not hasattr(dataset, "column_names"):
         raise ArgumentError(
             f"a data set to split: received {type(dataset).__name__}; allowed: what load_ratings, load_pairs "
-            "or load_comparisons gave"
+            "or load_comparisons returned"
         )
     if "group" not in dataset.column_names:
         raise DataError(
             f"no column 'group' among {dataset.column_names}; load the data with load_ratings, load_pairs or "
             "load_comparisons, which give every row a group"
         )
-    groups: list[Any] = dataset["group"][:]
+    groups = column_values(dataset, "group")
     nameless = next((row for row, group in enumerate(groups, start=1) if not isinstance(group, str)), None)
     if nameless is not None:
         raise DataError(f"row {nameless}: the group {groups[nameless - 1]!r}; allowed: a name per row")

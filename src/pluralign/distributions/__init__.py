@@ -1,4 +1,4 @@
-"""Distributions of reward: what every reward model answers with. Torch only; see `base` for the interface.
+"""Reward distributions: the predictions of every reward model. Torch only; the interface is in `base`.
 
     Point             a value                           Bradley-Terry, regression
     Quantiles         values at levels                  QRM

@@ -1,6 +1,6 @@
-"""The numbers behind the page's pictures: curves, stacks of dots, outlines and ends of axes.
+"""The numbers of the page's pictures: curves, stacks of dots, outlines and ends of axes.
 
-In: parts of a report's content. Out: plain numbers in the units of the data. It knows no pixels and no HTML.
+In: parts of a report's content. Out: plain numbers in the units of the data.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pluralign.report.density import density
 
 __all__ = ["accuracy_ends", "lowest_coverage", "quantile", "response_picture", "steps"]
 
-_ROOM = 0.125  # on both sides of the rating scale: half a unit of 1 to 5, over which ratings were spread
+_ROOM = 0.125  # on both sides of the rating scale: half a unit of 1 to 5, the range of the noise on ratings
 _CELL = 0.84  # share of the distance of two ratings that their bars fill
-_DEEPEST = 6  # equal ratings that are drawn below each other
+_DEEPEST = 6  # maximum number of equal ratings that are drawn below each other
 
 
 def response_picture(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Curves of the predicted distributions, of the true one, and a dot per rating.
 
-    A run whose ratings are on a grid has bars in place of a curve, and where all have, the truth has too.
+    A run whose ratings are on a grid has bars instead of a curve; if all runs have, so has the truth.
 
     Returns:
-        `ends` of the axis; `distributions` by run and `truth` (or None), as `_curve` gives them; `bars` by
-        run and `true_bars`, each (left, right, height); `top`, the highest of all; `dots`, each a place and
-        how many equal ones lie above it; `depth` of the deepest stack.
+        `ends` of the axis; `distributions` by run and `truth` (or None), as from `_curve`; `bars` by run and
+        `true_bars`, each (left, right, height); `top`, the maximum height; `dots`, each a position and the
+        number of equal ones above it; `depth` of the deepest stack.
     """
     low, high = entry["scale"]
     grids = entry["grid"]
@@ -75,13 +75,13 @@ def steps(edges: Sequence[float], shares: Sequence[float]) -> tuple[list[float],
 
 
 def lowest_coverage(bins: Sequence[Mapping[str, float]]) -> float:
-    """Where the axis of coverages begins: 80 %, or below the lowest."""
+    """The start of the axis of coverages: 80 %, or below the lowest."""
     shares = [entry[head] for entry in bins for head in ("model", "constant") if head in entry]
     return max(min(0.8, *(share - 0.02 for share in shares)), 0.0)
 
 
 def accuracy_ends(found: Mapping[str, Any]) -> tuple[float, float]:
-    """What part of [0, 1] the accuracies of a table are drawn on: all intervals, and chance."""
+    """The part of [0, 1] that the accuracies of a table are drawn on: all intervals, and chance."""
     ends = [0.5]
     for pairs in found.values():
         for interval in pairs["accuracy"].values():
@@ -128,7 +128,7 @@ def _curve(quantiles: list[float], levels: list[float], low: float, high: float)
 
 
 def _dots(ratings: list[float], low: float, high: float) -> list[tuple[float, int]]:
-    """Each rating with how many equal ones come before it, so that dots stack."""
+    """Each rating with the number of equal ones before it, so that dots are stacked."""
     seen: dict[float, int] = {}
     places = []
     for rating in sorted(ratings):

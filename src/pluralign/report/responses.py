@@ -1,11 +1,11 @@
-"""The responses that a report shows with their text: by the prediction most contested, and most agreed.
+"""The responses that a report shows with their text: those with the widest and the narrowest prediction.
 
-In: evaluations with examples. Out: texts with predicted quantiles per run, ratings and true quantiles where
-they are known. They are picked by the prediction of the first run that has one, never by the outcome.
+In: evaluations with examples. Out: texts with predicted quantiles per run, ratings, and true quantiles if
+they are known. They are selected by the prediction of the first run that has one, never by the ratings.
 
-Contested: the width of the central interval, between the outermost levels, as a share of the rating scale.
-Where ratings are on a grid, the prediction is shown rounded to it; the order is that of the prediction as it
-was fitted, which ties less.
+Contested: by the width of the central interval, between the outermost levels, as a share of the rating scale.
+If ratings are on a grid, the prediction is shown rounded to it; the order is by the prediction before
+rounding, which has fewer ties.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def chosen_responses(named: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The most contested and the most agreed responses, and the rest in between.
 
     Returns:
-        `by` (the run that picked), `contested` and `agreed` (up to 6 each), `all` (every example, most
-        contested first), each with `prompt`, `response`, `subset`, `attribute`, `scale`, `levels`,
-        `predicted` per run (quantiles), `grid` per run (`ratings` and their `shares`, where they are on one),
-        `ratings`, `true`, `width`, `profile` (every attribute's quantiles) and `gate`; or `missing`.
+        `by` (the run whose prediction is used), `contested` and `agreed` (up to 6 each), `all` (every
+        example, most contested first), each with `prompt`, `response`, `subset`, `attribute`, `scale`,
+        `levels`, `predicted` per run (quantiles), `grid` per run (`ratings` and their `shares`, if they are
+        on one), `ratings`, `true`, `width`, `profile` (quantiles by attribute) and `gate`; or `missing`.
     """
     if not any(e.examples for e in named.values()):
-        return {"missing": "There are no examples.jsonl, so no texts can be shown."}
+        return {"missing": "There is no examples.jsonl, so no texts can be shown."}
     usable = {n: e for n, e in named.items() if any(map(_has_spread, e.examples or ()))}
     if not usable:
         return {"missing": "No run predicts more than one number per response, so there is nothing to draw."}
@@ -59,7 +59,7 @@ def chosen_responses(named: Mapping[str, Evaluation]) -> dict[str, Any]:
                     entry["grid"][name] = grid
         entries.append(entry)
     if not entries:
-        return {"missing": "examples.jsonl holds no attribute that was judged."}
+        return {"missing": "examples.jsonl has no attribute that was evaluated."}
     entries.sort(key=lambda entry: -entry["width"])
     count = min(_SHOWN, len(entries) // 2)
     return {
@@ -125,7 +125,7 @@ def _shown(line: Mapping[str, Any], attribute: str) -> list[float]:
 
 
 def _scales(examples: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """The rating scale of every attribute; the range of its predictions where the file does not say."""
+    """The rating scale of every attribute; the range of its predictions if the file has none."""
     scales: dict[str, tuple[float, float]] = {}
     ranges: dict[str, tuple[float, float]] = {}
     for line in examples:

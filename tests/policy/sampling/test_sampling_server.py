@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import tiny_policy
-from pluralign.conversations import ConversationReader
+from pluralign.conversations import ConversationReader, tokenizer_digest
 from pluralign.errors import ConfigError, DataError, RunError
 from pluralign.policy.sampling.server import ServerSampler
 from pluralign.policy.sampling.settings import Completion, SamplingSettings, completion_seed
@@ -139,6 +139,31 @@ def test_tokens_are_counted_where_the_server_does_not_tell(server, tokenizer):
     }
     ((first, second),) = sampler(server, tokenizer).sample(PROMPTS[:1], SamplingSettings(2, 4))
     assert (first, second) == (Completion("abc", 4, False), Completion("abcd", 4, True))
+
+
+def test_ids_are_kept_where_they_are_a_whole_response(server, tokenizer, tmp_path):
+    end, told = tokenizer.eos_token_id, [[70, 1], [70], [70, 71], 7]
+
+    def answer(body):
+        reasons = ["stop", "stop", "length", "stop"]
+        kinds = enumerate(zip(told, reasons, strict=True))
+        return {
+            "choices": [
+                {"index": i, "text": "x", "finish_reason": reason, "token_ids": ids}
+                for i, (ids, reason) in kinds
+            ]
+        }
+
+    server.answer = answer
+    ready = sampler(server, tokenizer)
+    (drawn,) = ready.sample(PROMPTS[:1], SamplingSettings(4, 4))
+    # The second has no end although it ended, so something is missing.
+    assert [one.token_ids for one in drawn] == [(70, end), None, (70, 71), None]
+    assert [one.num_tokens for one in drawn] == [2, 1, 2, 2]
+    rows = read_samples(sample_references(PROMPTS[:1], ready, tmp_path / "s", SamplingSettings(4, 4)))
+    assert rows["token_ids"][:] == [[70, end], None, [70, 71], None]
+    digest = tokenizer_digest(tokenizer)
+    assert rows["tokenizer"][:] == [digest, None, digest, None]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,8 @@ def test_rows(tmp_path):
         "num_tokens": 2,
         "cut_off": False,
         "reward": None,
+        "token_ids": None,
+        "tokenizer": None,
     }
     assert rows["cut_off"][:3] == [False, False, True]
 

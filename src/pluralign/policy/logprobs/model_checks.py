@@ -32,12 +32,12 @@ def load_reference(reference: Any, policy: Any, tokenizer: Any) -> Any:
     return reference
 
 
-def check_positions(model: Any, longest: int) -> None:
+def check_positions(model: Any, longest: int, name: str = "max_length") -> None:
     """Raises `ConfigError` where a sequence is longer than what the model was made for."""
     positions = num_positions(model)
     if positions is not None and longest > positions:
         raise ConfigError(
-            f"max_length: sequences have up to {longest:,} tokens and the model {positions:,} positions; "
+            f"{name}: sequences have up to {longest:,} tokens and the model {positions:,} positions; "
             f"allowed: at most {positions}"
         )
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.backbones.switch_length import switch_length
 from pluralign.errors import ArgumentError
 from pluralign.policy.logprobs.chunked import token_log_probs
 from pluralign.policy.logprobs.logits import PLAIN, Kernels, LogitRule, choose_kernels
@@ -120,14 +121,16 @@ def row_tokens(
     """
     config = _inner(model).config
     # Attention in chunks of a row: chunks of a sequence, wherever it stands, in rows of at most one chunk.
-    chunk: int | None = getattr(config.get_text_config(), "attention_chunk_size", None)
+    # Positions that change beyond some length: a longer sequence must stand alone.
+    limits = (getattr(config.get_text_config(), "attention_chunk_size", None), switch_length(config))
+    limit = min((one for one in limits if one is not None), default=None)
     one_row = sharded or "flash" in (getattr(config, "_attn_implementation", None) or "")
-    if not apart or (one_row and chunk is not None):
+    if not apart or (one_row and limit is not None):
         return 1
     if one_row:  # no mask whose cost grows with the square of a row's length, or calls that cost more
         return None
     size = asked or _ROW_TOKENS.get(device.type, 2048)
-    return size if chunk is None else min(size, chunk)
+    return size if limit is None else min(size, limit)
 
 
 def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype | None) -> str:

@@ -17,6 +17,7 @@ from pluralign.backbones.batches import by_token_budget
 from pluralign.conversations import Conversation, ConversationReader
 from pluralign.errors import ArgumentError
 from pluralign.policy.logprobs.loading import check_vocabulary
+from pluralign.policy.logprobs.model_checks import check_positions
 from pluralign.policy.logprobs.packing import pack
 from pluralign.policy.logprobs.scored_forward import install, response_log_probs, row_tokens
 
@@ -52,6 +53,7 @@ def log_probs(
     Raises:
         ArgumentError: a conversation is not a list of messages that ends in a response, the chat template
             refuses it, nothing ends a response, or the model is not one whose log-probabilities can be had.
+        ConfigError: a conversation has more tokens than the model positions.
     """
     reader = ConversationReader(tokenizer, end_token)
     read = reader.read(list(conversations), generated=generated)
@@ -61,6 +63,7 @@ def log_probs(
             "template with an end of turn nor an end-of-sequence token; name one with end_token"
         )
     check_vocabulary(model, tokenizer)
+    check_positions(model, max((len(one.ids) for one in read), default=0), "conversations")
     apart = install(model)
     found = torch.empty(len(read))
     training = model.training

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.conversations import ConversationReader, end_token_id
+from pluralign.conversations import ConversationReader, end_token_id, tokenizer_digest
 from pluralign.conversations.reader import shared_length
 from pluralign.data.messages import conversation
 from pluralign.errors import ArgumentError, DataError
@@ -39,6 +39,8 @@ from pluralign.policy.rewards.columns import (
     REFERENCES,
     REWARDS,
     TEXTS,
+    TOKEN_IDS,
+    TOKENIZER,
     among_references,
     check_training_table,
 )
@@ -119,13 +121,16 @@ def prepare(
     reader = ConversationReader(tokenizer, config.end_token)
     if reader.end.token_id is None and not reader.end.text:
         end_token_id(tokenizer)  # says what is missing
-    flags = [CUT_OFF[shape][place] for place in places]
+    flags, drawn = ([of[shape][place] for place in places] for of in (CUT_OFF, TOKEN_IDS))
+    digest = tokenizer_digest(tokenizer)
+    _tell_of_other_tokenizers(table, digest, name)
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = [
-            _encode_row(reader, {k: v[i] for k, v in batch.items()}, sides, flags, config.max_length)
-            for i in range(len(batch["prompt"]))
-        ]
+        rows = []
+        for i in range(len(batch["prompt"])):
+            row = {key: values[i] for key, values in batch.items()}
+            ids = [row.get(column) if row.get(TOKENIZER) == digest else None for column in drawn]
+            rows.append(_encode_row(reader, row, sides, flags, ids, config.max_length))
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     rows = table.map(
@@ -223,6 +228,7 @@ def _encode_row(
     row: dict[str, Any],
     sides: Sequence[str],
     flags: Sequence[str],
+    token_ids: Sequence[list[int] | None],
     max_length: int | None,
 ) -> dict[str, Any]:
     """Token ids of one row; each sequence fits, and the sides keep the same prompt."""
@@ -231,6 +237,7 @@ def _encode_row(
         [conversation(row["prompt"], row[side]) for side in sides],
         generated=bool(row.get("among_references")),
         ended=[not cut for cut in cut_off],
+        token_ids=token_ids,
     )
     prompt = read[0].prompt_ids
     for one in read[1:]:
@@ -261,6 +268,16 @@ def _encode_row(
         "equal": equal,
         "changes": "; ".join(dict.fromkeys(change for one in read for change in one.changes)),
     }
+
+
+def _tell_of_other_tokenizers(table: Any, digest: str, name: str) -> None:
+    column = table[TOKENIZER] if TOKENIZER in table.column_names else ()
+    if others := sum(value not in (None, digest) for value in column):
+        _log.warning(
+            "%s: the responses of %d rows were drawn with another tokenizer; their texts are read, not what "
+            "was drawn",
+            *(name, others),
+        )
 
 
 def _tell_of_changes(rows: Any, name: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from pluralign.conversations import stop_token_ids
 from pluralign.errors import ArgumentError, ConfigError, RunError
@@ -52,17 +52,18 @@ from pluralign.policy.offline.measurements import RunningMeans, batch_values, qr
 from pluralign.policy.offline.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline.optimum import Optimum, optimum_of
 from pluralign.policy.offline.reference_stage import fingerprints_of, score_rows
-from pluralign.policy.offline.resuming import NothingLeft, RunLoss
+from pluralign.policy.offline.resumable import ResumableTrainer
 from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
-from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+from pluralign.policy.training.sample_files import read_samples, write_samples
+from pluralign.policy.training.watch import Watch
 
 __all__ = ["OfflineTrainer"]
 
 _log = logging.getLogger("pluralign.policy")
 
 
-class OfflineTrainer(Trainer):
+class OfflineTrainer(ResumableTrainer):
     """Trains a policy offline: QRPO, DPO, REBEL, SimPO or an objective of your own.
 
     Args:
@@ -160,13 +161,12 @@ class OfflineTrainer(Trainer):
         self._examined = False
         self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
         self._sampled: SampleEvaluator | None = None
+        self._watch = Watch(self.is_world_process_zero())
         if reward is not None:
             self._sampled = self._evaluator(reward, {k: v for k, v in tables.items() if k != "train"})
         if not self._sharded:
             self._examine()
-        self._nothing_left = NothingLeft()
-        for callback in (_ReferenceFirst(self), RunLoss(), self._nothing_left):
-            self.add_callback(callback)
+        self.add_callback(_ReferenceFirst(self))
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; sharding rounds no gradient and no log-probability."""
@@ -207,7 +207,7 @@ class OfflineTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
     ) -> tuple[list[Any], Any]:
         """The batches of one optimiser step and how many rows count in them, over all processes."""
-        if self._nothing_left.reached:
+        if self.nothing_left:
             return [], None
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
@@ -243,17 +243,6 @@ class OfflineTrainer(Trainer):
         else:
             loss = (losses * new).sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss
-
-    def training_step(self, *args: Any, **options: Any) -> Tensor:
-        """As in `Trainer`; the loss also counts in the mean of the whole run."""
-        loss: Tensor = super().training_step(*args, **options)
-        self._run_loss.add(loss, self.args.logging_nan_inf_filter)
-        return loss
-
-    @property
-    def _run_loss(self) -> RunLoss:
-        """Looked up, because transformers may put the one that it restored in the place of ours."""
-        return next(each for each in self.callback_handler.callbacks if isinstance(each, RunLoss))
 
     def _score(self, model: Any, inputs: dict[str, Any]) -> dict[str, Responses]:
         """The batch as objectives see it."""
@@ -328,19 +317,11 @@ class OfflineTrainer(Trainer):
             means = self._means["train"].take(self._over_processes)
             means.pop("loss", None)
             logs |= means | self._constants | {"num_tokens": float(self.state.num_input_tokens_seen)}
-        if "train_loss" in logs:  # transformers' own is that of the steps since the run was resumed
-            self._run_loss.settle(self._mean_over_processes)
-            if self._run_loss.mean is not None:
-                logs["train_loss"] = self._run_loss.mean
         super().log(logs, start_time)
 
     def _over_processes(self, sums: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(sums, "sum")
         return total
-
-    def _mean_over_processes(self, value: Tensor) -> Tensor:
-        mean: Tensor = self.accelerator.reduce(value, "mean")
-        return mean
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -367,9 +348,21 @@ class OfflineTrainer(Trainer):
         found = self._means["eval"].take(self._over_processes)
         name = metric_key_prefix.removeprefix("eval_")
         if self._sampled is not None and name in self._sampled.prompts:
-            found |= self._sampled.measure(self.accelerator.unwrap_model(self.model), name)
+            found |= self._measure_samples(self._sampled, name)
         output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in found.items()})
         return output
+
+    def _measure_samples(self, evaluator: SampleEvaluator, name: str) -> dict[str, float]:
+        """What samples show; the first process keeps their texts and logs warning signs."""
+        folder, step = Path(self.args.output_dir), self.state.global_step
+        if step > 0 and not evaluator.knows_heads:  # the run was interrupted since
+            evaluator.remember_heads([one["profile"] for one in read_samples(folder, 0, name)])
+        model = self.accelerator.unwrap_model(self.model)
+        found, samples = evaluator.measure(model, name, is_reference=step == 0)
+        if self.is_world_process_zero():
+            write_samples(folder, step, samples, name)
+        self._watch.read(found)
+        return found
 
     def _evaluator(self, reward: RewardSource, tables: Mapping[str, Any]) -> SampleEvaluator:
         """What samples at each evaluation; called while the model is still the reference."""
@@ -398,39 +391,9 @@ class OfflineTrainer(Trainer):
         if self._sampled is not None:
             self._sampled.remember(self.accelerator.unwrap_model(self.model))
 
-    # ---- checkpoints --------------------------------------------------------------------------------------
-
-    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
-        """As in `Trainer`; `True` resumes from the last checkpoint that was written to its end.
-
-        A checkpoint of the last step gives that model, and `train_loss` is the mean over the steps of the
-        whole run, those before an interruption included.
-        """
-        if resume_from_checkpoint is True:
-            found = last_checkpoint(self.args.output_dir)
-            if found is None:
-                raise RunError(f"{self.args.output_dir} holds no whole checkpoint to resume from")
-            resume_from_checkpoint = str(found)
-        done = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
-        return done._replace(training_loss=done.metrics["train_loss"])
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self._remember()  # a sharded model is loaded after it was sharded, and then is the reference no more
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in `Trainer`; a model for `from_pretrained` also where checkpoints are sharded."""
-        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
-        if plugin is not None and not _internal_call and "FULL" not in str(plugin.state_dict_type):
-            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
-        super().save_model(output_dir, _internal_call)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self._run_loss.settle(self._mean_over_processes)
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        advice = "Earlier checkpoints are whole: free some space and resume"
-        with whole_or_absent(folder, self.args.should_save, advice):
-            super()._save_checkpoint(model, trial)
 
 
 def _by_name(train: Any, evaluation: Any) -> dict[str, Any]:

@@ -198,8 +198,14 @@ class ServerSampler:
         ids = choice.get("token_ids")
         cut_off = reason == "length"
         # Servers that do not tell the ids: counted by our tokenizer, the end token included.
-        count = len(ids) if ids else self._count(text) + (not cut_off)
-        return Completion(text, count, cut_off)
+        count = len(ids) if ids and isinstance(ids, list) else self._count(text) + (not cut_off)
+        return Completion(text, count, cut_off, self._drawn(ids, cut_off))
+
+    def _drawn(self, ids: Any, cut_off: bool) -> tuple[int, ...] | None:
+        """The ids that a server tells, where they are those of a whole response with its end."""
+        if not isinstance(ids, list) or not ids or not all(type(one) is int for one in ids):
+            return None
+        return tuple(ids) if cut_off or ids[-1] in self._stops else None
 
     def _count(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -10,6 +10,9 @@ one row per completion:
     num_tokens   tokens drawn, the end token included; null where another program did not tell
     cut_off      whether it hit the token limit; null where not told
     reward       null, or what the source of imported completions said
+    token_ids    what was drawn, the end token included: text that is tokenized again may be something that
+                 the policy would hardly say; null where not told
+    tokenizer    digest of the tokenizer whose ids these are; null likewise
 
 It knows nothing about rewards. Completions from elsewhere come in by `sampling_import`.
 """
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.backbones.progress import Progress
+from pluralign.conversations import tokenizer_digest
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings, prompt_key
 from pluralign.policy.sampling.shards import ShardFolder, read_shards
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["read_samples", "sample_columns", "sample_references", "sample_schema"]
 
 _NEEDED = ("prompt_id", "prompt", "index", "completion")
+_LATER = ("token_ids", "tokenizer")  # folders of earlier versions lack them
 
 # text, num_tokens, cut_off and reward of a completion made elsewhere
 Told = tuple[str, int | None, bool | None, float | None]
@@ -86,10 +91,12 @@ def sample_references(
     if missing:
         sampler.check(prompts, settings)
         folder.begin()
+    tokenizer = getattr(sampler, "tokenizer", None)
+    digest = None if tokenizer is None else tokenizer_digest(tokenizer)
     done = len(keys) - sum(len(parts[number]) for number in missing)
     for number in missing:
         part = [prompts[row] for row in parts[number]]
-        folder.write(number, sample_columns(part, sampler.sample(part, settings)))
+        folder.write(number, sample_columns(part, sampler.sample(part, settings), digest))
         done += len(part)
         if progress is not None:
             progress(done, len(keys))
@@ -103,7 +110,7 @@ def read_samples(path: str | Path) -> datasets.Dataset:
         ArtifactError: it is no such folder, is not finished, or lacks prompts or texts.
     """
     rows = read_shards(path)
-    absent = set(sample_schema().names) - set(rows.column_names)
+    absent = set(sample_schema().names) - set(rows.column_names) - set(_LATER)
     gaps = [name for name in _NEEDED if name not in absent and rows.data.column(name).null_count]
     if absent or gaps:
         raise ArtifactError(
@@ -114,15 +121,24 @@ def read_samples(path: str | Path) -> datasets.Dataset:
 
 
 def sample_columns(
-    prompts: Sequence[Prompt], answers: Sequence[Sequence[Completion | Told]]
+    prompts: Sequence[Prompt], answers: Sequence[Sequence[Completion | Told]], tokenizer: str | None = None
 ) -> dict[str, list[Any]]:
-    """The columns of a shard: the completions of each prompt, in order."""
+    """The columns of a shard.
+
+    Args:
+        prompts: message lists.
+        answers: the completions of each prompt, in order.
+        tokenizer: digest of the tokenizer whose ids the completions have; None where nobody knows it, and
+            their ids are not kept.
+    """
     columns: dict[str, list[Any]] = {name: [] for name in sample_schema().names}
     for prompt, completions in zip(prompts, answers, strict=True):
         key, messages = prompt_key(prompt), [dict(message) for message in prompt]
         for index, one in enumerate(completions):
             told = (one.text, one.num_tokens, one.cut_off, None) if isinstance(one, Completion) else one
-            row = (key, messages, index, *told)
+            ids = one.token_ids if isinstance(one, Completion) and tokenizer is not None else None
+            drawn = (None, None) if ids is None else (list(ids), tokenizer)
+            row = (key, messages, index, *told, *drawn)
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
     return columns
@@ -142,5 +158,7 @@ def sample_schema() -> pa.Schema:
             "num_tokens": pa.int32(),
             "cut_off": pa.bool_(),
             "reward": pa.float64(),
+            "token_ids": pa.list_(pa.int32()),
+            "tokenizer": text,
         }
     )
