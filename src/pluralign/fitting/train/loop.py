@@ -7,14 +7,15 @@ the two functions hold them.
 Every few steps the module is judged; the best look is kept, and training ends after several looks without a
 better one. Where nothing judges, the last look counts. Batches and dropout depend on the seed and the step
 alone, so a training that was interrupted goes on as if it had not been. A loss that is not finite, or a look
-at weights that are not, ends training with a warning, and the best look so far is kept.
+at weights that are not, ends training with a warning, and the best look so far is kept. On an accelerator a
+loss is read at looks alone, so that no step waits for the one before.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -109,12 +110,13 @@ def train(
     while state.step < schedule.steps and state.looks_since_best < schedule.patience and not diverged:
         begin, end = state.step, min(state.step + schedule.judge_every, schedule.steps)
         module.train()
-        loss = math.nan
-        for step in range(begin, end):
-            loss = _step(module, optimizer, objective, rows, schedule, seed, step, after_step)
-            if not math.isfinite(loss):
+        batches = _batches(rows, schedule, seed, range(begin, end))
+        losses: list[Tensor] = []
+        for step, batch in zip(range(begin, end), batches, strict=True):
+            losses.append(_step(module, optimizer, objective, batch, schedule, seed, step, after_step))
+            if _is_seen_to_diverge(losses[-1]):
                 break
-        diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in module.parameters()))
+        loss, diverged = _read(losses, module)
         if judge is not None and not diverged:
             loss = _judged(module, judge)
             diverged = not math.isfinite(loss)
@@ -135,6 +137,15 @@ def train(
     return {"steps": state.step, "best_step": state.best_step, "loss": loss_of_best, "diverged": diverged}
 
 
+def _batches(rows: Rows, schedule: Schedule, seed: int, steps: range) -> Sequence[Rows]:
+    """The rows of each of some steps; where they are drawn, they go to the device all at once."""
+    if schedule.batch is None or not isinstance(rows, Tensor):
+        return [rows] * len(steps)
+    draw = _part_of_epoch if schedule.epochs else _drawn
+    drawn = torch.stack([draw(len(rows), schedule.batch, seed, step) for step in steps])
+    return rows[drawn.to(rows.device)].unbind()
+
+
 def _step(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -144,24 +155,32 @@ def _step(
     seed: int,
     step: int,
     after_step: Callable[[], object] | None,
-) -> float:
-    """One step of the cosine; returns what it minimised, and changes nothing where that is not finite."""
-    if schedule.batch is not None and isinstance(rows, Tensor):
-        draw = _part_of_epoch if schedule.epochs else _drawn
-        rows = rows[draw(len(rows), schedule.batch, seed, step).to(rows.device)]
+) -> Tensor:
+    """One step of the cosine; returns the loss, and changes nothing where that is seen to diverge."""
     for group in optimizer.param_groups:
         group["lr"] = schedule.lr * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     with _seeded(next(module.parameters()).device, seed * 1_000_003 + step):
         value = objective(rows)
-    found = float(value.detach())
-    if math.isfinite(found):
+    if not _is_seen_to_diverge(value):
         optimizer.zero_grad()
         torch.autograd.backward(value)
         optimizer.step()
         if after_step is not None:
             with torch.no_grad():
                 after_step()
-    return found
+    return value.detach()
+
+
+def _is_seen_to_diverge(value: Tensor) -> bool:
+    """Whether a loss is not finite, where that can be seen without waiting."""
+    return value.device.type == "cpu" and not bool(value.isfinite())
+
+
+def _read(losses: Sequence[Tensor], module: nn.Module) -> tuple[float, bool]:
+    """The last of the losses since the last look, and whether one of them or of the weights is not finite."""
+    finite = [torch.stack(list(losses)).isfinite().all(), *(p.isfinite().all() for p in module.parameters())]
+    loss, all_finite = torch.stack([losses[-1].double(), torch.stack(finite).all().double()]).tolist()
+    return loss, not all_finite
 
 
 def _drawn(count: int, batch: int, seed: int, step: int) -> Tensor:
