@@ -57,8 +57,8 @@ def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tenso
             raise FingerprintError(
                 f"{path} has log-probabilities of {what}: its {key} is {stored.get(key, 'unnamed'):.12}, "
                 f"this run's is {wanted[key]:.12}. Remove the file to compute them again, set another one "
-                "with reference_path, or use the model, tokenizer and data that it was made from (resume a run "
-                "with the model that it began with)"
+                "with reference_path, or use the model, tokenizer and data that it was made from (resume a "
+                "run with the model that it began with)"
             )
     if values.shape != (rows, sides) or not bool(values.isfinite().all()):
         raise ArtifactError(
