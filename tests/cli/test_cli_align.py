@@ -264,7 +264,7 @@ def test_an_adapter_on_unpaired_rows(policy, command):
     ("line", "message"),
     [
         ("--method dppo --model policy --data train.jsonl", "did you mean 'dpo'"),
-        ("--method dpo --model policy --data unpaired.parquet", "do not fit this objective"),
+        ("--method dpo --model policy --data unpaired.parquet", "--table pairs"),
         ("--method dpo --model policy --data absent.jsonl", "no such file"),
         ("--method dpo --model absent --data train.jsonl", "absent"),
         ("--method dpo --model policy --data train.jsonl --learnin_rate 1", "did you mean --learning_rate"),

@@ -166,6 +166,17 @@ def test_an_adapter(policy, command):
     assert Path("run/model/adapter_model.safetensors").exists()
 
 
+def test_a_critic_with_a_model_of_its_own(policy, command):
+    tiny_bandit.model(7).save_pretrained("critic")
+    status, _, err = command(f"{LINE} {FUNCTION} --critic_model critic --out run")
+    assert status == 0, err
+    held = load_file("run/training/checkpoint-3/trained.safetensors")
+    assert "critic.model.model.embed_tokens.weight" in held
+    assert json.loads(Path("run/run.json").read_text())["inputs"]["critic_model"]
+    status, _, err = command(f"{LINE} {FUNCTION} --critic_model critic --advantages grpo --out other")
+    assert (status, "--critic_model: received with advantages grpo" in err) == (1, True), err
+
+
 # ---- reward models ----------------------------------------------------------------------------------------
 
 FITS = (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.align_flags import AlignFlags, check_flags
 from pluralign.cli.align_policy import MODEL, TRAINING, PolicyFlags, adapter, in_run_folder, load
-from pluralign.cli.align_tables import read_table, table_path
+from pluralign.cli.align_tables import check_shape, read_table, table_path
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
@@ -96,6 +96,8 @@ def _align(
     tables = {"data": read_table(flags.data, flags.hub_split)}
     if flags.eval_data is not None:
         tables["eval_data"] = read_table(flags.eval_data, flags.hub_split)
+    for name, table in tables.items():
+        check_shape(table, f"--{name}", str(getattr(flags, name)), config.method)
     if folder is not None:
         console.say(
             f"{config.method} with beta {config.settings.beta:g} on {len(tables['data']):,} rows of "

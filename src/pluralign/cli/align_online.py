@@ -181,6 +181,7 @@ def _trainer(
             gold=gold,
             peft_config=adapter(policy),
             ref_model=None if flags.ref_model is None else str(model_folder(flags.ref_model)),
+            critic_model=None if flags.critic_model is None else str(model_folder(flags.critic_model)),
             loggers=loggers,
         )
     except PluralignError:

@@ -38,6 +38,8 @@ class OnlineFlags:
             instead of a reward model.
         gold_function: FILE.py:NAME of such a function that evaluations ask too, and training never does.
         ref_model: Folder or hub id of the reference, where it is not the policy as it is given.
+        critic_model: Folder or hub id of a model for the critic alone, with the policy's tokenizer; null for
+            a value head on the policy's own states.
         columns: Our column names to the file's, e.g. --columns.prompt instruction.
         hub_split: Split of a hub data set.
         reward_device: Where the reward model runs: cpu, cuda, cuda:1 ...; null for a GPU if there is one.
@@ -56,6 +58,7 @@ class OnlineFlags:
     reward_function: str | None = None
     gold_function: str | None = None
     ref_model: str | None = None
+    critic_model: str | None = None
     columns: dict[str, str] | None = None
     hub_split: str | None = None
     reward_device: str | None = None
@@ -67,7 +70,7 @@ class OnlineFlags:
     def files(self) -> dict[str, str]:
         """What the run is made of besides the policy, by name."""
         named = {"prompts": self.prompts, "eval_data": self.eval_data, "reference": self.reference}
-        folders = {"reward_model": self.reward_model, "ref_model": self.ref_model}
+        folders = {name: getattr(self, name) for name in ("reward_model", "ref_model", "critic_model")}
         folders |= {f"combine_{place}": path for place, path in enumerate(self.combine)}
         named |= {key: str(model_folder(path)) for key, path in folders.items() if path is not None}
         for key in ("reward_function", "gold_function"):

@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in rest
     rest = [a for a in rest if a != "--debug"]
     warnings.showwarning = _show_warning
+    if not sys.stderr.isatty():  # a log: lines, and no bars of other packages that redraw themselves
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         importlib.import_module(f"pluralign.cli.{verb}").run(rest)
     except UsageError as error:

@@ -85,10 +85,7 @@ def _of_evaluations(flags: ReportFlags, console: Console) -> tuple[dict[str, Any
 def _target(out: str | None, folders: Sequence[Path]) -> Path:
     if out is None:
         return (folders[0] if len(folders) == 1 else folders[0].parent) / "report.html"
-    target = Path(out)
-    if not target.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {target.parent} does not exist")
-    return target
+    return Path(out)
 
 
 def _evaluations(folder: Path) -> list[Path]:

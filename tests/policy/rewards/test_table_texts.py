@@ -1,4 +1,4 @@
-"""Training tables in TRL's shapes are read as `fit` reads them, and pairs of equal sides give a warning."""
+"""Training tables in TRL's shapes are read as `fit` reads them, and pairs that say nothing give a warning."""
 
 from __future__ import annotations
 

@@ -219,7 +219,8 @@ def _decoder(inner: Any) -> Any:
 def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **options: Any) -> Any:
     """The model's own forward pass, or the log-probabilities of `tokens` if `predictors` are given.
 
-    With `with_states` also the states that predict them, the input of the head, for a critic.
+    With `with_states` also the states that predict them, the input of the head, for a critic; with
+    `states_only` only these, without the work of the head.
     """
     if predictors is None:
         return self._plain_forward(*args, **options)
@@ -232,6 +233,8 @@ def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **o
         for i, place in zip(ids, places, strict=True)
     ]
     hidden = (states[0] if len(states) == 1 else torch.cat(states))[predictors]
+    if options.get("states_only"):
+        return hidden
     head = self.get_output_embeddings()
     result: Tensor = head(hidden, tokens=options["tokens"], rule=self._logit_rule, kernels=self._kernels)
     return (result, hidden) if options.get("with_states") else result

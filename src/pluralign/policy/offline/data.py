@@ -275,8 +275,8 @@ def _warn_about_other_tokenizers(table: Any, digest: str, name: str) -> None:
     column = table[TOKENIZER] if TOKENIZER in table.column_names else ()
     if others := sum(value not in (None, digest) for value in column):
         _log.warning(
-            "%s: the responses of %d rows were sampled with another tokenizer; their texts are used instead "
-            "of the sampled tokens",
+            "%s: the responses of %d rows were sampled with another tokenizer; their texts are used "
+            "instead of the sampled tokens",
             *(name, others),
         )
 

@@ -72,6 +72,8 @@ class PPOTrainer:
         gold: what evaluations also ask, a function of conversations; never trained on.
         peft_config: train this adapter instead of the whole model.
         ref_model: the reference or its name, where it is not the model as given.
+        critic_model: a model for the critic alone, or its name, with the policy's tokenizer; all of it is
+            trained, at `critic_learning_rate`. None for a value head on the policy's own states.
         draw: plays the prompts; None for one answer each (see `rollouts`).
         loggers: called with the step and its metrics, beside metrics.jsonl.
 
@@ -99,6 +101,7 @@ class PPOTrainer:
         gold: Gold | None = None,
         peft_config: Any = None,
         ref_model: Any = None,
+        critic_model: Any = None,
         draw: Draw = draw_once,
         loggers: Sequence[Log] = (),
     ) -> None:
@@ -115,10 +118,13 @@ class PPOTrainer:
                 "processes"
             )
         torch.manual_seed(config.seed)
-        self._models = Models(model, processing_class, config, self.accelerator, peft_config, ref_model)
+        self._models = Models(
+            model, processing_class, config, self.accelerator, peft_config, ref_model, critic_model
+        )
         self.policy, self.processing_class = self._models.policy, self._models.tokenizer
         prompts_of_all = [row["prompt"] for row in (*self._rows, *self._eval_rows)]
         self._models.sampler().check(prompts_of_all, self._settings(0))
+        self._models.check_room(prompts_of_all)
         self._draw = draw
         self._updates = Updates(self._models, config, self.accelerator)
         self.step = 0

@@ -117,10 +117,17 @@ class Updates:
             moved = (log_probs.detach() - some.log_probs).masked_fill(~some.keep_mask, 0.0)
             worst = torch.maximum(worst, (moved.exp() - 1).abs().max())
             sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
-        limit = config.max_grad_norm or float("inf")
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(trained, limit)
+        norm = self._clip_gradients()
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return sums, count, worst, norm
+
+    def _clip_gradients(self) -> Tensor:
+        """The policy's norm before it is clipped, with the critic's where they share weights."""
+        limit = self._config.max_grad_norm or float("inf")
+        parts = [group["params"] for group in self.optimizer.param_groups]
+        if self._models.plain.shares_weights:
+            parts = [[weight for part in parts for weight in part]]
+        norms = [torch.nn.utils.clip_grad_norm_(part, limit) for part in parts]
+        return norms[0]
