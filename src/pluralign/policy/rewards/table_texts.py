@@ -1,8 +1,8 @@
 """The texts of a training table in any of TRL's shapes: prompts as messages, responses as text.
 
 In: a table whose prompt and responses are text, message lists or message lists as text; the prompt may be
-only the common beginning of the sides. Out: the same table with `prompt` as a message list and all responses as
-text, read by `data.sides` as in `fit`.
+only the common beginning of the sides. Out: the same table with `prompt` as a message list and all responses
+as text, read by `data.sides` as in `fit`.
 """
 
 from __future__ import annotations
