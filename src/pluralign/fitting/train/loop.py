@@ -178,7 +178,7 @@ def _is_seen_to_diverge(value: Tensor) -> bool:
 
 
 def _read(losses: Sequence[Tensor], module: nn.Module) -> tuple[float, bool]:
-    """The last loss since the last evaluation, and whether one of them or of the weights is not finite."""
+    """The last loss, and whether a loss since the last evaluation, or a weight, is not finite."""
     finite = [torch.stack(list(losses)).isfinite().all(), *(p.isfinite().all() for p in module.parameters())]
     loss, all_finite = torch.stack([losses[-1].double(), torch.stack(finite).all().double()]).tolist()
     return loss, not all_finite
