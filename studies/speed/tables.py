@@ -141,7 +141,7 @@ def _fit(rows: int, family: str) -> Callable[[], Any]:
 
 
 def _model(rows: int) -> tuple[Any, Any]:
-    """A model that knows the direction of the ratings, with its baselines; not fitted."""
+    """A model with its baselines, fitted on some of the rows, and the table."""
     import pluralign as pl
     from pluralign.fitting import QuantileConfig
 

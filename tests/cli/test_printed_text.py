@@ -80,7 +80,7 @@ def test_hostile_names_in_data(workplace, fake, command):
         row | {"attribute": HOSTILE, "subset": HOSTILE} | {key: row[key] + HOSTILE for key in ("id", "group")}
         for row in ratings_rows(20)
     ]
-    Path("ratings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("ratings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     fit = "fit --ratings ratings.jsonl --l1 0.01 --levels [0.1,0.5,0.9] --out run"
     for line in (
         "check ratings.jsonl",

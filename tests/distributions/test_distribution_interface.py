@@ -177,9 +177,15 @@ def test_combining_reads_no_values_without_validation():
         assert combine(values, gate, torch.empty(5, device="meta"), validate=False).mean().shape == (2,)
 
 
-COMPILES = pytest.mark.skipif(
-    Version(torch.__version__) < Version("2.13"), reason="torch.compile before 2.13 cannot read NamedTuples"
-)
+@pytest.fixture
+def compiler(request: pytest.FixtureRequest) -> None:
+    if Version(torch.__version__) < Version("2.13"):
+        pytest.skip("torch.compile before 2.13 cannot read NamedTuples")
+    if request.config.getoption("--jaxtyping-packages"):
+        pytest.skip("torch.compile cannot read functions whose shapes are checked")
+
+
+COMPILES = pytest.mark.usefixtures("compiler")
 
 
 def utilities(law):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralign.errors import ArgumentError
+from pluralign.evaluation.columns import group_codes
 from pluralign.evaluation.intervals import difference_interval, mean_interval, student_t_quantile
 
 stats = pytest.importorskip("scipy.stats")
@@ -194,3 +195,28 @@ def test_illegal_arguments(arguments):
 def test_difference_refuses_other_rows():
     with pytest.raises(ArgumentError, match="same rows"):
         difference_interval([1.0, 2.0], [1.0])
+
+
+def test_the_bootstrap_is_that_of_drawn_groups():
+    """Means over the groups that numpy's own stream draws, one resample after the other."""
+    generator = np.random.default_rng(7)
+    values, groups = generator.normal(size=300), generator.integers(120, size=300)
+    found = mean_interval(values, groups, method="bootstrap", resamples=200, seed=5)
+    names = np.unique(groups)
+    sums = np.array([values[groups == g].sum() for g in names])
+    sizes = np.array([(groups == g).sum() for g in names])
+    drawn = np.random.default_rng(5).integers(len(names), size=(200, len(names)))
+    ends = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [0.025, 0.975])
+    np.testing.assert_allclose([found.low, found.high], ends)
+
+
+@pytest.mark.parametrize("method", ["bootstrap", "t"])
+def test_numbers_of_groups_do_as_well_as_names(method):
+    generator = np.random.default_rng(8)
+    values, numbers = generator.normal(size=60), generator.integers(12, size=60)
+    values[numbers == 4] = np.nan  # a number that no row is left of
+    names = [f"group {number:02}" for number in numbers]
+    one = mean_interval(values, names, method).to_dict()
+    for labels in (group_codes(names), numbers, numbers - 5, 1000 * numbers):
+        assert mean_interval(values, labels, method).to_dict() == pytest.approx(one)
+    assert group_codes(["b", "a", "b", "é"]).tolist() == [1, 0, 1, 2]

@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from pluralign.errors import ArgumentError
-from pluralign.solvers._pair_design import PairDesign
 from pluralign.solvers.bradley_terry import fit_bradley_terry
+from pluralign.solvers.pair_design import PairDesign
 
 
 def problem(rows=300, width=7, seed=0):
@@ -90,7 +90,7 @@ def texts_and_pairs(kind, seed=0):
 def test_pairs_of_texts_are_their_differences(kind, dtype):
     features, chosen, rejected, weight = texts_and_pairs(kind)
     features = features.to(dtype)
-    ours = fit_bradley_terry(features, (chosen, rejected), l2=0.01, sample_weight=weight)
+    ours = fit_bradley_terry(PairDesign(features, chosen, rejected), l2=0.01, sample_weight=weight)
     rows = features.double()[chosen] - features.double()[rejected]
     plain = fit_bradley_terry(rows, l2=0.01, sample_weight=weight)
     torch.testing.assert_close(ours.coef, plain.coef, atol=1e-6, rtol=0)
@@ -125,11 +125,18 @@ def test_the_curvature_of_a_graph_is_that_of_its_edges(width):
     torch.testing.assert_close(design.margins(coef), -PairDesign(features, ends[1], ends[0]).margins(coef))
 
 
+def test_a_text_that_is_not_finite_is_refused():
+    features, chosen, rejected, _ = texts_and_pairs("groups")
+    features[3, 2] = float("inf")
+    with pytest.raises(ArgumentError, match="features hold NaN"):
+        PairDesign(features, chosen, rejected)
+
+
 def test_texts_of_no_pair_play_no_part():
     features, chosen, rejected, weight = texts_and_pairs("groups")
     more = torch.cat([features, 1e6 * torch.ones(50, 9, dtype=torch.float64)])
-    one = fit_bradley_terry(features, (chosen, rejected), l2=0.01, sample_weight=weight).coef
-    other = fit_bradley_terry(more, (chosen, rejected), l2=0.01, sample_weight=weight).coef
+    one = fit_bradley_terry(PairDesign(features, chosen, rejected), l2=0.01, sample_weight=weight).coef
+    other = fit_bradley_terry(PairDesign(more, chosen, rejected), l2=0.01, sample_weight=weight).coef
     torch.testing.assert_close(one, other)
 
 

@@ -28,7 +28,7 @@ VERBS = {
     "evaluate": "evaluate a model on held-out data, against its baselines",
     "report": "turn evaluations into one HTML page with figures",
     "sample": "sample reference completions and score them: the table to train a policy on",
-    "align": "fit a policy to rewards or preferences that were collected beforehand",
+    "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in rest
     rest = [a for a in rest if a != "--debug"]
     warnings.showwarning = _show_warning
+    if not sys.stderr.isatty():  # a log: lines, and no bars of other packages that redraw themselves
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         importlib.import_module(f"pluralign.cli.{verb}").run(rest)
     except UsageError as error:

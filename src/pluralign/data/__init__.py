@@ -1,17 +1,17 @@
-"""Ratings, pairs and comparisons: read, checked, split by group, carried from one shape to another.
+"""Ratings, pairs and comparisons: reading, checking, splitting by group, converting between shapes.
 
     files, folders, hub sets ──► load_ratings, load_pairs, load_comparisons ──► datasets.Dataset
                                           │                        │
-                                  split, folds (by group)   bridges between shapes
+                                  split, folds (by group)   conversions between shapes
 
-Nothing here knows about models. `datasets` and `pyarrow` are imported when they are first used.
+Nothing here depends on models. `datasets` and `pyarrow` are imported on first use.
 """
 
 from __future__ import annotations
 
 from pluralign.data.agreement import grid_step, krippendorff_alpha
 from pluralign.data.bridges import pairs_from_ratings, ratings_from_votes, weighted_pairs
-from pluralign.data.distinct import DistinctConversations
+from pluralign.data.distinct import DistinctConversations, distinct_conversations
 from pluralign.data.given import check_table
 from pluralign.data.leaks import SharedTexts, TextRecord, join_groups, shared_texts, text_record
 from pluralign.data.loading import (
@@ -40,6 +40,7 @@ __all__ = [
     "conversation",
     "deal_groups",
     "detect_shape",
+    "distinct_conversations",
     "flags_for",
     "folds",
     "folds_of_tables",

@@ -1,12 +1,14 @@
 """Rows -> a typed `datasets.Dataset`.
 
 In: rows that `records` accepted or that `bridges` made. Out: canonical columns first, with fixed types, then
-the others with the type that Arrow finds for them.
-Does not check values; what does not fit a column that nobody needs becomes text.
+the others with the type that Arrow infers for them.
+Values are not checked here; in a column that nothing needs, values that do not fit become text.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["canonical_columns", "to_dataset"]
+__all__ = ["canonical_columns", "canonical_types", "data_set", "to_arrays", "to_dataset"]
 
 _BATCH = 10_000  # rows per Arrow chunk: keeps a chunk far below Arrow's 2 GiB of text
 
 
-def _types() -> dict[str, pa.DataType]:
+def canonical_types() -> dict[str, pa.DataType]:
     """Every column that the package knows -> its Arrow type."""
     import pyarrow as pa
 
@@ -57,13 +59,13 @@ def to_dataset(
     name: str = "rows",
     note: Callable[[str], None] = lambda _: None,
 ) -> datasets.Dataset:
-    """The data set of these rows.
+    """Builds a data set from rows.
 
     Args:
-        rows: may have more columns than `columns`, and lack those in some rows (null there).
-        columns: those that come first and exist even without rows; names that the package knows.
-        name: what messages call the source.
-        note: told of other columns that could not be kept as they are.
+        rows: may have more columns than `columns`; missing values become null.
+        columns: the columns that come first and exist even without rows; names that the package knows.
+        name: the name of the source in messages.
+        note: called with a sentence for each other column that could not be kept as it is.
 
     Returns:
         `columns`, then the others in the order of their first appearance.
@@ -71,27 +73,73 @@ def to_dataset(
     Raises:
         DataError: one of `columns` mixes types.
     """
-    import datasets
     import pyarrow as pa
 
-    types = _types()
+    types = canonical_types()
+    known = to_arrays(rows, [column for column in columns if column in types], name)
     found = dict.fromkeys([*columns, *(column for row in rows for column in row)])
     arrays = {}
     for column in found:
         values = [row.get(column) for row in rows]
-        if column not in columns or column not in types:
+        if column in known:
+            arrays[column] = known[column]
+        else:
             legal = legal_name(column, found)
             arrays[legal] = _spare(values, types.get(column), legal, note)
-            continue
+    return data_set(pa.table(arrays))
+
+
+def data_set(table: pa.Table) -> datasets.Dataset:
+    """The data set of a table.
+
+    Its fingerprint is a digest of the columns: the one that `datasets` would make pickles the table, and
+    holds it three times.
+    """
+    import datasets
+    import pyarrow as pa
+
+    digest = hashlib.blake2b(digest_size=8)
+    with pa.ipc.new_stream(pa.PythonFile(_Digest(digest), "w"), table.schema) as stream:
+        stream.write_table(table)
+    return datasets.Dataset(table, fingerprint=digest.hexdigest())
+
+
+class _Digest(io.RawIOBase):
+    """A file that keeps nothing but a digest of what is written."""
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
+
+
+def to_arrays(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], name: str
+) -> dict[str, pa.ChunkedArray]:
+    """Columns that the package knows, with their types.
+
+    Raises:
+        DataError: one of them mixes types.
+    """
+    import pyarrow as pa
+
+    types, arrays = canonical_types(), {}
+    for column in columns:
+        values = [row.get(column) for row in rows]
         try:
             arrays[column] = _chunked(values, types[column])
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             kinds = sorted({type(value).__name__ for value in values if value is not None})
             raise DataError(
-                f"{name}: column {column!r} holds {' and '.join(kinds)} that do not fit one column "
+                f"{name}: column {column!r} holds {' and '.join(kinds)} that do not fit in one column "
                 f"({preview(str(error))}); allowed: one type per column"
             ) from error
-    return datasets.Dataset(pa.table(arrays))
+    return arrays
 
 
 def _chunked(values: Sequence[Any], kind: pa.DataType) -> pa.ChunkedArray:

@@ -1,8 +1,8 @@
 """JSON Lines, CSV and Parquet files, gzip or not, read into numbered rows.
 
-In: a path. Out: an iterator of `(row number, dict)`, or `(row number, BadRow)` for a row that is no record.
-Damage to the file as a whole (cut-off gzip, another encoding, no rows) raises `DataError`.
-Does not know what columns mean: CSV cells stay text, `records` reads them.
+In: a path. Out: an iterator of `(row number, dict)`, or `(row number, BadRow)` for a row that is not a
+record. Damage to the file as a whole (truncated gzip, another encoding, no rows) raises `DataError`.
+CSV cells stay text here; `columns` gives them types.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
+from pluralign.data.batches import BATCH_ROWS, ArrowBatch, Batch, RowBatch
 from pluralign.data.gzip_files import is_gzip, open_gzip
 from pluralign.data.json_files import read_json
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
 
-__all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_file"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_file", "read_parquet"]
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -48,11 +55,11 @@ def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: Non
 
     Args:
         path: a file whose `file_format` is not None.
-        name: what messages call the file.
-        note: told how the file was read, where it could have been read in another way.
+        name: the name of the file in messages.
+        note: called with how the file was read, if it could have been read in another way.
 
     Yields:
-        `(row number, record)`; see `Problem.row` for how rows are counted.
+        `(row number, record)`; rows are counted as in `Problem.row`.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -60,28 +67,54 @@ def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: Non
     readers = {"jsonl": read_json, "csv": _read_csv, "parquet": _read_parquet}
     kind = file_format(path)
     if kind is None:
-        _stop(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
+        _fail(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
+    with _open_checked(path, name) as (stream, count):
+        for number, row in readers[kind](stream, name, note):
+            count()
+            yield number, row
+
+
+def read_parquet(path: Path, name: str) -> Iterator[Batch]:
+    """The rows of a Parquet file in batches, as its columns; as `read_file` otherwise."""
+    with _open_checked(path, name) as (stream, count):
+        number = 0
+        for batch in _parquet_batches(stream, name):
+            count()
+            numbers = np.arange(number + 1, number + len(batch) + 1)
+            number += len(batch)
+            if isinstance(batch, list):
+                yield RowBatch(numbers, batch)
+            else:
+                yield ArrowBatch(numbers, dict(zip(batch.schema.names, batch.columns, strict=True)))
+
+
+@contextmanager
+def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
+    """The file's bytes, and what to call for each readable row; a damaged or empty file is refused."""
     rows = 0
+
+    def count() -> None:
+        nonlocal rows
+        rows += 1
+
     try:
         with _open(path, name) as stream:
-            for number, row in readers[kind](stream, name, note):
-                rows += 1
-                yield number, row
+            yield stream, count
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"damaged gzip data after {rows} readable rows ({error})"
-        _stop(name, found, "a complete gzip file; copy or download it again")
+        _fail(name, found, "a complete gzip file; copy or download it again")
     except OSError as error:
-        _stop(name, f"a file that cannot be read ({error})", "a readable file")
+        _fail(name, f"a file that cannot be read ({error})", "a readable file")
     if rows == 0:
-        _stop(name, "no rows", "at least one row")
+        _fail(name, "no rows", "at least one row")
 
 
-def _stop(name: str, found: str, allowed: str, row: int | None = None) -> NoReturn:
+def _fail(name: str, found: str, allowed: str, row: int | None = None) -> NoReturn:
     raise_problems(name, [Problem(name, row, None, found, allowed)])
 
 
 def _open(path: Path, name: str) -> IO[bytes]:
-    """The file's bytes, unpacked if they are gzip, whatever the file is called."""
+    """The file's bytes, decompressed if they are gzip, whatever the file is called."""
     raw = path.open("rb")
     head = raw.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
@@ -89,10 +122,10 @@ def _open(path: Path, name: str) -> IO[bytes]:
         return open_gzip(path, name)
     if head and path.name.lower().endswith(".gz"):
         raw.close()
-        _stop(name, "no gzip data in a file called .gz", "gzip data, or another ending")
+        _fail(name, "a file named .gz that is not gzip", "gzip data, or another ending")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raw.close()
-        _stop(name, "UTF-16 or UTF-32 text", "UTF-8; convert the file")
+        _fail(name, "UTF-16 or UTF-32 text", "UTF-8; convert the file")
     return raw
 
 
@@ -103,7 +136,7 @@ def _read_csv(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iter
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise_problems(name, [not_utf8(name, line, error)])
-    limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the module's 128 KiB
+    limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the module's default of 128 KiB
     try:
         mark = _delimiter(text)
         if mark != ",":
@@ -115,7 +148,7 @@ def _read_csv(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iter
 
 
 def _delimiter(text: str) -> str:
-    """What separates the names in the header: a comma, unless it has none and semicolons or tabs."""
+    """The delimiter: a comma, unless the header has no commas but semicolons or tabs."""
     header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
     return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
@@ -127,7 +160,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            _stop(
+            _fail(
                 name,
                 f"broken CSV ({error})",
                 "cells separated as in the header, quotes closed and doubled",
@@ -139,7 +172,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
             header = cells
             twice = sorted({column for column in header if header.count(column) > 1})
             if twice:
-                _stop(name, f"the columns {twice} more than once", "each column once", line)
+                _fail(name, f"the columns {twice} more than once", "each column once", line)
         elif cells and len(cells) == len(header):
             yield line, dict(zip(header, cells, strict=True))
         elif cells:
@@ -149,17 +182,31 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
 
 
 def _read_parquet(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
+    number = 0
+    for batch in _parquet_batches(stream, name):
+        for row in batch if isinstance(batch, list) else batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
+    """Batches of columns; of rows where there are decimal numbers, which become floats."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(pa.BufferReader(stream.read()) if is_gzip(stream) else stream)
-        number = 0
         decimal = "decimal" in str(file.schema_arrow)
-        for batch in file.iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {column: plain(value) for column, value in row.items()} if decimal else row
+        for batch in file.iter_batches(BATCH_ROWS):
+            if decimal:
+                yield [plain(row) for row in batch.to_pylist()]
+                continue
+            try:
+                batch.validate(full=True)
+            except pa.ArrowException:
+                batch.to_pylist()  # says which byte is no UTF-8
+                raise
+            yield batch
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        found = f"damaged or foreign Parquet data ({preview(str(error))})"
-        _stop(name, found, "a complete Parquet file")
+        found = f"damaged Parquet file, or not Parquet ({preview(str(error))})"
+        _fail(name, found, "a complete Parquet file")

@@ -1,8 +1,9 @@
-"""JSON files read into numbered rows: an object per line, one list of objects, or objects over several lines.
+"""Reads JSON files into numbered rows: an object per line, one list of objects, or objects over several
+lines.
 
-In: a stream of bytes. Out: `(row number, dict)` or `(row number, BadRow)`. A file of lines is read line by
-line, and a broken line spoils no other; a list is read through a window of a few rows, and ends where it
-breaks. Which of them a file is, its first line tells. It does not know what columns mean.
+In: a stream of bytes. Out: `(row number, dict)` or `(row number, BadRow)`. JSON Lines are read line by line,
+and a broken line does not affect the others; a list is read through a window of a few rows, and reading stops
+where it is broken. The first line decides which of them a file is.
 """
 
 from __future__ import annotations
@@ -24,37 +25,56 @@ _BLANK = re.compile(r"[\s,]*")
 
 
 class _Repeated(dict[str, Any]):
-    """An object one of whose keys stands in it twice."""
+    """An object with a repeated key."""
 
     key: str = ""
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    names = [key for key, _ in pairs]
-    repeated = _Repeated(found)
-    repeated.key = next(key for i, key in enumerate(names) if key in names[:i])
-    return repeated
+class _Decoder:
+    """Reads JSON values.
 
+    Attributes:
+        repeated: whether an object had a key twice, since this was last set to False.
+    """
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+    def __init__(self) -> None:
+        self.repeated = False
+        self._json = json.JSONDecoder(object_pairs_hook=self._object)
+        self.value = self._json.raw_decode
+        self._scan: Any = self._json.scan_once  # type: ignore[attr-defined]
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        names = [key for key, _ in pairs]
+        repeated = _Repeated(found)
+        repeated.key = next(key for i, key in enumerate(names) if key in names[:i])
+        self.repeated = True
+        return repeated
+
+    def whole(self, text: str) -> Any:
+        """The one value that a text is."""
+        try:
+            value, end = self._scan(text, 0)
+        except (StopIteration, ValueError, RecursionError):
+            return self._json.decode(text)  # with blanks before it; or with an error that says where
+        return value if text[end:] in ("\n", "", "\r\n") else self._json.decode(text)
 
 
 def read_json(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     """The rows of a JSON file.
 
     Args:
-        stream: from its beginning; it can seek.
-        name: what messages call the file.
-        note: told how the file was read where it does not have a row per line.
+        stream: at its beginning; must be seekable.
+        name: the name of the file in messages.
+        note: called with how the file was read, if it does not have a row per line.
 
     Yields:
-        A line's number, or where the file is no file of lines the number of the row from 1.
+        The row with its line number, or, if rows are not lines, with its number counted from 1.
 
     Raises:
-        DataError: a list breaks off, or goes on after its end.
+        DataError: a list is cut off, or followed by more data.
     """
     first = stream.readline(_WINDOW).removeprefix(_MARK).strip()
     while not first and (line := stream.readline(_WINDOW)):
@@ -63,7 +83,7 @@ def read_json(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iter
     if first[:1] == b"[":
         note("a JSON list")
         return _read_values(stream, name)
-    # A pretty-printed object has its line end after a brace, bracket or comma; a cut-off line seldom has.
+    # In a pretty-printed object lines end after a brace, bracket or comma; a cut-off line seldom does.
     if first[:1] == b"{" and first[-1:] in (b"{", b"[", b","):
         note("JSON objects over several lines")
         return _read_values(stream, name)
@@ -71,6 +91,7 @@ def read_json(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iter
 
 
 def _read_lines(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
+    decoder = _Decoder()
     for number, line in enumerate(stream, start=1):
         data = line.removeprefix(_MARK) if number == 1 else line
         if not data.strip():
@@ -81,16 +102,20 @@ def _read_lines(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
             yield number, BadRow(not_utf8(name, number, error), data.decode("utf-8", "backslashreplace"))
             continue
         try:
-            row = _DECODER.decode(text)
+            row = decoder.whole(text)
         except (ValueError, RecursionError) as error:
             problem = Problem(name, number, None, f"{preview(text)} ({error})", "one JSON object per line")
             yield number, BadRow(problem, text)
             continue
-        yield number, _checked(row, name, number, text)
+        if type(row) is dict and not decoder.repeated:
+            yield number, row
+        else:
+            decoder.repeated = False
+            yield number, _checked(row, name, number, text)
 
 
 def _read_values(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
-    """The objects of one list, or objects that follow one another, through a window that moves on."""
+    """The objects of one list, or a sequence of objects, read through a moving window."""
     window = _Window(stream, name)
     in_list = window.take("[")
     number = 0
@@ -112,48 +137,49 @@ def _read_values(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
 
 
 class _Window:
-    """What has been read of a stream and not yet been taken."""
+    """The part of a stream that has been read but not yet consumed."""
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream = stream
         self._name = name
+        self._json = _Decoder()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text = ""
-        self._at = 0  # all before has been taken
+        self._at = 0  # everything before has been consumed
         self._ended = False
 
     def rest(self) -> str:
-        """The beginning of what comes next, blanks and commas aside; empty at the end."""
+        """The beginning of the unread part, without white space and commas; empty at the end."""
         while True:
             self._at = _BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text) or not self._more(_WINDOW):
                 return self._text[self._at : self._at + 200]
 
     def take(self, mark: str) -> bool:
-        """Takes the mark if it comes next."""
+        """Consumes the mark if it comes next."""
         found = self.rest().startswith(mark)
         self._at += len(mark) if found else 0
         return found
 
     def value(self) -> tuple[Any, str]:
-        """Takes the next value, and says how it was written."""
+        """Consumes the next value; returns it with its text."""
         size = _WINDOW
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = self._json.value(self._text, self._at)
             except ValueError:
                 if self._ended:
                     raise
             else:
-                # A number at the window's end may go on behind it.
+                # A number at the end of the window may continue after it.
                 if end < len(self._text) or self._ended:
                     text, self._at = self._text[self._at : end], end
                     return value, text
             self._more(size)
-            size *= 2  # so that a row of any size is parsed a few times only
+            size *= 2  # so that a row of any size is parsed only a few times
 
     def _more(self, size: int) -> bool:
-        """Reads on; False at the end of the stream."""
+        """Reads more; False at the end of the stream."""
         data = self._stream.read(size)
         self._ended = not data
         try:
@@ -165,7 +191,7 @@ class _Window:
 
 
 def _checked(row: Any, name: str, number: int, text: str) -> dict[str, Any] | BadRow:
-    """The row, if it is an object without repeated keys, in itself and in its messages."""
+    """The row, if it is an object without repeated keys, including in its messages."""
     if not isinstance(row, dict):
         found = f"a JSON {type(row).__name__}: {preview(text)}"
         return BadRow(Problem(name, number, None, found, _ROW), text)

@@ -1,4 +1,4 @@
-"""Layouts of judgements that people's files have, brought into the columns of a shape.
+"""Converts common layouts of ratings and votes into the columns of a shape.
 
     a column per attribute    HelpSteer: helpfulness, correctness, coherence, complexity, verbosity
     a column per rater        spreadsheets: ann, bob, cem
@@ -6,22 +6,35 @@
     a winner                  Chatbot Arena: conversation_a, conversation_b, winner; votes as A, B, tie
 
 In: the rows of one file under canonical names. Out: rows with `ratings` or `votes` as lists, and how they
-were read. What it does not know it leaves as it is; `records` then says what is wrong with it.
+were read. Unknown layouts are left unchanged; `records` then reports the problems.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pluralign.data.records import Shape
 
-__all__ = ["HELPSTEER", "RATERS", "Arranged", "Layout", "arrange", "typed_columns"]
+__all__ = [
+    "HELPSTEER",
+    "JUDGEMENTS",
+    "RATERS",
+    "Arranged",
+    "Layout",
+    "arrange",
+    "is_arranged",
+    "name_one",
+    "rater_column",
+    "typed_columns",
+]
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _HELPSTEER_SCALE = (0.0, 4.0)
+# Where the judgements of a shape stand.
+JUDGEMENTS: Mapping[Shape, str] = {"ratings": "ratings", "comparisons": "votes"}
 # Who judged, where a row holds the judgement of one.
 RATERS = ("rater", "rater_id", "annotator", "annotator_id", "worker", "worker_id", "judge", "judge_id")
 
@@ -38,10 +51,10 @@ _ONE_HOT = {"winner_model_a": 1, "winner_tie": 0, "winner_model_b": -1}
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns hold judgements.
+    """The columns that hold ratings.
 
     Attributes:
-        attributes: columns with the ratings of one attribute each, which has the column's name.
+        attributes: columns with the ratings of one attribute each; the column's name is the attribute's.
         raters: columns with the ratings of one rater each.
     """
 
@@ -50,25 +63,23 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All of them."""
+        """All columns of the layout."""
         return self.attributes + self.raters
 
 
 @dataclass(frozen=True)
 class Arranged:
-    """Rows of a shape, and how they came about.
+    """Rows of a shape, and how they were read.
 
     Attributes:
         rows: with the number of the row in the file; one row may have become several.
-        reading: sentences for people.
+        read_as: sentences for people.
         scale: what this layout's ratings are given on, where it is known.
-        row_per_rater: whether raters of one text stand in several rows.
     """
 
     rows: NumberedRows
-    reading: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
-    row_per_rater: bool = False
 
 
 def typed_columns(columns: set[str], layout: Layout) -> set[str]:
@@ -76,15 +87,45 @@ def typed_columns(columns: set[str], layout: Layout) -> set[str]:
     return {*layout.columns, *_ONE_HOT, *(HELPSTEER if columns >= set(HELPSTEER) else ())}
 
 
-def arrange(rows: NumberedRows, shape: Shape, layout: Layout) -> Arranged:
+def is_arranged(shape: Shape, layout: Layout, columns: Collection[str], judgements: Iterable[Any]) -> bool:
+    """Whether rows are as `arrange` would leave them.
+
+    Args:
+        shape: what they should become.
+        layout: what the caller said about their columns.
+        columns: of the whole file.
+        judgements: what stands in the column of `JUDGEMENTS`.
+    """
+    if shape == "ratings":
+        if layout.columns or "ratings" not in columns:
+            return not (layout.columns or _is_helpsteer(columns))
+        return str not in set(map(type, judgements))
+    if shape != "comparisons":
+        return True
+    if "response_a" not in columns and {"conversation_a", "conversation_b"} <= {*columns}:
+        return False
+    if "votes" not in columns:
+        return not ("winner" in columns or {*columns} >= {*_ONE_HOT})
+    given = set(map(type, judgements := list(judgements)))
+    if list in given:
+        flat = (vote for votes in judgements if isinstance(votes, list) for vote in votes)
+        given |= set(map(type, flat))
+    return str not in given
+
+
+def _is_helpsteer(columns: Collection[str]) -> bool:
+    return {*columns} >= {*HELPSTEER} and "attribute" not in columns
+
+
+def arrange(rows: NumberedRows, shape: Shape, layout: Layout, columns: Collection[str]) -> Arranged:
     """The rows with their judgements where the shape has them.
 
     Args:
         rows: of one file, under canonical names, with their numbers.
         shape: what they should become.
         layout: what the caller said about their columns.
+        columns: of the whole file.
     """
-    columns = set().union(*(row for _, row in rows)) if rows else set()
     if shape == "comparisons":
         return _comparisons(rows, columns)
     if shape == "ratings":
@@ -92,28 +133,24 @@ def arrange(rows: NumberedRows, shape: Shape, layout: Layout) -> Arranged:
     return Arranged(rows)
 
 
-def _ratings(rows: NumberedRows, columns: set[str], layout: Layout) -> Arranged:
+def _ratings(rows: NumberedRows, columns: Collection[str], layout: Layout) -> Arranged:
     if "ratings" in columns and not layout.columns:
-        return _with_raters(
-            [(n, row | {"ratings": _listed(row.get("ratings"))}) for n, row in rows], "ratings"
-        )
+        return Arranged([(n, row | {"ratings": _listed(row.get("ratings"))}) for n, row in rows])
     if layout.raters:
         how = f"a column per rater ({', '.join(layout.raters)})"
         return Arranged([(n, _of_raters(row, layout.raters)) for n, row in rows], (how,))
     names, scale = layout.attributes, None
-    if not names and columns >= set(HELPSTEER) and "attribute" not in columns:
+    if not names and _is_helpsteer(columns):
         names, scale = HELPSTEER, _HELPSTEER_SCALE
     if not names:
         return Arranged(rows)
     wide = [(n, new) for n, row in rows for new in _of_attributes(row, names)]
     known = f" on the scale [{scale[0]:g}, {scale[1]:g}]" if scale else ""
-    how = f"a column per attribute ({', '.join(names)}){known}"
-    found = _with_raters(wide, "ratings")
-    return Arranged(found.rows, (how, *found.reading), scale, found.row_per_rater)
+    return Arranged(wide, (f"a column per attribute ({', '.join(names)}){known}",), scale)
 
 
 def _of_attributes(row: Row, names: Sequence[str]) -> list[Row]:
-    """One row per attribute that was rated; one without ratings where none was."""
+    """One row per rated attribute; a single row without ratings if none was rated."""
     rest = {column: value for column, value in row.items() if column not in names}
     rated = [
         {**rest, "attribute": name, "ratings": _listed(row[name])}
@@ -124,23 +161,23 @@ def _of_attributes(row: Row, names: Sequence[str]) -> list[Row]:
 
 
 def _of_raters(row: Row, names: Sequence[str]) -> Row:
-    """The row with the ratings of those who gave one."""
+    """The row with the ratings of all raters who gave one."""
     rest = {column: value for column, value in row.items() if column not in names}
     gave = [name for name in names if row.get(name) is not None]
     return {**rest, "ratings": [row[name] for name in gave], "rater_ids": gave}
 
 
-def _comparisons(rows: NumberedRows, columns: set[str]) -> Arranged:
-    reading = []
-    if "response_a" not in columns and columns >= {"conversation_a", "conversation_b"}:
+def _comparisons(rows: NumberedRows, columns: Collection[str]) -> Arranged:
+    read_as = []
+    if "response_a" not in columns and {*columns} >= {"conversation_a", "conversation_b"}:
         rows = [(n, _of_conversations(row)) for n, row in rows]
-        reading.append("conversation_a and conversation_b, whose common turns are the prompt")
+        read_as.append("conversation_a and conversation_b, whose common turns are the prompt")
     if "votes" not in columns and "winner" in columns:
         rows = [(n, row | {"votes": row.get("winner")}) for n, row in rows]
-        reading.append("winner as the vote")
-    elif "votes" not in columns and columns >= set(_ONE_HOT):
+        read_as.append("winner as the vote")
+    elif "votes" not in columns and {*columns} >= set(_ONE_HOT):
         rows = [(n, _of_turns(_one_hot(row))) for n, row in rows]
-        reading.append("winner_model_a, winner_model_b and winner_tie as the vote")
+        read_as.append("winner_model_a, winner_model_b and winner_tie as the vote")
     words = False
     voted = []
     for number, row in rows:
@@ -148,10 +185,9 @@ def _comparisons(rows: NumberedRows, columns: set[str]) -> Arranged:
         read = [_vote(vote) for vote in votes] if isinstance(votes, list) else _vote(votes)
         words |= read != votes
         voted.append((number, row | {"votes": read} if "votes" in row else row))
-    if words and not reading:
-        reading.append("votes in words (A, B, tie)")
-    found = _with_raters(voted, "votes")
-    return Arranged(found.rows, (*reading, *found.reading), None, found.row_per_rater)
+    if words and not read_as:
+        read_as.append("votes in words (A, B, tie)")
+    return Arranged(voted, tuple(read_as))
 
 
 def _vote(value: Any) -> Any:
@@ -168,14 +204,14 @@ def _of_conversations(row: Row) -> Row:
 
 
 def _one_hot(row: Row) -> Row:
-    """The vote where exactly one of the three columns holds; none otherwise."""
+    """The vote if exactly one of the three columns is set; otherwise none."""
     held = [vote for column, vote in _ONE_HOT.items() if row.get(column) in (1, True)]
     rest = {column: value for column, value in row.items() if column not in _ONE_HOT}
     return {**rest, "votes": held[0] if len(held) == 1 else None}
 
 
 def _of_turns(row: Row) -> Row:
-    """Conversations of prompt and responses that are JSON lists, one text per turn (Kaggle's Arena)."""
+    """Conversations from prompt and responses that are JSON lists, one text per turn (Arena on Kaggle)."""
     asked, *answers = (_texts(row.get(column)) for column in ("prompt", "response_a", "response_b"))
     if asked is None or any(said is None or len(said) != len(asked) for said in answers):
         return row
@@ -194,26 +230,29 @@ def _texts(value: Any) -> list[str] | None:
     return found if is_texts else None
 
 
-def _with_raters(rows: NumberedRows, judgements: str) -> Arranged:
-    """Rows whose one judgement has one name beside it: the name as `rater_ids`."""
-    columns = set().union(*(row for _, row in rows)) if rows else set()
-    column = next((name for name in ("rater_ids", *RATERS) if name in columns), None)
-    if column is None or all(row.get(column) is None for _, row in rows):
-        return Arranged(rows)
-    if not all(_names_one(row, column, judgements) for _, row in rows):
-        return Arranged(rows)
-    named = [(n, {**row, "rater_ids": None if row.get(column) is None else [row[column]]}) for n, row in rows]
-    return Arranged(named, (f"a row per rater, named by {column}",), None, True)
+def rater_column(shape: Shape, layout: Layout, columns: Collection[str]) -> str | None:
+    """The column that may name the one rater of each row, None where there is none.
+
+    Args:
+        shape: of the rows.
+        layout: what the caller said about their columns.
+        columns: of the arranged rows of the whole file.
+    """
+    if JUDGEMENTS.get(shape) not in columns or layout.raters:
+        return None
+    return next((name for name in ("rater_ids", *RATERS) if name in columns), None)
 
 
-def _names_one(row: Mapping[str, Any], column: str, judgements: str) -> bool:
-    name, given = row.get(column), row.get(judgements)
-    one = not isinstance(given, list) or len(given) == 1
-    return one and (name is None or isinstance(name, str | int))
+def name_one(names: Iterable[Any], judgements: Iterable[Any]) -> bool:
+    """Whether each row holds one judgement, and one name beside it or none."""
+    return all(
+        (not isinstance(given, list) or len(given) == 1) and (name is None or isinstance(name, str | int))
+        for name, given in zip(names, judgements, strict=True)
+    )
 
 
 def _listed(value: Any) -> Any:
-    """A list that an export turned into JSON text, as a list again; anything else as it is."""
+    """A list that an export wrote as JSON text, as a list again; anything else unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:

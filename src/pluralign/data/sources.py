@@ -1,7 +1,6 @@
 """Where rows come from: a file, a folder, the hub, a loaded data set or a list, as named tables of raw rows.
 
-In: what the caller gave as `source`. Out: one `Table` per file, read lazily.
-Does not know what columns mean.
+In: the caller's `source`. Out: one `Table` per file, read lazily.
 """
 
 from __future__ import annotations
@@ -13,9 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pluralign.data.formats import SUFFIXES_TEXT, BadRow, NumberedRow, file_format, read_file
+from pluralign.data.batches import BATCH_ROWS, Batch, arrow_batches
+from pluralign.data.formats import (
+    SUFFIXES_TEXT,
+    BadRow,
+    NumberedRow,
+    file_format,
+    read_file,
+    read_parquet,
+)
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import Problem, preview
+from pluralign.data.table_columns import arrow_column
 from pluralign.errors import ArgumentError, DataError
 
 __all__ = ["Table", "find_tables", "source_name"]
@@ -25,23 +33,25 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class Table:
-    """One file, or what stands for one.
+    """One file, or the equivalent of one.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         rows: yields the numbered raw rows; raises `DataError` if the file as a whole is damaged.
         cells_are_text: the format has no types (CSV): cells are text that still has to be read.
-        reading: how the file was read, once it has been, where it could have been read in another way.
+        arrow: yields the same rows as Arrow columns, where the format has them; None elsewhere.
+        read_as: how the file was read, once it has been, where it could have been read in another way.
     """
 
     name: str
     rows: Callable[[], Iterator[NumberedRow]]
     cells_are_text: bool = False
-    reading: list[str] = field(default_factory=list)
+    arrow: Callable[[], Iterator[Batch]] | None = None
+    read_as: list[str] = field(default_factory=list)
 
 
 def source_name(source: Any) -> str:
-    """What the first line of a message calls the source."""
+    """The name of the source in the first line of a message."""
     return (
         os.fspath(source) if isinstance(source, str | os.PathLike) else f"rows of a {type(source).__name__}"
     )
@@ -53,15 +63,15 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
     Args:
         source: a path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a
             `datasets.Dataset`, rows in memory, or a hub id "owner/name".
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
 
     Returns:
         At least one table; a folder's files are sorted by name.
 
     Raises:
         ArgumentError: `source` is none of these, or `split` / `config` do not apply to it.
-        DataError: nothing is there.
+        DataError: the source does not exist or is empty.
     """
     import datasets
 
@@ -74,7 +84,7 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
         return [_dataset_table(str(source), _from_hub(str(source), split, config))]
     if split is not None or config is not None:
         raise ArgumentError(
-            f"split={split!r}, config={config!r} choose within a hub set; "
+            f"split={split!r}, config={config!r} apply only to a hub data set; "
             "to filter rows use where={'split': ...}"
         )
     if path is not None:
@@ -89,14 +99,20 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
 
 
 def _file_table(path: Path) -> Table:
-    reading: list[str] = []
+    read_as: list[str] = []
 
     def note(how: str) -> None:
-        if how not in reading:
-            reading.append(how)
+        if how not in read_as:
+            read_as.append(how)
 
-    text = file_format(path) == "csv"
-    return Table(path.name, lambda: read_file(path, path.name, note), cells_are_text=text, reading=reading)
+    kind = file_format(path)
+    return Table(
+        path.name,
+        lambda: read_file(path, path.name, note),
+        cells_are_text=kind == "csv",
+        arrow=(lambda: read_parquet(path, path.name)) if kind == "parquet" else None,
+        read_as=read_as,
+    )
 
 
 def _from_folder(folder: Path) -> list[Table]:
@@ -121,18 +137,42 @@ def _from_rows(rows: Sequence[Any]) -> Iterator[NumberedRow]:
 def _dataset_table(name: str, dataset: Any) -> Table:
     def rows() -> Iterator[NumberedRow]:
         number = 0
-        decimal = "decimal" in str(dataset.features)
-        for batch in dataset.with_format(None).iter(batch_size=1000):
+        for batch in dataset.with_format(None).iter(batch_size=BATCH_ROWS):
             columns = list(batch)
             for values in zip(
                 *(plain(values) if decimal else values for values in batch.values()), strict=True
             ):
                 number += 1
                 yield number, dict(zip(columns, values, strict=True))
-        if number == 0:
+        refuse_empty(number)
+
+    def arrow() -> Iterator[Batch]:
+        columns = {column: arrow_column(dataset, column) for column in dataset.column_names}
+        refuse_empty(len(dataset))
+        yield from arrow_batches(columns, len(dataset))
+
+    def refuse_empty(count: int) -> None:
+        if count == 0:
             raise DataError(f"{name}: no rows", [Problem(name, None, None, "no rows", "at least one row")])
 
-    return Table(name, rows)
+    decimal = "decimal" in str(dataset.features)
+    # Pictures and sounds are decoded as they are read; nobody here needs them, but they must not get lost.
+    as_arrow = not decimal and all(_is_plain(feature) for feature in dataset.features.values())
+    return Table(name, rows, arrow=arrow if as_arrow else None)
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether a column of a data set is what Arrow has, without anything to be decoded."""
+    import datasets
+
+    if isinstance(feature, datasets.Value):
+        return True
+    if isinstance(feature, dict):
+        return all(map(_is_plain, feature.values()))
+    if isinstance(feature, list):
+        return all(map(_is_plain, feature))
+    inner = getattr(feature, "feature", None)
+    return inner is not None and _is_plain(inner)
 
 
 def _one_split(splits: Mapping[str, Any], split: str | None, name: str) -> Any:
@@ -156,7 +196,7 @@ def _from_hub(name: str, split: str | None, config: str | None) -> Any:
     # The hub client raises a dozen unrelated types: network, offline mode, unknown set, configuration, split.
     except Exception as error:
         raise DataError(
-            f"{name}: neither a file or folder here nor a hub data set that could be loaded "
+            f"{name}: not a local file or folder, and not a hub data set that could be loaded "
             f"(split={split!r}, config={config!r}): {type(error).__name__}: {error}. "
             "Check the name and the network (HF_HUB_OFFLINE), or download the files and give their path."
         ) from error

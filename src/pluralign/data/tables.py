@@ -1,42 +1,42 @@
-"""`read_table`: any source -> one checked table and a report; the work behind the loaders.
+"""`read_table`: any source -> one checked table and a report; the loaders are built on it.
 
-In: a source, the shape it should have, what the caller supplies for it.
-Out: a `datasets.Dataset`, and what was read, left out, set aside and found odd.
-Every problem of every row is collected first and raised in one `DataError`. Nothing is dropped silently:
-bad rows stop the load, or go to a quarantine file with their reasons. Damage to a whole file always stops it.
-Does not know what is legal within a row: `records` does.
+In: a source, the shape it should have, and the caller's options.
+Out: a `datasets.Dataset`, and a report of what was read, left out, set aside and found odd.
+
+All problems of all rows are collected first and raised in one `DataError`. Nothing is dropped silently:
+bad rows are an error, or go to a quarantine file with their reasons. Damage to a whole file is always an
+error. Single rows are validated in `records`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pluralign.data.arrow import canonical_columns, to_dataset
-from pluralign.data.columns import (
-    canonical_names,
-    missing_columns,
-    read_cells,
-    rename,
-    unused_mappings,
-)
-from pluralign.data.formats import BadRow
-from pluralign.data.layouts import Layout, arrange, typed_columns
+import numpy as np
+from numpy.typing import NDArray
+
+from pluralign.data.arrow import canonical_columns, data_set
+from pluralign.data.collected import Collected
 from pluralign.data.load_arguments import OnBadRow, layout_of, quarantine_of
 from pluralign.data.merging import merge_raters
 from pluralign.data.problems import Problem, raise_problems
 from pluralign.data.quarantine import RefusedRow, write_quarantine
-from pluralign.data.records import Defaults, RowReader, Shape
+from pluralign.data.records import Defaults, Shape
 from pluralign.data.selecting import Selection
 from pluralign.data.sources import Table, find_tables, source_name
-from pluralign.errors import ArgumentError, DataError
+from pluralign.data.table_columns import by_appearance, joint_codes, take, text_codes
+from pluralign.data.table_reading import Key, Request, read_file_rows
+from pluralign.errors import ArgumentError, DataError, RenamedWarning
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
 __all__ = ["LoadReport", "OnBadRow", "read_table"]
 
@@ -45,10 +45,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did; rows_read = rows_kept + rows_filtered + rows_quarantined.
+    """What was loaded; rows_read = rows_kept + rows_filtered + rows_quarantined.
 
-    Not where a row of the file holds several attributes, or one of several raters: there rows_kept counts
-    the rows that were made of them, and rows_filtered those that `where` left out of these.
+    The equation does not hold if a row of the file has several attributes, or one of several raters: then
+    rows_kept counts the resulting rows, and rows_filtered those of them that `where` left out.
 
     Attributes:
         shape: "ratings", "pairs", "comparisons" or "responses".
@@ -61,7 +61,7 @@ class LoadReport:
         problems: what is wrong with the quarantined rows.
         notes: oddities that were kept, with their counts: empty responses and identical sides in comparisons,
             message keys that no model sees, columns that a mapped one replaced or that became text.
-        reading: how files were read where that is not a matter of course, such as a list of objects.
+        read_as: how files were read if that is not obvious, such as a list of objects.
     """
 
     shape: Shape
@@ -73,7 +73,13 @@ class LoadReport:
     quarantine_path: str | None = None
     problems: tuple[Problem, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
-    reading: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """Old name of `read_as`."""
+        warnings.warn("LoadReport.reading is now LoadReport.read_as", RenamedWarning, stacklevel=2)
+        return self.read_as
 
 
 def read_table(
@@ -91,17 +97,17 @@ def read_table(
     on_bad_row: OnBadRow = "error",
     quarantine_path: str | os.PathLike[str] | None = None,
 ) -> tuple[datasets.Dataset, LoadReport]:
-    """What the loaders do, with the report.
+    """Loads a table, like the loaders, and also returns the report.
 
     Args:
-        source: as in `load_ratings`, and so are the other arguments.
+        source: as in `load_ratings`, like the other arguments.
         shape: "ratings", "pairs", "comparisons" or "responses".
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name.
         where: column -> value that a row must have.
-        scale: for ratings, (lowest, highest) of a file that has no scale.
-        attribute: for ratings, the attribute of a file that has none.
+        scale: for ratings, (lowest, highest) for a file without a scale column.
+        attribute: for ratings, the attribute for a file without an attribute column.
         attribute_columns: for ratings, columns that hold one attribute each.
         rater_columns: for ratings, columns that hold one rater each.
         on_bad_row: "error" or "quarantine".
@@ -111,8 +117,8 @@ def read_table(
         The data set and a `LoadReport`.
 
     Raises:
-        DataError: one for all problems; each in `.problems`.
-        ArgumentError: an argument is illegal.
+        DataError: the data has problems; all are in `.problems`.
+        ArgumentError: an argument is invalid.
     """
     for name, given in (("columns", columns), ("where", where)):
         if given is not None and not isinstance(given, Mapping):
@@ -122,11 +128,13 @@ def read_table(
     defaults = Defaults(None if scale is None else (float(scale[0]), float(scale[1])), attribute)
     tables = find_tables(source, split, config)
     layout = layout_of(shape, attribute_columns, rater_columns)
-    load = _Load(shape, mapping, dict(where or {}), defaults, layout)
-    for table in tables:
-        load.read(table)
+    request = Request(shape, mapping, defaults, layout)
+    load = _Load(tables, request, Selection(where or {}))
+    repeated = load.duplicates()
+    if repeated:  # seldom: read once more, now that these rows are known
+        load = _Load(tables, replace(request, duplicates=repeated), Selection(where or {}))
     name = source_name(source)
-    load.merge(name)
+    found = load.table(name)
     fatal = load.file_problems + load.mixed_scales()
     row_problems = [problem for bad in load.bad for problem in bad.problems]
     if fatal or (row_problems and quarantine is None):
@@ -135,22 +143,22 @@ def read_table(
     if quarantine is not None and load.bad:
         write_quarantine(quarantine, load.bad)
         logger.warning("%s: %d bad rows set aside in %s", name, len(load.bad), quarantine)
-    if not load.rows:
+    if not len(found):
         reason = f"where={where} left out {load.filtered}, {len(load.bad)} were bad"
         reason += f"; {load.selection}" if load.filtered else ""
         raise DataError(f"{name}: none of {load.count} rows is left ({reason})", row_problems)
-    table = to_dataset(load.rows, canonical_columns(shape), name, load.note)
+    table = data_set(found)
     report = LoadReport(
         shape=shape,
         files=tuple(table.name for table in tables),
         rows_read=load.count,
-        rows_kept=len(load.rows),
+        rows_kept=len(table),
         rows_filtered=load.filtered,
         rows_quarantined=len(load.bad),
         quarantine_path=str(quarantine) if load.bad else None,
         problems=tuple(row_problems),
         notes=dict(load.notes),
-        reading=tuple(load.reading),
+        read_as=tuple(load.read_as),
     )
     if report.notes:
         logger.info("%s: kept as they are: %s", name, report.notes)
@@ -158,151 +166,133 @@ def read_table(
 
 
 class _Load:
-    """The state of one load over several tables."""
+    """All files of one load.
 
-    def __init__(
-        self,
-        shape: Shape,
-        mapping: Mapping[str, str | None],
-        where: Mapping[str, Any],
-        defaults: Defaults,
-        layout: Layout,
-    ) -> None:
-        self.shape = shape
-        self.mapping = mapping
-        self.selection = Selection(where)
-        self.defaults = defaults
-        self.rows: list[dict[str, Any]] = []
+    Attributes:
+        bad: refused rows, file by file.
+        file_problems: of files as a whole.
+        notes: oddities that were kept.
+        read_as: how files were read.
+        count: rows of the files.
+        filtered: rows that were not selected.
+        selection: what it saw.
+    """
+
+    def __init__(self, tables: Sequence[Table], request: Request, selection: Selection) -> None:
         self.bad: list[RefusedRow] = []
         self.file_problems: list[Problem] = []
         self.notes: Counter[str] = Counter()
-        self.reading: dict[str, None] = {}
-        self.layout = layout
-        self.row_per_rater = False
+        self.read_as: dict[str, None] = {}
         self.count = 0
         self.filtered = 0
-        # Where something was first seen, as (file, row): (id, subset, attribute), and attribute -> scale.
-        self._first: dict[tuple[str, ...], tuple[str, int]] = {}
-        self._scales: dict[str, dict[tuple[float, ...], tuple[str, int]]] = {}
+        self.selection = selection
+        self._shape = request.shape
+        self._names = [table.name for table in tables]
+        self._kept = Collected(canonical_columns(request.shape))
+        self._refused_keys: list[tuple[int, int, Key]] = []
+        self._row_per_rater: list[bool] = []
+        for number, table in enumerate(tables):
+            found, self.selection = read_file_rows(table, request, self.selection)
+            for part in found.kept:
+                self._kept.add(number, part.numbers, part.canonical, part.spare)
+            self.bad += found.refused
+            self.file_problems += found.problems
+            self.notes += found.notes
+            self.read_as |= found.read_as
+            self.count += found.count
+            self.filtered += found.filtered
+            self._refused_keys += [(number, row, key) for row, key in found.refused_keys]
+            self._row_per_rater.append(found.row_per_rater)
 
-    def note(self, text: str) -> None:
-        """Counts an oddity."""
-        self.notes[text] += 1
-
-    def read(self, table: Table) -> None:
-        """Read one table; problems are kept, not raised."""
-        numbered, bad = self._collect(table)
-        self.reading |= dict.fromkeys(table.reading)
-        if numbered:
-            raw_rows = [raw for _, raw in numbered]
-            given = set().union(*raw_rows)
-            self.file_problems += unused_mappings(table.name, given, self.mapping)
-            names, defaults = canonical_names(given, self.shape, self.mapping, self.defaults)
-            if table.cells_are_text:
-                read_cells(raw_rows, names, typed_columns(given, self.layout))
-            if names:
-                raw_rows = [rename(raw, names, self.notes) for raw in raw_rows]
-            if self._lacks_layout(table.name, set().union(*raw_rows)):
-                return
-            numbers = [number for number, _ in numbered]
-            arranged = arrange(list(zip(numbers, raw_rows, strict=True)), self.shape, self.layout)
-            self.reading |= dict.fromkeys(arranged.reading)
-            self.row_per_rater |= arranged.row_per_rater
-            defaults = replace(defaults, scale=defaults.scale or arranged.scale)
-            absent = self._missing(table.name, set().union(*(raw for _, raw in arranged.rows)), defaults)
-            if absent is None:
-                return
-            reader = RowReader(self.shape, table.name, absent, defaults, self.notes)
-            for number, raw in arranged.rows:
-                if not self.selection.takes(raw):
-                    self.filtered += 1
-                    continue
-                row, problems = reader.read(number, raw)
-                problems += self._duplicate(row, table.name, number, arranged.row_per_rater)
-                if problems:
-                    bad.append(RefusedRow(table.name, number, raw, problems))
-                else:
-                    self._keep_scale(row, table.name, number)
-                    self.rows.append({**raw, **row})
-        self.bad += sorted(bad, key=lambda row: row.row)
-
-    def _collect(self, table: Table) -> tuple[list[tuple[int, dict[str, Any]]], list[RefusedRow]]:
-        """The numbered records of a table, and the rows that are none."""
-        numbered: list[tuple[int, dict[str, Any]]] = []
-        bad: list[RefusedRow] = []
-        try:
-            for number, raw in table.rows():
-                self.count += 1
-                if isinstance(raw, BadRow):
-                    bad.append(RefusedRow(table.name, number, raw.raw, [raw.problem]))
-                else:
-                    numbered.append((number, raw))
-        except DataError as error:
-            self.file_problems += [problem for problem in error.problems if isinstance(problem, Problem)]
-        return numbered, bad
-
-    def _missing(self, file: str, columns: set[str], defaults: Defaults) -> frozenset[str] | None:
-        """The canonical columns that the whole table lacks; each is a problem of the file.
-
-        None where the table is of another shape, so that its rows need not be read.
-        """
-        problems = missing_columns(file, columns, self.shape, self.mapping, defaults)
-        allowed = f"for where=, one of {sorted(columns)}"
-        problems += [
-            Problem(file, None, column, "no such column", allowed)
-            for column in self.selection.where
-            if column not in columns
-        ]
-        self.file_problems += problems
-        if any(problem.column is None for problem in problems):
-            return None
-        return frozenset(problem.column for problem in problems if problem.column is not None)
-
-    def _lacks_layout(self, file: str, columns: set[str]) -> bool:
-        """Whether columns that the caller named are missing; each is a problem of the file."""
-        allowed = f"for attribute_columns= and rater_columns=, columns of the file: {sorted(columns)}"
-        lacking = [name for name in self.layout.columns if name not in columns]
-        self.file_problems += [Problem(file, None, None, f"no column {name!r}", allowed) for name in lacking]
-        return bool(lacking)
-
-    def merge(self, source: str) -> None:
-        """Makes one row of the rows of one text, where raters stand in rows of their own."""
-        if not self.row_per_rater:
-            return
-        before = len(self.rows)
-        self.rows, again = merge_raters(self.rows, self.shape)
-        if len(self.rows) < before:
-            self.reading[f"{before:,} rows of one rater each, which judge {len(self.rows):,} texts"] = None
+    def table(self, source: str) -> pa.Table:
+        """All rows that were kept; rows of one rater each are merged."""
+        table = self._kept.table(self._note)
+        if not any(self._row_per_rater):
+            return table
+        merged, again = merge_raters(table, self._shape)
+        if len(merged) < len(table):
+            told = f"{len(table):,} rows with one rater each, for {len(merged):,} texts"
+            self.read_as[told] = None
         for name in again:
             found = f"{name!r} for several texts"
             self.file_problems.append(Problem(source, None, "id", found, "an id once per text"))
+        return merged
 
-    def _duplicate(
-        self, row: Mapping[str, Any], file: str, number: int, row_per_rater: bool
-    ) -> list[Problem]:
-        rater = row.get("rater_ids") if row_per_rater else None
-        key = (row["id"], row["subset"], row.get("attribute") or "", *(rater or ()))
-        first_file, first_row = self._first.setdefault(key, (file, number))
-        if (first_file, first_row) == (file, number):
-            return []
-        found = f"{row['id']!r} again (first in {first_file}, row {first_row})"
-        within = "attribute and subset" if self.shape == "ratings" else "subset"
-        return [Problem(file, number, "id", found, f"an id once per {within}")]
+    def _note(self, text: str) -> None:
+        self.notes[text] += 1
 
-    def _keep_scale(self, row: Mapping[str, Any], file: str, number: int) -> None:
-        attribute, scale = row.get("attribute"), row.get("scale")
-        if attribute is not None and scale is not None:  # None where the whole column is missing
-            self._scales.setdefault(attribute, {}).setdefault(tuple(scale), (file, number))
+    def duplicates(self) -> dict[tuple[str, int, Key], tuple[str, int]]:
+        """Rows whose key an earlier row has, with the first row of that key."""
+        columns = self._keys()
+        refused = np.array([(file, row) for file, row, _ in self._refused_keys], np.int64).reshape(-1, 2)
+        files, rows = (np.concatenate(parts) for parts in zip(self._kept.places(), refused.T, strict=True))
+        code = joint_codes([text_codes(column)[0] for column in columns])
+        order = np.lexsort((rows, files))
+        _, first, inverse = np.unique(code[order], return_index=True, return_inverse=True)
+        first_of = order[first[inverse]]
+        again = (files[order] != files[first_of]) | (rows[order] != rows[first_of])
+        found = {}
+        for place, before in zip(order[again].tolist(), first_of[again].tolist(), strict=True):
+            name, subset, attribute, rater = (column[place].as_py() for column in columns)
+            key = (self._names[files[place]], int(rows[place]), (name, subset, attribute, rater))
+            found[key] = (self._names[files[before]], int(rows[before]))
+        return found
+
+    def _keys(self) -> list[pa.ChunkedArray]:
+        """Id, subset, attribute and rater of every row that was read; those of refused rows come last."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        count, text = self._kept.count, pa.string()
+        nothing = pa.chunked_array([pa.nulls(count, text)])
+        rated = self._shape == "ratings"
+        columns = [
+            self._kept.column("id"),
+            self._kept.column("subset"),
+            self._kept.column("attribute").fill_null("") if rated else nothing.fill_null(""),
+            nothing,
+        ]
+        if any(self._row_per_rater):
+            files, _ = self._kept.places()
+            named = pa.array(np.array(self._row_per_rater)[files])
+            first = [names[0] if names else None for names in self._kept.column("rater_ids").to_pylist()]
+            columns[3] = pa.chunked_array([pc.if_else(named, pa.array(first, text), pa.scalar(None, text))])
+        refused = zip(*(key for _, _, key in self._refused_keys), strict=True)
+        more = [pa.array(values, text) for values in refused] or [pa.array([], text)] * len(columns)
+        return [
+            pa.chunked_array([*column.chunks, part], text) for column, part in zip(columns, more, strict=True)
+        ]
 
     def mixed_scales(self) -> list[Problem]:
         """One problem per attribute that has more than one scale."""
+        import pyarrow.compute as pc
+
+        if self._shape != "ratings":
+            return []
+        scale = self._kept.column("scale")
+        known = np.flatnonzero(
+            np.asarray(scale.is_valid()) & np.asarray(self._kept.column("attribute").is_valid())
+        )
+        if not len(known):
+            return []
+        names = take(self._kept.column("attribute"), known)
+        attribute = text_codes(names)[0]
+        ends = np.asarray(pc.list_flatten(take(scale, known)), np.float64).reshape(-1, 2)
+        _, pair = np.unique(ends, axis=0, return_inverse=True)
+        _, first = by_appearance(joint_codes([attribute, pair.ravel()]))
         problems = []
-        for attribute, scales in self._scales.items():
-            if len(scales) > 1:
-                firsts = [
-                    f"{list(scale)} (first in {file}, row {row})" for scale, (file, row) in scales.items()
-                ]
-                file, row = list(scales.values())[1]
-                found = f"several scales for the attribute {attribute!r}: {', '.join(firsts)}"
-                problems.append(Problem(file, row, "scale", found, "one scale per attribute"))
+        for number in dict.fromkeys(attribute[first].tolist()):
+            rows = [row for row in first.tolist() if attribute[row] == number]
+            if len(rows) > 1:
+                problems.append(self._mixed(str(names[rows[0]].as_py()), ends[rows].tolist(), known[rows]))
         return problems
+
+    def _mixed(self, attribute: str, scales: list[list[float]], rows: NDArray[np.int64]) -> Problem:
+        places = [self._kept.place(row) for row in rows.tolist()]
+        firsts = [
+            f"{scale} (first in {self._names[file]}, row {row})"
+            for scale, (file, row) in zip(scales, places, strict=True)
+        ]
+        file, row = places[1]
+        found = f"several scales for the attribute {attribute!r}: {', '.join(firsts)}"
+        return Problem(self._names[file], row, "scale", found, "one scale per attribute")

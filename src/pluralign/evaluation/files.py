@@ -1,6 +1,6 @@
 """Two files of an evaluation: `scores.parquet` (per row) and `examples.jsonl` (texts).
 
-In: columns and lines. Out: files, each whole or as it was before. It computes no metric.
+In: columns and lines. Out: files, each complete or unchanged.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ __all__ = ["write_examples", "write_scores"]
 
 
 def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
-    """Every row of every table; the column `table` says which."""
+    """All rows of all tables; the column `table` names the table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     parts = []
     for name, columns in tables.items():
         length = len(columns["id"])
-        arrays = {k: pa.array(v) for k, v in columns.items() if not isinstance(v, int)}
+        given = {k: v for k, v in columns.items() if not isinstance(v, int)}
+        arrays = {k: v if isinstance(v, pa.ChunkedArray) else pa.array(v) for k, v in given.items()}
         parts.append(pa.table(arrays | {"table": pa.array([name] * length)}))
     table = pa.concat_tables(parts, promote_options="permissive")
     with whole_file(path) as work:

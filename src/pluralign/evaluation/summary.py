@@ -1,25 +1,29 @@
 """Aggregates of per-row scores, with intervals over groups: the content of `results.json`.
 
-In: the columns that `rows` makes. Out: plain numbers, lists and dicts. It knows no models and no files.
+In: the columns of `rows`. Out: plain numbers, lists and dicts.
 A difference is always paired, row by row: the model minus the other, so negative means that the model's loss
-is smaller; one whose interval holds 0 is no difference.
+is smaller; it is not significant if its interval contains 0.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
+from pluralign.data.table_columns import Ragged
 from pluralign.evaluation import metrics, probabilities
+from pluralign.evaluation.calibration import COVERAGE, LEVELS
+from pluralign.evaluation.columns import group_codes
 from pluralign.evaluation.intervals import difference_interval, mean_interval
-from pluralign.evaluation.rows import COVERAGE, LEVELS, Columns
+from pluralign.evaluation.texts import Columns
 
 __all__ = ["summarise_gate", "summarise_pairs", "summarise_ratings"]
 
-_LOSSES = ("pinball", "crps", "quantile_error")
+_GRID_LOSSES = ("pinball_on_grid", "crps_on_grid")  # where ratings are on a grid
+_LOSSES = ("pinball", "crps", *_GRID_LOSSES, "quantile_error")
 _SHARES = ("coverage", "closed_coverage", "peaked", "crossing")
 
 
@@ -27,18 +31,15 @@ def summarise_ratings(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
     """Calibration per attribute, and over all attributes with losses as shares of each scale.
 
     Returns:
-        `{attribute: {...}, "all": {...}}`; "all" only where there are several attributes. Per measure the
-        intervals of `model` and `constant`, their `difference`, and where the model has more baselines, their
-        values and differences by name in `others`. Empty where the family has no distribution on rating
-        scales.
+        `{attribute: {...}, "all": {...}}`; "all" only for several attributes. Per measure the intervals of
+        `model` and `constant`, their `difference`, and if the model has more baselines, their values and
+        differences by name in `others`. Empty if the family has no distribution on rating scales.
     """
     if "model_pinball" not in columns:
         return {}
     attributes = list(dict.fromkeys(columns["attribute"]))
-    summary = {
-        name: _attribute(columns, np.flatnonzero(np.asarray(columns["attribute"]) == name), seed)
-        for name in attributes
-    }
+    of_row, groups = np.asarray(columns["attribute"], object), group_codes(columns["group"])
+    summary = {name: _attribute(columns, np.flatnonzero(of_row == name), groups, seed) for name in attributes}
     if len(attributes) > 1:
         scaled = dict(columns)
         scaled["observed_mean"] = (columns["observed_mean"] - columns["low"]) / columns["span"]
@@ -46,24 +47,24 @@ def summarise_ratings(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
         for name in [f"{head}_{key}" for head in _heads(columns) for key in (*_LOSSES, "std")]:
             if name in columns:
                 scaled[name] = columns[name] / columns["span"]
-        summary["all"] = _attribute(scaled, np.arange(len(columns["attribute"])), seed) | {
+        summary["all"] = _attribute(scaled, np.arange(len(groups)), groups, seed) | {
             "unit": "share of the scale"
         }
     return summary
 
 
-def _attribute(columns: Columns, where: Any, seed: int) -> dict[str, Any]:
-    groups = np.asarray(columns["group"])[where]
+def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str, Any]:
+    groups = groups[where]
     result: dict[str, Any] = {
         "rows": len(where),
-        "groups": len(set(groups.tolist())),
+        "groups": len(np.unique(groups)),
         "unit": "the rating scale",
     }
     for key in (*_LOSSES, *_SHARES):
-        if f"model_{key}" in columns:
+        if _measured(columns, key, where):
             result[key] = _measure(columns, key, where, groups, seed)
     result["coverage"]["nominal"] = COVERAGE
-    pit = _ragged([columns["model_pit"][i] for i in where])
+    pit = _ragged(columns["model_pit"][where])
     result["levels"] = metrics.coverage_curve(pit, LEVELS)
     result["pit"] = metrics.pit_histogram(pit)
     mean, observed = columns["model_mean"][where], columns["observed_mean"][where]
@@ -74,13 +75,20 @@ def _attribute(columns: Columns, where: Any, seed: int) -> dict[str, Any]:
     return result
 
 
+def _measured(columns: Columns, key: str, where: Any) -> bool:
+    """Whether this measure exists for these rows; those on a grid, whether every row has one."""
+    if f"model_{key}" not in columns:
+        return False
+    return key not in _GRID_LOSSES or not np.isnan(columns[f"model_{key}"][where]).any()
+
+
 def _heads(columns: Columns) -> list[str]:
     """The model, the constant model and any other baseline whose distributions were measured."""
     return [key.removesuffix("_pinball") for key in columns if key.endswith("_pinball")]
 
 
 def _measure(columns: Columns, key: str, where: Any, groups: Any, seed: int) -> dict[str, Any]:
-    """One measure of every head; of losses also the model's difference from each baseline."""
+    """One measure of every head; for losses also the model's difference from each baseline."""
 
     def beside(head: str) -> dict[str, Any]:
         other = columns[f"{head}_{key}"][where]
@@ -101,14 +109,14 @@ def _measure(columns: Columns, key: str, where: Any, groups: Any, seed: int) -> 
 
 def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
     """Accuracy of the model beside its baselines, ties apart, and how far the probability can be believed."""
-    groups = np.asarray(columns["group"])
+    groups = group_codes(columns["group"])
     rules = [key.removesuffix("_outcome") for key in columns if key.endswith("_outcome")]
     wins = {rule: (columns[f"{rule}_outcome"] > 0).astype(float) for rule in rules}
     probability, outcome = probabilities.randomise_orientation(columns["probability"], seed=seed)
     curve = probabilities.reliability_curve(probability, outcome)
     return {
         "rows": len(groups),
-        "groups": len(set(groups.tolist())),
+        "groups": len(np.unique(groups)),
         "accuracy": {rule: _interval(values, groups, seed) for rule, values in wins.items()},
         "ties": {rule: int((columns[f"{rule}_outcome"] == 0).sum()) for rule in rules},
         "difference": {
@@ -117,7 +125,7 @@ def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
             if rule != "model"
         },
         "subsets": _by_subset(columns, wins),
-        "attributes": _by_attribute(columns, wins, seed),
+        "attributes": _by_attribute(columns, wins, groups, seed),
         "brier": _interval(probabilities.brier(probability, outcome), groups, seed),
         "expected_calibration_error": probabilities.expected_calibration_error(curve),
         "reliability": curve,
@@ -125,7 +133,7 @@ def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
 
 
 def _by_subset(columns: Columns, wins: dict[str, Any]) -> dict[str, Any]:
-    subset = np.asarray(columns["subset"])
+    subset = np.asarray(columns["subset"], object)
     names = list(dict.fromkeys(columns["subset"]))
     if len(names) < 2:
         return {}
@@ -136,15 +144,14 @@ def _by_subset(columns: Columns, wins: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _by_attribute(columns: Columns, wins: dict[str, Any], seed: int) -> dict[str, Any]:
+def _by_attribute(columns: Columns, wins: dict[str, Any], groups: Any, seed: int) -> dict[str, Any]:
     """Accuracy on the pairs of each attribute; empty where pairs are not about one of several."""
-    about = np.asarray(columns.get("attribute", ()))
+    about = np.asarray(columns.get("attribute", ()), object)
     names = list(dict.fromkeys(about.tolist()))
     if len(names) < 2:
         return {}
-    groups = np.asarray(columns["group"])
     return {
-        name: {"rows": int((about == name).sum()), "groups": len(set(groups[about == name].tolist()))}
+        name: {"rows": int((about == name).sum()), "groups": len(np.unique(groups[about == name]))}
         | {
             "accuracy": {
                 rule: _interval(values[about == name], groups[about == name], seed)
@@ -161,14 +168,14 @@ def summarise_gate(columns: Columns) -> dict[str, Any]:
 
     Returns:
         `rows`, `weights` by attribute, `subsets` of the same and `subset_rows`, `entropy` in nats and
-        `entropy_share` of the largest, that of equal weights; empty where the model has no gate.
+        `entropy_share` of the maximum, that of equal weights; empty if the model has no gate.
     """
     names = [key.removeprefix("gate_") for key in columns if key.startswith("gate_")]
     if not names:
         return {}
     weights = np.stack([columns[f"gate_{name}"] for name in names], 1).astype(np.float64)
     nats = -float((weights * np.log(np.where(weights > 0, weights, 1.0))).sum(1).mean())
-    subset = np.asarray(columns["subset"])
+    subset = np.asarray(columns["subset"], object)
     kinds = list(dict.fromkeys(columns["subset"]))
 
     def by_name(rows: Any) -> dict[str, float]:
@@ -188,7 +195,6 @@ def _interval(values: Any, groups: Any, seed: int) -> dict[str, Any]:
     return mean_interval(values, groups, seed=seed).to_dict()
 
 
-def _ragged(rows: Sequence[Sequence[float]]) -> torch.Tensor:
-    return torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row, dtype=torch.float64) for row in rows], batch_first=True, padding_value=float("nan")
-    )
+def _ragged(rows: Sequence[Sequence[float]]) -> Ragged:
+    values = list(itertools.chain.from_iterable(rows))
+    return Ragged(np.array(values, np.float64), np.array([len(row) for row in rows], np.int64))

@@ -1,8 +1,8 @@
 """Exact linear Bradley-Terry: ridge-penalised logistic regression on differences, by Newton's method.
 
 In: features of texts and which text was chosen over which; or differences of features. Out: the weights [D]
-and the size of the last gradient. It does not know what the features are of. There is no intercept: swapping
-the sides of a pair must flip the sign of the score.
+and the size of the last gradient. There is no intercept: swapping the sides of a pair must flip the sign of
+the score.
 
     minimise  sum_i w_i log(1 + exp(-d_i . v)) / sum_i w_i  +  (l2 / 2) ||v||^2,   d_i = x_chosen - x_rejected
 """
@@ -12,15 +12,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pluralign.errors import ArgumentError
 from pluralign.solvers._newton import factorise
-from pluralign.solvers._pair_design import Design, PairDesign, RowDesign, pair_margins
+from pluralign.solvers.pair_design import PairDesign, RowDesign
 
-__all__ = ["BradleyTerryFit", "fit_bradley_terry", "pair_margins"]
+__all__ = ["BradleyTerryFit", "fit_bradley_terry"]
 
 _MAX_ITERATIONS = 100
 
@@ -38,22 +38,20 @@ class BradleyTerryFit(NamedTuple):
 
 
 def fit_bradley_terry(
-    features: Float[Tensor, "N D"],
-    pairs: tuple[Int[Tensor, " P"], Int[Tensor, " P"]] | None = None,
+    differences: Float[Tensor, "P D"] | PairDesign,
     *,
     l2: float,
-    sample_weight: Float[Tensor, " P"] | None = None,
+    sample_weight: Real[Tensor, " P"] | None = None,
     tol: float = 1e-8,
 ) -> BradleyTerryFit:
     """Minimises the penalised Bradley-Terry loss to a gradient of at most `tol`.
 
-    Pairs that share texts cost no more than the texts: beside the features only numbers per pair and the
-    D x D Hessian are held.
+    Pairs that share texts cost no more than the texts: in addition to the features, only a few numbers per
+    pair and the D x D Hessian are held.
 
     Args:
-        features: [N, D], finite: of the texts, where `pairs` are given; else one row per pair, the features
-            of the chosen minus those of the rejected response.
-        pairs: which of the texts is chosen and which rejected, [P] each.
+        differences: features of the chosen minus those of the rejected response; or texts and their pairs,
+            `PairDesign(features, chosen, rejected)`.
         l2: ridge penalty, positive; it makes the optimum unique also where the pairs are separable.
         sample_weight: [P], non-negative; all alike when absent.
         tol: largest absolute entry of the gradient at which to stop.
@@ -68,9 +66,11 @@ def fit_bradley_terry(
         raise ArgumentError(
             f"l2 = {l2}: a positive penalty is needed, without it separable pairs have no optimum"
         )
-    design = _design(features, pairs)
-    weight = _shares(sample_weight, design.shape[0], features.device)
-    coef = torch.zeros(design.shape[1], dtype=torch.float64, device=features.device)
+    if differences.shape[0] == 0:
+        raise ArgumentError("received no pairs; at least 1 is needed")
+    design = differences if isinstance(differences, PairDesign) else RowDesign(differences)
+    weight = _shares(sample_weight, design.shape[0], design.device)
+    coef = torch.zeros(design.shape[1], dtype=torch.float64, device=design.device)
     margin = design.margins(coef)
     value = _objective(margin, weight, coef, l2)
     iteration, stalled = 0, False
@@ -95,20 +95,8 @@ def fit_bradley_terry(
             size /= 2
         coef, value = there, found
         iteration += 1
-        stalled = size <= 1e-8  # rounding has taken over; the gradient says how good this is
+        stalled = size <= 1e-8  # limited by rounding; the gradient shows how good this is
     return BradleyTerryFit(coef, value, norm, iteration)
-
-
-def _design(features: Tensor, pairs: tuple[Tensor, Tensor] | None) -> Design:
-    count = len(features) if pairs is None else len(pairs[0])
-    if count == 0:
-        raise ArgumentError("received no pairs; at least 1 is needed")
-    if not bool(torch.isfinite(features).all()):
-        what = "differences of features" if pairs is None else "features"
-        raise ArgumentError(f"the {what} hold NaN or infinite values")
-    if pairs is None:
-        return RowDesign(features)
-    return PairDesign(features, *(side.to(features.device) for side in pairs))
 
 
 def _shares(sample_weight: Tensor | None, count: int, device: torch.device) -> Tensor:

@@ -127,7 +127,7 @@ def test_rewards_of_any_model_and_any_measure(samples, tmp_path):
         ]
         expected = model.score(talks, risk=risk).tolist()
         assert read_rewards(samples, path)["reward"] == pytest.approx(expected)
-    with pytest.raises(RunError, match="reward.risk: 'mean' then, 'cvar:0.5' now"):
+    with pytest.raises(RunError, match="reward.risk: 'mean' before, 'cvar:0.5' now"):
         reward_samples(samples, ModelReward(model, "cvar:0.5"), tmp_path / "mean")
 
 

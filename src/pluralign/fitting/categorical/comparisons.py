@@ -1,11 +1,11 @@
-"""Comparisons to a problem of three categories per pair: b is better, tie, a is better.
+"""From comparisons to a problem of three categories per pair: b is better, tie, a is better.
 
     P(b), P(tie), P(a)  proportional to  exp(-d/2), v, exp(d/2),        d = s(a) - s(b)
 
 In: comparisons with votes. Out: distinct conversations, and the `Problem` that trains a score and a tie
-parameter on them by cross-entropy. It does not know heads beyond the module that it makes.
+parameter on them by cross-entropy.
 
-Paper: Davidson 1970 (JASA 65), equation 2.6 with d the log of his ratio of worths.
+Paper: Davidson 1970 (JASA 65), equation 2.6 with d the log of his ratio of worth parameters.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pluralign.data import DistinctConversations
+from pluralign.data import distinct_conversations
+from pluralign.data.table_columns import arrow_column, column_values, ragged, text_codes
 from pluralign.errors import DataError
 from pluralign.fitting.categorical.training import Problem
 from pluralign.heads.base import Attribute
@@ -42,8 +44,8 @@ class Comparisons:
         conversations: the distinct texts.
         first: [P], index of response a.
         second: [P], index of b.
-        target: [P, 3], shares of the votes for b, tie and a; the categories of a, float32.
-        raters: [P], how many voted.
+        target: [P, 3], shares of the votes for b, tie and a (the categories of a), float32.
+        raters: [P], number of votes.
         groups: [P].
     """
 
@@ -56,28 +58,29 @@ class Comparisons:
 
 
 def comparisons_of(votes: datasets.Dataset) -> Comparisons:
-    """Numbers the responses and counts the votes; two equal texts say nothing and are left out.
+    """Numbers the responses and counts the votes; comparisons of two equal texts are left out.
 
     Raises:
         DataError: no comparison has two different texts.
     """
-    distinct = DistinctConversations()
-    sides: list[tuple[int, int]] = []
-    counts: list[list[int]] = []
-    groups: list[str] = []
-    for row in votes.select_columns(["prompt", "response_a", "response_b", "votes", "group"]):
-        if row["response_a"] == row["response_b"]:
-            continue
-        sides.append(tuple(distinct.add(row["prompt"], row[f"response_{side}"]) for side in "ab"))  # type: ignore[arg-type]
-        counts.append([row["votes"].count(vote) for vote in (-1, 0, 1)])
-        groups.append(row["group"])
-    if not sides:
+    a, b = text_codes(*(arrow_column(votes, name) for name in ("response_a", "response_b")))
+    told = np.flatnonzero(a != b)
+    if not len(told):
         raise DataError("every comparison has two equal sides: there is nothing to fit")
-    first, second = torch.tensor(sides).T
-    table = torch.tensor(counts, dtype=torch.float64)
+    votes = votes.select(told)
+    conversations, (first, second) = distinct_conversations(votes, "response_a", "response_b")
+    given = ragged(votes, "votes")
+    row = np.repeat(np.arange(len(told)), given.sizes)
+    counts = [np.bincount(row, given.values == vote, len(told)) for vote in (-1, 0, 1)]
+    table = torch.from_numpy(np.stack(counts, 1).astype(np.float64))
     raters = table.sum(1)
     return Comparisons(
-        distinct.conversations, first, second, (table / raters[:, None]).float(), raters.long(), groups
+        conversations,
+        torch.from_numpy(first),
+        torch.from_numpy(second),
+        (table / raters[:, None]).float(),
+        raters.long(),
+        column_values(votes, "group"),
     )
 
 
@@ -91,9 +94,9 @@ def comparison_problem(
 
     Args:
         comparisons: P of them.
-        features: of their N distinct conversations.
+        features: features of their N distinct conversations.
         hidden: units of the hidden layer of the score.
-        smoothing: share of the votes that moves to neighbouring categories, in [0, 1).
+        smoothing: share of the votes moved to neighbouring categories, in [0, 1).
     """
     first, second = comparisons.first.to(features.device), comparisons.second.to(features.device)
     sides = features[first], features[second]
@@ -104,7 +107,7 @@ def comparison_problem(
     def linear(module: ComparisonLogits, difference: Tensor) -> Tensor:
         return module.logits(module.out(difference)[:, 0])
 
-    # Rounding the difference, not the scores, keeps a and b exactly antisymmetric where scores are linear.
+    # Rounding the difference, not the scores, keeps a and b exactly antisymmetric if scores are linear.
     return Problem(
         name=PREFERENCE.name,
         inputs=sides if hidden else (sides[0] - sides[1],),
@@ -118,7 +121,8 @@ def comparison_problem(
 
 
 def equal_scores(target: Float[Tensor, "P 3"], width: int, hidden: int) -> ComparisonLogits:
-    """A module that scores all responses alike and ties as often as the targets do; where training starts."""
+    """A module with equal scores for all responses and as many ties as in the targets; the start of
+    training."""
     module = ComparisonLogits(width, hidden)
     tie = (target[:, 1].double().sum() + 0.5) / (len(target) + 1.5)
     with torch.no_grad():  # v / (2 + v) is the share of ties of equal scores

@@ -24,6 +24,10 @@ Known, and never required:
                          column mean false (see `ranks`)
     ref_lengths          number of tokens of each reference completion, in the order of `ref_rewards`
     num_tokens           number of tokens of the completion
+    token_ids, token_ids_chosen, token_ids_rejected
+                         what the policy drew, the end token included, and `tokenizer`, the digest of the
+                         tokenizer whose ids they are: with that tokenizer they are trained on, where they
+                         spell the response; anywhere else the text is
 
 Which of reward and ref_rewards a table needs depends on the objective: `dpo` and `simpo` need neither,
 `rebel` needs rewards, `qrpo` both.
@@ -44,6 +48,8 @@ __all__ = [
     "REFERENCES",
     "REWARDS",
     "TEXTS",
+    "TOKENIZER",
+    "TOKEN_IDS",
     "UNPAIRED",
     "Shape",
     "among_references",
@@ -64,6 +70,11 @@ CUT_OFF: Mapping[Shape, tuple[str, ...]] = {
     UNPAIRED: ("cut_off",),
     PAIRS: ("cut_off_chosen", "cut_off_rejected"),
 }
+TOKEN_IDS: Mapping[Shape, tuple[str, ...]] = {
+    UNPAIRED: ("token_ids",),
+    PAIRS: ("token_ids_chosen", "token_ids_rejected"),
+}
+TOKENIZER = "tokenizer"
 REFERENCES = "ref_rewards"
 
 _NUMBER = "a finite number"

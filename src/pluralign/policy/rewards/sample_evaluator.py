@@ -18,10 +18,11 @@ from torch import Tensor
 
 from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError, ConfigError
+from pluralign.model.profiles import heads_of
 from pluralign.policy.logprobs.kept_weights import KeptWeights
 from pluralign.policy.logprobs.packing import pack
 from pluralign.policy.logprobs.scored_forward import attach, examine, response_token_log_probs, row_tokens
-from pluralign.policy.rewards.samples import draw_and_judge, kl_at_least, summarize
+from pluralign.policy.rewards.samples import JudgedSample, columns_of, draw_and_judge, kl_at_least, summarize
 from pluralign.policy.rewards.sources import RewardSource
 from pluralign.policy.sampling.local import LocalSampler
 from pluralign.policy.sampling.settings import Completion, Prompt, SamplingSettings
@@ -29,8 +30,6 @@ from pluralign.policy.sampling.settings import Completion, Prompt, SamplingSetti
 __all__ = ["EvaluationArgs", "SampleEvaluator", "evaluation_prompts"]
 
 _log = logging.getLogger("pluralign.policy")
-
-_TOO_FAR = 2.0  # times the KL of the optimum
 
 
 class EvaluationArgs(Protocol):
@@ -92,7 +91,7 @@ class SampleEvaluator:
         self.prompts = {name: evaluation_prompts(table, tokenizer, *limits) for name, table in tables.items()}
         self._world, self._rank = args.world_size, args.process_index
         self._optimum_kl = optimum_kl
-        self._warned = args.process_index > 0  # one process says it, once
+        self._reference_heads: Tensor | None = None
         self._tokenizer = tokenizer
         self._reader = ConversationReader(tokenizer)
         self._reward = reward
@@ -114,12 +113,18 @@ class SampleEvaluator:
         if self._reference is None and self._start is None:
             self._start = KeptWeights(model)
 
-    def measure(self, model: Any, name: str) -> dict[str, float]:
-        """The numbers of `evaluation` on the prompts of one table, by name, with `samples/` before it.
+    def measure(
+        self, model: Any, name: str, is_reference: bool = False
+    ) -> tuple[dict[str, float], list[JudgedSample]]:
+        """The numbers of `samples` on the prompts of one table, by name, with `samples/` before it.
 
         Args:
             model: the policy as it is, not wrapped.
             name: of the table.
+            is_reference: whether the policy has not moved yet.
+
+        Returns:
+            The numbers, and the samples of all processes.
         """
         rows = self.prompts[name]
         own = rows[self._rank :: self._world]
@@ -147,21 +152,23 @@ class SampleEvaluator:
             from accelerate.utils import gather_object
 
             samples = gather_object(samples)
-        found = summarize(samples)
+        if is_reference:
+            self.remember_heads([one.profile for one in samples])
+        found = summarize(samples, self._reference_heads)
         if self._optimum_kl is not None:
             found["optimum_kl"] = self._optimum_kl
-            self._warn(kl_at_least(samples), self._optimum_kl)
-        return {f"samples/{key}": value for key, value in found.items()}
+        if self._optimum_kl:
+            found["signs/kl_beyond_optimum"] = max(kl_at_least(samples), 0.0) / self._optimum_kl
+        return {f"samples/{key}": value for key, value in found.items()}, samples
 
-    def _warn(self, kl: float, optimum: float) -> None:
-        """A policy beyond its optimum was moved by something else than the rewards of its samples."""
-        if kl > _TOO_FAR * optimum and not self._warned:
-            self._warned = True
-            _log.warning(
-                "the policy is more than %.2f nats from its reference, and the optimum of this beta %.2f: it "
-                "moves where no reward was seen. A larger beta helps, or a lower learning rate",
-                *(kl, optimum),
-            )
+    def remember_heads(self, profiles: Sequence[Mapping[str, float]]) -> None:
+        """Keeps what an ensemble's heads say of the reference's responses, from their profiles."""
+        self._reference_heads = heads_of(columns_of(profiles))
+
+    @property
+    def knows_heads(self) -> bool:
+        """Whether it has seen what they say of the reference's responses."""
+        return self._reference_heads is not None
 
     @contextmanager
     def _as_reference(self, model: Any) -> Iterator[Any]:

@@ -4,6 +4,9 @@ In: prompts, a sampler, a reward source, functions that score texts under policy
 by name. It knows nothing about training.
 
     reward, reward_q10, _q50, _q90   mean and quantiles of the samples' rewards
+    reward_std                       their standard deviation over samples
+    gold, gold_q10                   of what evaluations also ask, and training does not
+    signs/NAME                       the numbers of `pluralign.warning_signs` that the samples show
     rank                             their mean quantile reward among the references, 1/2 for the reference
     length, cut_off                  tokens, and the share that hit the limit
     kl                               mean of log pi - log ref over samples: unbiased, may be negative
@@ -18,19 +21,21 @@ token limit; text that is tokenized again may be something that the policy would
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
+from pluralign.model.profiles import sign_values
 from pluralign.policy.rewards.length_control import length_bias
 from pluralign.policy.rewards.ranks import pad_references, quantile_rewards
-from pluralign.policy.rewards.sources import RewardSource, rewards_of
+from pluralign.policy.rewards.sources import ModelReward, RewardSource, checked_rewards, rewards_of
 from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings
 
-__all__ = ["JudgedSample", "draw_and_judge", "kl_at_least", "summarize"]
+__all__ = ["JudgedSample", "columns_of", "draw_and_judge", "kl_at_least", "rows_of", "summarize"]
 
 # Log-probabilities of the tokens of each sample, or their sum.
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[Tensor] | Tensor]
@@ -48,6 +53,10 @@ class JudgedSample:
         k3: sum over tokens of ref/pi - 1 + log pi - log ref; None likewise.
         ref_rewards: rewards of the reference's completions to the prompt, where they are known.
         ref_lengths: their lengths in tokens, where they are known.
+        gold: what evaluations also ask; None where there is none.
+        prompt: messages.
+        text: the response.
+        profile: one number of each column of `model.profiles.profile`; empty where there is no reward.
     """
 
     num_tokens: int
@@ -57,6 +66,10 @@ class JudgedSample:
     k3: float | None
     ref_rewards: Sequence[float] | None
     ref_lengths: Sequence[int] | None
+    gold: float | None = None
+    prompt: Sequence[Mapping[str, Any]] = ()
+    text: str = ""
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 def draw_and_judge(
@@ -86,7 +99,7 @@ def draw_and_judge(
     pairs = [(row, sample) for row, samples in zip(rows, drawn, strict=True) for sample in samples]
     prompts, samples = [row["prompt"] for row, _ in pairs], [sample for _, sample in pairs]
     texts = {"prompt": prompts, "completion": [sample.text for sample in samples]}
-    rewards = [None] * len(pairs) if reward is None else rewards_of(reward, texts, "samples of the policy")
+    rewards, profiles = _judged(reward, texts)
     distances: list[tuple[float, float] | tuple[None, None]] = [(None, None)] * len(pairs)
     if policy is not None and reference is not None:
         scores = zip(policy(prompts, samples), reference(prompts, samples), strict=True)
@@ -100,9 +113,41 @@ def draw_and_judge(
             k3=k3,
             ref_rewards=row.get("ref_rewards"),
             ref_lengths=row.get("ref_lengths"),
+            prompt=row["prompt"],
+            text=sample.text,
+            profile=profile,
         )
-        for (row, sample), value, (log_ratio, k3) in zip(pairs, rewards, distances, strict=True)
+        for (row, sample), value, profile, (log_ratio, k3) in zip(
+            pairs, rewards, profiles, distances, strict=True
+        )
     ]
+
+
+def _judged(
+    reward: RewardSource | None, texts: Mapping[str, Sequence[Any]]
+) -> tuple[Sequence[float | None], Sequence[Mapping[str, float]]]:
+    """Rewards and profiles; a source that knows distributions is asked for both at once."""
+    count = len(texts["completion"])
+    if reward is None:
+        return [None] * count, [{}] * count
+    if isinstance(reward, ModelReward):
+        judgement = reward.judge(texts)
+        rewards = checked_rewards(judgement.utilities.tolist(), count, "samples of the policy")
+        return rewards, rows_of(judgement.columns)
+    rewards = rewards_of(reward, texts, "samples of the policy")
+    return rewards, [{"utility": one} for one in rewards]
+
+
+def rows_of(columns: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """Columns [B] as B rows."""
+    names, values = list(columns), [column.tolist() for column in columns.values()]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def columns_of(profiles: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+    """Profiles of responses as columns [B]: those that every response has."""
+    names = set.intersection(*(set(one) for one in profiles)) if profiles else set()
+    return {name: torch.tensor([one[name] for one in profiles], dtype=torch.float64) for name in names}
 
 
 def _distance(ratios: Tensor) -> tuple[float, float]:
@@ -110,8 +155,14 @@ def _distance(ratios: Tensor) -> tuple[float, float]:
     return ratios.sum().item(), (torch.expm1(-ratios) + ratios).sum().item()
 
 
-def summarize(samples: Sequence[JudgedSample]) -> dict[str, float]:
+def summarize(
+    samples: Sequence[JudgedSample], reference_heads: Float[Tensor, "N H"] | None = None
+) -> dict[str, float]:
     """The numbers above, as far as the samples tell them.
+
+    Args:
+        samples: at least one.
+        reference_heads: what an ensemble's heads say of the reference's responses, [N, H], where it is known.
 
     Raises:
         ArgumentError: there are no samples.
@@ -124,6 +175,7 @@ def summarize(samples: Sequence[JudgedSample]) -> dict[str, float]:
     if judged:
         rewards = torch.tensor([reward for reward, _ in judged], dtype=torch.float64)
         found["reward"] = rewards.mean().item()
+        found["reward_std"] = rewards.std(correction=0).item()
         for percent in (10, 50, 90):
             found[f"reward_q{percent}"] = rewards.quantile(percent / 100).item()
         ranked = [(reward, references) for reward, references in judged if references]
@@ -139,6 +191,13 @@ def summarize(samples: Sequence[JudgedSample]) -> dict[str, float]:
         correlation = _length_correlation(samples)
         if correlation is not None:
             found["length_correlation"] = correlation
+    golds = torch.tensor([s.gold for s in samples if s.gold is not None], dtype=torch.float64)
+    if len(golds):
+        found |= {"gold": golds.mean().item(), "gold_q10": golds.quantile(0.1).item()}
+    columns = columns_of([one.profile for one in samples])
+    if "utility" in columns:
+        signs = sign_values(columns, reference_heads)
+        found |= {f"signs/{name}": value for name, value in signs.items()}
     return found
 
 

@@ -24,6 +24,7 @@ from pluralign.data import DistinctConversations
 from pluralign.data.numbers import is_finite_number
 from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError, ArtifactError, DataError
+from pluralign.policy.rewards.judgement import Judgement, judge
 from pluralign.policy.rewards.smooth_ranks import smooth_scores
 from pluralign.policy.sampling.settings import Prompt, prompt_key
 from pluralign.policy.sampling.shards import (
@@ -45,6 +46,7 @@ __all__ = [
     "ModelReward",
     "RewardSource",
     "SmoothReward",
+    "checked_rewards",
     "read_rewards",
     "reward_samples",
     "rewards_of",
@@ -97,6 +99,14 @@ class ModelReward:
         distinct, places = _distinct(rows)
         utilities: list[float] = self.model.score(distinct, risk=self.risk).tolist()
         return [utilities[place] for place in places]
+
+    def judge(self, rows: Rows) -> Judgement:
+        """The same utilities, with what the distributions behind them look like."""
+        distinct, places = _distinct(rows)
+        found = judge(self.model, self.risk, distinct)
+        return Judgement(
+            found.utilities[places], {k: column[places] for k, column in found.columns.items()}, found.metrics
+        )
 
 
 @final
@@ -216,8 +226,15 @@ def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> l
     Raises:
         DataError: another number of rewards than of rows, or one that is no finite number.
     """
-    values = source(rows)
-    count = len(rows["completion"])
+    return checked_rewards(source(rows), len(rows["completion"]), name)
+
+
+def checked_rewards(values: Sequence[Any], count: int, name: str) -> list[float]:
+    """Rewards as numbers.
+
+    Raises:
+        DataError: there are not `count` of them, or one is no finite number.
+    """
     if len(values) != count:
         raise DataError(f"{name}: {count} completions were given {len(values)} rewards; one each is needed")
     wrong = [row for row, value in enumerate(values) if not is_finite_number(value)]

@@ -19,7 +19,18 @@ import torch
 
 from pluralign.data import conversation
 from pluralign.errors import ArgumentError, DataError
-from pluralign.policy.rewards.columns import CUT_OFF, REFERENCES, REWARDS, TEXTS, check_training_table
+from pluralign.policy.rewards.columns import (
+    CUT_OFF,
+    PAIRS,
+    REFERENCES,
+    REWARDS,
+    TEXTS,
+    TOKEN_IDS,
+    TOKENIZER,
+    UNPAIRED,
+    Shape,
+    check_training_table,
+)
 from pluralign.policy.rewards.length_control import LengthControl, fit_length_control
 from pluralign.policy.rewards.ranks import pad_references
 from pluralign.policy.rewards.sources import RewardSource, rewards_of
@@ -50,7 +61,8 @@ class References:
     """Rewarded completions, prompt by prompt.
 
     Args:
-        rewarded: rows with prompt_id, prompt, completion, num_tokens, cut_off, reward.
+        rewarded: rows with prompt_id, prompt, completion, num_tokens, cut_off, reward; also token_ids and
+            tokenizer, where they are known.
         length_control: take the part of the reward that follows length out of it.
 
     Attributes:
@@ -64,6 +76,7 @@ class References:
         if not len(rewarded):
             raise DataError("rewarded completions: received no rows; at least one is needed")
         columns = {name: rewarded[name][:] for name in rewarded.column_names}
+        self._drawn = any(columns.get(TOKENIZER, ()))
         self._groups: dict[str, list[dict[str, Any]]] = {}
         for row in range(len(rewarded)):
             one = {name: values[row] for name, values in columns.items()}
@@ -93,6 +106,14 @@ class References:
     def of(self, prompt: Prompt) -> list[dict[str, Any]] | None:
         """The completions of one prompt; None where it was not sampled."""
         return self._groups.get(prompt_key(prompt))
+
+    def drawn(self, shape: Shape, *completions: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of a training row that say which tokens were drawn; none where nobody knows any."""
+        if not self._drawn:
+            return {}
+        tokenizers = [one[TOKENIZER] for one in completions if one[TOKENIZER] is not None]
+        ids = [one["token_ids"] for one in completions]
+        return dict(zip(TOKEN_IDS[shape], ids, strict=True)) | {TOKENIZER: next(iter(tokenizers), None)}
 
     def controlled(self, prompt: Prompt, reward: float, num_tokens: int) -> float:
         """The reward of another response to a sampled prompt, length-controlled as the references are."""
@@ -146,6 +167,7 @@ def unpaired_table(
                     "num_tokens": one["num_tokens"],
                     "cut_off": bool(one["cut_off"]),
                     "among_references": True,
+                    **references.drawn(UNPAIRED, one),
                 }
             )
     return _table(rows, left_out)
@@ -184,6 +206,7 @@ def pairs_table(references: References, *, leave_out_cut_off: bool = False) -> T
                 "cut_off_chosen": bool(best["cut_off"]),
                 "cut_off_rejected": bool(worst["cut_off"]),
                 "among_references": True,
+                **references.drawn(PAIRS, best, worst),
             }
         )
     return _table(rows, left_out)

@@ -1,7 +1,7 @@
 """Differences of features between the two sides of pairs, without a row for each pair.
 
 In: features of N texts, and P pairs of texts. Out: what Newton's method asks of the differences
-d_i = x_chosen - x_rejected: their product with weights, sums of them, and sum_i c_i d_i d_i'. The last is
+d_i = x_chosen - x_rejected: their products with weights, sums of them, and sum_i c_i d_i d_i'. The last is
 
     X' L X,   L = sum_i c_i (e_chosen - e_rejected)(e_chosen - e_rejected)',
 
@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pluralign.errors import ArgumentError
 from pluralign.solvers._newton import lower_product, weighted_gram
 
-__all__ = ["Design", "PairDesign", "RowDesign", "pair_margins"]
+__all__ = ["Design", "PairDesign", "RowDesign", "pair_margins", "require_finite"]
 
 CHUNK_ROWS = 4096
 
@@ -31,6 +32,7 @@ class Design(Protocol):
     """P rows of D numbers, however they are held."""
 
     shape: tuple[int, int]
+    device: torch.device
 
     def margins(self, coef: Float[Tensor, " D"]) -> Float[Tensor, " P"]:
         """Each row times the weights, in float64."""
@@ -47,11 +49,16 @@ class RowDesign:
 
     Args:
         rows: [P, D].
+
+    Raises:
+        ArgumentError: a number is not finite.
     """
 
     def __init__(self, rows: Float[Tensor, "P D"]) -> None:
+        require_finite("differences of features", rows)
         self._rows = rows
         self.shape = (rows.shape[0], rows.shape[1])
+        self.device = rows.device
 
     def margins(self, coef: Tensor) -> Tensor:
         """As in `Design`."""
@@ -77,13 +84,19 @@ class PairDesign:
         features: [N, D] of texts; those of no pair play no part.
         chosen: [P], which text is the one side of each pair.
         rejected: [P], which is the other.
+
+    Raises:
+        ArgumentError: a feature is not finite.
     """
 
     def __init__(
         self, features: Float[Tensor, "N D"], chosen: Int[Tensor, " P"], rejected: Int[Tensor, " P"]
     ) -> None:
-        self._features, self._chosen, self._rejected = features, chosen.long(), rejected.long()
+        require_finite("features", features)
+        self._features = features
+        self._chosen, self._rejected = (side.to(features.device).long() for side in (chosen, rejected))
         self.shape = (len(chosen), features.shape[1])
+        self.device = features.device
         low, high = torch.minimum(self._chosen, self._rejected), torch.maximum(self._chosen, self._rejected)
         # Pairs of the same two texts, in either order, are one edge.
         key, self._edge = torch.unique(low * len(features) + high, return_inverse=True)
@@ -159,6 +172,12 @@ def pair_margins(
     """The score of each chosen minus that of the rejected text, in float64; swapping sides flips the sign."""
     score = _times(features, coef)
     return score[chosen] - score[rejected]
+
+
+def require_finite(what: str, numbers: Tensor) -> None:
+    """Raises where a number is NaN or infinite; no copy is made."""
+    if numbers.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(numbers))).all()):
+        raise ArgumentError(f"the {what} hold NaN or infinite values")
 
 
 def _times(features: Tensor, coef: Tensor) -> Tensor:
