@@ -73,13 +73,13 @@ def test_quantile_regression(weighted):
     assert found.iterations == wanted.iterations
 
 
-def trained(device, steps, judge_every, batch, loss_of=lambda error: error.square().mean()):
+def trained(device, steps, eval_every, batch, loss_of=lambda error: error.square().mean()):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(0.0), nn.Linear(8, 1))
     features, targets = torch.randn(40, 3).to(device), torch.randn(40).to(device)
     module.to(device)
     rows = slice(None) if batch is None else torch.arange(40, device=device)
-    schedule = Schedule(lr=0.05, steps=steps, judge_every=judge_every, batch=batch)
+    schedule = Schedule(lr=0.05, steps=steps, eval_every=eval_every, batch=batch)
 
     def objective(rows):
         return loss_of(module(features[rows]).squeeze(-1) - targets[rows])
@@ -90,7 +90,7 @@ def trained(device, steps, judge_every, batch, loss_of=lambda error: error.squar
 
 
 @pytest.mark.parametrize("batch", [None, 8])
-def test_training_waits_at_looks_alone(batch):
+def test_training_waits_only_where_it_evaluates(batch):
     module, summary, _ = trained("cpu", 12, 6, batch)
     other, summary_there, waited = trained(DEVICE, 12, 6, batch)
     assert summary_there == summary
@@ -98,7 +98,7 @@ def test_training_waits_at_looks_alone(batch):
     assert len(waited) == len(trained(DEVICE, 4, 2, batch)[2])
 
 
-def test_training_that_diverges_keeps_the_last_look():
+def test_training_that_diverges_keeps_the_last_state():
     def loss_of(error):
         calls.append(None)
         loss = error.square().mean()
