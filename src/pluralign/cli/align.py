@@ -164,10 +164,10 @@ def _align(
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
     """Saves the policy; a file that could not be written completely is removed."""
-    from pluralign.policy.training.checkpoints import whole_or_absent
+    from pluralign.policy.training.checkpoints import written_completely
 
     advice = "Free some space; the same command continues from the last checkpoint"
-    with whole_or_absent(folder, trainer.args.should_save, advice):
+    with written_completely(folder, trainer.args.should_save, advice):
         trainer.save_model(str(folder))
 
 

@@ -24,7 +24,7 @@ import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
 from pluralign.files import whole_folder
-from pluralign.policy.training.checkpoints import STATE, whole_or_absent
+from pluralign.policy.training.checkpoints import STATE, written_completely
 
 __all__ = ["load_state", "save_state"]
 
@@ -57,7 +57,7 @@ def save_state(
     from safetensors.torch import save_file
 
     advice = "Earlier checkpoints are complete: free some space and resume"
-    with whole_or_absent(folder, False, advice), whole_folder(folder, lambda path: True) as work:
+    with written_completely(folder, False, advice), whole_folder(folder, lambda path: True) as work:
         weights = {name: p.detach().cpu().contiguous() for name, p in _trained(module).items()}
         save_file(weights, work / _WEIGHTS)
         torch.save(

@@ -47,7 +47,7 @@ from pluralign.policy.online.updates import Updates
 from pluralign.policy.rewards.judgement import Judgement
 from pluralign.policy.rewards.samples import JudgedSample, summarize
 from pluralign.policy.sampling.settings import SamplingSettings
-from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
 from pluralign.policy.training.sample_files import write_samples
 from pluralign.policy.training.watch import Watch
 
@@ -359,7 +359,7 @@ class PPOTrainer:
             return
         folder = Path(output_dir or self.config.output_dir)
         partial = folder / ".partial"
-        with whole_or_absent(partial, True, "Free some space and save again"):
+        with written_completely(partial, True, "Free some space and save again"):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             self.policy.save_pretrained(partial)
