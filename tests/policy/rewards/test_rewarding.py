@@ -94,9 +94,9 @@ def test_rewards_of_a_function(samples, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (None, "gave NoneType"),
-        (1.0, "gave float"),
-        ("12", "gave str"),
+        (None, "returned NoneType"),
+        (1.0, "returned float"),
+        ("12", "returned str"),
         (
             [np.zeros(2)] * 8,
             r"the first is array\(\[0., 0.\]\), of completion 0. Allowed: an int or a float",
