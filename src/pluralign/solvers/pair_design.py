@@ -36,12 +36,15 @@ class Design(Protocol):
 
     def margins(self, coef: Float[Tensor, " D"]) -> Float[Tensor, " P"]:
         """Each row times the weights, in float64."""
+        ...
 
     def total(self, share: Float[Tensor, " P"]) -> Float[Tensor, " D"]:
         """The sum of all rows, each times its share, in float64."""
+        ...
 
     def gram(self, curvature: Float[Tensor, " P"]) -> Float[Tensor, "D D"]:
         """The lower triangle of sum_i c_i d_i d_i', in float64; products in the precision of the features."""
+        ...
 
 
 class RowDesign:

@@ -103,7 +103,7 @@ def check_training_table(
             f"{name}: received {type(table).__name__}; pass a datasets.Dataset (Dataset.from_list(rows))"
         )
     columns = set(table.column_names)
-    shapes = [shape for shape, texts in TEXTS.items() if columns >= {"prompt", *texts}]
+    shapes: list[Shape] = [shape for shape, texts in TEXTS.items() if columns >= {"prompt", *texts}]
     if len(shapes) != 1:
         found = "both" if shapes else "neither"
         raise DataError(
