@@ -7,7 +7,7 @@ d_i = x_chosen - x_rejected: their products with weights, sums of them, and sum_
 
 with L the weighted Laplacian of the graph whose edges are the pairs: N D^2 instead of P D^2, and no [P, D]
 array. Where texts are hardly shared (fewer edges than texts) differences are formed, a few thousand at a
-time. It does not know what is fitted.
+time.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     length, cut_off                      tokens; share without an end token
     value/explained                      1 - Var(returns - values) / Var(returns), if there is a critic
 
-In: tensors of one batch. Out: numbers. It knows nothing of models.
+In: tensors of one batch. Out: numbers.
 """
 
 from __future__ import annotations

@@ -264,8 +264,8 @@ class PPOTrainer:
         if values.shape[-1] == 1:
             return values[..., 0]
         levels = value_levels(values.shape[-1], values.device)
-        law = Quantiles(values.flatten(0, 1), levels, validate=False)
-        return risk.parse(self.config.critic_baseline)(law).reshape(values.shape[:2])
+        quantiles = Quantiles(values.flatten(0, 1), levels, validate=False)
+        return risk.parse(self.config.critic_baseline)(quantiles).reshape(values.shape[:2])
 
     # ---- what is drawn ------------------------------------------------------------------------------------
 
