@@ -104,8 +104,11 @@ def test_flags_win_over_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--file", "x", "--learning-rat", "1"], "unknown key --learning-rat: did you mean --learning_rate"),
-        (["--file", "x", "--qqqq", "1"], "unknown key --qqqq: pluralign verb --help"),
+        (
+            ["--file", "x", "--learning-rat", "1"],
+            "unknown option --learning-rat: did you mean --learning_rate",
+        ),
+        (["--file", "x", "--qqqq", "1"], "unknown option --qqqq: pluralign verb --help"),
         (["--file", "x", "--size", "big"], "--size: received 'big'; allowed: float or null"),
         (["--file", "x", "--kind", "c"], "--kind: received 'c'; allowed: a, b"),
         (["--file", "x", "--levels", "c"], "--levels: received 'c'; allowed: a list such as [a,b]"),
@@ -128,7 +131,9 @@ def test_mistakes_are_named(arguments, message):
 def test_a_key_of_another_family_says_whose_it_is():
     line = ["fit", "--ratings", "r.jsonl", "--family", "gaussian_ensemble"]
     for key, owner in {"num_categories": "categorical", "levels": "quantile"}.items():
-        with pytest.raises(UsageError, match=f"unknown key --{key}: it is valid only with --family {owner}$"):
+        with pytest.raises(
+            UsageError, match=f"unknown option --{key}: it is valid only with --family {owner}$"
+        ):
             fit_command([*line[1:], f"--{key}", "4"])
     with pytest.raises(UsageError, match="did you mean --heads"):
         fit_command([*line[1:], "--head", "4"])

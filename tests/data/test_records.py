@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pluralign.data import load_comparisons, load_pairs, load_ratings, read_table
+from pluralign.data.problems import Problem, raise_problems
 from pluralign.errors import DataError
 
 PROMPT = [{"role": "user", "content": "Hi"}]
@@ -148,7 +149,7 @@ def test_an_id_may_repeat_per_attribute_and_subset_only() -> None:
     assert "first in rows, row 1" in problem
 
 
-def test_every_problem_of_every_row_is_collected_and_the_first_20_are_shown() -> None:
+def test_every_problem_of_every_row_is_collected_and_rows_with_the_same_one_share_a_line() -> None:
     bad = {
         **GOOD["ratings"],
         "response": "",
@@ -159,9 +160,25 @@ def test_every_problem_of_every_row_is_collected_and_the_first_20_are_shown() ->
         load_ratings([bad] * 10)
     error = caught.value
     assert len(error.problems) == 40
-    assert str(error).count("\n  - ") == 20
-    assert "and 20 more" in str(error)
+    assert str(error).count("\n  - ") == 4
+    assert str(error).count("10 rows (1, 2, 3, 4, 5, ...), column ") == 4
+    with pytest.raises(DataError) as caught:
+        load_ratings([bad] * 2)
+    assert str(caught.value).count("\n  - ") == 8  # two rows are not many
     assert {problem.row for problem in error.problems} == set(range(1, 11))
+
+
+def test_the_first_20_kinds_of_problem_are_shown() -> None:
+    alike = [Problem("f", row, "c", f"{row % 4}", "others") for row in range(1, 8)]
+    with pytest.raises(DataError) as caught:
+        raise_problems("f", [*alike, *(Problem("f", row, "c", "x", f"rule {row}") for row in range(8, 33))])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "f: 32 problems"
+    assert lines[1] == "  - f, 7 rows (1, 2, 3, 4, 5, ...), column 'c': found 1, 2, 3, ...; allowed: others"
+    assert lines[2] == "  - f, row 8, column 'c': found x; allowed: rule 8"
+    assert lines[20].endswith("rule 26")
+    assert lines[21].startswith("  ... and 6 more")
+    assert len(caught.value.problems) == 32
 
 
 def test_messages_repeat_at_most_60_characters_of_a_text() -> None:

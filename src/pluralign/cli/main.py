@@ -15,8 +15,9 @@ import warnings
 from collections.abc import Sequence
 
 from pluralign._version import __version__
+from pluralign.cli.argument_words import as_flags
 from pluralign.cli.console import shown
-from pluralign.cli.parsing import UsageError
+from pluralign.cli.parsing import UsageError, flags_of_command
 from pluralign.errors import PluralignError, PluralignWarning, did_you_mean
 
 __all__ = ["main"]
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PluralignError as error:
         if debug:
             raise
-        return _complain(str(error), 1)
+        return _complain(as_flags(str(error), flags_of_command()), 1)
     except OSError as error:
         if debug:
             raise
@@ -114,7 +115,7 @@ def _show_warning(
 ) -> None:
     """Prints our own warnings on one line, without a source location; hides those users cannot act on."""
     if issubclass(category, PluralignWarning):
-        print(shown(f"warning: {message}"), file=sys.stderr)
+        print(shown(f"warning: {as_flags(str(message), flags_of_command())}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,17 @@ from pluralign.cli.console import cut
 from pluralign.cli.yaml_limits import YamlLimitError, check_file, check_value
 from pluralign.errors import PluralignError, did_you_mean, nearest
 
-__all__ = ["UsageError", "choice_from", "early_value", "help_topic", "parse"]
+__all__ = ["UsageError", "choice_from", "early_value", "flags_of_command", "help_topic", "parse"]
 
 _LONGEST_VALUE = 1000  # characters of what the user gave, or the parser says, in a message
+
+
+_FLAGS: list[str] = []  # of the command that was parsed last
+
+
+def flags_of_command() -> tuple[str, ...]:
+    """The flags of the command that was parsed last, for messages that are written after it."""
+    return tuple(_FLAGS)
 
 
 class UsageError(PluralignError):
@@ -75,6 +83,7 @@ def parse(
         # A field that two dataclasses share, such as `seed`, becomes one flag for both.
         parser.add_class_arguments(kind, skip=set(of_kind) & set(known))
         known += [name for name in of_kind if name not in known]
+    _FLAGS[:] = [name for name in known if name != positional]
     _check_sizes(arguments)
     try:
         namespace = parser.parse_args(_with_truth(arguments, kinds))
@@ -176,11 +185,12 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
     if unknown:
         key = unknown.group(1)
         bare = key.lstrip("-").split("=")[0].split(".")[0].replace("-", "_")
+        unknown_key = f"unknown {'option' if key.startswith('-') else 'key'} {key}"
         if bare in elsewhere:
-            return f"unknown key {key}: it is valid only with {elsewhere[bare]}"
+            return f"{unknown_key}: it is valid only with {elsewhere[bare]}"
         close = nearest(bare, [*known, "config"], cutoff=0.5)
         hint = f"did you mean {'--' if key.startswith('-') else ''}{close}?" if close else ""
-        return f"unknown key {key}: {hint or f'pluralign {verb} --help lists all keys'}"
+        return f"{unknown_key}: {hint or f'pluralign {verb} --help lists all options'}"
     value = re.search(r'Parser key "(\S+?)":\s*(.*)', message, re.DOTALL)
     if value:
         lines = [line.strip(" -") for line in value.group(2).splitlines() if line.strip()]

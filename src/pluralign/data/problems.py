@@ -15,7 +15,8 @@ from pluralign.errors import DataError
 __all__ = ["BadRow", "NumberedRow", "Problem", "not_utf8", "preview", "raise_problems"]
 
 _PREVIEW = 60  # characters of a user's text that a message may quote
-_SHOWN = 20  # problems that a message lists; the error carries all of them
+_SHOWN = 20  # kinds of problems that a message lists; the error carries all problems
+_ALIKE = 3  # so many rows with the same problem are one line
 
 
 class Problem(str):
@@ -73,8 +74,36 @@ def preview(value: object) -> str:
     return text if len(text) <= _PREVIEW else text[: _PREVIEW - 1] + "…"
 
 
+def _kinds(problems: Sequence[Problem]) -> list[tuple[str, int]]:
+    """A line for each kind of problem, and how many there are of it, in order of the first of each."""
+    kinds: dict[tuple[Any, ...], list[Problem]] = {}
+    for i, problem in enumerate(problems):
+        alone = (i,) if problem.row is None else ()
+        kinds.setdefault((problem.file, problem.column, problem.allowed, *alone), []).append(problem)
+    lines: list[tuple[str, int]] = []
+    for alike in kinds.values():
+        if len(alike) < _ALIKE:
+            lines += [(problem, 1) for problem in alike]
+            continue
+        first = alike[0]
+        rows = _first([str(problem.row) for problem in alike])
+        place = f"{first.file}, {len(alike):,} rows ({rows})"
+        if first.column is not None:
+            place += f", column {first.column!r}"
+        found = _first(list(dict.fromkeys(problem.found for problem in alike)), 3)
+        lines.append((f"{place}: found {found}; allowed: {first.allowed}", len(alike)))
+    return lines
+
+
+def _first(words: Sequence[str], shown: int = 5) -> str:
+    return ", ".join(words[:shown]) + (", ..." if len(words) > shown else "")
+
+
 def raise_problems(source: str, problems: Sequence[Problem], advice: str = "") -> NoReturn:
-    """Raises one `DataError` that shows the first 20 problems and carries all of them.
+    """Raises one `DataError` that shows the first 20 kinds of problem and carries all problems.
+
+    Problems of three or more rows with the same column and the same rule are one line, with the first rows
+    and values.
 
     Args:
         source: the name of the source, for the first line of the message.
@@ -85,9 +114,10 @@ def raise_problems(source: str, problems: Sequence[Problem], advice: str = "") -
         DataError: always.
     """
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = [f"{source}: {count}"] + [f"  - {problem}" for problem in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        lines.append(f"  ... and {len(problems) - _SHOWN} more; all of them are in the error's `problems`")
+    kinds = _kinds(problems)
+    lines = [f"{source}: {count}"] + [f"  - {line}" for line, _ in kinds[:_SHOWN]]
+    if more := sum(of_kind for _, of_kind in kinds[_SHOWN:]):
+        lines.append(f"  ... and {more} more; all of them are in the error's `problems`")
     if advice:
         lines.append(advice)
     raise DataError("\n".join(lines), problems)

@@ -1,0 +1,63 @@
+"""Messages of the library in the language of the command line: arguments become flags.
+
+In: a message that names arguments of Python (`columns={'response': ...}`, `on_bad_row='quarantine'`), and the
+flags that the command has. Out: the message with those flags, without alternatives that it does not offer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+__all__ = ["as_flags"]
+
+# Arguments of the loaders, and what their flags are called.
+_SAME = ("columns", "where", "scale", "attribute", "attribute_columns", "rater_columns", "on_bad_row")
+_ARGUMENTS = {name: name for name in _SAME} | {"split": "hub_split"}
+_VALUE = (
+    r"\{'(?P<key>\w+)': (?P<entry><[^>]*>|'[^']*'|[^}]*)\}"
+    r"|'(?P<text>[^']*)'|\((?P<pair>[^)]*)\)|(?P<dots>\.\.\.)"
+)
+_ARGUMENT = re.compile(rf"\b(?P<name>{'|'.join(_ARGUMENTS)})=(?:{_VALUE})?")
+_ENTRIES = {"None": "null", "...": "VALUE"}
+_PLACEHOLDERS = {"scale": "[LOWEST,HIGHEST]", "attribute": "NAME"}
+_OF_PYTHON = (
+    ("load_ratings and --ratings read this file", "--ratings reads this file"),
+    ("load_pairs and --pairs read this file", "--pairs reads this file"),
+    ("load_comparisons and --votes read this file", "--votes reads this file"),
+    ("; all of them are in the error's `problems`", ""),
+    (", config=None apply only", " applies only"),
+)
+
+
+def as_flags(message: str, flags: Collection[str]) -> str:
+    """The message with `--flag value` in place of `argument=value`.
+
+    Args:
+        message: of an error or a warning.
+        flags: names of the command's flags, without dashes.
+
+    >>> as_flags("allowed: a column 'a', or columns={'a': <the file's name for it>}", ["columns"])
+    "allowed: a column 'a', or --columns.a NAME"
+    """
+    for words, plain in _OF_PYTHON:
+        message = message.replace(words, plain)
+    lacking = {flag for name, flag in _ARGUMENTS.items() if flag not in flags}
+    message = _ARGUMENT.sub(_flag, message)
+    for flag in lacking:
+        message = re.sub(rf"(?:, or|;)[^,;\n]*?--{flag}\b(?:[^,;.\n]|\.(?=\w))*", "", message)
+    named = re.match(r"(\w+)(?:: received| =) ", message)
+    return f"--{message}" if named and named.group(1) in flags else message
+
+
+def _flag(found: re.Match[str]) -> str:
+    name, entry = found["name"], found["entry"]
+    flag = f"--{_ARGUMENTS[name]}"
+    if found["key"] is not None:
+        value = "NAME" if entry.startswith("<") else _ENTRIES.get(entry, entry.strip("'"))
+        return f"{flag}.{found['key']} {value}"
+    if found["text"] is not None:
+        return f"{flag} {found['text']}"
+    if found["dots"] is not None or found["pair"] is not None:
+        return f"{flag} {_PLACEHOLDERS.get(name, '...')}"
+    return flag
