@@ -23,7 +23,6 @@ NAMES = (
     "updater",
     "over_optimisation",
     "lab_policy",
-    "ppo_lab",
     "transport",
     "speed",
     "gpu",

@@ -30,7 +30,6 @@ SECTIONS = (
     "updater.section",
     "over_optimisation.section",
     "lab_policy.section",
-    "ppo_lab.section",
     "speed.section_policy",
     "speed.section_solver",
     "speed.section_embeddings",

@@ -74,23 +74,6 @@ def test_every_family_gives_its_own_scores(family: str) -> None:
     assert log.columns["reward_std"] == pytest.approx(law.std().tolist(), rel=1e-5)
 
 
-def test_warning_signs_are_logged_under_their_names() -> None:
-    model, log = fit("gaussian_ensemble"), Log()
-    texts = [f"{0.1 * n:.1f} {0.3 * (n % 7):.1f} so" for n in range(40)]
-    RewardFunction(model)(["q"] * 40, texts, **log.options)
-    heads = model.distribution(talks(texts)).heads().means.double()
-    expected = torch.corrcoef(heads.T)[~torch.eye(3, dtype=torch.bool)].mean()
-    assert log.metrics["pluralign/signs/correlated_heads"] == pytest.approx(float(expected), abs=1e-6)
-    signs = {key.removeprefix("pluralign/signs/") for key in log.metrics if "/signs/" in key}
-    assert signs == {"peaked_predictions", "unstable_utility", "equal_stds", "correlated_heads"}
-    few = Log()
-    RewardFunction(fit("quantile"), prefix="other")(["q"] * 4, TEXTS, **few.options)
-    assert {key for key in few.metrics if "/signs/" in key} == {
-        "other/signs/crossing",
-        "other/signs/peaked_predictions",
-    }
-
-
 def test_several_turns_and_turns_that_end_in_a_tool() -> None:
     model = fit("quantile")
     call = {"function": {"name": "f", "arguments": {}}}
@@ -188,5 +171,4 @@ def test_trl_trains_with_it(name: str, tmp_path: Path) -> None:
     trainer.train()
     logged = {key for line in trainer.state.log_history for key in line}
     assert {"pluralign/mean", "pluralign/disagreement", "rewards/pluralign_robust_0.5/mean"} <= logged
-    assert "pluralign/signs/peaked_predictions" in logged
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())

@@ -12,7 +12,6 @@ Logged as metrics, means over the batch, under names that do not depend on the m
     pluralign/tail             the mean of their worst tenth
     pluralign/disagreement     spread of the heads' means, where the model has several heads
     pluralign/attribute/NAME   mean of an attribute, on the scale of its ratings
-    pluralign/signs/NAME       the numbers of `pluralign.warning_signs` that this batch can show
 
 and per completion, in the trainer's table of completions, `reward_mean` and `reward_std`.
 """
@@ -31,7 +30,6 @@ from pluralign import risk as risk_measures
 from pluralign.data.messages import conversation
 from pluralign.distributions import Point, RewardDistribution
 from pluralign.errors import ArgumentError, TailWarning
-from pluralign.model.profiles import profile, sign_values
 from pluralign.model.scorer import distributions_of, utilities
 
 __all__ = ["RewardFunction"]
@@ -157,8 +155,6 @@ class RewardFunction:
             metrics |= {f"attribute/{key}": one.mean() for key, one in attributes.items()}
             for key, numbers in metrics.items():
                 log_metric(f"{self._prefix}/{key}", float(numbers.float().mean()))
-            for key, number in sign_values(profile(distribution, values)).items():
-                log_metric(f"{self._prefix}/signs/{key}", number)
         return found
 
     def _answer(self, talks: list[Messages]) -> tuple[RewardDistribution, Mapping[str, RewardDistribution]]:
