@@ -23,7 +23,8 @@ READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py t
            tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
 
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
-SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions
+SHAPED := tests/test_shape_checks.py tests/losses tests/heads tests/risk tests/solvers tests/distributions \
+          tests/evaluation tests/lab tests/fitting
 
 .PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types docs wheel results clean
 

@@ -51,7 +51,7 @@ from pluralign.policy.rewards.samples import JudgedSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
 from pluralign.policy.training import sample_files
-from pluralign.policy.training.checkpoints import whole_or_absent
+from pluralign.policy.training.checkpoints import written_completely
 from pluralign.report import alignment, canvas, page, run_page
 
 SOURCE = Path(pl.__file__).parent
@@ -108,7 +108,7 @@ def rewound_run(folder: Path) -> None:
 
 
 def policy_folder(folder: Path) -> None:
-    with whole_or_absent(folder / "policy", True, "Free some space"):
+    with written_completely(folder / "policy", True, "Free some space"):
         tiny_policy.model().save_pretrained(folder / "policy")
 
 
@@ -197,6 +197,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (run_page, "render_run", TEXT),
         (score, "load_scorer", None),
         (score, "_lines", [TEXT]),
+        (score, "_Said", SimpleNamespace(words=str, constant=False)),
         (cli_evaluate, "RunFolder", nullcontext(run)),
         (cli_evaluate, "_evaluate", {"text": TEXT, "judged": "", "fitted": {}}),
         (cli_evaluate, "digest", "0"),

@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all.
 
 In: a path, and what to write there. Out: the file or the folder; or an `ArtifactError` that says what could
-not be written, why, and what to do, while what was there before stays as it was. It knows no formats.
+not be written, why, and what to do, while what was there before stays as it was.
 
 Everything is written under a temporary name beside its place, forced to the disk, given the permissions that
 the umask leaves (some libraries write files that only their owner can read), and renamed. Parent folders are

@@ -292,7 +292,7 @@ def test_a_measure_of_heads_and_several_models(fitted, command):
 def test_nan_for_one_response_is_named(policy, command):
     status, _, err = command(f"{LINE} --reward_function judge.py:some_nan --out run")
     assert status == 1
-    assert "1 of 8 rewards are no finite numbers" in err
+    assert "1 of 8 rewards are not finite numbers" in err
     assert "of completion 3" in err
 
 

@@ -55,7 +55,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize(("name", "method"), itertools.product(NAMES, METHODS))
+@pytest.mark.parametrize(("name", "method"), list(itertools.product(NAMES, METHODS)))
 def test_methods(name, method):
     function = METHODS[method]
     law = build()[name]
@@ -67,7 +67,7 @@ def test_methods(name, method):
     assert waited == []
 
 
-@pytest.mark.parametrize(("first", "second"), itertools.product(NAMES, NAMES))
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(NAMES, NAMES)))
 @pytest.mark.parametrize("method", ["prob_greater", "wasserstein"])
 def test_pairs(first, second, method):
     laws = build()

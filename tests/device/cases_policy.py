@@ -94,7 +94,7 @@ def test_a_language_model_scores_packed_responses():
     for one in (model, other):
         one.set_attn_implementation("eager")
         attach(one)
-    packed = pack(SEQUENCES, 1)  # each sequence alone: transformers' block masks read positions on the host
+    packed = pack(SEQUENCES, 1)
     there = packed.to(DEVICE)
     wanted = response_log_probs(model, packed)
     wanted.sum().backward()
@@ -104,4 +104,6 @@ def test_a_language_model_scores_packed_responses():
     torch.testing.assert_close(on_cpu(found), wanted)
     for (name, one), (_, two) in zip(model.named_parameters(), other.named_parameters(), strict=True):
         torch.testing.assert_close(on_cpu(two.grad), one.grad, msg=name)
-    assert [place for place in waited if not place.startswith("elsewhere")] == []
+    # transformers reads in each of its calls whether positions start again.
+    assert len(waited) == len(packed.bins)
+    assert len(set(waited)) == 1

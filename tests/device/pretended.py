@@ -152,14 +152,15 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     out = func(*held_args, **held_kwargs)
     if func is _aten.copy_.default or (given and func._schema.is_mutable and not here):
         return args[0]
+    if not there:
+        return out
+    wrapped = tree_map_only(Tensor, OnDevice, out)
+    wrapped = return_and_correct_aliasing(func, args, kwargs, wrapped) if here else wrapped
     for one in given:
         assert not isinstance(one, OnDevice) or one.shape == one.held.shape, (
             f"{func} changed a shape in place"
         )
-    if not there:
-        return out
-    wrapped = tree_map_only(Tensor, OnDevice, out)
-    return return_and_correct_aliasing(func, args, kwargs, wrapped) if here else wrapped
+    return wrapped
 
 
 def _held(value: Any) -> Any:
@@ -185,8 +186,7 @@ def _note_wait(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], here: 
     free = bool(kwargs.get("non_blocking"))
     if name == "copy_":
         source, free = args[1], len(args) > 2 and bool(args[2])
-        crossing = isinstance(source, OnDevice) != isinstance(args[0], OnDevice)
-        wait = crossing and not free and not (source.ndim == 0 and not isinstance(source, OnDevice))
+        wait = isinstance(source, OnDevice) != isinstance(args[0], OnDevice) and not free
     elif name == "_to_copy":
         wait = here != there and not free
     elif name in _INDEXED:

@@ -1,6 +1,6 @@
 """Whether an LMDB file has all pages that it uses, found out before one of them is touched.
 
-In: an open environment. Out: nothing, or a `CutOffError` with the sizes. It does not know what is stored.
+In: an open environment. Out: nothing, or a `CutOffError` with the sizes.
 
 LMDB maps its file into memory, and a process that touches a mapped page which the file does not have is
 killed by SIGBUS. A copy that broke off, or a file system that lost a file's end, leaves such a file. The

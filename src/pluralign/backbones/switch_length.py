@@ -1,6 +1,6 @@
 """From which length on a model computes otherwise for all texts of a call: `switch_length`.
 
-In: a configuration of transformers. Out: a number of tokens, or None. It knows nothing of texts.
+In: a configuration of transformers. Out: a number of tokens, or None.
 
 The rotary embeddings of Phi 3 and its kin (`longrope`) take another set of frequencies as soon as one
 position of a call lies beyond the length of the first training. So a text that is run beside a longer one has

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from pluralign.cli.align_policy import MODEL, TRAINING, PolicyFlags, adapter, in
 from pluralign.cli.align_tables import check_shape, read_table, table_path
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
-from pluralign.cli.parsing import UsageError, early_value, parse
+from pluralign.cli.parsing import UsageError, early_value, help_topic, parse
 from pluralign.cli.run_folder import RunFolder
 from pluralign.errors import ConfigError, PluralignError
 
@@ -36,6 +36,14 @@ _ONLINE = dict.fromkeys(
     ("prompts", "advantages", "steps", "prompts_per_step", "completions", "gold_function"), "--method ppo"
 )
 
+_CONFIG = "pluralign.policy.offline.config"
+_MORE = (
+    "Every field of transformers.TrainingArguments is a flag too, such as --per_device_train_batch_size, "
+    "--gradient_accumulation_steps, --max_steps, --seed, --save_steps, --eval_strategy and --report_to: "
+    "`pluralign align --help trainer` lists them. `pluralign align --method ppo --help` lists the flags of "
+    "online training."
+)
+
 # Fields of the trainer's configuration that do not change what is trained.
 _IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "report_to", "logging_steps"}
 
@@ -43,6 +51,9 @@ _IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "re
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, trains and saves."""
     method = early_value(arguments, "method", "")
+    topic = help_topic(arguments)
+    if topic is not None:
+        _help(method, topic)
     if method == "ppo":
         from pluralign.cli import align_online
 
@@ -70,6 +81,24 @@ def run(arguments: Sequence[str]) -> None:
 
     settings = _result_settings(policy, flags, config)
     in_run_folder(config.method, flags.out, settings, _inputs(policy, flags), console, make)
+
+
+def _help(method: str, topic: str) -> None:
+    """Prints the flags and ends; those of transformers' trainer, which are many, only on request."""
+    from pluralign.cli.align_online_flags import OnlineFlags
+    from pluralign.cli.declared import declared
+
+    if method == "ppo":
+        config = declared("pluralign.policy.online.config", "PPOConfig")
+        parse("align --method ppo", OnlineFlags.__doc__ or "", ["--help"], PolicyFlags, OnlineFlags, config)
+    if topic == "trainer":
+        from pluralign.policy.offline.config import OfflineConfig
+
+        own = [field.name for field in fields(declared(_CONFIG, "OfflineConfig"))]
+        purpose = "Fields of transformers.TrainingArguments, which `pluralign align` takes beside its own."
+        parse("align", purpose, ["--help"], OfflineConfig, skip=[*own, "output_dir"])
+    kinds = (PolicyFlags, AlignFlags, declared(_CONFIG, "OfflineConfig"))
+    parse("align", f"{AlignFlags.__doc__}", ["--help"], *kinds, more=_MORE)
 
 
 def _inputs(policy: PolicyFlags, flags: AlignFlags) -> dict[str, str]:
@@ -135,10 +164,10 @@ def _align(
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
     """Saves the policy; a file that could not be written completely is removed."""
-    from pluralign.policy.training.checkpoints import whole_or_absent
+    from pluralign.policy.training.checkpoints import written_completely
 
     advice = "Free some space; the same command continues from the last checkpoint"
-    with whole_or_absent(folder, trainer.args.should_save, advice):
+    with written_completely(folder, trainer.args.should_save, advice):
         trainer.save_model(str(folder))
 
 

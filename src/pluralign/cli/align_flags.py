@@ -6,15 +6,12 @@ Nothing heavy is imported here, not even for types (see `flags`).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pluralign.cli.align_policy import PolicyFlags, check_policy
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import check_rewards
-
-if TYPE_CHECKING:
-    from pluralign.policy.offline.config import OfflineConfig
 
 __all__ = ["AlignFlags", "check_flags"]
 
@@ -66,7 +63,7 @@ class AlignFlags:
         )
 
 
-def check_flags(flags: AlignFlags, policy: PolicyFlags, config: OfflineConfig) -> None:
+def check_flags(flags: AlignFlags, policy: PolicyFlags, config: Any) -> None:
     """Rejects flags that cannot work or would have no effect.
 
     Raises:

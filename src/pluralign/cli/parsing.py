@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pluralign.cli.console import cut
 from pluralign.cli.yaml_limits import YamlLimitError, check_file, check_value
 from pluralign.errors import PluralignError, did_you_mean, nearest
 
-__all__ = ["UsageError", "choice_from", "early_value", "parse"]
+__all__ = ["UsageError", "choice_from", "early_value", "help_topic", "parse"]
 
 _LONGEST_VALUE = 1000  # characters of what the user gave, or the parser says, in a message
 
@@ -34,16 +34,20 @@ def parse(
     *kinds: Any,
     positional: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
+    skip: Collection[str] = (),
+    more: str | None = None,
 ) -> list[Any]:
     """Parses arguments into one instance per dataclass.
 
     Args:
         verb: the command, for the usage line.
-        purpose: one sentence for `--help`.
+        purpose: what `--help` begins with; of a docstring, what stands before its attributes.
         arguments: everything after the command.
         kinds: dataclasses; their fields become flat flags.
         positional: name of the one field that is given without a flag; takes several values if it is a list.
         elsewhere: keys that are valid only with another flag, with that flag.
+        skip: fields that become no flags; for `--help` of a part.
+        more: what `--help` ends with.
 
     Raises:
         UsageError: an unknown key, a value of the wrong type, a config file that cannot be read.
@@ -51,12 +55,17 @@ def parse(
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     parser = ArgumentParser(
-        prog=f"pluralign {verb}", description=purpose, exit_on_error=False, allow_abbrev=False
+        prog=f"pluralign {verb}",
+        usage=f"%(prog)s [--config FILE.yaml] {_named(positional, kinds)}[flags]",
+        description=purpose.partition("Attributes:")[0].strip(),
+        epilog=more,
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--config", action=ActionConfigFile, help="YAML file with any of these keys; flags override it"
     )
-    known: list[str] = []
+    known: list[str] = list(skip)
     for kind in kinds:
         of_kind = [field.name for field in fields(kind)]
         if positional in of_kind:
@@ -73,6 +82,24 @@ def parse(
         raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
     values = namespace.as_dict()
     return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
+
+
+def help_topic(arguments: Sequence[str]) -> str | None:
+    """The word behind `--help`, empty where there is none; None where nobody asks for help."""
+    for flag, after in itertools.pairwise([*arguments, ""]):
+        if flag in ("-h", "--help"):
+            return "" if after.startswith("-") else after
+    return None
+
+
+def _named(positional: str | None, kinds: Iterable[Any]) -> str:
+    """What has to be given, for the usage line: the field without a flag, and flags without a default."""
+    words = [] if positional is None else [positional.upper()]
+    needed = [
+        f.name for k in kinds for f in fields(k) if f.default is MISSING and f.default_factory is MISSING
+    ]
+    words += [f"--{name} {name.upper()}" for name in dict.fromkeys(needed) if name != positional]
+    return "".join(f"{word} " for word in words)
 
 
 def _check_sizes(arguments: Sequence[str]) -> None:

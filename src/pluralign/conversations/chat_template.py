@@ -1,6 +1,6 @@
 """What a model's chat template makes of messages: the one place that calls it.
 
-In: messages and a tokenizer with a chat template. Out: text. It knows nothing of spans or token ids.
+In: messages and a tokenizer with a chat template. Out: text.
 
 Most templates take a message's content as text. Those of vision-language models often take a list of parts,
 `[{"type": "text", "text": ...}]`, and show nothing of a text, without a word.

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from pluralign.conversations.chat_template import PROBE, content_form, render, writes_the_date
+from pluralign.conversations.chat_template import PROBE, Form, content_form, render, writes_the_date
 from pluralign.conversations.messages import plain_prompt, plain_response
 from pluralign.conversations.turn_end import TurnEnd
 from pluralign.errors import ArgumentError
@@ -68,7 +68,7 @@ class Template:
         self._tokenizer = tokenizer
         self._end = end
         self.templated = tokenizer.chat_template is not None
-        self._form = content_form(tokenizer) if self.templated else "text"
+        self._form: Form = content_form(tokenizer) if self.templated else "text"
         self._dated = self.templated and writes_the_date(tokenizer, self._form)
 
     def opening(self, prompt: Messages) -> str:

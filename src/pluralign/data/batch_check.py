@@ -63,7 +63,7 @@ class _Check:
     ) -> None:
         self._column = column
         self._numbers = numbers
-        self._shape = shape
+        self._shape: Shape = shape
         self._file = file
         self._absent = absent
         self._defaults = defaults

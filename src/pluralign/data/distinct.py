@@ -1,7 +1,7 @@
 """Distinct conversations, numbered in order of appearance, so that each is embedded and scored once.
 
 In: prompts and responses, row by row or as columns of a table. Out: the number of each and the list of what
-is distinct. It does not know what the rows say about them.
+is distinct.
 """
 
 from __future__ import annotations

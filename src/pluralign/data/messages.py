@@ -1,7 +1,7 @@
 """Reads messages as they occur in files, and joins prompt and response into one conversation.
 
 In: what a cell holds: text or a list of `{role, content}` messages. Out: a checked message list whose
-contents are text. It does not know about files, rows or ratings.
+contents are text.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: an Arrow array, or the Python values of a column. Out: an array of the type that a table has, and which
 rows need a closer look. A row is marked rather too often than too seldom: `records` then looks at it, and
-says what is wrong with it, if anything. It does not know shapes.
+says what is wrong with it, if anything.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class RowReader:
     def __init__(
         self, shape: Shape, file: str, absent: frozenset[str], defaults: Defaults, notes: Counter[str]
     ) -> None:
-        self.shape = shape
+        self.shape: Shape = shape
         self.file = file
         self.absent = absent
         self.defaults = defaults

@@ -186,7 +186,7 @@ class _Load:
         self.count = 0
         self.filtered = 0
         self.selection = selection
-        self._shape = request.shape
+        self._shape: Shape = request.shape
         self._names = [table.name for table in tables]
         self._kept = Collected(canonical_columns(request.shape))
         self._refused_keys: list[tuple[int, int, Key]] = []

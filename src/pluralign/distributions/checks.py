@@ -34,11 +34,13 @@ def as_float(value: TensorLike, name: str, like: Tensor | None = None) -> Tensor
         ArgumentError: if it does not consist of real numbers.
     """
     try:
+        if like is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            return torch.full((), value, dtype=like.dtype, device=like.device)  # without waiting for a copy
         # A Python number is converted directly: going through float32 would cost a float64 distribution
         # digits.
         dtype = None if like is None else like.dtype
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ArgumentError(f"{name} must be a tensor of numbers, received {type(value).__name__}") from error
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(f"{name} must hold real numbers, received dtype {tensor.dtype}")

@@ -1,7 +1,7 @@
 """What is measured of predicted distributions against the ratings of their texts, row by row.
 
 In: N distributions on the scale of the ratings, and ratings with any number of raters each. Out: a dict of
-columns [N]. It knows no tables and no models. How ratings on a grid and categories are spread, `rows` says.
+columns [N]. How ratings on a grid and categories are spread, `rows` says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Per-row scores of pairs: who wins by a model, by its baselines and by length.
 
 In: a model and a table of pairs, or of ratings that give pairs. Out: a dict of columns, one entry per pair.
-It knows no intervals and no files.
 """
 
 from __future__ import annotations

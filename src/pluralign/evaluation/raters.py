@@ -2,7 +2,7 @@
 
 In: ratings as `Ragged` lists. Out: blocks of rows with about as many raters each, their ratings filled up
 with NaN, and random draws for every rating. One text with ten thousand raters makes one small block, and
-fills up no other. It does not know what is measured.
+fills up no other.
 """
 
 from __future__ import annotations

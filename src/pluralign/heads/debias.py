@@ -76,7 +76,7 @@ class Debias(nn.Module):
         if not 0 < length_span < float("inf"):
             raise ArgumentError(f"length_span = {length_span}; a positive, finite number is needed")
         self.coupling: Coupling = coupling
-        self.length_unit = length_unit
+        self.length_unit: LengthUnit | None = length_unit
         self.length_span = length_span
         self.register_buffer("transform", transform.float())
         self.register_buffer("length_slope", slope.float())

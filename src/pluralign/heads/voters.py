@@ -59,8 +59,10 @@ class Voters:
             place.append(row)
             total += row == total
         rows, new = torch.tensor(place, dtype=torch.int64), total - len(self.weight)
-        self.sums = torch.nn.functional.pad(self.sums, (0, 0, 0, new)).index_add(0, rows, numbers)
-        grown = torch.nn.functional.pad(self.weight, (0, new))
+        # `pad` refuses sums of width 0 before torch 2.7.
+        sums = torch.cat([self.sums, self.sums.new_zeros(new, self.sums.shape[1])])
+        self.sums = sums.index_add(0, rows, numbers)
+        grown = torch.cat([self.weight, self.weight.new_zeros(new)])
         if self.per_person:
             self.weight = grown.scatter_reduce(0, rows, weight, "amax")
         else:

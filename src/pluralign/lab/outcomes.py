@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 from pluralign.distributions import GaussianEnsemble
@@ -79,7 +79,7 @@ class Samples:
     responses: Sequence[str]
     cut_off: Bool[Tensor, " B"] | None = None
     log_ratios: Float[Tensor, "B T"] | None = None
-    proxy: Float[Tensor, " B"] | None = None
+    proxy: Real[Tensor, " B"] | None = None
 
     def __post_init__(self) -> None:
         size = len(self.responses)

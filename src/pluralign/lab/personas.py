@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
@@ -143,7 +143,7 @@ def _grade(traits: Tensor, kinds: Sequence[str], attribute: str) -> Tensor:
 
 
 def mean_judgements(
-    traits: Float[Tensor, "B 8"], kinds: Sequence[str], attribute: str = "overall"
+    traits: Real[Tensor, "B 8"], kinds: Sequence[str], attribute: str = "overall"
 ) -> Float[Tensor, "B 6"]:
     """Computes every persona's mean judgement, before noise (the formulas above).
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError
 from pluralign.losses.checks import require, require_tensors
 from pluralign.losses.transforms import TransformLike, parse_transform
@@ -154,6 +155,10 @@ def as_beta(
     Raises:
         ArgumentError: it is not positive and finite, or not one number per example.
     """
+    if isinstance(beta, int | float) and not isinstance(beta, bool):
+        if not as_finite(beta) > 0:
+            raise ArgumentError(f"beta must be positive and finite, received {beta!r}")
+        return torch.full((), beta, dtype=torch.float64, device=device)  # no copy that a device waits for
     try:
         b = torch.as_tensor(beta, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -162,6 +167,5 @@ def as_beta(
         ) from error
     if rows is not None and b.shape not in ((), (rows,)):
         raise ArgumentError(f"beta must be a number or have shape [{rows}], received {list(b.shape)}")
-    shown = f", received {beta!r}" if isinstance(beta, int | float) else ""
-    require((b > 0) & b.isfinite(), f"beta must be positive and finite{shown}")
+    require((b > 0) & b.isfinite(), "beta must be positive and finite")
     return b

@@ -1,7 +1,7 @@
 """What predicted distributions look like, response by response, and the warning signs in that.
 
 In: reward distributions on the reference scale, their utilities, gate weights. Out: columns [B], and the
-measured numbers of `warning_signs` by name. It knows no texts and no limits.
+measured numbers of `warning_signs` by name.
 
     utility   what the risk measure gave
     std       of the distribution; with `width`, the length of its central 90 % interval, absent for points

@@ -1,8 +1,7 @@
-"""Policies: reference completions, quantile rewards, and trainers that ask for a utility.
+"""Policies: reference completions, quantile rewards, and trainers.
 
-It stands on `losses`, `risk` and `model`, and knows nothing of evaluation, reports, the lab or the command
-line: a gold reward reaches it as a callable. Names are imported when they are first used, because the
-trainers need transformers.
+Evaluation, reports, the lab and the command line are not imported here: a gold reward is passed as a
+callable. Names are imported on first use, because the trainers need transformers.
 """
 
 from __future__ import annotations

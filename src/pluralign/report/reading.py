@@ -1,6 +1,6 @@
 """JSON as pages can show it: numbers that are numbers, texts without characters that HTML forbids.
 
-In: bytes of a file, or of one of its lines. Out: parsed values. It knows nothing of what they mean.
+In: bytes of a file, or of one of its lines. Out: parsed values.
 """
 
 from __future__ import annotations

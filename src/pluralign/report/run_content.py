@@ -1,7 +1,7 @@
 """What the report of a training run says, as numbers and words: the page shows it, `--json` prints it.
 
 In: a `TrainingRun`, and intervals of what changed. Out: plain dicts and lists, one entry per section of the
-page. It knows no HTML and computes no measure; long curves are averaged over neighbouring steps.
+page. Long curves are averaged over neighbouring steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One page on a training run: how it went, what it warns of, and what the policy said before and after.
 
 In: what `run_content` builds. Out: one HTML file that loads nothing and runs nothing, the same bytes for the
-same content. It knows nothing of policies.
+same content.
 """
 
 from __future__ import annotations

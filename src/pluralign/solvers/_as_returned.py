@@ -4,7 +4,7 @@ A fit is exact in standardised features. Where columns have large means beside w
 coefficients of the features as given are large numbers that cancel, and rounding them moves the objective.
 There it is evaluated again, from the coefficients as they are returned, and the gap is held against that.
 
-In: a fit in given units. Out: that objective and gap. It does not know how the fit was found.
+In: a fit in given units. Out: that objective and gap.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ d_i = x_chosen - x_rejected: their products with weights, sums of them, and sum_
 
 with L the weighted Laplacian of the graph whose edges are the pairs: N D^2 instead of P D^2, and no [P, D]
 array. Where texts are hardly shared (fewer edges than texts) differences are formed, a few thousand at a
-time. It does not know what is fitted.
+time.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ class Design(Protocol):
 
     def margins(self, coef: Float[Tensor, " D"]) -> Float[Tensor, " P"]:
         """Each row times the weights, in float64."""
+        ...
 
     def total(self, share: Float[Tensor, " P"]) -> Float[Tensor, " D"]:
         """The sum of all rows, each times its share, in float64."""
+        ...
 
     def gram(self, curvature: Float[Tensor, " P"]) -> Float[Tensor, "D D"]:
         """The lower triangle of sum_i c_i d_i d_i', in float64; products in the precision of the features."""
+        ...
 
 
 class RowDesign:

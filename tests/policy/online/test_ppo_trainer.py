@@ -150,7 +150,7 @@ def test_a_resumed_run_is_one_that_was_never_interrupted(tmp_path, kind):
 
 
 def test_what_cannot_be_resumed_says_so(tmp_path):
-    with pytest.raises(RunError, match="no whole checkpoint"):
+    with pytest.raises(RunError, match="no complete checkpoint"):
         trainer(tmp_path).train(resume_from_checkpoint=True)
     trainer(tmp_path, steps=1).train()
     with pytest.raises(RunError, match=r"beta 0.2 -> 0.4"):
@@ -158,7 +158,7 @@ def test_what_cannot_be_resumed_says_so(tmp_path):
     with pytest.raises(FingerprintError, match="another model"):
         trainer(tmp_path, tiny_bandit.model(1), steps=1).train(resume_from_checkpoint=True)
     (tmp_path / "checkpoint-1" / "optimizer.pt").write_bytes(b"half")
-    with pytest.raises(ArtifactError, match="no whole checkpoint"):
+    with pytest.raises(ArtifactError, match="not a complete checkpoint"):
         trainer(tmp_path, steps=1).train(resume_from_checkpoint=True)
 
 
@@ -460,7 +460,7 @@ def test_a_policy_without_an_end_token(tmp_path):
         ({"lam": 1.5}, "lam"),
         ({"steps": 0}, "steps"),
         ({"minibatches": 9}, "at most the 8"),
-        ({"risk": "cvar:0.1"}, "gives numbers"),
+        ({"risk": "cvar:0.1"}, "returns numbers"),
         ({"lr_scheduler": "zigzag"}, "lr_scheduler"),
     ],
 )

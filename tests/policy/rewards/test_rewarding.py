@@ -94,9 +94,9 @@ def test_rewards_of_a_function(samples, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (None, "gave NoneType"),
-        (1.0, "gave float"),
-        ("12", "gave str"),
+        (None, "returned NoneType"),
+        (1.0, "returned float"),
+        ("12", "returned str"),
         (
             [np.zeros(2)] * 8,
             r"the first is array\(\[0., 0.\]\), of completion 0. Allowed: an int or a float",
@@ -171,7 +171,7 @@ def test_rewards_of_a_column(tmp_path):
     assert read_rewards(path, rewards)["reward"] == [1.0, 0.0, 1.0]
     bare = import_samples(rows, tmp_path / "bare")
     with pytest.raises(
-        DataError, match="3 of 3 rewards are no finite numbers; the first is None, of completion 0"
+        DataError, match="3 of 3 rewards are not finite numbers; the first is None, of completion 0"
     ):
         reward_samples(bare, ColumnReward(), tmp_path / "none")
     with pytest.raises(DataError, match="a finite number, or null"):
@@ -202,10 +202,10 @@ def test_interrupted_rewarding_continues(samples, tmp_path):
 def test_rewards_that_are_no_numbers(samples, tmp_path, wrong):
     source = FunctionReward(lambda p, c: [*first_number(p, c)[:-1], wrong], "bad")
     with pytest.raises(
-        DataError, match="1 of 8 rewards are no finite numbers; the first is .*, of completion 7"
+        DataError, match="1 of 8 rewards are not finite numbers; the first is .*, of completion 7"
     ):
         reward_samples(samples, source, tmp_path / "r")
-    with pytest.raises(DataError, match="8 completions were given 2 rewards"):
+    with pytest.raises(DataError, match="received 2 rewards for 8 completions"):
         reward_samples(samples, FunctionReward(lambda p, c: [1.0, 2.0], "short"), tmp_path / "s")
 
 

@@ -166,7 +166,7 @@ def train_members(
     train(
         members,
         summed,
-        torch.arange(objective.num_rows) if in_batches else slice(None),
+        torch.arange(objective.num_rows, device=objective.features.device) if in_batches else slice(None),
         Schedule(lr=lr, steps=steps, batch=batch if in_batches else None, epochs=True, eval_every=SAVE_EVERY),
         seed=seed,
         state=state,

@@ -7,14 +7,15 @@ Out: the module in its best state, and a summary. Features and targets are held 
 Every few steps the module is evaluated; the best state is kept, and training stops after several evaluations
 without a better one. Without an evaluation function the last state is kept. Batches and dropout depend only
 on the seed and the step, so an interrupted training continues as if it had not been. A loss or weights that
-are not finite end training with a warning, and the best state so far is kept.
+are not finite end training with a warning, and the best state so far is kept. On an accelerator the loss is
+read only when the module is evaluated, so that no step waits for the one before.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -110,12 +111,13 @@ def train(
     while state.step < schedule.steps and state.evals_since_best < schedule.patience and not diverged:
         begin, end = state.step, min(state.step + schedule.eval_every, schedule.steps)
         module.train()
-        loss = math.nan
-        for step in range(begin, end):
-            loss = _step(module, optimizer, objective, rows, schedule, seed, step, after_step)
-            if not math.isfinite(loss):
+        batches = _batches(rows, schedule, seed, range(begin, end))
+        losses: list[Tensor] = []
+        for step, batch in zip(range(begin, end), batches, strict=True):
+            losses.append(_step(module, optimizer, objective, batch, schedule, seed, step, after_step))
+            if _is_seen_to_diverge(losses[-1]):
                 break
-        diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in module.parameters()))
+        loss, diverged = _read(losses, module)
         if evaluate is not None and not diverged:
             loss = _evaluated(module, evaluate)
             diverged = not math.isfinite(loss)
@@ -136,6 +138,15 @@ def train(
     return {"steps": state.step, "best_step": state.best_step, "loss": loss_of_best, "diverged": diverged}
 
 
+def _batches(rows: Rows, schedule: Schedule, seed: int, steps: range) -> Sequence[Rows]:
+    """The rows of each of some steps; where they are drawn, they go to the device all at once."""
+    if schedule.batch is None or not isinstance(rows, Tensor):
+        return [rows] * len(steps)
+    draw = _part_of_epoch if schedule.epochs else _drawn
+    drawn = torch.stack([draw(len(rows), schedule.batch, seed, step) for step in steps])
+    return rows[drawn.to(rows.device)].unbind()
+
+
 def _step(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -145,24 +156,32 @@ def _step(
     seed: int,
     step: int,
     after_step: Callable[[], object] | None,
-) -> float:
-    """One step of the cosine; returns the minimised value, and changes nothing if that is not finite."""
-    if schedule.batch is not None and isinstance(rows, Tensor):
-        draw = _part_of_epoch if schedule.epochs else _drawn
-        rows = rows[draw(len(rows), schedule.batch, seed, step).to(rows.device)]
+) -> Tensor:
+    """One step of the cosine; returns the loss, and changes nothing if that is seen to diverge."""
     for group in optimizer.param_groups:
         group["lr"] = schedule.lr * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     with _seeded(next(module.parameters()).device, seed * 1_000_003 + step):
         value = objective(rows)
-    found = float(value.detach())
-    if math.isfinite(found):
+    if not _is_seen_to_diverge(value):
         optimizer.zero_grad()
         torch.autograd.backward(value)
         optimizer.step()
         if after_step is not None:
             with torch.no_grad():
                 after_step()
-    return found
+    return value.detach()
+
+
+def _is_seen_to_diverge(value: Tensor) -> bool:
+    """Whether a loss is not finite, where that can be seen without waiting."""
+    return value.device.type == "cpu" and not bool(value.isfinite())
+
+
+def _read(losses: Sequence[Tensor], module: nn.Module) -> tuple[float, bool]:
+    """The last loss, and whether a loss since the last evaluation, or a weight, is not finite."""
+    finite = [torch.stack(list(losses)).isfinite().all(), *(p.isfinite().all() for p in module.parameters())]
+    loss, all_finite = torch.stack([losses[-1].double(), torch.stack(finite).all().double()]).tolist()
+    return loss, not all_finite
 
 
 def _drawn(count: int, batch: int, seed: int, step: int) -> Tensor:

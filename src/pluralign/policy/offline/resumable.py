@@ -14,7 +14,7 @@ from transformers import Trainer
 
 from pluralign.errors import RunError
 from pluralign.policy.offline.resuming import NothingLeft, RunLoss
-from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
 
 __all__ = ["ResumableTrainer"]
 
@@ -81,5 +81,5 @@ class ResumableTrainer(Trainer):
         self._run_loss.settle(self._mean_over_processes)
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
         advice = "Earlier checkpoints are complete: free some space and resume"
-        with whole_or_absent(folder, self.args.should_save, advice):
+        with written_completely(folder, self.args.should_save, advice):
             super()._save_checkpoint(model, trial)

@@ -91,6 +91,8 @@ class OfflineTrainer(ResumableTrainer):
         ArgumentError: model, tokenizer or objective do not fit.
     """
 
+    args: OfflineConfig
+
     def __init__(
         self,
         model: Any,

@@ -1,1 +1,1 @@
-"""`PPOTrainer`: trains a policy on its own samples, with rewards that are distributions."""
+"""`PPOTrainer`: trains a policy on its own samples, with distributions of rewards."""

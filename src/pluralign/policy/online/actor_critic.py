@@ -1,9 +1,8 @@
-"""The policy and its critic as one module: one call gives log-probabilities and values of tokens.
+"""The policy and its critic as one module: one call returns log-probabilities and values of tokens.
 
 In: packed sequences. Out: two lists of tensors, one entry per sequence. The critic is a linear head on the
-states that an output head reads, so V(s) belongs to the state in which a token was chosen: those of the
-policy, or those of a model of its own. One module, because what synchronises gradients over processes wraps
-one module.
+input states of an output head, so V(s) belongs to the state in which a token was chosen; they are the states
+of the policy, or those of a separate model. It is one module because DDP wraps one module.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ __all__ = ["ActorCritic", "CriticModel", "ValueHead", "token_scores"]
 
 
 class ValueHead(nn.Module):
-    """Values of states; 0 for all of them before it has learned anything.
+    """Values of states; initially 0 for all states.
 
     Args:
-        width: of the states.
+        width: width of the states.
         outputs: numbers per state; more than one are quantiles.
-        detached: whether its loss leaves the policy's weights alone.
+        detached: whether its loss does not change the policy's weights.
     """
 
     def __init__(self, width: int, outputs: int = 1, detached: bool = False) -> None:
@@ -44,9 +43,9 @@ class ValueHead(nn.Module):
 
 
 class CriticModel(nn.Module):
-    """A critic that shares no weight with the policy: a model of its own under a value head.
+    """A critic that shares no weights with the policy: a separate model with a value head.
 
-    Its output head is not used, and not trained unless it is the input embedding too.
+    Its output head is not used, and not trained unless it is also the input embedding.
 
     Args:
         model: installed.
@@ -72,7 +71,7 @@ class ActorCritic(nn.Module):
 
     Args:
         policy: installed.
-        critic: on the policy's states, or a model of its own; None for advantages that need no values.
+        critic: on the policy's states, or a separate model; None for advantages that need no values.
     """
 
     def __init__(self, policy: Any, critic: ValueHead | CriticModel | None) -> None:
@@ -82,7 +81,7 @@ class ActorCritic(nn.Module):
 
     @property
     def shares_weights(self) -> bool:
-        """Whether the critic's loss may reach the policy's weights."""
+        """Whether the critic's loss can change the policy's weights."""
         return isinstance(self.critic, ValueHead)
 
     def forward(self, **packed: Any) -> tuple[Tensor, Tensor | None]:
@@ -96,11 +95,11 @@ class ActorCritic(nn.Module):
 
 
 def token_scores(module: Any, packed: Packed) -> tuple[list[Tensor], list[Tensor] | None]:
-    """Log-probabilities and values of each packed sequence's response tokens, in the order as given.
+    """Log-probabilities and values of each packed sequence's response tokens, in the given order.
 
     Args:
-        module: an `ActorCritic`, or what wraps one.
-        packed: on its device.
+        module: an `ActorCritic`, or its wrapper.
+        packed: a batch on its device.
 
     Returns:
         [T_b] each; and [T_b, outputs] each, or None without a critic.

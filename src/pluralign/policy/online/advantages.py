@@ -1,8 +1,7 @@
 """Advantages of tokens, by name: from a critic (`gae`), or from the other responses to the prompt.
 
-In: rewards per token, values, groups. Out: advantages, and for a critic its returns. The formulas are those
-of `losses.online`; here they get one signature, so that the trainer looks a name up and asks nothing more. A
-new kind is one function and one line in the table.
+In: rewards per token, values, groups. Out: advantages, and returns for a critic. The formulas are those of
+`losses.online`; here they have a common signature. A new kind is one function and one line in the table.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ def _gae(
     gamma: float,
     lam: float,
 ) -> tuple[Tensor, Tensor | None]:
-    assert values is not None  # the trainer makes a critic for kinds that ask for one
+    assert values is not None  # the trainer makes a critic for kinds that need one
     return gae(rewards, values, keep_mask, gamma, lam)
 
 
 def _of_group(kind: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """The whole response is one action: its return is the sum of its token rewards, the KL included."""
+    """The whole response is one action: its return is the sum of its token rewards, including the KL."""
 
     def advantages(
         rewards: Float[Tensor, "B T"],
@@ -50,14 +49,14 @@ def _of_group(kind: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
 
 @dataclass(frozen=True)
 class AdvantageKind:
-    """A way to advantages.
+    """A method for computing advantages.
 
     Attributes:
         function: (rewards [B, T], values [B, T] or None, keep_mask [B, T], group ids, gamma, lam) to
             advantages [B, T] and returns [B, T] or None.
         critic: whether it needs values.
-        completions: fewest responses per prompt.
-        whiten: whether advantages are whitened unless the user says otherwise.
+        completions: minimum number of responses per prompt.
+        whiten: whether advantages are whitened by default.
     """
 
     function: Callable[..., tuple[Tensor, Tensor | None]]

@@ -1,6 +1,6 @@
-"""The settings of `PPOTrainer`, each with its unit, checked when they are made.
+"""The settings of `PPOTrainer`, each with its unit, checked on creation.
 
-In: numbers and names. Out: a configuration that does not change. It knows nothing about data or models.
+In: numbers and names. Out: an immutable configuration.
 """
 
 from __future__ import annotations
@@ -33,57 +33,59 @@ _NOT_NEGATIVE = (
 class PPOConfig:
     """Settings of `PPOTrainer`.
 
-    Responses are drawn at temperature 1 from the whole vocabulary: what draws is what is trained.
+    Responses are sampled at temperature 1 from the whole vocabulary: the sampled distribution is trained.
 
     Attributes:
-        output_dir: Where checkpoints, the best policy and metrics.jsonl go.
-        steps: Batches of rollouts in all.
+        output_dir: Folder for checkpoints, the best policy and metrics.jsonl.
+        steps: Total number of batches of rollouts.
         prompts_per_step: Prompts of a batch, over all processes.
-        completions: Responses drawn to each prompt.
-        max_new_tokens: Most tokens of a response, its end token included.
+        completions: Responses sampled for each prompt.
+        max_new_tokens: Maximum number of tokens of a response, including its end token.
         advantages: gae (with a critic), rloo or grpo.
-        risk: What makes a reward distribution a number: mean, cvar:0.1, entropic:1, robust:0.6 ...
+        risk: Risk measure that turns a reward distribution into a number: mean, cvar:0.1, entropic:1,
+            robust:0.6 ...
         beta: Weight of the KL to the reference, in units of the reward per nat.
         gamma: Discount per token, in [0, 1].
         lam: Decay of gae, in [0, 1].
-        normalize_rewards: Divide rewards by their spread over the run so far, less their mean.
-        missing_end_penalty: Taken from the reward of a response without an end token.
-        whiten: Whether advantages are whitened; null: for gae they are, for rloo and grpo not.
+        normalize_rewards: Subtract the mean of all rewards so far, and divide by their standard deviation.
+        missing_end_penalty: Subtracted from the reward of a response without an end token.
+        whiten: Whether advantages are whitened; null for yes with gae, and no with rloo and grpo.
         epochs: Passes over each batch.
         minibatches: Optimizer steps per pass.
-        micro_batch_size: Responses per forward pass in training, and when scoring.
-        clip: How far the probability ratio may move before a token stops counting.
-        value_clip: How far a value may move, in units of the reward.
+        micro_batch_size: Responses per forward pass, in training and scoring.
+        clip: Change of the probability ratio above which a token has no gradient.
+        value_clip: Maximum change of a value, in units of the reward.
         value_weight: Weight of the critic's loss.
-        critic_detached: The critic's loss leaves the policy's own weights alone.
+        critic_detached: The critic's loss does not change the policy's weights.
         critic_quantiles: Values per token; more than 1 are quantiles of the return, fitted to a mixture over
             n-step returns by quantile regression, without value_clip.
-        critic_steps: Most steps of these returns; behind them the critic stands for the rest.
-        critic_kappa: Where the critic's error turns from quadratic to linear, in units of the reward.
-        critic_baseline: What advantages start from: mean, or a risk measure of the quantiles.
-        learning_rate: Of the policy, at its highest.
-        critic_learning_rate: Of the critic's head.
+        critic_steps: Maximum number of steps of these returns; the critic's values replace the rest.
+        critic_kappa: Error of the critic above which its loss is linear, not quadratic, in units of the
+            reward.
+        critic_baseline: Baseline of advantages: mean, or a risk measure of the quantiles.
+        learning_rate: Maximum learning rate of the policy.
+        critic_learning_rate: Maximum learning rate of the critic's head.
         lr_scheduler: Name of a schedule of transformers: linear, cosine, constant ...
         warmup_share: Share of the optimizer steps in which the learning rate rises.
-        weight_decay: Of AdamW.
-        max_grad_norm: Largest norm of a gradient; 0 for no limit.
-        seed: Of everything that is drawn: prompts, responses, minibatches.
+        weight_decay: Weight decay of AdamW.
+        max_grad_norm: Maximum norm of a gradient; 0 for no limit.
+        seed: Random seed of prompts, responses and minibatches.
         end_token: Token that ends a response; null for the one of the chat template, or without one the
             tokenizer's end-of-sequence token.
-        rollout_batch_size: Responses drawn at a time.
-        bin_tokens: Tokens that are run together where attention is masked; null for what suits the device.
-        log_prob_kernel: What runs on the logits: plain, compiled, or auto.
-        bf16: Compute in bfloat16; null where a GPU has it.
-        use_cpu: Train on the CPU even where there is a GPU.
-        reward_retries: How often a reward that cannot be reached is asked again before the run stops.
+        rollout_batch_size: Responses sampled at a time.
+        bin_tokens: Number of tokens per row if attention is masked; null for the default of the device.
+        log_prob_kernel: Kernels for the logits: plain, compiled, or auto.
+        bf16: Compute in bfloat16; null to do so if the GPU supports it.
+        use_cpu: Train on the CPU even if there is a GPU.
+        reward_retries: Number of further attempts if a reward cannot be reached, before the run stops.
         eval_steps: Steps between evaluations; 0 for one at the end.
-        eval_prompts: Most held-out prompts that are sampled; 0 for all.
+        eval_prompts: Maximum number of held-out prompts to sample; 0 for all.
         eval_completions: Responses to each of them.
-        best_metric: What decides which policy is kept in best/: reward, gold, kl ... as evaluations call it;
-            null for gold where there is one, else reward.
+        best_metric: Metric of evaluations by which the policy in best/ is chosen: reward, gold, kl ...; null
+            for gold if there is one, else reward.
         best_is_lowest: A lower best_metric is better.
         save_steps: Steps between checkpoints; 0 for none but the last.
-        save_total_limit: Most checkpoints kept; 0 for all.
+        save_total_limit: Maximum number of checkpoints to keep; 0 for all.
         logging_steps: Steps between lines of metrics.jsonl.
     """
 
@@ -166,7 +168,7 @@ class PPOConfig:
 
     @property
     def shaping(self) -> Shaping:
-        """What the steps from utilities to advantages are told."""
+        """The settings of the steps from utilities to advantages."""
         whiten = ADVANTAGES[self.advantages].whiten if self.whiten is None else self.whiten
         return Shaping(
             self.advantages,
@@ -180,7 +182,7 @@ class PPOConfig:
 
     @property
     def value_error(self) -> CriticError:
-        """What the critic is trained by."""
+        """The training error of the critic."""
         if self.critic_quantiles == 1:
             return scalar_value_error(self.value_clip)
         return quantile_value_error(

@@ -1,7 +1,7 @@
-"""What a distributional critic is fitted to: a mixture over the n-step returns of each token.
+"""The targets of a distributional critic: a mixture over the n-step returns of each token.
 
 In: rewards per token, value quantiles per token, which tokens count. Out: samples of the target distribution
-of each token, with weights. It knows nothing of networks.
+of each token, with weights.
 
     G_i^(n) = r_i + g r_(i+1) + ... + g^(n-1) r_(i+n-1) + g^n Z_(i+n)   over kept tokens; behind them Z = 0
     weight of n: (1 - l) l^(n-1), the rest on the return to the end
@@ -42,8 +42,8 @@ def mixture_targets(
         keep_mask: tokens that the policy chose, [B, T]; may have holes, over which no step is taken.
         gamma: g, in [0, 1].
         lam: l, in [0, 1].
-        steps: most steps before a return is cut off and Z stands for the rest; what weight is left falls on
-            the longest. Bounds M = (steps + 1) K.
+        steps: maximum number of steps before a return is cut off and Z replaces the rest; the remaining
+            weight is on the longest. Bounds M = (steps + 1) K.
 
     Returns:
         [P, M] each, for the P kept tokens in the order of `keep_mask.nonzero()`; weights sum to 1. With
@@ -53,10 +53,10 @@ def mixture_targets(
     for row_rewards, row_quantiles, keep in zip(rewards, quantiles, keep_mask, strict=True):
         r, z = row_rewards[keep].double(), row_quantiles[keep].double()
         count, size = z.shape
-        behind = torch.cat([z, z.new_zeros(1, size)])  # Z = 0 behind the last token
+        behind = torch.cat([z, z.new_zeros(1, size)])  # Z = 0 after the last token
         place = torch.arange(count, device=z.device)
         total, discount = torch.zeros_like(r), 1.0
-        left = torch.ones_like(r)  # weight that is not given away yet
+        left = torch.ones_like(r)  # weight that is not yet assigned
         own_samples, own_weights = [], []
         padded = torch.cat([r, r.new_zeros(1)])
         for n in range(1, steps + 2):

@@ -1,7 +1,7 @@
-"""A policy on held-out prompts: what is known of each of its samples, and how far it went for what it gained.
+"""Evaluation of a policy on held-out prompts: its samples, and its KL compared with its gain in reward.
 
-In: rollouts, judgements, log-probabilities under policy and reference. Out: `JudgedSample`s, of which
-`rewards.samples` makes numbers. It draws nothing and trains nothing.
+In: rollouts, judgements, log-probabilities under policy and reference. Out: `JudgedSample`s, from which
+`rewards.samples` computes numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pluralign.policy.rewards.samples import JudgedSample, kl_at_least, rows_of
 
 __all__ = ["judged_samples", "kl_beyond_gain"]
 
-_NO_GAIN = 99.0  # where there is nothing to divide by
+_NO_GAIN = 99.0  # if the gain is 0
 
 
 def judged_samples(
@@ -27,11 +27,11 @@ def judged_samples(
     log_ratios: Tensor,
     keep_mask: Tensor,
 ) -> list[JudgedSample]:
-    """Puts together what is known of rollouts.
+    """Combines the data of rollouts.
 
     Args:
-        rollouts: B of them.
-        judgement: of them.
+        rollouts: B rollouts.
+        judgement: their judgement.
         gold: [B], or None.
         log_ratios: log pi - log ref of tokens, [B, T].
         keep_mask: tokens that the policy chose, [B, T].
@@ -66,20 +66,20 @@ def kl_beyond_gain(
     beta: float,
     end_penalty: float,
 ) -> float:
-    """How many times the KL that the gain in reward pays for, a policy is from its reference.
+    """Ratio of a policy's KL from its reference to the KL that its gain in reward justifies.
 
-    With E[R] - beta KL as the objective, a KL above gain / beta is worse than none. Doubt about either number
-    is the policy's: the KL is taken two standard errors low, the gain two high.
+    With the objective E[R] - beta KL, a KL above gain / beta is worse than no training. The estimate is
+    conservative: it uses the KL minus two standard errors and the gain plus two.
 
     Args:
-        samples: of the policy as it is.
-        now: their measurements.
-        start: measurements of the policy before the first step.
+        samples: samples of the current policy.
+        now: their measures.
+        start: measures of the policy before the first step.
         beta: weight of the KL, in units of the reward per nat.
-        end_penalty: what a response without an end token costs.
+        end_penalty: penalty of a response without an end token.
 
     Returns:
-        At least 0; 99 where much was paid for no gain at all.
+        At least 0; 99 if there is KL but no gain.
     """
     far = kl_at_least(samples)
     if not far > 0 or beta == 0:

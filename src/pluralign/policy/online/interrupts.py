@@ -1,7 +1,7 @@
-"""Ctrl-C, at a time when the state of a run is whole.
+"""Ctrl-C at a time when the state of a run is consistent.
 
-While weights change, the first Ctrl-C waits until the step is done, and a second one does not. At every other
-time it is what it always is. It knows nothing of training.
+While weights change, the first Ctrl-C is deferred until the step is done, and a second one is not. At all
+other times Ctrl-C works as usual.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = logging.getLogger("pluralign.policy")
 
 
 class Interrupts:
-    """A context in which Ctrl-C can be put off; outside the main thread it changes nothing."""
+    """A context in which Ctrl-C can be deferred; outside the main thread it changes nothing."""
 
     def __init__(self) -> None:
         self._deferring = False
@@ -39,7 +39,7 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Ctrl-C inside is raised at the end.
+        """Ctrl-C inside the context is raised at its end.
 
         Raises:
             KeyboardInterrupt: it came inside.

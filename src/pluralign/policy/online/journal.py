@@ -1,7 +1,6 @@
-"""The log of a run, and which of its evaluations is the best.
+"""The log of a run, and its best evaluation.
 
-In: a step and numbers by name. Out: metrics.jsonl, one JSON object per line, and calls of loggers. It knows
-nothing of what the numbers mean.
+In: a step and numbers by name. Out: metrics.jsonl, one JSON object per line, and calls of loggers.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ class Journal:
     """Lines of metrics, in memory and in a file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         loggers: called with each line.
-        writes: whether this process is the one that writes and calls loggers.
+        writes: whether this process writes and calls loggers.
     """
 
     def __init__(self, path: Path, loggers: Sequence[Log], writes: bool) -> None:
@@ -33,13 +32,13 @@ class Journal:
         self._path, self._loggers, self._writes = path, tuple(loggers), writes
 
     def start(self, step: int) -> None:
-        """Goes on behind a step: lines of later ones are those of a run that was given up."""
+        """Continues after a step: lines of later steps, from a run that was abandoned, are removed."""
         self.lines = []
         if step and self._path.exists():
             for text in self._path.read_text(encoding="utf-8").splitlines():
                 try:
                     line = json.loads(text)
-                except ValueError:  # cut off when the run died
+                except ValueError:  # incomplete since the run was killed
                     continue
                 if line["step"] <= step:
                     self.lines.append(line)
@@ -64,7 +63,7 @@ class Best:
     """The best evaluation so far.
 
     Args:
-        metric: what decides; None for gold where there is one, else reward.
+        metric: the metric to compare; None for gold if there is one, else reward.
         lowest: a lower value is better.
 
     Attributes:
@@ -76,7 +75,7 @@ class Best:
         self.found: dict[str, Any] | None = None
 
     def offer(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Whether this evaluation is better than all before; the first of equal ones stays.
+        """Whether this evaluation is better than all before; the first of equal ones is kept.
 
         Raises:
             ConfigError: the evaluation has no such number.

@@ -1,7 +1,7 @@
 """From rollouts to utilities: reward distributions and a risk measure, a `RewardSource`, or a function.
 
-In: rollouts. Out: one finite number each, and what their distributions look like, for the log. A reward that
-does not answer (a server, a network) is asked again before the run stops. It knows nothing of training.
+In: rollouts. Out: one finite number each, and statistics of their distributions for the log. A reward that is
+not reachable (a server, a network) is tried again before the run stops.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ __all__ = ["Judge", "gold_of", "unreachable"]
 
 _log = logging.getLogger("pluralign.policy")
 
-_FIRST_WAIT = 1.0  # seconds, doubled at each further try
+_FIRST_WAIT = 1.0  # seconds, doubled at each further attempt
 
 Gold = Callable[[list[list[Mapping[str, str]]]], Any]
 
 
 class Judge:
-    """Asks a reward.
+    """Computes rewards.
 
     Args:
         reward: a reward model (anything with `distribution(conversations)`), a `RewardSource`, or a function
-            of conversations that gives one number each.
-        risk: what makes distributions numbers; for reward models.
-        retries: how often a reward that cannot be reached is asked again.
+            of conversations that returns one number each.
+        risk: risk measure that turns distributions into numbers; for reward models.
+        retries: number of further attempts if a reward cannot be reached.
         wait: seconds before the first of these; doubled each time.
 
     Raises:
         ArgumentError: the reward is none of these.
-        ConfigError: a risk measure is asked for where there are no distributions.
+        ConfigError: a risk measure is given, but there are no distributions.
         RiskError: there is no such measure.
     """
 
     def __init__(self, reward: Any, risk: str, retries: int = 3, wait: float = _FIRST_WAIT) -> None:
         if isinstance(reward, ModelReward):
             if risk not in ("mean", str(reward.risk)):
-                raise ConfigError(f"risk: received {risk!r}, and the reward brings its own, {reward.risk}")
+                raise ConfigError(f"risk: received {risk!r}, but the reward has its own, {reward.risk}")
             reward, risk = reward.model, str(reward.risk)
         self._measure = risk_measures.parse(risk)
         self._has_distributions = hasattr(reward, "distribution")
@@ -61,8 +61,8 @@ class Judge:
             )
         if not self._has_distributions and str(self._measure) != "mean":
             raise ConfigError(
-                f"risk: received {risk!r} with a reward that gives numbers; a risk measure needs a reward "
-                "model, whose answers are distributions"
+                f"risk: received {risk!r} with a reward that returns numbers; a risk measure needs a reward "
+                "model, which returns distributions"
             )
         self._reward = reward
         self._retries, self._wait = retries, wait
@@ -71,8 +71,8 @@ class Judge:
         """Utilities of rollouts.
 
         Raises:
-            DataError: one is not finite, or there are not as many as rollouts.
-            OSError: the reward cannot be reached, however often it is asked.
+            DataError: one is not finite, or their number is not that of the rollouts.
+            OSError: the reward cannot be reached in any attempt.
         """
         for attempt in range(self._retries + 1):
             try:
@@ -81,7 +81,7 @@ class Judge:
                 if attempt == self._retries or not unreachable(error):
                     raise
                 pause = self._wait * 2**attempt
-                _log.warning("the reward cannot be reached (%s); asked again in %g s", error, pause)
+                _log.warning("the reward cannot be reached (%s); next attempt in %g s", error, pause)
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
@@ -112,7 +112,7 @@ def gold_of(gold: Gold, rollouts: Sequence[Rollout]) -> Float[Tensor, " B"]:
 
 
 def _columns(rollouts: Sequence[Rollout]) -> dict[str, list[Any]]:
-    """The columns of the prompts' table that every row has, and what was said."""
+    """The columns of the prompts' table that every row has, and the completions."""
     names = set.intersection(*(set(one.row) for one in rollouts)) - {"completion"}
     columns = {name: [one.row[name] for one in rollouts] for name in sorted(names)}
     columns["prompt"] = [list(one.messages[:-1]) for one in rollouts]
@@ -125,9 +125,9 @@ def _numbers(answer: Any, count: int, name: str) -> Tensor:
     try:
         numbers = torch.as_tensor(answer, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name} gave {type(answer).__name__}; needed: {count} numbers") from error
+        raise DataError(f"{name} returned {type(answer).__name__}; needed: {count} numbers") from error
     if numbers.shape != (count,):
-        raise DataError(f"{name} answered {count} conversations with numbers {list(numbers.shape)}")
+        raise DataError(f"{name} returned numbers of shape {list(numbers.shape)} for {count} conversations")
     return numbers
 
 
@@ -139,12 +139,12 @@ def _check(utilities: Tensor, rollouts: Sequence[Rollout], name: str = "reward")
             f"{len(bad)} of {len(rollouts)} responses have a {name} that is not finite; the first is "
             f"{float(utilities[bad[0]])} for response {bad[0]}, {first.text[:80]!r}, to "
             f"{str(first.messages[0]['content'])[:80]!r}. Every response needs a number, also one that "
-            "cannot be judged"
+            "cannot be scored"
         )
 
 
 def unreachable(error: BaseException | None) -> bool:
-    """Whether something that may pass is behind an error: a connection, a time-out."""
+    """Whether the cause of an error may be temporary: a connection, a time-out."""
     while error is not None:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError):
             return True

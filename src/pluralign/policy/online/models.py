@@ -1,10 +1,10 @@
 """The models of an online run: the policy that is trained, its critic, and its reference.
 
-In: a causal language model as the user gives it. Out: log-probabilities and values of the tokens of rollouts,
-[B, T], under the policy as it is and under its reference. It knows nothing of rewards or steps.
+In: a user's causal language model. Out: log-probabilities and values of the tokens of rollouts, [B, T], under
+the current policy and under its reference.
 
-The reference is the adapter switched off, or another model that is given, or the weights as they were, kept
-in main memory and put back for a moment: no second model is held unless it is asked for.
+The reference is the model with the adapter switched off, or another given model, or the initial weights, kept
+in main memory and restored temporarily: there is no second model unless one is given.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PLAIN_PROCESSES = ("NO", "MULTI_GPU", "MULTI_CPU")
 
 
 def make_accelerator(config: PPOConfig) -> Any:
-    """What knows the device and the other processes.
+    """The accelerator, which knows the device and the other processes.
 
     Raises:
         ConfigError: it was started to shard weights.
@@ -69,29 +69,29 @@ def make_accelerator(config: PPOConfig) -> Any:
 
 
 class Models:
-    """Policy, critic and reference, where they will run.
+    """Policy, critic and reference, on their device.
 
     Args:
         model: a causal language model or its name, or a peft model.
         tokenizer: None loads the model's own.
-        config: of the run.
-        accelerator: see `make_accelerator`.
-        peft_config: of an adapter to train; None trains what the model trains.
-        ref_model: the reference or its name, where it is not the model as given.
+        config: configuration of the run.
+        accelerator: the result of `make_accelerator`.
+        peft_config: configuration of an adapter to train; None to train the model's trainable weights.
+        ref_model: the reference or its name, if it is not the initial model.
         critic_model: the critic's own model or its name; None for a head on the policy's states.
 
     Attributes:
         policy: the model, with its adapter.
-        tokenizer: its own.
-        reader: reads prompts for it.
-        module: policy and critic, wrapped where there are several processes.
-        plain: the same, not wrapped.
-        digest: of the reference's weights; "" for an adapter that came with the model.
-        log_prob_kernel: what runs on the logits.
+        tokenizer: its tokenizer.
+        reader: conversation reader of its prompts.
+        module: policy and critic, wrapped if there are several processes.
+        plain: the same without wrapper.
+        digest: digest of the reference's weights; "" for an adapter that came with the model.
+        log_prob_kernel: kernels for the logits.
 
     Raises:
         ArgumentError: model and tokenizer do not fit, or nothing ends a response.
-        ConfigError: there is a critic's model, and the settings have no use for one.
+        ConfigError: there is a model for the critic, but the settings do not use one.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Models:
         self.module = accelerator.prepare(self.plain) if several else self.plain
 
     def _install(self, model: Any) -> tuple[str, int | None]:
-        """Gives a model its second call; the kernel that it uses and how many tokens share a bin."""
+        """Adds the second call to a model; returns its kernel and the number of tokens per bin."""
         attach(model)
         half = torch.bfloat16 if self._accelerator.mixed_precision == "bf16" else None
         kernel = use_kernels(model, self._config.log_prob_kernel, self._accelerator.device, half)
@@ -164,13 +164,13 @@ class Models:
         return ValueHead(width, self._config.critic_quantiles, self._config.critic_detached)
 
     def check_room(self, prompts: Sequence[Prompt]) -> None:
-        """Raises `ConfigError` where a response may be longer than the critic's own model can read."""
+        """Raises `ConfigError` if a response may be longer than the critic's own model allows."""
         if isinstance(self.plain.critic, CriticModel):
             longest = max(len(self.reader.prompt_ids(prompt)) for prompt in prompts)
             check_positions(self.plain.critic.model, longest + self._config.max_new_tokens, "critic_model")
 
     def sampler(self) -> LocalSampler:
-        """What draws from the policy as it is."""
+        """The sampler of the current policy."""
         return LocalSampler(
             self.policy,
             self.tokenizer,
@@ -179,13 +179,13 @@ class Models:
         )
 
     def packed(self, rollouts: Sequence[Rollout], bin_tokens: int | None = None) -> Packed:
-        """Rollouts as one batch on the device; all tokens behind the prompt are scored."""
+        """Rollouts as one batch on the device; all tokens after the prompt are scored."""
         size = self._bin_tokens if bin_tokens is None else bin_tokens
         sequences = [(one.prompt_ids, one.response_ids) for one in rollouts]
         return pack(sequences, size).to(self._accelerator.device)
 
     def forward(self, rollouts: Sequence[Rollout], width: int) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities [B, T] and values [B, T, outputs] under the policy as it is, differentiable."""
+        """Log-probabilities [B, T] and values [B, T, outputs] under the current policy, differentiable."""
         with self._accelerator.autocast():
             log_probs, values = token_scores(self.module, self.packed(rollouts))
         return padded(log_probs, width), None if values is None else padded(values, width)
@@ -213,7 +213,7 @@ class Models:
 
     @contextmanager
     def _as_reference(self) -> Iterator[Any]:
-        """A model that is the reference inside."""
+        """A model that is the reference inside the context."""
         if self._other is not None:
             yield self._other
         elif self._start is not None:
@@ -230,7 +230,7 @@ def _base(model: Any) -> Any:
 
 
 def _check_critic(critic: Any, config: PPOConfig, *others: Any) -> None:
-    """Rejects a critic's model that would not be used, or that is trained as something else too."""
+    """Rejects a critic's model that would not be used, or that is also trained as something else."""
     if not ADVANTAGES[config.advantages].critic:
         able = ", ".join(name for name, one in ADVANTAGES.items() if one.critic)
         raise ConfigError(

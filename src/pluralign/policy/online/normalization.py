@@ -1,7 +1,7 @@
-"""Running normalization: rewards in units of the spread that all rewards so far have had.
+"""Running normalization: rewards in units of the standard deviation of all rewards so far.
 
 In: rewards of a batch and the moments of those before. Out: rewards of mean 0 and standard deviation 1 over
-the run so far, and the new moments. Nothing is remembered here: moments are a value that a checkpoint stores.
+the run so far, and the new moments. There is no state here: a checkpoint stores the moments.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["Moments", "Reduce", "normalize"]
 
 Reduce = Callable[[Tensor], Tensor]  # sum over processes
 
-_STD_FLOOR = 1e-4  # equal rewards become 0, not rounding errors blown up
+_STD_FLOOR = 1e-4  # equal rewards become 0, not amplified rounding errors
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of rewards; those of no rewards by default."""
+    """Count, mean and sum of squared deviations of rewards; by default of no rewards."""
 
     count: float = 0.0
     mean: float = 0.0
@@ -30,11 +30,11 @@ class Moments:
 
     @property
     def std(self) -> float:
-        """Standard deviation; 0 before two rewards were seen."""
+        """Standard deviation; 0 for fewer than two rewards."""
         return (self.squares / self.count) ** 0.5 if self.count > 1 else 0.0
 
     def merged(self, other: Moments) -> Moments:
-        """Of both sets together (Chan et al. 1979)."""
+        """The moments of both sets together (Chan et al. 1979)."""
         count = self.count + other.count
         if not count:
             return self
@@ -49,11 +49,11 @@ class Moments:
 def normalize(
     rewards: Float[Tensor, " B"], moments: Moments, reduce: Reduce = lambda sums: sums
 ) -> tuple[Float[Tensor, " B"], Moments]:
-    """(reward - mean) / (std + 1e-4), with the moments of all rewards so far, this batch included.
+    """(reward - mean) / (std + 1e-4), with the moments of all rewards so far, including this batch.
 
     Args:
-        rewards: of this process, [B].
-        moments: of all batches before.
+        rewards: rewards of this process, [B].
+        moments: moments of all batches before.
         reduce: sums a tensor over processes.
 
     Returns:

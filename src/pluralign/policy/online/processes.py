@@ -1,4 +1,4 @@
-"""Numbers of all processes together: sums, means, lists. With one process they are what they were.
+"""Numbers of all processes: sums, means, lists. With one process they are unchanged.
 
 In: accelerate's `Accelerator`. Every function is called by all processes at the same time.
 """

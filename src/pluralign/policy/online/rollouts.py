@@ -1,8 +1,8 @@
-"""Rollouts: what the policy said to prompts, token by token, and which tokens it chose itself.
+"""Rollouts: the policy's responses to prompts, token by token, and which tokens it chose itself.
 
-In: rows with prompts, a sampler. Out: `Rollout`s. A rollout may hold several turns: its mask then has holes
-where a tool or a user spoke. `draw_once` makes one answer to one prompt; a function of the same signature may
-play several turns, and nothing behind it changes. It knows nothing of rewards.
+In: rows with prompts, a sampler. Out: `Rollout`s. A rollout may have several turns: its mask then has holes
+for turns of a tool or a user. `draw_once` samples one turn; a function with the same signature may sample
+several turns, without changes elsewhere.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Rollout:
     """One response, or several turns of one.
 
     Attributes:
-        row: of the table of prompts.
+        row: row of the table of prompts.
         group: number of the prompt within its batch; responses to one prompt share it.
         prompt_ids: tokens before the first that the policy chose; at least one.
-        response_ids: all tokens behind them, the end token included.
-        chosen: for each of these whether the policy chose it.
-        messages: the conversation, through the response.
-        ended: whether the policy drew the end of its last turn.
+        response_ids: all tokens after them, including the end token.
+        chosen: for each of these, whether the policy chose it.
+        messages: the conversation, including the response.
+        ended: whether the policy generated the end of its last turn.
     """
 
     row: Row
@@ -79,21 +79,21 @@ def draw_once(
     rank: int = 0,
     world: int = 1,
 ) -> list[Rollout]:
-    """One turn: settings.completions responses to each prompt, in a row.
+    """One turn: settings.completions consecutive responses to each prompt.
 
-    A response's seed is made of its prompt and its number, so a prompt that stands in several rows is drawn
-    with another seed for each; which process draws a row does not matter.
+    A response's seed is derived from its prompt and its number; a prompt in several rows has another seed for
+    each. The seed does not depend on the process that samples the row.
 
     Args:
-        sampler: draws from the policy.
-        reader: of its tokenizer.
-        rows: of the step, those of all processes.
-        settings: how many responses, how long, seed.
-        rank: this process, which draws every `world`-th row.
-        world: how many processes there are.
+        sampler: sampler of the policy.
+        reader: conversation reader with its tokenizer.
+        rows: rows of the step, of all processes.
+        settings: number of responses, length, seed.
+        rank: number of this process, which samples every `world`-th row.
+        world: number of processes.
 
     Raises:
-        ArgumentError: the sampler does not say which tokens it drew.
+        ArgumentError: the sampler does not return the sampled tokens.
     """
     seen: Counter[str] = Counter()
     rounds: dict[int, list[int]] = {}
@@ -115,7 +115,7 @@ def draw_once(
 def _rollout(row: Row, group: int, prompt_ids: tuple[int, ...], one: Completion, sampler: Sampler) -> Rollout:
     if one.token_ids is None:
         raise ArgumentError(
-            f"{type(sampler).__name__} does not say which tokens it drew; online training needs them"
+            f"{type(sampler).__name__} does not return the sampled tokens; online training needs them"
         )
     ids = tuple(one.token_ids)
     messages = tuple(conversation(row["prompt"], one.text))
@@ -123,12 +123,12 @@ def _rollout(row: Row, group: int, prompt_ids: tuple[int, ...], one: Completion,
 
 
 def _repeated(seed: int, repeat: int) -> int:
-    """The seed of a prompt's further appearances in a step."""
+    """The seed of further occurrences of a prompt in a step."""
     return seed if repeat == 0 else completion_seed(seed, [], repeat)
 
 
 def padded(parts: Sequence[Tensor], width: int | None = None) -> Tensor:
-    """Rows of different lengths as one tensor [B, T] (or [B, T, K]), zeros behind each.
+    """Rows of different lengths as one tensor [B, T] (or [B, T, K]), padded with zeros.
 
     Args:
         parts: B tensors [T_b] or [T_b, K].
@@ -146,14 +146,14 @@ def keep_masks(rollouts: Sequence[Rollout], device: Any = None) -> Tensor:
 
 
 def prompt_rows(table: Any, name: str = "prompts") -> list[dict[str, Any]]:
-    """The rows of a table of prompts, each prompt a message list; other columns stay.
+    """The rows of a table of prompts, with each prompt as a message list; other columns are kept.
 
     Args:
         table: a `datasets.Dataset`, a list of rows with a column `prompt` (text or messages), or of texts.
-        name: what messages call the table.
+        name: name of the table in messages.
 
     Raises:
-        DataError: there is no row, or one has no prompt.
+        DataError: there are no rows, or a row has no prompt.
     """
     rows = []
     for number, given in enumerate(table):
@@ -170,5 +170,5 @@ def prompt_rows(table: Any, name: str = "prompts") -> list[dict[str, Any]]:
             )
         rows.append({**row, "prompt": conversation(prompt, "")[:-1]})
     if not rows:
-        raise DataError(f"{name}: there is no row; at least one prompt is needed")
+        raise DataError(f"{name}: there are no rows; at least one prompt is needed")
     return rows

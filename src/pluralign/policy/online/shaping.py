@@ -3,8 +3,8 @@
     utility -> running normalization (optional) -> penalty for a missing end token -> KL penalty per token
             -> advantages -> whitening
 
-In: utilities, log-probabilities, values. Out: what an update needs. Each step is a function of its own; this
-file only puts them in a row. It knows nothing of models, samplers or reward models.
+In: utilities, log-probabilities, values. Out: the input of an update. Each step is a separate function; this
+file only calls them in order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Shaped", "Shaping", "shape"]
 
 @dataclass(frozen=True)
 class Shaping:
-    """What decides the steps; see the fields of `PPOConfig` with these names."""
+    """The settings of the steps; see the fields of `PPOConfig` with these names."""
 
     advantages: str
     beta: float
@@ -39,14 +39,14 @@ class Shaping:
 
 @dataclass(frozen=True)
 class Shaped:
-    """What comes out of the steps.
+    """The result of the steps.
 
     Attributes:
-        rewards: of responses, before the KL penalty, [B].
-        token_rewards: with it, [B, T].
-        advantages: [B, T], whitened if so asked; 0 where not kept.
-        returns: what a critic is fitted to, [B, T]; None without one.
-        moments: of rewards, with this batch.
+        rewards: rewards of responses, before the KL penalty, [B].
+        token_rewards: rewards of tokens, with the KL penalty, [B, T].
+        advantages: [B, T], whitened if set; 0 where not kept.
+        returns: targets of a critic, [B, T]; None without one.
+        moments: moments of rewards, with this batch.
     """
 
     rewards: Float[Tensor, " B"]
@@ -73,13 +73,13 @@ def shape(
     Args:
         utilities: risk measures of reward distributions, [B].
         ended: whether the response has an end token, [B].
-        log_probs: of the policy that drew, [B, T].
+        log_probs: log-probabilities of the sampling policy, [B, T].
         reference_log_probs: [B, T].
-        values: of the critic when the tokens were drawn, [B, T]; None without one.
+        values: values of the critic at the time of sampling, [B, T]; None without one.
         keep_mask: tokens that the policy chose, [B, T]; may have holes.
         group: the prompt of each response, B ids.
-        moments: of all rewards before.
-        settings: see there.
+        moments: moments of all rewards before.
+        settings: the settings of the steps.
         reduce: sums a tensor over processes.
     """
     rewards = utilities

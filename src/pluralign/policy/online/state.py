@@ -1,10 +1,10 @@
-"""The state of a run on disk: what a run needs to go on as if it had never stopped.
+"""The state of a run on disk, from which an interrupted run continues with the same result.
 
-In: module, optimizer, schedule, counters. Out: a folder `checkpoint-N`, which is there whole or not at all,
-and the same things filled from one. Prompts, draws and minibatches are functions of seed and step, so the
-counters stand for them. It knows nothing of what a step does.
+In: module, optimizer, schedule, counters. Out: a folder `checkpoint-N`, complete or absent, and the same
+objects restored from it. Prompts, samples and minibatches are functions of seed and step, so the counters
+determine them.
 
-    trained.safetensors   the weights that are trained, the critic's and an adapter's included
+    trained.safetensors   the trained weights, including those of the critic and of an adapter
     optimizer.pt          optimizer and schedule
     random.pt             torch's, numpy's and Python's generators, for rewards that use them
     trainer_state.json    counters, moments of rewards, the best evaluation, settings, the reference's digest
@@ -24,13 +24,13 @@ import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
 from pluralign.files import whole_folder
-from pluralign.policy.training.checkpoints import STATE, whole_or_absent
+from pluralign.policy.training.checkpoints import STATE, written_completely
 
 __all__ = ["load_state", "save_state"]
 
 _WEIGHTS, _OPTIMIZER, _RANDOM = "trained.safetensors", "optimizer.pt", "random.pt"
 
-# Settings that may change while a run goes on: they do not decide what is trained.
+# Settings that may change during a run, because they do not affect what is trained.
 _FREE = {
     *("output_dir", "use_cpu", "reward_retries", "save_steps", "save_total_limit", "logging_steps"),
     *("eval_steps", "eval_prompts", "eval_completions", "best_metric", "best_is_lowest"),
@@ -41,23 +41,23 @@ _FREE = {
 def save_state(
     folder: Path, module: Any, optimizer: Any, schedule: Any, state: Mapping[str, Any], keep: int
 ) -> None:
-    """Writes a checkpoint, whole or not at all; removes the oldest beyond `keep`.
+    """Writes a checkpoint, completely or not at all; removes the oldest beyond `keep`.
 
     Args:
         folder: `.../checkpoint-N`.
-        module: what is trained.
-        optimizer: of torch.
-        schedule: of torch.
-        state: JSON-able; has global_step.
-        keep: most checkpoints; 0 for all.
+        module: the trained module.
+        optimizer: a torch optimizer.
+        schedule: a torch schedule.
+        state: JSON types; has global_step.
+        keep: maximum number of checkpoints; 0 for all.
 
     Raises:
         RunError: it cannot be written.
     """
     from safetensors.torch import save_file
 
-    advice = "Earlier checkpoints are whole: free some space and resume"
-    with whole_or_absent(folder, False, advice), whole_folder(folder, lambda path: True) as work:
+    advice = "Earlier checkpoints are complete: free some space and resume"
+    with written_completely(folder, False, advice), whole_folder(folder, lambda path: True) as work:
         weights = {name: p.detach().cpu().contiguous() for name, p in _trained(module).items()}
         save_file(weights, work / _WEIGHTS)
         torch.save(
@@ -82,20 +82,20 @@ def load_state(
     settings: Mapping[str, Any],
     reference: str,
 ) -> dict[str, Any]:
-    """Fills module, optimizer, schedule and generators from a checkpoint, and returns the counters.
+    """Restores module, optimizer, schedule and generators from a checkpoint, and returns the counters.
 
     Args:
         folder: a checkpoint.
-        module: as it was when the run began.
-        optimizer: of torch.
-        schedule: of torch.
-        settings: of this run.
+        module: as at the start of the run.
+        optimizer: a torch optimizer.
+        schedule: a torch schedule.
+        settings: settings of this run.
         reference: digest of this run's reference.
 
     Raises:
-        ArtifactError: the folder is not a whole checkpoint.
-        RunError: it is of a run with other settings.
-        FingerprintError: it is of a run with another reference.
+        ArtifactError: the folder is not a complete checkpoint.
+        RunError: it belongs to a run with other settings.
+        FingerprintError: it belongs to a run with another reference.
     """
     from safetensors.torch import load_file
 
@@ -106,17 +106,19 @@ def load_state(
         generators = torch.load(folder / _RANDOM, weights_only=True)
         before, known = state["settings"], state["reference"]
     except Exception as error:  # safetensors and torch have errors of their own
-        raise ArtifactError(f"{folder} is no whole checkpoint: {error}") from error
-    told = json.loads(json.dumps(settings))
-    changed = sorted(k for k in told if k not in _FREE and told[k] != before.get(k))
+        raise ArtifactError(f"{folder} is not a complete checkpoint: {error}") from error
+    current = json.loads(json.dumps(settings))
+    changed = sorted(k for k in current if k not in _FREE and current[k] != before.get(k))
     if changed:
-        listed = ", ".join(f"{name} {before.get(name)!r} -> {told[name]!r}" for name in changed)
-        raise RunError(f"{folder} is of a run with other settings ({listed}); restore them, or start anew")
+        listed = ", ".join(f"{name} {before.get(name)!r} -> {current[name]!r}" for name in changed)
+        raise RunError(
+            f"{folder} belongs to a run with other settings ({listed}); restore them, or start anew"
+        )
     if known != reference:
-        raise FingerprintError(f"{folder} is of a run that began from another model; pass that one")
+        raise FingerprintError(f"{folder} belongs to a run that began from another model; pass that one")
     own = _trained(module)
     if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
-        raise ArtifactError(f"{folder} holds the weights of another model, adapter or critic")
+        raise ArtifactError(f"{folder} has the weights of another model, adapter or critic")
     with torch.no_grad():
         for name, weight in own.items():
             weight.copy_(weights[name])

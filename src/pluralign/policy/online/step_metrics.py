@@ -1,14 +1,14 @@
-"""What a step says of itself before its update, under names that do not change.
+"""Metrics of a step before its update, under fixed names.
 
-    reward/utility, reward/utility_std   mean and spread over responses of what the risk measure gave
-    reward/mean, std, tail, disagreement means over responses of the distributions' own
+    reward/utility, reward/utility_std   mean and standard deviation of utilities over responses
+    reward/mean, std, tail, disagreement means over responses of these statistics of their distributions
     reward/shaped                        mean after normalization and the penalty for a missing end token
-    kl, kl_k3                            of responses from the reference, nats: sums over tokens
-    entropy                              nats per token: the mean of -log pi of what was drawn
+    kl, kl_k3                            KL of responses from the reference, nats: sums over tokens
+    entropy                              nats per token: the mean of -log pi of sampled tokens
     length, cut_off                      tokens; share without an end token
-    value/explained                      1 - Var(returns - values) / Var(returns), where there is a critic
+    value/explained                      1 - Var(returns - values) / Var(returns), if there is a critic
 
-In: tensors of one batch. Out: numbers. It knows nothing of models.
+In: tensors of one batch. Out: numbers.
 """
 
 from __future__ import annotations

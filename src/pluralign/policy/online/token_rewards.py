@@ -1,7 +1,6 @@
 """From one reward per response to one per token: the KL penalty at each token, the reward at the last.
 
-In: rewards, log-probabilities under policy and reference. Out: what advantages are made of. It knows nothing
-of how the rewards came about.
+In: rewards, log-probabilities under policy and reference. Out: rewards of tokens, for advantages.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ def token_rewards(
 ) -> Float[Tensor, "B T"]:
     """-beta (log pi - log ref) at each token that the policy chose, plus the reward at the last of them.
 
-    k1 is what belongs here: its sum over a response is the log-ratio, so that the expected return is
-    E[R] - beta KL(pi || ref). The other estimators have other gradients when they stand in a reward.
+    The estimator must be k1: its sum over a response is the log-ratio, so that the expected return is
+    E[R] - beta KL(pi || ref). Other estimators in a reward have other gradients.
 
     Args:
-        rewards: of responses, [B].
-        log_probs: under the policy that drew, [B, T].
-        reference_log_probs: of the same tokens, [B, T].
+        rewards: rewards of responses, [B].
+        log_probs: log-probabilities under the sampling policy, [B, T].
+        reference_log_probs: log-probabilities of the same tokens under the reference, [B, T].
         keep_mask: tokens that the policy chose, [B, T]; may have holes. A row without any gets 0 everywhere.
         beta: weight of the KL, in units of the rewards per nat.
 
@@ -44,5 +43,5 @@ def token_rewards(
 
 def last_kept(keep_mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
     """True at the last kept token of each row."""
-    behind = keep_mask.flip(1).cumsum(1).flip(1)  # kept tokens here and later
+    behind = keep_mask.flip(1).cumsum(1).flip(1)  # number of kept tokens from here on
     return keep_mask & (behind == 1)

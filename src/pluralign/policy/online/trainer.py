@@ -1,12 +1,12 @@
-"""`PPOTrainer`: a policy draws, a reward model answers with distributions, and the policy is updated.
+"""`PPOTrainer`: a policy samples, a reward model returns distributions, and the policy is updated.
 
-In: a causal language model, prompts, a reward. Out: a trained model, checkpoints, metrics.jsonl. This file is
-the loop and nothing else: what happens between a response and its advantages is in `shaping`, the loss in
-`update_loss`, formulas in `losses.online`.
+In: a causal language model, prompts, a reward. Out: a trained model, checkpoints, metrics.jsonl. This file
+has only the loop: the steps from a response to its advantages are in `shaping`, the loss in `update_loss`,
+formulas in `losses.online`.
 
-A step: draw -> judge -> log-probabilities under policy and reference -> shape -> epochs of minibatches. All
-that is random in it is a function of the seed and the number of the step, so a run that was interrupted goes
-on as if it had not been.
+A step: sample -> reward -> log-probabilities under policy and reference -> shape -> epochs of minibatches.
+All random numbers are functions of the seed and the number of the step, so the result does not depend on
+interruptions.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from pluralign.policy.online.updates import Updates
 from pluralign.policy.rewards.judgement import Judgement
 from pluralign.policy.rewards.samples import JudgedSample, summarize
 from pluralign.policy.sampling.settings import SamplingSettings
-from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
 from pluralign.policy.training.sample_files import write_samples
 from pluralign.policy.training.watch import Watch
 
@@ -57,35 +57,35 @@ _log = logging.getLogger("pluralign.policy")
 
 
 class PPOTrainer:
-    """Trains a policy on what it says itself.
+    """Trains a policy on its own samples.
 
     Args:
         model: a causal language model, or a hub id or folder of one; or a peft model, whose reference is its
             base with the adapter off.
         config: the settings; None for the defaults.
-        prompts: a table with a column `prompt` (text or messages), or a list of texts; other columns reach
-            a `RewardSource`.
-        reward: a reward model (its distributions, and `config.risk` of them), a `RewardSource`, or a function
-            of conversations that gives one number each.
+        prompts: a table with a column `prompt` (text or messages), or a list of texts; other columns are
+            passed to a `RewardSource`.
+        reward: a reward model (with `config.risk` of its distributions), a `RewardSource`, or a function of
+            conversations that returns one number each.
         processing_class: the tokenizer; None loads the model's own.
-        eval_prompts: held-out prompts; None evaluates nothing.
-        gold: what evaluations also ask, a function of conversations; never trained on.
+        eval_prompts: held-out prompts; None for no evaluation.
+        gold: a second reward for evaluations, a function of conversations; never trained on.
         peft_config: train this adapter instead of the whole model.
         ref_model: the reference or its name, where it is not the model as given.
         critic_model: a model for the critic alone, or its name, with the policy's tokenizer; all of it is
             trained, at `critic_learning_rate`. None for a value head on the policy's own states.
-        draw: plays the prompts; None for one answer each (see `rollouts`).
-        loggers: called with the step and its metrics, beside metrics.jsonl.
+        draw: samples rollouts of prompts; None for one turn each (see `rollouts`).
+        loggers: called with the step and its metrics, in addition to metrics.jsonl.
 
     Attributes:
-        step: steps done.
-        policy: the model that is trained.
-        history: the lines of metrics of this run, those before an interruption included.
+        step: number of steps done.
+        policy: the trained model.
+        history: the lines of metrics of this run, including those before an interruption.
         best: the best evaluation so far: step, metric and value; None before the first.
 
     Raises:
-        ConfigError: settings that do not go together, or with the reward.
-        DataError: a table has no prompts, or one too long for the model.
+        ConfigError: settings are not compatible with each other or with the reward.
+        DataError: a table has no prompts, or a prompt is too long for the model.
         ArgumentError: model, tokenizer or reward do not fit, or nothing ends a response.
     """
 
@@ -130,7 +130,7 @@ class PPOTrainer:
         self.step = 0
         self._moments = Moments()
         self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
-        self._whole = True  # false while weights change
+        self._whole = True  # false while weights change; then the state is not saved
         self._interrupts = Interrupts()
         folder, first = Path(config.output_dir), self.accelerator.is_main_process
         self._journal = Journal(folder / "metrics.jsonl", loggers, first)
@@ -139,12 +139,12 @@ class PPOTrainer:
 
     @property
     def log_prob_kernel(self) -> str:
-        """What runs on the logits, plain or compiled."""
+        """Kernels for the logits, plain or compiled."""
         return self._models.log_prob_kernel
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Every line of metrics."""
+        """All lines of metrics."""
         return self._journal.lines
 
     @property
@@ -160,10 +160,10 @@ class PPOTrainer:
         Ctrl-C, and a reward that fails, end the run with its state saved.
 
         Args:
-            resume_from_checkpoint: a checkpoint, or True for the last whole one in output_dir.
+            resume_from_checkpoint: a checkpoint, or True for the last complete one in output_dir.
 
         Returns:
-            The last evaluation, or the last line of metrics where there are no held-out prompts.
+            The last evaluation, or the last line of metrics if there are no held-out prompts.
 
         Raises:
             RunError: there is nothing to resume from, the checkpoint is of another run, or a disk is full.
@@ -197,14 +197,14 @@ class PPOTrainer:
         return {k.removeprefix("eval/"): v for k, v in last.items() if k != "step"}
 
     def _evaluation_is_due(self) -> bool:
-        """Before the first step, after the last and in between, unless it is done already."""
+        """Before the first step, after the last and in between, unless already done."""
         step, every = self.step, self.config.eval_steps
         due = step in (0, self.config.steps) or (every and step % every == 0)
         done = any(k.startswith("eval/") for line in self.history if line["step"] == step for k in line)
         return bool(self._eval_rows and due and not done)
 
     def _one_step(self) -> None:
-        """Draws, judges, updates."""
+        """Samples, computes rewards, updates."""
         start = time.perf_counter()
         rollouts = self._draw_rollouts(self._rows_of(self.step), self._settings(self.step))
         drawn_at = time.perf_counter()
@@ -226,7 +226,7 @@ class PPOTrainer:
                 self._journal.write(self.step, metrics)
 
     def _signs(self, judgement: Judgement) -> dict[str, float]:
-        """Warning signs in the rewards of a step; in the first the policy is still the reference."""
+        """Warning signs in the rewards of a step; in the first step the policy is still the reference."""
         if self.step == 0:
             heads = heads_of(judgement.columns)
             listed = None if heads is None else gathered(self.accelerator, heads.tolist())
@@ -260,12 +260,12 @@ class PPOTrainer:
         return metrics | self._updates(rollouts, drawn, generator), shaped.moments
 
     def _baseline(self, values: Tensor) -> Tensor:
-        """What the critic's values [B, T, K] mean as one number each, [B, T]."""
+        """The critic's values [B, T, K] as one number each, [B, T]."""
         if values.shape[-1] == 1:
             return values[..., 0]
         levels = value_levels(values.shape[-1], values.device)
-        law = Quantiles(values.flatten(0, 1), levels, validate=False)
-        return risk.parse(self.config.critic_baseline)(law).reshape(values.shape[:2])
+        quantiles = Quantiles(values.flatten(0, 1), levels, validate=False)
+        return risk.parse(self.config.critic_baseline)(quantiles).reshape(values.shape[:2])
 
     # ---- what is drawn ------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class PPOTrainer:
         return SamplingSettings(completions, config.max_new_tokens, seed=_seed(config.seed, step, purpose))
 
     def _rows_of(self, step: int) -> list[Any]:
-        """The prompts of a step: the next of a table that is shuffled anew each time it has been read."""
+        """The prompts of a step: the next rows of the table, which is shuffled again for each pass."""
         count, size = len(self._rows), self.config.prompts_per_step
         found = []
         orders: dict[int, list[int]] = {}
@@ -293,13 +293,13 @@ class PPOTrainer:
         with self.accelerator.autocast():
             found = self._draw(self._models.sampler(), self._models.reader, rows, settings, rank, world)
         if not found:
-            raise ArgumentError("draw gave no rollout; needed: at least one per process")
+            raise ArgumentError("draw returned no rollouts; needed: at least one per process")
         return found
 
     # ---- measurements -------------------------------------------------------------------------------------
 
     def evaluate(self) -> dict[str, float]:
-        """The policy on the held-out prompts: rewards, gold, KL, lengths. The draws are the same each time.
+        """The policy on the held-out prompts: rewards, gold, KL, lengths. The seed is the same each time.
 
         Raises:
             ArgumentError: the trainer was made without eval_prompts.
@@ -308,7 +308,7 @@ class PPOTrainer:
 
     def _evaluated(self) -> tuple[dict[str, float], list[JudgedSample]]:
         if not self._eval_rows:
-            raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts when the trainer is made")
+            raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts to the trainer")
         rollouts = self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
         judgement = self._judge(rollouts)
         gold = None if self._gold is None else gold_of(self._gold, rollouts)
@@ -327,7 +327,7 @@ class PPOTrainer:
         return found, samples
 
     def _start(self) -> dict[str, float] | None:
-        """The evaluation before the first step; None where there was none."""
+        """The evaluation before the first step; None if there was none."""
         for line in self.history:
             if line["step"] == 0 and "eval/reward" in line:
                 return {key.removeprefix("eval/"): value for key, value in line.items()}
@@ -359,12 +359,12 @@ class PPOTrainer:
             return
         folder = Path(output_dir or self.config.output_dir)
         partial = folder / ".partial"
-        with whole_or_absent(partial, True, "Free some space and save again"):
+        with written_completely(partial, True, "Free some space and save again"):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             self.policy.save_pretrained(partial)
             self.processing_class.save_pretrained(partial)
-            for file in sorted(partial.iterdir()):  # what stood there is whole until the new one is
+            for file in sorted(partial.iterdir()):  # an older file is complete until it is replaced
                 os.replace(file, folder / file.name)
             partial.rmdir()
 
@@ -386,7 +386,7 @@ class PPOTrainer:
     def _resume(self, source: bool | str | Path) -> None:
         folder = last_checkpoint(self.config.output_dir) if source is True else Path(str(source))
         if folder is None:
-            raise RunError(f"{self.config.output_dir} holds no whole checkpoint to resume from")
+            raise RunError(f"{self.config.output_dir} has no complete checkpoint to resume from")
         settings, digest = asdict(self.config), self._models.digest
         state = load_state(
             folder, self._models.plain, self._updates.optimizer, self._updates.schedule, settings, digest
@@ -400,5 +400,5 @@ class PPOTrainer:
 
 
 def _seed(seed: int, number: int, purpose: str) -> int:
-    """A seed of its own for each purpose and step, in [0, 2^63)."""
+    """A separate seed for each purpose and step, in [0, 2^63)."""
     return text_seed(f"{seed}:{number}:{purpose}")

@@ -1,8 +1,8 @@
-"""The loss of an update: clipped surrogate and clipped value error, summed over tokens, and what to report.
+"""The loss of an update: clipped surrogate and clipped value error, summed over tokens, and metrics.
 
 In: new and old log-probabilities and values of the tokens of some responses [B, T]. Out: sums over kept
 tokens; the loop divides by the tokens of the whole minibatch, so that the gradient does not depend on how it
-was split. It knows nothing about models.
+was split.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["CriticError", "Drawn", "quantile_value_error", "scalar_value_error",
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is known of the tokens of a batch since it was drawn.
+    """The tokens of a batch, with data from the time of sampling.
 
     Attributes:
-        log_probs: of the policy that drew, [B, T].
+        log_probs: log-probabilities of the sampling policy, [B, T].
         keep_mask: tokens that the policy chose, [B, T].
-        advantages: see `shaping`, [B, T].
-        rewards: per token, the KL included, [B, T].
-        values: of the critic then, [B, T, K]; None without one.
-        returns: advantages plus values before they were whitened, [B, T]; None without a critic.
+        advantages: advantages from `shaping`, [B, T].
+        rewards: rewards per token, including the KL, [B, T].
+        values: values of the critic at that time, [B, T, K]; None without one.
+        returns: unwhitened advantages plus values, [B, T]; None without a critic.
     """
 
     log_probs: Float[Tensor, "B T"]
@@ -88,19 +88,19 @@ def update_loss(
     value_error: CriticError,
     value_weight: float,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """The sum of losses over kept tokens, and sums to be reported.
+    """The sum of losses over kept tokens, and sums for metrics.
 
     Args:
-        log_probs: under the policy as it is, [B, T].
-        values: of the critic as it is, [B, T, K]; None without one.
-        drawn: the same tokens when they were drawn.
-        clip: of the probability ratio.
-        value_error: of the critic.
+        log_probs: log-probabilities of the current policy, [B, T].
+        values: values of the current critic, [B, T, K]; None without one.
+        drawn: the same tokens at the time of sampling.
+        clip: clip of the probability ratio.
+        value_error: error of the critic.
         value_weight: weight of the critic's loss.
 
     Returns:
         Scalar, differentiable; sums by name over the same tokens, without gradient: policy_loss, value_loss,
-        clipped (tokens whose ratio left the clip), kl (k3 between the policy that drew and this one).
+        clipped (tokens whose ratio is outside the clip), kl (k3 between the sampling and the current policy).
     """
     keep = drawn.keep_mask
     policy = clipped_surrogate(log_probs, drawn.log_probs, drawn.advantages, clip).masked_fill(~keep, 0).sum()
@@ -113,6 +113,6 @@ def update_loss(
     with torch.no_grad():
         moved = (log_probs - drawn.log_probs).masked_fill(~keep, 0.0)
         sums["clipped"] = ((moved.exp() - 1).abs() > clip).sum().to(moved.dtype)
-        # Drawn from the old policy, so its log-probabilities come first.
+        # Sampled from the old policy, so its log-probabilities are the first argument.
         sums["kl"] = kl_estimate(drawn.log_probs, log_probs, "k3").masked_fill(~keep, 0.0).sum()
     return loss, sums

@@ -1,7 +1,7 @@
 """Updates of policy and critic: epochs of minibatches over a batch of rollouts, in micro-batches.
 
-In: rollouts and what is known of their tokens since they were drawn. Out: changed weights, and numbers of the
-update. Optimizer and schedule live here; it knows nothing of rewards.
+In: rollouts and data of their tokens from the time of sampling. Out: changed weights, and metrics of the
+update. Optimizer and schedule are here.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Updates:
     """Changes the weights of an online run.
 
     Args:
-        models: where they will run.
-        config: of the run.
-        accelerator: of the run.
+        models: the models, on their device.
+        config: configuration of the run.
+        accelerator: accelerator of the run.
 
     Attributes:
         optimizer: AdamW; the policy's weights are its first group, the critic's its second.
-        schedule: of the learning rate, a step per minibatch.
+        schedule: schedule of the learning rate, one step per minibatch.
 
     Raises:
         ConfigError: there is no such schedule.
@@ -64,9 +64,9 @@ class Updates:
         """All epochs; means over their tokens, and the worst ratio of the first minibatch.
 
         Args:
-            rollouts: B of them, of this process.
+            rollouts: B rollouts of this process.
             drawn: their tokens.
-            generator: of the order of minibatches.
+            generator: random generator for the order of minibatches.
         """
         config, tokens = self._config, 0
         totals: dict[str, Tensor] = {}
@@ -112,7 +112,7 @@ class Updates:
                 loss, found = update_loss(
                     log_probs, values, some, config.clip, self._value_error, config.value_weight
                 )
-                # Processes average their gradients; the factor makes that a sum over all tokens.
+                # Processes average their gradients; the factor turns the mean into a sum over all tokens.
                 self._accelerator.backward(loss * (world / whole).to(loss.dtype))
             moved = (log_probs.detach() - some.log_probs).masked_fill(~some.keep_mask, 0.0)
             worst = torch.maximum(worst, (moved.exp() - 1).abs().max())

@@ -1,7 +1,7 @@
 """Whitening: advantages of mean 0 and standard deviation 1 over the tokens of a batch.
 
-In: advantages and which tokens count. Out: the same, whitened. Whatever mixes rewards (`robust:w`, sums of
-models) has done so long before: whitening the parts would weigh them by their own spreads.
+In: advantages and a mask of tokens. Out: whitened advantages. Rewards are mixed (`robust:w`, sums of models)
+long before: whitening the parts would weight them by the inverse of their own spreads.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _VARIANCE_FLOOR = 1e-8  # as in TRL: constant advantages become 0
 def whiten(
     advantages: Float[Tensor, "B T"], keep_mask: Bool[Tensor, "B T"], reduce: Reduce = lambda sums: sums
 ) -> Float[Tensor, "B T"]:
-    """(advantage - mean) / sqrt(variance + 1e-8) over kept tokens, those of all processes together.
+    """(advantage - mean) / sqrt(variance + 1e-8) over the kept tokens of all processes.
 
     Args:
         advantages: [B, T].
-        keep_mask: tokens that count, [B, T].
+        keep_mask: tokens to use, [B, T].
         reduce: sums a tensor over processes.
 
     Returns:

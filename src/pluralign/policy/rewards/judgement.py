@@ -1,6 +1,6 @@
-"""What a reward model says of responses, all at once: utilities, what is logged of them, and their profile.
+"""The evaluation of responses by a reward model: utilities, logged statistics, and profile.
 
-In: a scorer, a risk measure, conversations. Out: a `Judgement`. It knows nothing of training.
+In: a scorer, a risk measure, conversations. Out: a `Judgement`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ _TAIL = 0.1
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a reward says of B responses.
+    """The rewards of B responses, with statistics of their distributions.
 
     Attributes:
         utilities: [B], on the CPU.
-        columns: of `model.profiles.profile`; the utility alone where the reward is a number from the start.
+        columns: columns of `model.profiles.profile`; only the utility if rewards are numbers, not
+            distributions.
         metrics: means over the responses of their distributions' mean, std, tail (the mean of the worst
-            tenth) and disagreement (spread of the heads' means); empty likewise.
+            tenth) and disagreement (spread of the heads' means); empty if rewards are numbers.
     """
 
     utilities: Float[Tensor, " B"]
@@ -41,21 +42,21 @@ class Judgement:
 
     @classmethod
     def of_numbers(cls, numbers: Float[Tensor, " B"]) -> Judgement:
-        """Where there are no distributions."""
+        """For rewards that are numbers, not distributions."""
         return cls(numbers, {"utility": numbers.double()}, {})
 
 
 @torch.no_grad()
 def judge(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> Judgement:
-    """Asks a scorer once.
+    """Scores conversations with one call of the model.
 
     Args:
         model: a `RewardModel`, or anything with `distribution(conversations)`.
-        measure: makes distributions numbers.
+        measure: risk measure that turns distributions into numbers.
         conversations: B message lists, each ending in the response.
 
     Raises:
-        ArgumentError: it is no scorer, or answers with something else.
+        ArgumentError: it is not a scorer, or returns something else.
         RiskError: the measure does not apply.
     """
     gate = None
@@ -67,7 +68,7 @@ def judge(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> Jud
     else:
         distribution = distributions_of(model, conversations, type(model).__name__)
     utilities = measure(distribution).detach().cpu()
-    with warnings.catch_warnings():  # of a tail beyond the lowest level, which is only logged
+    with warnings.catch_warnings():  # about a tail beyond the lowest level; it is only logged
         warnings.simplefilter("ignore", TailWarning)
         metrics = {"mean": distribution.mean(), "std": distribution.std(), "tail": distribution.cvar(_TAIL)}
     columns = profile(distribution, utilities, gate)

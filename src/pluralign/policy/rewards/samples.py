@@ -1,21 +1,21 @@
-"""What a policy says: samples of it, judged and measured against the reference.
+"""Samples of a policy, scored and compared with the reference.
 
-In: prompts, a sampler, a reward source, functions that score texts under policy and reference. Out: numbers
-by name. It knows nothing about training.
+In: prompts, a sampler, a reward source, functions for log-probabilities under policy and reference. Out:
+numbers by name.
 
     reward, reward_q10, _q50, _q90   mean and quantiles of the samples' rewards
     reward_std                       their standard deviation over samples
-    gold, gold_q10                   of what evaluations also ask, and training does not
-    signs/NAME                       the numbers of `pluralign.warning_signs` that the samples show
+    gold, gold_q10                   of a second reward that is evaluated but not trained on
+    signs/NAME                       the numbers of `pluralign.warning_signs` for the samples
     rank                             their mean quantile reward among the references, 1/2 for the reference
-    length, cut_off                  tokens, and the share that hit the limit
-    kl                               mean of log pi - log ref over samples: unbiased, may be negative
+    length, cut_off                  tokens, and the share that reached the limit
+    kl                               mean of log pi - log ref over samples: unbiased, can be negative
     kl_k3                            mean of the sum over tokens of ref/pi - 1 + log pi - log ref: the
-                                     same mean, never negative, less noise
+                                     same mean, never negative, with less noise
     length_correlation               Spearman of relative length and log pi - log ref (`length_bias`)
 
-Where the sampler knows which tokens it drew these are scored, so the KL is that of what was drawn, up to the
-token limit; text that is tokenized again may be something that the policy would hardly say.
+If the sampler knows the sampled tokens, these are scored, so the KL is that of the sampled distribution, up
+to the token limit; text that is tokenized again may become tokens that the policy would rarely sample.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class JudgedSample:
     """One sample of the policy.
 
     Attributes:
-        num_tokens: tokens drawn, the end token included.
-        cut_off: whether it hit the token limit.
-        reward: None where there is no reward source.
-        log_ratio: log pi(y|x) - log ref(y|x); None where the reference is not at hand.
-        k3: sum over tokens of ref/pi - 1 + log pi - log ref; None likewise.
-        ref_rewards: rewards of the reference's completions to the prompt, where they are known.
-        ref_lengths: their lengths in tokens, where they are known.
-        gold: what evaluations also ask; None where there is none.
+        num_tokens: number of sampled tokens, including the end token.
+        cut_off: whether it reached the token limit.
+        reward: the reward; None without a reward source.
+        log_ratio: log pi(y|x) - log ref(y|x); None without a reference.
+        k3: sum over tokens of ref/pi - 1 + log pi - log ref; None without a reference.
+        ref_rewards: rewards of the reference's completions to the prompt, if they are known.
+        ref_lengths: their lengths in tokens, if they are known.
+        gold: the second reward; None if there is none.
         prompt: messages.
         text: the response.
-        profile: one number of each column of `model.profiles.profile`; empty where there is no reward.
+        profile: one number for each column of `model.profiles.profile`; empty without a reward.
     """
 
     num_tokens: int
@@ -80,15 +80,15 @@ def draw_and_judge(
     policy: Score | None,
     reference: Score | None,
 ) -> list[JudgedSample]:
-    """Samples completions, scores and judges them.
+    """Samples completions, and computes their log-probabilities and rewards.
 
     Args:
-        rows: prompts (message lists), and where known ref_rewards and ref_lengths.
-        sampler: draws from the policy.
-        settings: how many, how long, seed.
-        reward: judges texts; None judges nothing.
+        rows: prompts (message lists), with ref_rewards and ref_lengths if they are known.
+        sampler: sampler of the policy.
+        settings: number of samples, length, seed.
+        reward: reward of texts; None for no rewards.
         policy: log-probabilities of texts under the policy.
-        reference: the same under the reference; None measures no KL.
+        reference: the same under the reference; None for no KL.
 
     Returns:
         settings.completions samples per row, in the order of the rows.
@@ -126,7 +126,7 @@ def draw_and_judge(
 def _judged(
     reward: RewardSource | None, texts: Mapping[str, Sequence[Any]]
 ) -> tuple[Sequence[float | None], Sequence[Mapping[str, float]]]:
-    """Rewards and profiles; a source that knows distributions is asked for both at once."""
+    """Rewards and profiles; with one call of a source that has distributions."""
     count = len(texts["completion"])
     if reward is None:
         return [None] * count, [{}] * count
@@ -145,7 +145,7 @@ def rows_of(columns: Mapping[str, Tensor]) -> list[dict[str, float]]:
 
 
 def columns_of(profiles: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
-    """Profiles of responses as columns [B]: those that every response has."""
+    """Profiles of responses as columns [B], for those that every response has."""
     names = set.intersection(*(set(one) for one in profiles)) if profiles else set()
     return {name: torch.tensor([one[name] for one in profiles], dtype=torch.float64) for name in names}
 
@@ -158,11 +158,11 @@ def _distance(ratios: Tensor) -> tuple[float, float]:
 def summarize(
     samples: Sequence[JudgedSample], reference_heads: Float[Tensor, "N H"] | None = None
 ) -> dict[str, float]:
-    """The numbers above, as far as the samples tell them.
+    """The numbers above, as far as they are known for the samples.
 
     Args:
         samples: at least one.
-        reference_heads: what an ensemble's heads say of the reference's responses, [N, H], where it is known.
+        reference_heads: means of an ensemble's heads for the reference's responses, [N, H], if known.
 
     Raises:
         ArgumentError: there are no samples.
@@ -202,7 +202,7 @@ def summarize(
 
 
 def kl_at_least(samples: Sequence[JudgedSample]) -> float:
-    """What the KL surely exceeds: the mean of the log-ratios less two standard errors; -inf where unknown."""
+    """A lower bound of the KL: the mean of the log-ratios minus two standard errors; -inf if unknown."""
     ratios = torch.tensor([s.log_ratio for s in samples if s.log_ratio is not None], dtype=torch.float64)
     if len(ratios) < 2:
         return -float("inf")
@@ -210,7 +210,7 @@ def kl_at_least(samples: Sequence[JudgedSample]) -> float:
 
 
 def _length_correlation(samples: Sequence[JudgedSample]) -> float | None:
-    """Of the samples whose references' lengths are known; None where they are too few or all alike."""
+    """For samples whose references' lengths are known; None if they are too few or all equal."""
     known = [s for s in samples if s.log_ratio is not None and s.ref_lengths]
     if not known:
         return None

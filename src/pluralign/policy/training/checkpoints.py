@@ -15,7 +15,7 @@ from pathlib import Path
 from pluralign.errors import RunError
 from pluralign.files import finish_folder
 
-__all__ = ["STATE", "last_checkpoint", "whole_or_absent"]
+__all__ = ["STATE", "last_checkpoint", "written_completely"]
 
 _log = logging.getLogger("pluralign.policy")
 
@@ -43,7 +43,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 
 @contextmanager
-def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
+def written_completely(folder: Path, remove: bool, advice: str) -> Iterator[None]:
     """Ensures that a folder is on the disk, or is removed if it could not be written completely.
 
     Args:

@@ -1,6 +1,6 @@
 """Warning signs in the log of a run: each is logged once, when it is first seen.
 
-In: measured numbers by name. Out: warnings of the logger. It measures nothing.
+In: measured numbers by name. Out: warnings of the logger.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PREFIX = "signs/"
 
 
 class Watch:
-    """Reads the metrics of a run as they are made.
+    """Reads the metrics of a run as they are computed.
 
     Args:
         logs: whether this process logs.
@@ -32,7 +32,7 @@ class Watch:
         """Warns of signs that are seen for the first time.
 
         Args:
-            metrics: any; `signs/NAME` are the numbers of signs, whatever stands before.
+            metrics: any; `signs/NAME` are the numbers of signs, with any prefix.
         """
         for key, value in metrics.items():
             _, found, name = key.rpartition(_PREFIX)

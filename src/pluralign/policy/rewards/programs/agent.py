@@ -1,4 +1,4 @@
-"""The program's side: runs what a policy wrote inside the sandbox, and does there what the judge asks.
+"""The program's side: runs the policy's program inside the sandbox, and executes the judge's requests.
 
 In: a program, and requests (call this, read that) as frames on a socket. Out: plain values, numbers of things
 that stay here, or the type and text of an exception. It runs beside the program, which can change all of it:
@@ -35,7 +35,7 @@ class _Callback:
 
 
 class _Side:
-    """This end of the socket, and the things that stay here."""
+    """This end of the socket, and the objects that stay here."""
 
     def __init__(self, connection: socket.socket, shared: list[str], names: dict[str, Any]) -> None:
         self.connection = connection
@@ -106,7 +106,7 @@ def _raised(error: BaseException) -> Any:
         text = str(error)
     except BaseException:
         text = ""
-    for kind in type(error).__mro__:  # the nearest type that the judge knows
+    for kind in type(error).__mro__:  # the closest type that the judge knows
         if kind.__module__ == "builtins":
             return "raised", kind.__name__, f"{text}"[:500], type(error).__name__
     return "raised", "Exception", text[:500], type(error).__name__

@@ -1,4 +1,4 @@
-"""The limits that a process puts on itself before it runs what a policy wrote; never undone.
+"""The limits that a process sets for itself before it runs a policy's program; they cannot be undone.
 
 In: the level, a uid and the limits. Out: a process that can do no more than they say. It runs inside the new
 process, before anything foreign does, with the standard library alone.

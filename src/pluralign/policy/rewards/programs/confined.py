@@ -1,4 +1,4 @@
-"""A process that is confined: what is said to it, when it ends, and what is removed then.
+"""A confined process: communication with it, its end, and what is removed afterwards.
 
 In: a process that was started, or forked by a server, and a socket to it. Out: its exit code; after `end`
 nothing of it runs and nothing of it lies on disk. How it is started is `launching`'s.
@@ -44,7 +44,7 @@ class Confined:
         self._cleaned = cleaned
 
     def hand(self, value: dict[str, Any]) -> None:
-        """Sends a plain value; a process that has ended gets nothing, and its end tells."""
+        """Sends a plain value; if the process has ended, nothing is sent, and its end is noticed later."""
         with contextlib.suppress(OSError):
             self.connection.sendall(framed(value))
 
@@ -66,11 +66,11 @@ class Confined:
         self.connection.settimeout(None)  # it is a property of the descriptor, which may be handed on
 
     def complaint(self) -> str:
-        """The last line that it wrote as an error, where that is read."""
+        """The last line of its standard error, if that is read."""
         return ""
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit code as `subprocess` has it; None where it still runs."""
+        """Its exit code as in `subprocess`; None if it is still running."""
         raise NotImplementedError
 
     def end(self) -> int:
@@ -90,7 +90,7 @@ class Confined:
 
 
 class Started(Confined):
-    """A process that was started anew.
+    """A newly started process.
 
     Args:
         popen: the process.
@@ -142,7 +142,7 @@ class Forked(Confined):
     """A process of a fork server.
 
     Args:
-        ask: puts a question to the server: verb, argument, and the seconds that it may take.
+        ask: sends a request to the server: verb, argument, and its maximum number of seconds.
         rest: as of `Confined`.
         uid: its user; None for ours.
     """

@@ -1,4 +1,4 @@
-"""The program in what a policy said: which block of code, or that there is none.
+"""The program in a policy's completion: one of its blocks of code, or none.
 
 In: text, and names that the tests use. Out: code or None. Fences are those of Markdown (``` or ~~~, closed or
 cut off); reasoning before `</think>` holds drafts and is not looked at.
@@ -24,11 +24,11 @@ def extract_program(text: str, names: Collection[str] = ()) -> str | None:
     """The program in a completion.
 
     Args:
-        text: what the policy said.
-        names: what the tests ask the program for.
+        text: the completion.
+        names: the names that the tests use.
 
     Returns:
-        Code, with or without syntax errors; None where there is none.
+        Code, with or without syntax errors; None if there is none.
 
     >>> said = "Here:\\n```python\\ndef f(): return 1\\n```\\nUse it as\\n```python\\nf()\\n```"
     >>> extract_program(said, {"f"})
@@ -66,7 +66,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
 
 
 def defined_names(code: str) -> set[str]:
-    """Names that the code binds at its top level; none where it does not parse."""
+    """Names that the code binds at its top level; none if it does not parse."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -85,7 +85,7 @@ def defined_names(code: str) -> set[str]:
 
 
 def _reads_as_program(text: str) -> bool:
-    """Whether text without a fence is code: it parses and does something, or has lines as only code has."""
+    """Whether text without a fence is code: it parses and does something, or has lines that only code has."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -1,4 +1,4 @@
-"""The judge: runs tests in a process that no program enters, and notes how each ended.
+"""The judge: runs tests in a process without access for programs, and records how each ended.
 
 In: jobs (tests as code, the names in them that the program defines) with a socket to the program. Out: one
 pair (reason, detail) per test, "passed" among the reasons. It runs in a sandbox of its own, since tests too
@@ -49,10 +49,10 @@ def serve_jobs(connection: socket.socket) -> None:
                 os._exit(code)
         os.close(descriptors[0])
         _, status = os.waitpid(child, 0)
-        _tell(connection, ("end", status))
+        _send(connection, ("end", status))
 
 
-def _tell(connection: socket.socket, value: Any) -> None:
+def _send(connection: socket.socket, value: Any) -> None:
     wire.send(connection, wire.encode(value, {}, _none))
 
 
@@ -75,14 +75,14 @@ class _Job:
         self.hopeless: tuple[str, str] | None = None  # how all tests that are left end
 
     def run(self) -> None:
-        """Runs every test and tells how each ended, one message each."""
+        """Runs every test and reports how each ended, one message each."""
         signal.signal(signal.SIGALRM, self._alarm)
         cpu = int(self.job["total_seconds"]) + 5
         resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
         try:
             exec(compile(self.job["setup"], "<setup>", "exec", dont_inherit=True), self.base)
         except BaseException as error:
-            _tell(self.connection, ("broken", f"{type(error).__name__}: {error}"[:500]))
+            _send(self.connection, ("broken", f"{type(error).__name__}: {error}"[:500]))
             return
         for name in self.job["classes"]:
             if isinstance(self.base.get(name), type):
@@ -103,8 +103,8 @@ class _Job:
             else:
                 reason, detail = self.hopeless
             if counts:
-                _tell(self.connection, ("test", reason, detail))
-        _tell(self.connection, ("done",))
+                _send(self.connection, ("test", reason, detail))
+        _send(self.connection, ("done",))
 
     def _one(self, source: str, space: dict[str, Any], bound: bool) -> tuple[str, str]:
         code = compile(source, "<test>", "exec", dont_inherit=True)
@@ -117,7 +117,7 @@ class _Job:
         return self._guarded(work)
 
     def _bind(self, space: dict[str, Any]) -> None:
-        """Puts the program's names, and the function that a check is of, where the test looks for them."""
+        """Binds the program's names, and the function to check, in the namespace of the test."""
         found = self.channel.ask("names", self.job["names"])
         if type(found) is not dict:
             raise self.channel.lost("an answer of another form")
@@ -131,21 +131,21 @@ class _Job:
             space[parameter] = eval(compile(entry, "<entry point>", "eval"), space)
 
     def _meet(self) -> None:
-        """Waits for a new program to have run; where it fails now, no test can pass."""
+        """Waits until a new program has run; if it fails, no test can pass."""
         found: list[BaseException | None] = []
         reason, detail = self._guarded(lambda: found.append(self.channel.ready()))
         if reason == "passed" and found[0] is not None:
-            reason, detail = _told(found[0])
+            reason, detail = _reason_of(found[0])
         if reason != "passed":
             self.hopeless = (reason, detail)
 
     def _renew(self) -> None:
-        """Has a new process started for the program; the old one is gone, stuck or talks nonsense."""
+        """Starts a new process for the program, if the old one has ended, is stuck or sends invalid data."""
         self.channel.connection.close()
         if time.monotonic() > self.deadline:
             self.hopeless = ("timeout", "the time for all tests was used up")
             return
-        _tell(self.connection, ("renew",))
+        _send(self.connection, ("renew",))
         message, descriptors, _, _ = socket.recv_fds(self.connection, 1, 1)
         if not message or not descriptors:
             os._exit(1)
@@ -172,7 +172,7 @@ class _Job:
         except (_TooLate, Gone):
             pass
         except BaseException as error:
-            reason = _told(error)
+            reason = _reason_of(error)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self.late:
             return "timeout", f"no answer within {left:.3g} seconds"
@@ -180,12 +180,12 @@ class _Job:
             return reason
         if self.channel.nonsense:
             return "error", f"broke the protocol: {self.channel.nonsense}"
-        _tell(self.connection, ("ask",))  # it ended; who started it knows how
+        _send(self.connection, ("ask",))  # it ended; who started it knows how
         answer = wire.decode(wire.receive(self.connection), _none, _none, _none)
         return str(answer[0]), str(answer[1])
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def _reason_of(error: BaseException) -> tuple[str, str]:
     """Reason and detail of an exception in a test, or in the program."""
     text = " ".join(str(error).split())[:300]
     of_program = getattr(error, "of_program", None)

@@ -1,4 +1,4 @@
-"""Processes that are confined before they run anything foreign.
+"""Processes that are confined before they run foreign code.
 
 In: a sandbox, limits and a role. Out: a `Confined` process. Under bubblewrap each process starts anew; at
 other levels a fork server, one per `Launcher`, forks it from a Python that has started already.
@@ -90,7 +90,7 @@ class Launcher:
         return started
 
     def ask(self, verb: str, argument: Any, seconds: float) -> Any:
-        """What the fork server answers; a server that is gone is replaced at the next start."""
+        """The response of the fork server; a server that has ended is replaced at the next start."""
         if self._server is None:
             return -9
         connection = self._server[1]

@@ -1,4 +1,4 @@
-"""What a program may leave behind: processes of its user id, and files.
+"""Removal of what a program may leave behind: processes of its user id, and files.
 
 In: user ids and folders. Out: nothing is left of them. In a process namespace the kernel does the first.
 """

@@ -1,4 +1,4 @@
-"""What one program may use, and how much the machine protects itself with."""
+"""The resources that one program may use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ProgramLimits"]
 
 @dataclass(frozen=True)
 class ProgramLimits:
-    """ProgramLimits of one program; each applies to every process that it starts.
+    """Limits of one program; each applies to every process that it starts.
 
     Attributes:
         test_seconds: wall clock seconds for one test; for a script from its start to its end.
-        total_seconds: wall clock seconds for all tests of a program, starts included.
+        total_seconds: wall clock seconds for all tests of a program, including starts.
         cpu_seconds: processor seconds of one process, whole ones.
         memory_mib: address space of one process in MiB; Python itself needs about 20.
-        processes: processes and threads at a time, the program's own included.
+        processes: processes and threads at a time, including the program's own.
         open_files: descriptors of one process.
         disk_mib: MiB that a file, and where the sandbox has a /tmp of its own all files together, may take.
         output_kib: KiB that a script may print.

@@ -1,4 +1,4 @@
-"""pass@k: how likely one of k programs passes, from n of them, without bias.
+"""pass@k: the probability that one of k programs passes, estimated from n of them without bias.
 
 In: how many of n programs pass. Out: the probability that k drawn without replacement hold one that does,
 
@@ -30,7 +30,8 @@ def pass_at_k(passed: Sequence[Sequence[bool]], k: int) -> float:
         In [0, 1].
 
     Raises:
-        ArgumentError: k is no whole number of at least 1, or a prompt has fewer programs, or there are none.
+        ArgumentError: k is not a whole number of at least 1, or a prompt has fewer programs, or there are
+            none.
 
     >>> pass_at_k([[True, False, False]], 1), pass_at_k([[True, False, False]], 2)
     (0.33333333333333337, 0.6666666666666667)

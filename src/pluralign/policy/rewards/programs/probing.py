@@ -1,6 +1,6 @@
-"""The strongest protection that this machine offers: each level is tried before it is relied on.
+"""The strongest protection that this machine offers: each level is tested before it is used.
 
-In: the weakest level that will do. Out: a `Sandbox`, or an error that says why not and what to install.
+In: the weakest acceptable level. Out: a `Sandbox`, or an error with the reason and what to install.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _PROBE_SLOT = 63
 
 
 def find_sandbox(minimum: str = "separate_user", at_most: str = "bubblewrap") -> Sandbox:
-    """The strongest level that works here, each tried once per process.
+    """The strongest level that works here; each is tested once per process.
 
     Args:
-        minimum: the weakest level that will do; `rlimits` is consent to programs that can touch your files.
-        at_most: stronger ones are not tried; for comparisons.
+        minimum: the weakest acceptable level; `rlimits` is consent to programs that can change your files.
+        at_most: stronger ones are not used; for comparisons.
 
     Raises:
         ArgumentError: no such level. SandboxError: this machine offers none that is strong enough; the
@@ -78,5 +78,5 @@ def _try_level(level: str, uid: int, path: str) -> tuple[Sandbox | None, str]:
 
 
 def _probe(sandbox: Sandbox) -> None:
-    """Raises SandboxError where no process can be confined so."""
+    """Raises SandboxError if no process can be confined at this level."""
     Launcher(sandbox, _PROBE_SLOT).start("probe", ProgramLimits()).end()

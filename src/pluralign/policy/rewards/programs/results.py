@@ -29,7 +29,7 @@ class TestResult:
 
     Attributes:
         reason: one of `REASONS`.
-        detail: more words where there are any: the exception, the signal, what was printed.
+        detail: details if there are any: the exception, the signal, the output.
     """
 
     reason: str
@@ -69,7 +69,7 @@ class ProgramResult:
 
 
 def same(count: int, reason: str, detail: str = "") -> ProgramResult:
-    """All tests ended alike."""
+    """The result if all tests ended in the same way."""
     return ProgramResult((TestResult(reason, detail),) * count)
 
 

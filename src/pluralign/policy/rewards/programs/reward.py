@@ -42,19 +42,19 @@ class ProgramReward:
     """The share of its tests that a program passes; without code 0.
 
     Programs are run in the strongest sandbox that the machine offers; `str(reward.sandbox)` says which, and
-    what it leaves open. What tests expect is never where the program runs.
+    what it does not protect. The expected results of tests are never in the process of the program.
 
     Args:
         limits: of each program.
-        minimum: the weakest level of protection that will do: "bubblewrap", "namespaces", "separate_user"
+        minimum: the weakest acceptable level of protection: "bubblewrap", "namespaces", "separate_user"
             (rlimits under a user id of its own, as root) or "rlimits" (consent to programs that can touch
             your files).
-        all_or_nothing: 1 where all tests pass, else 0, in place of the share.
-        workers: programs at a time; the number of processors where it is None.
-        cache_size: results that are remembered; 0 for none.
+        all_or_nothing: 1 if all tests pass, else 0, instead of the share.
+        workers: programs at a time; None for the number of processors.
+        cache_size: number of results to remember; 0 for none.
 
     Raises:
-        ArgumentError: an argument is illegal.
+        ArgumentError: an argument is invalid.
         SandboxError: no level of at least `minimum` works here.
 
     >>> reward = ProgramReward()  # doctest: +SKIP
@@ -93,7 +93,7 @@ class ProgramReward:
             warnings.warn(f"programs run at level {self.sandbox} ({reasons})", SandboxWarning, stacklevel=2)
 
     def describe(self) -> dict[str, Any]:
-        """Limits and what is counted. Not the level of the sandbox: it decides no honest program's reward."""
+        """Limits and counting; not the level of the sandbox, which does not change honest rewards."""
         return {"kind": "programs", "limits": self.limits.describe(), "all_or_nothing": self.all_or_nothing}
 
     def __call__(self, rows: Rows) -> list[float]:
@@ -105,7 +105,7 @@ class ProgramReward:
                 entry_point, setup and prefix (`shapes`).
 
         Raises:
-            DataError: a column is missing, or tests are not what they should be; the message names the row.
+            DataError: a column is missing, or tests are not valid; the message names the row.
         """
         results = self.results(rows)
         return [float(result.passed) if self.all_or_nothing else result.share for result in results]
@@ -245,7 +245,7 @@ def _close_all() -> None:
 
 
 def _columns(rows: Any) -> Columns:
-    """The rows by columns; rows that lack what others have hold nothing there."""
+    """The rows as columns; keys that a row lacks become None."""
     if isinstance(rows, Mapping):
         return rows
     if hasattr(rows, "column_names"):
@@ -279,7 +279,7 @@ def _count(rows: Columns) -> int:
 
 
 def _text(completion: Any) -> str:
-    """The policy's words."""
+    """The policy's text."""
     if isinstance(completion, str):
         return completion
     if isinstance(completion, Sequence) and completion and isinstance(completion[-1], Mapping):
@@ -294,7 +294,7 @@ def _text(completion: Any) -> str:
 
 
 def _program(text: str, suite: Suite) -> str | None:
-    """The program, continued from the prefix where the completion does not define what is asked for."""
+    """The program, with the prefix before it if the completion does not define the names that are tested."""
     names = set(suite.names)
     found = extract_program(text, names)
     if suite.prefix:

@@ -1,4 +1,4 @@
-"""Runs a program against a suite: starts its process, hands its socket to the judge, collects verdicts.
+"""Runs a program against a suite: starts its process, passes its socket to the judge, collects results.
 
 In: a program and its suite. Out: how each test ended. One `Runner` serves one program at a time; several
 threads have one each. Its judge lives as long as it does and is replaced when tests have harmed it; each
@@ -61,14 +61,14 @@ class Runner:
         try:
             return _Trial(self, source, suite).run()
         except (wire.Broken, wire.Closed, TimeoutError):
-            self.close()  # tests that end or block their judge; what was told before that is lost
+            self.close()  # tests that end or block their judge; earlier results are lost
             return ProgramResult((TestResult("error", "the tests ended their judge"),) * suite.count)
         except BaseException:
             self.close()
             raise
 
     def judge(self) -> socket.socket:
-        """The socket to the judge, which is started where there is none."""
+        """The socket to the judge, which is started if necessary."""
         if self._judge is None:
             self._judge = self._launcher.start("judge", _JUDGE)
         return self._judge.connection

@@ -6,7 +6,7 @@
     rlimits        rlimits alone: the program can do to your files and processes what you can
 
 Where this process may change user ids each program gets one of its own, because a limit on processes does
-not bind root. It does not know how a level is tried (`probing`).
+not bind root.
 """
 
 from __future__ import annotations

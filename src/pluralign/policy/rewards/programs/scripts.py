@@ -1,7 +1,7 @@
 """Programs that read an input and print an output: one process per test, compared here.
 
-In: a program, inputs and what must be printed. Out: how each test ended. What must be printed stays in this
-process. Lines are compared without the white space at their ends, empty lines at the end do not count.
+In: a program, inputs and expected outputs. Out: how each test ended. Expected outputs stay in this process.
+Lines are compared without white space at their ends, and empty lines at the end are ignored.
 """
 
 from __future__ import annotations

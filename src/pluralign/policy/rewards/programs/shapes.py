@@ -11,7 +11,7 @@ In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where th
     {"inputs": [...], "outputs": [...]}     the same (APPS)
 
 `setup` is code that tests and program both begin with (imports, `class ListNode`, MBPP's test_setup_code);
-`prefix` is code that a completion may continue (HumanEval's prompt). It knows nothing of processes.
+`prefix` is code that a completion may continue (HumanEval's prompt).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a confined process finds around it: its environment, its user, how many it may be, what it sees.
+"""The surroundings of a confined process: its environment, user, number of processes, visible files.
 
-In: the sandbox and the limits. Out: values that `launching` starts a process with. It starts nothing.
+In: the sandbox and the limits. Out: values with which `launching` starts a process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FIRST_UID = 1_500_000_000
 
 
 def environment(folder: str) -> dict[str, str]:
-    """All that a program finds in its environment."""
+    """All environment variables of a program."""
     return {
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
@@ -34,7 +34,7 @@ def environment(folder: str) -> dict[str, str]:
 
 
 def unused_uid(number: int) -> int:
-    """A user id that nobody else has: of this process and this number; lower ones where few are mapped."""
+    """A user id that is not used otherwise, for this process and number; lower ones if few are mapped."""
     top = _mapped_uids()
     if top > _FIRST_UID + (1 << 29):
         return _FIRST_UID + (os.getpid() % (1 << 22)) * 128 + number % 128

@@ -1,4 +1,4 @@
-"""What goes between the tests and the program under test: plain data in frames, nothing that can act.
+"""The messages between the tests and the program under test: plain data in frames, without code.
 
 In: built-in values. Out: bytes, and the same values made anew on the other side. Nothing that is received is
 ever evaluated, imported by name or unpickled, so whoever sends can lie about values and do nothing else. It
