@@ -33,6 +33,7 @@ from pluralign.backbones.plan import TextTable, plan
 from pluralign.backbones.pooling import pooled_width
 from pluralign.backbones.probe import find_mode
 from pluralign.backbones.progress import Progress, on_behalf, reporter
+from pluralign.backbones.row_blocks import has_row_blocks
 from pluralign.backbones.run_mode import RunMode
 from pluralign.backbones.schedule import divide, estimate_tokens, prompts_together
 from pluralign.backbones.surface import COLUMNS, surface
@@ -122,12 +123,14 @@ class Backbone:
         typed = not causal and "token_type_ids" in tokenizer.model_input_names and _has_segments(model, takes)
         self._reader = Reader(tokenizer, config.max_length, with_types=typed)
         self._vocabulary = Vocabulary(model, tokenizer)
+        blocks = has_row_blocks(model.config)  # which start with the text where nothing stands before it
         asked = RunMode(
-            "left" if causal and padding_side == "left" else "right",
+            "left" if causal and padding_side == "left" and not blocks else "right",
             mask="attention_mask" in takes,
             positions=causal and "position_ids" in takes,
             share_prompts=share_prompts
             and causal
+            and not blocks
             and "past_key_values" in takes
             and not getattr(model, "_is_stateful", False),
         )

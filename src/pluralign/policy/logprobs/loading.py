@@ -182,7 +182,7 @@ def stop_at(model: Any, token_id: int) -> None:
 def num_positions(model: Any) -> int | None:
     """The number of positions of a model; None if it does not say."""
     found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return found
+    return None if found is None or found < 1 else found  # XLNet says -1 for any number
 
 
 def _peft() -> Any:

@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.backbones.row_blocks import has_row_blocks
 from pluralign.errors import ArgumentError
 from pluralign.policy.logprobs.packing import Packed, TokenPair, pack
 
@@ -162,6 +163,11 @@ def check_logits(subject: Subject) -> None:
 @torch.no_grad()
 def keeps_apart(subject: Subject) -> bool:
     """Whether sequences in one row have the same log-probabilities as alone, up to rounding."""
+    if has_row_blocks(subject.inner.config):
+        _log.info(
+            "%s counts blocks of tokens from the start of a row; each sequence is run alone", subject.name
+        )
+        return False
     sequences, others = (_sequences(subject.inner, seed) for seed in (0, 1))
     even, odd = (
         [pair[i % 2 != kept] for i, pair in enumerate(zip(sequences, others, strict=True))] for kept in (0, 1)

@@ -10,10 +10,12 @@ rarely changes a token. The model's own generation defaults (penalties, top_k ..
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -22,10 +24,12 @@ from torch import Tensor
 from pluralign.backbones.config import DTYPES
 from pluralign.backbones.fingerprint import file_sha256, fingerprint
 from pluralign.backbones.locate import find_folder
+from pluralign.backbones.switch_length import switch_length
 from pluralign.checks import check_choice
 from pluralign.conversations import ConversationReader, stop_token_ids
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError
 from pluralign.policy.logprobs.loading import adapter_of, merge_adapter, num_positions
+from pluralign.policy.sampling.left_padding import Sharing, batches, find_sharing
 from pluralign.policy.sampling.settings import (
     Completion,
     Prompt,
@@ -35,6 +39,11 @@ from pluralign.policy.sampling.settings import (
 )
 
 __all__ = ["LocalSampler", "draw_tokens", "load_tokenizer"]
+
+_log = logging.getLogger("pluralign.policy")
+
+# What was found out about each model.
+_sharing: WeakKeyDictionary[Any, Sharing] = WeakKeyDictionary()
 
 
 class LocalSampler:
@@ -152,20 +161,32 @@ class LocalSampler:
 
         Raises:
             DataError: as for `check`.
-            ArtifactError: the model returns logits that are not finite.
+            ArtifactError: the model cannot generate, or returns logits that are not finite.
         """
         self.check(prompts, settings)
         ids = [self._reader.prompt_ids(prompt) for prompt in prompts]
         jobs = [(row, index) for row in range(len(prompts)) for index in range(settings.completions)]
-        jobs.sort(key=lambda job: len(ids[job[0]]))  # similar lengths together, for less padding
         found: dict[tuple[int, int], Completion] = {}
         with _plain_generation(self.model):
-            for start in range(0, len(jobs), self.batch_size):
-                batch = jobs[start : start + self.batch_size]
+            for places in self._batches([len(ids[row]) for row, _ in jobs], settings.max_new_tokens):
+                batch = [jobs[place] for place in places]
                 seeds = [completion_seed(settings.seed, prompts[row], index) for row, index in batch]
                 drawn = self._generate([ids[row] for row, _ in batch], seeds, settings)
                 found |= dict(zip(batch, drawn, strict=True))
         return [[found[row, index] for index in range(settings.completions)] for row in range(len(prompts))]
+
+    def _batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
+        """The completions of each batch; the same number of batches in all processes that share weights."""
+        sharing, switch = _sharing.get(self.model), switch_length(self.model.config)
+        if sharing is None:
+            _sharing[self.model] = sharing = find_sharing(self.model, self._ends[0], self._sharded)
+            if sharing != "any":
+                which = "prompts of equal length share a batch" if sharing == "equal" else "each is run alone"
+                name = type(self.model).__name__
+                _log.warning("%s does not keep the prompts of a batch apart; %s, slower", name, which)
+        if self._sharded and (sharing != "any" or switch is not None):
+            sharing = "none"  # the number of batches must not depend on lengths
+        return batches(lengths, self.batch_size, sharing, switch, new_tokens)
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], settings: SamplingSettings
