@@ -35,7 +35,8 @@ def as_float(value: TensorLike, name: str, like: Tensor | None = None) -> Tensor
     """
     try:
         if like is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            return torch.full((), value, dtype=like.dtype, device=like.device)  # without waiting for a copy
+            # Without waiting for a copy; what is too large for the dtype becomes infinite.
+            return torch.full((), value, dtype=torch.float64, device=like.device).to(like.dtype)
         # A Python number is converted directly: going through float32 would cost a float64 distribution
         # digits.
         dtype = None if like is None else like.dtype

@@ -21,7 +21,7 @@ from pluralign.solvers._design import Design
 __all__ = ["Task", "check_loss"]
 
 
-def check_loss(residual: Float[Tensor, "*M n"], levels: Float[Tensor, "*M 1"]) -> Float[Tensor, "*M n"]:
+def check_loss(residual: Float[Tensor, "*M n"], levels: Float[Tensor, "*#M 1"]) -> Float[Tensor, "*M n"]:
     """rho_t(r) = max(t r, (t - 1) r)."""
     return torch.maximum(levels * residual, (levels - 1.0) * residual)
 

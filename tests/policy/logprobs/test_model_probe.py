@@ -8,7 +8,7 @@ from transformers import CONFIG_MAPPING, AttentionInterface, AttentionMaskInterf
 
 import tiny_architectures
 import tiny_policy
-from half_attention import half_only
+from half_attention import half_only, needs_half_attention
 from pluralign.errors import ArgumentError
 from pluralign.policy.logprobs.loading import disable_dropout
 from pluralign.policy.logprobs.packing import pack
@@ -77,6 +77,7 @@ class Leaky(torch.nn.Module):
         return self.layer(states + self.scale * leak.to(states.dtype), **options)
 
 
+@needs_half_attention
 @pytest.mark.parametrize("of_tokens", [True, False])
 @pytest.mark.parametrize(("half", "scale"), [(False, 1e-3), (True, 5e-2)])
 def test_leaks_that_the_old_tolerance_let_pass(of_tokens, half, scale):
@@ -88,6 +89,7 @@ def test_leaks_that_the_old_tolerance_let_pass(of_tokens, half, scale):
     assert not install(model.bfloat16() if half else model)
 
 
+@needs_half_attention
 def test_an_ordinary_model_is_packed_in_half_precision_too():
     for name in ("llama", "gemma2", "mixtral"):
         for seed in range(2):
@@ -260,6 +262,7 @@ def half_only_model():
     return model
 
 
+@needs_half_attention
 def test_attention_that_is_made_for_half_precision_is_probed_in_it(half_only_model):
     attach(half_only_model)
     with pytest.raises(RuntimeError, match="only supports fp16 and bf16"):

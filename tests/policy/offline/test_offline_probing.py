@@ -12,7 +12,7 @@ from transformers.masking_utils import sdpa_mask
 import tiny_architectures
 import tiny_policy
 import tiny_tables
-from half_attention import half_only
+from half_attention import half_only, needs_half_attention
 from pluralign.errors import ArgumentError
 from pluralign.policy import FunctionReward, OfflineConfig, OfflineTrainer
 
@@ -69,6 +69,7 @@ def test_what_stays_random_is_refused_unless_dropout_is_asked_for(tmp_path):
     made(tmp_path, tiny("phimoe"), disable_dropout=False)
 
 
+@needs_half_attention
 def test_flash_attention_packs_only_what_it_keeps_apart(tmp_path):
     """The name is what the trainer goes by; the numbers are those of plain attention."""
     AttentionInterface.register("flash_half_only", half_only)
@@ -82,6 +83,7 @@ def test_flash_attention_packs_only_what_it_keeps_apart(tmp_path):
         assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(2), abs=0.02)
 
 
+@needs_half_attention
 def test_attention_for_half_precision_alone_trains_evaluates_and_has_a_reference(tmp_path):
     AttentionInterface.register("half_only", half_only)
     AttentionMaskInterface.register("half_only", sdpa_mask)
