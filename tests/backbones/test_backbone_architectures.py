@@ -46,8 +46,10 @@ NO_BARE_MODEL = {"trocr"}  # transformers has no AutoModel for it
 # How models are run that cannot be run in the usual way; all others share prompts and may be padded anywhere.
 EQUAL_LENGTHS = {"convbert", "fnet", "funnel", "mobilebert", "yoso"}
 RIGHT_ONLY = {
+    "big_bird",  # its blocks are counted from the start of a row, as MiniMax's are
     "camembert",
     "data2vec-text",
+    "minimax",
     "recurrent_gemma",
     "roberta",
     "roberta-prelayernorm",
