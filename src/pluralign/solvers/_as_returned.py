@@ -19,6 +19,7 @@ from pluralign.solvers._task import Task, check_loss
 __all__ = ["as_returned"]
 
 _EPS, _TINY = float(torch.finfo(torch.float64).eps), float(torch.finfo(torch.float64).tiny)
+_NOTHING = 256 * _EPS  # of the largest target: an objective of 0, as sums in another order leave it
 
 
 def as_returned(
@@ -46,7 +47,8 @@ def as_returned(
         return objective, gap
     found = _objective(coef, intercept, task, targets)
     over = (found - objective * (1.0 - gap)).clamp_min(0.0)
-    return found, torch.where(found <= rounding, 0.0, over / found.clamp_min(_TINY))
+    nothing = torch.maximum(rounding, _NOTHING * targets.abs().amax(-1, keepdim=True))
+    return found, torch.where(found <= nothing, 0.0, over / found.clamp_min(_TINY))
 
 
 def _objective(
