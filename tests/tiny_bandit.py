@@ -9,6 +9,22 @@ import torch
 
 LETTERS = "xabcd"
 END = "<end>"
+PROMPTS = ["xa", "xbc", "c", "ddda"]
+SETTINGS = {  # of a short online run
+    "steps": 3,
+    "prompts_per_step": 4,
+    "completions": 2,
+    "max_new_tokens": 5,
+    "beta": 0.2,
+    "epochs": 2,
+    "learning_rate": 1e-2,
+    "critic_learning_rate": 1e-2,
+}
+
+
+def reward(conversations: list[Any]) -> list[float]:
+    """Likes the letter a, and short answers."""
+    return [one[-1]["content"].count("a") - 0.1 * len(one[-1]["content"]) for one in conversations]
 
 
 def tokenizer() -> Any:

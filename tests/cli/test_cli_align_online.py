@@ -14,21 +14,12 @@ import pluralign as pl
 import tiny_bandit
 from pluralign.policy import PPOConfig, PPOTrainer
 from pluralign.policy.online.judging import Judge
+from tiny_bandit import SETTINGS
 
 SMALL = (
     "--steps 3 --prompts_per_step 4 --completions 2 --max_new_tokens 5 --beta 0.2 --epochs 2 --use_cpu "
     "--learning_rate 1e-2 --critic_learning_rate 1e-2"
 )
-SMALL_SETTINGS = {
-    "steps": 3,
-    "prompts_per_step": 4,
-    "completions": 2,
-    "max_new_tokens": 5,
-    "beta": 0.2,
-    "epochs": 2,
-    "learning_rate": 1e-2,
-    "critic_learning_rate": 1e-2,
-}
 LINE = f"align --method ppo --model policy --prompts prompts.jsonl {SMALL}"
 FUNCTION = "--reward_function judge.py:letters"
 JUDGE = """
@@ -116,7 +107,7 @@ def test_it_is_the_trainer_with_these_settings(policy, command):
     status, _, err = command(f"{LINE} {FUNCTION} --advantages rloo --out run")
     assert status == 0, err
     talks = [{"prompt": [{"role": "user", "content": text}]} for text in ("xa", "xbc", "c", "ddda")]
-    config = PPOConfig("again", use_cpu=True, advantages="rloo", **SMALL_SETTINGS)
+    config = PPOConfig("again", use_cpu=True, advantages="rloo", **SETTINGS)
 
     def reward(conversations):
         texts = [one[-1]["content"] for one in conversations]

@@ -138,7 +138,7 @@ def test_neither_the_size_of_batches_nor_a_closer_look_changes_anything(tmp_path
             assert what_came(path, seed) == before, f"a closer look, seed {seed}"
     for module in (batches, formats, sources, table_reading):
         monkeypatch.setattr(module, "BATCH_ROWS", 3)
-    monkeypatch.setattr(table_columns, "_TAKEN", 2)
+    monkeypatch.setattr(table_columns, "BATCH_ROWS", 2)
     for seed, before in enumerate(found):
         write(a_file(seed)[1], path)
         assert what_came(path, seed) == before, f"batches of 3, seed {seed}"

@@ -33,7 +33,7 @@ def chunked(values, kind, sizes=(3, 0, 4)):
 
 
 def test_a_column_has_the_chosen_rows_in_their_order(monkeypatch):
-    monkeypatch.setattr(table_columns, "_TAKEN", 4)
+    monkeypatch.setattr(table_columns, "BATCH_ROWS", 4)
     values = [f"text {i}" for i in range(20)]
     table = datasets.Dataset(pa.table({"x": chunked(values, pa.string()), "n": list(range(20))}))
     assert column_values(table, "x") == values

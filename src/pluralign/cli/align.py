@@ -16,13 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.align_flags import AlignFlags, check_flags
-from pluralign.cli.align_policy import MODEL, TRAINING, PolicyFlags, adapter, in_run_folder, load
+from pluralign.cli.align_policy import (
+    MODEL,
+    TRAINING,
+    PolicyFlags,
+    adapter,
+    in_run_folder,
+    load,
+    settings_named,
+)
 from pluralign.cli.align_tables import check_shape, read_table, table_path
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, help_topic, parse
 from pluralign.cli.run_folder import RunFolder
-from pluralign.errors import ConfigError, PluralignError
+from pluralign.errors import PluralignError
 
 if TYPE_CHECKING:
     from pluralign.policy.offline.config import OfflineConfig
@@ -199,7 +207,7 @@ def _trainer(
         console.say(f"--max_length becomes {limit}, the policy's maximum number of positions")
         config.max_length = limit
     reward = _reward(flags)
-    try:
+    with settings_named():
         return OfflineTrainer(
             model,
             config,
@@ -209,12 +217,6 @@ def _trainer(
             peft_config=adapter(policy),
             reward=reward,
         )
-    except PluralignError:
-        raise
-    except (ValueError, RuntimeError, ImportError) as error:  # from transformers and peft, about the settings
-        raise ConfigError(
-            f"training with these settings is not possible: {' '.join(str(error).split())}"
-        ) from error
 
 
 def _reward(flags: AlignFlags) -> Any:

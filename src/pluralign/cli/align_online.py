@@ -18,13 +18,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pluralign.cli.align_online_flags import OnlineFlags, check_online, in_flags
-from pluralign.cli.align_policy import MODEL, TRAINING, PolicyFlags, adapter, in_run_folder, load
+from pluralign.cli.align_online_flags import OnlineFlags, check_online
+from pluralign.cli.align_policy import (
+    MODEL,
+    TRAINING,
+    PolicyFlags,
+    adapter,
+    in_run_folder,
+    load,
+    settings_named,
+)
+from pluralign.cli.argument_words import in_flags
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
 from pluralign.cli.run_folder import RunFolder
-from pluralign.errors import ArgumentError, ConfigError, DataError, PluralignError, RunError
+from pluralign.errors import ArgumentError, ConfigError, DataError, RunError
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
@@ -170,7 +179,7 @@ def _trainer(
         gold = _of_conversations(load_function(file, name, "gold_function"))
     reward = _reward(flags)
     model, tokenizer = load(policy)
-    try:
+    with settings_named():
         return PPOTrainer(
             model,
             replace(config, output_dir=str(out / TRAINING)),
@@ -184,12 +193,6 @@ def _trainer(
             critic_model=None if flags.critic_model is None else str(model_folder(flags.critic_model)),
             loggers=loggers,
         )
-    except PluralignError:
-        raise
-    except (ValueError, RuntimeError, ImportError) as error:  # of transformers and peft, about the settings
-        raise ConfigError(
-            f"training with these settings is not possible: {' '.join(str(error).split())}"
-        ) from error
 
 
 def _reward(flags: OnlineFlags) -> Any:

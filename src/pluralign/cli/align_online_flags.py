@@ -5,8 +5,7 @@ Nothing heavy is imported here before it is needed, not even for types (see `fla
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pluralign.cli.align_policy import PolicyFlags, check_policy
@@ -18,7 +17,7 @@ from pluralign.cli.scorers import check_combination
 from pluralign.errors import RiskError
 from pluralign.run_layout import model_folder
 
-__all__ = ["OnlineFlags", "check_online", "in_flags"]
+__all__ = ["OnlineFlags", "check_online"]
 
 
 @dataclass(frozen=True)
@@ -129,15 +128,3 @@ def _check_without_heads(risk: str) -> None:
         measures.parse(risk)(Point([0.0]))
     except RiskError as error:
         raise UsageError(f"--risk {risk}: a combination of models keeps no heads: {error}") from None
-
-
-def in_flags(message: str, *kinds: Any) -> str:
-    """A message about a setting, `beta: received ...`, as one about a flag, `--beta: received ...`.
-
-    Args:
-        message: of an error of Python's interface.
-        kinds: dataclasses whose fields are flags.
-    """
-    names = "|".join(field.name for kind in kinds for field in fields(kind))
-    message = re.sub(rf"^({names})(?=: )", r"--\1", message)
-    return re.sub(r"(?<![-\w])max_new_tokens(=| (?=\d)|(?=,))", r"--max_new_tokens\1", message)

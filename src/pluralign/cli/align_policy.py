@@ -6,8 +6,8 @@ Nothing heavy is imported here before it is needed, not even for types (see `fla
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,19 @@ from typing import Any
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.errors import ConfigError, PluralignError
 from pluralign.run_layout import model_folder
 
-__all__ = ["MODEL", "TRAINING", "PolicyFlags", "adapter", "check_policy", "in_run_folder", "load"]
+__all__ = [
+    "MODEL",
+    "TRAINING",
+    "PolicyFlags",
+    "adapter",
+    "check_policy",
+    "in_run_folder",
+    "load",
+    "settings_named",
+]
 
 TRAINING, MODEL = "training", "model"  # in the run folder
 
@@ -96,6 +106,23 @@ def adapter(flags: PolicyFlags) -> Any:
         return None
     alpha = 2 * flags.lora_r if flags.lora_alpha is None else flags.lora_alpha
     return lora_config(flags.lora_r, alpha, flags.lora_dropout, flags.lora_target_modules)
+
+
+@contextmanager
+def settings_named() -> Iterator[None]:
+    """Errors of transformers and peft inside, where a trainer is made, are errors about its settings.
+
+    Raises:
+        ConfigError: training with these settings is not possible; it says why.
+    """
+    try:
+        yield
+    except PluralignError:
+        raise
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise ConfigError(
+            f"training with these settings is not possible: {' '.join(str(error).split())}"
+        ) from error
 
 
 def in_run_folder(

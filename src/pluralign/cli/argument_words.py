@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import fields
+from typing import Any
 
-__all__ = ["as_flags"]
+__all__ = ["as_flags", "in_flags"]
 
 # Arguments of the loaders, and what their flags are called.
 _SAME = ("columns", "where", "scale", "attribute", "attribute_columns", "rater_columns", "on_bad_row")
@@ -48,6 +50,18 @@ def as_flags(message: str, flags: Collection[str]) -> str:
         message = re.sub(rf"(?:, or|;)[^,;\n]*?--{flag}\b(?:[^,;.\n]|\.(?=\w))*", "", message)
     named = re.match(r"(\w+)(?:: received| =) ", message)
     return f"--{message}" if named and named.group(1) in flags else message
+
+
+def in_flags(message: str, *kinds: Any) -> str:
+    """A message about a setting, `beta: received ...`, as one about a flag, `--beta: received ...`.
+
+    Args:
+        message: of an error of Python's interface.
+        kinds: dataclasses whose fields are flags.
+    """
+    names = "|".join(field.name for kind in kinds for field in fields(kind))
+    message = re.sub(rf"^({names})(?=: )", r"--\1", message)
+    return re.sub(r"(?<![-\w])max_new_tokens(=| (?=\d)|(?=,))", r"--max_new_tokens\1", message)
 
 
 def _flag(found: re.Match[str]) -> str:

@@ -66,7 +66,13 @@ def load_scorer(
     if table is None:
         return first
     others = [load_model(path, device, cache) for path in combine]
-    texts = [data.conversation(row["prompt"], row[side]) for row in table for side in response_columns(table)]
+    whole = table[:]
+    sides = [whole[side] for side in response_columns(table)]
+    texts = [
+        data.conversation(prompt, response)
+        for prompt, *responses in zip(whole["prompt"], *sides, strict=True)
+        for response in responses
+    ]
     return combined([first, *others], texts, how=how)
 
 

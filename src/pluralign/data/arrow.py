@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pluralign.data.batches import BATCH_ROWS
 from pluralign.data.problems import preview
 from pluralign.data.records import SIDES, Shape
 from pluralign.data.spare_columns import legal_name, spare_array
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["canonical_columns", "canonical_types", "data_set", "to_arrays", "to_dataset"]
-
-_BATCH = 10_000  # rows per Arrow chunk: keeps a chunk far below Arrow's 2 GiB of text
 
 
 def canonical_types() -> dict[str, pa.DataType]:
@@ -146,7 +145,7 @@ def _chunked(values: Sequence[Any], kind: pa.DataType) -> pa.ChunkedArray:
     import pyarrow as pa
 
     return pa.chunked_array(
-        [pa.array(values[i : i + _BATCH], kind) for i in range(0, len(values), _BATCH)], kind
+        [pa.array(values[i : i + BATCH_ROWS], kind) for i in range(0, len(values), BATCH_ROWS)], kind
     )
 
 

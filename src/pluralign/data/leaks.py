@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pluralign.data.arrow import data_set
+from pluralign.data.batches import BATCH_ROWS
 from pluralign.data.records import SIDES
 from pluralign.data.same_text import normal_text, shared_start
 from pluralign.data.table_columns import arrow_column, column_values
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedTexts", "TextRecord", "join_groups", "joint_groups", "shared_texts", "text_record"]
 
-_BATCH = 10_000  # rows whose texts are in memory at a time
 _LONG = 40  # bytes of UTF-8 from which an equal text shows that two rows have the same source
 _MOST = 4  # at most 1 in this many groups is joined into one; more would leave too little to split
 _SIDES = tuple(dict.fromkeys(side for sides in SIDES.values() for side in sides))
@@ -237,7 +237,7 @@ def _batches(table: datasets.Dataset) -> Iterator[_Batch]:
     sides = [side for side in _SIDES if side in table.column_names]
     prompted = "prompt" in table.column_names
     columns = ["group", *(["prompt"] if prompted else []), *sides]
-    for rows in table.select_columns(columns).with_format("arrow").iter(batch_size=_BATCH):
+    for rows in table.select_columns(columns).with_format("arrow").iter(batch_size=BATCH_ROWS):
         prompts = _prompt_texts(rows["prompt"]) if prompted else [""] * len(rows)
         prompt = _digests(prompts)
         texts = [rows[side].to_pylist() for side in sides]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pluralign.data.batches import BATCH_ROWS
+
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
@@ -31,7 +33,6 @@ __all__ = [
     "text_codes",
 ]
 
-_TAKEN = 10_000  # rows of a chunk
 
 Codes = NDArray[np.int64]
 
@@ -53,8 +54,8 @@ def take(column: pa.ChunkedArray, rows: Codes) -> pa.ChunkedArray:
     ends = np.cumsum([len(chunk) for chunk in column.chunks], dtype=np.int64)
     begins = ends - [len(chunk) for chunk in column.chunks]
     pieces = []
-    for start in range(0, len(rows), _TAKEN):
-        part = rows[start : start + _TAKEN]
+    for start in range(0, len(rows), BATCH_ROWS):
+        part = rows[start : start + BATCH_ROWS]
         chunk = np.searchsorted(ends, part, side="right")
         order = np.argsort(chunk, kind="stable")
         used, first = np.unique(chunk[order], return_index=True)

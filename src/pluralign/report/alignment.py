@@ -13,7 +13,7 @@ from typing import Any
 
 from pluralign.errors import ArtifactError
 from pluralign.files import whole_file
-from pluralign.report.canvas import palette
+from pluralign.report.canvas import palette, themes
 from pluralign.report.frame import Frame, ticks
 from pluralign.report.html import environment
 from pluralign.report.shapes import NUMBER, TEXT, Each, Maybe, check
@@ -102,13 +102,19 @@ def render_alignment(record: Mapping[str, Any], title: str = "Before and after a
     engine = environment()
     _check(record, "the record")
     known = {name: line for name, line in _LINES.items() if name in record["after"]["measures"]}
-    colours = {
-        theme: {**vars(palette(theme)), "runs": (palette(theme).predicted, palette(theme).third)}
-        for theme in ("light", "dark")
-    }
     return engine.get_template("alignment.html.jinja").render(
-        **record, title=title, lines=known, colours=colours, pictures=_pictures(record), ticks=ticks
+        **record,
+        title=title,
+        lines=known,
+        colours=themes(_run_colours),
+        pictures=_pictures(record),
+        ticks=ticks,
     )
+
+
+def _run_colours(theme: str) -> tuple[str, ...]:
+    colours = palette(theme)
+    return colours.predicted, colours.third
 
 
 def write_alignment(

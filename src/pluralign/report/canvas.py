@@ -11,7 +11,7 @@ palette, which colour-blind people can distinguish.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,11 @@ def palette(theme: str) -> Palette:
     if theme not in _PALETTES:
         raise ArgumentError(f"theme must be one of {', '.join(_PALETTES)}; got {theme!r}")
     return _PALETTES[theme]
+
+
+def themes(runs: Callable[[str], Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """The colours of a page by theme; `runs` gives those of its runs in a theme."""
+    return {theme: {**vars(palette(theme)), "runs": tuple(runs(theme))} for theme in ("light", "dark")}
 
 
 @contextmanager

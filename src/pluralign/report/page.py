@@ -14,7 +14,7 @@ from typing import Any
 from pluralign.families import title_of
 from pluralign.files import whole_file
 from pluralign.report import pictures, wording
-from pluralign.report.canvas import palette
+from pluralign.report.canvas import palette, themes
 from pluralign.report.frame import Frame, ticks
 from pluralign.report.heads import HEAD_MEASURES
 from pluralign.report.html import environment
@@ -70,14 +70,13 @@ def render_page(content: Mapping[str, Any]) -> str:
         "rule": wording.rule_words,
         "unit": wording.unit_words,
     }
-    colours = {theme: {**vars(palette(theme)), "runs": _run_colours(theme)} for theme in ("light", "dark")}
     names = [run["name"] for run in content["runs"]]
     return engine.get_template("page.html.jinja").render(
         **content,
         title=_title(content),
         sections=_SECTIONS,
         compared=_compared(content["headlines"]),
-        colours=colours,
+        colours=themes(_run_colours),
         run_number={name: i for i, name in enumerate(names)},
         several=len(names) > 1,
     )

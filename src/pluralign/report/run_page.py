@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.files import whole_file
-from pluralign.report.canvas import palette
+from pluralign.report.canvas import palette, themes
 from pluralign.report.frame import Frame, ticks
 from pluralign.report.html import environment
 
@@ -28,15 +28,10 @@ def render_run(content: Mapping[str, Any]) -> str:
         MissingDependencyError: jinja2 is not installed.
     """
     engine = environment()
-    colours = {
-        theme: {**vars(palette(theme)), "runs": (p.predicted, p.truth, p.third)}
-        for theme in ("light", "dark")
-        for p in (palette(theme),)
-    }
     return engine.get_template("run.html.jinja").render(
         **content,
         title=_title(content["run"]),
-        colours=colours,
+        colours=themes(_run_colours),
         ticks=ticks,
         curves_drawn=[(curve, _frame(curve)) for curve in content["curves"]],
         paths_drawn=[(path, _square(path["x"], path["y"])) for path in content["against_kl"]],
@@ -57,6 +52,11 @@ def write_run(content: Mapping[str, Any], path: str | Path) -> None:
     """
     with whole_file(path) as work:
         work.write_text(render_run(content), encoding="utf-8")
+
+
+def _run_colours(theme: str) -> tuple[str, ...]:
+    colours = palette(theme)
+    return colours.predicted, colours.truth, colours.third
 
 
 def _title(run: Mapping[str, Any]) -> str:

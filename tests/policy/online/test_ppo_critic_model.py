@@ -11,8 +11,7 @@ import torch
 import tiny_bandit
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy import PPOConfig, PPOTrainer, lora_config
-
-PROMPTS = ["xa", "xbc", "c", "ddda"]
+from tiny_bandit import PROMPTS, SETTINGS, reward
 
 
 @pytest.fixture(autouse=True)
@@ -20,23 +19,8 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def reward(conversations):
-    return [one[-1]["content"].count("a") - 0.1 * len(one[-1]["content"]) for one in conversations]
-
-
 def trainer(folder, critic=None, made=None, **options):
-    settings = {
-        "steps": 2,
-        "prompts_per_step": 4,
-        "completions": 2,
-        "max_new_tokens": 5,
-        "beta": 0.2,
-        "epochs": 2,
-        "learning_rate": 1e-2,
-        "critic_learning_rate": 1e-2,
-        "minibatches": 2,
-        "use_cpu": True,
-    }
+    settings = SETTINGS | {"steps": 2, "minibatches": 2, "use_cpu": True}
     return PPOTrainer(
         tiny_bandit.model(),
         PPOConfig(str(folder), **(settings | options)),

@@ -19,8 +19,7 @@ from pluralign.policy import PPOConfig, PPOTrainer
 from pluralign.policy.online.judging import Judge
 from pluralign.policy.online.rollouts import Rollout, draw_once
 from pluralign.policy.sampling.settings import SamplingSettings
-
-PROMPTS = ["xa", "xbc", "c", "ddda"]
+from tiny_bandit import PROMPTS, SETTINGS, reward
 
 
 @pytest.fixture(autouse=True)
@@ -28,23 +27,9 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def reward(conversations):
-    return [one[-1]["content"].count("a") - 0.1 * len(one[-1]["content"]) for one in conversations]
-
-
 def trainer(folder, model=None, judge=reward, prompts=PROMPTS, made=None, **options):
-    settings = {
-        "steps": 3,
-        "prompts_per_step": 4,
-        "completions": 2,
-        "max_new_tokens": 5,
-        "beta": 0.2,
-        "epochs": 2,
-        "learning_rate": 1e-2,
-        "critic_learning_rate": 1e-2,
-        "minibatches": 2,
-    }
-    config = PPOConfig(str(folder), use_cpu=True, **(settings | options))
+    settings = SETTINGS | {"minibatches": 2, "use_cpu": True}
+    config = PPOConfig(str(folder), **(settings | options))
     return PPOTrainer(
         tiny_bandit.model() if model is None else model,
         config,

@@ -23,6 +23,7 @@ __all__ = [
     "lora_config",
     "merge_adapter",
     "num_positions",
+    "ordinary_tokens",
     "stop_at",
 ]
 
@@ -183,6 +184,19 @@ def num_positions(model: Any) -> int | None:
     """The number of positions of a model; None if it does not say."""
     found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return None if found is None or found < 1 else found  # XLNet says -1 for any number
+
+
+def ordinary_tokens(model: Any) -> list[int]:
+    """Tokens that have an embedding and are not special; special ones may represent images."""
+    config = model.config.get_text_config()
+    rows = model.get_input_embeddings().weight.shape[0] or config.vocab_size  # 0 where it is sharded
+    special = {
+        value
+        for one in (model.config, config)
+        for key, value in vars(one).items()
+        if key.endswith(("token_id", "token_index")) and isinstance(value, int)
+    }
+    return [token for token in range(min(rows, config.vocab_size)) if token not in special]
 
 
 def _peft() -> Any:

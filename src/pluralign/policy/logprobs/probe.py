@@ -33,6 +33,7 @@ from torch import Tensor
 
 from pluralign.backbones.row_blocks import has_row_blocks
 from pluralign.errors import ArgumentError
+from pluralign.policy.logprobs.loading import ordinary_tokens
 from pluralign.policy.logprobs.packing import Packed, TokenPair, pack
 
 __all__ = ["Subject", "check_logits", "check_training_mode", "keeps_apart"]
@@ -236,16 +237,9 @@ def check_training_mode(subject: Subject) -> None:
 
 
 def _sequences(inner: Any, seed: int) -> list[TokenPair]:
-    """Random tokens of the vocabulary, without special ones, which may represent images."""
+    """Random tokens."""
     config = inner.config.get_text_config()
-    rows = inner.get_input_embeddings().weight.shape[0] or config.vocab_size
-    special = {
-        value
-        for one in (inner.config, config)
-        for key, value in vars(one).items()
-        if key.endswith(("token_id", "token_index")) and isinstance(value, int)
-    }
-    usable = [token for token in range(min(rows, config.vocab_size)) if token not in special]
+    usable = ordinary_tokens(inner)
     windows = [getattr(config, name, None) for name in _WINDOWS]
     longest = max([_LENGTHS[0], *(w + 9 for w in windows if isinstance(w, int) and w <= _LARGEST_WINDOW)])
     positions = getattr(config, "max_position_embeddings", None) or longest

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pluralign.backbones.row_blocks import has_row_blocks
 from pluralign.errors import ArtifactError
-from pluralign.policy.logprobs.loading import num_positions
+from pluralign.policy.logprobs.loading import num_positions, ordinary_tokens
 
 __all__ = ["Sharing", "batches", "find_sharing"]
 
@@ -120,15 +120,8 @@ def _gap(found: list[Tensor], wanted: list[Tensor], half: bool) -> float:
 
 
 def _texts(model: Any) -> tuple[list[list[int]], list[list[int]]]:
-    """Random prompts and answers, without special tokens, which may stand for images."""
-    config = model.config.get_text_config()
-    special = {
-        value
-        for one in (model.config, config)
-        for key, value in vars(one).items()
-        if key.endswith(("token_id", "token_index")) and isinstance(value, int)
-    }
-    usable = [token for token in range(config.vocab_size) if token not in special]
+    """Random prompts and answers."""
+    usable = ordinary_tokens(model)
     draw = torch.Generator().manual_seed(0)
     room = max(1, (num_positions(model) or max(_LENGTHS) + _NEW) - _NEW)
     texts = [
