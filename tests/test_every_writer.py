@@ -197,7 +197,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (run_page, "render_run", TEXT),
         (score, "load_scorer", None),
         (score, "_lines", [TEXT]),
-        (score, "_Said", SimpleNamespace(words=str, constant=False)),
+        (score, "_Summary", SimpleNamespace(words=str, constant=False)),
         (cli_evaluate, "RunFolder", nullcontext(run)),
         (cli_evaluate, "_evaluate", {"text": TEXT, "judged": "", "fitted": {}}),
         (cli_evaluate, "digest", "0"),

@@ -46,7 +46,7 @@ def check_whole(environment: Any, folder: Path, page_bytes: int) -> None:
     Args:
         environment: the open database.
         folder: where it lies.
-        page_bytes: size of its pages, as told when it was opened.
+        page_bytes: size of its pages, as read when it was opened.
 
     Raises:
         CutOffError: the file lacks pages.

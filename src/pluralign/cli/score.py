@@ -86,24 +86,24 @@ def run(arguments: Sequence[str]) -> None:
     model = _scorer(flags)
     if flags.attributes and not (isinstance(model, RewardModel) and model.head.attributes):
         raise UsageError(f"--attributes: {flags.model} predicts no ratings of attributes; drop the flag")
-    said = _Said()
-    lines = _lines(model, table, measure, flags, said)
+    overall = _Summary()
+    lines = _lines(model, table, measure, flags, overall)
     console = Console(flags.json)
     if flags.out is None:
         for line in lines:
             sys.stdout.write(shown(line))
-        console.say(said.words(str(measure)))
+        console.say(overall.words(str(measure)))
         return
     target = Path(flags.out)
     with whole_file(target) as work, work.open("w", encoding="utf-8") as file:
         file.writelines(lines)
-    console.say(said.words(str(measure)))
+    console.say(overall.words(str(measure)))
     summary = {"scores": str(target), "rows": len(table), "risk": str(measure), "unit": UNIT}
-    console.result(summary | {"constant": said.constant}, str(target))
+    console.result(summary | {"constant": overall.constant}, str(target))
 
 
-class _Said:
-    """What the utilities were, told while they are written."""
+class _Summary:
+    """Count, range and mean of the utilities, collected while they are written."""
 
     def __init__(self) -> None:
         self.count, self.total = 0, 0.0
@@ -152,7 +152,7 @@ def _scorer(flags: ScoreFlags) -> Any:
     )
 
 
-def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, said: _Said) -> Iterator[str]:
+def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, overall: _Summary) -> Iterator[str]:
     """One JSON line per row: id, the utility of each side, and what else was asked for."""
     import torch
 
@@ -176,7 +176,7 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, said: _Said)
             if wanted is not None:
                 found["quantiles"] = distribution.quantile(wanted).tolist()
             answers[side] = {"utility": utilities(measure, distribution).tolist()} | found
-            said.add(answers[side]["utility"])
+            overall.add(answers[side]["utility"])
         for i, identity in enumerate(rows["id"]):
             line: dict[str, Any] = {"id": identity}
             for side, found in answers.items():

@@ -145,12 +145,12 @@ def arrow_batches(columns: Mapping[str, pa.ChunkedArray], count: int) -> Iterato
         yield ArrowBatch(np.arange(start + 1, start + size + 1), arrays)
 
 
-def in_batches(rows: Iterable[NumberedRow], told: Callable[[int, BadRow | None], None]) -> Iterator[RowBatch]:
+def in_batches(rows: Iterable[NumberedRow], seen: Callable[[int, BadRow | None], None]) -> Iterator[RowBatch]:
     """The rows of a reader in batches; what it has read before it fails comes first.
 
     Args:
-        rows: numbered; what is no record is left out.
-        told: of each row's number, and why it is no record.
+        rows: numbered; what is not a record is left out.
+        seen: called with the number of each row, and what is wrong if it is not a record.
 
     Raises:
         DataError: the reader's, behind the rows that it read.
@@ -160,9 +160,9 @@ def in_batches(rows: Iterable[NumberedRow], told: Callable[[int, BadRow | None],
     try:
         for number, row in rows:
             if isinstance(row, BadRow):
-                told(number, row)
+                seen(number, row)
                 continue
-            told(number, None)
+            seen(number, None)
             numbers.append(number)
             kept.append(row)
             if len(kept) == BATCH_ROWS:

@@ -91,7 +91,7 @@ class Collected:
         """All columns of all rows, or of some.
 
         Args:
-            note: told of columns that could not be kept as they are.
+            note: called for columns that could not be kept as they are.
             rows: which, in order.
         """
         import pyarrow as pa

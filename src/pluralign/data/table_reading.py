@@ -205,7 +205,7 @@ class _Reading:
             yield from in_batches(self._table.rows(), self._take)
 
     def _take(self, number: int, bad: BadRow | None) -> None:
-        """Counts a row, and keeps it where it is no record."""
+        """Counts a row, and keeps it if it is not a record."""
         self._found.count += 1
         if bad is not None:
             self._found.refused.append(RefusedRow(self._table.name, number, bad.raw, [bad.problem]))

@@ -211,8 +211,8 @@ class _Load:
             return table
         merged, again = merge_raters(table, self._shape)
         if len(merged) < len(table):
-            told = f"{len(table):,} rows with one rater each, for {len(merged):,} texts"
-            self.read_as[told] = None
+            how = f"{len(table):,} rows with one rater each, for {len(merged):,} texts"
+            self.read_as[how] = None
         for name in again:
             found = f"{name!r} for several texts"
             self.file_problems.append(Problem(source, None, "id", found, "an id once per text"))

@@ -64,14 +64,14 @@ def comparisons_of(votes: datasets.Dataset) -> Comparisons:
         DataError: no comparison has two different texts.
     """
     a, b = text_codes(*(arrow_column(votes, name) for name in ("response_a", "response_b")))
-    told = np.flatnonzero(a != b)
-    if not len(told):
+    different = np.flatnonzero(a != b)
+    if not len(different):
         raise DataError("every comparison has two equal sides: there is nothing to fit")
-    votes = votes.select(told)
+    votes = votes.select(different)
     conversations, (first, second) = distinct_conversations(votes, "response_a", "response_b")
     given = ragged(votes, "votes")
-    row = np.repeat(np.arange(len(told)), given.sizes)
-    counts = [np.bincount(row, given.values == vote, len(told)) for vote in (-1, 0, 1)]
+    row = np.repeat(np.arange(len(different)), given.sizes)
+    counts = [np.bincount(row, given.values == vote, len(different)) for vote in (-1, 0, 1)]
     table = torch.from_numpy(np.stack(counts, 1).astype(np.float64))
     raters = table.sum(1)
     return Comparisons(
