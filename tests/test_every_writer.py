@@ -47,7 +47,7 @@ from pluralign.model import combination_folder
 from pluralign.model.quantile_map import QuantileMap
 from pluralign.policy.offline import references
 from pluralign.policy.online import state
-from pluralign.policy.rewards.samples import JudgedSample
+from pluralign.policy.rewards.samples import ScoredSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
 from pluralign.policy.training import sample_files
@@ -57,7 +57,7 @@ from pluralign.report import alignment, canvas, page, run_page
 SOURCE = Path(pl.__file__).parent
 TEXT = "more than the limit leaves room for, " * 9
 ROW = {"prompt": tiny_policy.user("p"), "index": 0, "completion": TEXT}
-SAMPLE = JudgedSample(3, False, 0.5, None, None, None, None, text=TEXT)
+SAMPLE = ScoredSample(3, False, 0.5, None, None, None, None, text=TEXT)
 
 
 def reward_model() -> pl.RewardModel:

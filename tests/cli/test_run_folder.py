@@ -39,9 +39,9 @@ def test_a_run_remembers_what_it_is_and_what_it_made(tmp_path):
 def test_another_configuration_is_refused_and_says_what_differs(tmp_path):
     with open_folder(tmp_path / "run"):
         pass
-    with pytest.raises(RunError, match="family: 'quantile' then, 'bradley_terry' now"):
+    with pytest.raises(RunError, match="family: 'quantile' in that run, 'bradley_terry' in this one"):
         open_folder(tmp_path / "run", CONFIG | {"family": "bradley_terry"}).__enter__()
-    with pytest.raises(RunError, match="inputs differ: ratings: 'abc' then, 'abd' now"):
+    with pytest.raises(RunError, match="different inputs: ratings: 'abc' in that run, 'abd' in this one"):
         open_folder(tmp_path / "run", inputs={"ratings": "abd"}).__enter__()
     with open_folder(tmp_path / "run"):  # the refusals released the lock
         pass

@@ -31,21 +31,21 @@ from pluralign.errors import ArgumentError, ConfigError, RunError
 from pluralign.model.profiles import heads_of, sign_values
 from pluralign.policy.online.config import PPOConfig
 from pluralign.policy.online.critic_targets import value_levels
-from pluralign.policy.online.evaluation import judged_samples, kl_beyond_gain
+from pluralign.policy.online.evaluation import kl_beyond_gain, scored_samples
 from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
-from pluralign.policy.online.judging import Gold, Judge, gold_of
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
 from pluralign.policy.online.processes import gathered, mean_over, sum_over
 from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
+from pluralign.policy.online.scoring import Gold, RolloutScorer, gold_of
 from pluralign.policy.online.shaping import shape
 from pluralign.policy.online.state import load_state, save_state
 from pluralign.policy.online.step_metrics import step_metrics
 from pluralign.policy.online.update_loss import Drawn
 from pluralign.policy.online.updates import Updates
-from pluralign.policy.rewards.judgement import Judgement
-from pluralign.policy.rewards.samples import JudgedSample, summarize
+from pluralign.policy.rewards.samples import ScoredSample, summarize
+from pluralign.policy.rewards.scoring import ResponseScores
 from pluralign.policy.sampling.settings import SamplingSettings
 from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
 from pluralign.policy.training.sample_files import write_samples
@@ -106,7 +106,7 @@ class PPOTrainer:
         loggers: Sequence[Log] = (),
     ) -> None:
         self.config = config = PPOConfig() if config is None else config
-        self._judge, self._gold = Judge(reward, config.risk, config.reward_retries), gold
+        self._scorer, self._gold = RolloutScorer(reward, config.risk, config.reward_retries), gold
         self._rows = prompt_rows(prompts)
         held_out = [] if eval_prompts is None else prompt_rows(eval_prompts, "eval_prompts")
         self._eval_rows = held_out[: config.eval_prompts or None]
@@ -208,33 +208,33 @@ class PPOTrainer:
         start = time.perf_counter()
         rollouts = self._draw_rollouts(self._rows_of(self.step), self._settings(self.step))
         drawn_at = time.perf_counter()
-        judgement = self._judge(rollouts)
-        judged_at = time.perf_counter()
+        scores = self._scorer(rollouts)
+        scored_at = time.perf_counter()
         with self._interrupts.deferred():
             self._whole = False
-            signs = self._signs(judgement)
-            metrics, moments = self._learn(rollouts, judgement)
+            signs = self._signs(scores)
+            metrics, moments = self._learn(rollouts, scores)
             self._moments = moments
             self.step += 1
             self._whole = True
-            seconds = {"draw": drawn_at - start, "judge": judged_at - drawn_at}
-            seconds["learn"] = time.perf_counter() - judged_at
+            seconds = {"draw": drawn_at - start, "score": scored_at - drawn_at}
+            seconds["learn"] = time.perf_counter() - scored_at
             metrics |= signs | {f"seconds/{key}": value for key, value in seconds.items()}
             metrics = mean_over(self.accelerator, metrics)
             self._watch.read(metrics)
             if self.step % self.config.logging_steps == 0 or self.step == self.config.steps:
                 self._journal.write(self.step, metrics)
 
-    def _signs(self, judgement: Judgement) -> dict[str, float]:
+    def _signs(self, scores: ResponseScores) -> dict[str, float]:
         """Warning signs in the rewards of a step; in the first step the policy is still the reference."""
         if self.step == 0:
-            heads = heads_of(judgement.columns)
+            heads = heads_of(scores.columns)
             listed = None if heads is None else gathered(self.accelerator, heads.tolist())
             self._reference_heads = None if listed is None else torch.tensor(listed, dtype=torch.float64)
-        found = sign_values(judgement.columns, self._reference_heads)
+        found = sign_values(scores.columns, self._reference_heads)
         return {f"signs/{name}": value for name, value in found.items()}
 
-    def _learn(self, rollouts: Sequence[Rollout], judgement: Judgement) -> tuple[dict[str, float], Moments]:
+    def _learn(self, rollouts: Sequence[Rollout], scores: ResponseScores) -> tuple[dict[str, float], Moments]:
         """Everything after the reward: scores, advantages, epochs of minibatches."""
         device = self.accelerator.device
         keep = keep_masks(rollouts, device)
@@ -243,7 +243,7 @@ class PPOTrainer:
         baseline = None if values is None else self._baseline(values)
         ended = torch.tensor([one.ended for one in rollouts], device=device)
         shaped = shape(
-            judgement.utilities.to(device),
+            scores.utilities.to(device),
             ended,
             log_probs,
             reference,
@@ -255,7 +255,7 @@ class PPOTrainer:
             partial(sum_over, self.accelerator),
         )
         drawn = Drawn(log_probs, keep, shaped.advantages, shaped.token_rewards, values, shaped.returns)
-        metrics = step_metrics(judgement, ended, log_probs, reference, keep, shaped, baseline)
+        metrics = step_metrics(scores, ended, log_probs, reference, keep, shaped, baseline)
         generator = torch.Generator().manual_seed(_seed(self.config.seed, self.step, "minibatches"))
         return metrics | self._updates(rollouts, drawn, generator), shaped.moments
 
@@ -306,18 +306,18 @@ class PPOTrainer:
         """
         return self._evaluated()[0]
 
-    def _evaluated(self) -> tuple[dict[str, float], list[JudgedSample]]:
+    def _evaluated(self) -> tuple[dict[str, float], list[ScoredSample]]:
         if not self._eval_rows:
             raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts to the trainer")
         rollouts = self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
-        judgement = self._judge(rollouts)
+        scores = self._scorer(rollouts)
         gold = None if self._gold is None else gold_of(self._gold, rollouts)
         keep = keep_masks(rollouts, self.accelerator.device)
         with self._interrupts.deferred():
             log_probs, _ = self._models.scores(rollouts, keep.shape[1])
             reference = self._models.reference_scores(rollouts, keep.shape[1])
         ratios = (log_probs - reference).cpu()
-        samples = gathered(self.accelerator, judged_samples(rollouts, judgement, gold, ratios, keep.cpu()))
+        samples = gathered(self.accelerator, scored_samples(rollouts, scores, gold, ratios, keep.cpu()))
         found = summarize(samples, self._reference_heads)
         start = self._start()
         if start is not None:
