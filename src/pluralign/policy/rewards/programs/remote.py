@@ -204,9 +204,8 @@ class Channel:
                 raise Gone
             return value._ident, "yours"
         if not callable(value):
-            raise TypeError(
-                f"a test passes a {type(value).__name__} to the program; only plain values and functions can be passed"
-            )
+            kind = type(value).__name__
+            raise TypeError(f"a test passes a {kind} to the program; allowed: plain values and functions")
         self.functions.append(value)
         return len(self.functions) - 1, "function"
 
