@@ -23,7 +23,7 @@ from pluralign.fitting.linear import quantile
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.heads import MixedHead, QuantileHead
 from pluralign.lab.personas import VALUED
-from pluralign.model.reading import head_inputs
+from pluralign.model.inputs import head_inputs
 from pluralign.rank_correlation import spearman
 from studies.qrm_lab import world
 from studies.qrm_lab.gate import PARTS, SHAPES

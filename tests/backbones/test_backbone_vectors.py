@@ -181,7 +181,7 @@ def test_numbers_that_are_not_finite_are_an_error(llama: Path, conversations: Co
         ([{"role": "assistant", "content": "half \ud83d"}], "not Unicode"),
     ],
 )
-def test_what_is_no_conversation_is_named(bert: Path, conversation: Any, message: str) -> None:
+def test_what_is_not_a_conversation_is_named(bert: Path, conversation: Any, message: str) -> None:
     good = [{"role": "assistant", "content": "fine"}]
     with pytest.raises(ArgumentError, match=f"(?s)conversation 1.*{message}"):
         load_one(bert).embed([good, conversation])

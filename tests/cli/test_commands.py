@@ -198,7 +198,7 @@ def test_config_file_with_flags_on_top(workplace, fake, command):
         assert (config["l1"], config["levels"]) == (0.02, [0.1, 0.2, 0.5])
 
 
-def test_cross_fitting_judges_every_row_once(workplace, fake, command):
+def test_cross_fitting_evaluates_every_row_once(workplace, fake, command):
     status, out, err = command(
         "evaluate --folds 4 --ratings ratings.jsonl --l1_grid [0.003,0.01] --levels [0.1,0.5,0.9] "
         "--out cross --json"

@@ -76,7 +76,7 @@ def test_a_second_process_is_refused(tmp_path):
     assert done.stdout == ""
 
 
-def test_what_a_killed_process_left_is_no_obstacle_and_goes(tmp_path, monkeypatch):
+def test_what_a_killed_process_left_is_not_an_obstacle_and_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_GRACE", 0.0)
     left = [tmp_path / "run" / f".{name}.{files._machine()}-{10**30}-00000000.partial" for name in "ab"]
     (tmp_path / "run").mkdir()
@@ -121,7 +121,7 @@ def finished_run(path):
     return path
 
 
-def test_a_damaged_artefact_is_no_finished_run(tmp_path):
+def test_a_damaged_artefact_is_not_a_finished_run(tmp_path):
     path = finished_run(tmp_path / "run")
     (path / "model" / "README.md").write_text("what the owner wrote on the card")
     (path / "model" / "notes").write_text("and beside it")

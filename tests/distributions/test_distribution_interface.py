@@ -43,7 +43,7 @@ MEASURES = [parse(m) for m in ("mean", "median", "cvar:0.4", "entropic:1", "expo
 
 
 def everything(law, other, target):
-    """Every number that a law can give."""
+    """Every number that a distribution can give."""
     rows = target.shape[0]
     x = target.unsqueeze(-1).expand(rows, 3)
     return [

@@ -115,7 +115,7 @@ def test_illegal_beta(beta):
 
 
 @pytest.mark.parametrize("beta", ["0.1", None, [[0.1], [0.1, 0.2]]])
-def test_beta_that_is_no_number(beta):
+def test_beta_that_is_not_a_number(beta):
     with pytest.raises(ArgumentError, match="beta must be a positive number or a tensor of them, received"):
         log_partition(beta)
 

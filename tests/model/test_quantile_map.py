@@ -1,4 +1,4 @@
-"""QuantileMap: references become standard normal, the map always increases, laws are pushed exactly."""
+"""QuantileMap: references become standard normal, the map increases, distributions are pushed exactly."""
 
 from __future__ import annotations
 

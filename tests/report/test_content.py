@@ -265,7 +265,7 @@ def test_what_is_missing_has_a_reason(copy):
     assert "attributes" in content["ratings"]
 
 
-def test_a_model_that_judged_pairs_only_still_shows_its_predictions(copy, change):
+def test_a_model_evaluated_on_pairs_only_still_shows_its_predictions(copy, change):
     folder = copy("one")
     change(folder / "results.json", lambda r: r.update(ratings={}))
     assert content_of(folder)["responses"]["contested"]

@@ -23,7 +23,7 @@ from pluralign.distributions import RewardDistribution
 from pluralign.errors import RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
-from pluralign.model.reading import Conversation, head_inputs
+from pluralign.model.inputs import Conversation, head_inputs
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
 from pluralign.run_layout import model_folder
 

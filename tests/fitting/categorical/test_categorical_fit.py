@@ -1,4 +1,4 @@
-"""The categorical recipe: against scikit-learn, known laws, its own comparisons, and doubtful data."""
+"""The categorical recipe: against scikit-learn, known distributions, own comparisons, doubtful data."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ def test_votes_without_ties_and_one_rater_each():
         {"loss": "transport"},
     ],
 )
-def test_what_is_for_ratings_is_no_option_of_comparisons(config):
+def test_what_is_for_ratings_is_not_an_option_of_comparisons(config):
     with pytest.raises(DataError, match=f"{next(iter(config))}( = '(rps|transport)')? applies to ratings"):
         fit(config, votes=pl.load_comparisons(votes_rows(5)))
 

@@ -82,7 +82,7 @@ def test_the_seed_decides_batches_and_dropout():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_the_best_look_at_held_out_rows_is_kept():
+def test_the_best_evaluation_on_held_out_rows_is_kept():
     """Training rows pull the weights away from where held-out rows are right at the start."""
     problem = Problem(noise=0.0)
     problem.y[150:] = 0.0
@@ -125,7 +125,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch):
     assert steps.count(32) == 30
 
 
-def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
+def test_a_loss_that_is_not_finite_ends_training_with_the_best_evaluation():
     problem = Problem()
     calls = []
 
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
     assert bool(problem.module.weight.isfinite().all())
 
 
-def test_what_is_no_schedule():
+def test_what_is_not_a_schedule():
     for wrong in ({"lr": 0.0}, {"steps": 0}, {"batch": 0}, {"weight_decay": float("nan")}, {"patience": 0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             Schedule(**wrong)

@@ -372,7 +372,7 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", ["few", "text", "none"])
-def test_a_reward_that_is_no_list_of_numbers(tmp_path, wrong):
+def test_a_reward_that_is_not_a_list_of_numbers(tmp_path, wrong):
     answers = {"few": [1.0], "text": "good", "none": None}
     with pytest.raises(DataError, match="the reward function"):
         trainer(tmp_path, source=lambda conversations: answers[wrong]).train()

@@ -145,7 +145,7 @@ def test_the_trainer_measures_the_way_from_its_reference(tmp_path, adapter):
     assert {"eval_samples/rank", "eval_samples/cut_off", "eval_samples/reward_q90"} <= set(after)
 
 
-def test_a_policy_far_beyond_its_optimum_is_told_once(tmp_path, caplog):
+def test_a_policy_far_beyond_its_optimum_is_reported_once(tmp_path, caplog):
     config = OfflineConfig(
         str(tmp_path), beta=2.0, report_to="none", use_cpu=True, disable_tqdm=True, eval_max_new_tokens=8
     )

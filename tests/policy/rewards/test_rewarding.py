@@ -199,7 +199,7 @@ def test_interrupted_rewarding_continues(samples, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, None, "3", True])
-def test_rewards_that_are_no_numbers(samples, tmp_path, wrong):
+def test_rewards_that_are_not_numbers(samples, tmp_path, wrong):
     source = FunctionReward(lambda p, c: [*first_number(p, c)[:-1], wrong], "bad")
     with pytest.raises(
         DataError, match="1 of 8 rewards are not finite numbers; the first is .*, of completion 7"
