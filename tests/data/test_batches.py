@@ -15,6 +15,7 @@ import pytest
 from pluralign.data import (
     batches,
     formats,
+    json_lines,
     load_comparisons,
     read_table,
     sources,
@@ -136,7 +137,7 @@ def test_neither_the_size_of_batches_nor_a_closer_look_changes_anything(tmp_path
         for seed, before in enumerate(found):
             write(a_file(seed)[1], path)
             assert what_came(path, seed) == before, f"a closer look, seed {seed}"
-    for module in (batches, formats, sources, table_reading):
+    for module in (batches, formats, json_lines, sources, table_reading):
         monkeypatch.setattr(module, "BATCH_ROWS", 3)
     monkeypatch.setattr(table_columns, "_TAKEN", 2)
     for seed, before in enumerate(found):
