@@ -22,7 +22,10 @@ NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_o
 READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py tests/cli/test_parsing.py tests/policy \
            tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
 
-.PHONY: demo test test-all test-rest test-portable test-oldest oldest check lint types docs wheel results clean
+# Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
+SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions
+
+.PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types docs wheel results clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +51,9 @@ test-rest: $(READY)     ## what `make test` leaves out; stops at the first failu
 
 test-portable: $(READY) ## the numerical tests as another processor would compute them; stops at the first failure
 	$(OTHER_KERNELS) $(BIN)/python -m pytest -x $(NUMERIC)
+
+test-shapes: $(READY)   ## tests with every shape annotation held against the tensors that pass; stops at the first failure
+	$(BIN)/python -m pytest -x --jaxtyping-packages=pluralign,shape_checks.checked $(SHAPED)
 
 oldest: $(READY_OLDEST) ## an environment with the oldest versions that are allowed (torch for CUDA: about 6 GB)
 

@@ -20,6 +20,12 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Our own warnings are errors."""
+    # Said here: settings in pyproject.toml would import the package before jaxtyping can add its checks.
+    config.addinivalue_line("filterwarnings", "error::pluralign.errors.PluralignWarning")
+
+
 @pytest.fixture(autouse=True)
 def own_default_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """PLURALIGN_CACHE points into a fresh folder, for this process and those that a test starts."""

@@ -47,14 +47,17 @@ from pluralign.model import combination_folder
 from pluralign.model.quantile_map import QuantileMap
 from pluralign.policy.offline import references
 from pluralign.policy.online import state
+from pluralign.policy.rewards.samples import JudgedSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
+from pluralign.policy.training import sample_files
 from pluralign.policy.training.checkpoints import whole_or_absent
-from pluralign.report import alignment, canvas, page
+from pluralign.report import alignment, canvas, page, run_page
 
 SOURCE = Path(pl.__file__).parent
 TEXT = "more than the limit leaves room for, " * 9
 ROW = {"prompt": tiny_policy.user("p"), "index": 0, "completion": TEXT}
+SAMPLE = JudgedSample(3, False, 0.5, None, None, None, None, text=TEXT)
 
 
 def reward_model() -> pl.RewardModel:
@@ -86,7 +89,7 @@ def begun_shards(folder: Path) -> None:
 
 def training_state(folder: Path) -> None:
     module = nn.Linear(9, 9)
-    TrainingState(folder / "state", "key").look(1, 0.5, module, torch.optim.SGD(module.parameters(), 0.1))
+    TrainingState(folder / "state", "key").record(1, 0.5, module, torch.optim.SGD(module.parameters(), 0.1))
 
 
 def picture(folder: Path) -> None:
@@ -97,7 +100,7 @@ def picture(folder: Path) -> None:
 
 def finished_run(folder: Path) -> None:
     with RunFolder(folder / "run", "fit", {"text": TEXT}, {}) as run:
-        run.finish("model", text=TEXT)
+        run.finish(text=TEXT)
 
 
 def rewound_run(folder: Path) -> None:
@@ -158,16 +161,18 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "lab.language_model": [language_model_folder],
     "model.combination_folder": [combination],
     "model.folder": [lambda folder: reward_model().save_pretrained(folder / "model")],
-    "policy.training.checkpoints": [policy_folder],
     "policy.offline.references": [lambda folder: references.save(folder / "ref", torch.zeros(99, 2), {})],
     "policy.online.state": [checkpoint],
     "policy.sampling.alpaca_eval": [
         lambda folder: write_alpaca_eval(Dataset.from_list([ROW]), folder / "out.json", generator="g")
     ],
     "policy.sampling.shards": [begun_shards, lambda folder: shards(folder).write(0, {"text": [TEXT]})],
+    "policy.training.checkpoints": [policy_folder],
+    "policy.training.sample_files": [lambda folder: sample_files.write_samples(folder, 1, [SAMPLE])],
     "report.alignment": [lambda folder: alignment.write_alignment({}, folder / "page.html")],
     "report.canvas": [picture],
     "report.page": [lambda folder: page.write_page({}, folder / "page.html")],
+    "report.run_page": [lambda folder: run_page.write_run({}, folder / "page.html")],
 }
 CASES = [
     pytest.param(write, id=f"{name}-{place}")
@@ -189,7 +194,8 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for place, name, value in [
         (page, "render_page", TEXT),
         (alignment, "render_alignment", TEXT),
-        (score, "load_model", None),
+        (run_page, "render_run", TEXT),
+        (score, "load_scorer", None),
         (score, "_lines", [TEXT]),
         (cli_evaluate, "RunFolder", nullcontext(run)),
         (cli_evaluate, "_evaluate", {"text": TEXT, "judged": "", "fitted": {}}),

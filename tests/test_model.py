@@ -135,6 +135,47 @@ def test_attributes_are_on_their_scales():
     assert second[0] < second[1] - 1
 
 
+def test_the_run_folder_of_a_fit_loads_its_model(tmp_path, model):
+    model.save_pretrained(tmp_path / "run" / "model")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    loaded = pl.RewardModel.from_pretrained(tmp_path / "run", backbone=model.backbone, cache=None)
+    assert torch.equal(loaded.score(TEXTS), model.score(TEXTS))
+    (tmp_path / "unfinished").mkdir()
+    with pytest.raises(ArtifactError, match=r"unfinished is not a model folder"):
+        pl.RewardModel.from_pretrained(tmp_path / "unfinished", backbone=model.backbone)
+
+
+def test_on_the_grid_are_the_ratings_that_people_can_give(model):
+    """Each cell's mass by the continuous distribution; what no rating scale was given for stays as it is."""
+    free, on_grid = (model.attribute_distributions(TEXTS, on_grid=on) for on in (False, True))
+    assert list(free) == list(on_grid)
+    _, beside = model.distributions(TEXTS, on_grid=True)
+    if not model.head.attributes:
+        assert all(type(on_grid[name]) is type(free[name]) for name in free)
+        return
+    borders = torch.tensor([1.5, 2.5, 3.5, 4.5]).expand(len(TEXTS), 4)
+    for name, rounded in on_grid.items():
+        assert isinstance(rounded, pl.Categorical)
+        assert torch.equal(beside[name].probs, rounded.probs)
+        assert rounded.atoms[0].tolist() == [1, 2, 3, 4, 5]
+        torch.testing.assert_close(
+            rounded.probs.cumsum(1)[:, :4], free[name].cdf(borders), atol=1e-6, rtol=1e-6
+        )
+
+
+def test_categories_that_are_bins_and_scales_without_a_grid_stay_as_they_are():
+    rows = ratings_rows()
+    for i, row in enumerate(rows):
+        row["ratings"] = [min(5.0, r + 0.001237 * (i % 7)) for r in row["ratings"]]
+    ratings = pl.load_ratings(rows)
+    for family, config in (("quantile", CONFIGS["quantile"]), ("categorical", {"l2": 0.003, "steps": 20})):
+        model = pl.fit(family, ratings=ratings, backbone=FakeBackbone(), config=config, cache=None)
+        free, on_grid = (model.attribute_distributions(TEXTS, on_grid=on)["a0"] for on in (False, True))
+        assert model.head.attributes[0].step is None
+        torch.testing.assert_close(on_grid.quantile(0.3), free.quantile(0.3), rtol=0, atol=0)
+        assert type(on_grid) is type(free)
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 
@@ -216,8 +257,8 @@ def edit(path: Path, change) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: shutil.rmtree(p), "no model folder"),
-        (lambda p: (p / "config.json").unlink(), "no model folder"),
+        (lambda p: shutil.rmtree(p), "not a model folder"),
+        (lambda p: (p / "config.json").unlink(), "not a model folder"),
         (lambda p: (p / "config.json").write_text("{"), "damaged"),
         (lambda p: (p / "config.json").write_text("[1]"), "damaged"),
         (lambda p: (p / "config.json").write_bytes(b"\xff\xfe{}"), "damaged"),

@@ -69,6 +69,19 @@ DELTA = {  # gated delta net
 }
 SPARSE = {"mlp_layer_types": ["dense", "sparse"]}
 
+# Another set of frequencies as soon as one position of a call lies beyond SWITCH (Phi 3 with 128k positions).
+SWITCH = 48
+LONG_ROPE = {
+    "original_max_position_embeddings": SWITCH,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": SWITCH,
+    },
+}
+
 TABLE: dict[str, dict[str, Any]] = {
     "afmoe": HEADED | EXPERTS | WINDOW | {"num_dense_layers": 1, "num_shared_experts": 1},
     "apertus": LLAMA,
@@ -335,23 +348,23 @@ def _known(model_type: str) -> bool:
 NAMES: list[str] = [name for name in TABLE if _known(name)]  # those of the installed transformers
 
 
-def tiny_config(model_type: str, vocab_size: int = 64) -> Any:
+def tiny_config(model_type: str, vocab_size: int = 64, **others: Any) -> Any:
     """The tiny configuration of an architecture, with special tokens 0 (begin), 1 (end) and no padding."""
     from transformers import CONFIG_MAPPING
 
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
-    options = special | TABLE[model_type] | {"vocab_size": vocab_size}
+    options = special | TABLE[model_type] | {"vocab_size": vocab_size} | others
     if "vocab_size_per_layer_input" in options:
         options["vocab_size_per_layer_input"] = vocab_size
     return CONFIG_MAPPING[model_type](**options)
 
 
-def tiny_model(model_type: str, vocab_size: int = 64, seed: int = 0) -> Any:
+def tiny_model(model_type: str, vocab_size: int = 64, seed: int = 0, **others: Any) -> Any:
     """A causal language model of the architecture with random weights and biases, in evaluation mode."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(tiny_config(model_type, vocab_size))
+    model = AutoModelForCausalLM.from_config(tiny_config(model_type, vocab_size, **others))
     return roughen(model, seed).eval()
 
 

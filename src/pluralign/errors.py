@@ -1,36 +1,37 @@
-"""Every error and warning that pluralign raises on purpose.
+"""All errors and warnings that pluralign raises itself.
 
-One root class; each error also inherits the built-in type that it refines, so `except ValueError`
-keeps working for people who do not know this package.
+There is one root class; each error also inherits from the built-in type that it refines, so `except
+ValueError` works without knowing this package.
 
     PluralignError
-    ├── ArgumentError (ValueError)          an argument is illegal: shape, range, NaN, unknown name
+    ├── ArgumentError (ValueError)          an argument is invalid: shape, range, NaN, unknown name
     │   ├── RiskError                       a risk measure does not exist or does not apply
     │   └── RowError (IndexError)           a batch has no such row
-    ├── ConfigError (ValueError)            a configuration key or value is illegal
-    ├── DataError (ValueError)              a file or table; carries every problem that was found
-    ├── ArtifactError (ValueError)          a model folder or result file is not what it should be
-    │   └── FingerprintError                the backbone's weights are not those the head was fitted on
-    ├── CacheError (OSError)                the embedding cache cannot be read or written
+    ├── ConfigError (ValueError)            a configuration key or value is invalid
+    ├── DataError (ValueError)              a file or table is invalid; carries all problems found
+    ├── ArtifactError (ValueError)          a model folder or result file is damaged, foreign or of another
+    version │   └── FingerprintError                the backbone's weights are not those the head was fitted
+    on ├── CacheError (OSError)                the embedding cache cannot be read or written
     ├── RunError (RuntimeError)             a run folder is in use, or belongs to another run
-    ├── SandboxError (RuntimeError)         this machine cannot confine programs as was demanded
+    ├── SandboxError (RuntimeError)         this machine cannot confine programs as required
     └── MissingDependencyError (ImportError)  an extra is not installed
 
     PluralignWarning (UserWarning)
     ├── ConvergenceWarning                  a solver stopped above its tolerance
-    ├── TailWarning                         a tail measure asks for more than the levels can tell
+    ├── TailWarning                         a tail measure refers to the tail beyond the outer levels
     ├── ConstantHeadWarning                 a fitted head predicts a constant
-    ├── GateWarning                         a gate learned nothing, or its training broke off
-    ├── CacheWarning                        an embedding cache serves what it holds and keeps nothing new
-    ├── CategoryWarning                     categories were rated by too few people, or one was never chosen
+    ├── GateWarning                         a gate learned nothing, or its training stopped early
+    ├── CacheWarning                        an embedding cache is read-only and stores nothing new
+    ├── CategoryWarning                     categories have too few raters, or one was never chosen
     ├── DebiasWarning                       an attribute still follows the bias variable
-    ├── EnsembleWarning                     the heads of an ensemble are alike, or their training broke off
-    ├── VoterWarning                        votes without names are counted as if each were a person
-    ├── SandboxWarning                      programs run with less protection than namespaces give
-    └── RiskWarning                         a risk measure that did no better than less did
+    ├── EnsembleWarning                     the heads of an ensemble are nearly equal, or their training
+    stopped early ├── VoterWarning                        votes without names each count as a person
+    ├── SandboxWarning                      programs run with less protection than namespaces provide
+    ├── RiskWarning                         a risk measure that was not better than a simpler one
+    └── RenamedWarning                      an option or attribute was used by its old name
 
-A message says what was received, what is allowed and what to do; `did_you_mean` names the nearest
-allowed word.
+A message says what was received, what is allowed and what to do; `did_you_mean` adds the nearest allowed
+word.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ __all__ = [
     "MissingDependencyError",
     "PluralignError",
     "PluralignWarning",
+    "RenamedWarning",
     "RiskError",
     "RiskWarning",
     "RowError",
@@ -68,24 +70,25 @@ __all__ = [
 
 
 def nearest(word: object, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The allowed word that looks most like a misspelt one; None where none is near (`difflib`'s ratio)."""
+    """The allowed word closest to a misspelt one; None if none is close (`difflib`'s ratio)."""
     import difflib
 
     return next(iter(difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(word: object, allowed: Iterable[str]) -> str:
-    """ " (did you mean 'mean'?)" for a message about an unknown word, or nothing where no word is near."""
+    """ " (did you mean 'mean'?)" for a message about an unknown word, or an empty text if no word is
+    close."""
     close = nearest(word, allowed)
     return f" (did you mean {close!r}?)" if close else ""
 
 
 class PluralignError(Exception):
-    """Root of all errors that pluralign raises on purpose."""
+    """Root of all errors that pluralign raises itself."""
 
 
 class ArgumentError(PluralignError, ValueError):
-    """An argument is illegal: wrong shape, out of range, NaN, or an unknown name."""
+    """An argument is invalid: wrong shape, out of range, NaN, or an unknown name."""
 
 
 class RiskError(ArgumentError):
@@ -97,14 +100,14 @@ class RowError(ArgumentError, IndexError):
 
 
 class ConfigError(PluralignError, ValueError):
-    """A configuration key or value is illegal."""
+    """A configuration key or value is invalid."""
 
 
 class DataError(PluralignError, ValueError):
-    """A file or table is not what it should be.
+    """A file or table is invalid.
 
     Attributes:
-        problems: every problem found, as sentences that name file, row and column.
+        problems: all problems found, as sentences that name file, row and column.
     """
 
     def __init__(self, message: str, problems: Sequence[object] = ()) -> None:
@@ -129,7 +132,7 @@ class RunError(PluralignError, RuntimeError):
 
 
 class SandboxError(PluralignError, RuntimeError):
-    """This machine cannot confine programs as strongly as was demanded."""
+    """This machine cannot confine programs as strongly as required."""
 
 
 class MissingDependencyError(PluralignError, ImportError):
@@ -137,7 +140,7 @@ class MissingDependencyError(PluralignError, ImportError):
 
 
 class PluralignWarning(UserWarning):
-    """Root of all warnings that pluralign gives on purpose."""
+    """Root of all warnings that pluralign gives itself."""
 
 
 class ConvergenceWarning(PluralignWarning):
@@ -145,40 +148,45 @@ class ConvergenceWarning(PluralignWarning):
 
 
 class TailWarning(PluralignWarning):
-    """A tail measure asks for more than the quantile levels can tell."""
+    """A tail measure refers to the tail beyond the outer quantile levels."""
 
 
 class ConstantHeadWarning(PluralignWarning):
-    """A fitted head has no weights left: it predicts the same for every text."""
+    """All weights of a fitted head are 0: it predicts the same for every text."""
 
 
 class GateWarning(PluralignWarning):
-    """A gate gives equal weights after training, or its training broke off."""
+    """A gate gives equal weights after training, or its training stopped early."""
 
 
 class CacheWarning(PluralignWarning):
-    """An embedding cache may not be written: it serves what it holds, and keeps nothing new."""
+    """An embedding cache is not writable: its contents are used, but nothing new is stored."""
 
 
 class CategoryWarning(PluralignWarning):
-    """Categories were rated by too few people for the loss at hand, or one was never chosen."""
+    """Categories have too few raters for the loss, or one was never chosen."""
 
 
 class DebiasWarning(PluralignWarning):
-    """No lambda on the grid makes an attribute stop following the bias variable."""
+    """No lambda on the grid stops an attribute from following the bias variable."""
 
 
 class EnsembleWarning(PluralignWarning):
-    """The heads of an ensemble say the same, so that comparing them does nothing, or training broke off."""
+    """The heads of an ensemble are nearly equal, so comparing them has no effect, or training stopped
+    early."""
 
 
 class VoterWarning(PluralignWarning):
-    """Votes come without names, so that one person with many votes may count as many people."""
+    """Votes have no names, so a person with many votes may count as many people."""
 
 
 class SandboxWarning(PluralignWarning):
-    """Programs run with less protection than namespaces give."""
+    """Programs run with less protection than namespaces provide."""
 
 
 class RiskWarning(PluralignWarning):
-    """A risk measure that in our own results did no better than a simpler one."""
+    """A risk measure that was not better than a simpler one in our own results."""
+
+
+class RenamedWarning(PluralignWarning):
+    """An option or attribute was used by its old name; the message says the new one."""

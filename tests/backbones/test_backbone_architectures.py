@@ -31,9 +31,9 @@ ROWS = [
 
 REFUSED = {
     "canine": "cannot read fewer than 4",  # tokens; it has texts of three here
-    "nystromformer": "gives no states for token ids alone",  # only texts of a multiple of its landmarks
-    "perceiver": "gives no states for token ids alone",
-    "reformer": "gives other numbers each time",
+    "nystromformer": "returns no states for token ids alone",  # only texts of a multiple of its landmarks
+    "perceiver": "returns no states for token ids alone",
+    "reformer": "returns different numbers each time",
 } | dict.fromkeys(
     (
         "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "mvp", "pegasus",

@@ -9,6 +9,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign.backbones import EmbeddingCache
 from pluralign.cli.run_folder import RunFolder
+from without_privileges import forbidden_to_write
 
 FIT = "fit --ratings ratings.jsonl --l1_grid [0.003,0.01,0.03] --levels [0.1,0.3,0.5,0.7,0.9] --out run"
 GOOD = ratings_rows(6)
@@ -40,7 +42,7 @@ BAD_FILES = {
     "wrong encoding": (lines(GOOD).replace(b"answer", "réponse".encode("latin-1")), "not UTF-8"),
     "UTF-16": (lines(GOOD).decode().encode("utf-16"), "UTF-16"),
     "no JSON": (lines(GOOD) + b"{broken\n", "one JSON object per line"),
-    "off the scale": (changed(ratings=[3, 9]), "numbers on the scale [1, 5]"),
+    "outside the scale": (changed(ratings=[3, 9]), "numbers on the scale [1, 5]"),
     "NaN": (changed(ratings=[3, float("nan")]), "finite numbers"),
     "infinite": (changed(ratings=[3, float("inf")]), "finite numbers"),
     "missing column": (
@@ -131,7 +133,7 @@ def test_one_group(workplace, fake, command):
     assert not Path("run").exists()
     status, _, err = command(base + " --test_share 0 --l1 0.003")
     assert status == 0
-    assert "no Bradley-Terry baseline: choosing l2 takes held-out groups" in err
+    assert "no Bradley-Terry baseline: choosing l2 needs held-out groups" in err
     status, out, _ = command("evaluate --model run --ratings one.jsonl --part all --json")
     assert status == 0
     assert json.loads(out)["ratings"]["a0"]["pinball"]["model"]["low"] is None
@@ -186,8 +188,6 @@ def test_votes_that_are_all_ties(workplace, fake, command):
         ("evaluate --ratings ratings.jsonl --folds 1", "--folds: received 1"),
         ("evaluate --ratings ratings.jsonl --folds few", "--folds: received 'few'"),
         ("evaluate --model m", "no data"),
-        ("score --model m --data ratings.jsonl --out no/where.jsonl", "does not exist"),
-        ("lab --out no/where.jsonl", "does not exist"),
         ("check", "file"),
     ],
 )
@@ -206,10 +206,11 @@ def test_wrong_commands(workplace, command, line, message):
         ("fit --ratings absent.jsonl", "no such file"),
         ("fit --ratings ratings.jsonl --levels [0.5,0.1]", "increase strictly"),
         ("fit --ratings ratings.jsonl --l1 -1", "at least 0"),
-        ("fit --pairs pairs.jsonl", "pairs alone say which is better"),
-        ("score --model absent --data ratings.jsonl", "no model folder"),
+        ("fit --pairs pairs.jsonl", "pairs say which response is better"),
+        ("score --model absent --data ratings.jsonl", "not a model folder"),
         ("score --model absent --data ratings.jsonl --risk cvarr:1", "did you mean 'cvar'"),
-        ("evaluate --model absent --ratings ratings.jsonl", "no model folder"),
+        ("evaluate --model absent --ratings ratings.jsonl", "not a model folder"),
+        ("score --model absent --data ratings.jsonl --out no/where.jsonl", "not a model folder"),
         ("evaluate --folds 99 --ratings ratings.jsonl", "99 folds for 20 groups"),
         ("lab --n 0 --out x.jsonl", "n"),
     ],
@@ -246,6 +247,60 @@ def test_two_runs_in_one_folder(workplace, fake, command):
     status, _, err = command(FIT)
     assert status == 1
     assert "belongs to another run" in err
+
+
+# -- damage and places that may not be written -----------------------------------------------------
+
+
+def test_a_finished_fit_with_a_damaged_model_has_something_to_do(workplace, fake, command):
+    command(FIT)
+    weights = Path("run/model/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    status, out, err = command(FIT)
+    assert (status, out) == (1, "")
+    assert "run/model/model.safetensors is not as the run left it" in err
+    assert "nothing to do" not in err
+    assert "Remove run/model, and the same command makes it again" in err
+    shutil.rmtree("run/model")
+    assert command(FIT)[0] == 0
+    assert command("score --model run --data ratings.jsonl --out scores.jsonl")[0] == 0
+    assert "nothing to do" in command(FIT)[2]
+
+
+def test_a_finished_evaluation_with_damaged_results(workplace, fake, command):
+    command(FIT)
+    evaluate = "evaluate --model run --ratings ratings.jsonl --out judged"
+    command(evaluate)
+    Path("judged/results.json").write_text("{}")
+    status, _, err = command(evaluate)
+    assert status == 1
+    assert "judged/results.json is not as the run left it" in err
+    Path("judged/results.json").unlink()
+    assert command(evaluate)[0] == 0
+
+
+def test_finished_runs_serve_where_nothing_may_be_written(workplace, fake, command, monkeypatch):
+    evaluate = "evaluate --model run --ratings ratings.jsonl --out judged"
+    command(FIT)
+    command(evaluate)
+    with monkeypatch.context() as patch, forbidden_to_write(workplace) as folder:
+        patch.chdir(folder)
+        status, _, err = command(FIT)
+        assert status == 0
+        assert "run already holds this run; nothing to do" in err
+        status, out, _ = command(evaluate + " --json")
+        assert status == 0
+        assert json.loads(out)["ratings"]
+        status, out, _ = command("score --model run --data ratings.jsonl --cache none")
+        assert status == 0
+        assert len(out.splitlines()) == len(Path("ratings.jsonl").read_text().splitlines())
+        status, _, err = command("report judged")
+        assert status == 1
+        assert "judged/report.html cannot be written: writing is refused" in err
+        status, _, err = command(FIT.replace("--out run", "--out other"))
+        assert status == 1
+        assert err.count("\n") == 1
+        assert "Permission denied: other" in err
 
 
 # -- a full disk -----------------------------------------------------------------------------------
@@ -427,3 +482,55 @@ def test_ctrl_c_and_a_full_disk_while_embedding_lose_at_most_a_batch(workplace, 
     count = len(written)
     assert command(line.replace("--out run", "--out again"))[0] == 0
     assert len(written) == count
+
+
+# -- configuration files that stand for too much ---------------------------------------------------
+
+
+def aliases(key: str, depth: int, width: int = 10) -> str:
+    """`key` with width ** depth values, written in a few lines."""
+    lines = [f"x0: &x0 [{','.join(['y'] * width)}]"]
+    lines += [f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * width)}]" for i in range(1, depth)]
+    return "\n".join([*lines, f"{key}: *x{depth - 1}"]) + "\n"
+
+
+@pytest.mark.parametrize("key", ["levels", "family", "columns"])
+@pytest.mark.parametrize("depth", [8, 30])
+def test_aliases_that_multiply(workplace, command, key, depth):
+    Path("bomb.yaml").write_text(aliases(key, depth))
+    status, out, err = command("fit --ratings ratings.jsonl --config bomb.yaml")
+    assert (status, out) == (2, "")
+    assert "bomb.yaml: " in err
+    assert "allowed: up to 100,000" in err
+    assert len(err) < 300
+
+
+@pytest.mark.parametrize("content", ["levels: " + "[" * 900 + "]" * 900, "levels: &a [*a]"])
+def test_a_config_without_end(workplace, command, content):
+    Path("deep.yaml").write_text(content)
+    status, _, err = command("fit --ratings ratings.jsonl --config deep.yaml")
+    assert status == 2
+    assert "deep.yaml: it is nested too deeply, or contains itself" in err
+
+
+def test_a_config_of_another_kind_of_size(workplace, command):
+    Path("large.yaml").write_text("levels: [" + "0.1," * 300_000 + "0.2]")
+    status, _, err = command("fit --ratings ratings.jsonl --config large.yaml")
+    assert status == 2
+    assert "large.yaml: the file has 1,200,013 bytes; allowed: up to 1,000,000" in err
+
+
+def test_the_value_of_a_flag_stands_for_too_much(workplace, command):
+    bomb = "{" + aliases("levels", 9).replace("\n", ", ").rstrip(", ") + "}"
+    status, _, err = command("fit --ratings ratings.jsonl --levels", bomb)
+    assert status == 2
+    assert "--levels: with its aliases written out it has" in err
+    status, _, err = command("fit --ratings ratings.jsonl", f"--levels={'[' * 900}")
+    assert status == 2
+    assert len(err) < 2000
+
+
+def test_a_few_aliases_are_welcome(workplace, fake, command):
+    Path("config.yaml").write_text("levels: &l [0.1, 0.5, 0.9]\nl1_grid: *l\nl1: 0.003\nout: run\n")
+    assert command("fit --ratings ratings.jsonl --config config.yaml")[0] == 0
+    assert json.loads(Path("run/run.json").read_text())["config"]["l1_grid"] == [0.1, 0.5, 0.9]

@@ -53,6 +53,17 @@ def test_a_policy_comes_out_and_a_second_call_does_nothing(policy, command):
     assert status == 0
     assert "nothing to do" in err
     assert json.loads(out) == result
+    status, out, err = command("report run --json")
+    assert status == 0, err
+    content = json.loads(out)
+    after = {line["key"]: line["after"] for line in content["headlines"]}
+    assert after["reward"] == result["metrics"]["eval_samples/reward"]
+    assert [curve["name"] for curve in content["curves"]] == [
+        *("Reward", "Spread of the reward", "KL divergence from the reference", "Length", "Cut off"),
+        *("Loss", "Implicit rewards"),
+    ]
+    assert [sign["name"] for sign in content["signs"]] == ["kl_beyond_optimum"]
+    assert "QRPO of policy" in Path(content["page"]).read_text()
 
 
 def test_an_interrupted_run_continues(policy, command, monkeypatch):
@@ -130,7 +141,7 @@ def test_the_optimum_is_told_before_training(policy, command, caplog, monkeypatc
     )
     assert status == 130
     assert told in err
-    assert ("more than any policy of our lab survived" in caplog.text) == warned
+    assert ("too far for the policies of our lab" in caplog.text) == warned
 
 
 def test_tables_of_any_file_are_one_table(policy, command):
@@ -253,7 +264,7 @@ def test_an_adapter_on_unpaired_rows(policy, command):
     ("line", "message"),
     [
         ("--method dppo --model policy --data train.jsonl", "did you mean 'dpo'"),
-        ("--method dpo --model policy --data unpaired.parquet", "do not fit this objective"),
+        ("--method dpo --model policy --data unpaired.parquet", "--table pairs"),
         ("--method dpo --model policy --data absent.jsonl", "no such file"),
         ("--method dpo --model absent --data train.jsonl", "absent"),
         ("--method dpo --model policy --data train.jsonl --learnin_rate 1", "did you mean --learning_rate"),

@@ -216,7 +216,7 @@ def test_wrong_commands(place, command, line, message):
         ("sample --prompts none.jsonl --model policy", "none.jsonl"),
         ("sample --prompts ratings.jsonl --model missing", "missing"),
         ("sample --shards prompts.jsonl --out run", "column 'completion'"),
-        ("sample --samples nowhere --reward_column", "no folder of shards"),
+        ("sample --samples nowhere --reward_column", "not a folder of shards"),
     ],
 )
 def test_what_cannot_be_done_leaves_nothing(place, command, line, message):
@@ -311,7 +311,7 @@ def test_a_prompt_that_alpaca_eval_cannot_take_is_named_before_sampling(place, c
         "sample --prompts turns.jsonl --model policy --alpaca_eval me --device cpu --out run"
     )
     assert status == 1
-    assert "AlpacaEval has single instructions" in err
+    assert "AlpacaEval needs single instructions" in err
     assert not Path("run").exists()
 
 
@@ -319,4 +319,4 @@ def test_a_server_that_is_away(place, command, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     status, _, err = command(f"{SAMPLE} --server http://127.0.0.1:9")
     assert status == 1
-    assert "does not answer after 5 tries" in err
+    assert "did not respond after 5 attempts" in err

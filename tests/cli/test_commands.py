@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import pluralign as pl
 from fake_backbone import ratings_rows
@@ -91,7 +94,9 @@ def test_from_data_to_scores(workplace, fake, command):
 
     status, out, err = command(hint.removeprefix("pluralign "))
     assert status == 0
-    assert "evaluated on: the 20 % of the groups that the fit held out; 0 of its " in err
+    assert re.search(
+        r"evaluated on: \d+ of 80 rows \(\d+ %\), in \d of 20 groups; 0 of its \d groups were in", err
+    )
     assert "pinball" in out
     assert "bradley_terry" in out
     assert max(map(len, out.splitlines())) <= 100
@@ -105,6 +110,7 @@ def test_from_data_to_scores(workplace, fake, command):
         "scores.parquet",
     ]
     judged = json.loads(results.read_text())
+    assert judged["judged"].startswith("24 of 80 rows (30 %), in 6 of 20 groups; 0 of its ")
     train = set(json.loads((run / "train_groups.json").read_text()))
     import pyarrow.parquet as pq
 
@@ -114,8 +120,12 @@ def test_from_data_to_scores(workplace, fake, command):
     assert judged["part"] == "test"
 
     status, out, err = command(f"score --model {run} --data ratings.jsonl --risk cvar:0.5 --levels [0.1,0.9]")
-    assert (status, err) == (0, "")
+    assert status == 0
     lines = [json.loads(line) for line in out.splitlines()]
+    found = [line["utility"] for line in lines]
+    ends = f"mean {np.mean(found):.3g}, from {min(found):.3g} to {max(found):.3g}"
+    assert "80 utilities, cvar:0.5 of the reward in units of the reference standard deviation" in err
+    assert err.endswith(f"{ends}\n")  # what the numbers are, and nothing else
     table = pl.load_ratings("ratings.jsonl")
     assert [line["id"] for line in lines] == table["id"][:]
     model = pl.RewardModel.from_pretrained(path, cache=None)
@@ -235,6 +245,45 @@ def test_score_takes_every_shape(workplace, fake, command):
     status, _, err = command("score --model run --data plain.jsonl --json")
     assert status == 2
     assert "--out" in err
+
+
+def test_score_shows_attributes_on_their_rating_scale(workplace, fake, command):
+    command(FIT + " --out run")
+    line = "score --model run --data ratings.jsonl --attributes --levels [0.1,0.9] --out new/folder/s.jsonl"
+    status, out, err = command(line)
+    assert (status, out) == (0, "new/folder/s.jsonl\n"), err
+    lines = [json.loads(line) for line in Path("new/folder/s.jsonl").read_text().splitlines()]
+    model = pl.RewardModel.from_pretrained("run", cache=None)
+    table = pl.load_ratings("ratings.jsonl")
+    texts = [pl.data.conversation(p, r) for p, r in zip(table["prompt"], table["response"], strict=True)]
+    expected = model.attribute_distributions(texts, on_grid=True)["a0"]
+    for i in (0, 17, 79):
+        shown = lines[i]["attributes"]["a0"]
+        assert shown["mean"] == pytest.approx(float(expected.mean()[i]), rel=1e-5)
+        assert shown["shares"] == pytest.approx(dict(zip("12345", expected.probs[i].tolist(), strict=True)))
+        assert shown["quantiles"] == expected.quantile(torch.tensor([0.1, 0.9]))[i].tolist()
+        assert lines[i]["quantiles"] != shown["quantiles"]  # of the reward, in its own unit
+    command("fit --family bradley_terry --pairs pairs.jsonl --l2 0.1 --out scores")
+    status, _, err = command("score --model scores --data ratings.jsonl --attributes")
+    assert status == 2
+    assert "--attributes: scores predicts no ratings" in err
+
+
+@pytest.mark.filterwarnings("default::pluralign.errors.ConstantHeadWarning")
+def test_score_tells_that_a_model_is_constant(workplace, fake, command):
+    status, _, err = command("fit --ratings ratings.jsonl --l1 10 --levels [0.1,0.5,0.9] --out flat")
+    assert status == 0, err
+    status, out, err = command("score --model flat --data ratings.jsonl --out s.jsonl --json")
+    assert status == 0
+    assert json.loads(out)["constant"] is True
+    assert "every response has the same utility" in err
+    Path("one.jsonl").write_text('{"response": "1 0.5 a"}\n')
+    _, _, err = command("score --model flat --data one.jsonl")
+    assert "same utility" not in err  # one text tells nothing
+    command(FIT + " --out run")
+    _, out, err = command("score --model run --data ratings.jsonl --out s.jsonl --json")
+    assert json.loads(out)["constant"] is False
+    assert "same utility" not in err
 
 
 @pytest.mark.parametrize("kind", ["ratings", "votes", "pairs"])

@@ -1,4 +1,4 @@
-"""What `pluralign evaluate` prints: every number of the page's tables, and what the fit warned of."""
+"""What `pluralign evaluate` prints: every number of the page's tables, and the warnings of the fit."""
 
 from __future__ import annotations
 
@@ -81,6 +81,21 @@ def test_skill_within_a_prompt_stands_beside_pinball(capsys, results):
     assert line.split() == ["within", "a", "prompt", "-", "not", "known"]
     earlier = {"a0": {k: v for k, v in parts["a0"].items() if k != "within_prompt"}}
     assert "within a prompt" not in printed(capsys, results | {"ratings": earlier})
+
+
+def test_both_losses_are_named(capsys, results):
+    out = printed(capsys, results)
+    part = results["ratings"]["a0"]
+    for name, key in (
+        ("pinball, continuous", "pinball"),
+        ("pinball, on grid", "pinball_on_grid"),
+        ("crps, continuous", "crps"),
+        ("crps, on grid", "crps_on_grid"),
+    ):
+        assert f"{part[key]['model']['estimate']:.4f} [" in line_of(out, "a0: ", name)
+    one = {k: v for k, v in part.items() if not k.endswith("_on_grid")}
+    out = printed(capsys, results | {"ratings": {"a0": one}})
+    assert line_of(out, "a0: ", "pinball").split()[1].startswith("0.")  # no name where there is one
 
 
 def test_many_kinds_of_prompt_are_cut_and_the_title_says_so(capsys, results):

@@ -10,7 +10,7 @@ import pytest
 from fake_backbone import pairs_rows, ratings_rows
 
 GATE = (
-    "--gate_hidden 8 --gate_layers 1 --gate_batch 64 --gate_steps 40 --gate_judge_every 10 --gate_lr 0.05 "
+    "--gate_hidden 8 --gate_layers 1 --gate_batch 64 --gate_steps 40 --gate_eval_every 10 --gate_lr 0.05 "
     "--gate_temperature 1"
 )
 FITS = {

@@ -35,7 +35,7 @@ def test_a_fit_stands_for_its_evaluations(judged, command):
     assert command("evaluate --model moved/one --ratings ratings.jsonl --part all --out moved/more")[0] == 0
     status, out, _ = command("report moved/one")
     assert (status, out) == (0, "moved/report.html\n")
-    assert "do not compare" in Path("moved/report.html").read_text()
+    assert "are not comparable" in Path("moved/report.html").read_text()
 
 
 def test_the_numbers_as_json(judged, command):
@@ -77,7 +77,6 @@ def test_the_page_opens_in_a_browser_only_when_asked(judged, command, monkeypatc
         ("report fit", 2, "fit is not finished"),
         ("report half", 2, "half is not finished; run its `pluralign evaluate` again"),
         ("report damaged", 1, "damaged/results.json is damaged"),
-        ("report runs/judged --out nowhere/page.html", 2, "the folder nowhere does not exist"),
         ("report runs/judged --out empty", 1, "empty is a folder"),
         ("report runs/judged --ot page.html", 2, "did you mean --out"),
     ],
@@ -92,6 +91,12 @@ def test_mistakes_are_one_clear_message(judged, command, line, status, message):
     assert (found, out) == (status, "")
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_the_page_makes_its_folders(judged, command):
+    status, out, _ = command("report runs/judged --out no/where/page.html")
+    assert (status, out.strip()) == (0, "no/where/page.html")
+    assert "<!doctype html>" in Path("no/where/page.html").read_text()[:100]
 
 
 def test_a_fit_that_nobody_judged(judged, command):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from pluralign import files
 from pluralign.cli.run_folder import RunFolder, digest
 from pluralign.errors import RunError
+from without_privileges import forbidden_to_write
 
 CONFIG = {"family": "quantile", "levels": (0.1, 0.9)}
 
@@ -108,3 +110,53 @@ def test_measurements_of_later_steps_are_dropped_where_a_run_goes_back(tmp_path)
         assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2]
         folder.rewind(0)
         assert log.read_text() == ""
+
+
+def finished_run(path):
+    with open_folder(path) as folder:
+        (path / "model").mkdir()
+        (path / "model" / "weights").write_bytes(b"x" * 100)
+        (path / "model" / "README.md").write_text("card")
+        folder.finish("model", result={"run": str(path), "model": str(path / "model")})
+    return path
+
+
+def test_a_damaged_artefact_is_no_finished_run(tmp_path):
+    path = finished_run(tmp_path / "run")
+    (path / "model" / "README.md").write_text("what the owner wrote on the card")
+    (path / "model" / "notes").write_text("and beside it")
+    with open_folder(path) as folder:
+        assert folder.finished
+    (path / "model" / "weights").write_bytes(b"x" * 99)
+    with pytest.raises(RunError, match="model/weights is not as the run left it.*Remove .*run/model,"):
+        _ = open_folder(path).finished
+    (path / "model" / "weights").unlink()
+    with pytest.raises(RunError, match="damaged or changed"), open_folder(path) as folder:
+        assert not folder.finished
+    shutil.rmtree(path / "model")
+    with open_folder(path) as folder:
+        assert not folder.finished
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"made": [], "result": 3}', '{"made": []}', "{"])
+def test_a_damaged_record_of_the_end(tmp_path, content):
+    path = finished_run(tmp_path / "run")
+    (path / "done.json").write_text(content)
+    with open_folder(path) as folder:
+        assert folder.finished == content.startswith('{"made')
+        with pytest.raises(RunError, match=r"done.json is damaged: it has no result. Remove it"):
+            _ = folder.result
+
+
+def test_a_finished_run_serves_where_nothing_may_be_written(tmp_path):
+    finished_run(tmp_path / "run")
+    with forbidden_to_write(tmp_path / "run") as path:
+        with open_folder(path) as folder:
+            assert folder.finished
+            assert folder.result == {"run": str(path), "model": str(path / "model")}
+        with pytest.raises(RunError, match="belongs to another run"):
+            open_folder(path, inputs={}).__enter__()
+    (tmp_path / "run" / "done.json").unlink()
+    (tmp_path / "run" / ".lock").unlink()
+    with forbidden_to_write(tmp_path / "run") as path, pytest.raises(RunError, match="may not be written"):
+        open_folder(path).__enter__()

@@ -58,7 +58,7 @@ def test_two_models_and_their_stored_combination_score_alike(fitted, command):
         ("--model quantile --combine [bt]", "--combine and --reference go together"),
         ("--model quantile --reference ratings.jsonl", "--combine and --reference go together"),
         ("--model quantile --combine [bt] --reference ratings.jsonl --weights.a0 1", "for one model"),
-        ("--model quantile --combine [nobody] --reference ratings.jsonl", "nobody is no model folder"),
+        ("--model quantile --combine [nobody] --reference ratings.jsonl", "nobody is not a model folder"),
         ("--model quantile --combine [bt] --reference nowhere.jsonl", "nowhere.jsonl"),
         ("--model quantile --combine [bt] --reference ratings.jsonl --how sum", "--how"),
     ],

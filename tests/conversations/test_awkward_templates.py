@@ -48,7 +48,7 @@ def test_a_system_prompt_that_a_finished_turn_loses_is_read(family: str) -> None
     one = tokenize([BRIEF, *TALK], tokenizer)
     assert text(tokenizer, one.ids) == "<s>[INST] be brief\n\nhi[/INST] yes</s>"
     assert text(tokenizer, one.completion_ids).strip() == "yes</s>"
-    assert "another prompt" in one.changes[0]
+    assert "prompt before a finished turn differs" in one.changes[0]
     plain = tokenize(TALK, tokenizer)  # without it a finished turn stands as it is
     assert plain.ids == tokenizer.apply_chat_template(TALK, tokenize=True, return_dict=False)
     assert plain.changes == ()
@@ -69,7 +69,7 @@ def test_a_template_of_parts_is_given_parts() -> None:
 def test_a_template_that_never_shows_a_response_is_refused_whatever_the_response(answer: str) -> None:
     tokenizer = with_template(CHATML.replace("m['content']", "m['content'] | upper"))
     talk = [TALK[0], {"role": "assistant", "content": answer}]
-    with pytest.raises(ArgumentError, match="does not show the response's text as it is"):
+    with pytest.raises(ArgumentError, match="does not show the response's text unchanged"):
         tokenize(talk, tokenizer)
 
 

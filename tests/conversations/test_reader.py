@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tokenizers.processors import ByteLevel
 
 import pluralign as pl
 from pluralign.conversations import ConversationReader, find_turn_end, stop_token_ids, tokenize
@@ -87,6 +88,31 @@ def test_a_response_has_the_tokens_that_it_has_behind_its_prompt(name: str) -> N
     alone = tokenizer("yes maybe", add_special_tokens=False)["input_ids"]
     assert one.ids[slice(*one.response_span)] != alone  # which begins with a blank
     assert said(tokenizer, one).strip() == "yes maybe"
+
+
+@pytest.mark.parametrize("answer", ["yes", "\nyes", " \n yes", "  ", ""])
+def test_a_mark_that_eats_white_space_is_not_the_responses(answer: str) -> None:
+    from transformers import AddedToken
+
+    loose = make_tokenizer("phi-3")
+    both = make_tokenizer.__wrapped__("chatml")  # marks that eat it on both sides, and are not called special
+    both.add_tokens([AddedToken(mark, lstrip=True, rstrip=True) for mark in ("<|user|>", "<|assistant|>")])
+    both.chat_template = loose.chat_template.replace("<|end|>", "<|im_end|>")
+    for tokenizer in (loose, both):
+        one = tokenize(answered(answer), tokenizer)
+        assert tokenizer.convert_ids_to_tokens(one.prompt_ids)[-1] == "<|assistant|>"
+        assert said(tokenizer, one) == answer.lstrip()
+
+
+def test_an_answer_of_one_character_is_a_response_though_its_blank_was_added() -> None:
+    tokenizer = make_tokenizer.__wrapped__("mistral-tekken")
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = type(backend.pre_tokenizer)(add_prefix_space=True)
+    backend.post_processor = ByteLevel(trim_offsets=True)  # says that "Ġd" begins behind the "d"
+    for answer in ("d", "d e", "Es"):
+        one = tokenize(answered(answer), tokenizer)
+        assert said(tokenizer, one) == f" {answer}"
+        assert text_of(tokenizer, one.prompt_ids).endswith("[/INST]")
 
 
 def test_an_empty_response_and_an_empty_prompt() -> None:

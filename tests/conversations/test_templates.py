@@ -125,3 +125,16 @@ def test_log_probs_are_those_of_the_models_own_logits(name: str) -> None:
         start = one.response_span[0]
         wanted = logits.gather(1, ids[0, 1:, None])[start - 1 :].sum()
         assert abs(wanted - value) < 1e-4 * max(1.0, abs(wanted))
+
+
+def test_log_probs_refuses_what_is_longer_than_the_models_positions() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_tokenizer("chatml")
+    one = pl.conversations.tokenize(TALKS["short"], tokenizer)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=len(one.ids), **sizes)
+    model = LlamaForCausalLM(config)
+    assert pl.policy.log_probs(model, tokenizer, [TALKS["short"]]).isfinite().all()
+    with pytest.raises(pl.errors.ConfigError, match=rf"conversations: .* the model {len(one.ids)} positions"):
+        pl.policy.log_probs(model, tokenizer, [TALKS["short"], TALKS["several turns"]])

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pluralign.data import load_ratings, read_table
+from pluralign.data import gzip_files, load_ratings, read_table
+from pluralign.data.formats import read_file
 from pluralign.errors import DataError
 
 ROW: dict[str, Any] = {
@@ -75,7 +76,7 @@ def test_a_flipped_byte_in_gzip_data_is_noticed(tmp_path: Path) -> None:
 def test_text_called_gz_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl.gz"
     path.write_bytes(jsonl(3))
-    assert "no gzip data" in str(fails(path))
+    assert "that is not gzip" in str(fails(path))
 
 
 def test_gzip_is_recognised_without_its_ending(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_csv_cells_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> N
 def test_damaged_parquet_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     path.write_bytes(b"PAR1 and then nothing of use PAR1")
-    assert "damaged or foreign Parquet" in str(fails(path))
+    assert "damaged Parquet file, or not Parquet" in str(fails(path))
 
 
 @pytest.mark.parametrize("name", ["r.txt", "r.xlsx", "no-ending"])
@@ -177,4 +178,28 @@ def test_cells_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, name: str,
     path.write_text("".join(mark.join(line) + "\n" for line in lines))
     rows, report = read_table(path, "ratings", scale=(1, 5), attribute="h")
     assert list(zip(rows["response"], rows["ratings"], strict=True)) == [("a; b, c\td", [3.0]), ("e", [4.0])]
-    assert report.reading == (() if mark == "," else (f"cells separated by {mark!r}",))
+    assert report.read_as == (() if mark == "," else (f"cells separated by {mark!r}",))
+
+
+@pytest.mark.parametrize("name", ["r.jsonl.gz", "r.csv.gz", "r.json.gz", "r.parquet.gz"])
+@pytest.mark.parametrize("filling", [b"0", b"\n", b'{"a": 1}\n', b" "])
+def test_gzip_that_unpacks_to_more_than_a_table_can_be(
+    tmp_path: Path, name: str, filling: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gzip_files, "ALWAYS_ALLOWED", 1_000_000)
+    path = tmp_path / name
+    bomb = gzip.compress(filling * (4_000_000 // len(filling)))
+    path.write_bytes(bomb)
+    message = str(fails(path))
+    allowed = max(1_000_000, gzip_files.MOST_RATIO * len(bomb))
+    assert f"{len(bomb):,} bytes of gzip that unpack to more than {allowed:,}" in message
+    assert "gunzip" in message
+
+
+def test_small_files_may_unpack_to_anything(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl.gz"
+    rows = b'{"a": 1}\n' * 100_000
+    packed = gzip.compress(rows)
+    assert len(rows) > gzip_files.MOST_RATIO * len(packed)
+    path.write_bytes(packed)
+    assert sum(1 for _ in read_file(path, "r")) == 100_000

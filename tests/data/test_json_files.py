@@ -48,14 +48,14 @@ def test_lists_and_indented_objects(
     assert list(zip(rows["response"], rows["ratings"], strict=True)) == [
         (row["response"], [float(row["rating"])]) for row in ROWS
     ]
-    assert report.reading == ("a JSON list" if name in LISTS else "JSON objects over several lines",)
+    assert report.read_as == ("a JSON list" if name in LISTS else "JSON objects over several lines",)
     assert rows["id"][2] == f"{path.name}:3"
 
 
 def test_a_file_of_lines_is_no_list(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    assert load(path)[1].reading == ()
+    assert load(path)[1].read_as == ()
 
 
 @pytest.mark.parametrize(

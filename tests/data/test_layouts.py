@@ -54,7 +54,7 @@ def test_helpsteer(tmp_path: Path, form: str) -> None:
     table, report = read_table(source, "ratings")
     found = {(r["response"], r["attribute"]): (r["ratings"], r["scale"]) for r in table}
     assert found == {(f"r{i}", a): ([v], [0, 4]) for i in range(2) for a, v in HELPSTEER.items()}
-    assert report.reading[-1] == f"a column per attribute ({', '.join(HELPSTEER)}) on the scale [0, 4]"
+    assert report.read_as[-1] == f"a column per attribute ({', '.join(HELPSTEER)}) on the scale [0, 4]"
     assert len(set(table["id"])) == 2
     assert load_responses(source).num_rows == 2  # as responses to score they stay two
 
@@ -99,7 +99,7 @@ def test_a_column_per_rater(tmp_path: Path) -> None:
     )
     assert table["ratings"][:] == [[3, 5], [1, 2, 3]]
     assert table["rater_ids"][:] == [["ann", "cem"], ["ann", "bob", "cem"]]
-    assert report.reading == ("a column per rater (ann, bob, cem)",)
+    assert report.read_as == ("a column per rater (ann, bob, cem)",)
 
 
 @pytest.mark.parametrize("column", ["rater", "annotator_id", "rater_ids"])
@@ -115,9 +115,9 @@ def test_a_row_per_rater(column: str) -> None:
         ("a", [1, 2, 3], ["ann", "bob", "7"]),
         ("b", [4], ["ann"]),
     ]
-    assert report.reading == (
+    assert report.read_as == (
         f"a row per rater, named by {column}",
-        "4 rows of one rater each, which judge 2 texts",
+        "4 rows with one rater each, for 2 texts",
     )
     assert (report.rows_read, report.rows_kept) == (4, 2)
 
@@ -173,7 +173,7 @@ def test_arena(winner: str, vote: int) -> None:
     assert table["prompt"][0] == ONE_ASKED
     assert (table["response_a"][0], table["response_b"][0], table["votes"][0]) == ("A", "B", [vote])
     assert table["winner"][:] == [winner]
-    assert report.reading == (
+    assert report.read_as == (
         "conversation_a and conversation_b, whose common turns are the prompt",
         "winner as the vote",
     )
@@ -212,7 +212,7 @@ def test_the_arena_of_kaggle(tmp_path: Path) -> None:
         ["Why?"],
         ["Why?", "Same.", "And?"],
     ]
-    assert report.reading == ("winner_model_a, winner_model_b and winner_tie as the vote",)
+    assert report.read_as == ("winner_model_a, winner_model_b and winner_tie as the vote",)
     rows[1]["winner_tie"] = 1
     with pytest.raises(DataError, match="row 3, column 'votes'"):
         load_comparisons(csv_file(tmp_path / "b.csv", rows))
@@ -223,7 +223,7 @@ def test_votes_in_words_or_as_text(votes: Any) -> None:
     rows = [{"prompt": "p", "response_a": "x", "response_b": "y", "votes": votes}]
     table, report = read_table(rows, "comparisons")
     assert table["votes"][:] == [[1, 0, -1]]
-    assert report.reading == (("votes in words (A, B, tie)",) if "tie" in votes else ())
+    assert report.read_as == (("votes in words (A, B, tie)",) if "tie" in votes else ())
 
 
 def test_ratings_as_json_text() -> None:

@@ -83,7 +83,7 @@ def test_counts() -> None:
     found = shared_texts({"ratings": data})
     assert found == SharedTexts(prompts=1, texts=2, joined=2, parts=11, apart=1, responses=1)
     assert str(found) == (
-        "1 prompt and 2 texts stand in several groups; a split keeps 2 groups together, 11 parts in all; "
+        "1 prompt and 2 texts appear in several groups; a split keeps 2 groups together, 11 parts in all; "
         "1 text may be on both sides of a split"
     )
     assert summarise(data).shared == found

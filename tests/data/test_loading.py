@@ -213,7 +213,7 @@ def test_quarantine_of_every_row_and_damage_to_the_file_still_stop(tmp_path: Pat
         ({"columns": {"response": None}}, "cannot be None"),
         ({"scale": (5, 1)}, "lowest < highest"),
         ({"scale": (1, float("nan"))}, "lowest < highest"),
-        ({"split": "train"}, "choose within a hub set"),
+        ({"split": "train"}, "apply only to a hub data set"),
     ],
 )
 def test_illegal_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
@@ -233,7 +233,7 @@ def test_illegal_sources_are_named(tmp_path: Path) -> None:
         load_ratings("data/absent.jsonl.gz")
     with pytest.raises(DataError, match="no rows"):
         load_ratings([])
-    with pytest.raises(ArgumentError, match="lies in the source"):
+    with pytest.raises(ArgumentError, match="is the source or inside it"):
         load_ratings(tmp_path, on_bad_row="quarantine", quarantine_path=tmp_path / "bad.jsonl")
     with pytest.raises(ArgumentError, match="shape: received 'votes'"):
         read_table(ROWS["ratings"], "votes")  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def test_a_hub_set_that_cannot_be_reached_is_a_data_error(monkeypatch: pytest.Mo
         raise ConnectionError("offline")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(DataError, match="someone/ratings: neither a file or folder here nor .* offline"):
+    with pytest.raises(DataError, match="someone/ratings: not a local file or folder, and not .* offline"):
         load_ratings("someone/ratings")
 
 

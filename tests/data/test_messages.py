@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_what_prompt_and_sides_have_in_common_is_said_once(
 
 def test_a_last_turn_behind_other_turns_is_refused() -> None:
     sides = {name: [system("t"), user("Q"), assistant(name)] for name in ("chosen", "rejected")}
-    with pytest.raises(DataError, match="a last turn that the sides have too"):
+    with pytest.raises(DataError, match="a last turn that the sides also contain"):
         load_pairs([{"prompt": [system("s"), user("Q")], **sides}])
 
 
@@ -153,6 +154,14 @@ SPELLINGS = {
     "python": "[{'role': 'user', 'content': 'hi'}]",
     "content first": "[{'content': 'hi', 'role': 'user'}]",
     "numpy": "[{'role': 'user', 'content': 'hi'}\n {'role': 'assistant', 'content': 'yes'}]",
+    "numpy's name": "array([{'role': 'user', 'content': 'hi'}], dtype=object)",
+    "json twice": json.dumps('[{"role": "user", "content": "hi"}]'),
+    "byte order mark": '\ufeff[{"role": "user", "content": "hi"}]',
+    "another key first": '[{"name": null, "role": "user", "content": "hi"}]',
+    "one message": '{"role": "user", "content": "hi"}',
+    "in an object": '{"messages": [{"role": "user", "content": "hi"}]}',
+    "sharegpt": '[{"from": "human", "value": "hi"}]',
+    "sharegpt in python": "{'conversations': [{'from': 'human', 'value': 'hi'}]}",
 }
 
 
@@ -175,7 +184,7 @@ def test_messages_stored_as_text_are_messages(text: str) -> None:
     ids=["cut off", "a call", "deep"],
 )
 def test_messages_spelled_illegally_are_refused_not_taken_as_text(text: str) -> None:
-    with pytest.raises(DataError, match="cut off or spelled otherwise"):
+    with pytest.raises(DataError, match="cut off or malformed"):
         load_pairs([{"prompt": text, "chosen": "A", "rejected": "B"}])
 
 
@@ -183,6 +192,35 @@ def test_text_that_is_about_json_stays_text() -> None:
     text = '[1, 2] is a list, and [{"name": 1}] another; what is {"role": "user"}?'
     (pair,) = load_pairs([{"prompt": text, "chosen": "A", "rejected": "B"}])
     assert pair["prompt"] == [user(text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"content": "a table", "price": 3}]',
+        '{"role": "engineer", "content": "builds"}',
+        '[{"from": "Oslo", "value": 3}, {"from": "Rome", "value": 4}]',
+        '[{"role": "admin", "name": "bob"}] - what is that?',
+        '{"messages": "none", "from": "me"}',
+    ],
+)
+def test_objects_of_users_and_programs_stay_text(text: str) -> None:
+    (pair,) = load_pairs([{"prompt": "Q", "chosen": text, "rejected": "B"}])
+    assert pair["chosen"] == text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "side"),
+    [
+        ([{"from": "human", "value": "Q"}], {"from": "gpt", "value": "%s"}),
+        ({"role": "user", "content": "Q"}, {"role": "assistant", "content": "%s"}),
+        ({"conversations": [user("Q")]}, [user("Q"), {"from": "gpt", "value": "%s", "role": None}]),
+    ],
+)
+def test_messages_with_other_keys_and_single_ones_are_messages(prompt: Any, side: Any) -> None:
+    sides = {name: json.loads(json.dumps(side) % said) for name, said in (("chosen", "A"), ("rejected", "B"))}
+    (pair,) = load_pairs([{"prompt": prompt, **sides}])
+    assert (pair["prompt"], pair["chosen"], pair["rejected"]) == ([user("Q")], "A", "B")
 
 
 # ---- parts, roles and calls of tools ----------------------------------------------------------------------
@@ -218,7 +256,27 @@ def test_calls_of_tools_tell_conversations_apart() -> None:
     texts = [row["prompt"][1]["content"] for row in table]
     assert texts[0] == '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'
     assert texts[0] == texts[1] != texts[2]
-    assert report.notes == {"calls of tools were written into the message's text": 3}
+    assert report.notes == {"tool calls were written into the message's text": 3}
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        {"tool_calls": [{"name": "f", "arguments": {"c": 1}}]},
+        {"tool_calls": '[{"function": {"name": "f", "arguments": "{\\"c\\": 1}"}}]'},
+        {"tool_calls": {"name": "f", "arguments": {"c": 1}}},
+        {"function_call": {"name": "f", "arguments": '{"c": 1}'}},
+    ],
+)
+def test_calls_in_other_spellings_are_the_same_calls(calls: dict[str, Any]) -> None:
+    prompt = [
+        user("Q"),
+        {"role": "assistant", "content": None, **calls},
+        {"role": "function", "content": "2"},
+    ]
+    (pair,) = load_pairs([{"prompt": prompt, "chosen": "A", "rejected": "B"}])
+    written = '<tool_call>\n{"name": "f", "arguments": {"c": 1}}\n</tool_call>'
+    assert pair["prompt"] == [user("Q"), assistant(written), {"role": "tool", "content": "2"}]
 
 
 def test_a_response_may_be_a_call() -> None:

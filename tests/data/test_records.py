@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pluralign.data import load_comparisons, load_pairs, load_ratings
+from pluralign.data import load_comparisons, load_pairs, load_ratings, read_table
 from pluralign.errors import DataError
 
 PROMPT = [{"role": "user", "content": "Hi"}]
@@ -60,7 +60,7 @@ BAD_CELLS = [
     ("ratings", "prompt", 5, "int 5"),
     ("ratings", "prompt", ["Hi"], "'Hi' as message 1"),
     ("ratings", "prompt", [{"role": "robot", "content": "x"}], "the role 'robot' in message 1"),
-    ("ratings", "prompt", [{"from": "human", "value": "x"}], "the role None"),
+    ("ratings", "prompt", [{"speaker": "human", "text": "x"}], "the role None"),
     ("ratings", "prompt", [*PROMPT, {"role": "user"}], "the content None in message 2"),
     ("ratings", "prompt", [{"role": "user", "content": ""}], "no content in message 1"),
     ("ratings", "id", 1.5, "float 1.5"),
@@ -183,3 +183,10 @@ def test_a_problem_survives_pickling() -> None:
 def test_rows_that_are_no_dicts_are_errors() -> None:
     with pytest.raises(DataError, match="a dict per row"):
         load_ratings([GOOD["ratings"], "text"])
+
+
+def test_system_prompts_in_the_column_of_systems_are_told() -> None:
+    rating = {"prompt": "Q", "response": "A", "attribute": "q", "ratings": [3], "scale": [1, 5]}
+    prompt = "You are an AI assistant. Provide a detailed answer so that the user need not search outside."
+    _, report = read_table([{**rating, "system": prompt}, {**rating, "system": "gpt-4 (0613)"}], "ratings")
+    assert [(note[:15], count) for note, count in report.notes.items()] == [("column 'system'", 1)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pluralign.data import deal_groups, folds, folds_of_tables, split
+from pluralign.data import deal_groups, folds, folds_of_tables, split, split_tables
 from pluralign.errors import ArgumentError, DataError
 
 group_lists = st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=40).filter(
@@ -70,6 +70,38 @@ def test_the_share_is_met_on_average_and_the_seed_matters() -> None:
     # binomial: standard deviation .0097
     assert len(zero) / 2000 == pytest.approx(0.25, abs=0.04)
     assert len(zero & one) / 2000 == pytest.approx(0.0625, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "sizes", [[100] * 13, [3, 50, 8, 120, 40, 7, 9, 60, 11, 30], [900, *[10] * 10], [1, 2, 3]]
+)
+def test_rows_come_near_the_share_where_groups_are_few(sizes: list[int], seed: int) -> None:
+    groups = [f"g{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    train, test = split(table(groups), test_share=0.2, seed=seed)
+    total, found = sum(sizes), len(test) - 0.2 * sum(sizes)
+    assert 0 < len(test) < total
+    if abs(found) > 0.1 * total:  # then no group that is left out would bring the rows nearer
+        others = [sizes[int(name[1:])] for name in set(train["group"])]
+        assert min(abs(found + size) for size in others) >= abs(found) - 1e-9
+    if max(sizes) < 0.2 * total:
+        assert 0.1 <= len(test) / total <= 0.3
+
+
+def test_every_table_comes_near_the_share_and_no_group_is_on_two_sides() -> None:
+    few = [f"g{i % 6}" for i in range(60)]
+    other = [f"g{i % 5}" for i in range(500)]
+    for seed in range(30):
+        train, test = split_tables({"ratings": table(few), "pairs": table(other)}, 0.3, seed)
+        held_out, fitted = ({g for t in part.values() for g in t["group"]} for part in (test, train))
+        assert not held_out & fitted
+        assert all(0.1 < len(test[k]) / len(t) < 0.5 for k, t in (("ratings", few), ("pairs", other)))
+
+
+def test_groups_shared_by_three_tables_can_leave_one_without_a_side() -> None:
+    tables = {name: table(list(groups)) for name, groups in (("x", "ab"), ("y", "bc"), ("z", "ac"))}
+    with pytest.raises(DataError, match=r"leave one side of [xyz] without rows"):
+        split_tables(tables)
 
 
 @pytest.mark.parametrize("share", [1e-9, 1 - 1e-9])

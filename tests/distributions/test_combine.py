@@ -102,7 +102,7 @@ def test_crossing_is_reported_as_the_mean_over_attributes(combine):
         (torch.zeros(2, 3), torch.ones(2, 3), r"values must have shape \[B, A, K\]"),
         (torch.zeros(2, 3, 2), torch.ones(2, 2), r"weights must have shape \[2, 3\], received \[2, 2\]"),
         (torch.zeros(2, 3, 2), -torch.ones(2, 3), "not negative"),
-        (torch.zeros(2, 3, 2), torch.zeros(2, 3), "one that is positive"),
+        (torch.zeros(2, 3, 2), torch.zeros(2, 3), "needs a positive one"),
         (torch.full((2, 3, 2), math.nan), torch.ones(2, 3), "values must be finite"),
     ],
 )

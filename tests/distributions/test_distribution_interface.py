@@ -177,9 +177,15 @@ def test_combining_reads_no_values_without_validation():
         assert combine(values, gate, torch.empty(5, device="meta"), validate=False).mean().shape == (2,)
 
 
-COMPILES = pytest.mark.skipif(
-    Version(torch.__version__) < Version("2.13"), reason="torch.compile before 2.13 cannot read NamedTuples"
-)
+@pytest.fixture
+def compiler(request: pytest.FixtureRequest) -> None:
+    if Version(torch.__version__) < Version("2.13"):
+        pytest.skip("torch.compile before 2.13 cannot read NamedTuples")
+    if request.config.getoption("--jaxtyping-packages"):
+        pytest.skip("torch.compile cannot read functions whose shapes are checked")
+
+
+COMPILES = pytest.mark.usefixtures("compiler")
 
 
 def utilities(law):
@@ -297,6 +303,20 @@ def test_entropic_approaches_the_minimum_and_the_maximum(name, aversion):
     law = build()[name]
     torch.testing.assert_close(law.entropic(aversion), law.quantile(0.0), rtol=0, atol=10 / aversion + 1e-6)
     torch.testing.assert_close(law.entropic(-aversion), law.quantile(1.0), rtol=0, atol=10 / aversion + 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::pluralign.errors.TailWarning")
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ensemble"])
+@pytest.mark.parametrize("tail", [1e-8, 1e-17, 1e-50, 1e-300])
+def test_levels_that_float32_takes_for_0_or_1(name, tail):
+    d = build()[name]
+    for value, end in (
+        (d.cvar(tail), d.quantile(0.0)),
+        (d.quantile(tail), d.quantile(0.0)),
+        (d.quantile(1 - tail), d.quantile(1.0)),
+    ):
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, end)
 
 
 def test_point_masses_are_the_whole_distribution_or_there_are_none():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from pluralign.distributions import Empirical, GaussianEnsemble
 from pluralign.errors import ArgumentError
@@ -73,6 +74,20 @@ def test_weights_per_row_or_for_all():
     rows = GaussianEnsemble(means, stds, torch.tensor([[0.3, 0.7]]).expand(3, 2))
     torch.testing.assert_close(shared.quantile(0.4), rows.quantile(0.4))
     assert shared[1:].weights.shape == (2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tail", [1e-4, 1e-8, 1e-17, 1e-50, 1e-300])
+def test_tails_that_float32_and_the_error_function_do_not_reach(tail, dtype):
+    one = GaussianEnsemble(torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, 3.0]]), [1.0, 0.0]).to(dtype)
+    z = stats.norm.ppf(tail)
+    torch.testing.assert_close(one.quantile(tail), torch.tensor([1 + 2 * z], dtype=dtype))
+    if 1 - tail < 1:
+        torch.testing.assert_close(
+            one.quantile(1 - tail), torch.tensor([1 + 2 * stats.norm.ppf(1 - tail)], dtype=dtype)
+        )
+    mean_below = -math.exp(stats.norm.logpdf(z) - math.log(tail))
+    torch.testing.assert_close(one.cvar(tail), torch.tensor([1 + 2 * mean_below], dtype=dtype))
 
 
 def test_float32_quantiles_are_correct_to_float32():

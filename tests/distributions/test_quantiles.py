@@ -52,7 +52,7 @@ def test_the_levels_are_its_quantiles_exactly():
 def test_flat_tails_flatten_tail_measures():
     """A standard normal on 19 levels, whose true cvar:.05 is -2.06, entropic:3 is -1.5 and std is 1."""
     law = normal_quantiles()
-    with pytest.warns(TailWarning, match=r"cvar:0.05 asks for the tail at or below the lowest level 0.05"):
+    with pytest.warns(TailWarning, match=r"cvar:0.05 refers to the tail at or below the lowest level 0.05"):
         assert law.cvar(0.05).item() == pytest.approx(stats.norm.ppf(0.05))
     assert law.entropic(3.0).item() == pytest.approx(-0.90, abs=0.005)
     assert law.std().item() == pytest.approx(0.92, abs=0.005)

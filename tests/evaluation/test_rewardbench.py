@@ -171,7 +171,7 @@ def test_overall_of_rewardbench2_is_the_plain_mean_of_six():
         (lambda: rewardbench2(["Math"], [[1.0]], [[]]), "at least one reward"),
         (lambda: rewardbench2(["Ties"], [[1.0]], [[0.0]]), "ids"),
         (lambda: ties_score(["3"], [[1.0]], [[0.0]]), "ref:<n>"),
-        (lambda: ties_score(["ref:1", "ref:1"], [[1.0]] * 2, [[0.0]] * 2), "twice"),
+        (lambda: ties_score(["ref:1", "ref:1"], [[1.0]] * 2, [[0.0]] * 2), "not unique"),
     ],
 )
 def test_illegal_tables(call, match):

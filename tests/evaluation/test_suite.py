@@ -85,6 +85,51 @@ def test_pinball_of_a_known_distribution():
     assert columns["model_mean"][0] == pytest.approx(3, abs=1e-5)
 
 
+def test_losses_on_the_grid_round_predictions_and_leave_ratings_as_they_are():
+    """A model whose quantiles leave the scale: its cells by its distribution function, losses as sums."""
+    law = pl.Quantiles((1 + 4 * FIVE)[None] - 1.9, FIVE)  # of the response whose first number is -1.9 / 4
+    table = ratings(
+        {"response": "-0.475 0 x", "ratings": [1.0, 2.0]}, {"response": "0 0 y", "ratings": [3.5]}
+    )
+    model = uniform_model(slope=1.0)
+    model.head.attributes = (Attribute("a", 1.0, 5.0, 0.5),)
+    columns = rating_rows(model, table)
+    grid = torch.arange(1, 5.25, 0.5, dtype=torch.float64)
+    below = law.cdf((grid[:-1] + 0.25)[None])[0]
+    probs = torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff().numpy()
+    levels = np.arange(1, 20) / 20
+    predicted = grid.numpy()[np.searchsorted(probs.cumsum(), levels)]
+    expected = np.mean(
+        [np.maximum(levels * (r - predicted), (levels - 1) * (r - predicted)).mean() for r in (1.0, 2.0)]
+    )
+    assert columns["model_pinball_on_grid"][0] == pytest.approx(expected, rel=1e-5)
+    apart = probs @ (grid[:, None] - grid[None]).abs().numpy() @ probs / 2
+    crps = np.mean([probs @ np.abs(grid.numpy() - r) - apart for r in (1.0, 2.0)])
+    assert columns["model_crps_on_grid"][0] == pytest.approx(crps, rel=1e-5)
+    assert columns["model_pinball"][0] > expected  # it pays for what lies below the scale
+    part = evaluate(model, ratings=table)["ratings"]["a"]
+    assert part["pinball_on_grid"]["model"]["estimate"] == pytest.approx(
+        columns["model_pinball_on_grid"].mean()
+    )
+
+
+def test_losses_on_the_grid_are_of_attributes_on_one_and_over_all_only_where_all_are():
+    def both(step):
+        model = uniform_model(attributes=("a", "b"))
+        model.head.attributes = (Attribute("a", 1.0, 5.0, 1.0), Attribute("b", 1.0, 5.0, step))
+        table = ratings(
+            *({"response": f"{i} 0 x", "ratings": [i + 1], "attribute": n} for i in range(4) for n in "ab")
+        )
+        return evaluate(model, ratings=table)["ratings"]
+
+    some, every = both(None), both(1.0)
+    assert "pinball_on_grid" in some["a"]
+    assert "pinball_on_grid" not in some["b"] | some["all"]
+    of_all = every["all"]["crps_on_grid"]["model"]["estimate"]
+    parts = [every[name]["crps_on_grid"]["model"]["estimate"] for name in "ab"]
+    assert of_all == pytest.approx(np.mean(parts) / 4)  # as shares of the scale
+
+
 def test_quantile_error_against_the_truth():
     truth = [1 + 4 * t + 0.5 for t in (0.25, 0.5, 0.75)]
     columns = rating_rows(
@@ -320,7 +365,7 @@ def test_what_cannot_be_judged():
     tied = pl.load_comparisons([{"prompt": "p", "response_a": "1 0", "response_b": "0 0", "votes": [0]}])
     with pytest.raises(DataError, match="every comparison is tied"):
         evaluate(uniform_model(), votes=tied)
-    with pytest.raises(ArgumentError, match="ratings: received list; pass what load_ratings gives"):
+    with pytest.raises(ArgumentError, match="ratings: received list; pass what load_ratings returns"):
         evaluate(uniform_model(), ratings=[{"response": "0 0 x"}])
     for name, table in {
         "ratings": ratings({"response": "0 0 x", "ratings": [1]}),

@@ -114,7 +114,7 @@ def test_a_person_who_voted_in_both_counts_once_after_merging():
 def test_votes_without_names_are_said_once():
     people = PopulationUpdater(PERSONAS)
     people.update([[0.1, 0.2, 0.3]], 0.0, raters=["zoe"])
-    with pytest.warns(VoterWarning, match="1 of 2 votes have no rater, and each counts as a person"):
+    with pytest.warns(VoterWarning, match="1 of 2 votes have no rater, and each counts as a separate person"):
         people.update([[0.1, 0.2, 0.3]] * 2, 0.0, raters=["zoe", None])
     people.update([[0.1, 0.2, 0.3]], 0.0)
     assert float(people.alpha().sum()) == pytest.approx(4 + 3)

@@ -183,7 +183,7 @@ def test_illegal_votes_are_named_and_change_nothing(votes, times, items, message
 
 def test_the_past_and_other_priors_are_refused():
     updater = PreferenceUpdater(PRIOR, 1.0).update([0], 3.0)
-    with pytest.raises(ArgumentError, match="keeps no single votes"):
+    with pytest.raises(ArgumentError, match="single votes are not stored"):
         updater.posterior(at=2.0)
     for other in (
         PreferenceUpdater(PRIOR, 2.0),

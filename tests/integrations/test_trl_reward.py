@@ -104,9 +104,9 @@ def test_functions_and_scorers_are_models_too() -> None:
     assert f.__name__ == "length"
     assert f(["q", "q"], ["ab", ""]) == [2.0, 0.0]
     assert RewardFunction(fit("quantile"), risk="cvar:0.1").__name__ == "pluralign_cvar_0.1"
-    with pytest.raises(ArgumentError, match="gave nan for completion 1"):
+    with pytest.raises(ArgumentError, match="returned nan for completion 1"):
         RewardFunction(lambda found: [0.0, float("nan")])(["q"] * 2, ["a", "b"])
-    with pytest.raises(ArgumentError, match=r"with \[1\] numbers"):
+    with pytest.raises(ArgumentError, match=r"numbers of shape \[1\]"):
         RewardFunction(lambda found: [0.0])(["q"] * 2, ["a", "b"])
     with pytest.raises(ArgumentError, match="needed: a reward model"):
         RewardFunction(3)

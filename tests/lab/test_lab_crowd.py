@@ -233,16 +233,16 @@ def test_describe_is_plain_and_true() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seed": -1}, "a seed must be at least 0"),
+        ({"seed": -1}, "a seed must be a whole number of at least 0"),
         ({"raters": 5}, "raters must be at least 6"),
         ({"noise": 0.0}, "noise must be positive"),
-        ({"label_flips": 1.5}, "label_flips must lie in"),
-        ({"label_flips": float("nan")}, "label_flips must lie in"),
-        ({"population": {"poet": 1.0}}, "population names poet"),
-        ({"shift": {"artist": -1.0, "ceo": 2.0}}, "shift takes shares of at least 0"),
+        ({"label_flips": 1.5}, "label_flips must be in"),
+        ({"label_flips": float("nan")}, "label_flips must be in"),
+        ({"population": {"poet": 1.0}}, "population has unknown names poet"),
+        ({"shift": {"artist": -1.0, "ceo": 2.0}}, "shift must be shares of at least 0"),
         ({"population": {}}, "positive sum"),
-        ({"bias": {"charm": 1.0}}, "bias takes finite numbers"),
-        ({"bias": {"risk": float("nan")}}, "bias takes finite numbers"),
+        ({"bias": {"charm": 1.0}}, "bias must be finite numbers"),
+        ({"bias": {"risk": float("nan")}}, "bias must be finite numbers"),
     ],
 )
 def test_illegal_crowds(arguments: dict[str, Any], message: str) -> None:
@@ -253,14 +253,14 @@ def test_illegal_crowds(arguments: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n must be at least 1"),
-        ({"seed": -2}, "a seed must be at least 0"),
-        ({"raters_per_item": 0}, "raters_per_item must be at least 1"),
-        ({"responses_per_prompt": 0}, "responses_per_prompt must lie in 1..256"),
-        ({"style": "loud"}, "style 'loud' does not exist"),
-        ({"time": 1.1}, "time must lie in"),
-        ({"levels": [0.5, 1.0]}, "levels must be a list of rising numbers in"),
-        ({"levels": []}, "levels must be a list of rising numbers in"),
+        ({"n": 0}, "n must be a whole number of at least 1"),
+        ({"seed": -2}, "a seed must be a whole number of at least 0"),
+        ({"raters_per_item": 0}, "raters_per_item must be a whole number of at least 1"),
+        ({"responses_per_prompt": 0}, "responses_per_prompt must be in 1..256"),
+        ({"style": "loud"}, "style must be one of"),
+        ({"time": 1.1}, "time must be in"),
+        ({"levels": [0.5, 1.0]}, "levels must be a list of increasing numbers in"),
+        ({"levels": []}, "levels must be a list of increasing numbers in"),
         ({"attributes": ["charm"]}, "attribute must be one of"),
     ],
 )
@@ -278,22 +278,22 @@ def test_unknown_kind() -> None:
 @pytest.mark.parametrize("table", ["conversations", "ratings", "category_votes", "votes", "pairs"])
 def test_a_number_of_rows_that_is_none(table, n):
     """NaN used to draw texts for ever."""
-    with pytest.raises(ArgumentError, match="n must be at least 1, a whole number"):
+    with pytest.raises(ArgumentError, match="n must be a whole number of at least 1"):
         getattr(Crowd(seed=0), table)(n)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Crowd(seed=1.5), "seed must be at least 0, a whole number"),
+        (lambda: Crowd(seed=1.5), "seed must be a whole number of at least 0"),
         (lambda: Crowd(raters=7.5), "raters must be at least 6"),
         (
             lambda: Crowd().ratings(2, raters_per_item=1.5),
-            "raters_per_item must be at least 1, a whole number",
+            "raters_per_item must be a whole number of at least 1",
         ),
-        (lambda: Crowd().ratings(2, responses_per_prompt=2.5), "responses_per_prompt must lie in"),
-        (lambda: Crowd().ratings(2, seed=0.5), "seed must be at least 0, a whole number"),
-        (lambda: Crowd().ratings(2, levels=(0.9, 0.1)), "levels must be a list of rising numbers"),
+        (lambda: Crowd().ratings(2, responses_per_prompt=2.5), "responses_per_prompt must be in"),
+        (lambda: Crowd().ratings(2, seed=0.5), "seed must be a whole number of at least 0"),
+        (lambda: Crowd().ratings(2, levels=(0.9, 0.1)), "levels must be a list of increasing numbers"),
         (lambda: Crowd().ratings(2, attributes=()), "attributes must name at least one"),
         (lambda: Crowd().ratings(2, attributes=("overall", "overall")), "each once"),
         (lambda: Crowd().win_probability(Crowd().conversations(3), []), "got 3 and 0"),

@@ -56,7 +56,7 @@ def test_the_gate_finds_the_crowds_weights_on_prompts_it_has_not_seen(crowd, fam
         "gate_layers": 1,
         "gate_batch": 256,
         "gate_steps": 200,
-        "gate_judge_every": 20,
+        "gate_eval_every": 20,
         "gate_lr": 0.01,
         "gate_temperature": 1.0,
     } | ({"l1": 0.001, "levels": (0.1, 0.3, 0.5, 0.7, 0.9)} if family == "quantile" else {"l2": 0.01})

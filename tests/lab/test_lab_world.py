@@ -40,7 +40,7 @@ def test_texts_stay_in_the_vocabulary(style: str) -> None:
 
 
 def test_unknown_style() -> None:
-    with pytest.raises(ArgumentError, match="style 'loud' does not exist; choose one of behaviour"):
+    with pytest.raises(ArgumentError, match="style must be one of behaviour, .*; got 'loud'"):
         draw(PROMPTS[0], random.Random(0), "loud")
 
 

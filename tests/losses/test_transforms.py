@@ -95,9 +95,9 @@ def test_a_callable_with_steps_and_inner_peaks():
 
 def test_a_callable_whose_integral_cannot_be_found_is_refused():
     for beta in (0.01, 0.1, 0.3):  # the mass lies around Phi(1/b), 1 - 4e-4 at b = .3 but with a long tail
-        with pytest.raises(ArgumentError, match="was not found"):
+        with pytest.raises(ArgumentError, match="could not be computed"):
             Custom(torch.special.ndtri).log_partition(torch.tensor(beta))
-    with pytest.raises(ArgumentError, match="was not found"):
+    with pytest.raises(ArgumentError, match="could not be computed"):
         Custom(lambda t: -torch.log1p(-t)).log_partition(torch.tensor(0.5))  # diverges
     mild = Custom(torch.special.ndtri).log_partition(torch.tensor(1.5, dtype=torch.float64))
     assert float(mild) == pytest.approx(0.5 / 1.5**2, rel=1e-8)

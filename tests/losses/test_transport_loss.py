@@ -218,12 +218,12 @@ def test_bad_input_is_named():
     nan = float("nan")
     for arguments, message in (
         ({}, "atoms or cost"),
-        ({"atoms": atoms, "cost": cost}, "one of them"),
+        ({"atoms": atoms, "cost": cost}, "either atoms or cost"),
         ({"atoms": atoms[:1]}, r"atoms \[2\]"),
         ({"atoms": atoms * nan}, "atoms must be finite"),
         ({"atoms": atoms, "floor": -1.0}, "floor must be"),
         ({"atoms": atoms, "floor": nan}, "floor must be"),
-        ({"atoms": atoms, "regularization": 0.1}, "regularization is for cost"),
+        ({"atoms": atoms, "regularization": 0.1}, "regularization applies only to cost"),
         ({"cost": cost, "regularization": -0.1}, "regularization must be"),
         ({"atoms": atoms, "floor": "high"}, "floor must be"),
         ({"atoms": atoms, "floor": None}, "floor must be"),

@@ -30,7 +30,7 @@ def test_one_conversation_may_have_one_reward_only_but_for_rounding():
         [ROWS[0], ROWS[1], ROWS[0]], torch.stack([torch.tensor(3.1), last_place, last_place])
     )
     assert judge.score(ROWS[:1]).tolist() == pytest.approx([3.1])
-    with pytest.raises(ArgumentError, match="two rewards"):
+    with pytest.raises(ArgumentError, match="different rewards"):
         judge_scores([ROWS[0], ROWS[1], ROWS[0]], [3.1, 3.1, 3.1001])
 
 
@@ -51,14 +51,14 @@ def test_token_probabilities_are_categories():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: judge_scores(ROWS, [1.0, 2.0]), "3 conversations and scores of 2 rows"),
+        (lambda: judge_scores(ROWS, [1.0, 2.0]), "3 conversations and 2 rows of scores"),
         (lambda: judge_scores(ROWS, [1.0, float("nan"), 2.0]), "row 1 has no score"),
         (lambda: judge_scores(ROWS, [1.0, float("inf"), 2.0]), "row 1 has an infinite score"),
         (lambda: judge_scores(ROWS, [[1.0], [float("nan")], [2.0]]), "row 1 has no score"),
         (lambda: judge_scores(ROWS, [[1.0], [float("inf")], [2.0]]), "row 1 has an infinite score, one of 1"),
         (lambda: judge_scores(ROWS, ["7", "1", "2"]), "scores must be numbers, row by row: row 0 has '7'"),
-        (lambda: judge_scores(ROWS, [1.0, None, 2.0]), "row 1 has None; where there is none, pad with NaN"),
-        (lambda: judge_scores(ROWS, [[1.0], [2.0, 3.0], [1.0]]), "different numbers of them; pad with NaN"),
+        (lambda: judge_scores(ROWS, [1.0, None, 2.0]), "row 1 has None; for a missing score, pad with NaN"),
+        (lambda: judge_scores(ROWS, [[1.0], [2.0, 3.0], [1.0]]), "different lengths; pad with NaN"),
         (lambda: judge_scores(ROWS, 3.0), r"scores must be \[N\]"),
         (lambda: judge_scores([*ROWS, ROWS[0]], [5.0, 1.0, 3.0, 4.0]), "0 and 3 are the same"),
         (lambda: judge_scores("text", [1.0]), "needed: a list of conversations"),
@@ -86,6 +86,6 @@ def test_no_rows_are_judged_with_no_scores():
 def test_other_rows_are_refused():
     judge = judge_scores([*ROWS, ROWS[1]], [5, 1, 3, 1])  # the same twice with one score is fine
     with pytest.raises(
-        ArgumentError, match="2 of 3 conversations were not judged, the first is conversation 1"
+        ArgumentError, match="2 of 3 conversations have no score, the first is conversation 1"
     ):
         judge.score([ROWS[0], talk("unseen"), talk("good", prompt="third")])

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
-from pluralign.backbones.config import READING
+from pluralign.backbones.config import CONVERSATION_FORMAT
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.heads import FAMILIES, Attribute, Gate, GateShape, QuantileHead, Reference
 from pluralign.heads.debias import Debias
@@ -358,7 +358,7 @@ class FakeDecoder(FakeBackbone):
     """As a backbone describes itself that reads whole conversations."""
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "context": "conversation", "reading": READING}
+        return {**super().describe(), "context": "conversation", "reading": CONVERSATION_FORMAT}
 
 
 def test_a_decoder_that_was_fitted_on_other_tokens_is_refused(tmp_path: Path) -> None:
@@ -370,5 +370,5 @@ def test_a_decoder_that_was_fitted_on_other_tokens_is_refused(tmp_path: Path) ->
     config = json.loads(file.read_text())
     del config["backbone"]["reading"]  # as before there was one
     file.write_text(json.dumps(config))
-    with pytest.raises(ArtifactError, match="conversations had other tokens .reading 1, now 2"):
+    with pytest.raises(ArtifactError, match="conversations had other tokens .format 1, now 2"):
         pl.RewardModel.from_pretrained(tmp_path / "m", backbone=FakeDecoder())

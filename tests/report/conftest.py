@@ -59,7 +59,7 @@ def judged_scores(folder: Path) -> None:
 
 
 def judged_ensemble(folder: Path) -> None:
-    """Three Gaussian heads on the same rows, and what their fit warned of."""
+    """Three Gaussian heads on the same rows, and the warnings of their fit."""
     ratings = pl.load_ratings(ratings_rows(30))
     config = {"heads": 3, "l2": 0.1, "std_l2": 1.0, "steps": 30}
     model = pl.fit("gaussian_ensemble", ratings=ratings, config=config, backbone=FakeBackbone(), cache=None)

@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+import pluralign as pl
 from pluralign.errors import ArgumentError
 from pluralign.report.content import build_content
 from pluralign.report.evaluations import read_evaluation
@@ -31,7 +33,7 @@ def test_headlines_are_the_numbers_of_the_results(copy):
         "Accuracy on pairs from ratings",
         "Distance to the truth",
         "CRPS",
-        "90 % intervals hold this share of ratings",
+        "Ratings inside 90 % intervals",
     ]
     accuracy = results["pairs"]["pairs_from_ratings"]["accuracy"]
     assert lines["Accuracy on pairs from ratings"]["interval"] == accuracy["model"]
@@ -45,7 +47,7 @@ def test_headlines_are_the_numbers_of_the_results(copy):
     [
         (0.01, 0.03, "(better)"),
         (-0.03, -0.01, "(worse)"),
-        (-0.01, 0.02, "(no difference: the interval holds 0)"),
+        (-0.01, 0.02, "(no difference: the interval contains 0)"),
         (None, None, "(no interval: one group)"),
     ],
 )
@@ -107,6 +109,14 @@ def test_a_run_says_what_was_run(copy):
     assert run["name"] == "quantile"
 
 
+@pytest.mark.parametrize("label", ["", "judged: ", "evaluated on: "])
+def test_the_label_that_older_files_have_before_the_scope_is_not_shown(copy, change, label):
+    folder = copy("one")
+    change(folder / "results.json", lambda r: r.update(judged=f"{label}every row; 3 groups"))
+    (run,) = content_of(folder)["runs"]
+    assert run["judged"] == "every row; 3 groups"
+
+
 def test_coverage_by_predicted_disagreement_is_the_mean_of_its_rows(copy):
     folder = copy("one")
     table = pq.read_table(folder / "scores.parquet").to_pandas()
@@ -147,7 +157,11 @@ def test_responses_are_picked_by_prediction_alone(copy, change):
     assert [e["width"] for e in chosen["agreed"]] == widths[-1:-7:-1]
     entry = chosen["contested"][0]
     predicted = entry["predicted"]["quantile"]
-    assert entry["width"] == pytest.approx((predicted[-1] - predicted[0]) / 4)
+    lines = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
+    line = next(line for line in lines if line["response"] == entry["response"])
+    fitted = line["attributes"][entry["attribute"]]
+    assert entry["width"] == pytest.approx((fitted[-1] - fitted[0]) / 4)
+    assert set(predicted) <= {1, 2, 3, 4, 5}  # shown on the grid of the ratings
     assert entry["true"] == [2.0, 3.0, 4.0]
     change(folder / "examples.jsonl", lambda e: e.update(ratings={a: [1] * 9 for a in e["ratings"]}))
     again = content_of(folder)["responses"]["contested"]
@@ -210,8 +224,31 @@ def test_ratings_by_kind_of_prompt_are_means_of_rows(copy):
     for cell in cells:
         rows = table[(table["attribute"] == cell["attribute"]) & (table["subset"] == cell["subset"])]
         assert cell["rows"] == len(rows)
-        assert cell["predicted"] == pytest.approx(rows["model_mean"].mean())
+        assert cell["predicted"] == pytest.approx(rows["model_mean_on_grid"].mean())
+        assert cell["spread"] == pytest.approx(rows["model_std_on_grid"].mean())
         assert cell["observed"] == pytest.approx(rows["observed_mean"].mean())
+
+
+def test_predictions_are_shown_on_the_grid_of_the_ratings(copy, change):
+    folder = copy("one")
+    entries = content_of(folder)["responses"]["all"]
+    lines = {
+        line["response"]: line
+        for line in map(json.loads, (folder / "examples.jsonl").read_text().splitlines())
+    }
+    for entry in entries:
+        grid = entry["grid"]["quantile"]
+        assert grid == lines[entry["response"]]["grid"]["a0"]
+        law = pl.Categorical(torch.tensor([grid["shares"]]).double(), torch.tensor(grid["ratings"]).double())
+        assert entry["predicted"]["quantile"] == law.quantile(torch.tensor(entry["levels"]))[0].tolist()
+
+    def continuous(line):
+        del line["grid"]
+
+    change(folder / "examples.jsonl", continuous)  # as earlier versions wrote it, or ratings on no grid
+    entry = content_of(folder)["responses"]["all"][0]
+    assert entry["grid"] == {}
+    assert entry["predicted"]["quantile"] == lines[entry["response"]]["attributes"]["a0"]
 
 
 def test_what_is_missing_has_a_reason(copy):
@@ -240,9 +277,9 @@ def test_several_runs_stand_side_by_side(copy, change):
     assert [run["name"] for run in content["runs"]] == ["one", "other"]
     assert list(content["ratings"]["attributes"]["a0"]) == ["one", "other"]
     assert list(content["responses"]["contested"][0]["predicted"]) == ["one", "other"]
-    assert not any("do not compare" in note for note in content["notes"])
+    assert not any("are not comparable" in note for note in content["notes"])
     change(other / "run.json", lambda r: r["inputs"].update(ratings="ef" * 32))
-    assert any("do not compare" in note for note in content_of(one, other)["notes"])
+    assert any("are not comparable" in note for note in content_of(one, other)["notes"])
     (other / "run.json").unlink()
     assert any("not known" in note for note in content_of(one, other)["notes"])
     names = [run["name"] for run in content_of(one, copy("scores"))["runs"]]
@@ -253,5 +290,5 @@ def test_too_many_and_the_same_twice_are_refused(copy):
     evaluation = read_evaluation(copy("one"))
     with pytest.raises(ArgumentError, match="1 to 6 evaluations"):
         build_content([evaluation] * 7)
-    with pytest.raises(ArgumentError, match="is named twice"):
+    with pytest.raises(ArgumentError, match="is given twice"):
         build_content([evaluation] * 2)

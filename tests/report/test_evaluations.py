@@ -31,7 +31,7 @@ def test_only_the_results_have_to_be_there(copy):
     evaluation = read_evaluation(folder)
     assert (evaluation.run, evaluation.scores, evaluation.examples) == (None, None, None)
     (folder / "results.json").unlink()
-    with pytest.raises(ArtifactError, match=r"no results\.json; name the folder of a finished"):
+    with pytest.raises(ArtifactError, match=r"no results\.json; pass the folder of a finished"):
         read_evaluation(folder)
 
 
@@ -46,7 +46,7 @@ def test_a_model_without_distributions_has_no_scores_of_ratings(copy):
         (b"{", "damaged"),
         (b"\xff\xfe", "damaged"),
         (b"[" * 100_000, "damaged"),
-        (b'{"schema": NaN}', "NaN is no JSON number"),
+        (b'{"schema": NaN}', "NaN is not a JSON number"),
         (b"[]", r"results\.json: the file is \[\]; allowed: an object"),
         (b"{}", "schema is missing"),
         (b'{"schema": 2}', "schema is 2; this version of pluralign reads 1"),
@@ -76,6 +76,7 @@ def change_at(value, place, new):
         (["family"], 3, "family is 3; allowed: a text"),
         (["ratings", "a0", "crps", "model", "estimate"], "x", r"ratings\.a0\.crps\.model\.estimate is 'x'"),
         (["ratings", "a0", "crps", "model", "estimate"], True, "is True; allowed: a finite number"),
+        (["ratings", "a0", "crps", "model", "estimate"], 10**400, "allowed: a finite number"),
         (["ratings", "a0", "coverage", "nominal"], None, r"coverage\.nominal is missing"),
         (["ratings", "a0", "levels", "below"], [0.1], "one share below per level"),
         (["ratings", "a0", "pit", "share"], [], "one edge more than shares"),
@@ -85,7 +86,7 @@ def change_at(value, place, new):
         (
             ["gate"],
             {"ratings": {"weights": {"a": 1}, "subsets": {"x": {"b": 1}}, "entropy_share": 1}},
-            "not all of the same attributes",
+            "have different attributes",
         ),
         (["ratings", "a0", "crps", "others"], {"twin": {}}, r"others\.twin\.value is missing"),
         (["ensemble"], {"pairs": {"heads": 2, "correlation": "high"}}, r"ensemble\.pairs\.correlation is"),
@@ -135,7 +136,7 @@ def test_damaged_and_foreign_tables_are_named(copy):
         read_evaluation(folder)
     words = pa.array(["x"] * len(table))
     pq.write_table(table.set_column(table.column_names.index("model_std"), "model_std", words), file)
-    with pytest.raises(ArtifactError, match="model_std holds a value that is no number"):
+    with pytest.raises(ArtifactError, match="model_std has a value that is not a number"):
         read_evaluation(folder)
 
 

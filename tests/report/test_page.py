@@ -187,7 +187,7 @@ def test_a_page_says_what_is_missing(copy):
         (folder / name).unlink()
     text = bare(page_of(folder))
     assert "no texts can be shown" in text
-    assert "run.json is not there" in text
+    assert "there is no run.json" in text
     assert "predicts more than one number" not in text
     assert "calibration does not apply" in bare(page_of(copy("scores")))
 
@@ -265,7 +265,7 @@ def test_the_heads_of_an_ensemble_are_explained_with_their_intervals(copy, chang
 def test_warnings_of_the_fit_stand_on_the_page(copy):
     plain = copy("one")
     page = page_of(plain, copy("heads"))
-    assert "What the fit of Gaussian ensemble warned of" in bare(page)
+    assert "Warnings of the fit of Gaussian ensemble" in bare(page)
     assert "The fit of Gaussian ensemble gave warnings" in bare(page)
     assert "<li>the heads of &lt;a0&gt; are nearly equal</li>" in page
-    assert "warned of" not in bare(page_of(plain))
+    assert "Warnings of the fit" not in bare(page_of(plain))

@@ -12,6 +12,10 @@ import pytest
 from pluralign.report.content import build_content
 from pluralign.report.evaluations import read_evaluation
 from pluralign.report.page import render_page
+from pluralign.report.run_content import build_run_content
+from pluralign.report.run_page import render_run
+from pluralign.report.training_runs import read_training_run
+from pluralign.warning_signs import SIGNS
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -91,3 +95,33 @@ def test_dark_and_light_follow_the_system(copy, tmp_path):
     light, dark = (measured(page, tmp_path, 800, dark) for dark in (False, True))
     assert (light["paper"], light["ink"]) == ("rgb(255, 255, 255)", "rgb(31, 35, 40)")
     assert (dark["paper"], dark["ink"]) == ("rgb(18, 22, 28)", "rgb(240, 243, 246)")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_of_a_training_run_too(tmp_path, width):
+    text = "word " * 300 + "x" * 400
+    run = tmp_path / "run"
+    (run / "samples").mkdir(parents=True)
+    lines = []
+    for step in range(12):
+        spread = {"reward/utility_std": 0.5, "reward/std": 1e-4 * step, "reward/disagreement": 0.3}
+        line = {
+            "reward/utility": -1e3 * step,
+            "kl_k3": 0.01 * step,
+            "cut_off": 0.01 * step,
+            "value/explained": -9,
+        }
+        signs = {f"signs/{name}": 0.5 for name in SIGNS}
+        lines.append({"step": step + 1, **line, **spread, **signs})
+        lines.append(
+            {"step": step + 1, "eval/reward": -1e3 * step, "eval/kl_k3": 0.01 * step, "eval/gold": 1.0}
+        )
+        sample = {"prompt": [{"role": "user", "content": text}], "response": text, "tokens": 9}
+        numbers = {"reward": 1.0, "gold": None, "log_ratio": 0.0}
+        (run / "samples" / f"step-{step:06d}.jsonl").write_text(json.dumps(sample | numbers) + "\n")
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = measured(render_run(build_run_content(read_training_run(run))), tmp_path, width)
+    assert found["cut"] == []
+    assert found["page"] <= found["width"]
+    assert found["overlaps"] == []
+    assert found["fetched"] == 0

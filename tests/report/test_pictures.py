@@ -47,6 +47,7 @@ def test_a_picture_of_a_response():
         "scale": (1, 5),
         "levels": [0.25, 0.5, 0.75],
         "predicted": {"m": [4.0, 3.0, 2.0]},
+        "grid": {},
         "true": [1.0, 5.0],
         "ratings": [2, 5, 2, 9],
     }
@@ -63,6 +64,34 @@ def test_a_picture_of_a_response():
     assert picture["top"] == max(law["top"], picture["truth"]["top"])
     bare = response_picture(entry | {"ratings": None, "true": None})
     assert (bare["dots"], bare["depth"], bare["truth"]) == ([], 0, None)
+
+
+def test_bars_on_a_grid_have_the_area_of_their_shares():
+    shares = [0.1, 0.2, 0.3, 0.4]
+    entry = {
+        "scale": (0, 6),
+        "levels": [0.1, 0.5],
+        "predicted": {"m": [0.0, 4.0], "n": [0.0, 6.0]},
+        "grid": {name: {"ratings": [0, 2, 4, 6], "shares": shares} for name in ("m", "n")},
+        "true": [-1.0, 1.0, 3.0, 7.0],  # at levels .2, .4, .6, .8
+        "ratings": None,
+    }
+    picture = response_picture(entry)
+    assert picture["ends"] == (-1, 7)
+    assert (picture["distributions"], picture["truth"]) == ({}, None)
+    m, n = (picture["bars"][name] for name in ("m", "n"))
+    assert [height * 2 for _, _, height in m] == pytest.approx(shares)
+    assert [a[1] for a in m] == pytest.approx([b[0] for b in n])  # side by side in a cell
+    assert all(left < right for left, right, _ in (*m, *n))
+    assert all(b[1] < a[0] for a, b in zip(m[1:], n, strict=False))  # cells are apart
+    assert [0.5 * (a[0] + b[1]) for a, b in zip(m, n, strict=True)] == pytest.approx([0, 2, 4, 6])
+    # below 1: .4; up to 3: .6; up to 5: half way from .6 to .8; all the rest above
+    assert [height * 2 for _, _, height in picture["true_bars"]] == pytest.approx([0.4, 0.2, 0.1, 0.3])
+    assert picture["top"] == pytest.approx(0.2)
+    mixed = response_picture(entry | {"grid": {"m": entry["grid"]["m"]}})
+    assert list(mixed["distributions"]) == ["n"]
+    assert mixed["truth"] is not None
+    assert mixed["true_bars"] == []
 
 
 def test_ends_of_axes():

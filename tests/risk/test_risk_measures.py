@@ -58,7 +58,7 @@ def test_values_on_three_heads():
 
 def test_nominal_warns_where_it_chooses_between_heads_and_nothing_else_does():
     law = GaussianEnsemble([[1.0, -2.0]], [[0.5, 0.2]])
-    with pytest.warns(RiskWarning, match="no better than choosing by a single head"):
+    with pytest.warns(RiskWarning, match="not better than selecting by a single head"):
         risk.Nominal()(law)
     for text in ("worst_case", "best_case", "uwo:1", "robust:0.4", "robust:1", "mean"):
         risk.parse(text)(law)  # a warning would be an error

@@ -5,8 +5,8 @@
     backbone = load("minilm")
     embeddings = backbone.embed(conversations, cache=EmbeddingCache())
 
-Any Hugging Face encoder or decoder; each distinct text is run once, and with a cache once ever.
-Started by `accelerate launch` or `torchrun`, the same lines use every GPU of the machine.
+Any Hugging Face encoder or decoder works; each distinct text is run once per call, or only once ever with a
+cache. Under `accelerate launch` or `torchrun` the same lines use every GPU of the machine.
 """
 
 from __future__ import annotations

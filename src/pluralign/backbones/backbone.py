@@ -1,11 +1,10 @@
 """A backbone: conversations in, one vector for the response and one for the prompt out.
 
-In: conversations and, if wanted, a cache. Out: `Embeddings`. Knows nothing of rewards, nor of where
-weights come from (`load.py`).
+In: conversations and optionally a cache. Out: `Embeddings`. Weights are loaded in `load.py`.
 
     conversations -> distinct texts -> (cache | tokens -> batches -> states -> pooled vectors) -> rows
 
-Started by `accelerate launch` or `torchrun`, the processes divide the texts among them (`distributed.py`).
+Under `accelerate launch` or `torchrun` the processes divide the texts among themselves (`distributed.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from pluralign.backbones import shared_prompt
 from pluralign.backbones.cache import EmbeddingCache, Record
-from pluralign.backbones.config import READING, BackboneConfig
+from pluralign.backbones.config import CONVERSATION_FORMAT, BackboneConfig
 from pluralign.backbones.distributed import ALONE, World, find_world
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVectors, no_embeddings, store
 from pluralign.backbones.forward import Forward
@@ -48,15 +47,15 @@ __all__ = ["Backbone"]
 
 _log = logging.getLogger(__name__)
 
-# Texts tokenised at a time by each process: enough to find others of like length, few enough to hold.
+# Texts tokenised at a time by each process: enough to find some of similar length, few enough for memory.
 _WINDOW = 4096
-# Fewer texts than this are not worth a measurement of the machine's load.
+# For fewer texts than this the machine's load is not measured.
 _MANY = 64
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What one call of `Backbone.embed` works with."""
+    """The state of one call of `Backbone.embed`."""
 
     conversations: Sequence[Conversation]
     cache: EmbeddingCache | None
@@ -70,26 +69,26 @@ class Backbone:
     Args:
         model: a Hugging Face model without a task head, in evaluation mode.
         tokenizer: its fast tokenizer.
-        config: what decides the vectors.
-        fingerprint: identity of the weights and tokenizer; None for a model that exists in memory only,
+        config: everything that determines the vectors.
+        fingerprint: identity of the weights and tokenizer; None for a model that exists only in memory,
             whose embeddings cannot be cached.
-        num_threads: torch threads on a CPU while it embeds; `auto` for the cores that are idle then (see
-            `choose_num_threads`), None for as many as torch is set to.
-        max_tokens_per_batch: most tokens of a padded batch; None for 4,096 on a CPU, 32,768 elsewhere.
-        padding_side: `right` or `left`, for decoders; changes vectors by rounding only. Models that would
-            read the filling are run in another way, which is logged (`probe`).
-        share_prompts: run a prompt that several responses follow once (decoders whose cache allows it).
-        distributed: where `accelerate launch` or `torchrun` started several processes, divide the texts among
-            them; False for each process to embed its own conversations. May be changed at any time.
+        num_threads: torch threads on a CPU while embedding; `auto` for the cores that are idle then (see
+            `choose_num_threads`), None for torch's current setting.
+        max_tokens_per_batch: maximum tokens of a padded batch; None for 4,096 on a CPU, 32,768 elsewhere.
+        padding_side: `right` or `left`, for decoders; changes vectors only by rounding. Models that would
+            read the padding are run in another way, which is logged (`probe`).
+        share_prompts: run a prompt once for all its responses (decoders whose cache allows it).
+        distributed: if `accelerate launch` or `torchrun` started several processes, divide the texts among
+            them; False to let each process embed its own conversations. May be changed at any time.
 
     Attributes:
         prompt_size: D, the width of the prompt's vector.
         response_size: W, the width of the response's vector.
 
     Raises:
-        ArgumentError: an option is illegal, or the model gives numbers that are not finite.
-        ArtifactError: the model gives no states for token ids, others each time, or looks ahead where
-            `config.context` needs one that does not.
+        ArgumentError: an option is invalid, or the model's states are not finite.
+        ArtifactError: the model does not return states for token ids, returns different ones each time, or
+            looks ahead although `config.context` needs a causal model.
     """
 
     def __init__(
@@ -152,12 +151,13 @@ class Backbone:
 
     @property
     def run_mode(self) -> RunMode:
-        """How the model is run, as its probe found it right."""
+        """How the model is run, as determined by the probe."""
         return self._forward.mode
 
     def describe(self) -> dict[str, Any]:
-        """What a model file stores; `load(**described)` gives one with the same vectors, or refuses."""
-        reading = {"reading": READING} if self.config.context == "conversation" else {}
+        """The description stored in a model folder; `load(**description)` returns the same backbone, or
+        refuses."""
+        reading = {"reading": CONVERSATION_FORMAT} if self.config.context == "conversation" else {}
         return {**asdict(self.config), "fingerprint": self.fingerprint, **reading}
 
     def embed(
@@ -172,22 +172,22 @@ class Backbone:
         Decoders read prompt and response in one pass: the response's vector is pooled from the response's
         tokens, the prompt's is the state of its last token. Encoders read the prompt on its own and pool
         it by mean; the response alone or as a pair with its prompt (`config.context`). A prompt without
-        text has the zero vector.
+        text gets the zero vector.
 
-        In several processes (see `distributed`) all must call this with the same conversations; each runs
-        and caches its share, and all get everything.
+        With several processes (see `distributed`) all must call this with the same conversations; each runs
+        and caches its share, and all get the whole result.
 
         Args:
             conversations: message lists `[{"role": ..., "content": ...}, ...]` that end in the response.
-            cache: where to look vectors up and keep them, batch by batch; None for nowhere.
-            progress: called with (done, total) texts, in the first process only; True for a bar, False for
-                none, None for a bar on a terminal when it takes longer than some seconds.
+            cache: where vectors are looked up and stored, batch by batch; None for no cache.
+            progress: called with (done, total) texts, only in the first process; True for a bar, False for
+                none, None for a bar on a terminal if it takes longer than a few seconds.
 
         Returns:
             `Embeddings` in the order of `conversations`, float32 on the CPU.
 
         Raises:
-            ArgumentError: a conversation is not of this shape, the model gave numbers that are not finite,
+            ArgumentError: a conversation does not have this shape, the model's states are not finite,
                 or the processes were given different conversations.
             CacheError: the cache cannot be read or written.
             RunError: another process failed.
@@ -222,7 +222,7 @@ class Backbone:
         if self.config.surface:
             columns = surface([response_text(one) for one in conversations])
             result.response[:, self._pooled_size : self._pooled_size + len(COLUMNS)] = columns
-        if self.config.length:  # the cache keeps the number of tokens beside each vector
+        if self.config.length:  # the cache stores the number of tokens with each vector
             result.response[:, -1] = result.num_tokens.float().log1p()
         stats.truncated = int(result.truncated.sum())
         changes, self._reader.changes = self._reader.changes, Counter()
@@ -231,19 +231,19 @@ class Backbone:
             _log.warning("the chat template of %s changes conversations: %s", self.config.name_or_path, told)
         if stats.truncated and world.rank == 0:
             _log.warning(
-                "%d of %d conversations have a text longer than max_length=%d tokens and were cut",
+                "%d of %d conversations have a text longer than max_length=%d tokens and were truncated",
                 stats.truncated, stats.conversations, self.config.max_length,
             )  # fmt: skip
         stats.seconds = time.perf_counter() - started
         return result
 
     def _identity(self) -> str:
-        """The fingerprint as the cache has it: vectors from before such models were probed are not taken."""
+        """The fingerprint for cache keys: vectors stored before such models were probed are not used."""
         fill = self._forward.mode.fill
         return (self.fingerprint or "") + (f" {fill}" if fill in ("equal", "alone") else "")
 
     def _look_up(self, table: TextTable, call: _Call) -> NDArray[np.bool_]:
-        """Fill in what the cache has; return which texts it does not have."""
+        """Fills in the cached vectors; returns which texts are not cached."""
         absent = np.ones(len(table), dtype=bool)
         if call.cache is None:
             return absent
@@ -262,7 +262,7 @@ class Backbone:
     def _compute(
         self, table: TextTable, texts: NDArray[np.int64], call: _Call, advance: Callable[[int], None]
     ) -> None:
-        """Run texts through the model, a window per process at a time, and fill their rows in."""
+        """Runs texts through the model, a window per process at a time, and fills in their rows."""
         world = call.world
         texts, prompts = prompts_together(texts, table, call.conversations)
         for at in range(0, len(texts), _WINDOW * world.size):
@@ -293,14 +293,14 @@ class Backbone:
             [call.conversations[row] for row in table.source[texts]],
             prompts,
             max_length=self.config.max_length,
-            share_prompts=self._may_share,  # not what was measured: all processes must agree
+            share_prompts=self._may_share,  # not the measured mode: all processes must agree
         )
         return [texts[start:stop] for start, stop in pairwise(divide(costs, prompts, call.world.size))]
 
     def _run(
         self, table: TextTable, texts: NDArray[np.int64], call: _Call, advance: Callable[[int], None]
     ) -> tuple[TextVectors, int]:
-        """Vectors of texts, cached batch by batch, and how many tokens were read for them."""
+        """Vectors of texts, cached batch by batch, and how many tokens were read."""
         rows = table.source[texts].tolist()
         read = [
             self._vocabulary.checked(one, table.kind, row)
@@ -314,7 +314,7 @@ class Backbone:
         for batch, vectors in shared_prompt.run(self._forward, table.kind, read):
             if not bool(torch.isfinite(vectors).all()):
                 raise ArgumentError(
-                    f"{self.config.name_or_path} gave numbers that are not finite in "
+                    f"{self.config.name_or_path} returned numbers that are not finite in "
                     f"{self.config.dtype}; load it with dtype='bfloat16' or 'float32'"
                 )
             found.vectors[batch] = vectors
@@ -328,7 +328,7 @@ class Backbone:
         return found, sum(len(one.ids) for one in read)
 
     def _empty(self, table: TextTable, count: int) -> TextVectors:
-        """Room for the vectors of `count` texts."""
+        """Empty arrays for the vectors of `count` texts."""
         return TextVectors(
             torch.zeros(count, self._width(table.kind)),
             torch.zeros(count, dtype=torch.int64),
@@ -336,7 +336,7 @@ class Backbone:
         )
 
     def _width(self, kind: str) -> int:
-        """How many numbers are kept of a text."""
+        """How many numbers are stored per text."""
         sizes = {"prompt": self.prompt_size, "conversation": self._pooled_size + self.prompt_size}
         return sizes.get(kind, self._pooled_size)
 
@@ -350,6 +350,7 @@ class Backbone:
 
 
 def _has_segments(model: Any, takes: Mapping[str, Any]) -> bool:
-    """Whether the model tells segments apart; without a table, GPT-2 and XLM would take them for words."""
+    """Whether the model has segment embeddings; without them, GPT-2 and XLM would read segment ids as
+    words."""
     size = getattr(model.config, "type_vocab_size", None)
     return "token_type_ids" in takes and isinstance(size, int) and size > 1

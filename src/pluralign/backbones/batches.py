@@ -1,7 +1,6 @@
-"""Batches of texts of like length under a budget of tokens, and the padded tensors of one batch.
+"""Batches of texts of similar length under a token budget, and the padded tensors of a batch.
 
-In: `Tokens`. Out: lists of positions, and the tensors that a model's forward pass takes. Knows nothing of
-conversations or pooling.
+In: `Tokens`. Out: lists of positions, and the tensors for a model's forward pass.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from pluralign.backbones.tokens import Tokens
 
-__all__ = ["PaddedBatch", "by_equal_length", "by_token_budget", "collate"]
+__all__ = ["PaddedBatch", "by_equal_length", "by_side", "by_token_budget", "collate"]
 
 
 class PaddedBatch(NamedTuple):
@@ -31,12 +30,12 @@ class PaddedBatch(NamedTuple):
 def by_token_budget(lengths: Sequence[int], max_tokens: int, extra: int = 0) -> Iterator[list[int]]:
     """Positions in batches, longest texts first, each batch padded to at most `max_tokens` tokens.
 
-    A batch that is an eighth full also ends before a text that would be more than a quarter padding.
+    A batch that is at least an eighth full also ends before a text that would be more than a quarter padding.
 
     Args:
         lengths: tokens of each text.
-        max_tokens: most tokens of a padded batch; a single longer text is a batch of its own.
-        extra: tokens that each row costs beside its own (a shared prompt held in memory).
+        max_tokens: maximum tokens of a padded batch; a longer text forms a batch of its own.
+        extra: additional cost of each row in tokens (a shared prompt held in memory).
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -53,11 +52,11 @@ def by_token_budget(lengths: Sequence[int], max_tokens: int, extra: int = 0) -> 
 
 
 def by_equal_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Positions in batches of texts of one length, longest first: nothing is padded.
+    """Positions in batches of texts of equal length, longest first: nothing is padded.
 
     Args:
         lengths: tokens of each text.
-        max_tokens: most tokens of a batch; a single longer text is a batch of its own.
+        max_tokens: maximum tokens of a batch; a longer text forms a batch of its own.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -67,13 +66,22 @@ def by_equal_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[in
             yield from (group[at : at + most].tolist() for at in range(0, len(group), most))
 
 
+def by_side(lengths: Sequence[int], limit: int | None) -> list[list[int]]:
+    """Positions of texts of at most `limit` tokens, and of longer ones; all together where it is None."""
+    if limit is None:
+        return [list(range(len(lengths)))]
+    short = [place for place, length in enumerate(lengths) if length <= limit]
+    long = [place for place, length in enumerate(lengths) if length > limit]
+    return [side for side in (short, long) if side]
+
+
 def collate(texts: Sequence[Tokens], *, pad_id: int, side: str = "right") -> PaddedBatch:
     """Pad texts to the longest of them.
 
     Args:
         texts: the batch.
-        pad_id: id that fills up; masked, so its value does not matter.
-        side: `right` or `left`, where the filling goes.
+        pad_id: the padding id; masked, so its value does not matter.
+        side: the side of the padding, `right` or `left`.
     """
     lengths = np.array([len(one.ids) for one in texts])
     longest = int(lengths.max())

@@ -1,13 +1,13 @@
-"""A cache of embeddings on a local disk: each text under a given backbone is computed once, ever.
+"""A cache of embeddings on a local disk: with a given backbone, each text is computed only once ever.
 
-In: keys (hashes of the backbone's identity and the text) and `Record`s. Out: the records that are there
-and sound. Knows nothing of models or text.
+In: keys (hashes of the backbone's identity and the text) and `Record`s. Out: the stored records that are
+intact.
 
-One LMDB database: crash-safe, memory-mapped, any number of readers beside one writer, who waits its turn.
+It is one LMDB database: crash-safe, memory-mapped, with any number of readers and one writer at a time.
 Each `write` is one transaction, so an interrupted run loses at most the batch in flight. A record ends in
 a checksum over key and content, so a damaged entry, or one that belongs to another key, counts as absent
-and is computed again. A damaged database is an error that says which folder to delete. Where the folder may
-not be written, what it holds is served, and nothing is kept.
+and is computed again. A damaged database is an error that says which folder to delete. If the folder is not
+writable, its contents are used and nothing is stored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _lock = threading.RLock()
 
 
 def _forget_after_fork() -> None:
-    """An environment must not be used across a fork: the child opens its own."""
+    """Forgets open environments: they must not be used across a fork, so the child opens its own."""
     global _lock
     _lock = threading.RLock()
     for environment in _open.values():
@@ -58,7 +58,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Record(NamedTuple):
-    """What is kept of one text: its vector, how many tokens its response has, whether it was cut."""
+    """The stored data of one text: its vector, the number of response tokens, whether it was truncated."""
 
     vector: NDArray[np.float32]
     num_tokens: int
@@ -66,14 +66,14 @@ class Record(NamedTuple):
 
 
 class EmbeddingCache:
-    """Embeddings on disk, by content.
+    """Embeddings on disk, addressed by content.
 
     Args:
-        path: folder of the database; by default `embeddings` under `PLURALIGN_CACHE`, else under
+        path: folder of the database; by default `embeddings` under `PLURALIGN_CACHE`, or under
             `~/.cache/pluralign`. It must be on a local disk.
-        max_bytes: most bytes that the database may grow to; None for as much as the disk holds.
+        max_bytes: maximum size of the database; None for as much as the disk holds.
         readonly: never write. Only then may the folder be on a network file system; it must exist. A
-            database that this user may not write is opened in this way too.
+            database that this user may not write to is also opened read-only.
 
     Raises:
         CacheError: the folder cannot be used, or the database is damaged; the message says why.
@@ -105,10 +105,10 @@ class EmbeddingCache:
             self._environment()
 
     def read(self, keys: Sequence[bytes], width: int) -> dict[int, Record]:
-        """The sound records among `keys`.
+        """The intact records among `keys`.
 
         Args:
-            keys: at most some ten thousand keys.
+            keys: at most some tens of thousands of keys.
             width: length of the vectors; a record of another length counts as absent.
 
         Returns:
@@ -132,10 +132,10 @@ class EmbeddingCache:
         return found
 
     def write(self, records: Mapping[bytes, Record]) -> None:
-        """Store records in one transaction, all or none; nothing happens where the cache is read-only.
+        """Stores records in one transaction, all or none; does nothing if the cache is read-only.
 
         Warns:
-            CacheWarning: the cache may not be written by this user, so that nothing is kept.
+            CacheWarning: this user may not write to the cache, so nothing is stored.
 
         Raises:
             CacheError: the disk is full, the cache has reached `max_bytes`, or the file cannot be written.
@@ -232,7 +232,7 @@ class EmbeddingCache:
         if self._max_bytes is not None and size >= self._max_bytes:
             raise CacheError(
                 f"the embedding cache {self.path} has reached max_bytes={self._max_bytes}; raise it, delete "
-                "the folder, or go without (cache=None)"
+                "the folder, or work without a cache (cache=None)"
             )
         environment.set_mapsize(min(2 * size, self._max_bytes or 2 * size))
 

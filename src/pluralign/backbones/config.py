@@ -1,8 +1,8 @@
-"""What decides an embedding: which weights, which tokens of which text, pooled how, in which precision.
+"""Everything that determines an embedding: weights, tokens, pooling and precision.
 
 In: names and numbers. Out: a frozen `BackboneConfig`, the part of a backbone that a reward model stores
-and that the embedding cache is keyed by. Where the model runs (device, threads, attention kernel) is not
-here: that changes vectors by rounding only.
+and that keys the embedding cache. Where the model runs (device, threads, attention kernel) is not included:
+that changes vectors only by rounding.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pluralign.checks import check_choice
 from pluralign.errors import ConfigError
 
-__all__ = ["CONTEXTS", "DTYPES", "POOLINGS", "QUANTIZATIONS", "READING", "BackboneConfig"]
+__all__ = ["CONTEXTS", "CONVERSATION_FORMAT", "DTYPES", "POOLINGS", "QUANTIZATIONS", "BackboneConfig"]
 
 # How whole conversations become tokens; raised when that changes, so that a model that was fitted on the old
 # vectors is refused rather than given others. 1: with what a template writes behind the end of a turn.
-READING = 2
+CONVERSATION_FORMAT = 2
 
 POOLINGS = ("last", "mean", "last_mean")
 CONTEXTS = ("response", "pair", "conversation")
@@ -33,15 +33,15 @@ class BackboneConfig:
         revision: commit of the hub repository; None for folders.
         pooling: how the states of the response's tokens become one vector: `last` (the state of the last
             token), `mean`, or `last_mean` (both, one after the other).
-        context: what the response is read with. Encoders: `response` (alone) or `pair` (prompt and
+        context: the input that contains the response. Encoders: `response` (alone) or `pair` (prompt and
             response as a text pair). Decoders: `conversation` (prompt, then response, in one pass).
         dtype: precision of the weights and states. Vectors are always pooled and returned in float32.
-        max_length: most tokens that the model reads at once, special tokens included.
+        max_length: maximum tokens of the model's input, special tokens included.
         quantization: `4bit` or `8bit` weights (bitsandbytes), or None.
         length: whether the response's vector ends with log(1 + its number of tokens). A mean over tokens
-            forgets how many there were, which is most of what some ratings depend on (error counts).
+            loses their number, on which some ratings mostly depend (error counts).
         surface: whether the response's vector also has the columns of `surface.COLUMNS`: repetition,
-            punctuation, how the text ends. A pooled vector hardly holds them, and raters see them at once.
+            punctuation, how the text ends. A pooled vector hardly contains them, but raters see them at once.
     """
 
     name_or_path: str

@@ -1,7 +1,7 @@
-"""Where cached files live, and whether that disk may be written by memory-mapped databases.
+"""Where cached files are stored, and whether memory-mapped databases may write to that disk.
 
 In: the environment variable `PLURALIGN_CACHE` and the table of mounted file systems. Out: paths and
-file system names. Knows nothing of embeddings.
+file system names.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def file_system(path: Path, mounts: str | None = None) -> str | None:
         mounts: a table in the format of `/proc/mounts`; by default that of this machine.
 
     Returns:
-        The type of the longest mount point above `path`; None where there is no such table (not Linux).
+        The type of the longest mount point above `path`; None if there is no such table (not Linux).
     """
     if mounts is None:
         if not _MOUNTS.exists():
@@ -54,7 +54,7 @@ def file_system(path: Path, mounts: str | None = None) -> str | None:
 
 
 def is_network_file_system(kind: str | None) -> bool:
-    """Whether a file system type is, or may be (`fuse.sshfs` and its kin), shared over a network."""
+    """Whether a file system type is, or may be (such as `fuse.sshfs`), shared over a network."""
     if kind is None:
         return False
     return kind in _NETWORK or (kind.startswith("fuse.") and kind != "fuse.fuse-overlayfs")

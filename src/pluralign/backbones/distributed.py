@@ -1,14 +1,15 @@
 """Several processes that embed together: `accelerate launch` or `torchrun`, one process per GPU.
 
-Each process calls `Backbone.embed` with the same conversations, runs its share of the texts that no cache
-has, and gets every vector. In and out: masks, small objects and tensors, which travel over gloo on the CPU
-in a group of this file's own: vectors are wanted on the CPU anyway, and neither the backend that training
-chose nor the GPUs' memory matters. Knows nothing of models, texts or caches.
+Each process calls `Backbone.embed` with the same conversations, runs its share of the texts that are in no
+cache,
+and gets every vector. In and out: masks, small objects and tensors, which are exchanged over gloo on the CPU
+in a separate group: vectors are needed on the CPU anyway, and neither the backend chosen for training nor GPU
+memory matters.
 
-All processes of a machine share one cache, without a shard for each. LMDB lets one write at a time, but to
-store a batch of 64 vectors takes 2 ms (6 ms for 4,096 numbers each; 9 and 22 ms when four processes do so
-at once), far less than to compute it, and one database needs no merging. On several machines each keeps what
-its own processes computed, and what any of them lacks is computed again.
+All processes of a machine share one cache, without shards. LMDB allows one writer at a time, but storing a
+batch of 64 vectors takes 2 ms (6 ms for 4,096 numbers each; 9 and 22 ms when four processes do so at once),
+far less than computing it, and a single database needs no merging. With several machines each keeps what its
+own processes computed, and texts that are missing on any of them are computed again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pluralign.errors import ArgumentError, RunError
 __all__ = ["ALONE", "World", "find_world", "is_first", "local_device"]
 
 _T = TypeVar("_T")
-# A slower neighbour is waited for this long; one that ended is noticed at once.
+# How long to wait for a slower process; a process that ended is noticed at once.
 _PATIENCE = timedelta(hours=2)
 _CHUNK_BYTES = 64 * 2**20
 
@@ -42,7 +43,7 @@ class World:
 
     Args:
         rank: this process, from 0.
-        size: how many there are; 1 makes every method local and free.
+        size: the number of processes; with 1, every method is local and free.
         group: their torch.distributed group.
     """
 
@@ -53,7 +54,7 @@ class World:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Run the body in every process; an error in one of them ends all, with its message.
+        """Runs the body in every process; an error in one of them stops all, with its message.
 
         Raises:
             RunError: another process failed. The one that failed raises its own error.
@@ -69,7 +70,7 @@ class World:
         try:
             stories = self.gather(None if failure is None else f"{type(failure).__name__}: {failure}")
         except RunError as gone:
-            raise failure or gone from None  # this process's own error says more
+            raise failure or gone from None  # this process's own error is more informative
         if failure is not None:
             raise failure
         for rank, story in enumerate(stories):
@@ -88,7 +89,7 @@ class World:
         return values
 
     def check_same(self, keys: Iterable[bytes]) -> None:
-        """Raise `ArgumentError` in every process unless all gave the same keys of texts."""
+        """Raises `ArgumentError` in every process unless all have the same text keys."""
         if self.size == 1:
             return
         digest = hashlib.blake2b(digest_size=16)
@@ -97,11 +98,11 @@ class World:
         if len(set(self.gather(digest.digest()))) > 1:
             raise ArgumentError(
                 f"the {self.size} processes that embed together were given different conversations; give all "
-                "of them the same, or set distributed=False on the backbone for each to embed its own"
+                "of them the same, or set distributed=False on the backbone to let each embed its own"
             )
 
     def any(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Element by element, whether the mask is true in any process."""
+        """Elementwise, whether the mask is true in any process."""
         if self.size == 1:
             return mask
         found = torch.from_numpy(mask.astype(np.uint8))
@@ -110,7 +111,7 @@ class World:
         return found.numpy().astype(bool)
 
     def broadcast(self, tensor: Tensor, source: int) -> None:
-        """Fill a contiguous CPU tensor with that of the process `source`, some bytes at a time."""
+        """Fills a contiguous CPU tensor with that of the process `source`, in chunks."""
         if self.size == 1:
             return
         with self._together():
@@ -123,8 +124,8 @@ class World:
             yield
         except RuntimeError as error:
             raise RunError(
-                f"one of the {self.size} processes that embed together ended or did not come to "
-                f"Backbone.embed (see its own message; with a cache, start again to go on): {error}"
+                f"one of the {self.size} processes that embed together ended or did not call "
+                f"Backbone.embed (see its own message; with a cache, start again to continue): {error}"
             ) from error
 
 
@@ -132,9 +133,9 @@ ALONE = World()
 
 
 def find_world() -> World:
-    """The processes started together with this one; joins them on the first call.
+    """The processes that were started together with this one; joins them on the first call.
 
-    Where torch.distributed has not been set up yet, it is, as the launcher's environment says.
+    If torch.distributed has not been initialised yet, this does so, from the launcher's environment.
     """
     distributed = torch.distributed
     if not distributed.is_available():
@@ -142,7 +143,7 @@ def find_world() -> World:
     if not distributed.is_initialized():
         if not _launched():
             return ALONE
-        # On GPUs both gloo and NCCL, for whoever trains in this process later.
+        # On GPUs both gloo and NCCL, for training in this process later.
         distributed.init_process_group(None if torch.cuda.is_available() else "gloo")
     if distributed.get_world_size() == 1:
         return ALONE
@@ -156,17 +157,17 @@ def _own_group(everyone: Any) -> Any:
 
 
 def local_device() -> torch.device:
-    """Where this process's model belongs: a GPU of its own, the only GPU, or the CPU."""
+    """The device for this process's model: its own GPU, the only GPU, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if not _launched():
         return torch.device("cuda")
-    # A launcher may also have shown each process its own GPU only.
+    # A launcher may also have made only its own GPU visible to each process.
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def is_first() -> bool:
-    """Whether this process is the one of its machine that talks to the user."""
+    """Whether this process is the one on its machine that prints messages."""
     return not _launched() or os.environ.get("LOCAL_RANK", "0") == "0"
 
 

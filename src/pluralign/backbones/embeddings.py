@@ -1,6 +1,6 @@
-"""What `Backbone.embed` answers: vectors of conversations, and what the call did.
+"""The result of `Backbone.embed`: vectors of conversations, and statistics of the call.
 
-In: vectors of distinct texts. Out: rows of `Embeddings`. Knows nothing of models or caches.
+In: vectors of distinct texts. Out: rows of `Embeddings`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["EmbeddingStats", "Embeddings", "TextVectors", "no_embeddings", "stor
 
 @dataclass
 class EmbeddingStats:
-    """What one call of `Backbone.embed` did, in all processes together.
+    """Statistics of one call of `Backbone.embed`, over all processes.
 
     Attributes:
         conversations: rows of the result.
@@ -29,7 +29,7 @@ class EmbeddingStats:
         cached: texts found in the cache.
         computed: texts run through the model.
         tokens: tokens of the computed texts, before any prompt was shared.
-        truncated: conversations of which a text was cut.
+        truncated: conversations with a truncated text.
         seconds: wall time of the whole call.
         num_threads: torch threads that computed in this process, 0 if nothing was.
     """
@@ -50,18 +50,18 @@ class Embeddings:
 
     Attributes:
         response: `[N, W]` float32, W is D, or 2 D for `last_mean`; then the columns of `surface`
-            and of `length`, where they are asked for.
-        prompt: `[N, D]` float32; zero where the prompt has no text.
-        num_tokens: `[N]`, tokens of the response that the model read, with the special tokens that close
-            (encoders: surround) it, after any cut.
-        truncated: `[N]`, whether prompt or response was cut.
-        stats: what the call did.
+            and of `length`, if configured.
+        prompt: `[N, D]` float32; zero if the prompt has no text.
+        num_tokens: `[N]`, tokens of the response that the model read, with the special tokens that end
+            (encoders: surround) it, after truncation.
+        truncated: `[N]`, whether prompt or response was truncated.
+        stats: statistics of the call.
     """
 
     response: Float[Tensor, "N W"]
     prompt: Float[Tensor, "N D"]
-    num_tokens: Int[Tensor, N]
-    truncated: Bool[Tensor, N]
+    num_tokens: Int[Tensor, " N"]
+    truncated: Bool[Tensor, " N"]
     stats: EmbeddingStats
 
 
@@ -82,16 +82,16 @@ class TextVectors(NamedTuple):
     Attributes:
         vectors: `[M, V]` float32.
         num_tokens: `[M]`, tokens of the response.
-        truncated: `[M]`, whether the text was cut.
+        truncated: `[M]`, whether the text was truncated.
     """
 
     vectors: Float[Tensor, "M V"]
-    num_tokens: Int[Tensor, M]
-    truncated: Bool[Tensor, M]
+    num_tokens: Int[Tensor, " M"]
+    truncated: Bool[Tensor, " M"]
 
 
 def store(result: Embeddings, table: TextTable, texts: NDArray[np.int64], found: TextVectors) -> None:
-    """Write what was found for `texts` into every row that needs it."""
+    """Writes the vectors of `texts` into every row that needs them."""
     rows, which = (torch.from_numpy(part) for part in table.fill(texts))
     result.truncated[rows] |= found.truncated[which]
     if table.kind == "prompt":

@@ -1,10 +1,10 @@
 """The identity of a model's files: one hash over weights, configuration and tokenizer.
 
 In: a folder with a Hugging Face model. Out: 64 hexadecimal digits. Two folders with the same files have
-the same fingerprint, whether they came from the hub or not. Knows nothing of what the model computes.
+the same fingerprint, whether they came from the hub or not.
 
-Nobody hashes 140 GB per start: the hub's cache names a large file after its SHA-256, which is taken as
-is; any other weight file is hashed once and remembered by (path, size, modification time).
+140 GB are not hashed at every start: the hub's cache names a large file after its SHA-256, which is used as
+it is; any other weight file is hashed once and its hash is stored by (path, size, modification time).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pluralign.files import write_json
 
 __all__ = ["file_sha256", "fingerprint", "weight_files"]
 
-# Everything beside the weights that changes which numbers a text gets.
+# All files besides the weights that affect the numbers computed for a text.
 _OTHER_FILES = (
     "config.json",
     "tokenizer.json",
@@ -46,7 +46,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold the model in `folder`, sorted by name.
 
     Raises:
-        ArtifactError: there is none, or the index names a missing one.
+        ArtifactError: there are none, or the index names a missing one.
     """
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
@@ -59,12 +59,12 @@ def weight_files(folder: Path) -> list[Path]:
     names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise ArtifactError(f"{index} names files that are not there: {', '.join(missing)}")
+        raise ArtifactError(f"{index} names files that do not exist: {', '.join(missing)}")
     return [folder / name for name in names]
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of the hashes of all files in `folder` that decide an embedding, with their names.
+    """Hash of the hashes and names of all files in `folder` that determine an embedding.
 
     Returns:
         64 hexadecimal digits (SHA-256).
@@ -75,7 +75,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file: from the hub's blob name, from memory, or computed and then remembered."""
+    """SHA-256 of a file: from the hub's blob name, from the stored hashes, or computed and then stored."""
     blob = Path(os.path.realpath(path)).name
     if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob):
         return blob
@@ -84,7 +84,7 @@ def file_sha256(path: Path) -> str:
     note = (
         cache_folder() / "fingerprints" / f"{hashlib.sha256(str(identity[0]).encode()).hexdigest()[:32]}.json"
     )
-    # A note that cannot be read or written costs time, nothing else.
+    # A stored hash that cannot be read or written only costs time.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         remembered = json.loads(note.read_text(encoding="utf-8"))
         if remembered["file"] == identity:

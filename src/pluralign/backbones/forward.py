@@ -1,9 +1,9 @@
 """The forward pass: token ids in, states of the last layer out, and a pooled vector per text.
 
-In: `Tokens`. Out: float32 vectors on the CPU, batch by batch. Knows nothing of conversations or caches.
+In: `Tokens`. Out: float32 vectors on the CPU, batch by batch.
 
-How batches are filled up and what the model is given beside token ids is a `RunMode`; the right one, found by
-`probe`, lets neither the side of padding nor the company in a batch change a vector beyond rounding.
+A `RunMode` says how batches are padded and what the model is given besides token ids; with the right one,
+found by `probe`, neither the padding side nor the other texts in a batch change a vector beyond rounding.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.backbones.batches import PaddedBatch, by_equal_length, by_token_budget, collate
+from pluralign.backbones.batches import PaddedBatch, by_equal_length, by_side, by_token_budget, collate
 from pluralign.backbones.pooling import pool, state_at
 from pluralign.backbones.run_mode import RunMode
+from pluralign.backbones.switch_length import switch_length
 from pluralign.backbones.tokens import Tokens
 
 __all__ = ["Forward"]
@@ -31,12 +32,13 @@ class Forward:
         pooling: how the response's states become a vector.
         causal: whether the model reads from left to right only.
         typed: whether texts have segment ids.
-        pad_id: id that fills up batches.
-        max_tokens: most tokens of a padded batch.
+        pad_id: the padding id.
+        max_tokens: maximum tokens of a padded batch.
         mode: how batches are made; may be set later, by `probe.find_mode`.
 
     Attributes:
         takes: names of the arguments of the model's forward pass.
+        limit: most tokens of a text that may be run beside shorter ones; None for any number.
     """
 
     def __init__(
@@ -57,11 +59,12 @@ class Forward:
         self.pad_id = pad_id
         self.mode = mode
         self.takes = frozenset(inspect.signature(model.forward).parameters)
+        self.limit = switch_length(model.config)
         self._pooling = pooling
 
     @torch.inference_mode()
     def run(self, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
-        """Vectors of all texts, each run as a whole, in the order that is quickest.
+        """Vectors of all texts, each run as a whole, in the fastest order.
 
         Args:
             kind: `prompt` (pooled by mean), `response` or `pair` (pooled as configured), or `conversation`
@@ -71,8 +74,10 @@ class Forward:
         Yields:
             Positions in `texts`, and their vectors `[B, W]`, float32 on the CPU.
         """
-        for batch in self._batches([len(one.ids) for one in texts]):
-            yield batch, self.vectors(kind, [texts[one] for one in batch])
+        for side in by_side([len(one.ids) for one in texts], self.limit):
+            for batch in self._batches([len(texts[place].ids) for place in side]):
+                places = [side[one] for one in batch]
+                yield places, self.vectors(kind, [texts[place] for place in places])
 
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
         if self.mode.fill == "equal":
@@ -86,7 +91,7 @@ class Forward:
         states = self.states(padded).last_hidden_state
         begin, stop = padded.begin.to(states.device), padded.stop.to(states.device)
         start = torch.tensor([one.start for one in texts], device=states.device)
-        # An empty response is represented by the last token there is.
+        # An empty response is represented by the last token of the text.
         first = torch.minimum(begin + start, stop - 1)
         if kind != "conversation":
             return pool(states, first, stop, "mean" if kind == "prompt" else self._pooling).cpu()
@@ -95,7 +100,7 @@ class Forward:
         return torch.cat([response, prompt], dim=-1).cpu()
 
     def pool_response(self, states: Tensor, stop: Tensor) -> Tensor:
-        """Pool states that are all of the response: tokens `0 <= t < stop`."""
+        """Pools states that all belong to the response: tokens `0 <= t < stop`."""
         return pool(states, torch.zeros_like(stop), stop, self._pooling)
 
     def states(
@@ -105,7 +110,7 @@ class Forward:
 
         Args:
             padded: the batch.
-            past: keys and values of what each row begins with.
+            past: keys and values of the beginning of each row.
             past_mask: `[B, P]` on the CPU, which of the past positions are tokens.
             keep: whether to return keys and values.
         """
@@ -128,7 +133,7 @@ class Forward:
         return self.model(**inputs)
 
     def plain_states(self, padded: PaddedBatch) -> Tensor:
-        """States of texts of one length by the model's own defaults: token ids and any segment ids."""
+        """States of texts of equal length with the model's own defaults: token ids and any segment ids."""
         inputs = {"input_ids": padded.input_ids.to(self.model.device)}
         if padded.types is not None:
             inputs["token_type_ids"] = padded.types.to(self.model.device)

@@ -1,4 +1,4 @@
-"""Load a backbone: any Hugging Face encoder or decoder, from a folder or the hub.
+"""Loads a backbone: any Hugging Face encoder or decoder, from a folder or the hub.
 
 In: a name and options. Out: a `Backbone`. Weights come from safetensors only, and code from the hub is
 never run.
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from pluralign.backbones.backbone import Backbone
-from pluralign.backbones.config import DTYPES, POOLINGS, QUANTIZATIONS, READING, BackboneConfig
+from pluralign.backbones.config import CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS, BackboneConfig
 from pluralign.backbones.distributed import is_first, local_device
 from pluralign.backbones.fingerprint import fingerprint as hash_folder
 from pluralign.backbones.fingerprint import weight_files
@@ -28,7 +28,7 @@ from pluralign.errors import ArtifactError, ConfigError, FingerprintError, Missi
 
 __all__ = ["load"]
 
-# Less than this is loaded before a bar could be read.
+# Smaller models are loaded before a bar could be read.
 _LARGE_BYTES = 2**30
 
 
@@ -44,7 +44,7 @@ def load(
     length: bool = False,
     surface: bool = False,
     fingerprint: str | None = None,
-    reading: int = READING,
+    reading: int = CONVERSATION_FORMAT,
     device: str | torch.device | None = None,
     device_map: Any = None,
     attn_implementation: str | None = None,
@@ -54,7 +54,7 @@ def load(
     share_prompts: bool = True,
     distributed: bool = True,
 ) -> Backbone:
-    """Load a backbone.
+    """Loads a backbone.
 
     Args:
         name_or_path: a folder, a hub id, or `"minilm"` (all-MiniLM-L6-v2, from the installed extra
@@ -64,40 +64,41 @@ def load(
             `mean` for encoders.
         context: encoders: `response` (default) or `pair`; decoders: `conversation`.
         dtype: `float32`, `bfloat16` or `float16`.
-        max_length: most tokens per text; by default the smallest of what the model's positions, its
-            tokenizer and its sentence-transformers settings allow (256 for `minilm`, as published; up to
-            512 work).
-        quantization: `4bit` or `8bit`, by bitsandbytes.
-        length: end the response's vector with log(1 + its number of tokens).
-        surface: add columns of repetition, punctuation and how the text ends (`surface.COLUMNS`).
-        fingerprint: refuse any other weights than these (as `Backbone.describe` gives it).
-        reading: refuse to read conversations in any other way than this (as `Backbone.describe` gives it).
+        max_length: maximum tokens per text; by default the smallest of the limits set by the model's
+            positions, its tokenizer and its sentence-transformers settings (256 for `minilm`, as published;
+            up to 512 work).
+        quantization: `4bit` or `8bit`, with bitsandbytes.
+        length: append log(1 + its number of tokens) to the response's vector.
+        surface: add columns for repetition, punctuation and how the text ends (`surface.COLUMNS`).
+        fingerprint: the required fingerprint of the weights (from `Backbone.describe`).
+        reading: the required version of the conversation format (from `Backbone.describe`).
         device: where to put the model; by default a GPU if there is one, under `accelerate launch` or
             `torchrun` this process's own. Not together with `device_map`.
         device_map: passed on to transformers; `"auto"` spreads one model over all GPUs (needs accelerate),
-            which goes with one process, not with one per GPU.
+            which works with a single process, not with one per GPU.
         attn_implementation: passed on to transformers (`eager`, `sdpa`, `flash_attention_2`, ...).
         num_threads: see `Backbone`, as for the following.
         max_tokens_per_batch: padding included.
         padding_side: `left` or `right`.
-        share_prompts: whether responses to one prompt may be run behind one pass over it.
+        share_prompts: whether a prompt may be run once for all its responses.
         distributed: whether the processes of a node share the work.
 
     Returns:
         The backbone, in evaluation mode, without gradients.
 
     Raises:
-        ArtifactError: there is no such model, it has no safetensors, or it is of a kind that cannot embed.
-        FingerprintError: the weights are not those expected.
-        ConfigError: an option is illegal, alone or for this model.
+        ArtifactError: there is no such model, it has no safetensors, or it cannot embed text.
+        FingerprintError: the weights are not the expected ones.
+        ConfigError: an option is invalid, in itself or for this model.
         MissingDependencyError: a package for this model or option is not installed.
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    if reading != READING:
+    if reading != CONVERSATION_FORMAT:
         raise ArtifactError(
-            f"received reading={reading!r}: conversations are now read as {READING} says, which gives "
-            "decoders other tokens; fit the model again"
+            f"received reading={reading!r}, but the conversation format is now version "
+            f"{CONVERSATION_FORMAT}, which gives "
+            "decoders different tokens; fit the model again"
         )
     check_choice("dtype", dtype, DTYPES)
     check_choice("pooling", pooling, (None, *POOLINGS))
@@ -153,7 +154,7 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"device={str(device)!r} cannot be used: {error}; choose 'cpu', 'cuda' or one of its numbers, "
+            f"device={str(device)!r} cannot be used: {error}; choose 'cpu', 'cuda', 'cuda:1' and so on, "
             "or leave it out"
         ) from error
 
@@ -191,7 +192,8 @@ def _load_model(
         ) from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder} cannot be loaded: {error}") from error
-    # transformers fills what a file lacks with random numbers; only the unused pooler may be filled so.
+    # transformers initialises missing tensors with random numbers; this is allowed only for the unused
+    # pooler.
     lacking = sorted(str(key) for key in report["missing_keys"] if not str(key).startswith("pooler."))
     if lacking or report["mismatched_keys"]:
         raise ArtifactError(
@@ -205,13 +207,13 @@ def _load_model(
 
 
 def _text_part(model: Any) -> Any:
-    """The part that reads text, without eyes, ears and head, of a model that has more than that."""
+    """The text part of a model, without image and audio encoders and without a task head."""
     if model.config.get_text_config() is not model.config:
         model = model.get_decoder()
     if model.get_output_embeddings() is None:
         return model
-    # Where transformers has no bare model (Llama 4), AutoModel gives one with a head; some of those name a
-    # `base_model_prefix` that is not theirs, and are their own decoder.
+    # If transformers has no bare model (Llama 4), AutoModel returns one with a head; some of those declare a
+    # `base_model_prefix` that they do not have, and are their own decoder.
     bare = model.get_decoder()
     within = (one for one in model.children() if hasattr(one, "get_input_embeddings"))
     return bare if bare is not model else next(within, model)
@@ -219,7 +221,7 @@ def _text_part(model: Any) -> Any:
 
 @contextmanager
 def _loading_bar(folder: Path) -> Iterator[None]:
-    """Let transformers show its bar only for weights that take a while, once, and on a terminal."""
+    """Lets transformers show its bar only for weights that take a while, once, and on a terminal."""
     from transformers.utils import logging
 
     large = sum(file.stat().st_size for file in weight_files(folder)) >= _LARGE_BYTES
@@ -244,7 +246,7 @@ def _quantized(quantization: str) -> Any:
 
 
 def _is_causal(architecture: Any, folder: Path) -> bool:
-    """Whether the configuration says that the model reads left to right: it is no masked one."""
+    """Whether the configuration describes a model that reads left to right, not a masked one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     if architecture.is_encoder_decoder:
@@ -278,18 +280,18 @@ def _max_length(stated: int | None, model: Any, tokenizer: Any, folder: Path) ->
             )
         return stated
     limits = [positions, tokenizer.model_max_length, _sentence_limit(folder)]
-    # Tokenizers without a limit state 1e30.
+    # Tokenizers without a limit declare 1e30.
     known = [int(limit) for limit in limits if limit is not None and limit < 10**9]
     if not known:
-        raise ConfigError(f"neither the model nor the tokenizer in {folder} states a length; pass max_length")
+        raise ConfigError(f"neither the model nor the tokenizer in {folder} sets a length; pass max_length")
     return min(known)
 
 
 def _positions(model: Any) -> int | None:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None or positions < 1:  # XLNet says -1 for any number
+    if positions is None or positions < 1:  # XLNet uses -1 for any number
         return None
-    # RoBERTa and its kin count positions from behind the pad token's id.
+    # RoBERTa and related models count positions from after the pad token's id.
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     first = getattr(table, "padding_idx", None)
     return int(positions) - (0 if first is None else first + 1)

@@ -1,7 +1,7 @@
 """From a name to a folder on this disk: a hub id, a folder, or the small offline model `minilm`.
 
-In: what the user wrote. Out: a folder with safetensors weights, and the commit it belongs to. Opens the
-network only for a hub id whose files are not in the hub's cache yet.
+In: the user's name for a model. Out: a folder with safetensors weights, and the commit it belongs to. The
+network is used only for a hub id whose files are not in the hub's cache yet.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def find_folder(name_or_path: str, revision: str | None = None) -> tuple[Path, str | None]:
-    """Folder of a model, downloaded from the hub if it must be.
+    """Folder of a model, downloaded from the hub if necessary.
 
     Args:
         name_or_path: a folder, a hub id, or `"minilm"`: all-MiniLM-L6-v2 from the installed package
@@ -28,7 +28,7 @@ def find_folder(name_or_path: str, revision: str | None = None) -> tuple[Path, s
         revision: branch, tag or commit of a hub repository.
 
     Returns:
-        The folder and the commit that was resolved (None for folders and for the installed package).
+        The folder and the resolved commit (None for folders and for the installed package).
 
     Raises:
         ArtifactError: there is no such model, or `minilm` has other weights than it should.

@@ -1,6 +1,6 @@
 """What must be embedded for a list of conversations: each distinct text once, and the rows it fills.
 
-In: conversations. Out: one `TextTable` per kind of text. Knows nothing of models or tokens.
+In: conversations. Out: one `TextTable` per kind of text.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pluralign.backbones.config import READING, BackboneConfig
+from pluralign.backbones.config import CONVERSATION_FORMAT, BackboneConfig
 from pluralign.conversations import Conversation, has_prompt, prompt_text, response_text
 
 __all__ = ["TextTable", "digest", "plan"]
 
-# To be raised when the meaning of a stored vector changes: old cache entries are then never found.
-# By what is read: a response or pair (encoders), a whole conversation (decoders).
-_FORMATS = {"response": 1, "pair": 1, "conversation": READING}
+# Increased when the meaning of a stored vector changes, so that old cache entries are never found. One
+# version per kind of input: a response or pair (encoders), a whole conversation (decoders).
+_FORMATS = {"response": 1, "pair": 1, "conversation": CONVERSATION_FORMAT}
 
 
 class TextTable:
@@ -40,7 +40,7 @@ class TextTable:
         self._places = array("q")
 
     def add(self, key: bytes, row: int) -> None:
-        """The conversation `row` needs the text `key`."""
+        """Records that the conversation `row` needs the text `key`."""
         place = self._place_of.setdefault(key, len(self._place_of))
         if place == len(self._source):
             self._source.append(row)
@@ -61,7 +61,7 @@ class TextTable:
         return np.array(self._source, dtype=np.int64)
 
     def fill(self, texts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where vectors of `texts` go: (row, which of `texts`), both of the same length."""
+        """Where vectors of `texts` go: (row, index into `texts`), both of the same length."""
         rows, bounds = self._by_text
         parts = [rows[bounds[one] : bounds[one + 1]] for one in texts]
         return np.concatenate(parts), np.repeat(np.arange(len(texts)), [len(part) for part in parts])
@@ -81,12 +81,12 @@ def plan(conversations: Sequence[Conversation], config: BackboneConfig, fingerpr
 
     Args:
         conversations: checked message lists.
-        config: what is read of them, and how.
-        fingerprint: of the model.
+        config: how they are read.
+        fingerprint: the model's.
     """
     identity = {**asdict(config), "fingerprint": fingerprint, "format": _FORMATS[config.context]}
-    del identity["length"], identity["surface"]  # columns beside the vector that is kept
-    # The fingerprint says what the name does, and holds when the folder moves.
+    del identity["length"], identity["surface"]  # columns in addition to the stored vector
+    # The fingerprint identifies the model better than its name, and stays valid when the folder moves.
     del identity["name_or_path"], identity["revision"]
     base = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16)
     tables: dict[str, TextTable] = {}
@@ -97,7 +97,7 @@ def plan(conversations: Sequence[Conversation], config: BackboneConfig, fingerpr
 
 
 def _texts(conversation: Conversation, context: str) -> Iterator[tuple[str, list[str]]]:
-    """The texts that one conversation needs: kind, and what tells them apart."""
+    """The texts that one conversation needs: kind, and the strings that identify them."""
     if context == "conversation":
         yield (
             "conversation",
@@ -114,10 +114,10 @@ def _texts(conversation: Conversation, context: str) -> Iterator[tuple[str, list
 
 
 def digest(base: hashlib.blake2b, parts: Sequence[str]) -> bytes:
-    """Hash of `parts` on top of what `base` has hashed; lengths keep ("ab", "c") and ("a", "bc") apart.
+    """Hash of `parts`, continuing the hash `base`; lengths distinguish ("ab", "c") from ("a", "bc").
 
     Raises:
-        UnicodeEncodeError: a text has half a surrogate pair, which no tokenizer can read.
+        UnicodeEncodeError: a text has an unpaired surrogate, which no tokenizer can read.
     """
     state = base.copy()
     for part in parts:

@@ -1,8 +1,8 @@
 """From the states of all tokens to one vector per text: last token, mean, or both.
 
 In: hidden states of a padded batch and, per row, which tokens count. Out: float32 vectors. Positions come
-from the attention mask, never from the pad token's id, so `pad == eos` and the side of padding do not
-matter. Knows nothing of models or text.
+from the attention mask, never from the pad token's id, so `pad == eos` and the padding side do not
+matter.
 
 Notation: B rows, T tokens of the padded batch, D width of a state.
 """
@@ -22,9 +22,9 @@ def pooled_width(width: int, pooling: str) -> int:
 
 
 def pool(
-    states: Float[Tensor, "B T D"], first: Int[Tensor, B], stop: Int[Tensor, B], pooling: str
+    states: Float[Tensor, "B T D"], first: Int[Tensor, " B"], stop: Int[Tensor, " B"], pooling: str
 ) -> Float[Tensor, "B W"]:
-    """Pool the states of tokens `first <= t < stop` of each row.
+    """Pools the states of tokens `first <= t < stop` of each row.
 
     Args:
         states: `[B, T, D]`, the last layer after its norm.
@@ -44,6 +44,6 @@ def pool(
     return mean if pooling == "mean" else torch.cat([state_at(states, stop - 1), mean], dim=-1)
 
 
-def state_at(states: Float[Tensor, "B T D"], position: Int[Tensor, B]) -> Float[Tensor, "B D"]:
+def state_at(states: Float[Tensor, "B T D"], position: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
     """The state of one token per row, in float32."""
     return states[torch.arange(states.shape[0], device=states.device), position].float()

@@ -1,22 +1,23 @@
-"""A probe: which ways of running a model give a few short texts the vectors that each has alone.
+"""A probe: which ways of running a model give a few short texts the same vectors as running each alone.
 
-In: a `Forward` and how the user would like it to run. Out: the `RunMode` nearest to that which is right, and
-a word on why it is another one. It knows nothing of the model's kind: what counts is what the model computes,
-on the device and in the precision in which it will run.
+In: a `Forward` and the requested mode. Out: the correct `RunMode` closest to it, and a message if it differs.
+The kind of model does not matter: the probe tests what the model computes, on the device and in the precision
+in which it will run.
 
-    reference      each text by itself, token ids only: what the model's authors run
-    filled batch   the same states, whatever the ids that fill up; else the other side, else texts of equal
-                   length together, else every text alone
-    shared prompt  the same vectors from the prompt's cache; else every text is run whole
-    look-ahead     the states of a prompt must not know the response, where both are read in one pass
+    reference      each text by itself, token ids only, as the model's authors run it
+    padded batch   the same states, whatever the padding ids; otherwise padding on the other side, otherwise
+                   batches of equal length, otherwise every text alone
+    shared prompt  the same vectors from the prompt's cache; otherwise every text is run whole
+    look-ahead     the states of a prompt must not depend on the response, if both are read in one pass
 
-Models that fail somewhere: FNet and Funnel read what fills up; recurrent ones (RWKV, RecurrentGemma) carry it
-on from the left; some have caches of their own (LFM2).
+Models that fail some of these: FNet and Funnel read the padding; recurrent ones (RWKV, RecurrentGemma) carry
+it over from the left; some have caches of their own (LFM2).
 
-Two tolerances. Rows of one batch that differ in their filling only go through the same kernels, so they may
-differ by hardly anything. Batches of other shapes take other kernels, and half precision then differs by
-percents after many layers; where experts are chosen by a close call, single tokens by more: so the typical
-token counts there, and the worst one in float32. Who looks ahead is refused, so that must be clear.
+There are two tolerances. Rows of one batch that differ only in their padding go through the same kernels, so
+they may hardly differ. Batches of different shapes use different kernels, and half precision then differs by
+percents after many layers; if experts are chosen by a narrow margin, single tokens differ by more: so there
+the typical token counts, and in float32 the worst one. A model that looks ahead is refused, so that must be
+certain.
 """
 
 from __future__ import annotations
@@ -48,16 +49,17 @@ __all__ = ["Found", "find_mode", "looks_ahead"]
 _log = logging.getLogger("pluralign.backbones")
 
 _LONG, _SHORT = 40, 7
-# Relative errors of a state: of rows that differ in their filling, and between batches of other shapes.
+# Relative errors of a state: between rows that differ in their padding, and between batches of different
+# shapes.
 _SAME_SHAPE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 _OTHER_SHAPE = {torch.float32: 2e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 
 
 class Found(NamedTuple):
-    """What the probe found out beside the way to run.
+    """What the probe found out in addition to the mode.
 
     Attributes:
-        width: of the model's states.
+        width: width of the model's states.
         shortest: fewest tokens of a text that the model can read.
     """
 
@@ -67,21 +69,21 @@ class Found(NamedTuple):
 
 @torch.inference_mode()
 def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_length: int, name: str) -> Found:
-    """Sets `forward.mode` to the nearest to `asked` that gives each text the vector it has alone.
+    """Sets `forward.mode` to the mode closest to `asked` that gives each text the vector it has alone.
 
     Args:
-        forward: what will run the texts.
-        asked: what the user would like.
-        ids: legal token ids to make texts of.
-        max_length: most tokens of a text.
-        name: of the model, for messages.
+        forward: runs the texts.
+        asked: the requested mode.
+        ids: valid token ids for test texts.
+        max_length: maximum tokens of a text.
+        name: name of the model, for messages.
 
     Returns:
         What else was found out about the model.
 
     Raises:
-        ArtifactError: the model does not give states for token ids, gives others each time, or is to be read
-            from left to right and looks ahead.
+        ArtifactError: the model does not return states for token ids, returns different ones each time, or
+            looks ahead although it should read from left to right.
         ArgumentError: its states are not finite.
     """
     with _own_randomness(forward.model):
@@ -91,21 +93,22 @@ def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_leng
                 break
         else:
             raise ArtifactError(
-                f"{name} gives other numbers each time it reads a text, so its vectors mean nothing; choose "
-                "another model"
+                f"{name} returns different numbers each time it reads a text, so its vectors are "
+                f"meaningless; "
+                "choose another model"
             )
         forward.mode = mode
-        probe.tell_fill(asked, mode)
+        probe.log_change(asked, mode)
         if forward.causal and probe.prompt_knows_response():
             raise ArtifactError(
-                f"{name} looks ahead: the state of a prompt depends on the response behind it, so prompt and "
+                f"{name} looks ahead: the state of a prompt depends on the response after it, so prompt and "
                 "response cannot be read in one pass; use context='response' or context='pair'"
             )
         if mode.share_prompts:
             why = probe.sharing_fails()
             if why is not None:
                 forward.mode = replace(mode, share_prompts=False)
-                _tell(
+                _log_once(
                     logging.INFO, "%s cannot run a shared prompt once (%s); each text is run whole", name, why
                 )
         return Found(probe.width, probe.shortest)
@@ -113,7 +116,7 @@ def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_leng
 
 @torch.inference_mode()
 def looks_ahead(model: Any) -> bool:
-    """Whether the state of a token depends on tokens behind it; False where that cannot be asked.
+    """Whether the state of a token depends on later tokens; False if that cannot be tested.
 
     Args:
         model: a Hugging Face model without a task head.
@@ -127,13 +130,13 @@ def looks_ahead(model: Any) -> bool:
             states: Tensor = output.last_hidden_state
         except torch.OutOfMemoryError:
             raise
-        except Exception:  # said where the vectors are asked for
+        except Exception:  # reported when vectors are computed
             return False
     return bool(_errors(states[1, :6], states[0, :6]).max() > _tolerance(_SAME_SHAPE, states.dtype))
 
 
 class _Probe:
-    """Texts, what the model makes of each alone, and the comparisons."""
+    """Test texts, the model's states for each alone, and the comparisons."""
 
     def __init__(self, forward: Forward, ids: Any, max_length: int, name: str) -> None:
         self._forward, self._name = forward, name
@@ -142,7 +145,7 @@ class _Probe:
         self._fillings = draw.choice(ids, 2)
         self._long = draw.choice(ids, long)
         self._short = draw.choice(ids, short)
-        # The same prompts with other responses.
+        # The same prompts with different responses.
         self._prompts = (long - 9, short - 3)
         self._others = (
             np.append(self._long[: long - 9], draw.choice(ids, 3)),
@@ -203,7 +206,7 @@ class _Probe:
         return not self._close(_OTHER_SHAPE, second, first, worst=True)
 
     def sharing_fails(self) -> str | None:
-        """What goes wrong where prompts are run once for two responses each; None for nothing."""
+        """What goes wrong if prompts are run once for two responses each; None if nothing does."""
         texts = [
             self._tokens(one, start)
             for one, start in (
@@ -218,22 +221,22 @@ class _Probe:
                 shared[places] = vectors
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # caches are of any make, and so is what they raise
+        except Exception as error:  # caches can be of any class, and raise anything
             return f"{type(error).__name__}: {error}"
         dtype = self._alone[0].dtype
         parts = zip(*(torch.split(one, self.width, 1) for one in (shared, plain)), strict=True)
         if all(self._close(_OTHER_SHAPE, one.to(dtype), other.to(dtype), worst=True) for one, other in parts):
             return None
-        return "its cache gives other vectors"
+        return "its cache gives different vectors"
 
-    def tell_fill(self, asked: RunMode, found: RunMode) -> None:
-        """Says once where the model is not run as it was asked to be."""
+    def log_change(self, asked: RunMode, found: RunMode) -> None:
+        """Logs once if the model is not run in the requested mode."""
         if found.fill == asked.fill:
             return
         if found.fill == "right":
-            _tell(
+            _log_once(
                 logging.WARNING,
-                "%s reads what fills up a batch on the left; texts are padded on the right instead",
+                "%s reads padding on the left; texts are padded on the right instead",
                 self._name,
             )
             return
@@ -242,8 +245,8 @@ class _Probe:
             if found.fill == "equal"
             else "each text is run alone"
         )
-        message = "%s does not keep a text apart from what fills up its batch; %s, which is slower"
-        _tell(logging.WARNING, message, self._name, how)
+        message = "%s does not ignore padding; %s, which is slower"
+        _log_once(logging.WARNING, message, self._name, how)
 
     def _reference(self, ids: Any) -> Tensor:
         try:
@@ -252,18 +255,19 @@ class _Probe:
             raise
         except Exception as error:
             raise ArtifactError(
-                f"{self._name} ({type(self._forward.model).__name__}) gives no states for token ids alone "
+                f"{self._name} ({type(self._forward.model).__name__}) returns no states for token ids alone "
                 f"({type(error).__name__}: {error}); needed: a text encoder or decoder"
             ) from error
         if states.ndim != 2 or len(states) != len(ids):
             raise ArtifactError(
-                f"{self._name} gives states of shape {tuple(states.shape)} for {len(ids)} tokens; needed: "
+                f"{self._name} returns states of shape {tuple(states.shape)} for {len(ids)} tokens; needed: "
                 "one state per token"
             )
         if not bool(states.isfinite().all()):
             dtype = str(states.dtype).removeprefix("torch.")
             raise ArgumentError(
-                f"{self._name} gave numbers that are not finite in {dtype}; load it with dtype='bfloat16' or "
+                f"{self._name} returned numbers that are not finite in {dtype}; load it with "
+                f"dtype='bfloat16' or "
                 "'float32'"
             )
         return states
@@ -279,7 +283,7 @@ class _Probe:
 
 
 def _ladder(asked: RunMode, takes: frozenset[str]) -> Iterator[RunMode]:
-    """Modes from the one asked for down to the reference itself."""
+    """Modes from the requested one down to the reference itself."""
     masked, placed = "attention_mask" in takes, asked.positions and "position_ids" in takes
     if masked:
         for fill in dict.fromkeys((asked.fill, "right")):
@@ -301,7 +305,7 @@ def _errors(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _tolerance(tolerances: dict[Any, float], dtype: torch.dtype) -> float:
-    # Tensor cores round float32 products to 10 bits where they are allowed to.
+    # Tensor cores round float32 products to 10 bits if that is allowed.
     short = (
         dtype == torch.float32
         and torch.cuda.is_available()
@@ -312,12 +316,12 @@ def _tolerance(tolerances: dict[Any, float], dtype: torch.dtype) -> float:
 
 @contextmanager
 def _own_randomness(model: Any) -> Iterator[None]:
-    """Leaves torch's random states as they were."""
+    """Restores torch's random states afterwards."""
     devices = [model.device.index or 0] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
 
 
-def _tell(level: int, message: str, *values: object) -> None:
+def _log_once(level: int, message: str, *values: object) -> None:
     if is_first():
         _log.log(level, message, *values)

@@ -1,4 +1,4 @@
-"""Progress of long work: a caller's function, or a bar on a terminal once it has taken some seconds."""
+"""Progress of long work: a caller's function, or a bar on a terminal after a few seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 __all__ = ["Progress", "on_behalf", "reporter"]
 
 Progress = Callable[[int, int], None]
-"""Called with how many texts, prompts or steps are done, and how many there are in all."""
+"""Called with the number of texts, prompts or steps done, and their total."""
 
 _PATIENCE_SECONDS = 5.0
 
@@ -21,9 +21,9 @@ def reporter(
 
     Args:
         total: units in all.
-        progress: a function; True for a bar; None for a bar where stderr is a terminal; False for nothing.
-        unit: what is counted.
-        what: what the bar is called.
+        progress: a function; True for a bar; None for a bar if stderr is a terminal; False for nothing.
+        unit: name of the units.
+        what: title of the bar.
     """
     if callable(progress):
         done = 0
@@ -43,7 +43,7 @@ def reporter(
 
 
 def on_behalf(advance: Callable[[int], None], own: int, total: int) -> Callable[[int], None]:
-    """`advance` for one of several processes: what it has done of its `own` texts stands for `total`."""
+    """`advance` for one of several processes: its progress on its `own` texts is scaled to `total`."""
     done = 0
 
     def told(count: int) -> None:

@@ -1,7 +1,6 @@
-"""How a model is run so that a text's vector depends on the text alone.
+"""How a model is run so that a text's vector depends only on the text.
 
-In and out: a `RunMode`, small and frozen. Which one is right for a model is found by `probe`; here is only
-what there is to choose from.
+The right `RunMode` for a model is found by `probe`; this file only defines the options.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ class RunMode:
     """One way to run a model over texts of different lengths.
 
     Attributes:
-        fill: where shorter texts of a batch are filled up, `right` or `left`; `equal` runs only texts of
-            equal length together, `alone` every text by itself. Both need no filling, and are slower.
+        fill: the side on which shorter texts are padded, `right` or `left`; `equal` runs only texts of
+            equal length together, `alone` every text by itself. Those two need no padding, and are slower.
         mask: whether the model is given an attention mask.
         positions: whether it is given position ids.
-        share_prompts: whether a prompt that several texts begin with is run once.
+        share_prompts: whether a prompt that several texts share is run once.
     """
 
     fill: Fill

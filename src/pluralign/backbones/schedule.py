@@ -1,7 +1,7 @@
-"""In which order texts run, and which of several processes runs which.
+"""The order in which texts run, and their distribution over processes.
 
-In: a table of texts, and which of them must be computed. Out: an order, and the bounds of shares. Knows
-nothing of tokens: a text's cost is estimated from its bytes, so that no process reads another's texts.
+In: a table of texts, and which of them must be computed. Out: an order, and the bounds of shares. A text's
+cost is estimated from its bytes instead of its tokens, so that no process tokenizes another's texts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pluralign.conversations import Conversation, prompt_text, response_text
 __all__ = ["divide", "estimate_tokens", "prompts_together"]
 
 _BYTES_PER_TOKEN = 4.0
-# A share may be off by this part of itself to keep the responses to a prompt in one process.
+# A share may deviate by this fraction to keep the responses to a prompt in one process.
 _LEEWAY = 1 / 8
 
 
@@ -28,8 +28,8 @@ def prompts_together(
     """The same texts with those of one prompt next to each other, in order of first appearance.
 
     Returns:
-        `texts` in that order, and for each the number of its prompt; texts that are no whole conversations
-        stay as they are, each a prompt of its own.
+        `texts` in that order, and for each the number of its prompt; texts that are not whole conversations
+        keep their order, each as a prompt of its own.
     """
     if table.kind != "conversation":
         return texts, np.arange(len(texts))
@@ -52,14 +52,14 @@ def estimate_tokens(
     max_length: int,
     share_prompts: bool,
 ) -> NDArray[np.float64]:
-    """About how many tokens each text costs.
+    """The approximate cost of each text in tokens.
 
     Args:
         kind: the kind of text, as `Reader.read` takes it.
         conversations: one per text.
         groups: `[M]`, the number of each text's prompt; equal ones are neighbours.
-        max_length: most tokens of a text.
-        share_prompts: whether only the first text of a prompt pays for it.
+        max_length: maximum tokens of a text.
+        share_prompts: whether a prompt's cost counts only for its first text.
     """
     prompts = np.array([0 if kind == "response" else _num_bytes(prompt_text(one)) for one in conversations])
     responses = np.array([0 if kind == "prompt" else _num_bytes(response_text(one)) for one in conversations])
@@ -72,15 +72,15 @@ def estimate_tokens(
 
 
 def divide(costs: NDArray[np.float64], groups: NDArray[np.int64], num_shares: int) -> list[int]:
-    """Bounds of `num_shares` runs of neighbouring texts whose costs are as equal as may be.
+    """Bounds of `num_shares` runs of neighbouring texts with costs as equal as possible.
 
-    A bound that falls between the responses to one prompt moves to where they begin or end, unless that
+    A bound that falls between the responses to one prompt moves to their beginning or end, unless that
     unbalances a share by more than an eighth.
 
     Args:
         costs: `[M]`, positive.
         groups: `[M]`, the number of each text's prompt; equal ones are neighbours.
-        num_shares: how many shares, at least one; those that find no text are empty.
+        num_shares: number of shares, at least one; some may be empty.
 
     Returns:
         `num_shares + 1` positions; share `r` is `bounds[r] : bounds[r + 1]`.

@@ -1,7 +1,7 @@
-"""Prompts that many texts begin with, run once: their keys and values serve all the responses.
+"""Runs prompts that many texts share only once: their keys and values are reused for all responses.
 
-In: `Tokens` of conversations. Out: the same vectors as the plain way, to rounding, from fewer tokens: P + nR
-instead of n(P + R) for n responses of R tokens to a prompt of P. For causal models only.
+In: `Tokens` of conversations. Out: the same vectors as without sharing, up to rounding, from fewer tokens:
+P + nR instead of n(P + R) for n responses of R tokens to a prompt of P. Only for causal models.
 
 Prompts of a batch are padded on the left, so that the cached positions next to the responses are always
 tokens; this keeps sliding-window attention exact.
@@ -22,26 +22,31 @@ from pluralign.backbones.tokens import Tokens
 
 __all__ = ["run", "run_shared", "split_shared"]
 
-# Two small passes instead of one must be worth it: the least share of a group's tokens that is saved.
+# Two small passes instead of one must pay off: the minimum share of a group's tokens to be saved.
 _LEAST_SAVING = 0.2
 
 
 @torch.inference_mode()
 def run(forward: Forward, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
-    """As `Forward.run`, with prompts that several texts share run once where the model's mode says so."""
+    """Like `Forward.run`, but runs shared prompts once if the model's mode allows it."""
     rest = list(range(len(texts)))
     if forward.mode.share_prompts:
-        shared, rest = split_shared(texts)
+        shared, rest = split_shared(texts, forward.limit)
         yield from run_shared(forward, texts, shared)
     for places, vectors in forward.run(kind, [texts[one] for one in rest]):
         yield [rest[place] for place in places], vectors
 
 
-def split_shared(texts: Sequence[Tokens]) -> tuple[list[list[int]], list[int]]:
-    """Positions of texts in groups that share their prompt with profit, and of the others."""
+def split_shared(texts: Sequence[Tokens], limit: int | None = None) -> tuple[list[list[int]], list[int]]:
+    """Positions of texts in groups that share their prompt with profit, and of the others.
+
+    Args:
+        texts: conversations.
+        limit: most tokens of a text that may share its prompt; None for any number.
+    """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for place, one in enumerate(texts):
-        if 0 < one.start < len(one.ids):
+        if 0 < one.start < len(one.ids) and (limit is None or len(one.ids) <= limit):
             groups[one.ids[: one.start].tobytes()].append(place)
     shared = []
     for group in groups.values():
@@ -68,10 +73,10 @@ def run_shared(
         past, prompt_states = output.past_key_values, output.last_hidden_state[:, -1].float()
         members = [(row, place) for row, one in enumerate(several) for place in groups[one]]
         responses = [_part(texts[place], texts[place].start, len(texts[place].ids)) for _, place in members]
-        # A row holds its prompt's keys and values in memory; each weighed as a quarter of a token.
+        # A row holds its prompt's keys and values in memory; each counts as a quarter of a token.
         extra = padded.input_ids.shape[1] // 4
         for batch in by_token_budget([len(one.ids) for one in responses], forward.max_tokens, extra):
-            # On the CPU, so that it indexes caches spread over several devices.
+            # On the CPU, so that it can index caches spread over several devices.
             rows = torch.tensor([members[one][0] for one in batch])
             own = copy.deepcopy(past)  # the forward pass appends to it
             own.batch_select_indices(rows)

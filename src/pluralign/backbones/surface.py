@@ -1,7 +1,8 @@
-"""What the surface of a text says and a pooled vector forgets: repetition, punctuation, how it ends.
+"""Surface features of a text that a pooled vector loses: repetition, punctuation, how it ends.
 
-In: a text. Out: `len(COLUMNS)` numbers, all finite and of ordinary size. It knows no tokens and no models.
-Words are runs of letters and digits in any script; a script that does not part words has few, long ones.
+In: a text. Out: `len(COLUMNS)` numbers, all finite and of moderate size.
+Words are runs of letters and digits in any script; in a script that does not separate words they are few and
+long.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ _ENDS = re.compile(r"[.!?…。！？][\"'”’»)\]\s]*$")
 def surface(texts: Sequence[str]) -> Float[Tensor, "N S"]:
     """Surface columns of texts, in the order of `COLUMNS`.
 
-    Repeated words and trigrams: the share that occurred before in the text, without regard to case. Word
+    Repeated words and trigrams: the share that occurred before in the text, ignoring case. Word
     length in characters and sentence length in words: log(1 + mean). Commas per word. Capitals: share of
-    the letters. Digits: share of the characters. Unfinished: 1 where no sentence mark ends the text.
+    the letters. Digits: share of the characters. Unfinished: 1 if the text does not end with a sentence mark.
 
     Args:
         texts: N texts; an empty one has zeros and counts as unfinished.

@@ -1,9 +1,9 @@
-"""How many threads torch should use beside whatever else this machine is doing.
+"""How many threads torch should use, given what else this machine is doing.
 
-In: the number of cores and how busy they are. Out: a number of threads, for the edges to set: the command
-line, studies, and a backbone that is loaded with `num_threads="auto"`. Two torch threads beside one busy
-process wait for each other at every operation and are many times slower than one, so cores in use by others
-are left to them.
+In: the number of cores and how busy they are. Out: a number of threads, which only entry points set: the
+command line, studies, and a backbone that is loaded with `num_threads="auto"`. Two torch threads that share a
+core with a busy process wait for each other at every operation and are many times slower than one, so cores
+in use by other processes are left alone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _STAT = Path("/proc/stat")
 
 
 def choose_num_threads(cores: int | None = None, busy: float | None = None) -> int:
-    """Threads for torch: `OMP_NUM_THREADS` if it is set, else the cores that nobody uses, at least one.
+    """Threads for torch: `OMP_NUM_THREADS` if it is set, otherwise the idle cores, at least one.
 
     Args:
-        cores: cores this process may run on; by default asked from the system.
-        busy: cores in use by others; by default measured for a tenth of a second.
+        cores: cores this process may run on; by default queried from the system.
+        busy: cores in use by other processes; by default measured for a tenth of a second.
     """
     stated = os.environ.get("OMP_NUM_THREADS")
     if stated:
@@ -43,7 +43,8 @@ def choose_num_threads(cores: int | None = None, busy: float | None = None) -> i
 
 
 def busy_cores(seconds: float = 0.1) -> float:
-    """Cores in use by others, measured while this thread sleeps (the load average, without /proc/stat).
+    """Cores in use by other processes, measured while this thread sleeps (the load average if there is no
+    /proc/stat).
 
     The load average alone would also count what this process did in the last minute.
     """
@@ -68,7 +69,7 @@ def use_idle_cores() -> None:
 
 @contextmanager
 def torch_threads(num_threads: int) -> Iterator[None]:
-    """Run the body with `num_threads` torch threads, then put the previous number back."""
+    """Runs the body with `num_threads` torch threads, then restores the previous number."""
     previous = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:

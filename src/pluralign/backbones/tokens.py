@@ -1,9 +1,10 @@
-"""The texts that a backbone runs, as token ids: which are prompt, which response, what is cut when too long.
+"""The texts that a backbone runs, as token ids: which belong to prompt and response, and how they are
+truncated.
 
-In: conversations and a fast Hugging Face tokenizer. Out: `Tokens` per text. It knows nothing of the model.
-Whole conversations, which decoders read, are read by `conversations`; encoders read a text, or two.
+In: conversations and a fast Hugging Face tokenizer. Out: `Tokens` per text.
+Whole conversations, for decoders, are tokenized by `conversations`; encoders read one text, or two.
 
-Too long a text loses tokens in this order: the prompt from its left end, down to one token; then the
+A text that is too long loses tokens in this order: the prompt from its left end, down to one token; then the
 response from its right end. Special tokens that the tokenizer itself adds are kept.
 """
 
@@ -29,7 +30,7 @@ class Tokens(NamedTuple):
 
     Attributes:
         ids: `[T]` token ids.
-        types: `[T]` segment ids, or None where the model has none.
+        types: `[T]` segment ids, or None if the model has none.
         start: the response is `ids[start:]`; it may be empty.
         truncated: whether tokens were cut off.
     """
@@ -41,20 +42,21 @@ class Tokens(NamedTuple):
 
     @property
     def num_response(self) -> int:
-        """How many of the tokens are the response's."""
+        """The number of response tokens."""
         return len(self.ids) - self.start
 
 
 def cut(roles: NDArray[np.int8], max_length: int) -> NDArray[np.bool_]:
-    """Which tokens stay when at most `max_length` may.
+    """Which tokens are kept, at most `max_length`.
 
     Args:
         roles: `[T]`, 0 for fixed special tokens, 1 for the prompt, 2 for the response.
-        max_length: most tokens that may stay.
+        max_length: maximum number of tokens to keep.
 
     Returns:
-        `[T]`, true where a token stays: every special token, at least the prompt's last token and the
-        response's first. So more than `max_length` stay where the special tokens alone nearly fill it.
+        `[T]`, true for tokens that are kept: every special token, and at least the prompt's last token and
+            the
+        response's first. So more than `max_length` are kept if the special tokens alone nearly fill it.
     """
     keep = np.ones(len(roles), dtype=bool)
     excess = len(roles) - max_length
@@ -73,7 +75,7 @@ class Reader:
 
     Args:
         tokenizer: a fast tokenizer (one that reports character offsets).
-        max_length: most tokens per text.
+        max_length: maximum tokens per text.
         with_types: whether the model takes segment ids.
 
     Attributes:
@@ -111,7 +113,7 @@ class Reader:
         return self._whole(conversations)
 
     def _encode(self, texts: Sequence[Any], **options: Any) -> Any:
-        # verbose=False: texts beyond the limit are cut and counted here, no warning per text.
+        # verbose=False: texts beyond the limit are truncated and counted here, without a warning for each.
         return self._tokenizer(
             texts, padding=False, truncation=False, return_attention_mask=False, verbose=False, **options
         ).encodings
@@ -147,7 +149,7 @@ class Reader:
 
     def _split(self, ids: Sequence[int], start: int) -> NDArray[np.int8]:
         roles = np.where(np.arange(len(ids)) < start, _PROMPT, _RESPONSE).astype(np.int8)
-        # Many decoders lean on their first token being the one they were trained to begin with.
+        # Many decoders depend on starting with the token that they were trained to start with.
         if ids[0] == self._tokenizer.bos_token_id:
             roles[0] = _FIXED
         return roles

@@ -1,8 +1,8 @@
-"""Which token ids a model can look up: the id that fills batches, and what stands for a text without tokens.
+"""Which token ids a model has embeddings for: the padding id, and a substitute for a text without tokens.
 
 In: a model, its tokenizer, and `Tokens`. Out: `Tokens` that are safe to run, or an error that names the
 token. Tokenizers that were extended without the model (a pad token added, embeddings not resized) are common;
-a pad token never has to be looked up, a token of a text does.
+a pad token needs no embedding, a token of a text does.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["Vocabulary"]
 
 
 class Vocabulary:
-    """The ids that a model knows.
+    """The ids that a model has embeddings for.
 
     Args:
         model: a Hugging Face model without a task head.
         tokenizer: its tokenizer.
 
     Attributes:
-        num_rows: rows of the model's table of input embeddings; None where it has no such table.
-        pad_id: a legal id to fill up with; masked, so its value does not matter.
-        shortest: fewest tokens of a text that the model can read.
+        num_rows: rows of the model's input embedding table; None if it has no such table.
+        pad_id: a valid id for padding; masked, so its value does not matter.
+        shortest: minimum tokens of a text that the model can read.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
@@ -46,26 +46,26 @@ class Vocabulary:
         return isinstance(token, int) and token >= 0 and (self.num_rows is None or token < self.num_rows)
 
     def ordinary_ids(self) -> NDArray[np.int64]:
-        """Legal ids of tokens that are not special, some thousands at most; all where all are special."""
+        """Valid ids of tokens that are not special, a few thousand at most; all ids if all are special."""
         size = min(len(self._tokenizer), self.num_rows or len(self._tokenizer), 4096)
         special = set(self._tokenizer.all_special_ids)
         ordinary = [one for one in range(size) if one not in special]
         return np.array(ordinary or range(size), dtype=np.int64)
 
     def checked(self, text: Tokens, kind: str, row: int) -> Tokens:
-        """The text as it can be run.
+        """The text in a form that can be run.
 
         A text without any token is represented by the tokenizer's first special token (of bos, cls, eos, sep,
         pad), as a prompt: its response still has no tokens.
 
         Args:
-            text: what the tokenizer gave.
+            text: the tokenizer's output.
             kind: `response`, `prompt`, `pair` or `conversation`, for the message.
             row: the conversation that the text is from, for the message.
 
         Raises:
-            ArgumentError: a token lies beyond the model's table, there are too few tokens for the model, or
-                none and no special token to stand for it.
+            ArgumentError: a token is outside the model's table, there are too few tokens for the model, or
+                none and no special token to replace it.
         """
         if not len(text.ids):
             text = self._filled(text, kind, row)
@@ -89,7 +89,7 @@ class Vocabulary:
         if self._stand_in is None:
             raise ArgumentError(
                 f"the {kind} of conversation {row} has no tokens, and the tokenizer has no special token "
-                "(bos, cls, eos, sep or pad) that could stand for an empty text; leave the row out, or give "
+                "(bos, cls, eos, sep or pad) that could represent an empty text; leave the row out, or give "
                 "the tokenizer such a token"
             )
         ids = np.array([self._stand_in], dtype=np.int64)
@@ -101,7 +101,7 @@ def _num_rows(model: Any) -> int | None:
         table = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
-    # Not the weight's shape: quantised, sharded and offloaded weights have another one.
+    # Not the weight's shape: quantised, sharded and offloaded weights have a different one.
     for name in ("num_embeddings", "vocab_size"):
         rows = getattr(table, name, None)
         if isinstance(rows, int):

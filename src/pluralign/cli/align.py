@@ -2,26 +2,26 @@
 
 The run folder holds `training/` (checkpoints, reference log-probabilities), `model/`, and `metrics.jsonl`
 with every log line. The same command continues from the last complete checkpoint. Under `accelerate launch`
-the first process holds the folder.
+the first process holds the folder. `--method ppo` is in `align_online`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict
+from contextlib import redirect_stdout
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.align_flags import AlignFlags, check_flags
-from pluralign.cli.align_tables import read_table, table_path
+from pluralign.cli.align_policy import MODEL, TRAINING, PolicyFlags, adapter, in_run_folder, load
+from pluralign.cli.align_tables import check_shape, read_table, table_path
 from pluralign.cli.console import Console
-from pluralign.cli.objects import model_folder, quiet_datasets
-from pluralign.cli.parsing import UsageError, early_value, parse
-from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.cli.objects import quiet_datasets
+from pluralign.cli.parsing import UsageError, early_value, help_topic, parse
+from pluralign.cli.run_folder import RunFolder
 from pluralign.errors import ConfigError, PluralignError
 
 if TYPE_CHECKING:
@@ -30,7 +30,19 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_TRAINING, _MODEL = "training", "model"
+# What people may ask for under the name of another trainer, and flags that only online training has.
+_ADVANTAGES = ("rloo", "grpo")
+_ONLINE = dict.fromkeys(
+    ("prompts", "advantages", "steps", "prompts_per_step", "completions", "gold_function"), "--method ppo"
+)
+
+_CONFIG = "pluralign.policy.offline.config"
+_MORE = (
+    "Every field of transformers.TrainingArguments is a flag too, such as --per_device_train_batch_size, "
+    "--gradient_accumulation_steps, --max_steps, --seed, --save_steps, --eval_strategy and --report_to: "
+    "`pluralign align --help trainer` lists them. `pluralign align --method ppo --help` lists the flags of "
+    "online training."
+)
 
 # Fields of the trainer's configuration that do not change what is trained.
 _IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "report_to", "logging_steps"}
@@ -38,64 +50,91 @@ _IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "re
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, trains and saves."""
+    method = early_value(arguments, "method", "")
+    topic = help_topic(arguments)
+    if topic is not None:
+        _help(method, topic)
+    if method == "ppo":
+        from pluralign.cli import align_online
+
+        align_online.run(arguments)
+        return
+    if method in _ADVANTAGES:
+        raise UsageError(f"--method: received {method!r}; that is --method ppo --advantages {method}")
     if early_value(arguments, "output_dir", ""):
         raise UsageError("--output_dir: use --out to name the run folder")
     from pluralign.policy.offline.config import OfflineConfig
 
     try:
-        flags, config = parse("align", AlignFlags.__doc__ or "", arguments, AlignFlags, OfflineConfig)
+        kinds = (PolicyFlags, AlignFlags, OfflineConfig)
+        policy, flags, config = parse("align", AlignFlags.__doc__ or "", arguments, *kinds, elsewhere=_ONLINE)
     except PluralignError:
         raise
     except (ValueError, ImportError) as error:  # from transformers' own settings
         raise UsageError(" ".join(str(error).split())) from error
-    check_flags(flags, config)
+    check_flags(flags, policy, config)
     console = Console(flags.json)
     quiet_datasets()
-    decisive = _result_settings(flags, config)
-    inputs = {key: digest(value) for key, value in _inputs(flags).items()}
-    name = default_name(decisive, inputs)
-    out = Path(flags.out or f"runs/align-{config.method}-{name}")
-    first = int(os.environ.get("RANK", "0")) == 0
-    with RunFolder(out, "align", decisive, inputs) if first else nullcontext() as folder:
-        if folder is not None and folder.finished:
-            console.say(f"{out} already holds this run; nothing to do")
-            result = folder.result
-        else:
-            result = _align(flags, config, out, folder, console)
-    if first:
-        console.result(result, result["model"])
+
+    def make(out: Path, folder: RunFolder | None) -> dict[str, Any]:
+        return _align(policy, flags, config, out, folder, console)
+
+    settings = _result_settings(policy, flags, config)
+    in_run_folder(config.method, flags.out, settings, _inputs(policy, flags), console, make)
 
 
-def _inputs(flags: AlignFlags) -> dict[str, str]:
-    model = str(model_folder(flags.model))
-    found = {"data": table_path(flags.data), "model": model, "tokenizer": flags.tokenizer}
-    if flags.eval_data is not None:
-        found["eval_data"] = table_path(flags.eval_data)
-    return {key: value for key, value in found.items() if value is not None}
+def _help(method: str, topic: str) -> None:
+    """Prints the flags and ends; those of transformers' trainer, which are many, only on request."""
+    from pluralign.cli.align_online_flags import OnlineFlags
+    from pluralign.cli.declared import declared
+
+    if method == "ppo":
+        config = declared("pluralign.policy.online.config", "PPOConfig")
+        parse("align --method ppo", OnlineFlags.__doc__ or "", ["--help"], PolicyFlags, OnlineFlags, config)
+    if topic == "trainer":
+        from pluralign.policy.offline.config import OfflineConfig
+
+        own = [field.name for field in fields(declared(_CONFIG, "OfflineConfig"))]
+        purpose = "Fields of transformers.TrainingArguments, which `pluralign align` takes beside its own."
+        parse("align", purpose, ["--help"], OfflineConfig, skip=[*own, "output_dir"])
+    kinds = (PolicyFlags, AlignFlags, declared(_CONFIG, "OfflineConfig"))
+    parse("align", f"{AlignFlags.__doc__}", ["--help"], *kinds, more=_MORE)
 
 
-def _result_settings(flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
+def _inputs(policy: PolicyFlags, flags: AlignFlags) -> dict[str, str]:
+    found = {"data": table_path(flags.data)} | policy.files
+    return found if flags.eval_data is None else found | {"eval_data": table_path(flags.eval_data)}
+
+
+def _result_settings(policy: PolicyFlags, flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
     """The settings that determine the result, without where it goes and how it is shown."""
-    merged = json.loads(json.dumps(asdict(flags) | config.to_dict(), default=str))
+    merged = json.loads(json.dumps(asdict(policy) | asdict(flags) | config.to_dict(), default=str))
     return {key: value for key, value in sorted(merged.items()) if key not in _IGNORED}
 
 
 def _align(
-    flags: AlignFlags, config: OfflineConfig, out: Path, folder: RunFolder | None, console: Console
+    policy: PolicyFlags,
+    flags: AlignFlags,
+    config: OfflineConfig,
+    out: Path,
+    folder: RunFolder | None,
+    console: Console,
 ) -> dict[str, Any]:
     from pluralign.policy.training.checkpoints import last_checkpoint
 
     tables = {"data": read_table(flags.data, flags.hub_split)}
     if flags.eval_data is not None:
         tables["eval_data"] = read_table(flags.eval_data, flags.hub_split)
+    for name, table in tables.items():
+        check_shape(table, f"--{name}", str(getattr(flags, name)), config.method)
     if folder is not None:
         console.say(
             f"{config.method} with beta {config.settings.beta:g} on {len(tables['data']):,} rows of "
-            f"{flags.data}, policy {flags.model}, into {out}"
+            f"{flags.data}, policy {policy.model}, into {out}"
         )
         _diagnose(tables["data"], config, console)
-    config.output_dir = str(out / _TRAINING)
-    trainer = _trainer(flags, config, tables, console)
+    config.output_dir = str(out / TRAINING)
+    trainer = _trainer(policy, flags, config, tables, console)
     if folder is not None:
         console.say(str(trainer.optimum))
     start = last_checkpoint(config.output_dir)
@@ -106,20 +145,20 @@ def _align(
         trainer.add_callback(_journal(folder))
     with redirect_stdout(sys.stderr):  # transformers prints its log lines; stdout is for the result
         done = trainer.train(resume_from_checkpoint=str(start) if start is not None else None)
-        _save(trainer, out / _MODEL)  # first: evaluation calls the user's code
-        (out / _MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the folder has the settings
+        _save(trainer, out / MODEL)  # first: evaluation calls the user's code
+        (out / MODEL / "training_args.bin").unlink(missing_ok=True)  # a pickle; the folder has the settings
         metrics = dict(done.metrics)
         if flags.eval_data is not None:
             metrics |= trainer.evaluate()
     result = {
-        "model": str(out / _MODEL),
+        "model": str(out / MODEL),
         "run": str(out),
         "method": config.method,
         "log_prob_kernel": trainer.log_prob_kernel,
         "metrics": metrics,
     }
     if folder is not None:
-        folder.finish(_MODEL, result=result)
+        folder.finish(MODEL, result=result)
     return result
 
 
@@ -149,18 +188,12 @@ def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
 
 
 def _trainer(
-    flags: AlignFlags, config: OfflineConfig, tables: dict[str, Any], console: Console
+    policy: PolicyFlags, flags: AlignFlags, config: OfflineConfig, tables: dict[str, Any], console: Console
 ) -> OfflineTrainer:
-    from pluralign.policy.logprobs.loading import load_policy, num_positions
+    from pluralign.policy.logprobs.loading import num_positions
     from pluralign.policy.offline.trainer import OfflineTrainer
 
-    peft_config = _lora(flags) if flags.lora_r else None
-    model, tokenizer = load_policy(
-        str(model_folder(flags.model)),
-        flags.tokenizer,
-        dtype=flags.dtype or ("auto" if peft_config is not None else "float32"),
-        attn_implementation=flags.attn_implementation,
-    )
+    model, tokenizer = load(policy)
     limit = num_positions(model)
     if limit is not None and (config.max_length is None or config.max_length > limit):
         console.say(f"--max_length becomes {limit}, the policy's maximum number of positions")
@@ -173,7 +206,7 @@ def _trainer(
             train_dataset=tables["data"],
             eval_dataset=tables.get("eval_data"),
             processing_class=tokenizer,
-            peft_config=peft_config,
+            peft_config=adapter(policy),
             reward=reward,
         )
     except PluralignError:
@@ -182,13 +215,6 @@ def _trainer(
         raise ConfigError(
             f"training with these settings is not possible: {' '.join(str(error).split())}"
         ) from error
-
-
-def _lora(flags: AlignFlags) -> Any:
-    from pluralign.policy.logprobs.loading import lora_config
-
-    alpha = 2 * flags.lora_r if flags.lora_alpha is None else flags.lora_alpha
-    return lora_config(flags.lora_r, alpha, flags.lora_dropout, flags.lora_target_modules)
 
 
 def _reward(flags: AlignFlags) -> Any:

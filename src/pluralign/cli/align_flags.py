@@ -6,18 +6,15 @@ Nothing heavy is imported here, not even for types (see `flags`).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import Any
 
+from pluralign.cli.align_policy import PolicyFlags, check_policy
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import check_rewards
 
-if TYPE_CHECKING:
-    from pluralign.policy.offline.config import OfflineConfig
-
 __all__ = ["AlignFlags", "check_flags"]
 
-_DTYPES = ("float32", "bfloat16", "float16", "auto")
 _LEAST = {
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
@@ -34,17 +31,8 @@ class AlignFlags:
     """Fit a policy to rewards or preferences that were collected beforehand.
 
     Attributes:
-        model: Folder or hub id of the policy; it is also the reference.
         data: Training table: a file, a run folder of `sample`, or a hub id.
         eval_data: Evaluation table of the same shape; null for no evaluation.
-        tokenizer: Folder or hub id of the tokenizer; null for the model's own.
-        dtype: Precision of the weights; null for float32, or with an adapter the stored precision.
-        attn_implementation: Passed on to transformers, e.g. flash_attention_2.
-        lora_r: Rank of a LoRA adapter; 0 trains all weights.
-        lora_alpha: Scale of the adapter; null for twice the rank.
-        lora_dropout: Dropout of the adapter.
-        lora_target_modules: Which layers get an adapter: all-linear, names such as q_proj,v_proj, or a
-            regular expression.
         reward_model: Scores samples at each evaluation: a reward model folder, or the run folder of a fit.
         risk: Risk measure that turns the reward model's distributions into numbers.
         reward_function: FILE.py:NAME of a function of (prompts, completions) that scores samples instead.
@@ -54,16 +42,8 @@ class AlignFlags:
         json: Print the result as JSON.
     """
 
-    model: str
     data: str
     eval_data: str | None = None
-    tokenizer: str | None = None
-    dtype: str | None = None
-    attn_implementation: str | None = None
-    lora_r: int = 0
-    lora_alpha: int | None = None
-    lora_dropout: float = 0.0
-    lora_target_modules: str = "all-linear"
     reward_model: str | None = None
     risk: str = "mean"
     reward_function: str | None = None
@@ -83,7 +63,7 @@ class AlignFlags:
         )
 
 
-def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
+def check_flags(flags: AlignFlags, policy: PolicyFlags, config: Any) -> None:
     """Rejects flags that cannot work or would have no effect.
 
     Raises:
@@ -101,14 +81,7 @@ def check_flags(flags: AlignFlags, config: OfflineConfig) -> None:
     check_rewards(flags.rewards)
     if config.resume_from_checkpoint is not None:
         raise UsageError("--resume_from_checkpoint: the same command continues from the last checkpoint")
-    if flags.lora_r < 0:
-        raise UsageError(f"--lora_r: received {flags.lora_r}; allowed: 0 for all weights, or a rank")
-    if flags.lora_alpha is not None and not flags.lora_r:
-        raise UsageError("--lora_alpha needs --lora_r: without an adapter it has no effect")
-    if not 0 <= flags.lora_dropout < 1:
-        raise UsageError(f"--lora_dropout: received {flags.lora_dropout}; allowed: 0 to below 1")
-    if flags.dtype is not None and flags.dtype not in _DTYPES:
-        raise UsageError(f"--dtype: received {flags.dtype!r}; allowed: {', '.join(_DTYPES)}")
+    check_policy(policy)
     if config.eval_strategy != "no" and flags.eval_data is None:
         raise UsageError(f"--eval_strategy {config.eval_strategy.value} needs --eval_data")
     for name, least in _LEAST.items():

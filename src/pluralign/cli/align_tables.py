@@ -11,7 +11,7 @@ from typing import Any
 
 from pluralign.errors import DataError
 
-__all__ = ["read_table", "table_path"]
+__all__ = ["check_shape", "read_table", "table_path"]
 
 _TABLE = "train.parquet"  # in a run folder of `sample`
 
@@ -62,6 +62,33 @@ def read_table(source: str, split: str | None) -> Any:
         return datasets.Dataset.from_list(rows)
     except (pa.ArrowException, UnicodeEncodeError):
         raise DataError(f"{source}: {_odd_column(rows)}") from None
+
+
+def check_shape(table: Any, flag: str, source: str, method: str) -> None:
+    """Says how to make pairs of completions where the method learns from pairs only.
+
+    Raises:
+        DataError: the table has one completion per row, and the method needs two.
+    """
+    from pluralign.policy.offline.objectives import find_objective
+
+    columns = set(table.column_names)
+    if "completion" not in columns or "chosen" in columns or "unpaired" in find_objective(method).shapes:
+        return
+    advice = "pluralign sample --table pairs makes such a table"
+    if table_path(source) != source:
+        again = (
+            "--samples" if (Path(source) / "samples").is_dir() else "the --samples or --shards of that run"
+        )
+        name = f" {source}" if again == "--samples" else ""
+        advice = (
+            f"make it from the same completions: pluralign sample {again}{name} --table pairs --out "
+            f"{source}-pairs, with the reward of {source}, and pass that folder"
+        )
+    raise DataError(
+        f"{flag} {source}: one completion per row, and {method} learns from pairs {{prompt, chosen, "
+        f"rejected}}; {advice}"
+    )
 
 
 def _odd_column(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> None:
     if unread:
         console.table("not read", ("", ""), [(column.name, column.holds) for column in unread])
     verdict = _verdict(unread, shape, data.flags_for(unread, shape))
-    more = {"notes": dict(report.notes), "reading": report.reading, "unread": [asdict(c) for c in unread]}
+    more = {"notes": dict(report.notes), "reading": report.read_as, "unread": [asdict(c) for c in unread]}
     console.result(summary | more, f"{flags.file}: {counts(report)}, {verdict}{shared}")
 
 

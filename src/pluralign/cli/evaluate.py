@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pluralign.cli.console import Console
 from pluralign.cli.evaluation_tables import print_results
 from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_other_families
-from pluralign.cli.held_out import seen_before
-from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables, model_folder
+from pluralign.cli.held_out import seen_before, unseen
+from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.families import CONFIGS, DEFAULT
 from pluralign.files import write_json
+from pluralign.fitting.config import saved_settings
+from pluralign.report.evaluations import evaluated_on
+from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
 
@@ -30,10 +34,11 @@ class EvaluateFlags:
         folds: Cross-fit with this many folds of groups instead of evaluating a model; for data with few
             groups.
         family: Family to cross-fit.
-        part: test evaluates on the groups that the fit held out, all on every row.
+        part: test evaluates on the groups that were not in the fit, all on every row.
         risk: Risk measure for comparing responses.
         seed: Seed for everything random in the evaluation.
-        out: Run folder; null for runs/evaluate-DIGEST, the same for the same command.
+        out: Run folder; null for MODEL-evaluate-DIGEST beside the model, or runs/evaluate-DIGEST for folds;
+            the same for the same command.
         json: Print the results as JSON.
     """
 
@@ -71,12 +76,12 @@ def run(arguments: Sequence[str]) -> None:
     decisive = {
         k: v
         for part in (flags, data, *others)
-        for k, v in asdict(part).items()
+        for k, v in saved_settings(part).items()
         if k not in {"out", "json", "cache", "device"}
     }
     inputs = data.digests() | ({"model": digest(str(model_folder(flags.model)))} if flags.model else {})
     name = default_name(decisive, inputs)
-    with RunFolder(flags.out or f"runs/evaluate-{name}", "evaluate", decisive, inputs) as folder:
+    with RunFolder(flags.out or _beside(flags.model, name), "evaluate", decisive, inputs) as folder:
         results_file = folder.path / "results.json"
         if not folder.finished:
             if crossed:
@@ -88,7 +93,7 @@ def run(arguments: Sequence[str]) -> None:
         else:
             console.say(f"{folder.path} already holds this run")
         results = json.loads(results_file.read_text(encoding="utf-8"))
-        console.say(results["judged"])
+        console.say(f"evaluated on: {evaluated_on(results)}")
         for warning in results["fitted"].get("warnings", ()):
             console.say(f"the fit warned: {warning}")
         print_results(console, results)
@@ -109,23 +114,46 @@ def _evaluate(
         )
     tables = load_tables(data, console, folder.path)
     model = load_model(str(flags.model), place.device, place.cache)
-    split = model.fitted.get("split")
-    if flags.part == "test" and split:
-        _, tables = split_tables(tables, **split)
-    elif flags.part == "test":
-        raise UsageError(
-            "this model was fitted on every group, none was held out; for other data pass --part all"
-        )
-    scope = f"evaluated on: {_part(flags, model.fitted)}; {_overlap(flags, data, tables, model.fitted)}"
+    whole, split = tables, model.fitted.get("split")
+    if flags.part == "test":
+        apart = unseen(model_folder(str(flags.model)).parent, tables)
+        if apart is None and split:  # the model alone, without the run folder of its fit
+            _, apart = split_tables(tables, **split)
+        if apart is None:
+            raise UsageError(
+                f"what {flags.model} was fitted on is not recorded, so what was held out is not known; pass "
+                "--part all to evaluate on every row"
+            )
+        if not apart:
+            raise UsageError(
+                "every group of this data was in the fit, none was held out; fit with --test_share, evaluate "
+                "on other data, or pass --part all"
+            )
+        tables = apart
+    scope = f"{_part(tables, whole)}; {_overlap(flags, data, tables, model.fitted)}"
     given: dict[str, Any] = tables
     results = evaluation.evaluate(model, **given, risk=flags.risk, seed=flags.seed, out=folder.path)
-    return results | {"part": flags.part, "judged": scope}
+    return results | {"part": flags.part, "judged": scope}  # the key keeps its old name for older readers
 
 
-def _part(flags: EvaluateFlags, fitted: Mapping[str, Any]) -> str:
-    if flags.part == "all":
-        return "every row"
-    return f"the {100 * fitted['split']['test_share']:g} % of the groups that the fit held out"
+def _beside(model: str | None, name: str) -> str:
+    """Where an evaluation without `--out` goes: beside the model, where `pluralign report` looks for it."""
+    if model is not None:
+        folder = model_folder(model)
+        run = folder.parent if folder != Path(model) or (folder.parent / "run.json").is_file() else folder
+        if os.access(run.parent, os.W_OK):
+            return str(run.parent / f"{run.resolve().name}-evaluate-{name}")
+    return f"runs/evaluate-{name}"
+
+
+def _part(tables: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
+    """How many of the rows were evaluated."""
+    count, total = (sum(map(len, of.values())) for of in (tables, whole))
+    if count == total:
+        return f"all {total:,} rows"
+    groups, of = ({g for table in part.values() for g in table["group"]} for part in (tables, whole))
+    share = 100 * count / total
+    return f"{count:,} of {total:,} rows ({share:.0f} %), in {len(groups):,} of {len(of):,} groups"
 
 
 def _overlap(
@@ -168,7 +196,7 @@ def _cross_fit(
         out=folder.path,
         report=console.say,
     )
-    scope = f"evaluated on: every row, by one of {flags.folds} models that has not seen its group"
+    scope = f"every row, by one of {flags.folds} models that has not seen its group"
     if shared := str(shared_texts(given)):
         scope += f"; {shared}"
     return results | {"part": "all", "judged": scope}

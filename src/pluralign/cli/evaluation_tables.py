@@ -12,7 +12,17 @@ from pluralign.cli.console import Console, interval
 
 __all__ = ["print_results"]
 
-_MEASURES = ("pinball", "crps", "quantile_error")
+_MEASURES = ("pinball", "pinball_on_grid", "crps", "crps_on_grid", "quantile_error")
+_NAMES = {
+    "pinball": "pinball, continuous",
+    "pinball_on_grid": "pinball, on grid",
+    "crps": "crps, continuous",
+    "crps_on_grid": "crps, on grid",
+}
+_GRID = (
+    "continuous: ratings are spread over the step of their grid, as for the fit; on grid: predictions are "
+    "rounded to the ratings that people can give, and ratings are as they are"
+)
 _SHARES = ("coverage", "closed_coverage", "crossing", "peaked")
 _MOST_KINDS = 12  # of prompts in one table; the others are in results.json
 
@@ -23,6 +33,8 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     for name, part in results["ratings"].items():
         _calibration(console, family, name, part)
         _others(console, family, name, part)
+    if any("pinball_on_grid" in part for part in results["ratings"].values()):
+        console.say(_GRID)
     for name, part in results.get("gate", {}).items():
         _gate(console, name, part)
     _ensemble(console, results.get("ensemble", {}))
@@ -43,7 +55,7 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
             digits = 4 if key in _MEASURES else 3
             cells = [interval(part[key].get(who), digits) for who in ("model", "constant")]
             difference = interval(part[key].get("difference"), digits) if key in _MEASURES else ""
-            rows.append((_words(key), *cells, difference))
+            rows.append((_measure(key, part), *cells, difference))
         if key == "pinball":
             rows += _within(part.get("within_prompt"))
     title = f"{name}: {part['rows']:,} rows, {part['groups']:,} groups, in {part['unit']}"
@@ -68,7 +80,12 @@ def _within(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
 def _others(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
     """Baselines other than the constant one that predict distributions."""
     rows = [
-        (other, _words(key), interval(found["value"], digits), interval(found.get("difference"), digits))
+        (
+            other,
+            _measure(key, part),
+            interval(found["value"], digits),
+            interval(found.get("difference"), digits),
+        )
         for other in part["pinball"].get("others", {})
         for key, digits in (*((m, 4) for m in _MEASURES), *((s, 3) for s in _SHARES))
         if (found := part.get(key, {}).get("others", {}).get(other))
@@ -131,6 +148,11 @@ def _breakdown(console: Console, family: str, title: str, kinds: Mapping[str, Ma
     if len(kinds) > _MOST_KINDS:
         title += f": {_MOST_KINDS} of {len(kinds)}, the others are in results.json"
     console.table(title, ("", "pairs", *[family if rule == "model" else rule for rule in rules]), rows)
+
+
+def _measure(key: str, part: Mapping[str, Any]) -> str:
+    """A measure's name; that of a loss says which of two it is where there are two."""
+    return _NAMES[key] if key in _NAMES and "pinball_on_grid" in part else _words(key)
 
 
 def _words(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,13 +9,16 @@ from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.flags import BackboneFlags, DataFlags, flags_of_other_families
-from pluralign.cli.held_out import remember
+from pluralign.cli.held_out import held_out_counts, held_out_words, remember
 from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
 from pluralign.cli.run_folder import RunFolder, default_name
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES
+from pluralign.fitting.config import saved_settings
 
 __all__ = ["run"]
+
+_FEW_GROUPS = 20  # held out; below, intervals are wide and rankings of models turn easily
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class FitFlags:
 
     Attributes:
         family: One of the families above.
-        test_share: Share of the groups that is held out for `evaluate`; 0 fits on everything.
+        test_share: Share of the data that is held out for `evaluate`, by groups; 0 fits on everything.
         split_seed: Seed that selects the held-out groups.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.
         json: Print the result as JSON.
@@ -63,10 +65,10 @@ def run(arguments: Sequence[str]) -> None:
     with RunFolder(out, "fit", decisive, inputs) as folder:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")
-            stored = json.loads((folder.path / "done.json").read_text(encoding="utf-8"))["fitted"]
+            stored = folder.stored("fitted")
             for warning in stored.get("warnings", ()):
                 console.say(f"the fit warned: {warning}")
-            _finish(console, folder, data, stored)
+            _finish(console, folder, family, data, stored)
             return
         sources = ", ".join(f"{kind} {source}" for kind, source in data.sources.items())
         console.say(f"fit {family} on {sources}, backbone {backbone.backbone}, into {folder.path}")
@@ -87,7 +89,7 @@ def _result_settings(
 ) -> dict[str, Any]:
     """The settings that determine the result, without output, printing and the embedding cache."""
     ignored = {"out", "json", "cache", "device"}
-    merged = asdict(flags) | asdict(data) | asdict(backbone) | asdict(config)
+    merged = asdict(flags) | asdict(data) | asdict(backbone) | saved_settings(config)
     return {key: value for key, value in merged.items() if key not in ignored}
 
 
@@ -105,11 +107,14 @@ def _fit(
 
     tables = load_tables(data, console, folder.path)
     split: dict[str, Any] | None = None
+    held_out = None
     if flags.test_share:
         split = {"test_share": flags.test_share, "seed": flags.split_seed}
         if shared := str(tables_of.shared_texts(tables)):
             console.say(shared)
-        tables, _ = tables_of.split_tables(tables, **split)
+        tables, test = tables_of.split_tables(tables, **split)
+        held_out = held_out_counts(tables, test)
+        console.say(held_out_words(held_out))
 
     def report(line: str) -> None:
         console.say(line)
@@ -128,19 +133,31 @@ def _fit(
     model.fitted |= {
         "data": data.digests(),
         "split": split,
+        "held_out": held_out,
         "rows": {kind: len(table) for kind, table in tables.items()},
     }
     remember(folder.path, tables)
     model.save_pretrained(folder.path / "model")
     folder.finish("model", fitted=model.fitted)
-    _finish(console, folder, data, model.fitted)
+    _finish(console, folder, family, data, model.fitted)
 
 
-def _finish(console: Console, folder: RunFolder, data: DataFlags, fitted: Mapping[str, Any]) -> None:
+def _finish(
+    console: Console, folder: RunFolder, family: str, data: DataFlags, fitted: Mapping[str, Any]
+) -> None:
     """Prints the path of the model, and the command that evaluates it on the held-out groups."""
     path = folder.path / "model"
     if fitted["split"]:
         command = shlex.join(["pluralign", "evaluate", "--model", str(folder.path), *data.arguments])
-        share = f"{100 * fitted['split']['test_share']:g} %"
-        console.say(f"{share} of the groups were held out; to evaluate the model on them:\n  {command}")
+        held_out = fitted.get("held_out")  # absent in the folders of earlier versions
+        console.say(
+            f"{held_out_words(held_out) if held_out else 'some groups were held out'}; to evaluate the model "
+            f"on them:\n  {command}"
+        )
+        if held_out and held_out["groups"] < _FEW_GROUPS:
+            crossed = ["pluralign", "evaluate", "--folds", "5", "--family", family, *data.arguments]
+            console.say(
+                f"{held_out['groups']} groups say little about a model; to evaluate the family on every row, "
+                f"by models that have not seen it (add the settings of this fit):\n  {shlex.join(crossed)}"
+            )
     console.result({"model": str(path), "run": str(folder.path), "fitted": fitted}, str(path))

@@ -3,8 +3,8 @@
     train_groups.json   the names of the groups
     train_texts.npz     digests of the prompts and of the conversations
 
-In: tables. Out: those files in the run folder of a fit; a sentence about what evaluation tables share with
-them.
+In: tables. Out: those files in the run folder of a fit; counts of what was held out; the part of evaluation
+tables that was not in the fit, and a sentence about what they share with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pluralign.data import TextRecord
 
-__all__ = ["remember", "seen_before"]
+__all__ = ["held_out_counts", "held_out_words", "remember", "seen_before", "unseen"]
 
 _GROUPS, _TEXTS = "train_groups.json", "train_texts.npz"
 
@@ -39,6 +39,44 @@ def remember(folder: Path, tables: Tables) -> None:
     record = text_record(tables)
     with whole_file(folder / _TEXTS) as work, work.open("wb") as stream:
         np.savez_compressed(stream, **record._asdict())
+
+
+def held_out_counts(train: Tables, test: Tables) -> dict[str, Any]:
+    """How much of the data was held out: `groups` of `of` groups, and per table its `rows` and all rows."""
+    held_out = _groups(test)
+    rows = {kind: [len(test[kind]), len(test[kind]) + len(train[kind])] for kind in train}
+    return {"groups": len(held_out), "of": len(held_out | _groups(train)), "rows": rows}
+
+
+def held_out_words(counts: Mapping[str, Any]) -> str:
+    """The same for people: `3 of 13 groups are held out (21 % of the rows)`."""
+    shares = {kind: f"{100 * held_out / of:.0f} %" for kind, (held_out, of) in counts["rows"].items()}
+    if len(shares) == 1:
+        words = f"{next(iter(shares.values()))} of the rows"
+    else:
+        words = ", ".join(f"{share} of the {kind}" for kind, share in shares.items())
+    return f"held out: {counts['groups']:,} of {counts['of']:,} groups ({words})"
+
+
+def unseen(folder: Path, tables: Tables) -> dict[str, datasets.Dataset] | None:
+    """The rows of these tables whose groups were not in the fit, by table; a table without any is left out.
+
+    Args:
+        folder: the run folder of the fit.
+        tables: the evaluation data.
+
+    Returns:
+        None if the folder has no record.
+    """
+    if not (folder / _GROUPS).is_file():
+        return None
+    fitted = set(json.loads((folder / _GROUPS).read_text(encoding="utf-8")))
+    found = {}
+    for kind, table in tables.items():
+        rows = [i for i, group in enumerate(table["group"]) if group not in fitted]
+        if rows:
+            found[kind] = table.select(rows)
+    return found
 
 
 def seen_before(folder: Path, tables: Tables) -> str | None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
-from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.parsing import parse
 from pluralign.files import whole_file
 
 __all__ = ["run"]
@@ -48,8 +48,6 @@ def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, samples the data and writes it."""
     (flags,) = parse("lab", LabFlags.__doc__ or "", arguments, LabFlags)
     target = Path(flags.out)
-    if not target.parent.is_dir():
-        raise UsageError(f"--out {flags.out}: the folder {target.parent} does not exist")
     from pluralign.lab import Crowd
 
     quiet_datasets()

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 
 from pluralign._version import __version__
+from pluralign.cli.console import shown
 from pluralign.cli.parsing import UsageError
 from pluralign.errors import PluralignError, PluralignWarning, did_you_mean
 
@@ -27,7 +28,7 @@ VERBS = {
     "evaluate": "evaluate a model on held-out data, against its baselines",
     "report": "turn evaluations into one HTML page with figures",
     "sample": "sample reference completions and score them: the table to train a policy on",
-    "align": "fit a policy to rewards or preferences that were collected beforehand",
+    "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in rest
     rest = [a for a in rest if a != "--debug"]
     warnings.showwarning = _show_warning
+    if not sys.stderr.isatty():  # a log: lines, and no bars of other packages that redraw themselves
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         importlib.import_module(f"pluralign.cli.{verb}").run(rest)
     except UsageError as error:
@@ -97,7 +100,7 @@ def _usage() -> str:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"pluralign: {message}", file=sys.stderr)
+    print(shown(f"pluralign: {message}"), file=sys.stderr)
     return status
 
 
@@ -111,7 +114,7 @@ def _show_warning(
 ) -> None:
     """Prints our own warnings on one line, without a source location; hides those users cannot act on."""
     if issubclass(category, PluralignWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(shown(f"warning: {message}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.flags import BackboneFlags, DataFlags
 from pluralign.cli.parsing import UsageError
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -25,7 +26,6 @@ __all__ = [
     "load_backbone",
     "load_model",
     "load_tables",
-    "model_folder",
     "quiet_datasets",
 ]
 
@@ -67,7 +67,7 @@ def counts(report: LoadReport) -> str:
         parts.append(f"{report.rows_filtered:,} left out by where")
     if report.rows_quarantined:
         parts.append(f"{report.rows_quarantined:,} bad rows set aside in {report.quarantine_path}")
-    parts += [f"read from {'; '.join(report.reading)}"] if report.reading else []
+    parts += [f"read from {'; '.join(report.read_as)}"] if report.read_as else []
     parts += [f"{count:,} x {note} (kept)" for note, count in report.notes.items()]
     return ", ".join(parts)
 
@@ -117,7 +117,7 @@ def cache_from(path: str | None) -> EmbeddingCache | None:
     return None if path == "none" else EmbeddingCache(path)
 
 
-def check_device(name: str | None) -> None:
+def check_device(name: str | None, flag: str = "device") -> None:
     """Rejects a device that this machine does not have.
 
     Raises:
@@ -129,11 +129,4 @@ def check_device(name: str | None) -> None:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--device: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({reason})") from None
-
-
-def model_folder(path: str) -> Path:
-    """The model folder itself, or the one inside a run folder of `fit` or `align`."""
-    folder = Path(path)
-    inner = folder / "model"
-    return inner if not (folder / "config.json").exists() and inner.is_dir() else folder
+        raise UsageError(f"--{flag}: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({reason})") from None

@@ -9,14 +9,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from pluralign.cli.console import cut
+from pluralign.cli.yaml_limits import YamlLimitError, check_file, check_value
 from pluralign.errors import PluralignError, did_you_mean, nearest
 
-__all__ = ["UsageError", "choice_from", "early_value", "parse"]
+__all__ = ["UsageError", "choice_from", "early_value", "help_topic", "parse"]
+
+_LONGEST_VALUE = 1000  # characters of what the user gave, or the parser says, in a message
 
 
 class UsageError(PluralignError):
@@ -30,16 +34,20 @@ def parse(
     *kinds: Any,
     positional: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
+    skip: Collection[str] = (),
+    more: str | None = None,
 ) -> list[Any]:
     """Parses arguments into one instance per dataclass.
 
     Args:
         verb: the command, for the usage line.
-        purpose: one sentence for `--help`.
+        purpose: what `--help` begins with; of a docstring, what stands before its attributes.
         arguments: everything after the command.
         kinds: dataclasses; their fields become flat flags.
         positional: name of the one field that is given without a flag; takes several values if it is a list.
         elsewhere: keys that are valid only with another flag, with that flag.
+        skip: fields that become no flags; for `--help` of a part.
+        more: what `--help` ends with.
 
     Raises:
         UsageError: an unknown key, a value of the wrong type, a config file that cannot be read.
@@ -47,12 +55,17 @@ def parse(
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     parser = ArgumentParser(
-        prog=f"pluralign {verb}", description=purpose, exit_on_error=False, allow_abbrev=False
+        prog=f"pluralign {verb}",
+        usage=f"%(prog)s [--config FILE.yaml] {_named(positional, kinds)}[flags]",
+        description=purpose.partition("Attributes:")[0].strip(),
+        epilog=more,
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--config", action=ActionConfigFile, help="YAML file with any of these keys; flags override it"
     )
-    known: list[str] = []
+    known: list[str] = list(skip)
     for kind in kinds:
         of_kind = [field.name for field in fields(kind)]
         if positional in of_kind:
@@ -62,12 +75,50 @@ def parse(
         # A field that two dataclasses share, such as `seed`, becomes one flag for both.
         parser.add_class_arguments(kind, skip=set(of_kind) & set(known))
         known += [name for name in of_kind if name not in known]
+    _check_sizes(arguments)
     try:
         namespace = parser.parse_args(_with_truth(arguments, kinds))
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
         raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
     values = namespace.as_dict()
     return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
+
+
+def help_topic(arguments: Sequence[str]) -> str | None:
+    """The word behind `--help`, empty where there is none; None where nobody asks for help."""
+    for flag, after in itertools.pairwise([*arguments, ""]):
+        if flag in ("-h", "--help"):
+            return "" if after.startswith("-") else after
+    return None
+
+
+def _named(positional: str | None, kinds: Iterable[Any]) -> str:
+    """What has to be given, for the usage line: the field without a flag, and flags without a default."""
+    words = [] if positional is None else [positional.upper()]
+    needed = [
+        f.name for k in kinds for f in fields(k) if f.default is MISSING and f.default_factory is MISSING
+    ]
+    words += [f"--{name} {name.upper()}" for name in dict.fromkeys(needed) if name != positional]
+    return "".join(f"{word} " for word in words)
+
+
+def _check_sizes(arguments: Sequence[str]) -> None:
+    """Raises where a config file, or the value of a flag, is too large to be read."""
+    key = ""
+    for argument in arguments:
+        flag, has_value, value = (
+            argument.partition("=") if argument.startswith("--") else (key, "=", argument)
+        )
+        key = flag
+        try:
+            if key == "--config" and has_value:
+                check_file(value)
+            elif has_value:
+                check_value(value)
+        except YamlLimitError as error:
+            raise UsageError(f"{value if key == '--config' else key or 'a value'}: {error}") from None
+        except OSError:  # the parser reports it
+            continue
 
 
 def _with_truth(arguments: Sequence[str], kinds: Iterable[Any]) -> list[str]:
@@ -88,12 +139,15 @@ def choice_from(arguments: Sequence[str], name: str, allowed: Iterable[str], def
     names = list(allowed)
     if value not in names:
         hint = did_you_mean(value, names)
-        raise UsageError(f"--{name}: received {value!r}{hint}; allowed: {', '.join(names)}")
+        raise UsageError(
+            f"--{name}: received {cut(value, _LONGEST_VALUE)!r}{hint}; allowed: {', '.join(names)}"
+        )
     return value
 
 
 def early_value(arguments: Sequence[str], name: str, default: str) -> str:
     """The value of one flag before the rest is parsed, from flags or a config file; the last one wins."""
+    _check_sizes(arguments)
     value = default
     for i, argument in enumerate(arguments):
         key, _, given = argument.partition("=")
@@ -137,9 +191,9 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
             expected, given = [plain.group(1)], [plain.group(2)]
         if given and expected:
             kinds = " or ".join(dict.fromkeys(_kind_in_words(e) for e in expected))
-            return f"--{value.group(1)}: received {given[0]!r}; allowed: {kinds}"
-        return f"--{value.group(1)}: {' '.join(lines)}"
-    return " ".join(message.split())
+            return f"--{value.group(1)}: received {cut(given[0], _LONGEST_VALUE)!r}; allowed: {kinds}"
+        return f"--{value.group(1)}: {cut(' '.join(lines), _LONGEST_VALUE)}"
+    return cut(" ".join(message.split()), _LONGEST_VALUE)
 
 
 def _kind_in_words(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""`pluralign report`: from finished evaluations to one HTML page."""
+"""`pluralign report`: from finished evaluations, or a run of `align`, to one HTML page."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import model_folder
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.run_folder import digest
+from pluralign.report.training_runs import is_training_run
+from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
 
-_PURPOSE = "Turn finished evaluations into one HTML page with figures, which needs no network."
+_PURPOSE = (
+    "Turn finished evaluations, or a run of align, into one HTML page with figures, which needs no network."
+)
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class ReportFlags:
 
     Attributes:
         runs: Folders of finished evaluations; for the folder of a fit, the evaluations of its model next to
-            it.
-        out: HTML file to write; null for report.html in the evaluation's folder, or next to several.
+            it. Or one run of align, finished or not: its curves, warning signs and samples.
+        out: HTML file to write; null for report.html in the folder, or next to several.
         open: Open the page in a browser.
         json: Print the page's numbers as JSON.
     """
@@ -39,16 +42,12 @@ class ReportFlags:
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, reads the result files and writes the page."""
     (flags,) = parse("report", _PURPOSE, arguments, ReportFlags, positional="runs")
-    folders = list(dict.fromkeys(found for name in flags.runs for found in _evaluations(Path(name))))
-    from pluralign.report.content import build_content
-    from pluralign.report.evaluations import read_evaluation
-    from pluralign.report.page import write_page
-
     console = Console(flags.json)
-    console.say(f"report on {', '.join(map(str, folders))}")
-    content = build_content([read_evaluation(folder) for folder in folders])
-    target = _target(flags.out, folders)
-    write_page(content, target)
+    trained = [Path(name) for name in dict.fromkeys(flags.runs) if is_training_run(Path(name))]
+    if trained:
+        content, target = _of_training(trained, flags, console)
+    else:
+        content, target = _of_evaluations(flags, console)
     if flags.open:
         import webbrowser
 
@@ -56,13 +55,37 @@ def run(arguments: Sequence[str]) -> None:
     console.result(content | {"page": str(target)}, str(target))
 
 
+def _of_training(
+    folders: Sequence[Path], flags: ReportFlags, console: Console
+) -> tuple[dict[str, Any], Path]:
+    if len(set(flags.runs)) > 1:
+        raise UsageError(f"{folders[0]} is a run of align, which has a page of its own; pass it alone")
+    from pluralign.cli.report_run import run_content
+    from pluralign.report.run_page import write_run
+
+    console.say(f"report on {folders[0]}")
+    content, target = run_content(folders[0]), _target(flags.out, folders)
+    write_run(content, target)
+    return content, target
+
+
+def _of_evaluations(flags: ReportFlags, console: Console) -> tuple[dict[str, Any], Path]:
+    folders = list(dict.fromkeys(found for name in flags.runs for found in _evaluations(Path(name))))
+    from pluralign.report.content import build_content
+    from pluralign.report.evaluations import read_evaluation
+    from pluralign.report.page import write_page
+
+    console.say(f"report on {', '.join(map(str, folders))}")
+    content = build_content([read_evaluation(folder) for folder in folders])
+    target = _target(flags.out, folders)
+    write_page(content, target)
+    return content, target
+
+
 def _target(out: str | None, folders: Sequence[Path]) -> Path:
     if out is None:
         return (folders[0] if len(folders) == 1 else folders[0].parent) / "report.html"
-    target = Path(out)
-    if not target.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {target.parent} does not exist")
-    return target
+    return Path(out)
 
 
 def _evaluations(folder: Path) -> list[Path]:
@@ -75,7 +98,10 @@ def _evaluations(folder: Path) -> list[Path]:
     if record.get("verb") == "evaluate":
         raise UsageError(f"{folder} is not finished; run its `pluralign evaluate` again")
     if record.get("verb") != "fit":
-        raise UsageError(f"{folder} is not an evaluation; pass the folder of a finished `pluralign evaluate`")
+        raise UsageError(
+            f"{folder} is not an evaluation; pass the folder of a finished `pluralign evaluate`, or of a run "
+            "of `pluralign align`"
+        )
     model = model_folder(str(folder))
     if not (model / "config.json").is_file():
         raise UsageError(

@@ -2,15 +2,17 @@
 
     run.json        command, configuration, inputs with their digests, versions, seed
     metrics.jsonl   one JSON object per line, written during the run
-    done.json       written last: the artefacts; its presence means that the run is complete
+    done.json       written last: the artefacts and their digests; its presence means that the run is complete
 
 The same command on a finished folder does nothing; on an unfinished one it continues; a different command is
-refused, and so is a second process at the same time. A run that failed before it made anything leaves no
-folder behind, so that a corrected command can use the same name.
+refused, and so is a second process at the same time. An artefact that was damaged since is an error, not a
+finished run. A run that failed before it made anything leaves no folder behind, so that a corrected command
+can use the same name. A finished folder that may not be written serves as any other.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -33,6 +35,7 @@ from pluralign.files import is_temporary, sweep, write_file, write_json
 __all__ = ["RunFolder", "default_name", "digest"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
+_CARD = "README.md"  # people may write into it
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")
 
 
@@ -46,7 +49,8 @@ class RunFolder:
         inputs: input name to content digest, so that a changed file is noticed.
 
     Raises:
-        RunError: another process holds the folder, or it belongs to another configuration.
+        RunError: another process holds the folder, it belongs to another configuration, or it may not be
+            written and the run is not finished.
     """
 
     def __init__(
@@ -64,12 +68,17 @@ class RunFolder:
         if self.path.is_dir() and not stored.exists() and not self._is_empty():
             raise RunError(f"{self.path} contains other files and is not a run folder; choose another --out")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
-        sweep(self.path)
+        may_write = self._take_lock()
         try:
+            if may_write:
+                sweep(self.path)
             if stored.exists():
                 self._compare(stored)
-            else:
+            if not may_write and not self.finished:
+                raise RunError(
+                    f"{self.path} may not be written, and its run is not finished; choose another --out"
+                )
+            if not stored.exists():
                 write_json(stored, self._wanted | {"versions": versions(), "started": _now()})
         except BaseException as error:
             self.__exit__(type(error), error, None)
@@ -89,8 +98,14 @@ class RunFolder:
         os.close(self._lock)  # releases the lock
         self._lock = None
 
-    def _take_lock(self) -> None:
-        lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    def _take_lock(self) -> bool:
+        """Takes the lock; False where the folder may not be written, so that nobody works in it."""
+        try:
+            lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A run that failed early may have removed the file between opening and locking it.
@@ -102,6 +117,7 @@ class RunFolder:
                 f"{self.path} is in use by another process; wait for it or choose another --out"
             ) from None
         self._lock = lock
+        return True
 
     def _is_empty(self) -> bool:
         """Whether the folder contains only what a killed process leaves before its first step."""
@@ -134,18 +150,47 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the same command already finished here, and its artefacts still exist."""
+        """Whether the same command already finished here, and its artefacts are still as it left them.
+
+        Raises:
+            RunError: an artefact is there and has other contents.
+        """
         try:
-            made = json.loads((self.path / _DONE).read_text(encoding="utf-8"))["made"]
-            return all((self.path / name).exists() for name in made)
-        except (OSError, ValueError, KeyError, TypeError):
+            done = json.loads((self.path / _DONE).read_text(encoding="utf-8"))
+            if not all((self.path / name).exists() for name in done["made"]):
+                return False
+            digests = dict(done.get("sha256", {}))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
+        for name, digest_then in digests.items():
+            file = self.path / name
+            if not file.is_file() or file_digest(file) != digest_then:
+                part = next((made for made in done["made"] if Path(name).is_relative_to(made)), name)
+                raise RunError(
+                    f"{file} is not as the run left it: it was damaged or changed since. Remove "
+                    f"{self.path / part}, and the same command makes it again; or choose another --out"
+                )
+        return True
+
+    def stored(self, key: str) -> dict[str, Any]:
+        """What `finish` was given under a name.
+
+        Raises:
+            RunError: it is not there.
+        """
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            value = json.loads((self.path / _DONE).read_text(encoding="utf-8"))[key]
+            if isinstance(value, dict):
+                return value
+        raise RunError(
+            f"{self.path / _DONE} is damaged: it has no {key}. Remove it, and the same command makes it again"
+        )
 
     @property
     def result(self) -> dict[str, Any]:
         """The `result` passed to `finish`, with current paths, since the folder may have been moved."""
-        stored: dict[str, Any] = json.loads((self.path / _DONE).read_text(encoding="utf-8"))["result"]
-        before = f"{stored['run']}{os.sep}"
+        stored = self.stored("result")
+        before = f"{stored.get('run')}{os.sep}"
         inside = {k: v for k, v in stored.items() if isinstance(v, str) and v.startswith(before)}
         moved = {key: str(self.path / value.removeprefix(before)) for key, value in inside.items()}
         return stored | moved | {"run": str(self.path)}
@@ -169,7 +214,9 @@ class RunFolder:
 
     def finish(self, *made: str, **values: Any) -> None:
         """Marks the run as complete, with the names of its artefacts and any other results to keep."""
-        write_json(self.path / _DONE, {"finished": _now(), "made": made, **values})
+        files = [file for name in made for file in _files(self.path / name) if file.name != _CARD]
+        digests = {str(file.relative_to(self.path)): file_digest(file) for file in files}
+        write_json(self.path / _DONE, {"finished": _now(), "made": made, "sha256": digests, **values})
 
 
 def default_name(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -187,11 +234,16 @@ def digest(source: str) -> str:
     if not path.exists():
         return source
     total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+    for file in _files(path):
         if path.is_dir():
             total.update(str(file.relative_to(path)).encode() + b"\0")
         total.update(bytes.fromhex(file_digest(file)))
     return total.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or all files below the folder."""
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def versions() -> dict[str, str]:

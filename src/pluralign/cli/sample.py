@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import check_device, model_folder, quiet_datasets
+from pluralign.cli.objects import check_device, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
@@ -26,6 +26,7 @@ from pluralign.cli.sample_rewards import (
     reward_source,
 )
 from pluralign.errors import PluralignError
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.policy.sampling.settings import Sampler

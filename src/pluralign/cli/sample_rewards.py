@@ -9,17 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.console import Console
-from pluralign.cli.objects import load_model, model_folder
+from pluralign.cli.objects import load_model
 from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import digest
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.files import whole_file
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource
     from pluralign.risk import RiskMeasure
 
-__all__ = ["REWARDS", "TABLE", "check_rewards", "progress_printer", "reward", "reward_source"]
+__all__ = [
+    "REWARDS",
+    "TABLE",
+    "check_function",
+    "check_rewards",
+    "load_function",
+    "progress_printer",
+    "reward",
+    "reward_source",
+]
 
 REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
 
@@ -38,11 +48,8 @@ def check_rewards(rewards: RewardFlags) -> None:
         raise UsageError(f"received {named}; pass only one source of rewards")
     if rewards.smooth and (rewards.reward_model is None or rewards.risk != "mean"):
         raise UsageError("--smooth needs --reward_model and does not take --risk: it compares distributions")
-    function = rewards.reward_function
-    if function is not None and not Path(function.rpartition(":")[0] or "/").is_file():
-        raise UsageError(
-            f"--reward_function: received {function!r}; needed: FILE.py:NAME, of a file that exists"
-        )
+    if rewards.reward_function is not None:
+        check_function(rewards.reward_function, "reward_function")
     model = rewards.reward_model
     if model is not None and not (model_folder(model) / "config.json").is_file():
         raise UsageError(f"--reward_model: {model} is not a model folder; pass the folder that `fit` wrote")
@@ -53,6 +60,16 @@ def check_rewards(rewards: RewardFlags) -> None:
         _check_risk(measure, model_folder(model))
     if rewards.beta is not None:
         losses.log_partition(rewards.beta, rewards.transform)
+
+
+def check_function(function: str, flag: str) -> None:
+    """Rejects FILE.py:NAME of a file that is not there.
+
+    Raises:
+        UsageError: see above.
+    """
+    if not Path(function.rpartition(":")[0] or "/").is_file():
+        raise UsageError(f"--{flag}: received {function!r}; needed: FILE.py:NAME, of a file that exists")
 
 
 def _check_risk(measure: RiskMeasure, model: Path) -> None:
@@ -138,18 +155,27 @@ def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
     if rewards.reward_function is not None:
         file, _, name = rewards.reward_function.rpartition(":")
         stated = f"{name} of {digest(file)[:16]}"
-        return policy.FunctionReward(_function(file, name), stated)
+        return policy.FunctionReward(load_function(file, name), stated)
     return policy.ColumnReward()
 
 
-def _function(file: str, name: str) -> Callable[..., Any]:
-    """A function from the user's file, which is run like any other script of theirs."""
+def load_function(file: str, name: str, flag: str = "reward_function") -> Callable[..., Any]:
+    """A function from the user's file, which is run like any other script of theirs.
+
+    Args:
+        file: a Python file.
+        name: of the function.
+        flag: the flag that named them, for messages.
+
+    Raises:
+        UsageError: the file fails, or has no such function.
+    """
     import importlib.util
 
-    name_of_module = "pluralign_reward_function"
+    name_of_module = f"pluralign_{flag}"
     spec = importlib.util.spec_from_file_location(name_of_module, file)
     if spec is None or spec.loader is None:
-        raise UsageError(f"--reward_function: {file} is not a Python file")
+        raise UsageError(f"--{flag}: {file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Much like a script: what it defines can be pickled for other processes, and neighbouring files can be
     # imported; their folder comes last on the path, so that a neighbouring `datasets.py` does not shadow a
@@ -159,10 +185,10 @@ def _function(file: str, name: str) -> Callable[..., Any]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UsageError(f"--reward_function: {file} fails: {type(error).__name__}: {error}") from error
+        raise UsageError(f"--{flag}: {file} fails: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise UsageError(f"--reward_function: {file} has no function {name!r}")
+        raise UsageError(f"--{flag}: {file} has no function {name!r}")
     return function  # type: ignore[no-any-return]
 
 

@@ -1,10 +1,10 @@
-"""The one reader of conversations: messages in, token ids with the spans of prompt and response out.
+"""The single reader of conversations: messages in, token ids with the spans of prompt and response out.
 
     messages ──► template or plain text ──► token ids
                                             [ prompt_span | response_span | end_ids ]
 
-Embedding, sampling, training and serving read conversations here, so the tokens that are trained, scored and
-embedded are the same, and end as a response ends that the model draws. It knows nothing of models.
+Embedding, sampling, training and serving all read conversations here, so the same tokens are trained, scored
+and embedded, and a response ends as the model would end it when sampling.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a tokenizer is, as one digest: two tokenizers with the same digest give every text the same ids."""
+"""The identity of a tokenizer, as a digest: tokenizers with equal digests give every text the same ids."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["tokenizer_digest"]
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 of everything that decides which ids a text or a conversation gets."""
+    """SHA-256 of everything that determines the ids of a text or a conversation."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     state = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
-    if backend is not None:  # settings of the last call, not of the tokenizer
+    if backend is not None:  # these are settings of the last call, not of the tokenizer
         state.pop("padding", None)
         state.pop("truncation", None)
     whole = [state, tokenizer.chat_template, tokenizer.special_tokens_map]

@@ -1,7 +1,7 @@
-"""Conversations as the package takes them, and the plain text they become without a chat template.
+"""Checks conversations, and turns them into plain text for models without a chat template.
 
-In: a list of messages `{"role": ..., "content": ...}` that ends in the assistant's response. Out: the same,
-checked, or text. It knows nothing of tokens.
+In: a list of messages `{"role": ..., "content": ...}` that ends in the assistant's response. Out: the same
+list, checked, or text.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pluralign.data.messages import is_utf8, with_tool_calls
+from pluralign.data.messages import calls_of, is_utf8, with_tool_calls
 from pluralign.errors import ArgumentError
 
 __all__ = [
@@ -26,11 +26,11 @@ Conversation = Sequence[Mapping[str, Any]]
 
 
 def check(conversation: Conversation, index: int) -> Conversation:
-    """The conversation with calls of tools written into its texts.
+    """The conversation with tool calls written into its texts.
 
     Args:
         conversation: messages that end in the assistant's response.
-        index: its number, for messages.
+        index: its number, for error messages.
 
     Raises:
         ArgumentError: it is not a list of messages, does not end in a response, or is not Unicode.
@@ -40,7 +40,7 @@ def check(conversation: Conversation, index: int) -> Conversation:
             f"conversation {index} is {type(conversation).__name__} {conversation!r:.80}; "
             'pass a list of messages such as [{"role": "user", "content": "..."}, {"role": "assistant", ...}]'
         )
-    if any(isinstance(message, Mapping) and message.get("tool_calls") for message in conversation):
+    if any(isinstance(message, Mapping) and calls_of(message) for message in conversation):
         conversation = [
             with_tool_calls(message) if isinstance(message, Mapping) else message for message in conversation
         ]
@@ -78,16 +78,16 @@ def response_text(conversation: Conversation) -> str:
 
 
 def prompt_text(conversation: Conversation) -> str:
-    """The messages before the response: one alone as it is, several as lines `role: content`."""
+    """The messages before the response: a single one as plain text, several as lines `role: content`."""
     prompt = conversation[:-1]
     return str(prompt[0]["content"]) if len(prompt) == 1 else _lines(prompt).removesuffix("\n")
 
 
 def plain_prompt(prompt: Sequence[Mapping[str, Any]]) -> str:
-    """What a model without a chat template reads before it answers.
+    """The text that a model without a chat template reads before it answers.
 
-    One message is its text as it is, which the model continues. Several are lines `role: content`, and the
-    opening `assistant:`.
+    A single message is plain text, which the model continues. Several become lines `role: content`, followed
+    by the opening `assistant:`.
     """
     if len(prompt) < 2:
         return "".join(str(message["content"]) for message in prompt)
@@ -95,9 +95,9 @@ def plain_prompt(prompt: Sequence[Mapping[str, Any]]) -> str:
 
 
 def plain_response(prompt: Sequence[Mapping[str, Any]], response: str) -> str:
-    """A response as it stands behind `plain_prompt`: on a new line, or with a blank behind `assistant:`.
+    """The response as appended to `plain_prompt`: on a new line, or with a space after `assistant:`.
 
-    Where prompt or response bring white space along they are joined as they are.
+    If prompt or response already have white space there, they are joined as they are.
     """
     before = plain_prompt(prompt)
     if not before[-1:].strip() or not response[:1].strip():

@@ -1,10 +1,10 @@
-"""`tokenize`: a conversation as token ids, with the spans of prompt and response and what ends the turn.
+"""`tokenize`: a conversation as token ids, with the spans of prompt and response and the end of the turn.
 
-In: messages and a tokenizer. Out: `TokenizedConversation`. It knows nothing of models, padding or lengths.
+In: messages and a tokenizer. Out: `TokenizedConversation`. Nothing is padded or truncated here.
 
-The whole text is tokenized at once and spans are carried over by character offsets, because a text gets
-other tokens where it stands alone: SentencePiece-like tokenizers put a blank before its first word, others
-merge characters across the boundary. A token that straddles a boundary belongs to the response.
+The whole text is tokenized at once and spans are found by character offsets, because a text has different
+tokens on its own: SentencePiece-like tokenizers put a space before its first word, others merge characters
+across the boundary. A token that straddles the boundary belongs to the response.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from pluralign.conversations.messages import Conversation, check
 from pluralign.conversations.rendering import Rendered, Template
-from pluralign.conversations.turn_end import find_turn_end, special_texts
+from pluralign.conversations.turn_end import find_turn_end
 from pluralign.data.messages import conversation as join
 from pluralign.errors import ArgumentError
 
@@ -30,11 +30,10 @@ class TokenizedConversation:
 
     Attributes:
         ids: all token ids, through the end of the response's turn.
-        prompt_span: the tokens before the response, special tokens included; begins at 0.
-        response_span: the response's tokens, without what ends it.
-        end_ids: the ids behind the response that end its turn, and `ids`; empty where nothing ends it.
-        changes: what the chat template does to prompt and response, in words; empty where they stand as
-            they are.
+        prompt_span: the tokens before the response, special tokens included; starts at 0.
+        response_span: the response's tokens, without the end of the turn.
+        end_ids: the ids after the response that end its turn, the last of `ids`; empty if nothing ends it.
+        changes: what the chat template does to prompt and response, in words; empty if they are unchanged.
     """
 
     ids: list[int]
@@ -50,28 +49,28 @@ class TokenizedConversation:
 
     @property
     def completion_ids(self) -> list[int]:
-        """The tokens of the response and of what ends it."""
+        """The tokens of the response and of the end of its turn."""
         return self.ids[self.response_span[0] :]
 
 
 def tokenize(messages: Conversation, tokenizer: Any) -> TokenizedConversation:
     """The token ids of one conversation.
 
-    They are those of the conversation as the tokenizer's chat template renders it, up to the token that ends
-    the last turn: what follows that (a line break, mostly) no model draws. Without a template one prompt
-    message is its text as it is, several are lines `role: content`; a response that would run into the prompt
-    begins on a new line (behind `assistant:`, with a blank), and the end-of-sequence token ends it.
+    They are those of the conversation as rendered by the tokenizer's chat template, up to the token that ends
+    the last turn; no model generates what follows it (usually a line break). Without a template a single
+    prompt message is plain text, several are lines `role: content`; a response that would run into the prompt
+    starts on a new line (after `assistant:`, with a space), and the end-of-sequence token ends it.
 
     Args:
-        messages: `[{"role": ..., "content": ...}, ...]`. Where the last is not the assistant's, the result is
+        messages: `[{"role": ..., "content": ...}, ...]`. If the last is not the assistant's, the result is
             what the model reads before it answers, with an empty response.
-        tokenizer: of transformers.
+        tokenizer: a transformers tokenizer.
 
     Returns:
         The ids, spans and end.
 
     Raises:
-        ArgumentError: `messages` are none, or the chat template refuses them.
+        ArgumentError: `messages` is not a message list, or the chat template refuses it.
 
     >>> tokenize([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], tokenizer)
     ... # doctest: +SKIP
@@ -90,9 +89,9 @@ class ConversationReader:
     """Reads many conversations with one tokenizer.
 
     Args:
-        tokenizer: of transformers; one that reports character offsets (a fast one) reads them in batches.
-        end_token: the text of the token that ends a response; None for what the chat template says, or else
-            the end-of-sequence token.
+        tokenizer: a transformers tokenizer; a fast one, with character offsets, is used in batches.
+        end_token: the text of the token that ends a response; None for the one in the chat template, or
+            otherwise the end-of-sequence token.
 
     Raises:
         ArgumentError: `tokenizer` is none, or does not have `end_token`.
@@ -106,7 +105,8 @@ class ConversationReader:
         self.tokenizer = tokenizer
         self.end = find_turn_end(tokenizer, end_token)
         self._template = Template(tokenizer, self.end)
-        self._special = set(tokenizer.convert_tokens_to_ids(sorted(special_texts(tokenizer))))
+        self._asked_end = None if end_token is None else self.end.token_id
+        self._added = set(getattr(tokenizer, "added_tokens_decoder", {}))
 
     def read(
         self,
@@ -114,21 +114,30 @@ class ConversationReader:
         *,
         generated: bool | Sequence[bool] = False,
         ended: bool | Sequence[bool] = True,
+        token_ids: Sequence[Sequence[int] | None] | None = None,
     ) -> list[TokenizedConversation]:
         """The token ids of conversations.
 
         Args:
             conversations: message lists that end in a response.
-            generated: whether the response is what the model drew behind its prompt, rather than a finished
-                turn of any origin; one answer for all, or one each.
+            generated: whether the response was sampled by the model after its prompt, rather than being a
+                finished turn of any origin; one value for all, or one each.
             ended: whether the turn ended; false for a response that was cut off.
+            token_ids: the ids that the model sampled with this tokenizer, including the end of the turn; None
+                where they are not known. Tokenizing the text again may give different ids, so these are used
+                unchanged if they decode to the response.
 
         Raises:
-            ArgumentError: a conversation is none, or the chat template refuses it.
+            ArgumentError: a conversation is not valid, or the chat template refuses it.
         """
         count = len(conversations)
-        drawn = [generated] * count if isinstance(generated, bool) else list(generated)
         whole = [ended] * count if isinstance(ended, bool) else list(ended)
+        said = [
+            self._body(ids, one, has_end)
+            for one, ids, has_end in zip(conversations, token_ids or [None] * count, whole, strict=True)
+        ]
+        drawn = [generated] * count if isinstance(generated, bool) else list(generated)
+        drawn = [is_drawn or ids is not None for is_drawn, ids in zip(drawn, said, strict=True)]
         rendered = []
         for index, (one, is_drawn, has_end) in enumerate(zip(conversations, drawn, whole, strict=True)):
             messages = check(one, index)
@@ -141,7 +150,9 @@ class ConversationReader:
         ids_of = {opening: self._opening_ids(opening) for opening in openings}
         return [
             self._finish(one, *parts, has_end, ids_of[one.opening] if is_drawn else None)
-            for one, parts, has_end, is_drawn in zip(rendered, found, whole, drawn, strict=True)
+            if ids is None
+            else self._as_sampled(one, ids_of[one.opening], ids, has_end)
+            for one, parts, has_end, is_drawn, ids in zip(rendered, found, whole, drawn, said, strict=True)
         ]
 
     def prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:
@@ -151,7 +162,8 @@ class ConversationReader:
             prompt: messages, or text (one user message).
 
         Raises:
-            ArgumentError: there is no text and no begin-of-sequence token, or the chat template refuses.
+            ArgumentError: there is neither text nor a begin-of-sequence token, or the chat template refuses
+                it.
         """
         messages = check(join(prompt, ""), 0)[:-1]
         ids = self._opening_ids(self._template.opening(messages))
@@ -165,8 +177,8 @@ class ConversationReader:
         return self._closed_by_nothing(self._encode([opening])[0])
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        # A template writes its special tokens into the text; adding them again would double the first one.
-        # verbose=False: lengths are for others to look at.
+        # A template writes its special tokens into the text; adding them again would duplicate the first one.
+        # verbose=False: callers check lengths.
         special = not self._template.templated
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)[
             "input_ids"
@@ -174,7 +186,7 @@ class ConversationReader:
         return found
 
     def _closed_by_nothing(self, ids: Sequence[int]) -> list[int]:
-        """Without the end tokens that some tokenizers add to every text, and with a first token."""
+        """The ids without the end tokens that some tokenizers add to every text, and with a first token."""
         kept = list(ids)
         if not self._template.templated:
             closing = {self.tokenizer.eos_token_id, self.tokenizer.sep_token_id} - {None}
@@ -183,13 +195,13 @@ class ConversationReader:
         return kept or self._start()
 
     def _start(self) -> list[int]:
-        """What stands for a text before the first token of a response."""
+        """The ids that represent an empty text before the first token of a response."""
         first = self.tokenizer.bos_token_id
         first = self.tokenizer.eos_token_id if first is None else first
         return [] if first is None else [int(first)]
 
     def _spans(self, rendered: Sequence[Rendered]) -> list[tuple[list[int], int, int]]:
-        """For each text its ids, and how many of them stand before the response and before its end."""
+        """For each text its ids, and how many of them come before the response and before its end."""
         if not self.tokenizer.is_fast:
             return [self._spans_by_prefix(one) for one in rendered]
         encodings = self.tokenizer(
@@ -201,25 +213,30 @@ class ConversationReader:
         ).encodings
         found = []
         for one, encoding in zip(rendered, encodings, strict=True):
-            ids, offsets = list(encoding.ids), encoding.offsets
-            while ids and encoding.special_tokens_mask[len(ids) - 1] and offsets[len(ids) - 1][1] == 0:
-                ids.pop()  # added behind the text by the tokenizer
+            ids, spans = list(encoding.ids), encoding.offsets
+            while ids and encoding.special_tokens_mask[len(ids) - 1] and spans[len(ids) - 1][1] == 0:
+                ids.pop()  # appended by the tokenizer
+            offsets = [self._word_position(one.text, token, spans[i]) for i, token in enumerate(ids)]
             places = range(len(ids))
             start = next((i for i in places if offsets[i][1] > one.start), len(ids))
-            # Some special tokens eat the white space before them, which is no reason to call them text.
+            # The end is compared too: trimmed offsets may start after the only character of their token.
             stop = next(
-                (
-                    i
-                    for i in places[start:]
-                    if offsets[i][0] >= one.stop or (offsets[i][1] > one.stop and ids[i] in self._special)
-                ),
-                len(ids),
+                (i for i in places[start:] if min(offsets[i][0], offsets[i][1] - 1) >= one.stop), len(ids)
             )
             found.append((ids, start, stop))
         return found
 
+    def _word_position(self, text: str, token: int, span: Span) -> Span:
+        """The position of a token without the white space that added tokens may absorb on either side."""
+        if token not in self._added:
+            return span
+        covered = text[slice(*span)]
+        word = covered.strip()
+        first = span[0] + (covered.find(word) if word else 0)
+        return first, first + len(word or covered)
+
     def _spans_by_prefix(self, one: Rendered) -> tuple[list[int], int, int]:
-        """The same without offsets: as far as the text has the tokens of its beginning."""
+        """The same without offsets: by the longest common prefix with the tokens of the text's beginning."""
         ids, before, through = (
             self._closed_by_nothing(ids)
             for ids in self._encode([one.text, one.text[: one.start], one.text[: one.stop]])
@@ -237,7 +254,7 @@ class ConversationReader:
         opening: list[int] | None,
     ) -> TokenizedConversation:
         if opening is not None and ids[:start] != opening:
-            # Characters merge across the boundary, and a model that read its prompt cannot have drawn that.
+            # Characters merge across the boundary, so a model that read its prompt cannot have sampled this.
             body = one.text[one.start : one.stop]
             own = self.tokenizer(body, add_special_tokens=False, verbose=False)["input_ids"]
             ids, start, stop = [*opening, *own, *ids[stop:]], len(opening), len(opening) + len(own)
@@ -248,8 +265,28 @@ class ConversationReader:
             ids = [*ids, self.end.token_id]
         return TokenizedConversation(ids, (0, start), (start, stop), ids[stop:], one.changes)
 
+    def _body(self, ids: Sequence[int] | None, one: Conversation, ended: bool) -> list[int] | None:
+        """The sampled ids of a response, with its end; None if they do not decode to it."""
+        if not ids or not all(0 <= token < len(self.tokenizer) for token in ids):
+            return None
+        body = list(ids[:-1] if ended else ids)
+        text = self.tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        # Some servers omit outer white space and an incomplete character at the end.
+        same = text.strip().rstrip("\ufffd") == str(one[-1]["content"]).strip().rstrip("\ufffd")
+        if not same:
+            return None
+        return [*body, *([] if not ended else ids[-1:] if self._asked_end is None else [self._asked_end])]
+
+    def _as_sampled(
+        self, one: Rendered, opening: list[int], ids: list[int], ended: bool
+    ) -> TokenizedConversation:
+        start, length = len(opening), len(ids) - ended
+        return TokenizedConversation(
+            [*opening, *ids], (0, start), (start, start + length), ids[length:], one.changes
+        )
+
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How long the common beginning is."""
+    """The length of the common prefix."""
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -1,13 +1,13 @@
-"""From messages to one text, and where prompt and response stand in it.
+"""From messages to one text, and the positions of prompt and response in it.
 
-In: messages and a tokenizer with or without a chat template. Out: `Rendered`. It knows nothing of token ids.
+In: messages and a tokenizer with or without a chat template. Out: `Rendered`.
 
 A response is read in one of two ways. As a *finished turn*: the conversation as the template renders it. As
-*generated*: the prompt with the opening of an answer, and behind it the response letter by letter, which is
-what a model drew. Most templates make no difference. Those of reasoning models do: they open an answer with
-`<think>`, and leave the reasoning out of a finished turn. A finished turn that does not hold its response, or
-whose prompt is not what the model is given (Mistral's leaves the system prompt out), is therefore read as
-generated, and `changes` says so.
+*generated*: the prompt with the opening of an answer, followed by the response verbatim, which is what a
+model sampled. For most templates the two agree. For reasoning models they do not: their templates open an
+answer with `<think>`, and omit the reasoning from a finished turn. A finished turn that does not contain its
+response, or whose prompt differs from what the model is given (Mistral's omits the system prompt), is
+therefore read as generated, and `changes` says so.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ __all__ = ["Rendered", "Template"]
 
 Messages = Sequence[Mapping[str, Any]]
 
-_NO_USER = [{"role": "user", "content": ""}]  # most templates need a user's turn to begin with
+_NO_USER = [{"role": "user", "content": ""}]  # most templates require a user turn first
 _ASK = [{"role": "user", "content": "hello"}]
 _NOT_SHOWN = (
-    "the model's chat template does not show the response's text as it is, so its tokens cannot be found; "
+    "the model's chat template does not show the response's text unchanged, so its tokens cannot be found; "
     "set the tokenizer's chat_template to one that does"
 )
 _OTHER_PROMPT = (
-    "it shows another prompt before a finished turn than the model is given to answer; the latter is read"
+    "its prompt before a finished turn differs from the one that the model is given to answer; the latter is "
+    "used"
 )
 
 
@@ -41,10 +42,10 @@ class Rendered(NamedTuple):
 
     Attributes:
         text: through the end of the response's turn.
-        opening: what the model reads before it generates; the text begins with it where the response is read
-            as generated.
+        opening: what the model reads before it generates; if the response is read as generated, the text
+            starts with it.
         start: characters before the response.
-        stop: characters before what ends it.
+        stop: characters before the end of the turn.
         changes: what the chat template does to prompt and response.
     """
 
@@ -60,7 +61,7 @@ class Template:
 
     Args:
         tokenizer: its chat template is used if it has one.
-        end: what ends a response.
+        end: the end of a response's turn.
     """
 
     def __init__(self, tokenizer: Any, end: TurnEnd) -> None:
@@ -81,12 +82,12 @@ class Template:
         return self._render(_with_user(prompt), add_generation_prompt=True)
 
     def generated(self, prompt: Messages, response: str, *, ended: bool = True) -> Rendered:
-        """The prompt, and behind it the response letter by letter.
+        """The prompt followed by the response verbatim.
 
         Args:
             prompt: the messages before the response.
-            response: what the model drew.
-            ended: whether it drew the end of its turn too.
+            response: what the model sampled.
+            ended: whether it also sampled the end of its turn.
         """
         opening = self.opening(prompt)
         return self._joined(opening, response, ended, self._prompt_changes(prompt, opening))
@@ -95,7 +96,7 @@ class Template:
         """The conversation as the chat template renders it.
 
         Raises:
-            ArgumentError: the chat template refuses the conversation, or never shows a response as it is.
+            ArgumentError: the chat template refuses the conversation, or never shows a response unchanged.
         """
         if not self.templated:
             return self._joined(plain_prompt(prompt), plain_response(prompt, response), ended, ())
@@ -122,7 +123,7 @@ class Template:
         before = self._before(asked)
         own = opening[len(before) :] if opening.startswith(before) else ""
         if own.strip() and response.lstrip().startswith(own.strip()):
-            # The response brings the opening of the answer along.
+            # The response already contains the opening of the answer.
             response = response.lstrip()
             shared = opening if response.startswith(own) else before
             return self._joined(shared, response[len(shared) - len(before) :], ended, changes)
@@ -146,7 +147,7 @@ class Template:
         return Rendered(text, opening, len(opening), stop, changes)
 
     def _stop(self, whole: str, start: int) -> int:
-        """Where the end of the last turn begins, whose response begins at `start`."""
+        """Where the end of the last turn begins, for a response that begins at `start`."""
         closing = self._end.text + self._end.rest
         if closing and whole.endswith(closing, start):
             return len(whole) - len(closing)
@@ -154,7 +155,7 @@ class Template:
         return found if found >= 0 else len(whole)
 
     def _before(self, prompt: Messages) -> str:
-        """What stands before the response in a finished turn."""
+        """The text before the response in a finished turn."""
         text = self._render([*prompt, {"role": "assistant", "content": PROBE}])
         before, found, _ = text.rpartition(PROBE)
         if not found:

@@ -1,7 +1,7 @@
-"""What ends a response: found in the chat template, and only without one in the tokenizer.
+"""The end of a response's turn: taken from the chat template, or from the tokenizer if there is none.
 
-A template says how a finished turn of the assistant closes (`<|im_end|>`, `<end_of_turn>` ...), and models
-that were trained with it draw just that. The tokenizer's end-of-sequence token often is another one.
+A template shows how an assistant turn ends (`<|im_end|>`, `<end_of_turn>` ...), and models that were trained
+with it generate exactly that. The tokenizer's end-of-sequence token is often a different one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class TurnEnd(NamedTuple):
     """How a response ends.
 
     Attributes:
-        text: what the rendered conversation has behind a response, up to and with its end token; may be "".
-        token_id: a token that closes the sequence behind `text`; None where `text` ends in one, or where
-            there is no end token at all.
-        rest: what a template writes behind `text`, which no model draws.
+        text: what the rendered conversation has after a response, through its end token; may be "".
+        token_id: a token that ends the sequence after `text`; None if `text` ends with one, or if there is no
+            end token at all.
+        rest: what a template writes after `text`, which no model generates.
     """
 
     text: str
@@ -31,11 +31,11 @@ class TurnEnd(NamedTuple):
 
 
 def find_turn_end(tokenizer: Any, token: str | None = None) -> TurnEnd:
-    """What ends a response of the assistant.
+    """Finds the end of an assistant's turn.
 
     Args:
         tokenizer: with or without a chat template.
-        token: the text of the token that shall end it; None for what the template says, or else the
+        token: the text of the token that should end it; None for the one in the template, or otherwise the
             end-of-sequence token.
 
     Raises:
@@ -53,7 +53,7 @@ def find_turn_end(tokenizer: Any, token: str | None = None) -> TurnEnd:
     if not found:
         kept = after.rstrip()
         return TurnEnd(kept, eos, after[len(kept) :])
-    # The longest of those that begin first: `<|end|>` before `<|end`.
+    # The longest of those that start first: `<|end|>` before `<|end`.
     place, mark = min(found, key=lambda one: (one[0], -len(one[1])))
     stop = place + len(mark)
     return TurnEnd(after[:stop], None, after[stop:])
@@ -62,13 +62,13 @@ def find_turn_end(tokenizer: Any, token: str | None = None) -> TurnEnd:
 def stop_token_ids(
     tokenizer: Any, generation_config: Any = None, tokens: Sequence[str] | None = None
 ) -> tuple[int, ...]:
-    """Token ids at which a response that is being drawn ends.
+    """Token ids at which sampling of a response stops.
 
     Args:
         tokenizer: of the policy.
         generation_config: of the model, whose `eos_token_id` counts too; None for none.
-        tokens: the texts of the only tokens that shall end it; None for what template, tokenizer and
-            generation defaults say.
+        tokens: the texts of the tokens that should end it, and no others; None for those of template,
+            tokenizer and generation defaults.
 
     Returns:
         Distinct ids, first the one that training ends a response with.
@@ -97,8 +97,7 @@ def end_token_id(tokenizer: Any, token: str | None = None) -> int:
     if token is None:
         if tokenizer.eos_token_id is None:
             raise ArgumentError(
-                "neither the chat template nor the tokenizer says what ends a response; name a token with "
-                "--end_token"
+                "neither the chat template nor the tokenizer defines an end token; name one with --end_token"
             )
         return int(tokenizer.eos_token_id)
     found = tokenizer.get_vocab().get(token)
@@ -114,6 +113,6 @@ def special_texts(tokenizer: Any) -> set[str]:
 
 
 def _added_texts(tokenizer: Any) -> set[str]:
-    """The texts of tokens that were added to the vocabulary, special or not, white space aside."""
+    """The texts of tokens that were added to the vocabulary, special or not, except white space."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return {token.content for token in added if token.content.strip()}

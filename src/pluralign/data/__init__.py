@@ -1,10 +1,10 @@
-"""Ratings, pairs and comparisons: read, checked, split by group, carried from one shape to another.
+"""Ratings, pairs and comparisons: reading, checking, splitting by group, converting between shapes.
 
     files, folders, hub sets ──► load_ratings, load_pairs, load_comparisons ──► datasets.Dataset
                                           │                        │
-                                  split, folds (by group)   bridges between shapes
+                                  split, folds (by group)   conversions between shapes
 
-Nothing here knows about models. `datasets` and `pyarrow` are imported when they are first used.
+Nothing here depends on models. `datasets` and `pyarrow` are imported on first use.
 """
 
 from __future__ import annotations

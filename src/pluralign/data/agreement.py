@@ -1,7 +1,6 @@
-"""How far raters agree, and whether ratings lie on a grid.
+"""How much raters agree, and whether ratings lie on a grid.
 
 In: ratings per item. Out: Krippendorff's alpha; the grid's step.
-Does not know about tables or texts.
 
 Notation: unit u has m_u >= 2 values; n values in all; delta(c, k) is the metric's distance.
 Paper: Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011.
@@ -23,22 +22,22 @@ Metric = Literal["nominal", "ordinal", "interval"]
 
 
 def krippendorff_alpha(units: Sequence[Sequence[float]], metric: Metric = "ordinal") -> float | None:
-    """Krippendorff's alpha: 1 = raters agree, 0 = as by chance, below 0 = they disagree systematically.
+    """Krippendorff's alpha: 1 = perfect agreement, 0 = chance agreement, below 0 = systematic disagreement.
 
         alpha = 1 - D_o / D_e
         D_o = 1/n sum_u 1/(m_u - 1) sum_(i != j in u) delta(x_i, x_j)
         D_e = 1/(n (n - 1)) sum_(i != j) delta(x_i, x_j)
 
     delta is [c != k] for "nominal", (c - k)^2 for "interval", and (r(c) - r(k))^2 for "ordinal", with r the
-    mid-rank among the n values (equal to the paper's sum of frequencies from c to k, less half of both ends).
-    So two of the three are sums of squares, and no table of values x values is built.
+    mid-rank among the n values (equal to the paper's sum of frequencies from c to k, minus half of both
+    ends). So two of the three are sums of squares, and no table of values x values is needed.
 
     Args:
-        units: the ratings of each item, without missing ones; items with fewer than 2 say nothing.
-        metric: how far two ratings are apart.
+        units: the ratings of each item, without missing ones; items with fewer than 2 are ignored.
+        metric: the distance between two ratings.
 
     Returns:
-        A number <= 1; None where it is undefined, since no item has 2 ratings or all ratings are equal.
+        A number <= 1; None if it is undefined, because no item has 2 ratings or all ratings are equal.
 
     Raises:
         ArgumentError: a rating is not finite, or the metric is unknown.
@@ -91,7 +90,7 @@ def grid_step(values: ArrayLike, scale: tuple[float, float], max_points: int = 1
         The step, in units of the scale; None if there is no such grid, or fewer than 2 distinct values.
 
     Raises:
-        ArgumentError: the scale is empty, or a value is off it or not finite.
+        ArgumentError: the scale is empty, or a value is outside it or not finite.
 
     >>> grid_step([1, 2, 2, 5], (1, 5))
     1.0
@@ -101,7 +100,7 @@ def grid_step(values: ArrayLike, scale: tuple[float, float], max_points: int = 1
         raise ArgumentError(f"scale: received {scale}; allowed: (lowest, highest), lowest < highest")
     distinct = np.unique(np.asarray(values, dtype=np.float64))
     if not ((distinct >= low) & (distinct <= high)).all():
-        raise ArgumentError(f"values: received values off the scale [{low:g}, {high:g}] or not finite")
+        raise ArgumentError(f"values: received values outside the scale [{low:g}, {high:g}] or not finite")
     if distinct.size < 2:
         return None
     share = (distinct - low) / (high - low)

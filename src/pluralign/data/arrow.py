@@ -1,8 +1,8 @@
 """Rows -> a typed `datasets.Dataset`.
 
 In: rows that `records` accepted or that `bridges` made. Out: canonical columns first, with fixed types, then
-the others with the type that Arrow finds for them.
-Does not check values; what does not fit a column that nobody needs becomes text.
+the others with the type that Arrow infers for them.
+Values are not checked here; in a column that nothing needs, values that do not fit become text.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def to_dataset(
     name: str = "rows",
     note: Callable[[str], None] = lambda _: None,
 ) -> datasets.Dataset:
-    """The data set of these rows.
+    """Builds a data set from rows.
 
     Args:
-        rows: may have more columns than `columns`, and lack those in some rows (null there).
-        columns: those that come first and exist even without rows; names that the package knows.
-        name: what messages call the source.
-        note: told of other columns that could not be kept as they are.
+        rows: may have more columns than `columns`; missing values become null.
+        columns: the columns that come first and exist even without rows; names that the package knows.
+        name: the name of the source in messages.
+        note: called with a sentence for each other column that could not be kept as it is.
 
     Returns:
         `columns`, then the others in the order of their first appearance.
@@ -136,7 +136,7 @@ def to_arrays(
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             kinds = sorted({type(value).__name__ for value in values if value is not None})
             raise DataError(
-                f"{name}: column {column!r} holds {' and '.join(kinds)} that do not fit one column "
+                f"{name}: column {column!r} holds {' and '.join(kinds)} that do not fit in one column "
                 f"({preview(str(error))}); allowed: one type per column"
             ) from error
     return arrays

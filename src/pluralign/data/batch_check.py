@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pluralign.data import plain_checks as check
-from pluralign.data.records import SIDES, Defaults, Shape
+from pluralign.data.records import LONGEST_NAME, SIDES, Defaults, Shape
 from pluralign.data.same_text import prompt_group
 from pluralign.data.table_columns import prompt_codes
 
@@ -109,15 +109,20 @@ class _Check:
         return array
 
     def _compare_sides(self, prompt: pa.Array, sides: Sequence[pa.Array]) -> None:
-        """Equal sides, and sides that may hold the prompt."""
+        """Equal sides, and sides or prompts that may hold a conversation or say the prompt again."""
         import pyarrow.compute as pc
 
-        if len(sides) < 2:
+        if len(sides) == 2:
+            self._odd |= np.asarray(pc.equal(*sides).fill_null(False), bool)
+        if not sides:
             return
-        self._odd |= np.asarray(pc.equal(*sides).fill_null(False), bool)
         bare = check.sizes_of(prompt) == 0
         if bare.any():
-            self._odd |= bare & check.begins_with_turn(sides[0]) & check.begins_with_turn(sides[1])
+            self._odd |= bare & np.all([check.begins_with_turn(side) for side in sides], axis=0)
+        text = check.as_arrow(self._values("prompt"))
+        if text is not None and check.is_text(text.type):
+            again = np.all([check.begin_alike(text, side) for side in sides], axis=0)
+            self._odd |= again | check.begins_with_turn(text)
 
     def _name(self, name: str, default: Callable[[], pa.Array]) -> pa.Array:
         import pyarrow.compute as pc
@@ -233,7 +238,12 @@ class _Check:
             "true_mean": check.numbers,
             "true_quantiles": check.number_lists,
         }
-        return {name: self._cells(name, how) for name, how in kinds.items() if self._column(name) is not None}
+        found = {
+            name: self._cells(name, how) for name, how in kinds.items() if self._column(name) is not None
+        }
+        if "system" in found:
+            self._odd |= check.longer_than(found["system"], LONGEST_NAME)
+        return found
 
 
 def _ends(scale: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:

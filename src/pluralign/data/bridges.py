@@ -1,9 +1,8 @@
-"""From one shape to another: pairs from ratings, ratings from votes, weighted pairs from votes.
+"""Conversions between shapes: pairs from ratings, ratings from votes, weighted pairs from votes.
 
-In: tables in the canonical shapes of `records`. Out: tables that the fits and evaluations of the other shape
-take. A response is never paired with an equal text. Which rows come out does not depend on the order of the
-rows that go in.
-Does not know about models. What is lost on the way is said in each function.
+In: tables in the canonical shapes of `records`. Out: tables for the fits and evaluations of the other shape.
+A response is never paired with an equal text. The resulting rows do not depend on the order of the input
+rows. Each function says what information is lost.
 """
 
 from __future__ import annotations
@@ -41,19 +40,19 @@ def pairs_from_ratings(
 ) -> datasets.Dataset:
     """Pairs of responses whose mean ratings differ.
 
-    Two responses make a pair if they share group, prompt, attribute and subset (the rater pool), and their
-    mean ratings differ by more than 0 and by at least `margin`. How raters disagreed is lost.
+    Two responses form a pair if they share group, prompt, attribute and subset (the rater pool), and their
+    mean ratings differ by more than 0 and by at least `margin`. The disagreement of raters is lost.
 
     Args:
         ratings: canonical ratings.
-        margin: least difference of the means, in units of the ratings' scale, >= 0.
-        attribute: only this one; by default pairs of every attribute.
-        max_pairs_per_group: at most so many per group, over all its pools, chosen by hash whatever the order
-            of the rows; None keeps all, up to n(n-1)/2 for n responses (millions where a group is a book).
+        margin: smallest difference of the means, in units of the ratings' scale, >= 0.
+        attribute: only this attribute; by default pairs of every attribute.
+        max_pairs_per_group: maximum number per group, over all its pools, chosen by hash, independently of
+            the order of rows; None keeps all, up to n(n-1)/2 for n responses (millions if a group is a book).
 
     Returns:
         Columns id ("chosen id>rejected id attribute"), prompt, chosen, rejected, subset, group, attribute,
-        chosen_id, rejected_id, margin (the difference of the means). No rows where nothing can be paired.
+        chosen_id, rejected_id, margin (the difference of the means). No rows if nothing can be paired.
 
     Raises:
         ArgumentError: `margin` or `max_pairs_per_group` is out of range, or `attribute` is not in the data.
@@ -90,15 +89,15 @@ def ratings_from_votes(comparisons: datasets.Dataset) -> datasets.Dataset:
     """Ratings on the scale [-1, 1] from votes: each vote counts +1, 0 or -1 for its two sides.
 
     One row per distinct response of a prompt, group and subset, with the votes of all comparisons that it
-    took part in. Whom a response was compared with is lost: beating a weak response counts like beating a
-    strong one. Comparisons of two equal texts say nothing and are left out; their number is logged.
+    took part in. The opponent is lost: beating a weak response counts like beating a strong one. Comparisons
+    of two equal texts carry no information and are left out; their number is logged.
 
     Args:
         comparisons: canonical comparisons.
 
     Returns:
         Canonical ratings of the attribute "preference"; the id is the group and a hash of prompt, subset and
-        response; `rater_ids` (names may repeat) where every comparison of the response has them.
+        response; `rater_ids` (names may repeat) if every comparison of the response has them.
 
     Raises:
         DataError: a column is missing.
@@ -137,18 +136,18 @@ def ratings_from_votes(comparisons: datasets.Dataset) -> datasets.Dataset:
 
 
 def weighted_pairs(comparisons_or_pairs: datasets.Dataset) -> datasets.Dataset:
-    """What a Bradley-Terry fit takes: both orders of a comparison, weighted by their share of the votes.
+    """The input of a Bradley-Terry fit: both orders of a comparison, weighted by their share of the votes.
 
     For votes v_1 ... v_n, "a over b" has the weight (#[v = 1] + #[v = 0] / 2) / n, and "b over a" the rest;
-    an order without weight is left out. Every comparison weighs 1 in all, whatever the number of its votes.
-    A pair weighs what its column `weight` says, else 1. Rows with two equal texts are left out; their number
-    is logged.
+    an order without weight is left out. Every comparison has a total weight of 1, whatever the number of its
+    votes. A pair has the weight in its column `weight`, or 1. Rows with two equal texts are left out; their
+    number is logged.
 
     Args:
         comparisons_or_pairs: canonical comparisons or pairs.
 
     Returns:
-        Columns id (of the comparison with ":a" or ":b" for the side that is chosen; of the pair as it is),
+        Columns id (of the comparison with ":a" or ":b" for the chosen side; of the pair unchanged),
         prompt, chosen, rejected, subset, group, weight (in (0, 1] for votes).
 
     Raises:

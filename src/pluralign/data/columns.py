@@ -1,7 +1,7 @@
-"""Columns on their way from a file to a shape: renaming, TRL's names, CSV cells, what is missing.
+"""Mapping a file's columns to a shape: renaming, TRL's names, CSV cells, missing columns.
 
-In: the raw rows of one file. Out: the same rows under canonical column names, and problems of whole columns.
-Does not know what a legal value is: `records` does.
+In: the raw rows of one file. Out: the same rows under canonical column names, and problems with whole
+columns. Values are validated in `records`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TYPED = {"ratings", "rating", "label", "votes", "rater_ids", "scale", "true_mea
 
 
 def shape_of(columns: set[str]) -> Shape | None:
-    """The shape that these columns make, None if none."""
+    """The shape that these columns have, or None."""
     if {"chosen", "rejected"} <= columns:
         return "pairs"
     if {"response_a", "response_b"} <= columns or {"conversation_a", "conversation_b"} <= columns:
@@ -53,10 +53,10 @@ def shape_of(columns: set[str]) -> Shape | None:
 
 
 def check_mapping(mapping: Mapping[str, str | None], shape: Shape) -> None:
-    """Refuse canonical names that the shape does not have.
+    """Rejects canonical names that the shape does not have.
 
     Raises:
-        ArgumentError: with the names that are allowed.
+        ArgumentError: lists the allowed names.
     """
     known = {*_COMMON, *REQUIRED[shape], *OPTIONAL}
     if shape in ("ratings", "comparisons"):
@@ -73,7 +73,7 @@ def check_mapping(mapping: Mapping[str, str | None], shape: Shape) -> None:
 def canonical_names(
     columns: set[str], shape: Shape, mapping: Mapping[str, str | None], defaults: Defaults
 ) -> tuple[dict[str, str], Defaults]:
-    """The renaming (file's name -> canonical name) of one file, and the defaults that TRL's shape brings.
+    """The renaming (file's name -> canonical name) of one file, and the defaults that TRL's shape implies.
 
     TRL's `completion` is read as `response`. For ratings, a scalar `rating` is read as `ratings`, and `label`
     (TRL's unpaired shape) as `ratings` 1 / 0 on the scale [0, 1] of the attribute "label".
@@ -93,7 +93,7 @@ def canonical_names(
 
 
 def rename(row: dict[str, Any], names: Mapping[str, str], notes: Counter[str]) -> dict[str, Any]:
-    """The row under canonical names; a column of the file that a mapped one replaces is noted."""
+    """The row under canonical names; a note counts each file column that a mapped one replaces."""
     renamed = {name: value for name, value in row.items() if name not in names}
     for of_file, name in names.items():
         if name in renamed:
@@ -132,7 +132,7 @@ def missing_columns(
 ) -> list[Problem]:
     """One problem per required column that no row of the file has (`columns` under canonical names).
 
-    A file that is whole in another shape has one problem, which names that shape and no column.
+    A file that has all columns of another shape gets a single problem, which names that shape.
     """
     supplied = {"scale": defaults.scale, "attribute": defaults.attribute}
     problems = []
@@ -159,9 +159,9 @@ def missing_columns(
 
 
 def unused_mappings(file: str, columns: set[str], mapping: Mapping[str, str | None]) -> list[Problem]:
-    """One problem per mapped column that the file lacks while it has one of the canonical name.
+    """One problem per mapped column that the file lacks although it has a column with the canonical name.
 
-    Reading that one instead would hide a misspelt name (`columns` under the file's own names).
+    Reading that column instead would hide a misspelt name (`columns` under the file's own names).
     """
     return [
         Problem(file, None, name, f"no column {of_file!r}", f"a column of the file: {sorted(columns)}")
@@ -171,10 +171,11 @@ def unused_mappings(file: str, columns: set[str], mapping: Mapping[str, str | No
 
 
 def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str], typed: Collection[str] = ()) -> None:
-    """Give the text cells of a CSV file their types, in place.
+    """Converts the text cells of a CSV file to their types, in place.
 
-    Texts stay as they are unless they are a JSON list of messages; typed columns are read as JSON or as a
-    number; any other column is read as JSON if all its cells are. An empty cell that is no text is null.
+    Text columns stay as they are unless they hold a JSON list of messages; typed columns are read as JSON or
+    as a number; any other column is read as JSON if all its cells are JSON. An empty cell outside text
+    columns is null.
 
     Args:
         rows: all rows of the file, every cell a string.
@@ -200,8 +201,8 @@ def typed_rows(table: Table, names: Mapping[str, str] | None = None) -> Iterator
     """The numbered rows of a table; those of a CSV file with the types of `read_cells`.
 
     Args:
-        table: a file, or what stands for one.
-        names: the file's name -> canonical name, where they differ.
+        table: a file, or a table from another source.
+        names: the file's name -> canonical name, if they differ.
     """
     if not table.cells_are_text:
         return table.rows()

@@ -1,4 +1,4 @@
-"""Distinct conversations, numbered in order of appearance, so that each is embedded and judged once.
+"""Distinct conversations, numbered in order of appearance, so that each is embedded and scored once.
 
 In: prompts and responses, row by row or as columns of a table. Out: the number of each and the list of what
 is distinct. It does not know what the rows say about them.
@@ -41,7 +41,7 @@ class DistinctConversations:
         self._index: dict[str, int] = {}
 
     def add(self, prompt: Sequence[Mapping[str, str]], response: str) -> int:
-        """The number of this conversation, a new one if it has not been seen."""
+        """The number of this conversation; a new number if it has not been seen."""
         key = json.dumps([prompt, response], ensure_ascii=False)
         if key not in self._index:
             self._index[key] = len(self.conversations)

@@ -1,8 +1,8 @@
 """JSON Lines, CSV and Parquet files, gzip or not, read into numbered rows.
 
-In: a path. Out: an iterator of `(row number, dict)`, or `(row number, BadRow)` for a row that is no record.
-Damage to the file as a whole (cut-off gzip, another encoding, no rows) raises `DataError`.
-Does not know what columns mean: CSV cells stay text, `records` reads them.
+In: a path. Out: an iterator of `(row number, dict)`, or `(row number, BadRow)` for a row that is not a
+record. Damage to the file as a whole (truncated gzip, another encoding, no rows) raises `DataError`.
+CSV cells stay text here; `columns` gives them types.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from pluralign.data.batches import BATCH_ROWS, ArrowBatch, Batch, RowBatch
+from pluralign.data.gzip_files import is_gzip, open_gzip
 from pluralign.data.json_files import json_batches, read_json
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
@@ -54,11 +55,11 @@ def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: Non
 
     Args:
         path: a file whose `file_format` is not None.
-        name: what messages call the file.
-        note: told how the file was read, where it could have been read in another way.
+        name: the name of the file in messages.
+        note: called with how the file was read, if it could have been read in another way.
 
     Yields:
-        `(row number, record)`; see `Problem.row` for how rows are counted.
+        `(row number, record)`; rows are counted as in `Problem.row`.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -97,12 +98,12 @@ def read_batches(
 def _known_format(path: Path, name: str) -> str:
     kind = file_format(path)
     if kind is None:
-        _stop(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
+        _fail(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
     return kind
 
 
 @contextmanager
-def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, Callable[..., None]]]:
+def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes], Callable[..., None]]]:
     """The file's bytes, and what to call with the number of readable rows; damaged files are refused."""
     rows = 0
 
@@ -115,43 +116,41 @@ def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes] | gzip.Gzip
             yield stream, count
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"damaged gzip data after {rows} readable rows ({error})"
-        _stop(name, found, "a complete gzip file; copy or download it again")
+        _fail(name, found, "a complete gzip file; copy or download it again")
     except OSError as error:
-        _stop(name, f"a file that cannot be read ({error})", "a readable file")
+        _fail(name, f"a file that cannot be read ({error})", "a readable file")
     if rows == 0:
-        _stop(name, "no rows", "at least one row")
+        _fail(name, "no rows", "at least one row")
 
 
-def _stop(name: str, found: str, allowed: str, row: int | None = None) -> NoReturn:
+def _fail(name: str, found: str, allowed: str, row: int | None = None) -> NoReturn:
     raise_problems(name, [Problem(name, row, None, found, allowed)])
 
 
-def _open(path: Path, name: str) -> IO[bytes] | gzip.GzipFile:
-    """The file's bytes, unpacked if they are gzip, whatever the file is called."""
+def _open(path: Path, name: str) -> IO[bytes]:
+    """The file's bytes, decompressed if they are gzip, whatever the file is called."""
     raw = path.open("rb")
     head = raw.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
         raw.close()
-        return gzip.open(path, "rb")
+        return open_gzip(path, name)
     if head and path.name.lower().endswith(".gz"):
         raw.close()
-        _stop(name, "no gzip data in a file called .gz", "gzip data, or another ending")
+        _fail(name, "a file named .gz that is not gzip", "gzip data, or another ending")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raw.close()
-        _stop(name, "UTF-16 or UTF-32 text", "UTF-8; convert the file")
+        _fail(name, "UTF-16 or UTF-32 text", "UTF-8; convert the file")
     return raw
 
 
-def _read_csv(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def _read_csv(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     data = stream.read().removeprefix(b"\xef\xbb\xbf")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise_problems(name, [not_utf8(name, line, error)])
-    limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the module's 128 KiB
+    limit = csv.field_size_limit(sys.maxsize)  # a text may be longer than the module's default of 128 KiB
     try:
         mark = _delimiter(text)
         if mark != ",":
@@ -163,7 +162,7 @@ def _read_csv(
 
 
 def _delimiter(text: str) -> str:
-    """What separates the names in the header: a comma, unless it has none and semicolons or tabs."""
+    """The delimiter: a comma, unless the header has no commas but semicolons or tabs."""
     header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
     return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
@@ -175,7 +174,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            _stop(
+            _fail(
                 name,
                 f"broken CSV ({error})",
                 "cells separated as in the header, quotes closed and doubled",
@@ -187,7 +186,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
             header = cells
             twice = sorted({column for column in header if header.count(column) > 1})
             if twice:
-                _stop(name, f"the columns {twice} more than once", "each column once", line)
+                _fail(name, f"the columns {twice} more than once", "each column once", line)
         elif cells and len(cells) == len(header):
             yield line, dict(zip(header, cells, strict=True))
         elif cells:
@@ -196,9 +195,7 @@ def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:
         line = reader.line_num + 1
 
 
-def _read_parquet(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def _read_parquet(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     number = 0
     for batch in _parquet_batches(stream, name):
         for row in batch if isinstance(batch, list) else batch.to_pylist():
@@ -207,10 +204,7 @@ def _read_parquet(
 
 
 def _parquet_tables(
-    stream: IO[bytes] | gzip.GzipFile,
-    name: str,
-    note: Callable[[str], None],
-    bad: Callable[[int, BadRow], None],
+    stream: IO[bytes], name: str, note: Callable[[str], None], bad: Callable[[int, BadRow], None]
 ) -> Iterator[Batch]:
     number = 0
     for batch in _parquet_batches(stream, name):
@@ -222,15 +216,13 @@ def _parquet_tables(
             yield ArrowBatch(numbers, dict(zip(batch.schema.names, batch.columns, strict=True)))
 
 
-def _parquet_batches(
-    stream: IO[bytes] | gzip.GzipFile, name: str
-) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
+def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
     """Batches of columns; of rows where there are decimal numbers, which become floats."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(stream.read()) if isinstance(stream, gzip.GzipFile) else stream)
+        file = pq.ParquetFile(pa.BufferReader(stream.read()) if is_gzip(stream) else stream)
         decimal = "decimal" in str(file.schema_arrow)
         for batch in file.iter_batches(BATCH_ROWS):
             if decimal:
@@ -243,5 +235,5 @@ def _parquet_batches(
                 raise
             yield batch
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        found = f"damaged or foreign Parquet data ({preview(str(error))})"
-        _stop(name, found, "a complete Parquet file")
+        found = f"damaged Parquet file, or not Parquet ({preview(str(error))})"
+        _fail(name, found, "a complete Parquet file")

@@ -1,6 +1,6 @@
-"""A table that a user hands to a function instead of a file: is it what a loader gives?
+"""Checks a table that a user passes instead of a file: does it come from a loader?
 
-In: anything. Out: nothing, or an error that names the loader. It does not read rows: loaders did.
+In: anything. Out: nothing, or an error that names the loader. Rows are not read, since loaders check them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _COLUMNS = {
 
 
 def check_table(name: str, table: Any) -> None:
-    """Refuse what is no data set of this shape, or has no rows.
+    """Rejects anything that is not a data set of this shape, or has no rows.
 
     Args:
         name: `ratings`, `pairs` or `votes`.
-        table: what was given for it.
+        table: the argument.
 
     Raises:
-        ArgumentError: it is no data set.
+        ArgumentError: it is not a data set.
         DataError: columns are missing, or there are no rows.
     """
     loader = {"votes": "load_comparisons"}.get(name, f"load_{name}")
     if not hasattr(table, "column_names"):
-        raise ArgumentError(f"{name}: received {type(table).__name__}; pass what {loader} gives")
+        raise ArgumentError(f"{name}: received {type(table).__name__}; pass what {loader} returns")
     missing = sorted(_COLUMNS[name] - set(table.column_names))
     if missing:
-        raise DataError(f"{name}: no column {', '.join(missing)}; pass what {loader} gives")
+        raise DataError(f"{name}: no column {', '.join(missing)}; pass what {loader} returns")
     if not len(table):
         raise DataError(f"{name}: received no rows; at least one is needed")

@@ -1,10 +1,11 @@
-"""Plain text that holds a conversation, as HH-RLHF writes it, read as a prompt and two responses.
+"""Plain text that holds a conversation, as HH-RLHF writes it, read as a prompt and responses.
 
     "\\n\\nHuman: Why?\\n\\nAssistant: So."        chosen
     "\\n\\nHuman: Why?\\n\\nAssistant: No idea."   rejected
 
-In: the sides of a row without a prompt. Out: the turns that all sides share as messages, and what each side
-says last; nothing where that is not certain. It does not know which columns the sides stand in.
+In: the sides of a row, and its prompt where it has one in plain text. Out: the turns that all sides share as
+messages, and what each side says last; nothing where that is not certain. It does not know which columns the
+sides stand in.
 """
 
 from __future__ import annotations
@@ -21,31 +22,52 @@ _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _ROLES = ("user", "assistant")
 
 
-def read_implicit_prompt(sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
-    """The prompt that two or more texts share, and the response of each.
+def read_implicit_prompt(
+    sides: Mapping[str, str], prompt: str = ""
+) -> tuple[list[Message], dict[str, str]] | None:
+    """The prompt that the texts share, and the response of each.
 
     Certain is: every side begins with a human's turn, turns alternate, none is empty, the last is the
-    assistant's, and all before it is the same on all sides.
+    assistant's, and all before it is the same on all sides. A prompt apart is such turns too, and ends in the
+    mark of the assistant's; sides that say it again say it once.
 
     Args:
         sides: column -> text.
+        prompt: text that stands before all sides; "" for none.
 
     Returns:
-        The prompt as messages, and column -> response; None where the texts are no such conversations.
+        The prompt as messages, and column -> response; None if the texts are not such conversations.
     """
-    if len(sides) < 2:
-        return None
+    if prompt:
+        return _behind(prompt, sides)
     read = {column: _turns(text) for column, text in sides.items()}
     prompts = [turns[:-1] for turns in read.values() if turns]
-    if len(prompts) < len(sides) or any(prompt != prompts[0] for prompt in prompts):
+    if not prompts or len(prompts) < len(sides) or any(one != prompts[0] for one in prompts):
         return None
-    prompt = [{"role": _ROLES[i % 2], "content": said} for i, said in enumerate(prompts[0])]
     # Like a prompt's, a turn's mark is followed by one blank that nobody said.
-    return prompt, {column: turns[-1] for column, turns in read.items() if turns}
+    return _as_messages(prompts[0]), {column: turns[-1] for column, turns in read.items() if turns}
+
+
+def _behind(prompt: str, sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
+    """The same where the turns before the response stand apart."""
+    asked = _turns(f"{prompt.rstrip()} -")  # a stand-in for the response
+    if asked is None or asked.pop() != "-":
+        return None
+    whole = [_turns(f"{prompt.rstrip()} {text}") for text in sides.values()]
+    if all(turns is not None and turns[:-1] == asked for turns in whole):
+        return _as_messages(asked), {column: text.removeprefix(" ") for column, text in sides.items()}
+    again = {column: _turns(text) for column, text in sides.items()}
+    if all(turns is not None and turns[:-1] == asked for turns in again.values()):
+        return _as_messages(asked), {column: turns[-1] for column, turns in again.items() if turns}
+    return None
+
+
+def _as_messages(said: list[str]) -> list[Message]:
+    return [{"role": _ROLES[i % 2], "content": text} for i, text in enumerate(said)]
 
 
 def _turns(text: str) -> list[str] | None:
-    """What is said turn by turn, first by the human, last by the assistant; None for any other text."""
+    """The text of each turn, first the human's, last the assistant's; None for any other text."""
     before, *parts = _TURN.split(text.replace("\r\n", "\n"))
     names, said = parts[::2], parts[1::2]
     if before or len(names) < 2 or len(names) % 2:

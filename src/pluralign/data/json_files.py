@@ -1,14 +1,14 @@
-"""JSON files read into numbered rows: an object per line, one list of objects, or objects over several lines.
+"""Reads JSON files into numbered rows: an object per line, one list of objects, or objects over several
+lines.
 
-In: a stream of bytes. Out: `(row number, dict)` or `(row number, BadRow)`. A file of lines is read line by
-line, and a broken line spoils no other; a list is read through a window of a few rows, and ends where it
-breaks. Which of them a file is, its first line tells. It does not know what columns mean.
+In: a stream of bytes. Out: `(row number, dict)` or `(row number, BadRow)`. JSON Lines are read line by line,
+and a broken line does not affect the others; a list is read through a window of a few rows, and reading stops
+where it is broken. The first line decides which of them a file is.
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +27,7 @@ _BLANK = re.compile(r"[\s,]*")
 
 
 class _Repeated(dict[str, Any]):
-    """An object one of whose keys stands in it twice."""
+    """An object with a repeated key."""
 
     key: str = ""
 
@@ -64,21 +64,19 @@ class _Decoder:
         return value if text[end:] in ("\n", "", "\r\n") else self._json.decode(text)
 
 
-def read_json(
-    stream: IO[bytes] | gzip.GzipFile, name: str, note: Callable[[str], None]
-) -> Iterator[NumberedRow]:
+def read_json(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iterator[NumberedRow]:
     """The rows of a JSON file.
 
     Args:
-        stream: from its beginning; it can seek.
-        name: what messages call the file.
-        note: told how the file was read where it does not have a row per line.
+        stream: at its beginning; must be seekable.
+        name: the name of the file in messages.
+        note: called with how the file was read, if it does not have a row per line.
 
     Yields:
-        A line's number, or where the file is no file of lines the number of the row from 1.
+        The row with its line number, or, if rows are not lines, with its number counted from 1.
 
     Raises:
-        DataError: a list breaks off, or goes on after its end.
+        DataError: a list is cut off, or followed by more data.
     """
     kind = _kind(stream)
     if kind is not None:
@@ -89,7 +87,7 @@ def read_json(
 
 
 def json_batches(
-    stream: IO[bytes] | gzip.GzipFile,
+    stream: IO[bytes],
     name: str,
     note: Callable[[str], None],
     bad: Callable[[int, BadRow], None],
@@ -109,7 +107,7 @@ def json_batches(
     return line_batches(stream, lambda lines: _read_lines(lines, name), bad)
 
 
-def _kind(stream: IO[bytes] | gzip.GzipFile) -> str | None:
+def _kind(stream: IO[bytes]) -> str | None:
     """What a file is that does not have a row per line, by its first line."""
     first = stream.readline(_WINDOW).removeprefix(_MARK).strip()
     while not first and (line := stream.readline(_WINDOW)):
@@ -117,7 +115,7 @@ def _kind(stream: IO[bytes] | gzip.GzipFile) -> str | None:
     stream.seek(0)
     if first[:1] == b"[":
         return "a JSON list"
-    # A pretty-printed object has its line end after a brace, bracket or comma; a cut-off line seldom has.
+    # In a pretty-printed object lines end after a brace, bracket or comma; a cut-off line seldom does.
     if first[:1] == b"{" and first[-1:] in (b"{", b"[", b","):
         return "JSON objects over several lines"
     return None
@@ -144,8 +142,8 @@ def _read_lines(lines: Iterable[tuple[int, bytes]], name: str) -> Iterator[Numbe
             yield number, _checked(row, name, number, text)
 
 
-def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[NumberedRow]:
-    """The objects of one list, or objects that follow one another, through a window that moves on."""
+def _read_values(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
+    """The objects of one list, or a sequence of objects, read through a moving window."""
     window = _Window(stream, name)
     in_list = window.take("[")
     number = 0
@@ -167,32 +165,32 @@ def _read_values(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[Numbe
 
 
 class _Window:
-    """What has been read of a stream and not yet been taken."""
+    """The part of a stream that has been read but not yet consumed."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, name: str) -> None:
+    def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream = stream
         self._name = name
         self._json = _Decoder()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text = ""
-        self._at = 0  # all before has been taken
+        self._at = 0  # everything before has been consumed
         self._ended = False
 
     def rest(self) -> str:
-        """The beginning of what comes next, blanks and commas aside; empty at the end."""
+        """The beginning of the unread part, without white space and commas; empty at the end."""
         while True:
             self._at = _BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text) or not self._more(_WINDOW):
                 return self._text[self._at : self._at + 200]
 
     def take(self, mark: str) -> bool:
-        """Takes the mark if it comes next."""
+        """Consumes the mark if it comes next."""
         found = self.rest().startswith(mark)
         self._at += len(mark) if found else 0
         return found
 
     def value(self) -> tuple[Any, str]:
-        """Takes the next value, and says how it was written."""
+        """Consumes the next value; returns it with its text."""
         size = _WINDOW
         while True:
             try:
@@ -201,15 +199,15 @@ class _Window:
                 if self._ended:
                     raise
             else:
-                # A number at the window's end may go on behind it.
+                # A number at the end of the window may continue after it.
                 if end < len(self._text) or self._ended:
                     text, self._at = self._text[self._at : end], end
                     return value, text
             self._more(size)
-            size *= 2  # so that a row of any size is parsed a few times only
+            size *= 2  # so that a row of any size is parsed only a few times
 
     def _more(self, size: int) -> bool:
-        """Reads on; False at the end of the stream."""
+        """Reads more; False at the end of the stream."""
         data = self._stream.read(size)
         self._ended = not data
         try:
@@ -221,7 +219,7 @@ class _Window:
 
 
 def _checked(row: Any, name: str, number: int, text: str) -> dict[str, Any] | BadRow:
-    """The row, if it is an object without repeated keys, in itself and in its messages."""
+    """The row, if it is an object without repeated keys, including in its messages."""
     if not isinstance(row, dict):
         found = f"a JSON {type(row).__name__}: {preview(text)}"
         return BadRow(Problem(name, number, None, found, _ROW), text)

@@ -9,7 +9,6 @@ lines again. It does not know what columns mean.
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import zlib
@@ -20,6 +19,7 @@ import numpy as np
 
 from pluralign.data.batches import BATCH_ROWS, ArrowBatch, Batch, Numbers, Row, RowBatch
 from pluralign.data.problems import BadRow, NumberedRow
+from pluralign.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,7 +95,7 @@ class LineBatch(ArrowBatch):
 
 
 def line_batches(
-    stream: IO[bytes] | gzip.GzipFile,
+    stream: IO[bytes],
     read: Callable[[Lines], Iterator[NumberedRow]],
     bad: Callable[[int, BadRow], None],
 ) -> Iterator[Batch]:
@@ -116,7 +116,7 @@ def line_batches(
             if len(lines) == BATCH_ROWS:
                 yield from _batch(lines, read, bad)
                 lines = []
-    except (OSError, EOFError, zlib.error):  # what comes before the damage is read
+    except (DataError, OSError, EOFError, zlib.error):  # what comes before the damage is read
         yield from _batch(lines, read, bad)
         raise
     yield from _batch(lines, read, bad)

@@ -1,4 +1,4 @@
-"""Layouts of judgements that people's files have, brought into the columns of a shape.
+"""Converts common layouts of ratings and votes into the columns of a shape.
 
     a column per attribute    HelpSteer: helpfulness, correctness, coherence, complexity, verbosity
     a column per rater        spreadsheets: ann, bob, cem
@@ -6,7 +6,7 @@
     a winner                  Chatbot Arena: conversation_a, conversation_b, winner; votes as A, B, tie
 
 In: the rows of one file under canonical names. Out: rows with `ratings` or `votes` as lists, and how they
-were read. What it does not know it leaves as it is; `records` then says what is wrong with it.
+were read. Unknown layouts are left unchanged; `records` then reports the problems.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ _ONE_HOT = {"winner_model_a": 1, "winner_tie": 0, "winner_model_b": -1}
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns hold judgements.
+    """The columns that hold ratings.
 
     Attributes:
-        attributes: columns with the ratings of one attribute each, which has the column's name.
+        attributes: columns with the ratings of one attribute each; the column's name is the attribute's.
         raters: columns with the ratings of one rater each.
     """
 
@@ -66,22 +66,22 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All of them."""
+        """All columns of the layout."""
         return self.attributes + self.raters
 
 
 @dataclass(frozen=True)
 class Arranged:
-    """Rows of a shape, and how they came about.
+    """Rows of a shape, and how they were read.
 
     Attributes:
         rows: with the number of the row in the file; one row may have become several.
-        reading: sentences for people.
+        read_as: sentences for people.
         scale: what this layout's ratings are given on, where it is known.
     """
 
     rows: NumberedRows
-    reading: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
 
 
@@ -164,7 +164,7 @@ def _ratings(rows: NumberedRows, columns: Collection[str], layout: Layout) -> Ar
 
 
 def _of_attributes(row: Row, names: Sequence[str]) -> list[Row]:
-    """One row per attribute that was rated; one without ratings where none was."""
+    """One row per rated attribute; a single row without ratings if none was rated."""
     rest = {column: value for column, value in row.items() if column not in names}
     rated = [
         {**rest, "attribute": name, "ratings": _listed(row[name])}
@@ -175,23 +175,23 @@ def _of_attributes(row: Row, names: Sequence[str]) -> list[Row]:
 
 
 def _of_raters(row: Row, names: Sequence[str]) -> Row:
-    """The row with the ratings of those who gave one."""
+    """The row with the ratings of all raters who gave one."""
     rest = {column: value for column, value in row.items() if column not in names}
     gave = [name for name in names if row.get(name) is not None]
     return {**rest, "ratings": [row[name] for name in gave], "rater_ids": gave}
 
 
 def _comparisons(rows: NumberedRows, columns: Collection[str]) -> Arranged:
-    reading = []
+    read_as = []
     if "response_a" not in columns and {*columns} >= {"conversation_a", "conversation_b"}:
         rows = [(n, _of_conversations(row)) for n, row in rows]
-        reading.append("conversation_a and conversation_b, whose common turns are the prompt")
+        read_as.append("conversation_a and conversation_b, whose common turns are the prompt")
     if "votes" not in columns and "winner" in columns:
         rows = [(n, row | {"votes": row.get("winner")}) for n, row in rows]
-        reading.append("winner as the vote")
+        read_as.append("winner as the vote")
     elif "votes" not in columns and {*columns} >= set(_ONE_HOT):
         rows = [(n, _of_turns(_one_hot(row))) for n, row in rows]
-        reading.append("winner_model_a, winner_model_b and winner_tie as the vote")
+        read_as.append("winner_model_a, winner_model_b and winner_tie as the vote")
     words = False
     voted = []
     for number, row in rows:
@@ -199,9 +199,9 @@ def _comparisons(rows: NumberedRows, columns: Collection[str]) -> Arranged:
         read = [_vote(vote) for vote in votes] if isinstance(votes, list) else _vote(votes)
         words |= read != votes
         voted.append((number, row | {"votes": read} if "votes" in row else row))
-    if words and not reading:
-        reading.append("votes in words (A, B, tie)")
-    return Arranged(voted, tuple(reading))
+    if words and not read_as:
+        read_as.append("votes in words (A, B, tie)")
+    return Arranged(voted, tuple(read_as))
 
 
 def _vote(value: Any) -> Any:
@@ -218,14 +218,14 @@ def _of_conversations(row: Row) -> Row:
 
 
 def _one_hot(row: Row) -> Row:
-    """The vote where exactly one of the three columns holds; none otherwise."""
+    """The vote if exactly one of the three columns is set; otherwise none."""
     held = [vote for column, vote in _ONE_HOT.items() if row.get(column) in (1, True)]
     rest = {column: value for column, value in row.items() if column not in _ONE_HOT}
     return {**rest, "votes": held[0] if len(held) == 1 else None}
 
 
 def _of_turns(row: Row) -> Row:
-    """Conversations of prompt and responses that are JSON lists, one text per turn (Kaggle's Arena)."""
+    """Conversations from prompt and responses that are JSON lists, one text per turn (Arena on Kaggle)."""
     asked, *answers = (_texts(row.get(column)) for column in ("prompt", "response_a", "response_b"))
     if asked is None or any(said is None or len(said) != len(asked) for said in answers):
         return row
@@ -266,7 +266,7 @@ def name_one(names: Iterable[Any], judgements: Iterable[Any]) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """A list that an export turned into JSON text, as a list again; anything else as it is."""
+    """A list that an export wrote as JSON text, as a list again; anything else unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:

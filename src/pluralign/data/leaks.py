@@ -1,12 +1,12 @@
-"""Equal texts under several groups: which groups a split has to keep together, and what can still leak.
+"""Equal texts in several groups: which groups a split has to keep together, and what can still leak.
 
 In: tables with `group` and texts. Out: group -> the name of its joint group; counts of texts that several
-groups share; and records of texts, by which another table is compared later. It does not split.
+groups share; and records of texts, for comparison with other tables later. It does not split.
 
-Rules. Groups that share a prompt belong together, and so do groups that share prompt and response. Not all
-that is equal joins: a prompt of more than a quarter of all groups says what to do and not what it is done to
-("Summarise the article."), and a short text ("Sincerely,") says nothing about its source. Such are counted
-instead. Of two plain texts without a prompt, long common first lines count as one. Equality is that of
+Rules: groups that share a prompt belong together, and so do groups that share prompt and response. There are
+exceptions: a prompt in more than a quarter of all groups is an instruction without its object ("Summarise the
+article."), and a short text ("Sincerely,") says nothing about its source. Those are counted instead. For two
+plain texts without a prompt, long common first lines count as the prompt. Texts are compared with
 `same_text.normal_text`.
 """
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["SharedTexts", "TextRecord", "join_groups", "joint_groups", "shared_texts", "text_record"]
 
 _BATCH = 10_000  # rows whose texts are in memory at a time
-_LONG = 40  # bytes of UTF-8 from which an equal text tells that two rows have one source
-_MOST = 4  # at most one group in so many is joined to one; more would leave too little to split
+_LONG = 40  # bytes of UTF-8 from which an equal text shows that two rows have the same source
+_MOST = 4  # at most 1 in this many groups is joined into one; more would leave too little to split
 _SIDES = tuple(dict.fromkeys(side for sides in SIDES.values() for side in sides))
 
 Digests = NDArray[np.uint64]
@@ -43,12 +43,12 @@ class SharedTexts:
     """Texts that several groups share.
 
     Attributes:
-        prompts: distinct prompts that stand in several groups.
-        texts: distinct texts that do so under one and the same prompt, or without any.
-        joined: groups that are kept together with another one on either side of a split.
-        parts: what there is to split: groups, where joined ones count as one.
-        apart: prompts and texts that may still stand on both sides of a split.
-        responses: long responses (40 bytes or more) that stand in several parts under different prompts.
+        prompts: distinct prompts that appear in several groups.
+        texts: distinct texts that appear in several groups with the same prompt, or without any.
+        joined: groups that a split keeps together with another one.
+        parts: number of units to split: groups, where joined ones count as one.
+        apart: prompts and texts that may still be on both sides of a split.
+        responses: long responses (40 bytes or more) that appear in several units with different prompts.
     """
 
     prompts: int
@@ -64,12 +64,12 @@ class SharedTexts:
         return bool(self.prompts or self.texts)
 
     def __str__(self) -> str:
-        """One line for people; empty where nothing is shared."""
+        """A one-line summary; empty if nothing is shared."""
         if not self.found:
             return ""
         shared = [_count(self.prompts, "prompt"), _count(self.texts, "text")]
-        stand = "stands" if self.prompts + self.texts == 1 else "stand"
-        line = f"{' and '.join(s for s in shared if s)} {stand} in several groups"
+        appear = "appears" if self.prompts + self.texts == 1 else "appear"
+        line = f"{' and '.join(s for s in shared if s)} {appear} in several groups"
         if self.joined:
             line += f"; a split keeps {self.joined:,} groups together, {self.parts:,} parts in all"
         if self.apart:
@@ -78,13 +78,13 @@ class SharedTexts:
 
 
 class TextRecord(NamedTuple):
-    """What a table holds, without its texts: sorted digests of distinct prompts and of conversations."""
+    """The content of a table without its texts: sorted digests of distinct prompts and conversations."""
 
     prompts: Digests
     texts: Digests
 
     def shared_with(self, other: TextRecord) -> tuple[int, int]:
-        """How many prompts and how many conversations both have."""
+        """How many prompts and how many conversations are in both."""
         pairs = zip(self, other, strict=True)
         prompts, texts = (len(np.intersect1d(a, b, assume_unique=True)) for a, b in pairs)
         return prompts, texts
@@ -100,10 +100,9 @@ def shared_texts(tables: Mapping[str, datasets.Dataset]) -> SharedTexts:
 
 
 def joint_groups(tables: Mapping[str, datasets.Dataset]) -> dict[str, str]:
-    """Every group -> the name of the joint group that it belongs to: its own where it shares nothing.
+    """Maps every group to the name of its joint group, which is its own if it shares nothing.
 
-    A joint group has the first name of its members in alphabetical order, so that it depends on nothing but
-    the tables' content.
+    A joint group has the alphabetically first name of its members, so it depends only on the tables' content.
 
     Args:
         tables: as in `shared_texts`.
@@ -112,7 +111,7 @@ def joint_groups(tables: Mapping[str, datasets.Dataset]) -> dict[str, str]:
 
 
 def join_groups(tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
-    """The tables with joint groups in the column `group`; those that nothing joins as they are."""
+    """The tables with joint groups in the column `group`; tables without joint groups are unchanged."""
     import pyarrow as pa
 
     names = joint_groups(tables)
@@ -129,7 +128,7 @@ def join_groups(tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Da
 
 
 def text_record(tables: Mapping[str, datasets.Dataset]) -> TextRecord:
-    """What these tables hold, to be compared with others later."""
+    """The content of these tables, for comparison with others later."""
     prompts, texts = [_NONE], [_NONE]
     for table in tables.values():
         for batch in _batches(table):
@@ -142,7 +141,7 @@ _NONE: Digests = np.zeros(0, np.uint64)
 
 
 class _Side(NamedTuple):
-    """One column of responses: digests of what is said, of prompt and response, and which are long."""
+    """One column of responses: digests of the response, of prompt and response, and which are long."""
 
     response: Digests
     text: Digests
@@ -150,7 +149,7 @@ class _Side(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Some rows of a table: their groups, the digest of what each row's source is (0 for none), the sides."""
+    """Some rows of a table: their groups, the digest of each row's source (0 for none), the sides."""
 
     groups: list[str]
     source: Digests
@@ -158,7 +157,7 @@ class _Batch(NamedTuple):
 
 
 class _Found:
-    """The keys that stand in several groups, and the groups that they join."""
+    """The keys that appear in several groups, and the groups that they join."""
 
     def __init__(self, tables: Mapping[str, datasets.Dataset]) -> None:
         batches = [batch for table in tables.values() for batch in _batches(table)]
@@ -173,7 +172,7 @@ class _Found:
         self._texts = _in_several([(side.text, groups) for side, groups in sides])
         long = [(side, side.long, groups) for side, groups in sides]
         long_texts = _in_several([(side.text[keep], groups[keep]) for side, keep, groups in long])
-        # What few groups share joins first: it says most about their source.
+        # Texts that few groups share join first: they say most about their source.
         for groups in sorted([*long_texts, *self._prompts], key=lambda groups: (len(groups), groups)):
             self._join(groups)
         responses = _in_several([(side.response[keep], groups[keep]) for side, keep, groups in long])
@@ -185,7 +184,7 @@ class _Found:
         return {group: self._groups[self._root(i)] for i, group in enumerate(self._groups)}
 
     def counts(self) -> SharedTexts:
-        """What `shared_texts` gives."""
+        """The counts for `shared_texts`."""
         roots = [self._root(i) for i in range(len(self._groups))]
         return SharedTexts(
             prompts=len(self._prompts),
@@ -205,7 +204,7 @@ class _Found:
         return sum(len({self._root(group) for group in groups}) > 1 for groups in shared)
 
     def _join(self, groups: Sequence[int]) -> None:
-        """Makes these groups one, unless that would take too many together."""
+        """Joins these groups, unless that would join too many."""
         count = len(self._groups)
         roots = sorted({self._root(group) for group in groups})
         size = sum(self._size[root] for root in roots)
@@ -217,7 +216,7 @@ class _Found:
 
 
 def _in_several(parts: Sequence[tuple[Digests, NDArray[np.int64]]]) -> list[tuple[int, ...]]:
-    """The groups of each key that stands in several of them; a key of 0 is none."""
+    """The groups of each key that appears in several of them; a key of 0 means none."""
     keys, groups = [key for key, _ in parts], [group for _, group in parts]
     key, group = np.concatenate([_NONE, *keys]), np.concatenate([np.zeros(0, np.int64), *groups])
     key, group = key[key > 0], group[key > 0]
@@ -234,7 +233,7 @@ def _in_several(parts: Sequence[tuple[Digests, NDArray[np.int64]]]) -> list[tupl
 
 
 def _batches(table: datasets.Dataset) -> Iterator[_Batch]:
-    """The digests of a table's rows, a part at a time."""
+    """The digests of a table's rows, in batches."""
     sides = [side for side in _SIDES if side in table.column_names]
     prompted = "prompt" in table.column_names
     columns = ["group", *(["prompt"] if prompted else []), *sides]

@@ -1,6 +1,6 @@
-"""The arguments of a load, checked before any file is opened.
+"""Checks the arguments of a loader before any file is opened.
 
-In: what the caller gave. Out: where bad rows go, and the layout of the columns. It reads no files.
+In: the caller's arguments. Out: where bad rows go, and the layout of the columns.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def quarantine_of(
     on_bad_row: str,
     quarantine_path: str | os.PathLike[str] | None,
 ) -> Path | None:
-    """Where bad rows go, None if they stop the load; refuses illegal arguments.
+    """Where bad rows go, or None if they are errors; rejects invalid arguments.
 
     Raises:
-        ArgumentError: with what is allowed.
+        ArgumentError: says what is allowed.
     """
     if shape not in SHAPES:
         raise ArgumentError(f"shape: received {shape!r}; allowed: {', '.join(SHAPES)}")
@@ -49,15 +49,17 @@ def quarantine_of(
     path = Path(quarantine_path)
     taken = (path.resolve(), path.resolve().parent)
     if isinstance(source, str | os.PathLike) and Path(source).resolve() in taken:
-        raise ArgumentError(f"quarantine_path: {path} is or lies in the source; choose a place outside of it")
+        raise ArgumentError(
+            f"quarantine_path: {path} is the source or inside it; choose a path outside of it"
+        )
     return path
 
 
 def layout_of(shape: Shape, attributes: Sequence[str] | None, raters: Sequence[str] | None) -> Layout:
-    """The layout that the caller named.
+    """The layout that the caller described.
 
     Raises:
-        ArgumentError: the shape has none, or columns are said to be two things.
+        ArgumentError: the shape has no layouts, or both kinds of columns are given.
     """
     for name, given in (("attribute_columns", attributes), ("rater_columns", raters)):
         if given is None:

@@ -2,7 +2,6 @@
 
 In: a path, folder, hub id, data set or rows in memory. Out: a `datasets.Dataset` with the canonical columns
 of `records`. `tables.read_table` does the work, and also returns a report.
-Does not know about splits, models or scores.
 """
 
 from __future__ import annotations
@@ -42,35 +41,35 @@ def load_ratings(
 ) -> datasets.Dataset:
     """Ratings: one row per response, attribute and rater pool.
 
-    Read as they are: `ratings` as a list or one number, a scalar column `rating`, a prompt as text or
+    Accepted as they are: `ratings` as a list or one number, a scalar column `rating`, a prompt as text or
     messages, and TRL's unpaired shape {prompt, completion, label}, whose label becomes a rating of 1 or 0 on
-    the scale [0, 1] of the attribute "label". Rows that hold the rating of one rater, named by a column such
-    as `rater`, are merged where they rate the same text.
+    the scale [0, 1] of the attribute "label". Rows that hold the rating of a single rater, named by a column
+    such as `rater`, are merged if they rate the same text.
 
     Args:
         source: path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a hub id
             "owner/name", a `datasets.Dataset`, or a list of dicts.
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name; {"prompt": None} for texts without a prompt.
         where: column -> value; only rows with exactly these values are read, the others are counted.
-        scale: (lowest, highest) of a file that has no scale.
-        attribute: name of the attribute of a file that has none.
-        attribute_columns: columns that hold the ratings of one attribute each, which has the column's name;
-            HelpSteer's five are known, with their scale.
-        rater_columns: columns that hold the ratings of one rater each; an empty cell is no rating.
-        on_bad_row: "error" stops with every problem found; "quarantine" writes bad rows to `quarantine_path`
-            and goes on.
+        scale: (lowest, highest) for a file without a scale column.
+        attribute: name of the attribute for a file without an attribute column.
+        attribute_columns: columns that hold the ratings of one attribute each; the column's name becomes the
+            attribute's. HelpSteer's five are known, with their scale.
+        rater_columns: columns that hold the ratings of one rater each; an empty cell is a missing rating.
+        on_bad_row: "error" raises an error with all problems; "quarantine" writes bad rows to
+            `quarantine_path` and continues.
         quarantine_path: a JSON Lines file, overwritten; one {file, row, problems, data} per bad row.
 
     Returns:
         Columns id, prompt, response, attribute, ratings, rater_ids, scale, subset, group, then the file's
-        others. A missing id becomes "file:row", a missing subset "", a missing group a hash of the prompt (of
-        the response where the prompt is empty).
+        other columns. A missing id becomes "file:row", a missing subset "", a missing group a hash of the
+        prompt (of the response if the prompt is empty).
 
     Raises:
-        DataError: one for all problems; each in `.problems`, the first 20 in the message.
-        ArgumentError: an argument is illegal.
+        DataError: the data has problems; all are in `.problems`, the first 20 in the message.
+        ArgumentError: an argument is invalid.
     """
     dataset, _ = read_table(
         source,
@@ -101,26 +100,26 @@ def load_pairs(
 ) -> datasets.Dataset:
     """Pairs: a chosen and a rejected response to one prompt.
 
-    TRL's preference shape is read as it is: text or message lists, the prompt given or implicit (the common
-    beginning of the two lists). Plain texts without a prompt keep an empty one, unless they are conversations
-    as HH-RLHF writes them ("\\n\\nHuman: ...\\n\\nAssistant: ...") that part at their last turn.
+    TRL's preference shape is accepted as it is: text or message lists, the prompt given or implicit (the
+    common beginning of the two lists). Plain texts without a prompt get an empty one, unless they are
+    conversations as in HH-RLHF ("\\n\\nHuman: ...\\n\\nAssistant: ...") that differ only in their last turn.
 
     Args:
-        source: as in `load_ratings`, and so are the other arguments.
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        source: as in `load_ratings`, like the other arguments.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name.
         where: column -> value that a row must have.
         on_bad_row: "error" or "quarantine".
         quarantine_path: where bad rows go.
 
     Returns:
-        Columns id, prompt, chosen, rejected, subset, group, then the file's others; a missing id, subset or
-        group is filled as in `load_ratings`.
+        Columns id, prompt, chosen, rejected, subset, group, then the file's other columns; a missing id,
+        subset or group is filled as in `load_ratings`.
 
     Raises:
-        DataError: one for all problems; each in `.problems`.
-        ArgumentError: an argument is illegal.
+        DataError: the data has problems; all are in `.problems`.
+        ArgumentError: an argument is invalid.
     """
     dataset, _ = read_table(
         source,
@@ -147,15 +146,15 @@ def load_comparisons(
 ) -> datasets.Dataset:
     """Comparisons: two responses to one prompt and a vote per rater (+1 a is better, 0 tie, -1 b is better).
 
-    An empty response or two equal responses are kept: raters were shown them and judged them. `read_table`
-    counts them in `LoadReport.notes`, and what turns comparisons into pairs leaves equal sides out.
-    Chatbot Arena's columns are read (`conversation_a`, `conversation_b`, `winner`), and so are votes in
+    Empty responses and equal sides are kept, since raters saw and compared them. `read_table` counts them in
+    `LoadReport.notes`, and conversions to pairs leave equal sides out.
+    Chatbot Arena's columns (`conversation_a`, `conversation_b`, `winner`) are accepted, and so are votes in
     words: A, B, tie.
 
     Args:
-        source: as in `load_ratings`, and so are the other arguments.
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        source: as in `load_ratings`, like the other arguments.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name; {"prompt": None} for texts without a prompt.
         where: column -> value that a row must have.
         on_bad_row: "error" or "quarantine".
@@ -166,8 +165,8 @@ def load_comparisons(
         missing id, subset or group is filled as in `load_ratings`.
 
     Raises:
-        DataError: one for all problems; each in `.problems`.
-        ArgumentError: an argument is illegal.
+        DataError: the data has problems; all are in `.problems`.
+        ArgumentError: an argument is invalid.
     """
     dataset, _ = read_table(
         source,
@@ -192,28 +191,28 @@ def load_responses(
     on_bad_row: OnBadRow = "error",
     quarantine_path: str | os.PathLike[str] | None = None,
 ) -> datasets.Dataset:
-    """Whatever can be scored: responses that nobody has judged, or a table of one of the three shapes.
+    """Anything that can be scored: responses without ratings, or a table of one of the three shapes.
 
     Plain rows {prompt, response}, or TRL's {prompt, completion}, need no other column; the prompt may be
     missing. Ratings without a scale or an attribute are read as plain responses. Empty responses are kept and
-    counted: a model said them.
+    counted, since a model generated them.
 
     Args:
-        source: as in `load_ratings`, and so are the other arguments.
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        source: as in `load_ratings`, like the other arguments.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name.
         where: column -> value that a row must have.
         on_bad_row: "error" or "quarantine".
         quarantine_path: where bad rows go.
 
     Returns:
-        Columns id, prompt, response, subset, group, then the file's others; for the three shapes what their
-        loader returns.
+        Columns id, prompt, response, subset, group, then the file's other columns; for the three shapes the
+        columns that their loader returns.
 
     Raises:
-        DataError: one for all problems; each in `.problems`.
-        ArgumentError: an argument is illegal.
+        DataError: the data has problems; all are in `.problems`.
+        ArgumentError: an argument is invalid.
     """
     found = _first_columns(source, split, config, columns)
     shape = shape_of(found) or "responses"
@@ -241,19 +240,19 @@ def detect_shape(
     config: str | None = None,
     columns: Mapping[str, str | None] | None = None,
 ) -> Shape:
-    """The shape of a source, by the columns of its first 100 rows.
+    """Infers the shape of a source from the columns of its first 100 rows.
 
     Args:
         source: as in `load_ratings`.
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name.
 
     Returns:
-        "ratings", "pairs", "comparisons" or, where there is nothing but responses, "responses".
+        "ratings", "pairs", "comparisons" or, if there are only responses, "responses".
 
     Raises:
-        DataError: the columns make none of the shapes, or the source cannot be read.
+        DataError: the columns fit none of the shapes, or the source cannot be read.
     """
     found = _first_columns(source, split, config, columns)
     shape = shape_of(found)
@@ -269,7 +268,7 @@ def detect_shape(
 def _first_columns(
     source: Any, split: str | None, config: str | None, mapping: Mapping[str, str | None] | None
 ) -> set[str]:
-    """The columns of the first 100 rows of every table, under canonical names where they are mapped."""
+    """The columns of the first 100 rows of every table, under canonical names if they are mapped."""
     names = {of_file: name for name, of_file in (mapping or {}).items() if of_file is not None}
     found: set[str] = set()
     problems = []

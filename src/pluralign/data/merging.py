@@ -1,8 +1,8 @@
-"""Rows of one rater each, merged into one row per judged text.
+"""Merges rows with one rater each into one row per rated text.
 
-In: canonical rows of ratings or comparisons, some with one judgement and one name. Out: a row per prompt,
-responses, attribute, scale, subset and group, with the judgements of all raters in the order of the rows;
-ids that no longer tell rows apart. Its other columns are those of the first row.
+In: canonical rows of ratings or comparisons, some with one rating or vote and one name. Out: a row per
+prompt, responses, attribute, scale, subset and group, with the ratings or votes of all raters in the order of
+the rows; and ids that are no longer unique. The other columns are those of the first row.
 """
 
 from __future__ import annotations

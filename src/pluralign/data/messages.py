@@ -1,14 +1,12 @@
-"""Messages as people's files have them, and how prompt and response become one conversation.
+"""Reads messages as they occur in files, and joins prompt and response into one conversation.
 
-In: what a cell holds: text, a list of `{role, content}` messages, or such a list that an export turned into
-text. Out: a checked message list whose contents are text. It does not know about files, rows or ratings.
+In: what a cell holds: text or a list of `{role, content}` messages. Out: a checked message list whose
+contents are text. It does not know about files, rows or ratings.
 """
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,15 +14,16 @@ from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError
 
 __all__ = [
+    "OTHER_ROLES",
     "ROLES",
     "Complain",
     "Message",
     "Note",
+    "calls_of",
     "conversation",
     "is_unicode",
     "is_utf8",
     "read_messages",
-    "unfold",
     "with_tool_calls",
 ]
 
@@ -34,19 +33,24 @@ Message = dict[str, str]
 Complain = Callable[[str, str, str], None]  # column, found, allowed
 Note = Callable[[str], None]
 
+_KEYS = ("role", "content", "tool_calls", "function_call")  # what is read of a message
 # OpenAI's newer name, and those of datasets that were made for other trainers.
-_OTHER_ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant"}
-# The beginning of a message list in JSON or in Python's spelling.
-_LISTED = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
-_DEEPEST = 50  # nesting that Python's own parser is trusted with
+OTHER_ROLES = {
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+}
 
 
 def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> list[Message]:
-    """The prompt followed by the response: the one place that joins them.
+    """The prompt followed by the response; the only place that joins them.
 
     Args:
-        prompt: messages, or plain text (one user message; empty text is no message).
-        response: what the assistant said.
+        prompt: messages, or plain text (one user message; empty text gives no message).
+        response: the assistant's text.
 
     Returns:
         A message list that ends in the assistant's response.
@@ -64,18 +68,26 @@ def conversation(prompt: str | Sequence[Mapping[str, Any]], response: str) -> li
 
 
 def as_user(text: str) -> list[Message]:
-    """Plain text as a prompt: one user message, or none where there is no text."""
+    """Plain text as a prompt: one user message, or none if the text is empty."""
     return [{"role": "user", "content": text}] if text.strip() else []
 
 
-def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message with the calls of tools that it makes written behind its text, and no other key than these.
+def calls_of(message: Mapping[str, Any]) -> list[Any]:
+    """The calls of tools that a message makes, also under OpenAI's older key or stored as JSON text."""
+    calls = _parsed(message.get("tool_calls"))
+    calls = list(calls) if isinstance(calls, Sequence) and not isinstance(calls, str) else [calls]
+    calls.append(_parsed(message.get("function_call")))
+    return [call for call in calls if call]
 
-    Each call becomes `<tool_call>` and its name and arguments as JSON, the form of Hermes and Qwen, so that
-    every family, tokenizer and template sees what was called.
+
+def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with its tool calls written after its text, and without other keys.
+
+    Each call becomes `<tool_call>` with its name and arguments as JSON, the format of Hermes and Qwen, so
+    that every family, tokenizer and template sees the call.
     """
     text = [message["content"]] if isinstance(message.get("content"), str) and message["content"] else []
-    for call in message.get("tool_calls") or ():
+    for call in calls_of(message):
         inner = call.get("function", call) if isinstance(call, Mapping) else call
         if isinstance(inner, Mapping):
             inner = {key: _parsed(inner[key]) for key in ("name", "arguments") if key in inner} or dict(inner)
@@ -85,7 +97,7 @@ def with_tool_calls(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(value: Any) -> Any:
-    """Arguments as an object: some exports hold them as JSON text; keys that Arrow filled in are dropped."""
+    """Arguments as an object: some exports store them as JSON text; keys that Arrow added are dropped."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -97,13 +109,13 @@ def _parsed(value: Any) -> Any:
 
 
 def read_messages(column: str, value: Any, complain: Complain, note: Note) -> list[Message] | None:
-    """A message list, checked; None after a complaint.
+    """A checked message list; None if there was a problem.
 
     Args:
-        column: where it stands; the last message of any other column than `prompt` is a response.
-        value: what stands there.
+        column: the column of the value; in any column but `prompt` the last message is a response.
+        value: the content of the cell.
         complain: called with (column, found, allowed) for every problem.
-        note: called with every oddity that is kept out, or read in another way, but is not a problem.
+        note: called for everything that was left out or converted but is not a problem.
     """
     if not isinstance(value, list):
         complain(column, f"{type(value).__name__} {preview(value)}", "text or a list of messages")
@@ -114,11 +126,11 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
             complain(column, f"{preview(message)} as message {place}", "{role, content}")
             continue
         role, content = message.get("role"), message.get("content")
-        role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
+        role = OTHER_ROLES.get(role, role) if isinstance(role, str) else role
         if isinstance(content, list):
             content = _joined_parts(content)
-        if message.get("tool_calls"):
-            note("calls of tools were written into the message's text")
+        if calls_of(message):
+            note("tool calls were written into the message's text")
             content = with_tool_calls({**message, "content": content})["content"]
         if role not in ROLES:
             complain(column, f"the role {preview(message.get('role'))} in message {place}", " / ".join(ROLES))
@@ -131,13 +143,13 @@ def read_messages(column: str, value: Any, complain: Complain, note: Note) -> li
         elif is_unicode(column, content, complain):
             messages.append({"role": role, "content": content})
             for key, extra in message.items():
-                if key not in ("role", "content", "tool_calls") and extra is not None:
+                if key not in _KEYS and extra is not None:
                     note(f"message key {key!r} left out")
     return messages if len(messages) == len(value) else None
 
 
 def _joined_parts(parts: list[Any]) -> str | None:
-    """The text of OpenAI's content parts; None where one of them is not text."""
+    """The text of OpenAI's content parts; None if one of them is not text."""
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     kinds = {part.get("type", "text") for part in parts if isinstance(part, dict)}
     if not parts or kinds != {"text"} or not all(isinstance(text, str) for text in texts):
@@ -145,44 +157,8 @@ def _joined_parts(parts: list[Any]) -> str | None:
     return "".join(text for text in texts if text is not None)
 
 
-def unfold(column: str, value: Any, complain: Complain, note: Note) -> Any:
-    """A message list that an export turned into text (JSON, or Python's spelling), as a list again.
-
-    Anything else comes back as it is. Text that begins like such a list and is none is a problem: no user
-    said that.
-    """
-    if not isinstance(value, str) or _LISTED.match(value) is None:
-        return value
-    found = _parse_list(value)
-    if found is None:
-        allowed = "a list of messages, or one as JSON text; this is such a list, cut off or spelled otherwise"
-        complain(column, preview(value), allowed)
-        return None
-    note("messages that were stored as text were read as messages")
-    return found
-
-
-def _parse_list(text: str) -> list[Any] | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        depth = deepest = 0
-        for mark in re.findall(r"[\[\](){}]", text):
-            depth += 1 if mark in "[({" else -1
-            deepest = max(deepest, depth)
-        if deepest > _DEEPEST:
-            return None
-        try:
-            # NumPy's spelling has no commas between the messages.
-            found = ast.literal_eval(re.sub(r"\}\s*\n\s*\{", "}, {", text.strip()))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return None
-    named = isinstance(found, list) and all(isinstance(one, dict) and "role" in one for one in found)
-    return found if named else None
-
-
 def is_utf8(text: str) -> bool:
-    """Whether the text can be written as UTF-8: JSON can hold half a surrogate pair, which cannot."""
+    """Whether the text can be encoded as UTF-8: JSON can contain unpaired surrogates, which cannot."""
     if text.isascii():
         return True
     try:

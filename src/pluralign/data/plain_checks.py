@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Cells",
     "as_arrow",
+    "begin_alike",
     "begins_with_turn",
     "is_list",
     "is_text",
+    "longer_than",
     "messages_type",
     "name_lists",
     "names",
@@ -42,8 +44,8 @@ _BLANK = (
     r"[\t\n\v\f\r \x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]*"
 )
 _EMPTY = rf"^{_BLANK}\z"
-# The beginning of a list of messages that an export turned into text.
-_LISTED = rf"^{_BLANK}\[{_BLANK}\{{"
+# The beginning of messages that an export turned into text.
+_LISTED = rf"""^(?:{_BLANK}\x{{feff}})*{_BLANK}["']?(?:array\()?{_BLANK}[\[{{]"""
 # The beginning of a conversation in plain text, as HH-RLHF writes it.
 _TURN = rf"^{_BLANK}(Human|Assistant):"
 
@@ -136,6 +138,17 @@ def begins_with_turn(array: pa.Array) -> Mask:
     return _matches(array, _TURN)
 
 
+def begin_alike(first: pa.Array, second: pa.Array) -> Mask:
+    """Rows in which the two texts may begin with the same words: their first characters are the same."""
+    import pyarrow.compute as pc
+
+    def start(array: pa.Array) -> pa.Array:
+        short = pc.utf8_slice_codeunits(pc.replace_substring_regex(array, f"^{_BLANK}", ""), 0, 32)
+        return pc.utf8_slice_codeunits(pc.utf8_normalize(pc.replace_substring(short, "\r", ""), "NFC"), 0, 8)
+
+    return _mask(pc.equal(start(first), start(second)))
+
+
 def texts(values: Sequence[Any] | pa.Array) -> Cells:
     """Texts; null, blank and what may be a list of messages is odd."""
     import pyarrow as pa
@@ -182,6 +195,13 @@ def _is_name(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     return is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_null(kind))
+
+
+def longer_than(array: pa.Array, most: int) -> Mask:
+    """Texts of more than so many characters."""
+    import pyarrow.compute as pc
+
+    return _mask(pc.greater(pc.utf8_length(array), most))
 
 
 def numbers(values: Sequence[Any] | pa.Array) -> Cells:

@@ -1,6 +1,6 @@
-"""Values of tables as plain Python, whatever library they come from: what a JSON file would give.
+"""Converts table values from any library to plain Python, as a JSON file would contain.
 
-In: a cell. Out: numbers, texts, lists and dicts. It does not know what columns mean.
+In: a cell. Out: numbers, texts, lists and dicts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 __all__ = ["number_in", "plain", "value_in"]
 
-# As JSON has it, with a sign, a point at either end, or the words that spreadsheets and Python write.
+# As in JSON, with a sign, a point at either end, or the words that spreadsheets and Python write.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.I)
 
 
 def plain(value: Any) -> Any:
-    """Arrays and their numbers, tuples and decimal numbers as lists, numbers and floats, at any depth."""
+    """Arrays and tuples as lists, array scalars and decimals as plain numbers, at any depth."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, dict):
@@ -28,9 +28,9 @@ def plain(value: Any) -> Any:
 
 
 def number_in(text: str) -> float | None:
-    """The number that a text is, None for any other text.
+    """The number that a text denotes, None for any other text.
 
-    Stricter than Python, which takes "1_0" for 10 and digits of every script.
+    Stricter than Python, which accepts "1_0" for 10 and digits of every script.
 
     >>> number_in(" 3."), number_in("1_0"), number_in("\uff13")
     (3.0, None, None)
@@ -40,8 +40,8 @@ def number_in(text: str) -> float | None:
 
 
 def value_in(cell: str) -> Any:
-    """What a cell without a type holds: JSON, a number in another spelling, or else its text."""
-    for text in (cell, cell.lower()):  # True and NaN in the spelling of other writers
+    """The value of a cell without a type: JSON, a number in another notation, or its text."""
+    for text in (cell, cell.lower()):  # True and NaN as other programs write them
         try:
             return json.loads(text)
         except (ValueError, RecursionError):

@@ -1,8 +1,7 @@
-"""What is wrong with a file or table: one sentence per problem, collected and raised together.
+"""Problems of a file or table: one sentence each, collected and raised together.
 
 In: where a problem is (file, row, column), what was found and what is allowed.
 Out: `Problem`, a sentence that also carries its parts; `raise_problems`, one `DataError` for all of them.
-Does not know what is legal in a row: `records` decides that.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from pluralign.errors import DataError
 
 __all__ = ["BadRow", "NumberedRow", "Problem", "not_utf8", "preview", "raise_problems"]
 
-_PREVIEW = 60  # characters of a user's text that a message may repeat
-_SHOWN = 20  # problems that a message spells out; the error carries all of them
+_PREVIEW = 60  # characters of a user's text that a message may quote
+_SHOWN = 20  # problems that a message lists; the error carries all of them
 
 
 class Problem(str):
@@ -27,8 +26,8 @@ class Problem(str):
         row: line number for text files (in CSV the header is line 1), else the row counted from 1;
             None for a problem of the whole file.
         column: the canonical name of the column; None for a problem of the whole row.
-        found: what was there, shortened.
-        allowed: what may stand there, or what to do.
+        found: what was found, shortened.
+        allowed: what is allowed, or what to do.
     """
 
     file: str
@@ -38,7 +37,7 @@ class Problem(str):
     allowed: str
 
     def __new__(cls, file: str, row: int | None, column: str | None, found: str, allowed: str) -> Problem:
-        """The sentence from its parts."""
+        """Builds the sentence from its parts."""
         place = file if row is None else f"{file}, row {row}"
         if column is not None:
             place += f", column {column!r}"
@@ -52,7 +51,7 @@ class Problem(str):
 
 @dataclass(frozen=True)
 class BadRow:
-    """A line that is not a record: what is wrong with it, and the line itself for the quarantine."""
+    """A line that is not a record: the problem, and the line itself for the quarantine."""
 
     problem: Problem
     raw: str
@@ -62,25 +61,25 @@ NumberedRow = tuple[int, "dict[str, Any] | BadRow"]
 
 
 def not_utf8(name: str, row: int | None, error: UnicodeDecodeError) -> Problem:
-    """The problem of bytes that are no UTF-8."""
+    """The problem of bytes that are not UTF-8."""
     found = f"byte 0x{error.object[error.start]:02x} at position {error.start}, which is not UTF-8"
     return Problem(name, row, None, found, "UTF-8 text; convert the file")
 
 
 def preview(value: object) -> str:
-    """The value as Python would print it, cut to 60 characters, so that no message repeats a whole text."""
-    # Cutting a long string before repr keeps a megabyte of text out of a message's making.
+    """The value's repr, truncated to 60 characters, so that no message quotes a whole text."""
+    # A long string is truncated before repr, so that no megabyte of text is processed for a message.
     text = repr(value[: 2 * _PREVIEW] if isinstance(value, str) else value)
     return text if len(text) <= _PREVIEW else text[: _PREVIEW - 1] + "…"
 
 
 def raise_problems(source: str, problems: Sequence[Problem], advice: str = "") -> NoReturn:
-    """Raise one `DataError` that shows the first 20 problems and carries all of them.
+    """Raises one `DataError` that shows the first 20 problems and carries all of them.
 
     Args:
-        source: what was read, for the first line of the message.
+        source: the name of the source, for the first line of the message.
         problems: at least one.
-        advice: what the reader can do, printed last.
+        advice: what the user can do, printed last.
 
     Raises:
         DataError: always.

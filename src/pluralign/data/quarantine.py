@@ -1,6 +1,6 @@
-"""Bad rows set aside: where each was, why it could not be kept, and the row as it came.
+"""Writes bad rows to a file: where each was, why it was rejected, and the original row.
 
-In: refused rows. Out: a JSON Lines file. It does not know what is legal.
+In: rejected rows. Out: a JSON Lines file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["RefusedRow", "write_quarantine"]
 
 
 class RefusedRow(NamedTuple):
-    """A row that cannot be kept: where it is, as it came, and why."""
+    """A rejected row: where it is, its original content, and the reasons."""
 
     file: str
     row: int
@@ -25,6 +25,6 @@ class RefusedRow(NamedTuple):
 
 
 def write_quarantine(path: Path, bad: list[RefusedRow]) -> None:
-    """Writes one {file, row, problems, data} per row, over what was there."""
+    """Writes one {file, row, problems, data} per row; overwrites an existing file."""
     lines = [{"file": r.file, "row": r.row, "problems": r.problems, "data": r.data} for r in bad]
     write_file(path, "".join(json.dumps(line, default=repr) + "\n" for line in lines))

@@ -1,19 +1,19 @@
-"""What a legal row is, for each shape, and how a raw row becomes a canonical one.
+"""Validates the rows of each shape, and converts raw rows to canonical ones.
 
 In: one raw row (a dict whose columns already carry their canonical names).
-Out: the canonical row, and every problem that the row has.
-Does not know about files, other rows or Arrow: `loading` checks what spans rows (ids, scales).
+Out: the canonical row, and every problem of the row.
+Checks across rows (ids, scales) are in `tables`.
 
 The canonical rows:
 
     pairs        {id, prompt, chosen, rejected, subset, group}
     comparisons  {id, prompt, response_a, response_b, votes, rater_ids | null, subset, group}
     ratings      {id, prompt, response, attribute, ratings, rater_ids | null, scale, subset, group}
-    responses    {id, prompt, response, subset, group}: nobody has judged them yet
+    responses    {id, prompt, response, subset, group}: not rated yet
 
 `votes`: one per rater, +1 = a is better, 0 = tie, -1 = b is better. `ratings`: one number per rater on
-`scale` = [lowest, highest]. Other columns pass through; `split`, `system`, `true_mean` and `true_quantiles`
-are typed.
+`scale` = [lowest, highest]. Other columns are passed through; `split`, `system`, `true_mean` and
+`true_quantiles` have fixed types.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pluralign.data.problems import Problem, preview
 from pluralign.data.same_text import prompt_group
 from pluralign.data.sides import read_prompt_and_sides
 
-__all__ = ["OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape"]
+__all__ = ["LONGEST_NAME", "OPTIONAL", "REQUIRED", "SHAPES", "SIDES", "Defaults", "RowReader", "Shape"]
 
 Shape = Literal["ratings", "pairs", "comparisons", "responses"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
@@ -40,7 +40,7 @@ SIDES: Mapping[Shape, tuple[str, ...]] = {
     "comparisons": ("response_a", "response_b"),
     "responses": ("response",),
 }
-# The columns without which a file is not of the shape; TRL's preference shape may leave the prompt out.
+# The required columns of each shape; TRL's preference shape may omit the prompt.
 REQUIRED: Mapping[Shape, tuple[str, ...]] = {
     "ratings": ("prompt", "response", "attribute", "ratings", "scale"),
     "pairs": ("chosen", "rejected"),
@@ -49,12 +49,13 @@ REQUIRED: Mapping[Shape, tuple[str, ...]] = {
 }
 OPTIONAL = ("split", "system", "true_mean", "true_quantiles")  # known to the package, typed, may be null
 
+LONGEST_NAME = 60  # characters; no system has a longer name
 _NUMBERS = "a list with one number per rater"
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What the caller supplies for columns that the file lacks."""
+    """The caller's values for columns that the file lacks."""
 
     scale: tuple[float, float] | None = None
     attribute: str | None = None
@@ -64,11 +65,11 @@ class RowReader:
     """Reads the rows of one file; one call per row.
 
     Args:
-        shape: which one.
-        file: what messages call the file.
-        absent: required columns that the whole file lacks; their rows are not complained about one by one.
-        defaults: what the caller supplied.
-        notes: counts what is kept as it is but worth knowing.
+        shape: the shape of the rows.
+        file: the name of the file in messages.
+        absent: required columns that the whole file lacks; they are not reported again for each row.
+        defaults: the caller's values.
+        notes: counts oddities that are kept but worth knowing.
     """
 
     def __init__(
@@ -120,8 +121,8 @@ class RowReader:
     def _check_texts(self, texts: Mapping[str, str]) -> None:
         """Empty texts and identical sides.
 
-        Both are errors of an export in ratings and pairs. In comparisons they are things that raters were
-        shown and judged, in responses what a model said, so they are kept and counted.
+        In ratings and pairs both are export errors. In comparisons raters saw and compared them, and in
+        responses a model generated them, so they are kept and counted.
         """
         observed = self.shape in ("comparisons", "responses")
         for column, text in texts.items():
@@ -188,7 +189,7 @@ class RowReader:
         return numbers
 
     def _ratings(self, value: Any) -> list[float]:
-        """The readable ratings; every other one is complained about."""
+        """The valid ratings; every other one is a problem."""
         if value is None:
             self._nothing("ratings", _NUMBERS)
             return []
@@ -206,7 +207,7 @@ class RowReader:
         return ratings
 
     def _votes(self, value: Any) -> list[int]:
-        """The legal votes; every other one is complained about."""
+        """The valid votes; every other one is a problem."""
         allowed = "one of -1 (b is better), 0 (tie), 1 (a is better) per rater"
         if value is None:
             self._nothing("votes", allowed)
@@ -242,6 +243,11 @@ class RowReader:
         for column in ("split", "system"):
             if raw.get(column) is not None:
                 row[column] = self._name(raw, column, "")
+        if len(row.get("system", "")) > LONGEST_NAME and " " in row["system"]:
+            self._note(
+                "column 'system' names what wrote the responses; such long texts look like system prompts, "
+                "which are read as the first message of the prompt only"
+            )
         for column, many in (("true_mean", False), ("true_quantiles", True)):
             value = raw.get(column)
             if value is not None:

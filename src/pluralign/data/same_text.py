@@ -1,6 +1,6 @@
-"""When two texts are the same text: Unicode form, line ends and blanks around do not count.
+"""When two texts count as the same: Unicode form, line endings and surrounding white space are ignored.
 
-In: a text or a prompt. Out: its normal form, or the group of a row that names none. It knows no tables.
+In: a text or a prompt. Out: its normal form, or the group of a row that does not name one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 __all__ = ["normal_text", "prompt_group", "shared_start", "start_to_last_turn"]
 
-# Where an assistant's turn begins in plain text; what stands before the last one is the prompt.
+# Where an assistant's turn begins in plain text; everything before the last one is the prompt.
 _TURN = re.compile(
     r"\n\n(?:Assistant|ASSISTANT):|### Response:|<\|im_start\|>assistant|<\|assistant\|>|\[/INST\]"
     r"|<start_of_turn>model|<\|start_header_id\|>assistant<\|end_header_id\|>"
@@ -22,7 +22,7 @@ _TURN = re.compile(
 
 
 def normal_text(text: str) -> str:
-    r"""The text in Unicode's form NFC, with line ends "\n" and without blanks at either end.
+    r"""The text in Unicode's form NFC, with line endings "\n" and without surrounding white space.
 
     >>> normal_text("cafe\u0301?\r\n") == "caf\u00e9?"
     True
@@ -35,7 +35,7 @@ def normal_text(text: str) -> str:
 
 
 def shared_start(texts: Sequence[str]) -> str:
-    """What all texts begin with, up to their last common line end; empty where there is no such line.
+    """The common beginning of all texts, up to their last common line ending; empty if there is none.
 
     >>> shared_start(["Why?\\nSo.", "Why?\\nNo."])
     'Why?\\n'
@@ -45,7 +45,7 @@ def shared_start(texts: Sequence[str]) -> str:
 
 
 def start_to_last_turn(texts: Sequence[str]) -> str:
-    """What all texts begin with, through the mark of the last assistant's turn in it; empty without one."""
+    """The common beginning of all texts, through the last assistant marker in it; empty without one."""
     start = _common_start(texts)
     ends = [match.end() for match in _TURN.finditer(start)]
     return start[: ends[-1]] if ends else ""
@@ -57,9 +57,10 @@ def _common_start(texts: Sequence[str]) -> str:
 
 
 def prompt_group(prompt: Sequence[Mapping[str, str]], texts: Mapping[str, str]) -> str:
-    """The group of a row that names none: a hash of its prompt, or of its texts where the prompt is empty.
+    """The group of a row that does not name one: a hash of its prompt, or of its texts if the prompt is
+    empty.
 
-    Of two texts without a prompt, what both say through the mark of an assistant's turn is the prompt.
+    For two texts without a prompt, their common beginning through an assistant marker is the prompt.
     """
     content: object = [
         {"role": message["role"], "content": normal_text(message["content"])} for message in prompt

@@ -1,7 +1,7 @@
-"""`where`: which rows of a table are read, and what there would have been to choose from.
+"""`where`: which rows of a table are read, and which values exist to choose from.
 
-In: column -> value. Out: whether a raw row has these values, and a sentence about those that were seen. A
-value that a command line gave as text is compared with numbers and booleans as what it says.
+In: column -> value. Out: whether a raw row has these values, and a sentence about the values that were seen.
+Text from a command line is compared with numbers and booleans by its meaning.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pluralign.data.problems import preview
 __all__ = ["Selection"]
 
 _SHOWN = 10  # values that a message lists
-_KEPT = 1000  # distinct values that are remembered for it
+_KEPT = 1000  # distinct values that are stored for it
 
 
 class Selection:
-    """Chooses rows, and remembers what it saw.
+    """Selects rows, and records the values it saw.
 
     Args:
         where: column -> value that a row must have.
@@ -45,7 +45,7 @@ class Selection:
         return all(is_value(row.get(column), wanted) for column, wanted in self.where.items())
 
     def __str__(self) -> str:
-        """What stands in these columns, most frequent first."""
+        """The values in these columns, most frequent first."""
         return "; ".join(
             f"the column {column!r} holds {_listed(seen)}" for column, seen in self._seen.items() if seen
         )

@@ -1,8 +1,8 @@
-"""The prompt and the sides (response, chosen, rejected ...) of a row, from whichever way they are given.
+"""Reads the prompt and the sides (response, chosen, rejected ...) of a row in any of the accepted forms.
 
-In: what a row holds: text or messages each. Out: the prompt as a message list, each side as text. TRL's
-conversational shapes are read here: a side given as a message list, and the implicit prompt, which is the
-common beginning of the sides, as messages or as turns in plain text. It does not know about files or ratings.
+In: the values of a row, each text or messages. Out: the prompt as a message list, each side as text. TRL's
+conversational shapes are handled here: a side given as a message list, and the implicit prompt, which is the
+common beginning of the sides, as messages or as turns in plain text.
 """
 
 from __future__ import annotations
@@ -18,42 +18,51 @@ from pluralign.data.messages import (
     as_user,
     is_unicode,
     read_messages,
-    unfold,
 )
 from pluralign.data.problems import preview
 from pluralign.data.same_text import normal_text
+from pluralign.data.stored_messages import unfold
 
 __all__ = ["read_prompt_and_sides"]
 
+_LONG = 20  # characters from which a prompt at the start of its responses is no chance
 _SIDE = "text, or a list of messages that ends in the assistant's response"
 
 
 def read_prompt_and_sides(
     prompt: Any, sides: Mapping[str, Any], complain: Complain, note: Note
 ) -> tuple[list[Message] | None, dict[str, str]]:
-    """The prompt as messages and every side as text, as far as they can be read.
+    """The prompt as messages and every side as text, as far as they are valid.
 
-    A side that is a message list gives its last message, which must be the assistant's; what the lists of all
-    sides share before that belongs to the prompt. What prompt and lists have in common is not doubled.
+    For a side that is a message list, its last message is the response and must be the assistant's; messages
+    that all sides share before it belong to the prompt. Messages that prompt and lists share are not
+    repeated.
 
     Args:
-        prompt: text, a message list, or None where there is none.
+        prompt: text, a message list, or None.
         sides: column -> text or message list; all of one kind.
         complain: called with (column, found, allowed) for every problem.
-        note: called with every oddity that is kept out but is not a problem.
+        note: called for everything that was left out or converted but is not a problem.
 
     Returns:
-        The prompt (None if it is not legal) and column -> text of the legal sides; complete if nothing was
-        complained about.
+        The prompt (None if it is not valid) and column -> text of the valid sides; complete if there was no
+        problem.
     """
-    given = _read_prompt(unfold("prompt", prompt, complain, note), prompt is None, complain, note)
+    absent = prompt is None
+    prompt = unfold("prompt", prompt, complain, note)
+    given = _read_prompt(prompt, absent, complain, note)
     sides = {column: unfold(column, side, complain, note) for column, side in sides.items()}
     if any(side is None for side in sides.values()):
         return given, {}
     if all(isinstance(side, str) for side in sides.values()):
-        if not given and (found := read_implicit_prompt(sides)):
+        plain = prompt if given and isinstance(prompt, str) else ""
+        if (plain or not given) and (found := read_implicit_prompt(sides, plain)):
             note("prompt read from the turns of Human and Assistant in the text")
             given, sides = found
+        elif plain and all(_begins_with(side, plain) for side in sides.values()):
+            note(
+                "responses begin with the prompt's text, so it is said twice; cut it off if it is the prompt"
+            )
         return given, {column: side for column, side in sides.items() if is_unicode(column, side, complain)}
     if not all(isinstance(side, list) for side in sides.values()):
         for column, side in sides.items():
@@ -81,6 +90,12 @@ def read_prompt_and_sides(
     return None if given is None else _join(given, shared, complain), texts
 
 
+def _begins_with(side: str, prompt: str) -> bool:
+    """Whether a response says its prompt first; short prompts ("No.") may well stand in both."""
+    asked = normal_text(prompt)
+    return len(asked) >= _LONG and normal_text(side).startswith(asked)
+
+
 def _read_prompt(value: Any, absent: bool, complain: Complain, note: Note) -> list[Message] | None:
     if value is None:
         return [] if absent else None
@@ -100,7 +115,7 @@ def _common_start(lists: Sequence[list[Message]]) -> list[Message]:
 
 
 def _join(given: list[Message], shared: list[Message], complain: Complain) -> list[Message] | None:
-    """The given prompt and what the sides share, without saying anything twice."""
+    """The given prompt and the messages that the sides share, without repetition."""
     first, second = _keys(given), _keys(shared)
     if any(second[i : i + len(first)] == first for i in range(len(second) - len(first) + 1)):
         return shared
@@ -110,7 +125,7 @@ def _join(given: list[Message], shared: list[Message], complain: Complain) -> li
     if first[-1] in second:
         roles = [role for role, _ in second]
         found = (
-            f"a last turn that the sides have too, behind other turns than there (the sides share {roles})"
+            f"a last turn that the sides also contain, but after different turns (the sides share {roles})"
         )
         complain("prompt", found, "the same turns before it, or a prompt on one side only")
         return None

@@ -1,7 +1,6 @@
 """Where rows come from: a file, a folder, the hub, a loaded data set or a list, as named tables of raw rows.
 
-In: what the caller gave as `source`. Out: one `Table` per file, read lazily.
-Does not know what columns mean.
+In: the caller's `source`. Out: one `Table` per file, read lazily.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class Table:
-    """One file, or what stands for one.
+    """One file, or the equivalent of one.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         rows: yields the numbered raw rows; raises `DataError` if the file as a whole is damaged.
         cells_are_text: the format has no types (CSV): cells are text that still has to be read.
-        batches: yields the same rows in batches, where the format has a faster way to them, and tells its
-            argument of rows that are no record; None elsewhere.
-        reading: how the file was read, once it has been, where it could have been read in another way.
+        batches: yields the same rows in batches, where the format has a faster way to them, and passes rows
+            that are no record to its argument; None elsewhere.
+        read_as: how the file was read, once it has been, where it could have been read in another way.
     """
 
     name: str
     rows: Callable[[], Iterator[NumberedRow]]
     cells_are_text: bool = False
     batches: Callable[[Callable[[int, BadRow], None]], Iterator[Batch]] | None = None
-    reading: list[str] = field(default_factory=list)
+    read_as: list[str] = field(default_factory=list)
 
 
 def source_name(source: Any) -> str:
-    """What the first line of a message calls the source."""
+    """The name of the source in the first line of a message."""
     return (
         os.fspath(source) if isinstance(source, str | os.PathLike) else f"rows of a {type(source).__name__}"
     )
@@ -65,15 +64,15 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
     Args:
         source: a path to a .jsonl, .json, .csv or .parquet file (.gz or not) or to a folder of them, a
             `datasets.Dataset`, rows in memory, or a hub id "owner/name".
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
 
     Returns:
         At least one table; a folder's files are sorted by name.
 
     Raises:
         ArgumentError: `source` is none of these, or `split` / `config` do not apply to it.
-        DataError: nothing is there.
+        DataError: the source does not exist or is empty.
     """
     import datasets
 
@@ -86,7 +85,7 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
         return [_dataset_table(str(source), _from_hub(str(source), split, config))]
     if split is not None or config is not None:
         raise ArgumentError(
-            f"split={split!r}, config={config!r} choose within a hub set; "
+            f"split={split!r}, config={config!r} apply only to a hub data set; "
             "to filter rows use where={'split': ...}"
         )
     if path is not None:
@@ -101,11 +100,11 @@ def find_tables(source: Any, split: str | None = None, config: str | None = None
 
 
 def _file_table(path: Path) -> Table:
-    reading: list[str] = []
+    read_as: list[str] = []
 
     def note(how: str) -> None:
-        if how not in reading:
-            reading.append(how)
+        if how not in read_as:
+            read_as.append(how)
 
     kind = file_format(path)
     return Table(
@@ -113,7 +112,7 @@ def _file_table(path: Path) -> Table:
         lambda: read_file(path, path.name, note),
         cells_are_text=kind == "csv",
         batches=None if kind == "csv" else lambda bad: read_batches(path, path.name, note, bad),
-        reading=reading,
+        read_as=read_as,
     )
 
 
@@ -198,7 +197,7 @@ def _from_hub(name: str, split: str | None, config: str | None) -> Any:
     # The hub client raises a dozen unrelated types: network, offline mode, unknown set, configuration, split.
     except Exception as error:
         raise DataError(
-            f"{name}: neither a file or folder here nor a hub data set that could be loaded "
+            f"{name}: not a local file or folder, and not a hub data set that could be loaded "
             f"(split={split!r}, config={config!r}): {type(error).__name__}: {error}. "
             "Check the name and the network (HF_HUB_OFFLINE), or download the files and give their path."
         ) from error

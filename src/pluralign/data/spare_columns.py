@@ -1,7 +1,7 @@
-"""Columns that nothing here needs, made fit for a table whatever they hold.
+"""Makes columns that the package does not need fit for a table, whatever they contain.
 
-In: the values of such a column. Out: an Arrow array of them as they are, or of their JSON text; and names
-that Arrow and UTF-8 can carry. Nothing here raises: what nobody needs stops no load.
+In: the values of such a column. Out: an Arrow array of the values, or of their JSON text; and names
+that Arrow and UTF-8 can represent. Nothing here raises: a column that is not needed never stops loading.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["legal_name", "spare_array", "spelled"]
 
 
 def spare_array(values: Sequence[Any], kind: pa.DataType | None) -> tuple[pa.Array | pa.ChunkedArray, bool]:
-    """The column, and whether its values were kept as they are.
+    """The column, and whether its values were kept unchanged.
 
-    Text that is no valid Unicode has its broken characters spelled out ("\\\\ud83d"); where values do not fit
-    one column, all but text become JSON text.
+    In text that is not valid Unicode, broken characters are escaped ("\\\\ud83d"); if values do not fit in
+    one column, everything except text becomes JSON text.
 
     Args:
-        values: one per row, None where there is none.
-        kind: the type that the package knows for a column of this name, if it does.
+        values: one per row, None for a missing value.
+        kind: the type of this column if the package knows it.
     """
     import pyarrow as pa
 
@@ -53,7 +53,7 @@ def _tried(make: Callable[[], pa.Array | pa.ChunkedArray | None]) -> pa.Array | 
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether a data set takes this type: no names with NUL, and no objects without any key."""
+    """Whether a data set accepts this type: no names with NUL, and no objects without keys."""
     import pyarrow as pa
 
     if pa.types.is_struct(kind):

@@ -1,7 +1,7 @@
-"""What a data set holds and how far its raters agree: the numbers behind `pluralign check`.
+"""What a data set contains and how much its raters agree: the numbers behind `pluralign check`.
 
-In: a table in one of the shapes, or what can be loaded as one. Out: a `Summary` of plain numbers, which
-`dataclasses.asdict` turns into JSON. Does not print, and does not know about models.
+In: a table in one of the shapes, or anything that can be loaded as one. Out: a `Summary` of plain numbers,
+which `dataclasses.asdict` makes serialisable as JSON.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AttributeSummary:
 
     Attributes:
         name: the attribute.
-        rows: rated responses, each rater pool counted.
+        rows: rated responses, counting each rater pool.
         raters: ratings per row.
         scale: [lowest, highest] that the data declares.
         grid_step: the step of the grid that all ratings lie on, None if they are continuous (`grid_step`).
@@ -49,7 +49,7 @@ class AttributeSummary:
         std: over all ratings, with divisor n.
         share_lowest: share of the ratings at the scale's lower end.
         share_highest: share of the ratings at the scale's upper end.
-        bin_edges: of the histogram; bins are centred on the grid where there is one of at most 21 points.
+        bin_edges: of the histogram; bins are centred on the grid if there is one with at most 21 points.
         bin_counts: ratings per bin.
         constant: whether all ratings are equal, so that there is nothing to learn.
         share_unanimous: share of the rows with 2 or more ratings whose ratings are equal; None without any.
@@ -83,9 +83,9 @@ class VoteSummary:
     Attributes:
         raters: votes per comparison.
         share_a: share of all votes for the first response.
-        share_tie: share of all votes that call a tie.
+        share_tie: share of all votes that are ties.
         share_b: share of all votes for the second response.
-        share_tied: share of the comparisons whose votes add up to 0.
+        share_tied: share of the comparisons whose votes sum to 0.
         share_unanimous: share of the comparisons with 2 or more votes that are all equal; None without.
         alpha_ordinal: Krippendorff's alpha over every comparison in both orders, since which response is
             called "a" is arbitrary; None where undefined.
@@ -106,7 +106,7 @@ class VoteSummary:
 
 @dataclass(frozen=True)
 class LengthCue:
-    """What length alone says about preference.
+    """What length alone predicts about preference.
 
     Attributes:
         decided: pairs with a winner and two texts of different length (in characters).
@@ -125,12 +125,12 @@ class Summary:
         shape: "ratings", "pairs", "comparisons" or "responses".
         rows: rows of the table.
         distinct_texts: distinct conversations (prompt and response), each of which is embedded once.
-        groups: distinct groups; rows of one group stay on one side of a split.
+        groups: distinct groups; a split keeps the rows of one group on one side.
         subsets: subset -> rows.
         attributes: one per attribute, for ratings.
         votes: for comparisons.
         length: for pairs and comparisons.
-        shared: prompts and texts that stand in several groups, and what a split does about them.
+        shared: prompts and texts that appear in several groups, and what a split does about them.
     """
 
     shape: Shape
@@ -145,7 +145,7 @@ class Summary:
 
 
 def summarise(source: Any) -> Summary:
-    """Describe a data set.
+    """Summarises a data set.
 
     Args:
         source: a table that a loader returned, or anything that `load_ratings` takes as a source.
@@ -154,7 +154,7 @@ def summarise(source: Any) -> Summary:
         Plain numbers; `dataclasses.asdict(summary)` is JSON.
 
     Raises:
-        DataError: the source has problems, or is of no known shape.
+        DataError: the source has problems, or no known shape.
     """
     shape = shape_of(set(getattr(source, "column_names", ()) or ()))
     table = source

@@ -94,7 +94,7 @@ class FileRows:
         filtered: rows that were not selected.
         row_per_rater: whether raters of one text stand in several rows.
         notes: oddities that were kept.
-        reading: how the file was read.
+        read_as: how the file was read.
     """
 
     kept: list[Part] = field(default_factory=list)
@@ -105,7 +105,7 @@ class FileRows:
     filtered: int = 0
     row_per_rater: bool = False
     notes: Counter[str] = field(default_factory=Counter)
-    reading: dict[str, None] = field(default_factory=dict)
+    read_as: dict[str, None] = field(default_factory=dict)
 
 
 def read_file_rows(table: Table, request: Request, selection: Selection) -> tuple[FileRows, Selection]:
@@ -188,9 +188,9 @@ class _Reading:
                 found.refused.clear()
             found.problems = self._problems_of(plan)
         found.problems = damage + found.problems
-        found.reading = dict.fromkeys(self._table.reading) | self._arranging
+        found.read_as = dict.fromkeys(self._table.read_as) | self._arranging
         if found.row_per_rater and plan is not None:
-            found.reading[f"a row per rater, named by {plan.rater}"] = None
+            found.read_as[f"a row per rater, named by {plan.rater}"] = None
         found.refused.sort(key=lambda row: row.row)
         return found
 
@@ -244,7 +244,7 @@ class _Reading:
         if not is_arranged(request.shape, request.layout, columns, judgements):
             numbered = list(zip(batch.numbers.tolist(), batch.rows(), strict=True))
             arranged = arrange(numbered, request.shape, request.layout, columns)
-            self._arranging |= dict.fromkeys(arranged.reading)
+            self._arranging |= dict.fromkeys(arranged.read_as)
             defaults = replace(defaults, scale=defaults.scale or arranged.scale)
             numbers = np.array([number for number, _ in arranged.rows], np.int64)
             batch = RowBatch(numbers, [row for _, row in arranged.rows])

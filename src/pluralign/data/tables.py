@@ -1,16 +1,18 @@
-"""`read_table`: any source -> one checked table and a report; the work behind the loaders.
+"""`read_table`: any source -> one checked table and a report; the loaders are built on it.
 
-In: a source, the shape it should have, what the caller supplies for it.
-Out: a `datasets.Dataset`, and what was read, left out, set aside and found odd.
-Every problem of every row is collected first and raised in one `DataError`. Nothing is dropped silently:
-bad rows stop the load, or go to a quarantine file with their reasons. Damage to a whole file always stops it.
-Does not know what is legal within a row: `records` does.
+In: a source, the shape it should have, and the caller's options.
+Out: a `datasets.Dataset`, and a report of what was read, left out, set aside and found odd.
+
+All problems of all rows are collected first and raised in one `DataError`. Nothing is dropped silently:
+bad rows are an error, or go to a quarantine file with their reasons. Damage to a whole file is always an
+error. Single rows are validated in `records`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +32,7 @@ from pluralign.data.selecting import Selection
 from pluralign.data.sources import Table, find_tables, source_name
 from pluralign.data.table_columns import by_appearance, joint_codes, take, text_codes
 from pluralign.data.table_reading import Key, Request, read_file_rows
-from pluralign.errors import ArgumentError, DataError
+from pluralign.errors import ArgumentError, DataError, RenamedWarning
 
 if TYPE_CHECKING:
     import datasets
@@ -43,10 +45,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did; rows_read = rows_kept + rows_filtered + rows_quarantined.
+    """What was loaded; rows_read = rows_kept + rows_filtered + rows_quarantined.
 
-    Not where a row of the file holds several attributes, or one of several raters: there rows_kept counts
-    the rows that were made of them, and rows_filtered those that `where` left out of these.
+    The equation does not hold if a row of the file has several attributes, or one of several raters: then
+    rows_kept counts the resulting rows, and rows_filtered those of them that `where` left out.
 
     Attributes:
         shape: "ratings", "pairs", "comparisons" or "responses".
@@ -59,7 +61,7 @@ class LoadReport:
         problems: what is wrong with the quarantined rows.
         notes: oddities that were kept, with their counts: empty responses and identical sides in comparisons,
             message keys that no model sees, columns that a mapped one replaced or that became text.
-        reading: how files were read where that is not a matter of course, such as a list of objects.
+        read_as: how files were read if that is not obvious, such as a list of objects.
     """
 
     shape: Shape
@@ -71,7 +73,13 @@ class LoadReport:
     quarantine_path: str | None = None
     problems: tuple[Problem, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
-    reading: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """Old name of `read_as`."""
+        warnings.warn("LoadReport.reading is now LoadReport.read_as", RenamedWarning, stacklevel=2)
+        return self.read_as
 
 
 def read_table(
@@ -89,17 +97,17 @@ def read_table(
     on_bad_row: OnBadRow = "error",
     quarantine_path: str | os.PathLike[str] | None = None,
 ) -> tuple[datasets.Dataset, LoadReport]:
-    """What the loaders do, with the report.
+    """Loads a table, like the loaders, and also returns the report.
 
     Args:
-        source: as in `load_ratings`, and so are the other arguments.
+        source: as in `load_ratings`, like the other arguments.
         shape: "ratings", "pairs", "comparisons" or "responses".
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         columns: canonical name -> the file's name.
         where: column -> value that a row must have.
-        scale: for ratings, (lowest, highest) of a file that has no scale.
-        attribute: for ratings, the attribute of a file that has none.
+        scale: for ratings, (lowest, highest) for a file without a scale column.
+        attribute: for ratings, the attribute for a file without an attribute column.
         attribute_columns: for ratings, columns that hold one attribute each.
         rater_columns: for ratings, columns that hold one rater each.
         on_bad_row: "error" or "quarantine".
@@ -109,8 +117,8 @@ def read_table(
         The data set and a `LoadReport`.
 
     Raises:
-        DataError: one for all problems; each in `.problems`.
-        ArgumentError: an argument is illegal.
+        DataError: the data has problems; all are in `.problems`.
+        ArgumentError: an argument is invalid.
     """
     for name, given in (("columns", columns), ("where", where)):
         if given is not None and not isinstance(given, Mapping):
@@ -150,7 +158,7 @@ def read_table(
         quarantine_path=str(quarantine) if load.bad else None,
         problems=tuple(row_problems),
         notes=dict(load.notes),
-        reading=tuple(load.reading),
+        read_as=tuple(load.read_as),
     )
     if report.notes:
         logger.info("%s: kept as they are: %s", name, report.notes)
@@ -164,7 +172,7 @@ class _Load:
         bad: refused rows, file by file.
         file_problems: of files as a whole.
         notes: oddities that were kept.
-        reading: how files were read.
+        read_as: how files were read.
         count: rows of the files.
         filtered: rows that were not selected.
         selection: what it saw.
@@ -174,7 +182,7 @@ class _Load:
         self.bad: list[RefusedRow] = []
         self.file_problems: list[Problem] = []
         self.notes: Counter[str] = Counter()
-        self.reading: dict[str, None] = {}
+        self.read_as: dict[str, None] = {}
         self.count = 0
         self.filtered = 0
         self.selection = selection
@@ -190,7 +198,7 @@ class _Load:
             self.bad += found.refused
             self.file_problems += found.problems
             self.notes += found.notes
-            self.reading |= found.reading
+            self.read_as |= found.read_as
             self.count += found.count
             self.filtered += found.filtered
             self._refused_keys += [(number, row, key) for row, key in found.refused_keys]
@@ -203,8 +211,8 @@ class _Load:
             return table
         merged, again = merge_raters(table, self._shape)
         if len(merged) < len(table):
-            told = f"{len(table):,} rows of one rater each, which judge {len(merged):,} texts"
-            self.reading[told] = None
+            told = f"{len(table):,} rows with one rater each, for {len(merged):,} texts"
+            self.read_as[told] = None
         for name in again:
             found = f"{name!r} for several texts"
             self.file_problems.append(Problem(source, None, "id", found, "an id once per text"))

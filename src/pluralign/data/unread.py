@@ -1,7 +1,7 @@
-"""Columns of a table that look like judgements and that nothing has read.
+"""Finds columns of a table that look like ratings or votes but were not read.
 
-In: a loaded table and its shape. Out: those columns with what they hold, and the flags that would read them.
-It guesses, so it only speaks: nothing is read because of it.
+In: a loaded table and its shape. Out: those columns with their values, and the flags that would read them.
+These are guesses for a message to the user; nothing is read because of them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["UnreadColumn", "flags_for", "unread_judgements"]
 
-_MOST_VALUES = 101  # distinct ones; a column with more measures something
+_MOST_VALUES = 101  # distinct values; a column with more is a measurement, not a rating
 _LARGEST = 100.0
-# Numbers that describe a row, and judge nothing.
+# Numbers that describe a row but do not rate it.
 _NO_JUDGEMENT = re.compile(
     r"(^|_)(id|idx|index|num|number|count|turns?|round|len|length|tokens?|words|chars|year|month|day|date"
     r"|time|timestamp|tstamp|seed|fold|page|line|rank|position|temperature|weight|margin|label)(_|$)",
     re.IGNORECASE,
 )
-# Judgements in words stand under such names.
+# Names of columns that hold votes in words.
 _JUDGEMENT = re.compile(
     r"(^|_)(score|rating|grade|winner|preferred|preference|choice|verdict|vote|label)(_|$)", re.IGNORECASE
 )
@@ -36,11 +36,11 @@ _JUDGEMENT = re.compile(
 
 @dataclass(frozen=True)
 class UnreadColumn:
-    """A column that looks like judgements.
+    """A column that looks like ratings or votes.
 
     Attributes:
         name: the column.
-        holds: its values, for people.
+        holds: a description of its values.
         low: the smallest number, None for words.
         high: the largest number.
     """
@@ -52,14 +52,14 @@ class UnreadColumn:
 
 
 def unread_judgements(table: datasets.Dataset, shape: Shape) -> tuple[UnreadColumn, ...]:
-    """Columns beside those of the shape that look like judgements.
+    """Columns other than those of the shape that look like ratings or votes.
 
     Args:
         table: what a loader returned.
         shape: its shape.
     """
     known = {*canonical_columns(shape), *OPTIONAL, *RATERS, "weight", "margin"}
-    # Made by `pairs_from_ratings`, or already read as votes.
+    # Written by `pairs_from_ratings`, or already read as votes.
     known |= {"attribute", "chosen_id", "rejected_id"} | ({"winner"} if shape == "comparisons" else set())
     found = []
     for name in table.column_names:
@@ -70,7 +70,7 @@ def unread_judgements(table: datasets.Dataset, shape: Shape) -> tuple[UnreadColu
 
 
 def flags_for(columns: Sequence[UnreadColumn], shape: Shape) -> str:
-    """What to say on the command line so that these columns are read; empty where no flag would."""
+    """The command-line flags that would read these columns; empty if there are none."""
     numbers = [column for column in columns if column.low is not None and column.high is not None]
     if shape != "responses" or not numbers:
         return ""
@@ -83,7 +83,7 @@ def flags_for(columns: Sequence[UnreadColumn], shape: Shape) -> str:
         return f"--columns.ratings {numbers[0].name} --attribute NAME {scale}"
     names = ",".join(column.name for column in numbers)
     return (
-        f"--attribute_columns '[{names}]' {scale}, or --rater_columns '[{names}]' --attribute NAME where "
+        f"--attribute_columns '[{names}]' {scale}, or --rater_columns '[{names}]' --attribute NAME if "
         "these are raters of one attribute"
     )
 
@@ -106,7 +106,7 @@ def _judgements(name: str, values: Sequence[Any]) -> UnreadColumn | None:
 
 
 def _distinct(values: Sequence[Any]) -> set[Any]:
-    """Distinct values, a few more than `_MOST_VALUES` at most; none where they cannot be compared."""
+    """Distinct values, at most a few more than `_MOST_VALUES`; none if one is not text or a number."""
     found: set[Any] = set()
     for value in values:
         if not isinstance(value, str | int | float) or value != value:

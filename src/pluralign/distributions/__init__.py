@@ -1,4 +1,4 @@
-"""Distributions of reward: what every reward model answers with. Torch only; see `base` for the interface.
+"""Reward distributions: the predictions of every reward model. Torch only; the interface is in `base`.
 
     Point             a value                           Bradley-Terry, regression
     Quantiles         values at levels                  QRM
@@ -6,7 +6,8 @@
     Categorical       probabilities of atoms            DPRM
     Empirical         samples                           raters, reference completions
 
-`vincentize` and `mixture` combine the quantiles of several attributes.
+`vincentize` and `mixture` combine the quantiles of several attributes; `rounded_to_grid` puts a distribution
+on a grid of ratings.
 """
 
 from pluralign.distributions.base import Heads, RewardDistribution
@@ -14,6 +15,7 @@ from pluralign.distributions.categorical import Categorical
 from pluralign.distributions.combine import mixture, vincentize
 from pluralign.distributions.empirical import Empirical
 from pluralign.distributions.gaussian import GaussianEnsemble
+from pluralign.distributions.grid import rounded_to_grid
 from pluralign.distributions.point import Point
 from pluralign.distributions.quantiles import Quantiles
 
@@ -26,5 +28,6 @@ __all__ = [
     "Quantiles",
     "RewardDistribution",
     "mixture",
+    "rounded_to_grid",
     "vincentize",
 ]

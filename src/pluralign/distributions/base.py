@@ -1,7 +1,7 @@
 """`RewardDistribution`: the interface between every reward model and every risk measure.
 
-A batch of B one-dimensional laws of reward. This file holds what users call: arguments are checked and
-brought into shape here, and each representation supplies a few primitives of one fixed shape:
+A batch of B one-dimensional distributions of reward. This file holds the methods that users call: it checks
+and reshapes arguments, and each representation supplies a few primitives with fixed shapes:
 
     _quantile(t [B, T])      inf {x : F(x) >= t}
     _cdf(x [B, X], left)     F(x) = P(R <= x); with left, P(R < x)
@@ -10,7 +10,7 @@ brought into shape here, and each representation supplies a few primitives of on
     _knots()                 points between which F is smooth
     _half_gini()             E|R - R'| / 2 for two independent draws
 
-It knows nothing about texts, heads or losses. Notation: R the reward, F its CDF, Q its quantile function.
+Notation: R the reward, F its CDF, Q its quantile function.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -31,16 +30,18 @@ from pluralign.distributions.checks import (
     as_number,
     check_fraction,
     check_shape,
+    place_of,
     require,
 )
+from pluralign.distributions.indexing import rows_of
 from pluralign.distributions.quadrature import cdf_distance
-from pluralign.errors import ArgumentError, RowError
+from pluralign.errors import ArgumentError
 
 __all__ = ["Heads", "RewardDistribution"]
 
 
 class Heads(NamedTuple):
-    """What each head of a distribution says: its mean, standard deviation and weight."""
+    """The mean, standard deviation and weight of each head of a distribution."""
 
     means: Float[Tensor, "B H"]
     stds: Float[Tensor, "B H"]
@@ -50,18 +51,18 @@ class Heads(NamedTuple):
 class RewardDistribution(ABC):
     """A batch of B one-dimensional distributions of reward.
 
-    Instances are values: methods return new ones and change nothing. Every result follows the dtype and the
-    device of the parameters. With `validate=False` no method reads a tensor's values on the host, so none
-    waits for the accelerator; illegal values then give meaningless numbers instead of errors.
+    Instances are immutable: methods return new ones. Every result has the dtype and the device of the
+    parameters. With `validate=False` no method reads a tensor's values on the host, so none waits for the
+    accelerator; invalid values then give meaningless numbers instead of errors.
     """
 
-    # Names of the attributes with a leading batch dimension, and of those that all rows share.
+    # Names of the attributes with a leading batch dimension, and of those shared by all rows.
     _batched: ClassVar[tuple[str, ...]]
     _shared: ClassVar[tuple[str, ...]] = ()
     _validate: bool
 
     is_point: ClassVar[bool] = False
-    """Whether every row is one sure reward, which all measures of risk take for itself."""
+    """Whether every row is a single certain reward, which every risk measure returns unchanged."""
 
     # --- what each representation supplies ------------------------------------------------------------------
 
@@ -75,18 +76,18 @@ class RewardDistribution(ABC):
 
     @abstractmethod
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Float[Tensor, "B n"]:
-        """Draw n independent rewards per row, shape [B, n]; the same generator state gives the same draws.
+        """Draws n independent rewards per row, shape [B, n]; the same generator state gives the same draws.
 
         Raises:
-            ArgumentError: if n is not a whole number of at least 0, or the generator is none.
+            ArgumentError: if n is not a whole number of at least 0, or `generator` is not a torch.Generator.
         """
 
     @abstractmethod
     def prob_greater(self, other: RewardDistribution) -> Float[Tensor, " B"]:
         """P(R1 > R2) + P(R1 = R2) / 2 for independent R1 (this distribution) and R2 (`other`), shape [B].
 
-        The two orders sum to 1. It is not the probability that a person prefers the first response: one
-        person judges both, so their rewards are not independent.
+        The two orders sum to 1. It is not the probability that a person prefers the first response: the same
+        person rates both, so their rewards are not independent.
 
         Args:
             other: any representation with the same batch shape.
@@ -131,14 +132,14 @@ class RewardDistribution(ABC):
     @abstractmethod
     def _half_gini(self) -> Tensor: ...
 
-    # --- what some representations know of themselves -------------------------------------------------------
+    # --- what some representations can supply ---------------------------------------------------------------
 
     def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]] | None:
-        """Rewards and their probabilities where these are all there is; else None."""
+        """Rewards and their probabilities if the distribution is discrete; otherwise None."""
         return None
 
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> RewardDistribution | None:
-        """The distribution of an increasing function of R where this representation holds it, else None.
+        """The distribution of an increasing function of R if this representation can hold it, otherwise None.
 
         Args:
             increasing: maps rewards of any shape, value by value.
@@ -146,7 +147,7 @@ class RewardDistribution(ABC):
         return None
 
     def heads(self) -> Heads | None:
-        """The heads that measures such as `worst_case` compare; None where there are none."""
+        """The heads that measures such as `worst_case` compare; None if there are none."""
         return None
 
     # --- summaries ------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ class RewardDistribution(ABC):
             aversion: l > 0, in 1/units of reward.
 
         Returns:
-            shape [B], negative; it orders distributions as `entropic(l)` does, and is -inf where it
+            shape [B], negative; it orders distributions like `entropic(l)`, and is -inf where it
             overflows.
 
         Raises:
@@ -217,6 +218,8 @@ class RewardDistribution(ABC):
         """
         if isinstance(level, float):
             check_fraction(level, "the level of a quantile", zero=True, one=True)
+            wide = torch.full((len(self), 1), level, dtype=self._level_dtype, device=self.device)
+            return self._quantile(wide).squeeze(-1)
         levels = as_float(level, "the level of a quantile", like=self._first)
         check_shape(levels, "the level of a quantile", (), ("T",))
         if self._validate:
@@ -267,8 +270,8 @@ class RewardDistribution(ABC):
     def crps(self, target: TensorLike) -> Float[Tensor, " B"]:
         """Continuous ranked probability score, the integral of (F(x) - 1{x >= y})^2, averaged over raters.
 
-        Computed as E|R - y| - E|R - R'| / 2. Lower is better; the true distribution has the least
-        expectation.
+        Computed as E|R - y| - E|R - R'| / 2. Lower is better; its expectation is minimal for the true
+        distribution.
 
         Args:
             target: ratings y, [B], or [B, R] padded with NaN.
@@ -318,27 +321,19 @@ class RewardDistribution(ABC):
 
         Raises:
             RowError: there is no such row.
-            ArgumentError: the index is none of these, or a mask is of another length than the batch.
+            ArgumentError: the index has another type, or a mask does not have the length of the batch.
         """
-        rows = index if isinstance(index, slice) else self._checked_rows(index)
+        rows = rows_of(index, len(self), self.device, validate=self._validate)
         return self._replace(lambda tensor: tensor[rows])
 
     def to(
         self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
     ) -> Self:
         """The same on another device or in another floating point dtype (float32 or float64)."""
-        if isinstance(device, torch.dtype):
-            device, dtype = None, device
-        if isinstance(device, str):
-            try:
-                device = torch.device(device)
-            except RuntimeError as error:
-                raise ArgumentError(f"unknown device {device!r}") from error
-        if dtype is not None and dtype not in (torch.float32, torch.float64):
-            raise ArgumentError(f"distributions compute in float32 or float64, received {dtype}")
+        place, kind = place_of(device, dtype)
 
         def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            return tensor.to(device=place, dtype=kind if tensor.is_floating_point() else None)
 
         return self._replace(move, shared=True)
 
@@ -351,19 +346,24 @@ class RewardDistribution(ABC):
     # --- shared machinery -----------------------------------------------------------------------------------
 
     @property
+    def _level_dtype(self) -> torch.dtype:
+        """The dtype of levels that come as Python numbers."""
+        return self.dtype
+
+    @property
     def _first(self) -> Tensor:
         tensor: Tensor = getattr(self, self._batched[0])
         return tensor
 
     def _replace(self, change: Callable[[Tensor], Tensor], *, shared: bool = False) -> Self:
-        """A copy with `change` applied to every batched tensor and, if asked, to the shared ones."""
+        """A copy with `change` applied to every batched tensor and, with `shared`, to the shared ones."""
         new = copy.copy(self)
         for name in self._batched + (self._shared if shared else ()):
             setattr(new, name, change(getattr(self, name)))
         return new
 
     def _paired(self, other: RewardDistribution) -> tuple[Self, RewardDistribution]:
-        """Both distributions in their wider dtype, or an error if they do not fit together."""
+        """Both distributions in the wider of their dtypes, or an error if they do not match."""
         if not isinstance(other, RewardDistribution):
             raise ArgumentError(f"expected a RewardDistribution, received {type(other).__name__}")
         if other.batch_shape != self.batch_shape:
@@ -373,36 +373,6 @@ class RewardDistribution(ABC):
             )
         wide = torch.promote_types(self.dtype, other.dtype)
         return self.to(dtype=wide), other.to(dtype=wide)
-
-    def _checked_rows(self, index: Any) -> slice | Tensor:
-        """An integer as a slice of one row; indices or a mask as a 1-D tensor on the parameters' device."""
-        allowed = "an integer, a slice, a list or 1-D tensor of integers, or a bool mask"
-        if index is None or isinstance(index, str | tuple | float | bool):
-            raise ArgumentError(f"a batch is indexed by {allowed}; received {type(index).__name__}")
-        if isinstance(index, Integral):
-            row = int(index)
-            if not -len(self) <= row < len(self):
-                raise RowError(f"row {row} of a batch of {len(self)}")
-            return slice(row, row + 1 if row != -1 else None)
-        try:
-            rows = torch.as_tensor(index, device=self.device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ArgumentError(
-                f"a batch is indexed by {allowed}; received {type(index).__name__}"
-            ) from error
-        rows = rows.long() if rows.numel() == 0 and rows.is_floating_point() else rows  # [] is float
-        rows = rows.reshape(1) if rows.ndim == 0 and rows.dtype != torch.bool else rows  # such as an argmax
-        if rows.ndim != 1 or rows.is_floating_point() or rows.is_complex():
-            raise ArgumentError(
-                f"a batch is indexed by {allowed}; received {rows.dtype} of shape {list(rows.shape)}"
-            )
-        if rows.dtype == torch.bool:
-            check_shape(rows, "the mask", (len(self),))
-            return rows
-        rows = rows.long()
-        if self._validate and not bool(((rows >= -len(self)) & (rows < len(self))).all()):
-            raise RowError(f"rows {rows.tolist()[:8]} of a batch of {len(self)}")
-        return rows
 
     def _shaped(self, x: TensorLike, function: Callable[[Tensor], Tensor]) -> Tensor:
         points = as_float(x, "x", like=self._first)

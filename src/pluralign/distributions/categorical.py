@@ -1,4 +1,4 @@
-"""`Categorical`: probabilities of ordered categories, each worth a reward, the answer of a DPRM model."""
+"""`Categorical`: probabilities of ordered categories, each with a reward; the prediction of a DPRM model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pluralign.distributions.piecewise import PiecewiseLinear, Segments
 
 __all__ = ["Categorical"]
 
-# Probabilities may sum to 1 up to the rounding of bfloat16; they are normalised in any case.
+# Probabilities must sum to 1 up to bfloat16 rounding; they are always normalised.
 _SUM_TOLERANCE = 1e-2
 
 
@@ -24,8 +24,7 @@ class Categorical(PiecewiseLinear):
 
     Args:
         probs: [B, C], not negative, each row summing to 1 (within 1e-2; rows are normalised).
-        atoms: rewards of the categories, [C], or [B, C] where rows differ; any order, equal atoms are added
-            up.
+        atoms: rewards of the categories, [C], or [B, C] if rows differ; in any order, equal atoms are merged.
         validate: check the values of both.
 
     Attributes:
@@ -33,7 +32,7 @@ class Categorical(PiecewiseLinear):
         atoms: [B, C].
 
     Raises:
-        ArgumentError: if shapes do not fit or, when validating, a value is illegal.
+        ArgumentError: if shapes do not fit or, when validating, a value is invalid.
 
     Reference: Li et al. 2024 (arXiv 2402.09764).
 
@@ -77,5 +76,5 @@ class Categorical(PiecewiseLinear):
     def _segments(self) -> Segments:
         atoms, order = self.atoms.sort(-1)
         cum = self.probs.gather(-1, order).cumsum(-1)
-        # The last level is exactly 1, and so are those of trailing atoms without probability.
+        # The last level is exactly 1, and so are the levels of trailing atoms with probability 0.
         return Segments(atoms, atoms, cum / cum[:, -1:])

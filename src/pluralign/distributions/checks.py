@@ -1,8 +1,8 @@
-"""Argument checks of the distributions: what users hand in becomes a float tensor of a known shape, or an
+"""Argument checks of the distributions: converts arguments to float tensors of a known shape, or raises an
 error.
 
-Shapes and dtypes are checked always (they cost nothing); values only where the caller asks, because reading
-them makes the host wait for an accelerator. Knows nothing about any particular distribution.
+Shapes and dtypes are always checked (this costs nothing); values only if the caller asks for it, because
+reading them makes the host wait for an accelerator.
 """
 
 from __future__ import annotations
@@ -17,28 +17,30 @@ from torch import Tensor
 from pluralign.checks import as_finite, is_whole
 from pluralign.errors import ArgumentError
 
-__all__ = ["as_float", "as_number", "check_draws", "check_fraction", "check_shape", "require"]
+__all__ = ["as_float", "as_number", "check_draws", "check_fraction", "check_shape", "place_of", "require"]
 
 TensorLike = Tensor | float | Sequence[Any]
 
 
 def as_float(value: TensorLike, name: str, like: Tensor | None = None) -> Tensor:
-    """Return `value` as a floating point tensor; half precision is widened to float32.
+    """Returns `value` as a floating-point tensor; half precision is converted to float32.
 
     Args:
         value: tensor, number, array or nested sequence of numbers.
-        name: what the error message calls it.
-        like: where given, its dtype and device are taken.
+        name: its name in error messages.
+        like: if given, the result has its dtype and device.
 
     Raises:
-        ArgumentError: if it is not real numbers.
+        ArgumentError: if it does not consist of real numbers.
     """
     try:
-        # A Python number goes to its dtype directly: a detour by float32 would cost a float64 distribution
-        # its digits.
+        if like is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            return torch.full((), value, dtype=like.dtype, device=like.device)  # without waiting for a copy
+        # A Python number is converted directly: going through float32 would cost a float64 distribution
+        # digits.
         dtype = None if like is None else like.dtype
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ArgumentError(f"{name} must be a tensor of numbers, received {type(value).__name__}") from error
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(f"{name} must hold real numbers, received dtype {tensor.dtype}")
@@ -50,7 +52,7 @@ def as_float(value: TensorLike, name: str, like: Tensor | None = None) -> Tensor
 
 
 def as_number(value: float, name: str) -> float:
-    """Return `value`, a real number or a tensor of one element, as a finite float."""
+    """Returns `value`, a real number or a tensor with one element, as a finite float."""
     number = as_finite(value)
     if math.isnan(number):
         raise ArgumentError(f"{name} must be a finite number, received {value!r}")
@@ -58,7 +60,7 @@ def as_number(value: float, name: str) -> float:
 
 
 def check_draws(n: Any, generator: Any) -> None:
-    """Raise unless `n` rewards can be drawn from `generator`."""
+    """Raises unless `n` rewards can be drawn from `generator`."""
     if not is_whole(n, 0):
         raise ArgumentError(f"the number of draws must be a whole number of at least 0, received {n!r}")
     if generator is not None and not isinstance(generator, torch.Generator):
@@ -66,7 +68,7 @@ def check_draws(n: Any, generator: Any) -> None:
 
 
 def check_shape(tensor: Tensor, name: str, *allowed: tuple[int | str, ...]) -> None:
-    """Raise unless the shape is one of those allowed; a string is any size of at least 1, "B" also 0."""
+    """Raises unless the shape is one of `allowed`; a string means any size of at least 1, "B" also 0."""
     for shape in allowed:
         if tensor.ndim == len(shape) and all(
             size == want if isinstance(want, int) else size >= (want != "B")
@@ -78,15 +80,35 @@ def check_shape(tensor: Tensor, name: str, *allowed: tuple[int | str, ...]) -> N
 
 
 def require(condition: Tensor, message: str) -> None:
-    """Raise `message` unless every element of `condition` is true (waits for the device)."""
+    """Raises `message` unless every element of `condition` is true (waits for the device)."""
     if not bool(condition.all()):
         raise ArgumentError(message)
 
 
 def check_fraction(value: float, name: str, *, zero: bool, one: bool) -> float:
-    """Return `value` as a float if it lies in the unit interval, whose ends count if `zero`, `one` say so."""
+    """Returns `value` as a float if it lies in the unit interval, including 0 if `zero` and 1 if `one`."""
     number = as_finite(value)
     if (0.0 < number < 1.0) or (zero and number == 0.0) or (one and number == 1.0):
         return number
     interval = ("[" if zero else "(") + "0, 1" + ("]" if one else ")")
     raise ArgumentError(f"{name} must lie in {interval}, received {value!r}")
+
+
+def place_of(
+    device: torch.device | str | torch.dtype | None, dtype: torch.dtype | None
+) -> tuple[torch.device | None, torch.dtype | None]:
+    """Device and dtype as `to` takes them, where a dtype may stand first; None leaves one as it is.
+
+    Raises:
+        ArgumentError: an unknown device, or a dtype in which distributions do not compute.
+    """
+    if isinstance(device, torch.dtype):
+        device, dtype = None, device
+    if isinstance(device, str):
+        try:
+            device = torch.device(device)
+        except RuntimeError as error:
+            raise ArgumentError(f"unknown device {device!r}") from error
+    if dtype is not None and dtype not in (torch.float32, torch.float64):
+        raise ArgumentError(f"distributions compute in float32 or float64, received {dtype}")
+    return device, dtype

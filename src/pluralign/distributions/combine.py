@@ -1,15 +1,12 @@
 """Two ways to combine the quantiles of several attributes under gate weights.
 
-    vincentize   averages quantile functions: q_k = sum_a g_a q_ak. QRM's way. Attributes rise and fall
-    together
-                 (comonotone), so two far-apart opinions become one in between: no modes are created.
-    mixture      averages CDFs: F = sum_a g_a F_a. One attribute is drawn, then a reward from it: two
-    far-apart
-                 opinions stay two.
+    vincentize   averages quantile functions, q_k = sum_a g_a q_ak, as in QRM. Attributes are treated as
+                 comonotone, so two opinions far apart become one in between: no modes are created.
+    mixture      averages CDFs, F = sum_a g_a F_a. An attribute is drawn, then a reward from it: two
+                 opinions far apart stay two.
 
-Their means agree only where the mean is linear in the values at hand: the average of means for `vincentize`;
-`mixture` is read at the given levels, which cuts what lies beyond the outer ones. Knows nothing about the
-gate.
+Their means agree only if the mean is linear in the given values: `vincentize` has the average of the means,
+while `mixture` is evaluated at the given levels, which cuts off the tails beyond the outer ones.
 """
 
 from __future__ import annotations
@@ -36,8 +33,8 @@ def vincentize(
 ) -> Quantiles:
     """Gate-weighted average of quantile functions, q_k = sum_a g_a q_ak.
 
-    Values that cross are sorted within each attribute first; the result's `crossing_rate` is the mean rate
-    of the attributes before sorting.
+    Values that cross are first sorted within each attribute; the result's `crossing_rate` is the attributes'
+    mean rate before sorting.
 
     Args:
         values: quantiles of A attributes, [B, A, K].
@@ -92,7 +89,8 @@ def mixture(
 
     at, before = mixed_cdf(left=False), mixed_cdf(left=True)
     wanted = distributions.levels.expand(rows, -1).contiguous()
-    # Sums of weights miss a level by rounding; without slack a level on a flat piece would jump across it.
+    # Sums of weights miss a level by rounding; without slack a level on a flat piece would jump across that
+    # piece.
     slack = 8 * torch.finfo(values.dtype).eps
     index = torch.searchsorted(at.detach().cummax(-1).values + slack, wanted).clamp(max=knots.shape[-1] - 1)
     previous = (index - 1).clamp(min=0)
@@ -111,7 +109,7 @@ def _attributes(
     check_shape(weights, "weights", tuple(values.shape[:2]))
     if validate:
         require(weights.isfinite() & (weights >= 0), "weights must be finite and not negative")
-        require(weights.sum(-1) > 0, "each row of weights needs one that is positive")
+        require(weights.sum(-1) > 0, "each row of weights needs a positive one")
     distributions = Quantiles(values.flatten(0, 1), levels, validate=validate)
     return distributions, weights.to(distributions.dtype)
 

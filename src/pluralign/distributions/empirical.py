@@ -1,4 +1,4 @@
-"""`Empirical`: equal probability on each of some observed rewards: raters, reference completions."""
+"""`Empirical`: equal probability on each observed reward: raters, reference completions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Empirical(PiecewiseLinear):
     """The distribution that puts equal mass on every kept sample of its row.
 
     Args:
-        samples: [B, N]; what lies under a false mask is ignored and may be NaN.
-        keep_mask: bool [B, N], true where a sample counts; None keeps all.
+        samples: [B, N]; masked samples are ignored and may be NaN.
+        keep_mask: bool [B, N], true for samples that count; None keeps all.
         validate: check that kept samples are finite and that every row keeps one.
 
     Attributes:
-        samples: [B, N], ascending; the places after the kept ones repeat the largest kept sample.
+        samples: [B, N], ascending; positions after the kept samples repeat the largest one.
         keep_mask: [B, N], true on the kept samples, which come first.
 
     Raises:
@@ -70,7 +70,7 @@ class Empirical(PiecewiseLinear):
         return new
 
     def point_masses(self) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-        """Samples and their probabilities, 0 where none was kept."""
+        """Samples and their probabilities, 0 for those not kept."""
         keep = self.keep_mask.to(self.dtype)
         return self.samples, keep / keep.sum(1, keepdim=True)
 
@@ -79,6 +79,6 @@ class Empirical(PiecewiseLinear):
         return Empirical(increasing(self.samples), self.keep_mask)
 
     def _segments(self) -> Segments:
-        # Ranks are divided, not added up, so that rank k of n is the float k / n that a user writes.
+        # Ranks are divided, not summed, so that rank k of n is exactly the float k / n that a user writes.
         rank = self.keep_mask.cumsum(-1).to(self.dtype)
         return Segments(self.samples, self.samples, rank / rank[:, -1:])

@@ -1,6 +1,6 @@
-"""`GaussianEnsemble`: heads that each answer with a Gaussian (BRME); together, their mixture.
+"""`GaussianEnsemble`: heads that each predict a Gaussian (BRME); together, their mixture.
 
-Closed forms everywhere but for quantiles, which are found by bisection in float64 and get their gradients
+Everything is in closed form except quantiles, which are found by bisection in float64 and get their gradients
 from the implicit function theorem: dQ = -(dF / d parameter) / f at Q. A standard deviation of 0 makes a head
 an atom.
 Notation: head h has mean mu_h, standard deviation s_h and weight w_h.
@@ -30,7 +30,7 @@ from pluralign.distributions.special import (
 
 __all__ = ["GaussianEnsemble"]
 
-_SUM_TOLERANCE = 1e-2  # weights may sum to 1 up to the rounding of bfloat16; they are normalised
+_SUM_TOLERANCE = 1e-2  # weights must sum to 1 up to bfloat16 rounding; they are normalised
 _BISECTIONS = 64  # a bracket shrinks to the resolution of float64
 _REACH, _CELLS = 9.0, 18  # knots: cells of one standard deviation; beyond the reach lies less than 1e-18
 # Gauss-Legendre nodes and weights on [-1, 1] for the mean of Phi over less than a standard deviation.
@@ -45,8 +45,7 @@ class GaussianEnsemble(RewardDistribution):
     Args:
         means: [B, H].
         stds: [B, H], not negative; 0 makes the head an atom.
-        weights: [H] or [B, H], not negative, summing to 1 (within 1e-2; normalised); None weighs heads
-            equally.
+        weights: [H] or [B, H], not negative, summing to 1 (within 1e-2; normalised); None for equal weights.
         validate: check the values of all.
 
     Attributes:
@@ -55,7 +54,7 @@ class GaussianEnsemble(RewardDistribution):
     Raises:
         ArgumentError: if shapes do not fit or, when validating, a value is illegal.
 
-    Reference: Yan et al. 2024 (arXiv 2409.15360) for the heads; reading them as a mixture is ours.
+    Reference: Yan et al. 2024 (arXiv 2409.15360) for the heads; treating them as a mixture is ours.
 
     >>> GaussianEnsemble([[0.0, 2.0]], [[1.0, 1.0]]).std()
     tensor([1.4142])
@@ -97,7 +96,7 @@ class GaussianEnsemble(RewardDistribution):
         return unit.squeeze(-1) * safe_sqrt((self.weights * square).sum(-1))
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw a head, then from it; differentiable in means and stds, not in weights."""
+        """Draws a head, then from it; differentiable in means and stds, not in weights."""
         check_draws(n, generator)
         shape, kind, device = (len(self), n), self.dtype, self.device
         cum = self.weights.detach().cumsum(-1)
@@ -128,10 +127,14 @@ class GaussianEnsemble(RewardDistribution):
         return new
 
     def heads(self) -> Heads:
-        """What measures that compare heads read."""
+        """The heads, for measures that compare them."""
         return Heads(self.means, self.stds, self.weights)
 
     # --- primitives -----------------------------------------------------------------------------------------
+
+    @property
+    def _level_dtype(self) -> torch.dtype:
+        return torch.float64  # 1 - 1e-8 is 1 in float32, where a Gaussian has no finite quantile
 
     def _cvar(self, fraction: float) -> Tensor:
         # Q - E[(Q - R)+] / a is largest at the quantile, so the quantile's own gradient drops out (envelope
@@ -156,11 +159,12 @@ class GaussianEnsemble(RewardDistribution):
             low = torch.where(used, heads, torch.inf).amin(-1)
             high = torch.where(used, heads, -torch.inf).amax(-1)
             _, found = bisect(lambda x: wide._cdf(x) < levels, low, high, _BISECTIONS)
-            # Level 0 is the lowest head's end, level 1 the highest head's, infinite unless these are atoms.
+            # Level 0 is the lower end of the lowest head, level 1 the upper end of the highest, infinite
+            # unless atoms.
             found = torch.where(levels <= 0, low, torch.where(levels >= 1, high, found))
             finite = torch.where(found.isfinite(), found, 0.0)
             density = torch.where(found.isfinite(), wide._density(finite), 0.0)
-        # The value stays `found`; the gradient is that of the implicit function F(Q) = t.
+        # The value is `found`; the gradient is that of the implicit function F(Q) = t.
         miss = wide._cdf(finite) - levels
         return (found - divide(miss - miss.detach(), density)).to(self.dtype)
 

@@ -7,8 +7,7 @@ not overlap and ascend:
 
     lower_1 <= upper_1 <= lower_2 <= ... <= upper_S,      0 = cum_0 <= cum_1 <= ... <= cum_S = 1
 
-Every result is exact up to rounding and differentiable in the segments. Knows nothing about where they come
-from.
+Every result is exact up to rounding and differentiable in the segments.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Segments(NamedTuple):
 
 
 class PiecewiseLinear(RewardDistribution):
-    """Abstract: a distribution given by its segments; subclasses supply `_segments`, no formulas."""
+    """Abstract base: a distribution given by its segments; subclasses supply only `_segments`."""
 
     @abstractmethod
     def _segments(self) -> Segments: ...
@@ -71,7 +70,7 @@ class PiecewiseLinear(RewardDistribution):
         return unit.squeeze(-1) * safe_sqrt((segments.mass * square).sum(-1))
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw by inverting the CDF; differentiable in the values of the distribution."""
+        """Draws by inverting the CDF; differentiable in the values of the distribution."""
         check_draws(n, generator)
         levels = torch.rand(len(self), n, generator=generator, dtype=self.dtype, device=self.device)
         return self._quantile(levels)
@@ -94,6 +93,7 @@ class PiecewiseLinear(RewardDistribution):
 
     def _cvar(self, fraction: float) -> Tensor:
         segments = self._segments()
+        fraction = max(fraction, torch.finfo(self.dtype).tiny)  # what the dtype takes for 0 has no mass
         taken = torch.minimum((fraction - segments.nodes[:, :-1]).clamp(min=0), segments.mass)
         part = divide(taken, segments.mass)
         return (taken * torch.lerp(segments.lower, segments.upper, 0.5 * part)).sum(-1) / taken.sum(-1)
@@ -108,7 +108,7 @@ class PiecewiseLinear(RewardDistribution):
 
     def _quantile(self, levels: Tensor) -> Tensor:
         segments = self._segments()
-        # Level 0 is the lowest reward that has probability: segments without mass are passed over.
+        # Level 0 is the lowest reward with positive probability: segments without mass are skipped.
         levels = levels.clamp(min=torch.finfo(levels.dtype).tiny).contiguous()
         index = torch.searchsorted(segments.cum.detach().contiguous(), levels.detach())
         index = index.clamp(max=segments.cum.shape[-1] - 1)
@@ -128,14 +128,14 @@ class PiecewiseLinear(RewardDistribution):
     def _integrated_cdf(self, x: Tensor) -> Tensor:
         segments = self._segments()
         passed, lower, width, mass = _locate(segments, x, left=False)
-        # Measured from the mean, so that a large common offset costs no digits.
+        # Relative to the mean, so that a large common offset costs no digits.
         centre = (segments.mass * segments.middle).sum(-1, keepdim=True).detach()
         moment = torch.nn.functional.pad((segments.mass * (segments.middle - centre)).cumsum(-1), (1, 0))
         below = segments.nodes.gather(-1, passed) * (x - centre) - moment.gather(-1, passed)
         return below + 0.5 * mass * (x - lower).clamp(min=0) * divide(x - lower, width).clamp(0, 1)
 
     def _knots(self) -> Tensor:
-        # Every representation begins with an atom, so the upper ends hold all knots.
+        # Every representation starts with an atom, so the upper ends contain all knots.
         return self._segments().upper
 
     def _half_gini(self) -> Tensor:
@@ -164,7 +164,7 @@ def _area_under(first: PiecewiseLinear, second: PiecewiseLinear) -> Tensor:
     """P(R1 > R2) + P(R1 = R2) / 2 = integral of F2 dF1 along the path (F1, F2) from (0, 0) to (1, 1).
 
     The path is a polygon: linear between knots, and a straight jump where both distributions have an atom,
-    which is the half that ties count. Equal knots go back and forth along one line and cancel.
+    which counts ties by one half. Equal knots go back and forth along one line and cancel.
     """
     knots = torch.cat((first._knots(), second._knots()), -1).sort(-1).values
 

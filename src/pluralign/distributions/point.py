@@ -1,4 +1,4 @@
-"""`Point`: all probability on one reward, the answer of a Bradley-Terry or regression model."""
+"""`Point`: all probability on one reward; the prediction of a Bradley-Terry or regression model."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ monotone and has at most one zero; that zero is located next. On a piece of one 
 the difference of integrated CDFs. A misplaced zero costs only the square of its error, because D vanishes
 there, and for the same reason its movement adds nothing to the gradient. Computed in float64.
 
-It knows a distribution only through the primitives of `Integrable`.
+Distributions are accessed only through the primitives of `Integrable`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EXTREMUM, _ZERO = 10, 12
 
 
 class Integrable(Protocol):
-    """The primitives of a distribution that its distance to another is made of; `base` says what they are."""
+    """The primitives of a distribution that its distance to another needs; they are defined in `base`."""
 
     def to(self, *, dtype: torch.dtype) -> Self: ...
     def _cdf(self, x: Tensor, *, left: bool = False) -> Tensor: ...
@@ -66,7 +66,7 @@ def cdf_distance(first: Integrable, second: Integrable) -> Float[Tensor, " B"]:
         above, below = bisect(lambda x: gap(x) * start > 0, low, high, _ZERO)
         rise, fall = gap(above), gap(below, left=True)
         zero = above + (below - above) * divide(rise, rise - fall).clamp(0, 1)
-        # Signs are taken from D, not from the integral over a cell, which rounding may turn in a tiny cell.
+        # Signs are those of D, not of the integral over a cell, which rounding may flip in a tiny cell.
         before, after = torch.where(start == 0, end, start), torch.where(end == 0, start, end)
     at_points = integral(points)
     at_zero = integral(torch.where(crosses, zero, points[:, 1:]))

@@ -1,7 +1,8 @@
-"""`Quantiles`: a distribution given by some of its quantiles, the answer of quantile regression (QRM).
+"""`Quantiles`: a distribution given by some of its quantiles; the prediction of quantile regression (QRM).
 
-One distribution everywhere in the package: an atom of mass t_1 at q_1, an atom of mass 1 - t_K at q_K, and
-the quantile function linear between the levels. Nothing is invented beyond the outer levels, so tails are
+It means the same everywhere in the package: an atom of mass t_1 at q_1, an atom of mass 1 - t_K at q_K, and
+a quantile function that is linear between the levels. Nothing is extrapolated beyond the outer levels, so
+tails are
 flat: tail measures below t_1 see only q_1, and a warning says so.
 """
 
@@ -28,7 +29,7 @@ class Quantiles(PiecewiseLinear):
     """The distribution with quantile `values` at `levels`.
 
     Its mean is `sum m_k q_k` with m_k = b_k - b_(k-1), b_0 = 0, b_k = (t_k + t_(k+1)) / 2, b_K = 1.
-    Crossing values are rearranged (sorted, Chernozhukov et al. 2010) and `crossing_rate` tells how many
+    Crossing values are rearranged (sorted, Chernozhukov et al. 2010) and `crossing_rate` records how many
     crossed.
 
     Args:
@@ -40,12 +41,12 @@ class Quantiles(PiecewiseLinear):
         values: [B, K], ascending.
         levels: [K].
         crossing_rate: [B], share of the K - 1 neighbouring pairs with values[k + 1] < values[k] before
-            sorting; 0 where K = 1.
+            sorting; 0 if K = 1.
 
     Warns:
-        TailWarning: by `cvar`, for a fraction that is not above the lowest level; the answer is the lowest
-            quantile. Left out where levels came as a tensor with `validate=False`, since reading them waits
-            for the device.
+        TailWarning: by `cvar`, for a fraction that is not above the lowest level; the result is the lowest
+            quantile. Omitted if levels were passed as a tensor with `validate=False`, since reading them
+            waits for the device.
 
     Raises:
         ArgumentError: if shapes do not fit or, when validating, values are not finite or levels are not
@@ -74,17 +75,17 @@ class Quantiles(PiecewiseLinear):
             require(given.isfinite(), "values must be finite")
             require((self.levels > 0) & (self.levels < 1), "levels must lie in (0, 1)")
             require(self.levels.diff() > 0, "levels must be strictly increasing")
-        # Known on the host only where reading it does not make the host wait for the device.
+        # Known on the host only if reading it does not make the host wait for the device.
         self._lowest_level = float(levels[0]) if validate or not isinstance(levels, Tensor) else None
         pairs = max(given.shape[-1] - 1, 1)
         self.crossing_rate: Tensor = (given.detach().diff(dim=-1) < 0).sum(-1).to(given.dtype) / pairs
         self.values: Tensor = given.sort(-1).values
 
     def plain_average(self) -> Float[Tensor, " B"]:
-        """Plain average of the quantile values, [B]: the score that QRM publishes.
+        """Plain average of the quantile values, [B]: the score published with QRM.
 
-        It is the mean only on midpoint levels (2k - 1) / 2K; on k / (K + 1) the two end levels should weigh
-        1.5 times.
+        It equals the mean only on midpoint levels (2k - 1) / 2K; on k / (K + 1) the two end levels should
+        have 1.5 times the weight.
         """
         return self.values.mean(-1)
 
@@ -104,7 +105,7 @@ class Quantiles(PiecewiseLinear):
         # The slack is for levels that were rounded to float32.
         if lowest is not None and fraction <= lowest * (1 + 1e-6) and not torch.compiler.is_compiling():
             warnings.warn(
-                f"cvar:{fraction:g} asks for the tail at or below the lowest level {lowest:g}, where "
+                f"cvar:{fraction:g} refers to the tail at or below the lowest level {lowest:g}, where "
                 "nothing is known: it is the lowest quantile. Fit lower levels or use a larger fraction.",
                 TailWarning,
                 stacklevel=3,

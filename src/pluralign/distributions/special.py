@@ -1,7 +1,7 @@
-"""Special functions of the distributions: stable where the textbook formula loses digits or overflows.
+"""Special functions for the distributions: stable where the textbook formula loses digits or overflows.
 
-Pure functions of tensors, differentiable; they know nothing about distributions. Notation: Phi and phi are
-the standard normal CDF and density, Z a standard normal variable; a scale of 0 means an atom everywhere.
+They are pure, differentiable functions of tensors. Notation: Phi and phi are the standard normal CDF and
+density, Z a standard normal variable; a scale of 0 always means an atom.
 """
 
 from __future__ import annotations
@@ -50,12 +50,16 @@ def _standardise(difference: Tensor, scale: Tensor) -> Tensor:
     return divide(difference, scale).clamp(-_FAR, _FAR)
 
 
+def _phi(z: Tensor) -> Tensor:
+    """Phi, exact in the lower tail too, where torch's `ndtr` is 0 from 8.3 standard deviations on."""
+    upper: Tensor = torch.special.erfc(-math.sqrt(0.5) * z)
+    return 0.5 * upper
+
+
 def normal_cdf(difference: Tensor, scale: Tensor, *, left: bool = False) -> Tensor:
     """P(scale * Z <= difference); with `left` P(scale * Z < difference), which differs where scale is 0."""
     step = difference > 0 if left else difference >= 0
-    return torch.where(
-        scale > 0, torch.special.ndtr(_standardise(difference, scale)), step.to(difference.dtype)
-    )
+    return torch.where(scale > 0, _phi(_standardise(difference, scale)), step.to(difference.dtype))
 
 
 def normal_density(difference: Tensor, scale: Tensor) -> Tensor:
@@ -67,12 +71,12 @@ def normal_density(difference: Tensor, scale: Tensor) -> Tensor:
 def normal_excess(difference: Tensor, scale: Tensor) -> Tensor:
     """E[(difference + scale * Z)+] = difference Phi(z) + scale phi(z), z = difference / scale."""
     z = _standardise(difference, scale)
-    smooth = difference * torch.special.ndtr(z) + scale * torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    smooth = difference * _phi(z) + scale * torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
     return torch.where(scale > 0, smooth, difference.clamp(min=0))
 
 
 def log_sinhc(value: Tensor) -> Tensor:
-    """log(sinh(v) / v), even in v, 0 at 0: by its series for small v and without overflow for large v."""
+    """log(sinh(v) / v), even in v, 0 at 0: by its series for small v, without overflow for large v."""
     v = value.abs()
     small = v < 0.1
     squared = torch.where(small, v, 0.0) ** 2
@@ -85,8 +89,8 @@ def log_sinhc(value: Tensor) -> Tensor:
 def log_mean_exp(weights: Tensor, exponents: Tensor) -> Tensor:
     """log sum_k w_k exp(e_k) over the last dimension, for weights that sum to 1.
 
-    Where all exponents are small the result is of their order and exp would round it away, so there it is
-    log1p(sum w expm1(e)); elsewhere the largest exponent is taken out. Weights of 0 are ignored.
+    If all exponents are small, the result is of their order and exp would round it away, so it is computed as
+    log1p(sum w expm1(e)); otherwise the largest exponent is factored out. Weights of 0 are ignored.
     """
     keep = weights > 0
     top = exponents.detach().masked_fill(~keep, -math.inf).amax(-1, keepdim=True)
@@ -101,7 +105,7 @@ def log_mean_exp(weights: Tensor, exponents: Tensor) -> Tensor:
 def bisect(
     stay: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """Halve [low, high] elementwise; `stay(middle)` is true where the root lies above `middle`.
+    """Halves [low, high] elementwise; `stay(middle)` is true where the root lies above `middle`.
 
     Returns:
         the last brackets (low, high); the root is in each if `stay` changes from true to false once.

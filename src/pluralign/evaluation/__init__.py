@@ -1,7 +1,7 @@
-"""Evaluation: how good is a reward model, on people and texts that it has not seen?
+"""Evaluation: how good is a reward model on people and texts that it has not seen?
 
-`evaluate` and `cross_fit` judge a model beside its baselines; `rewardbench`, `rewardbench2` and `rm_bench`
-compute the published benchmarks' scores; `metrics` and `intervals` hold the formulas.
+`evaluate` and `cross_fit` compare a model with its baselines; `rewardbench`, `rewardbench2` and `rm_bench`
+compute the scores of the published benchmarks; the formulas are in `metrics` and `intervals`.
 """
 
 from __future__ import annotations

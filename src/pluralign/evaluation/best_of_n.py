@@ -1,10 +1,9 @@
-"""Best of n and over-optimisation: gold reward where a proxy chooses, and what it costs in KL.
+"""Best of n and over-optimisation: gold reward when a proxy chooses, and its cost in KL.
 
 In:  proxy and gold rewards of samples, KL divergences.
 Out: unbiased best-of-n values, KL bounds, the peak of a curve.
-It does not know models, text or how the gold reward comes about.
 
-Notation: B prompts, N samples of each, n <= N the number among which the proxy chooses; KL in nats,
+Notation: B prompts, N samples of each, n <= N the number from which the proxy chooses; KL in nats,
 d = sqrt(KL); gold reward in any unit.
 
 Paper: Gao, Schulman and Hilton 2022, "Scaling laws for reward model overoptimization", arXiv 2210.10760.
@@ -29,9 +28,9 @@ class Peak:
     """The highest point of a curve of gold reward against KL.
 
     Attributes:
-        gold: gold reward there.
-        kl: KL there, in nats.
-        drop: peak minus the last point, that of the largest KL; 0 where the curve ends at its peak.
+        gold: gold reward at the peak.
+        kl: KL at the peak, in nats.
+        drop: peak minus the point of the largest KL; 0 if the curve ends at its peak.
     """
 
     gold: float
@@ -40,25 +39,25 @@ class Peak:
 
 
 def best_of_n(proxy: Values, gold: Values, n: Sequence[int]) -> Floats:
-    """Estimate the expected gold reward of the best of n samples by proxy, without bias, from N >= n.
+    """Estimates the expected gold reward of the best of n samples by proxy, without bias, from N >= n.
 
     With the N samples sorted by proxy, ascending, the i-th is the best of a random subset of n with
     probability C(i-1, n-1) / C(N, n):
 
         sum_{i=n}^{N} C(i-1, n-1) / C(N, n) gold_(i)
 
-    Samples of equal proxy are equally likely to be chosen: each counts with the mean gold of its ties.
+    Samples of equal proxy are equally likely to be chosen: each has the mean gold of its ties.
 
     Args:
         proxy: [N] or [B, N]; finite.
         gold: the same shape, any unit; finite. The proxy itself gives the proxy's own curve.
-        n: how many samples to choose among, each in 1..N.
+        n: numbers of samples to choose from, each in 1..N.
 
     Returns:
         [len(n)] or [B, len(n)]; n = 1 is the mean of `gold`, n = N the gold of the best by proxy.
 
     Raises:
-        ArgumentError: shapes differ, a value is not finite, or an n lies outside 1..N.
+        ArgumentError: shapes differ, a value is not finite, or an n is outside 1..N.
 
     Reference:
         Nakano et al. 2021, arXiv 2112.09332, appendix I; the treatment of ties is this project's choice.
@@ -69,7 +68,7 @@ def best_of_n(proxy: Values, gold: Values, n: Sequence[int]) -> Floats:
             f"proxy and gold must have one shape, [N] or [B, N]; got {scores.shape} and {rewards.shape}"
         )
     if not (np.isfinite(scores).all() and np.isfinite(rewards).all()):
-        raise ArgumentError("proxy and gold must be finite; leave samples without a reward out")
+        raise ArgumentError("proxy and gold must be finite; leave out samples without a reward")
     weights = np.stack([_choice_probs(scores.shape[-1], one) for one in n], axis=1)  # [N, len(n)]
     ranked = np.stack(
         [_by_proxy(s, r) for s, r in zip(np.atleast_2d(scores), np.atleast_2d(rewards), strict=True)]
@@ -103,20 +102,20 @@ def _by_proxy(proxy: Floats, gold: Floats) -> Floats:
 
 
 def best_of_n_kl(n: Sequence[int] | Values) -> Floats:
-    """Compute the upper bound log n - (n - 1)/n on the KL divergence of best-of-n from its base policy.
+    """Computes the upper bound log n - (n - 1)/n on the KL divergence of best-of-n from its base policy.
 
     Args:
         n: [T], at least 1.
 
     Returns:
-        [T], in nats. The bound is met where no two samples are equal.
+        [T], in nats. The bound is exact if no two samples are equal.
 
     Raises:
         ArgumentError: an n is below 1.
 
     Reference:
-        The formula as in Gao et al. 2022, section 2; that it is a bound: Beirami et al. 2024,
-        arXiv 2401.01879.
+        The formula is from Gao et al. 2022, section 2; Beirami et al. 2024, arXiv 2401.01879, show that it
+        is a bound.
     """
     sizes = as_array(n)
     if not (sizes >= 1).all() or not np.isfinite(sizes).all():
@@ -126,17 +125,17 @@ def best_of_n_kl(n: Sequence[int] | Values) -> Floats:
 
 
 def peak(kl: Values, gold: Values) -> Peak:
-    """Find the highest point of gold reward along a path of growing KL.
+    """Finds the highest gold reward along a path of growing KL.
 
     Args:
         kl: [T], in nats, finite, in any order.
         gold: [T], any unit, finite.
 
     Returns:
-        The peak (of equal ones that of the least KL) and the drop from it to the point of the largest KL.
+        The peak (if several are equal, that of the least KL) and the drop from it to the largest KL.
 
     Raises:
-        ArgumentError: there is no point, shapes differ or a value is not finite.
+        ArgumentError: there are no points, shapes differ or a value is not finite.
     """
     distances, rewards = _curve(kl, gold, least=1)
     order = np.argsort(distances, kind="stable")
@@ -148,8 +147,7 @@ def _curve(kl: Values, gold: Values, least: int) -> tuple[Floats, Floats]:
     distances, rewards = as_array(kl), as_array(gold)
     if distances.shape != rewards.shape or distances.ndim != 1 or len(distances) < least:
         raise ArgumentError(
-            f"a curve needs as many KL as rewards, at least {least}; "
-            f"got {distances.shape} and {rewards.shape}"
+            f"a curve needs one KL per reward, at least {least}; got {distances.shape} and {rewards.shape}"
         )
     if not (np.isfinite(distances).all() and np.isfinite(rewards).all()):
         raise ArgumentError("KL and rewards must be finite")

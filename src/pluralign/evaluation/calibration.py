@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pluralign.data.table_columns import Ragged
-from pluralign.distributions import RewardDistribution
+from pluralign.distributions import RewardDistribution, rounded_to_grid
 from pluralign.evaluation import metrics
 from pluralign.evaluation.ensembles import distribution_columns
 from pluralign.evaluation.raters import blocks, filled, noise_of
@@ -66,6 +66,7 @@ def calibration(
     distribution_of: Callable[[Tensor], RewardDistribution],
     rated: Rated,
     categories: Categories | None,
+    grid_step: float | None,
     most_rows: int,
 ) -> dict[str, Any]:
     """Everything that is measured, one entry per row.
@@ -74,16 +75,18 @@ def calibration(
         distribution_of: the predicted distributions of some of the N texts, in float64 on the CPU.
         rated: what people said.
         categories: where the model predicts categories.
+        grid_step: step of the grid that predictions can be rounded to; None where there is none.
         most_rows: rows that are measured at a time.
 
     Returns:
         `mean`, `std`, `coverage`, `closed_coverage`, `peaked`, `crossing`, `pinball`, `crps`, `pit` (a list
-        per row); `quantile_error` where the truth is known, and what `distribution_columns` gives.
+        per row); `quantile_error` where the truth is known, what `distribution_columns` gives, and where
+        there is a grid, `pinball`, `crps`, `mean` and `std` on it as `<name>_on_grid`.
     """
     columns: dict[str, Any] = {}
     count = len(rated.ratings.sizes)
     for rows in blocks(rated.ratings.sizes, most_rows):
-        measured = _measured(distribution_of(torch.from_numpy(rows)), rated[rows], categories)
+        measured = _measured(distribution_of(torch.from_numpy(rows)), rated[rows], categories, grid_step)
         for key, values in measured.items():
             if key not in columns:
                 columns[key] = np.empty(count, dtype=values.dtype)
@@ -92,7 +95,7 @@ def calibration(
 
 
 def _measured(
-    distribution: RewardDistribution, rated: Rated, categories: Categories | None
+    distribution: RewardDistribution, rated: Rated, categories: Categories | None, grid_step: float | None
 ) -> Mapping[str, Any]:
     attribute, observed = rated.attribute, filled(rated.ratings)
     spread = observed
@@ -115,6 +118,8 @@ def _measured(
         "crossing": crossing if crossing is not None else torch.zeros(len(distribution)),
     }
     measured |= _losses(distribution, spread, rated.truth, step) | distribution_columns(distribution)
+    if grid_step is not None:
+        measured |= _on_grid(distribution, filled(rated.ratings), attribute, grid_step)
     columns: dict[str, Any] = {key: values.detach().cpu().numpy() for key, values in measured.items()}
     columns["pit"] = np.empty(len(distribution), dtype=object)
     for i, (row, size) in enumerate(zip(pit.tolist(), rated.ratings.sizes.tolist(), strict=True)):
@@ -135,6 +140,19 @@ def _losses(
     if truth is not None:
         losses["quantile_error"] = _quantile_error(distribution, truth)
     return losses
+
+
+def _on_grid(
+    distribution: RewardDistribution, ratings: Tensor, attribute: Attribute, step: float
+) -> dict[str, Tensor]:
+    """Losses, mean and std of the distributions over the ratings that people can give."""
+    on_grid = rounded_to_grid(distribution, attribute.low, attribute.high, step)
+    return {
+        "pinball_on_grid": metrics.pinball_rows(on_grid, ratings, LEVELS),
+        "crps_on_grid": on_grid.crps(ratings),
+        "mean_on_grid": on_grid.mean(),
+        "std_on_grid": on_grid.std(),
+    }
 
 
 def _quantile_error(distribution: RewardDistribution, truth: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Columns of numbers: what is checked on the way into every metric, and means by key.
+"""Columns of numbers: the checks on the input of every metric, and means by key.
 
 In: tensors on any device, arrays or lists. Out: checked float64 arrays, dictionaries of plain numbers, or an
-`ArgumentError` that names the column. Knows nothing of metrics, benchmarks or models.
+`ArgumentError` that names the column.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def as_array(values: Values) -> Floats:
 
 
 def rounding(*values: Values) -> float:
-    """Share of their size by which numbers may differ that are equal in theory: 4 units of the last place.
+    """Relative difference up to which numbers count as equal: 4 units in the last place.
 
-    Single precision where one of them is of it or of less, else double.
+    Of single precision if one of the values has single precision or less, else of double.
     """
     kinds = [getattr(value, "dtype", None) for value in values]
     single = (torch.float32, torch.float16, torch.bfloat16, np.dtype("float32"), np.dtype("float16"))
@@ -60,19 +60,19 @@ def rounding(*values: Values) -> float:
 
 
 def columns(**values: Values) -> list[Floats]:
-    """Vectors [N] of one length without NaN; infinities pass, since they can be compared."""
+    """Vectors [N] of one length without NaN; infinities are allowed, since they can be compared."""
     arrays = {name: as_array(column) for name, column in values.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 1 or not shape[0] for shape in shapes.values()):
         raise ArgumentError(f"needs vectors of one length, at least 1; got shapes {shapes}")
     for name, array in arrays.items():
         if np.isnan(array).any():
-            raise ArgumentError(f"{name} holds NaN in row {int(np.isnan(array).argmax())}: leave the row out")
+            raise ArgumentError(f"{name} is NaN in row {int(np.isnan(array).argmax())}: leave out the row")
     return list(arrays.values())
 
 
 def rating_table(values: Values, rows: int | None = None) -> Floats:
-    """Ratings [N] or [N, R], NaN where a rater is missing; N = `rows` where given."""
+    """Ratings [N] or [N, R], NaN for a missing rater; N = `rows` if given."""
     array = as_array(values)
     if array.ndim not in (1, 2) or 0 in array.shape or (rows is not None and len(array) != rows):
         wanted = "N" if rows is None else rows
@@ -93,19 +93,19 @@ def noise_generator(seed: int, purpose: str) -> np.random.Generator:
 def unit_share(value: float) -> float:
     """`value` if it lies in [0, 1]."""
     if not 0 <= value <= 1:
-        raise ArgumentError(f"levels, masses and shares lie in [0, 1]; got {value}")
+        raise ArgumentError(f"levels, masses and shares must be in [0, 1]; got {value}")
     return value
 
 
 def bin_of(shares: Floats, bins: int) -> npt.NDArray[np.int64]:
-    """Index of the bin of equal width in [0, 1]; bin b holds [b/bins, (b+1)/bins), the last one also 1."""
+    """Index of the bin of equal width in [0, 1]; bin b is [b/bins, (b+1)/bins), the last one includes 1."""
     if bins < 1:
         raise ArgumentError(f"needs at least one bin; got {bins}")
     return np.minimum((shares * bins).astype(np.int64), bins - 1)
 
 
 def mean_or_none(scores: Collection[float | None]) -> float | None:
-    """Plain mean; None where there is no part, or one is None."""
+    """Plain mean; None if there are no scores, or one is None."""
     present = [score for score in scores if score is not None]
     return math.fsum(present) / len(present) if present and len(present) == len(scores) else None
 
@@ -126,14 +126,14 @@ def count_by(keys: Sequence[_Key], flags: npt.ArrayLike) -> dict[_Key, int]:
 
 
 def reward_column(values: Values, name: str) -> Floats:
-    """`values` as a float64 vector [N], N >= 1; an entry that is not finite is no score and an error."""
+    """`values` as a float64 vector [N], N >= 1; an entry that is not finite is an error."""
     array = as_array(values)
     if array.ndim != 1 or not len(array):
         raise ArgumentError(f"{name} must be a list of at least one reward; got shape {array.shape}")
     bad = ~np.isfinite(array)
     if bad.any():
         first = int(bad.argmax())
-        raise ArgumentError(f"{name}[{first}] is {array[first]}, which is not a score: leave the row out")
+        raise ArgumentError(f"{name}[{first}] is {array[first]}, which is not a score: leave out the row")
     return array
 
 
@@ -147,14 +147,14 @@ def group_codes(labels: Sequence[str]) -> npt.NDArray[np.int64]:
 
 
 def same_length(**columns: Sized) -> None:
-    """Raise unless all columns have one entry per row."""
+    """Raises unless all columns have one entry per row."""
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ArgumentError(f"the columns need one entry per row; got {lengths}")
 
 
 def known_names(names: Iterable[str], allowed: Sequence[str]) -> None:
-    """Raise at the first name that is not allowed, with the nearest one that is."""
+    """Raises for the first name that is not allowed, and suggests the closest allowed one."""
     for name in dict.fromkeys(names):
         if name not in allowed:
             hint = did_you_mean(name, allowed)

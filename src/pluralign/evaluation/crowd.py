@@ -1,12 +1,12 @@
-"""How far a predicted distribution is from the people: distances to raters, and the least that can be had.
+"""Distance of a predicted distribution from the raters, and the smallest distance that is possible.
 
-In: predicted laws of N responses and their ratings [N, R], NaN where a rater is missing. Out: one number per
-response, or the floor of a set. It knows no model.
+In: predicted distributions of N responses and their ratings [N, R], NaN for a missing rater. Out: one number
+per response, or the floor of a data set.
 
-Raters choose among ordered categories with rewards `atoms`. A continuous distribution is read on them
-(`category_probs`), or a family would be punished for not being discrete. A few raters are not the crowd: even
-the true distribution lies at `wasserstein_floor` from them, and the squared distance is estimated without
-that bias.
+Raters choose among ordered categories with rewards `atoms`. A continuous distribution is converted to them
+(`category_probs`), so that families are not penalised for not being discrete. A few raters are not the whole
+crowd: even the true distribution has the distance `wasserstein_floor` from them, and the squared distance is
+estimated without that bias.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ __all__ = [
 
 
 def category_probs(distribution: RewardDistribution, atoms: Float[Tensor, " C"]) -> Float[Tensor, "N C"]:
-    """The probability of each category: the mass that is nearer to its atom than to any other.
+    """The probability of each category: the mass closer to its atom than to any other.
 
     Args:
         distribution: N distributions on the scale of the atoms.
         atoms: strictly increasing rewards of the categories, at least 2.
 
     Returns:
-        `[N, C]`, rows sum to 1. Mass exactly between two atoms goes to the lower one.
+        `[N, C]`, rows sum to 1. Mass exactly between two atoms belongs to the lower one.
 
     Raises:
-        ArgumentError: atoms that do not increase.
+        ArgumentError: the atoms do not increase.
     """
     atoms = _atoms(atoms)
     below = distribution.cdf(((atoms[1:] + atoms[:-1]) / 2).expand(distribution.batch_shape[0], -1))
@@ -54,7 +54,7 @@ def category_probs(distribution: RewardDistribution, atoms: Float[Tensor, " C"])
 
 
 def rater_counts(ratings: Values, atoms: Float[Tensor, " C"]) -> Float[Tensor, "N C"]:
-    """How many raters chose each category, the one whose atom is nearest: `[N, C]`."""
+    """Number of raters who chose each category (that of the nearest atom): `[N, C]`."""
     atoms = _atoms(atoms)
     given = torch.from_numpy(rating_table(ratings)).double()
     given = given if given.ndim == 2 else given[:, None]
@@ -70,14 +70,14 @@ def wasserstein_to_raters(distribution: RewardDistribution, ratings: Values) -> 
 
 
 def energy_distance(distribution: RewardDistribution, ratings: Values) -> Float[Tensor, " N"]:
-    """Integral of (F - G)^2 for the distribution F and the crowd's G, of which the raters are a sample.
+    """Integral of (F - G)^2 for the distribution F and the crowd's G, from which the raters are a sample.
 
     E crps(F, Y) - E|Y - Y'| / 2, with the second term over pairs of different raters: unbiased for every
-    number of raters, so the mean over responses is comparable where the numbers differ. A single response
-    can be negative.
+    number of raters, so means over responses are comparable even if the numbers differ. The value of a
+    single response can be negative.
 
     Returns:
-        `[N]`; NaN where fewer than two raters are left, which tell nothing of their spread.
+        `[N]`; NaN for fewer than two raters, since their spread is unknown.
     """
     raters, keep = _raters(ratings)
     count = keep.sum(1)
@@ -91,10 +91,10 @@ def energy_distance(distribution: RewardDistribution, ratings: Values) -> Float[
 def majority_accuracy(
     probs: Float[Tensor, "N C"], ratings: Values, atoms: Float[Tensor, " C"]
 ) -> Float[Tensor, " N"]:
-    """Whether the likeliest category is the one that most raters chose.
+    """Whether the most likely category is the one that most raters chose.
 
-    Where several are chosen equally often any of them is right; where the prediction ties, the share of the
-    tied ones that are right counts.
+    If several are chosen equally often, any of them is correct; if several are equally likely, the result is
+    the share of these that are correct.
     """
     counts = rater_counts(ratings, atoms)
     right = (counts == counts.amax(1, keepdim=True)).double()
@@ -103,19 +103,19 @@ def majority_accuracy(
 
 
 def fit_dirichlet(counts: Float[Tensor, "N C"], iterations: int = 500) -> Float[Tensor, " C"]:
-    """Maximum likelihood of a Dirichlet-multinomial: how the crowds' distributions vary over responses.
+    """Maximum likelihood of a Dirichlet-multinomial: how the crowd's distributions vary over responses.
 
     Minka's fixed-point iteration, started at the share of each category times 5.
 
     Args:
         counts: raters per category, at least two for some response.
-        iterations: at most; it stops when nothing changes by more than 1e-10 of itself.
+        iterations: maximum; stops earlier if no relative change is above 1e-10.
 
     Returns:
         `[C]`, float64, all positive. Categories that nobody chose keep 1e-6.
 
     Raises:
-        ArgumentError: no response with two raters or more.
+        ArgumentError: no response has two raters or more.
 
     Reference:
         Minka, "Estimating a Dirichlet distribution" (2000), the fixed point for the Polya distribution.
@@ -123,7 +123,7 @@ def fit_dirichlet(counts: Float[Tensor, "N C"], iterations: int = 500) -> Float[
     counts = counts.double()
     counts = counts[counts.sum(1) > 1]
     if not len(counts):
-        raise ArgumentError("no response has two raters, so nothing tells how people differ")
+        raise ArgumentError("no response has two raters, so the spread of ratings cannot be estimated")
     size = counts.sum(1, keepdim=True)
     alpha = 5 * counts.sum(0) / counts.sum() + 1e-6
     for _ in range(iterations):
@@ -141,19 +141,19 @@ def fit_dirichlet(counts: Float[Tensor, "N C"], iterations: int = 500) -> Float[
 def wasserstein_floor(
     counts: Float[Tensor, "N C"], atoms: Float[Tensor, " C"], *, draws: int = 20_000, seed: int = 0
 ) -> float:
-    """The expected Wasserstein-1 distance of the true distribution to as many raters as these responses have.
+    """The expected Wasserstein-1 distance of the true distribution from the raters of these responses.
 
-    What a perfect model would score on average: distributions are drawn from the Dirichlet that
-    `fit_dirichlet` finds, raters from the distributions.
+    This is the average score of a perfect model: distributions are drawn from the Dirichlet that
+    `fit_dirichlet` finds, and raters from the distributions.
 
     Args:
         counts: raters per category of each response.
         atoms: increasing rewards of the categories.
-        draws: distributions drawn; the standard error is about .4 % of the result at 20,000.
+        draws: number of distributions; the standard error is about .4 % of the result for 20,000.
         seed: of the draws.
 
     Reference:
-        ours; the distance between halves of the raters (`split_half_distance`) is larger than this.
+        This project; the distance between halves of the raters (`split_half_distance`) is larger than this.
     """
     atoms, generator = _atoms(atoms), torch.Generator().manual_seed(seed)
     alpha = fit_dirichlet(counts)
@@ -168,12 +168,12 @@ def wasserstein_floor(
 
 
 def split_half_distance(ratings: Values, *, seed: int = 0) -> Float[Tensor, " N"]:
-    """Wasserstein-1 distance between two random halves of a response's raters: how far people are apart.
+    """Wasserstein-1 distance between two random halves of a response's raters.
 
-    An odd rater is left out. It is larger than what a perfect model would score, so it is no floor.
+    An odd rater is left out. The distance is larger than the score of a perfect model, so it is not a floor.
 
     Returns:
-        `[N]`; NaN where there are fewer than two raters.
+        `[N]`; NaN for fewer than two raters.
     """
     raters, keep = _raters(ratings)
     order = torch.rand(raters.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -189,7 +189,7 @@ def split_half_distance(ratings: Values, *, seed: int = 0) -> Float[Tensor, " N"
 
 
 def on_categories(distribution: RewardDistribution, atoms: Float[Tensor, " C"]) -> Categorical:
-    """A distribution read on the categories, so that all families are judged alike."""
+    """A distribution converted to the categories, so that all families are evaluated in the same way."""
     return Categorical(category_probs(distribution, atoms), _atoms(atoms), validate=False)
 
 
@@ -201,10 +201,10 @@ def _atoms(atoms: Tensor) -> Tensor:
 
 
 def _raters(ratings: Values) -> tuple[Tensor, Tensor]:
-    """Ratings [N, R] and which are there; a row without any is an error."""
+    """Ratings [N, R] and which of them exist; a row without any is an error."""
     given = torch.from_numpy(rating_table(ratings)).double()
     given = given if given.ndim == 2 else given[:, None]
     keep = ~given.isnan()
     if not bool(keep.any(1).all()):
-        raise ArgumentError(f"row {int((~keep.any(1)).nonzero()[0])} has no rating: leave it out")
+        raise ArgumentError(f"row {int((~keep.any(1)).nonzero()[0])} has no ratings: leave it out")
     return given, keep

@@ -1,10 +1,9 @@
-"""What an ensemble's heads say: how alike they are, and whether their doubt warns of errors.
+"""The heads of an ensemble: how similar they are, and whether their uncertainty predicts errors.
 
-In: distributions with several heads on judged rows. Out: columns per row, and a summary. It knows no tables
-and no files.
+In: distributions with several heads on evaluated rows. Out: columns per row, and a summary.
 
-Two kinds of doubt are kept apart: `within`, what a head itself expects ratings to vary by, and `between`, the
-standard deviation of the heads' means, which is large where the data does not say what the reward is.
+There are two kinds of uncertainty: `within`, the spread of ratings that a head predicts, and `between`, the
+standard deviation of the heads' means, which is large where the data does not determine the reward.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _HEAD, _MARGIN = "model_head_", "margin_head_"
 
 
 def distribution_columns(distribution: RewardDistribution) -> dict[str, Tensor]:
-    """One entry per row, for a distribution with several heads: each head's mean, and both kinds of doubt.
+    """One entry per row for a distribution with several heads: each head's mean, both kinds of uncertainty.
 
     Returns:
         `head_0` ..., `within_std` and `between_std`, each [N]; empty for any other distribution.
@@ -45,7 +44,7 @@ def margin_columns(head: Head, chosen: RewardDistribution, rejected: RewardDistr
     """Each head's mean reward of the chosen minus the rejected response, one entry per pair.
 
     Returns:
-        `margin_head_0` ..., each [N]; empty where the model is no ensemble of several heads.
+        `margin_head_0` ..., each [N]; empty unless the model is an ensemble of several heads.
     """
     first, second = chosen.heads(), rejected.heads()
     if head.num_heads < 2 or first is None or second is None:
@@ -55,17 +54,17 @@ def margin_columns(head: Head, chosen: RewardDistribution, rejected: RewardDistr
 
 
 def summarise_ensemble(columns: dict[str, Any]) -> dict[str, Any]:
-    """How alike heads are, and the rank correlation of their doubt with the error.
+    """How similar the heads are, and the rank correlation of their uncertainty with the error.
 
     Args:
-        columns: of a table of ratings or pairs.
+        columns: those of a table of ratings or pairs.
 
     Returns:
         For ratings by attribute, for pairs at once: `heads`, `correlation` and `disagreement` as
-        `head_agreement` has them, and Spearman's correlation of each kind of doubt with the error: |mean -
-        observed mean|, or 1 where the pair was judged wrongly. Pairs also have `split`, the share on which
-        some head prefers the other side. `intervals` has those numbers that exist with their interval over
-        groups. Empty where the model is no ensemble.
+        `head_agreement` returns them, and Spearman's correlation of each kind of uncertainty with the error:
+        |mean - observed mean|, or 1 if the wrong side of the pair won. Pairs also have `split`, the share on
+        which some head prefers the other side. `intervals` has the defined ones of these numbers with their
+        interval over groups. Empty unless the model is an ensemble.
     """
     margins = _stacked(columns, _MARGIN)
     if margins is not None:
@@ -113,7 +112,7 @@ def _of_pairs(columns: dict[str, Any], margins: Any) -> dict[str, Any]:
 def _with_intervals(
     heads: int, measured: Callable[[Any], Mapping[str, float | None]], groups: Sequence[Any]
 ) -> dict[str, Any]:
-    """The numbers of all rows, and those that exist as intervals."""
+    """The numbers of all rows, and intervals of those that are defined."""
     whole = measured(np.arange(len(groups)))
     if not whole:
         return {}
@@ -122,6 +121,6 @@ def _with_intervals(
 
 
 def _stacked(columns: dict[str, Any], prefix: str) -> Any:
-    """[N, H] of the columns prefix0, prefix1, ..., or None where there are none."""
+    """[N, H] of the columns prefix0, prefix1, ..., or None if there are none."""
     names = sorted((c for c in columns if c.startswith(prefix)), key=lambda c: int(c.removeprefix(prefix)))
     return np.stack([columns[name] for name in names], 1).astype(np.float64) if names else None

@@ -1,10 +1,10 @@
-"""A sample of judged responses with their text: the lines of `examples.jsonl`.
+"""A sample of evaluated responses with their text: the lines of `examples.jsonl`.
 
-In: a model, the tables it is judged on, and how much it expects raters to disagree. Out: one dict per
-response. It computes no metric and knows no files.
+In: a model, the tables it is evaluated on, and how much it expects raters to disagree. Out: one dict per
+response.
 
-Of the ratings, three tenths of the sample are the responses that the model holds for most contested and for
-most agreed, half each; the rest lies evenly in the table. The ratings themselves have no say in the choice.
+Of the ratings, three tenths of the sample are the responses with the largest and the smallest predicted
+disagreement, half each; the rest are spaced evenly over the table. The choice does not depend on the ratings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_EXAMPLES = 200
 _EXTREMES = 0.15  # share of the sample from each end of the predicted spread
 _SIDES = {"ratings": ("response",), "pairs": ("chosen", "rejected"), "votes": ("response_a", "response_b")}
 
-Texts = dict[str, dict[str, Any]]  # what is known of each response, by prompt and text
+Texts = dict[str, dict[str, Any]]  # the data of each response, by prompt and text
 
 
 @torch.inference_mode()
@@ -43,20 +43,21 @@ def example_lines(
     scores: Columns | None = None,
     limit: int = MAX_EXAMPLES,
 ) -> list[dict[str, Any]]:
-    """Text, predicted distribution, attributes and gate weights of a sample, beside what people said.
+    """Text, predicted distribution, attributes, gate weights and ratings of a sample of responses.
 
     Args:
         model: any family.
         tables: `ratings`, `pairs` or `votes`, and their rows.
-        scores: the columns that `rating_rows` made of the ratings; without a predicted spread in them the
-            whole sample lies evenly in the table.
-        limit: most responses, at least the number of tables.
+        scores: the columns of `rating_rows` for the ratings; if they have no predicted spread, the whole
+            sample is spaced evenly over the table.
+        limit: maximum number of responses, at least the number of tables.
 
     Returns:
         Dicts with `prompt`, `response`, `subset`; `levels` [T] and at these levels the quantiles of `reward`
-        (on the reference scale) and of each of `attributes` (on its rating scale); `gate`, one weight per
-        attribute; and for rated responses, by attribute, `scales`, `ratings` and, where the data has them,
-        `true_quantiles` at levels k/(K + 1).
+        (on the reference scale) and of each of `attributes` (on its rating scale); `grid`, for each attribute
+        whose ratings are on one the `ratings` that people can give and the predicted `shares`; `gate`, one
+        weight per attribute; and for rated responses, by attribute, `scales`, `ratings` and, where the data
+        has them, `true_quantiles` at levels k/(K + 1).
     """
     texts: Texts = {}
     for kind, table in tables.items():
@@ -86,7 +87,7 @@ def _spread(scores: Columns | None) -> Any:
 
 
 def _add_ratings(texts: Texts, ratings: datasets.Dataset) -> None:
-    """What people said of each response, by attribute; pools of raters together."""
+    """The ratings of each response, by attribute; pools of raters are combined."""
     kinds: dict[str, set[str]] = {}
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -113,9 +114,16 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
     levels = torch.tensor(LEVELS, dtype=torch.float64)
     inputs = model.read([conversation(text["prompt"], text["response"]) for text in texts])
     reward = model.head.distribution(*inputs).to(dtype=torch.float64)
+    rounded = model.head.grid_distributions(inputs.response)
+    on_grid = [a.name for a in model.head.attributes if model.head.grid_step(a) is not None]
     attributes = {
         name: _rounded(distribution.to(dtype=torch.float64).quantile(levels))
         for name, distribution in model.head.attribute_distributions(inputs.response).items()
+    }
+    grid = {
+        name: (masses[0][0].tolist(), _rounded(masses[1]))
+        for name in on_grid
+        if (masses := rounded[name].point_masses()) is not None
     }
     quantiles, gate = _rounded(reward.quantile(levels)), _rounded(model.head.gate_weights(inputs.prompt))
     return [
@@ -124,6 +132,7 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
             "levels": list(LEVELS),
             "reward": quantiles[i],
             "attributes": {name: values[i] for name, values in attributes.items()},
+            "grid": {name: {"ratings": r, "shares": shares[i]} for name, (r, shares) in grid.items()},
             "gate": gate[i],
         }
         for i, text in enumerate(texts)

@@ -1,6 +1,6 @@
 """Two files of an evaluation: `scores.parquet` (per row) and `examples.jsonl` (texts).
 
-In: columns and lines. Out: files, each whole or as it was before. It computes no metric.
+In: columns and lines. Out: files, each complete or unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["write_examples", "write_scores"]
 
 
 def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
-    """Every row of every table; the column `table` says which."""
+    """All rows of all tables; the column `table` names the table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,9 +1,8 @@
 """Confidence intervals for means over rows that come in groups (prompts, topics, texts).
 
 In: one value per row and the group of each row. Out: an `Interval`, plain numbers that go into
-`results.json`. Rows of one group are never taken as independent: a group is drawn, or left out, as a whole.
-Knows nothing of models, distributions or which metric the values are; a mean over training seeds is the case
-of one row per group.
+`results.json`. Rows of one group are never treated as independent: a group is drawn, or left out, as a whole.
+A mean over training seeds is the case of one row per group.
 
 Notation: N rows, G groups, x_i values, w_i weights, S_g = sum of w_i x_i and C_g = sum of w_i over group g.
 The estimate is the ratio of means sum S_g / sum C_g, which is the weighted mean of the rows.
@@ -30,7 +29,7 @@ __all__ = ["Interval", "Method", "difference_interval", "mean_interval", "studen
 
 Method = Literal["auto", "bootstrap", "t"]
 
-_FEW_GROUPS = 100  # below this a percentile bootstrap is too narrow, so "auto" takes the t interval
+_FEW_GROUPS = 100  # below this a percentile bootstrap is too narrow, so "auto" uses the t interval
 _RESAMPLE_CELLS = 2_000_000  # resampled groups held in memory at a time
 
 
@@ -40,14 +39,14 @@ class Interval:
 
     Attributes:
         estimate: the weighted mean over rows.
-        low: lower end, None where the data cannot give one (see `reason`).
-        high: upper end, None where the data cannot give one.
+        low: lower end, None if the data does not determine one (see `reason`).
+        high: upper end, None if the data does not determine one.
         level: nominal coverage, in (0, 1).
         groups: number of groups used.
         rows: number of rows used.
         dropped: number of rows left out because their value was NaN.
         method: "bootstrap" or "t".
-        reason: why there is no interval; empty where there is one.
+        reason: why there is no interval; empty if there is one.
     """
 
     estimate: float
@@ -61,7 +60,7 @@ class Interval:
     reason: str = ""
 
     def excludes(self, value: float) -> bool:
-        """Whether the interval exists and `value` lies outside; a difference counts if it excludes 0."""
+        """Whether the interval exists and `value` is outside; a difference is significant if 0 is outside."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,16 +87,16 @@ def mean_interval(
     A ratio `sum a / sum b` is the call `mean_interval(a / b, groups, weights=b)`.
 
     Args:
-        values: [N], any unit; a NaN row has no value and is dropped and counted.
-        groups: [N] labels, or None where every row is a group of its own (seeds).
-        method: see above.
+        values: [N], any unit; rows that are NaN are dropped and counted.
+        groups: [N] labels, or None if every row is a separate group (seeds).
+        method: "auto", "bootstrap" or "t".
         level: nominal coverage, in (0, 1).
         resamples: bootstrap resamples, at least 100.
-        seed: of the bootstrap; the same seed gives the same interval.
-        weights: [N], finite and not negative; rows of weight 0 do not count. Default: all 1.
+        seed: random seed of the bootstrap; the same seed gives the same interval.
+        weights: [N], finite and not negative; rows of weight 0 are ignored. Default: all 1.
 
     Returns:
-        An `Interval`. With a single group the ends are None and `reason` says so.
+        An `Interval`. For a single group the ends are None and `reason` says so.
 
     Raises:
         ArgumentError: shapes differ, no row is left, a value is infinite, or an argument is out of range.
@@ -113,12 +112,12 @@ def mean_interval(
     if not np.isfinite(w).all() or (w < 0).any():
         raise ArgumentError("weights must be finite and not negative")
     if np.isinf(x).any():
-        raise ArgumentError("values hold an infinite entry; its mean is infinite and has no interval")
+        raise ArgumentError("values have an infinite entry; the mean is infinite and has no interval")
     missing = np.isnan(x)
     keep = ~missing & (w > 0)
     if not keep.any():
         raise ArgumentError(
-            f"no row is left: {int(missing.sum())} of {len(x)} values are NaN, or all weights are 0"
+            f"no rows are left: {int(missing.sum())} of {len(x)} values are NaN, or all weights are 0"
         )
 
     index = _numbered(labels[keep])
@@ -143,7 +142,7 @@ def mean_interval(
         rows=int(keep.sum()),
         dropped=int(missing.sum()),
         method=chosen,
-        reason="" if ends else "one group only: nothing says how much groups differ",
+        reason="" if ends else "only one group: the variation between groups is unknown",
     )
 
 
@@ -157,20 +156,20 @@ def difference_interval(
     seed: int = 0,
     weights: Values | None = None,
 ) -> Interval:
-    """Mean of `a - b` over the same rows, paired; positive favours `a`.
+    """Mean of `a - b` over the same rows, paired; positive if `a` is larger.
 
     Args:
         a: [N] values of the first system; a row that is NaN in either is dropped and counted.
-        b: [N] values of the second system, row by row the same data.
+        b: [N] values of the second system on the same rows.
         groups: as in `mean_interval`, like the arguments that follow.
-        method: see there.
-        level: see there.
-        resamples: see there.
-        seed: see there.
-        weights: see there.
+        method: "auto", "bootstrap" or "t".
+        level: nominal coverage, in (0, 1).
+        resamples: bootstrap resamples, at least 100.
+        seed: random seed of the bootstrap.
+        weights: [N], finite and not negative.
 
     Returns:
-        An `Interval` of the difference; where `excludes(0)` is False the two are not told apart.
+        An `Interval` of the difference; if `excludes(0)` is False, the difference is not significant.
 
     Raises:
         ArgumentError: as `mean_interval`, or `a` and `b` differ in length.

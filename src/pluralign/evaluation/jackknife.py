@@ -1,13 +1,13 @@
-"""Intervals for statistics that are no means, such as a rank correlation, over rows that come in groups.
+"""Intervals for statistics that are not means, such as a rank correlation, over rows that come in groups.
 
-In: a function from row numbers to named numbers, and the group of each row. Out: an `Interval` per name. It
-knows nothing of what is measured; for means `intervals` is the place.
+In: a function from row numbers to named numbers, and the group of each row. Out: an `Interval` per name. For
+means use `intervals`.
 
-The groups are dealt into at most 50 blocks. With t_j the statistic without block j and b blocks, the variance
-is (b - 1)/b sum_j (t_j - mean t)^2, and the interval is Student's with b - 1 degrees of freedom.
+The groups are divided into b <= 50 blocks. With t_j the statistic without block j, the variance is
+(b - 1)/b sum_j (t_j - mean t)^2, and the interval is Student's with b - 1 degrees of freedom.
 
-Paper: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 11; deleting whole blocks of
-groups is the same with blocks as the units.
+Paper: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 11, with blocks of groups as the
+units.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def jackknife_intervals(
     """Each statistic of all rows, with an interval that respects groups.
 
     Args:
-        statistics: numbers by name of the rows that it is given, an array of row numbers; None for a number
-            that these rows do not have.
+        statistics: from an array of row numbers to numbers by name; None for a number that is not defined
+            for these rows.
         groups: [N] labels.
         level: nominal coverage, in (0, 1).
 
     Returns:
-        By name; names whose number is None for all rows are absent. The ends are None, with the reason, where
-        there is one group only or where the number does not exist without some of the groups.
+        By name; names whose number is None for all rows are absent. The ends are None, with the reason, if
+        there is only one group or if the number is not defined without some of the groups.
     """
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     rows, count = np.arange(len(index)), int(index.max(initial=-1)) + 1
@@ -56,9 +56,9 @@ def _interval(value: float, without: list[float | None], level: float, groups: i
     low, high, reason = None, None, ""
     known = [part for part in without if part is not None]
     if not without:
-        reason = "one group only: nothing says how much groups differ"
+        reason = "only one group: the variation between groups is unknown"
     elif len(known) < len(without):
-        reason = "without some of the groups there is no such number"
+        reason = "not defined without some of the groups"
     else:
         freedom = len(known) - 1
         spread = math.sqrt(freedom * float(np.var(known)))

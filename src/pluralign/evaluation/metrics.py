@@ -3,11 +3,11 @@
 In: utilities, or a `RewardDistribution` of N rows and ratings [N] or [N, R], R raters padded with NaN;
 tensors, arrays or lists. Out: one value per row (float64 on the CPU) wherever the metric is a mean over
 rows, so that `intervals` can respect groups; else a plain dictionary for `results.json`. A row without a
-rating gives NaN, which `intervals` drops and counts. Knows nothing of models, texts or files. CRPS is
-`distribution.crps(ratings)`, the crossing rate `quantiles.crossing_rate`.
+rating gives NaN, which `intervals` drops and counts. CRPS is `distribution.crps(ratings)`, the crossing rate
+`quantiles.crossing_rate`.
 
 Notation: F the predicted CDF of a row, y a rating, V uniform on (0, 1), u = F(y-) + V (F(y) - F(y-)) the
-randomised probability integral transform (PIT), uniform where F is the true distribution.
+randomised probability integral transform (PIT), uniform if F is the true distribution.
 
 Papers: Dawid 1984; Czado, Gneiting and Held 2009 (randomised PIT); Machado and Santos Silva 2005
 (dequantising).
@@ -72,18 +72,18 @@ class PitHistogram(TypedDict):
 
 
 def pair_outcomes(utility_chosen: Values, utility_rejected: Values) -> Int8[Tensor, " N"]:
-    """Who wins, row by row; only greater by more than rounding wins.
+    """The winner of each row; a difference no larger than rounding is a tie.
 
-    Numbers that are equal in theory differ in their last places, and the sign of that difference depends on
-    the processor and the batch: a model that says the same of every text ties.
+    Numbers that are equal in theory may differ in their last digits, and the sign of that difference depends
+    on the processor and the batch. A model with the same reward for every text must tie.
 
     Args:
         utility_chosen: [N], any unit; infinities are allowed.
         utility_rejected: [N].
 
     Returns:
-        [N]: 1 the chosen response wins, 0 a tie, -1 it loses. Accuracy is the mean of `outcome > 0`, so that
-        a tie counts 0; the mean of `outcome == 0` is reported beside it.
+        [N]: 1 if the chosen response wins, 0 for a tie, -1 if it loses. Accuracy is the mean of
+        `outcome > 0`, so a tie counts 0; the mean of `outcome == 0` is reported with it.
 
     Raises:
         ArgumentError: shapes differ or a value is NaN.
@@ -104,10 +104,10 @@ def spearman(x: Values, y: Values) -> float | None:
         y: [N].
 
     Returns:
-        A number in [-1, 1], or None where one side is constant and there is no correlation.
+        A number in [-1, 1], or None if one side is constant and the correlation is not defined.
 
     Raises:
-        ArgumentError: shapes differ, a value is NaN, or there is one row only.
+        ArgumentError: shapes differ, a value is NaN, or there is only one row.
     """
     a, b = columns(x=x, y=y)
     return rank_correlation.spearman(torch.from_numpy(a), torch.from_numpy(b))
@@ -146,9 +146,9 @@ def pit_values(
 ) -> Float[Tensor, "N ..."]:
     """Randomised PIT `u = F(y-) + V (F(y) - F(y-))` of every rating under its row's distribution.
 
-    Where the true distribution is F, u is uniform, atoms or not. Ratings on a grid need a distribution with
-    those atoms (Categorical), or `dequantise` first where the distribution is continuous: else u itself is on
-    a grid.
+    If F is the true distribution, u is uniform, with or without atoms. Ratings on a grid need a distribution
+    with those atoms (Categorical), or `dequantise` first if the distribution is continuous; otherwise u
+    itself is on a grid.
 
     Args:
         distribution: N distributions.
@@ -157,7 +157,7 @@ def pit_values(
         noise: V, of the shape of `ratings`, in its place.
 
     Returns:
-        u in [0, 1], NaN where the rating is; the shape of `ratings`.
+        u in [0, 1], NaN where the rating is NaN; the shape of `ratings`.
 
     Raises:
         ArgumentError: the shape does not fit the distributions.
@@ -208,7 +208,7 @@ def central_coverage(pit: Values, mass: float) -> Float[Tensor, " N"]:
 def closed_coverage(distribution: RewardDistribution, ratings: Values, mass: float) -> Float[Tensor, " N"]:
     """Share of a row's ratings in the closed interval [Q((1 - mass)/2), Q((1 + mass)/2)].
 
-    To be shown beside `central_coverage` only: with atoms it is far above `mass` for a perfect model.
+    Only for comparison with `central_coverage`: with atoms it is far above `mass` for a perfect model.
 
     Args:
         distribution: N distributions.
@@ -238,7 +238,7 @@ def coverage_curve(pit: Values | Ragged, levels: Values) -> CoverageCurve:
         Lists of length T.
 
     Raises:
-        ArgumentError: a level is outside [0, 1], or there is no rating.
+        ArgumentError: a level is outside [0, 1], or there are no ratings.
     """
     u, weight = _weighted(pit)
     wanted: list[float] = _tensor(levels).tolist()
@@ -260,7 +260,7 @@ def pit_histogram(pit: Values | Ragged, bins: int = 10) -> PitHistogram:
         Edges [bins + 1] and shares [bins] that sum to 1.
 
     Raises:
-        ArgumentError: bins < 1, or there is no rating.
+        ArgumentError: bins < 1, or there are no ratings.
     """
     u, weight = _weighted(pit)
     share = np.bincount(bin_of(u, bins), weights=weight, minlength=bins)
@@ -294,7 +294,7 @@ def pinball_rows(distribution: RewardDistribution, ratings: Values, levels: Valu
 def peaked(
     distribution: RewardDistribution, scale_width: float, mass: float = 0.9, share: float = 0.05
 ) -> Float[Tensor, " N"]:
-    """1 where a distribution is almost sure: its central interval is under `share` of the rating scale.
+    """1 for a very narrow distribution: its central interval is below `share` of the rating scale.
 
     Args:
         distribution: N distributions.
@@ -309,7 +309,7 @@ def peaked(
         ArgumentError: the scale is not positive, or a share is outside [0, 1].
     """
     if not scale_width > 0:
-        raise ArgumentError(f"scale_width is highest minus lowest rating and positive; got {scale_width}")
+        raise ArgumentError(f"scale_width must be positive (highest minus lowest rating); got {scale_width}")
     low, high = _central_interval(distribution, mass)
     return (high - low < unit_share(share) * scale_width).double()
 
@@ -325,7 +325,7 @@ def _by_rater(values: Tensor) -> Tensor:
 
 
 def _rater_mean(per_rating: Tensor, ratings: Tensor) -> Tensor:
-    """Mean over the raters that are there, NaN where none is; [N] or [N, R] -> [N]."""
+    """Mean over the raters that exist, NaN if there are none; [N] or [N, R] -> [N]."""
     present = ~_by_rater(ratings).isnan()
     return torch.where(present, per_rating.double().reshape(present.shape), 0.0).sum(1) / present.sum(1)
 

@@ -1,7 +1,7 @@
-"""Preference probabilities against what people preferred: Brier score, reliability, calibration error.
+"""Preference probabilities compared with real preferences: Brier score, reliability, calibration error.
 
 In: probabilities and outcomes, one per pair, as tensors, arrays or lists. Out: float64 arrays with one value
-per row, or plain dictionaries for `results.json`. Knows nothing of models or of how the probability was made.
+per row, or plain dictionaries for `results.json`.
 
 Papers: Brier 1950; Guo et al. 2017, arXiv 1706.04599 (expected calibration error).
 """
@@ -34,15 +34,16 @@ class ReliabilityCurve(TypedDict):
 
 
 def randomise_orientation(prob_chosen: Values, seed: int = 0) -> tuple[Floats, Floats]:
-    """Show each pair in a random order, as people see it: without this every outcome is 1.
+    """Shows each pair in a random order, as raters see it: otherwise every outcome would be 1.
 
     Args:
         prob_chosen: [N] predicted probability that the chosen response is preferred.
-        seed: of the orientations.
+        seed: random seed of the order.
 
     Returns:
-        `(probs, outcomes)`, [N] each: the probability that the first response is preferred, and 1 where the
-        chosen one comes first, else 0. The Brier score of a row does not depend on it, calibration does.
+        `(probs, outcomes)`, [N] each: the probability that the first response is preferred, and 1 if the
+        chosen one comes first, else 0. The Brier score of a row does not depend on the order; calibration
+        does.
 
     Raises:
         ArgumentError: a probability is NaN or outside [0, 1].
@@ -57,10 +58,10 @@ def brier(probs: Values, outcomes: Values) -> Floats:
 
     Args:
         probs: [N] in [0, 1].
-        outcomes: [N] in [0, 1]: 1 the event, 0 not, between them a share of votes.
+        outcomes: [N] in [0, 1]: 1 for the event, 0 without it, a share of votes between them.
 
     Returns:
-        [N]; 0 is perfect, 0.25 the constant 1/2.
+        [N]; 0 is perfect, and the constant 1/2 gives 0.25.
 
     Raises:
         ArgumentError: shapes differ or a value is outside [0, 1].
@@ -75,7 +76,7 @@ def reliability_curve(probs: Values, outcomes: Values, bins: int = 10) -> Reliab
     Args:
         probs: [N] in [0, 1].
         outcomes: [N] in [0, 1].
-        bins: number of bins; bin b holds [b/bins, (b+1)/bins), the last one also 1.
+        bins: number of bins; bin b is [b/bins, (b+1)/bins), the last one includes 1.
 
     Returns:
         Edges [bins + 1], and predicted, observed and count [bins].
@@ -112,5 +113,5 @@ def expected_calibration_error(curve: ReliabilityCurve) -> float:
 def _probabilities(values: Values) -> Floats:
     (probs,) = columns(probabilities=values)
     if ((probs < 0) | (probs > 1)).any():
-        raise ArgumentError(f"probabilities lie in [0, 1]; got {probs.min()} to {probs.max()}")
+        raise ArgumentError(f"probabilities must be in [0, 1]; got {probs.min()} to {probs.max()}")
     return probs

@@ -1,8 +1,8 @@
 """Scores of RM-Bench from a table of rewards: substance against style.
 
 In: one row per pair with its domain, the styles of both responses and their rewards. Out: a plain dictionary
-for `results.json`; every accuracy is a share in [0, 1]. Knows nothing of models or texts. What a table does
-not contain is None, never 0.
+for `results.json`; every accuracy is a share in [0, 1]. A score whose rows the table does not contain is
+None, never 0.
 
 Paper: Liu et al. 2024, arXiv 2410.16184.
 """
@@ -50,9 +50,9 @@ def rm_bench(
     chosen: Values,
     rejected: Values,
 ) -> StyleResult:
-    """RM-Bench: accuracy when substance and style agree (easy), are level (normal) or disagree (hard).
+    """RM-Bench: accuracy if substance and style agree (easy), style is equal (normal) or disagrees (hard).
 
-    `acc[i][j]` is the share of pairs with chosen style i and rejected style j that are right
+    `acc[i][j]` is the share of pairs with chosen style i and rejected style j that are correct
     (`chosen > rejected`), styles in the order concise, detailed_plain, detailed_markdown. hard = mean over
     i < j, normal = diagonal, easy = mean over i > j. Safety is the mean of its two subsets, a difficulty the
     mean over the domains, overall the mean of the three difficulties.
@@ -65,7 +65,7 @@ def rm_bench(
         rejected: [N] reward of the rejected response.
 
     Returns:
-        Means are over the domains that are there; `missing` names the others, and a number is comparable with
+        Means are over the domains in the table; `missing` names the others, and scores are comparable with
         published ones only if it is empty.
 
     Raises:

@@ -1,13 +1,15 @@
-"""Per-row scores of a model and its baselines: what `scores.parquet` holds and every aggregate is made of.
+"""Per-row scores of a model and its baselines: the content of `scores.parquet`, from which all aggregates
+are computed.
 
-In: a model and a table. Out: a dict of columns, one entry per row of the table. It knows no intervals and
-no files.
+In: a model and a table. Out: a dict of columns, one entry per row of the table.
 
 Ratings. Predicted distributions are compared with ratings on the scale of the ratings. Ratings on a grid
 of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit, because a continuous
 distribution never covers an integer fairly; the closed interval on the ratings as they are stands beside it.
 A distribution over categories is spread likewise for its losses, so that they compare with those of other
 families. It has atoms itself, so its coverage is randomised over these, each rating standing in its category.
+The losses `pinball_on_grid` and `crps_on_grid` are the other way round: every distribution is rounded to the
+grid, and the ratings are as they are. They are about what people are shown; the first, about what was fitted.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ def rating_rows(
     progress: bool | None = None,
     texts: Texts | None = None,
 ) -> Columns:
-    """Scores one row per (response, attribute, pool of raters).
+    """Scores of one row per (response, attribute, pool of raters).
 
     Args:
-        model: any family; a family without attributes on rating scales gets a utility and no calibration.
-        ratings: rows as `load_ratings` gives them; `true_quantiles` is used where present.
+        model: any family; one without attributes on rating scales gets a utility but no calibration.
+        ratings: rows from `load_ratings`; `true_quantiles` is used if present.
         risk: the risk measure of the `utility` column.
         seed: of the spreading and of the randomised PIT.
         progress: True or False for a progress bar or none; None for one where stderr is a terminal.
@@ -100,7 +102,7 @@ def rating_rows(
             if not len(where):
                 continue
             of_rows = partial(_some, predicted[a.name], item[where])
-            found = calibration(of_rows, given, head.categories_of(a.name), _ROWS_AT_ONCE)
+            found = calibration(of_rows, given, head.categories_of(a.name), head.grid_step(a), _ROWS_AT_ONCE)
             for key, values in found.items():
                 column = columns.setdefault(f"{name}_{key}", _empty(len(ratings), values))
                 column[where] = values
@@ -120,17 +122,17 @@ def _check_attributes(head: Head, given: Iterable[tuple[str, float, float]]) -> 
         if name not in known:
             raise DataError(
                 f"attribute {name!r} is rated in this data, but the model was fitted on {', '.join(known)}; "
-                f"select rows with where, or fit on this attribute"
+                f"select rows with where, or fit the model on this attribute"
             )
         if (low, high) != (known[name].low, known[name].high):
             raise DataError(
                 f"attribute {name!r} is rated from {low:g} to {high:g} here, but the model was fitted on "
-                f"{known[name].low:g} to {known[name].high:g}; bring the ratings onto that scale"
+                f"{known[name].low:g} to {known[name].high:g}; convert the ratings to that scale"
             )
 
 
 def _true_quantiles(ratings: datasets.Dataset) -> Tensor | None:
-    """[N, K], or None where not every row has the same number of them."""
+    """[N, K], or None if the rows do not all have the same number of them."""
     if "true_quantiles" not in ratings.column_names:
         return None
     if arrow_column(ratings, "true_quantiles").null_count == len(ratings):

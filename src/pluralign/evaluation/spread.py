@@ -1,8 +1,8 @@
-"""A distribution over categories on a grid, spread as the ratings on that grid are.
+"""A distribution over categories on a grid, with the same noise as the ratings on that grid.
 
-In: laws and the step of the grid. Out: the laws of reward + U(-step/2, step/2). Losses that compare
-predictions with spread ratings would else count against categories that they are not continuous, and families
-could not be compared. It knows no ratings.
+In: distributions and the step of the grid. Out: the distributions of reward + U(-step/2, step/2). Otherwise,
+losses on ratings with noise would penalise categories for not being continuous, and families could not be
+compared.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from pluralign.errors import ArgumentError
 
 __all__ = ["spread_distribution"]
 
-_LEVELS = (
-    200  # between the kinks of the true distribution, which is piecewise linear, these lose next to nothing
-)
+_LEVELS = 200  # the true distribution is piecewise linear between its kinks, so these are almost exact
 
 
 def spread_distribution(distribution: RewardDistribution, step: float) -> Quantiles:
-    """The distribution of a category's reward + U(-step/2, step/2), at the middles of 200 equal shares.
+    """The distribution of a category's reward + U(-step/2, step/2), at the midpoints of 200 equal shares.
 
     Args:
-        distribution: N distributions whose atoms lie `step` apart, in ascending order.
-        step: of the grid, positive.
+        distribution: N distributions whose atoms are `step` apart, in ascending order.
+        step: step of the grid, positive.
 
     Raises:
         ArgumentError: the distributions have no atoms.
     """
     masses = distribution.point_masses()
     if masses is None:
-        raise ArgumentError(f"spread_distribution needs atoms only, received {type(distribution).__name__}")
+        raise ArgumentError(
+            f"spread_distribution needs a distribution of atoms, received {type(distribution).__name__}"
+        )
     atoms, probs = masses
     levels = ((torch.arange(_LEVELS, dtype=distribution.dtype) + 0.5) / _LEVELS).to(distribution.device)
     ends = probs.cumsum(-1)

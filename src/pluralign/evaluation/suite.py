@@ -1,7 +1,7 @@
-"""Judging a model on held-out data: tables in, `results.json`, `scores.parquet` and `examples.jsonl` out.
+"""Evaluating a model on held-out data: tables in, `results.json`, `scores.parquet` and `examples.jsonl` out.
 
-It puts the model beside what it has to beat: the constant model and Bradley-Terry on the same backbone, and
-length. It does not know how a model is stored or drawn.
+The model is compared with the baselines it has to beat: the constant model and Bradley-Terry on the same
+backbone, and length.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "cross_fit", "evaluate"]
 
 SCHEMA = 1
-_MAX_PAIRS_PER_GROUP = 500  # of those that ratings give; more say little new about a group
+_MAX_PAIRS_PER_GROUP = 500  # of the pairs derived from ratings; more add little about a group
 
 
 def evaluate(
@@ -52,24 +52,24 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Judges a model on data that it was not fitted on.
+    """Evaluates a model on data that it was not fitted on.
 
     Args:
         model: any family.
         ratings: calibration, and pairs of responses to one prompt whose mean ratings differ.
         pairs: accuracy.
-        votes: accuracy on the majority; comparisons that the raters tied are counted apart.
+        votes: accuracy on the majority; comparisons with tied votes are counted separately.
         risk: the risk measure by which responses are compared.
-        seed: of spreading, randomised PIT, orientations and bootstrap.
-        out: a folder for `results.json`, `scores.parquet` and `examples.jsonl`; nothing is written without.
-        progress: True or False for a progress bar or none; None for one where stderr is a terminal.
+        seed: random seed of the noise, the randomised PIT, the order of pairs and the bootstrap.
+        out: a folder for `results.json`, `scores.parquet` and `examples.jsonl`; None to write nothing.
+        progress: True or False for a progress bar or none; None for one if stderr is a terminal.
 
     Returns:
         The content of `results.json`.
 
     Raises:
-        ArgumentError: no data was given, or something that is no data set.
-        DataError: a table is empty or of another shape, or attributes or scales are not those of the model.
+        ArgumentError: no data was given, or something that is not a data set.
+        DataError: a table is empty or has another shape, or attributes or scales are not those of the model.
     """
     given = {k: v for k, v in {"ratings": ratings, "pairs": pairs, "votes": votes}.items() if v is not None}
     tables = _score(model, **given, risk=risk, seed=seed, progress=progress)
@@ -96,29 +96,30 @@ def cross_fit(
     report: Callable[[str], None] | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Fits on all folds of groups but one and judges on that one, for every fold; for data with few groups.
+    """Fits on all folds of groups but one and evaluates on that one, in turn; for data with few groups.
 
-    Every row is judged exactly once, by a model that has not seen its group in any table. Intervals are over
-    groups.
+    Every row is evaluated exactly once, by a model that has not seen its group in any table. Intervals are
+    over groups.
 
     Args:
         family: as in `pluralign.fit`, like the tables.
-        ratings: a whole table, like pairs and votes; those that are given are fitted on and judged together.
-        pairs: beside ratings of several attributes, what a gate is trained on.
-        votes: see pairs.
+        ratings: a whole table, like pairs and votes; the given tables are fitted and evaluated together.
+        pairs: together with ratings of several attributes, the data that a gate is trained on.
+        votes: the same, as votes.
         num_folds: at most the number of groups in all tables together.
         backbone: a name or a loaded backbone.
         config: the family's config.
         cache: as in `pluralign.fit`.
         risk: the risk measure by which responses are compared.
-        seed: of the folds and everything random.
-        journal: a folder for the finished steps of each fold's search, so that an interruption costs little.
-        out: as in `evaluate`; the texts of the examples come from all folds.
-        report: receives one line of text per stage.
+        seed: random seed of the folds and of everything else that is random.
+        journal: a folder that stores the finished steps of each fold's search, so that they are not repeated
+            after an interruption.
+        out: as in `evaluate`; the texts of the examples are from all folds.
+        report: called with one line of text per stage.
         progress: as in `pluralign.fit`.
 
     Returns:
-        As `evaluate`, with `folds`.
+        As from `evaluate`, with `folds`.
 
     Raises:
         ArgumentError: no table was given, or `num_folds` is below 2.
@@ -136,7 +137,7 @@ def cross_fit(
     examples: list[dict[str, Any]] = []
     warned: list[str] = []
     for number, (train, test) in enumerate(folds_of_tables(given, num_folds, seed=seed), 1):
-        say(f"fold {number} of {num_folds}: {_rows(train)} to fit, {_rows(test)} to judge")
+        say(f"fold {number} of {num_folds}: {_rows(train)} to fit, {_rows(test)} to evaluate")
         fitted_on: dict[str, Any] = train
         judged: dict[str, Any] = test
         model = fit(
@@ -190,14 +191,14 @@ def _score(
 ) -> dict[str, Columns]:
     tables: dict[str, Columns] = {}
     if ratings is None and pairs is None and votes is None:
-        raise ArgumentError("received no data to judge on: pass ratings, pairs or votes")
+        raise ArgumentError("received no data to evaluate on: pass ratings, pairs or votes")
     for name, table in (("ratings", ratings), ("pairs", pairs), ("votes", votes)):
         if table is not None:
             check_table(name, table)
     if ratings is not None:
         texts = Texts.read(model, ratings, "response", progress=progress)
         tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, texts=texts)
-        derived = rated_pairs(_worth(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
+        derived = rated_pairs(_reward_ratings(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
         if len(derived.better):
             tables["pairs_from_ratings"] = rated_pair_rows(model, ratings, derived, texts, risk=risk)
     if pairs is not None:
@@ -210,12 +211,12 @@ def _score(
                 "tied_in_data": len(votes) - len(majority)
             }
     if not tables:
-        raise DataError("every comparison is tied or has two equal sides: there is nothing to judge on")
+        raise DataError("every comparison is tied or has two equal sides: there is nothing to evaluate on")
     return tables
 
 
-def _worth(model: RewardModel, ratings: datasets.Dataset) -> datasets.Dataset:
-    """The ratings where more is better, as pairs need them: numbers of categories become their rewards."""
+def _reward_ratings(model: RewardModel, ratings: datasets.Dataset) -> datasets.Dataset:
+    """The ratings with higher values for better responses, as pairs need them: categories become rewards."""
     known = {a.name: model.head.categories_of(a.name) for a in model.head.attributes}
     return ratings_as_rewards(ratings, {name: c for name, c in known.items() if c is not None})
 
@@ -246,7 +247,7 @@ def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, se
 
 
 def _skill_within_prompts(results: dict[str, Any]) -> None:
-    """Puts beside each attribute's losses, which are over all responses, what is known within a prompt."""
+    """Adds the skill within a prompt to each attribute's losses, which are over all responses."""
     pairs = results["pairs"].get("pairs_from_ratings")
     by_attribute = pairs["attributes"] if pairs else {}
     for name, part in results["ratings"].items():

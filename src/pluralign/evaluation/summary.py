@@ -1,8 +1,8 @@
 """Aggregates of per-row scores, with intervals over groups: the content of `results.json`.
 
-In: the columns that `rows` makes. Out: plain numbers, lists and dicts. It knows no models and no files.
+In: the columns of `rows`. Out: plain numbers, lists and dicts.
 A difference is always paired, row by row: the model minus the other, so negative means that the model's loss
-is smaller; one whose interval holds 0 is no difference.
+is smaller; it is not significant if its interval contains 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pluralign.evaluation.texts import Columns
 
 __all__ = ["summarise_gate", "summarise_pairs", "summarise_ratings"]
 
-_LOSSES = ("pinball", "crps", "quantile_error")
+_GRID_LOSSES = ("pinball_on_grid", "crps_on_grid")  # where ratings are on a grid
+_LOSSES = ("pinball", "crps", *_GRID_LOSSES, "quantile_error")
 _SHARES = ("coverage", "closed_coverage", "peaked", "crossing")
 
 
@@ -30,10 +31,9 @@ def summarise_ratings(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
     """Calibration per attribute, and over all attributes with losses as shares of each scale.
 
     Returns:
-        `{attribute: {...}, "all": {...}}`; "all" only where there are several attributes. Per measure the
-        intervals of `model` and `constant`, their `difference`, and where the model has more baselines, their
-        values and differences by name in `others`. Empty where the family has no distribution on rating
-        scales.
+        `{attribute: {...}, "all": {...}}`; "all" only for several attributes. Per measure the intervals of
+        `model` and `constant`, their `difference`, and if the model has more baselines, their values and
+        differences by name in `others`. Empty if the family has no distribution on rating scales.
     """
     if "model_pinball" not in columns:
         return {}
@@ -61,7 +61,7 @@ def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str
         "unit": "the rating scale",
     }
     for key in (*_LOSSES, *_SHARES):
-        if f"model_{key}" in columns:
+        if _measured(columns, key, where):
             result[key] = _measure(columns, key, where, groups, seed)
     result["coverage"]["nominal"] = COVERAGE
     pit = _ragged(columns["model_pit"][where])
@@ -75,13 +75,20 @@ def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str
     return result
 
 
+def _measured(columns: Columns, key: str, where: Any) -> bool:
+    """Whether this measure exists for these rows; those on a grid, whether every row has one."""
+    if f"model_{key}" not in columns:
+        return False
+    return key not in _GRID_LOSSES or not np.isnan(columns[f"model_{key}"][where]).any()
+
+
 def _heads(columns: Columns) -> list[str]:
     """The model, the constant model and any other baseline whose distributions were measured."""
     return [key.removesuffix("_pinball") for key in columns if key.endswith("_pinball")]
 
 
 def _measure(columns: Columns, key: str, where: Any, groups: Any, seed: int) -> dict[str, Any]:
-    """One measure of every head; of losses also the model's difference from each baseline."""
+    """One measure of every head; for losses also the model's difference from each baseline."""
 
     def beside(head: str) -> dict[str, Any]:
         other = columns[f"{head}_{key}"][where]
@@ -161,7 +168,7 @@ def summarise_gate(columns: Columns) -> dict[str, Any]:
 
     Returns:
         `rows`, `weights` by attribute, `subsets` of the same and `subset_rows`, `entropy` in nats and
-        `entropy_share` of the largest, that of equal weights; empty where the model has no gate.
+        `entropy_share` of the maximum, that of equal weights; empty if the model has no gate.
     """
     names = [key.removeprefix("gate_") for key in columns if key.startswith("gate_")]
     if not names:

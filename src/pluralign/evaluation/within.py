@@ -1,8 +1,8 @@
-"""Does a model know anything within a prompt? What stands beside every loss over all responses.
+"""Can a model rank the responses to one prompt? Reported with every loss over all responses.
 
-In: accuracy on pairs of responses to one prompt, as `summary` gives it. Out: the same beside that of the
-longer text, and in words whether it is above chance. It measures nothing. A pooled loss can be won by telling
-prompts apart: to know a prompt whose responses are all good helps nobody to choose among them.
+In: accuracy on pairs of responses to one prompt, from `summary`. Out: the same together with that of choosing
+the longer text, and in words whether it is above chance. A loss over all responses can be small because a
+model distinguishes prompts, which is of no use for choosing among the responses to one prompt.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ def summarise_within(pairs: Mapping[str, Any] | None, rule: str = "model") -> di
     """Skill within a prompt.
 
     Args:
-        pairs: the summary of pairs from ratings, or its part for one attribute; None where no two responses
+        pairs: the summary of pairs from ratings, or its part for one attribute; None if no two responses
             to one prompt were rated differently.
         rule: whose choice it is, `model` or `own_attribute`.
 
     Returns:
-        `model` and, where they are known, `length` and `difference` (the model minus length) as intervals;
-        `rows` and `groups`; `chance`, half of the pairs that the rule does not tie, because a tie is no
-        success; `verdict`. Only `verdict` where there are no pairs.
+        `model` and, if they are known, `length` and `difference` (the model minus length) as intervals;
+        `rows` and `groups`; `chance`, half of the pairs that the rule does not tie, because a tie is not a
+        success; `verdict`. Only `verdict` if there are no pairs.
     """
     if pairs is None or rule not in pairs["accuracy"]:
         return {"verdict": "not known: no two responses to one prompt were rated differently"}
@@ -42,8 +42,8 @@ def chance_verdict(interval: Mapping[str, Any], chance: float = 0.5) -> str:
     """Whether an accuracy is above chance, in words.
 
     Args:
-        interval: estimate, low and high; these are None where there is no interval, with the `reason`.
-        chance: what knowing nothing would give.
+        interval: estimate, low and high; the ends are None if there is no interval, with the `reason`.
+        chance: the accuracy of a random choice.
     """
     low, high = interval["low"], interval["high"]
     if low is None or high is None:

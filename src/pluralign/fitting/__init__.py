@@ -1,15 +1,14 @@
 """Fitting: data and a backbone in, a `RewardModel` out. One recipe file per family.
 
-It stands on `model`, `heads` and `solvers` and knows nothing of evaluation, reports or the command line.
-A new family is a recipe, a config, a head and an entry in `pluralign.families`; `Inputs`, `Fitted`,
-`rated_table` and `rating_targets` are what its recipe is made of (`docs/extending.md`).
+A new family is a recipe, a config, a head and an entry in `pluralign.families`; its recipe is built from
+`Inputs`, `Fitted`, `rated_table` and `rating_targets` (`docs/extending.md`).
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -24,6 +23,7 @@ from pluralign.fitting.config import (
     GaussianEnsembleConfig,
     QuantileConfig,
     RegressionConfig,
+    saved_settings,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ __all__ = [
     "rating_targets",
 ]
 
-# For authors of recipes; imported when first used, since they bring torch.
+# For authors of recipes; imported on first use, since they need torch.
 _NAMES = {
     "Fitted": "tables.inputs",
     "Inputs": "tables.inputs",
@@ -87,27 +87,27 @@ def fit(
 
     Args:
         family: a name in `pluralign.families.FAMILIES`, which says what each is for.
-        ratings: rows from `load_ratings`. Bradley-Terry derives pairs from them when no pairs are given.
-        pairs: rows from `load_pairs`. Beside ratings of several attributes they train the gate of the
+        ratings: rows from `load_ratings`. Bradley-Terry derives pairs from them if no pairs are given.
+        pairs: rows from `load_pairs`. Together with ratings of several attributes they train the gate of
             families that have one.
-        votes: comparisons from `load_comparisons`; a split vote is a weighted pair in both orders. Without
-            ratings, families of ratings rate each side of a comparison by the votes it got, and one that is
+        votes: comparisons from `load_comparisons`; a divided vote is a weighted pair in both orders. Without
+            ratings, families of ratings rate each side of a comparison by the votes it received, and a family
             made for comparisons predicts a, tie or b.
         backbone: a name for `pluralign.backbones.load`, or a loaded backbone.
         config: the family's config, or a mapping of its fields.
         cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
-        journal: a JSON Lines file in which finished steps of the search are kept, so that a fit that was
-            interrupted does not repeat them; one file for one set of arguments.
-        progress: True or False for progress bars or none; None for bars where stderr is a terminal.
-        report: receives one line of text per stage.
+        journal: a JSON Lines file that stores finished steps of the search, so that an interrupted fit does
+            not repeat them; one file per set of arguments.
+        progress: True or False for progress bars or none; None for bars if stderr is a terminal.
+        report: called with one line of text per stage.
 
     Returns:
-        A model with its baselines (the constant model and Bradley-Terry) beside it.
+        A model with its baselines (the constant model and Bradley-Terry).
 
     Raises:
         ArgumentError: the family does not exist, or no data was given.
-        ConfigError: an unknown field or an illegal value.
-        DataError: the data does not serve this family.
+        ConfigError: an unknown field or an invalid value.
+        DataError: the data is not suitable for this family.
     """
     if not isinstance(family, str) or family not in FAMILIES:
         raise ArgumentError(
@@ -122,10 +122,10 @@ def fit(
     check_plain_types(settings)
 
     from pluralign import backbones
-    from pluralign.fitting.table_notes import warn_of_tables
+    from pluralign.fitting.table_warnings import warn_about_tables
     from pluralign.fitting.tables.inputs import Inputs
     from pluralign.fitting.train.journal import Journal
-    from pluralign.fitting.warned import remembered_warnings
+    from pluralign.fitting.warning_record import recorded_warnings
     from pluralign.model import RewardModel
 
     if not isinstance(backbone, str) and not hasattr(backbone, "embed"):
@@ -138,7 +138,7 @@ def fit(
     store = backbones.EmbeddingCache() if isinstance(cache, str) else cache
     memory = Journal(journal)
     given = {"ratings": ratings, "pairs": pairs, "votes": votes}
-    # Groups that share texts are held out together where penalties are chosen.
+    # Groups that share texts are held out together when penalties are chosen.
     joined = join_groups({name: table for name, table in given.items() if table is not None})
     inputs = Inputs(
         ratings=joined.get("ratings"),
@@ -148,15 +148,17 @@ def fit(
         journal=memory,
         report=report or (lambda line: None),
     )
-    with remembered_warnings() as warned:
-        warn_of_tables(family, inputs)
+    with recorded_warnings() as warned:
+        warn_about_tables(family, inputs)
         result = RECIPES[family](inputs, settings)
     memory.finish()
     return RewardModel(
         loaded,
         result.head,
         baselines=result.baselines,
-        fitted={"config": asdict(settings)} | result.summary | ({"warnings": warned} if warned else {}),
+        fitted={"config": saved_settings(settings)}
+        | result.summary
+        | ({"warnings": warned} if warned else {}),
         cache=store,
     )
 
@@ -179,5 +181,5 @@ def _config(family: str, config: Any) -> Any:
             )
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
-    except TypeError as error:  # a comparison inside the checks met a text or a null
+    except TypeError as error:  # a comparison in the checks got a text or a null
         raise ConfigError(f"a value of {dict(config)} is of the wrong type: {error}") from error

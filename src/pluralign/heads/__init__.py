@@ -1,7 +1,7 @@
 """Heads: embeddings in, a `RewardDistribution` out. One file per family.
 
-A head knows nothing about text, backbones or files. A new family is one file here, a recipe and an entry in
-`pluralign.families`. `published` reads the weights of other projects into these heads.
+A new family is one file here, a recipe and an entry in `pluralign.families`. `published` loads the weights of
+other projects into these heads.
 """
 
 from __future__ import annotations

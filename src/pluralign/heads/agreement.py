@@ -1,6 +1,6 @@
-"""How alike the heads of an ensemble are.
+"""How similar the heads of an ensemble are.
 
-In: the means of several heads on some responses. Out: their correlation, and how far they disagree.
+In: the means of several heads on some responses. Out: their correlation and disagreement.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ __all__ = ["head_agreement"]
 
 
 def head_agreement(means: Float[Tensor, "N H"]) -> dict[str, float]:
-    """How alike heads are on some responses.
+    """How similar heads are on some responses.
 
     Args:
-        means: of each head; N >= 2.
+        means: the mean of each head; N >= 2.
 
     Returns:
-        `correlation`, the mean over pairs of heads (1 where a head is constant or alone); `disagreement`, the
-        mean over responses of the standard deviation between heads, as a share of that of the heads' average
-        over the responses (0 where this does not vary).
+        `correlation`, the mean over pairs of heads (1 if a head is constant or the only one); `disagreement`,
+        the mean over responses of the standard deviation between heads, divided by the standard deviation of
+        the heads' average over the responses (0 if that does not vary).
     """
     means = means.double()
     between = float(means.std(1, unbiased=False).mean())

@@ -1,11 +1,12 @@
-"""What every head has in common: attributes with their scales, a reference unit, and three answers.
+"""The base class of all heads: attributes with their scales, a reference unit, and three kinds of
+predictions.
 
-In: embeddings of responses [N, D] and of prompts [N, P]. Out: reward distributions. It does not know
-text, backbones or files; `state_dict()` and `spec()` are all that a folder has to store.
+In: embeddings of responses [N, D] and of prompts [N, P]. Out: reward distributions. A folder stores only
+`state_dict()` and `spec()`.
 
-Units. A head's raw reward (for ratings: the mix of attributes, each mapped to [0, 1]) is centred on the
+Units: a head's raw reward (for ratings: the mix of attributes, each mapped to [0, 1]) is centred on the
 mean of the reference responses and divided by the reference standard deviation, so that the parameter of
-a risk measure means the same for every family. Attributes are answered on their original scales.
+a risk measure means the same for every family. Attributes are predicted on their original scales.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pluralign.distributions import RewardDistribution
+from pluralign.distributions import RewardDistribution, rounded_to_grid
 from pluralign.errors import ArgumentError
 from pluralign.heads import schema
 from pluralign.heads.categories import Categories
@@ -37,7 +38,7 @@ class Attribute:
         name: as in the data.
         low: the lowest rating of its original scale.
         high: the highest rating of its original scale.
-        step: the distance between neighbouring ratings where they lie on a grid, else None.
+        step: the distance between neighbouring ratings if they lie on a grid, otherwise None.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Reference:
     """The unit of reward: mean and standard deviation of the raw reward over the reference responses.
 
     The standard deviation is that of the marginal distribution, sqrt(mean of variances + variance of means),
-    so a family with spread and one without are both scaled to what a reference response's reward varies by.
+    so families with and without spread are both scaled by how much a reference response's reward varies.
     """
 
     mean: float = 0.0
@@ -71,9 +72,9 @@ class Reference:
 
     @classmethod
     def of(cls, raw: RewardDistribution) -> Reference:
-        """Measures the reference on the raw reward of reference responses; std 1 where nothing varies.
+        """Measures the reference on the raw reward of reference responses; std 1 if it does not vary.
 
-        A head that says the same of all of them has a spread of some last places, which is none.
+        A constant head can have a spread of a few units in the last place, which counts as none.
         """
         given = raw.mean()
         mean = given.double()
@@ -87,16 +88,16 @@ class Reference:
         return raw.scale_shift(1 / self.std, -self.mean / self.std)
 
 
-RAW_UNITS = Reference()  # a head that has not seen reference responses yet
+RAW_UNITS = Reference()  # for a head that has not seen reference responses yet
 
 
 class HeadInputs(NamedTuple):
-    """What heads read of N conversations: `head.distribution(*inputs)`.
+    """The inputs of a head for N conversations: `head.distribution(*inputs)`.
 
     Attributes:
         response: [N, D], the responses' vectors.
         prompt: [N, P], the prompts' vectors.
-        length: [N], the responses' lengths in the head's `length_unit`; None where it has none.
+        length: [N], the responses' lengths in the head's `length_unit`; None if it has none.
     """
 
     response: Float[Tensor, "N D"]
@@ -105,24 +106,24 @@ class HeadInputs(NamedTuple):
 
 
 class Head(nn.Module, abc.ABC):
-    """Embeddings to reward distributions. Subclasses are final, one per family.
+    """From embeddings to reward distributions. Subclasses are final, one per family.
 
-    What callers must know of a family is asked here, with an answer that fits most; a subclass that is
-    different says so. Nobody asks which class a head is.
+    Everything that callers need to know about a family is a method or property here, with a default that fits
+    most families; subclasses override it. No caller checks the class of a head.
 
     Args:
-        attributes: what is predicted, in the order of the parameters.
+        attributes: the predicted attributes, in the order of the parameters.
         reference: the unit of reward.
     """
 
     family: ClassVar[str]
-    """The name under which `pluralign.families.FAMILIES` has this class."""
+    """The name of this class in `pluralign.families.FAMILIES`."""
     reads_categories: ClassVar[bool] = False
-    """Whether numbers from 0 to 5 of the attribute `category` are the six categories to its recipe."""
+    """Whether its recipe treats numbers from 0 to 5 of the attribute `category` as the six categories."""
 
     num_heads: int = 1
-    """How many heads answer side by side, each for the whole reward; where there are several, evaluation asks
-    whether their disagreement warns of errors."""
+    """Number of parallel heads that each predict the whole reward; if there are several, evaluation checks
+    whether their disagreement predicts errors."""
 
     def __init__(self, attributes: tuple[Attribute, ...], reference: Reference) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ class Head(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def spec(self) -> dict[str, Any]:
-        """What, with the state dict, rebuilds this head; JSON-able."""
+        """The description that, with the state dict, rebuilds this head; serialisable as JSON."""
 
     @classmethod
     @abc.abstractmethod
@@ -160,11 +161,11 @@ class Head(nn.Module, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def check_spec(cls, spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given; allocates nothing.
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`; allocates nothing.
 
         Args:
-            spec: as JSON has it.
-            where: its place, for messages.
+            spec: the parsed JSON.
+            where: its position, for messages.
         """
 
     @classmethod
@@ -173,11 +174,11 @@ class Head(nn.Module, abc.ABC):
         """Dtype and shape of every tensor in the state dict of a head with this checked `spec`."""
 
     def check_state(self) -> None:
-        """Raises `ArgumentError` where a loaded state dict holds numbers that no fit gives."""
+        """Raises `ArgumentError` if a loaded state dict holds numbers that no fit produces."""
 
     @classmethod
     def has_heads(cls, spec: dict[str, Any]) -> bool:
-        """Whether measures of risk that compare heads apply to what a head with this `spec` answers."""
+        """Whether risk measures that compare heads apply to the predictions of a head with this `spec`."""
         return False
 
     @property
@@ -192,13 +193,31 @@ class Head(nn.Module, abc.ABC):
             attribute: its name.
 
         Returns:
-            None where the distributions are over the whole scale.
+            None if the distributions are over the whole scale.
         """
         return None
 
+    def grid_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
+        """One distribution per attribute over the ratings that people can give: what people are shown.
+
+        Returns:
+            A `Categorical` over the grid where an attribute's ratings are on one; else, and for categories
+            that are bins of the scale, what `attribute_distributions` answers.
+        """
+        found = dict(self.attribute_distributions(response))
+        for a in self.attributes:
+            if a.name in found and (step := self.grid_step(a)) is not None:
+                found[a.name] = rounded_to_grid(found[a.name], a.low, a.high, step)
+        return found
+
+    def grid_step(self, attribute: Attribute) -> float | None:
+        """Distance of the ratings to which predictions of an attribute are rounded for people, or None."""
+        held = self.categories_of(attribute.name)
+        return attribute.step if held is None or held.edges is None else None
+
     @property
     def length_unit(self) -> LengthUnit | None:
-        """What `length` is counted in; None where this head does not read it."""
+        """The unit of `length`; None if this head does not use it."""
         return None
 
     def distribution(
@@ -215,10 +234,10 @@ class Head(nn.Module, abc.ABC):
             response: the responses' vectors.
             prompt: the prompts' vectors.
             length: the responses' lengths in `length_unit`, for a head that is debiased for length.
-            steering: what replaces the gate, from `Steering.of`; None for the gate.
+            steering: replaces the gate, from `Steering.of`; None for the gate.
 
         Raises:
-            ArgumentError: another width than this head was fitted on, or a length is missing.
+            ArgumentError: not the width that this head was fitted on, or a length is missing.
         """
         return self.reference.standardise(self.raw(response, prompt, length, steering=steering))
 

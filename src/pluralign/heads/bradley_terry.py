@@ -1,7 +1,7 @@
 """The Bradley-Terry family: one linear score on a frozen backbone, the field's point-estimate baseline.
 
-In: embeddings of responses [N, D]. Out: `Point`. It does not know how it was fitted. A Bradley-Terry
-score is defined up to a shift; the reference takes it out and leaves the unit, the logit of a preference.
+In: embeddings of responses [N, D]. Out: `Point`. A Bradley-Terry score is defined up to a shift; the
+reference removes the shift and keeps the unit, the logit of a preference.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class BradleyTerryHead(Head):
         *,
         steering: Steering | None = None,
     ) -> RewardDistribution:
-        """The score itself, in the logits of a preference; it has no attributes to steer."""
+        """The score itself, in logits of a preference; there are no attributes to steer."""
         return Point(self.scaling(response) @ self.weight, validate=False)
 
     def attribute_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
@@ -79,7 +79,7 @@ class BradleyTerryHead(Head):
 
     @classmethod
     def check_spec(cls, spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`."""
         schema.record(cls._base_schema(0))(spec, where)
         if spec["attributes"]:
             raise schema.refuse(f"{where}.attributes", spec["attributes"], "none, in this family")

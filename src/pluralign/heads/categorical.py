@@ -1,16 +1,16 @@
 """The categorical family (DPRM): probabilities of ordered categories per attribute on a frozen backbone.
 
-In: embeddings of responses [N, D]. Out: `Categorical` per attribute, and their mix. It does not know how it
-was fitted. A category stands for a rating on the attribute's scale and for a reward; the mix is over rewards.
+In: embeddings of responses [N, D]. Out: `Categorical` per attribute, and their mix. A category stands for a
+rating on the attribute's scale and for a reward; the mix is over rewards.
 
-Fitted on comparisons it has one attribute, `preference`, and answers with the votes that a response would get
+Fitted on comparisons it has one attribute, `preference`, and predicts the votes that a response would get
 against an opponent of score 0, the average training response:
 
     P(loses), P(tie), P(wins)  proportional to  exp(-s/2), v, exp(s/2)
 
-That is Davidson's model of ties, so that two such distributions tell everything about their pair: the
+That is Davidson's model of ties, so that two such distributions determine everything about their pair: the
 log-odds of winning is s, and P(a), P(tie), P(b) are proportional to exp(d/2), v, exp(-d/2) with d = s_a -
-s_b. Swapping the responses swaps P(a) and P(b) and leaves P(tie).
+s_b. Swapping the responses swaps P(a) and P(b) and leaves P(tie) unchanged.
 
 Paper: Li et al. 2024 (DPRM), arXiv 2402.09764; Davidson 1970 (JASA 65). Gate, bins and the comparison with an
 average opponent are this project's.
@@ -109,7 +109,7 @@ class CategoricalHead(MixedHead):
         reference: the unit of reward.
         hidden: units of the hidden layer of every module; 0 for linear ones.
         gate: weights by prompt; None for equal weights.
-        debias: what is taken off the attributes before they are mixed; None for nothing.
+        debias: what is subtracted from the attributes before they are mixed; None for nothing.
         mix: `vincentize` or `mixture`, exact both.
 
     Raises:
@@ -185,13 +185,13 @@ class CategoricalHead(MixedHead):
         return votes[:, 0] + 0.5 * votes[:, 1]
 
     def comparison_probs(self, first: RewardDistribution, second: RewardDistribution) -> Float[Tensor, "N 3"]:
-        """P(a), P(tie), P(b) for two batches of laws of a head fitted on comparisons.
+        """P(a), P(tie), P(b) for two batches of distributions from a head fitted on comparisons.
 
-        Exactly mirrored: swapping the arguments reverses each row bit by bit.
+        Exactly symmetric: swapping the arguments reverses each row bit for bit.
 
         Args:
-            first: laws of responses a, as `distribution` gives them.
-            second: of b.
+            first: distributions of responses a, as returned by `distribution`.
+            second: distributions of responses b.
 
         Raises:
             ArgumentError: the head was fitted on ratings, or the distributions are not its own.
@@ -224,7 +224,7 @@ class CategoricalHead(MixedHead):
 
     @classmethod
     def check_spec(cls, spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`."""
         own = {
             "categories": schema.listed(Categories.check_spec, 1),
             "hidden": schema.whole(0),
@@ -292,7 +292,7 @@ class CategoricalHead(MixedHead):
                 utility = steering.measures[i](Categorical(p, atoms, validate=False))
                 p, atoms = torch.ones_like(p[:, :1]), utility.unsqueeze(1)
             parts.append((p, atoms))
-        if len(parts) == 1:  # its categories stay those that were named
+        if len(parts) == 1:  # keeps the original categories
             return Categorical(*parts[0], validate=False)
         return _MIXES[self.mix](parts, weights.to(means))
 

@@ -1,11 +1,11 @@
-"""Categories into which people put responses: their names, places on the rating scale, and rewards.
+"""Categories that people assign to responses: their names, positions on the rating scale, and rewards.
 
-In: numbers. Out: one frozen description per attribute, JSON-able: the mapping from ratings to categories,
-written down. It does not know heads, tables or texts.
+In: numbers. Out: one frozen description per attribute, serialisable as JSON: the explicit mapping from
+ratings to categories.
 
 The six categories of Li et al. 2024 (DPRM), arXiv 2402.09764, are in the order of the paper; votes for them
-are ratings of the attribute `category` on the scale [0, 5] that are their numbers. Their two axes say how
-helpful and how harmful each is; their rewards are those of the paper's first version.
+are ratings of the attribute `category` on the scale [0, 5], equal to their numbers. The two axes say how
+helpful and how harmful each is; the rewards are those of the paper's first version.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class Categories:
     Attributes:
         names: C of them, distinct.
         values: the rating that stands for each, ascending, on the attribute's scale.
-        rewards: what each is worth on the [0, 1] scale on which attributes are mixed; in any order.
-        edges: C + 1 ends of bins, ascending, for categories that are bins of a continuous scale: bin c holds
-            edges[c] <= rating < edges[c + 1], the last one also its end. None where ratings are the values.
+        rewards: the reward of each on the [0, 1] scale on which attributes are mixed; in any order.
+        edges: C + 1 edges of bins, ascending, for categories that are bins of a continuous scale: bin c
+            contains edges[c] <= rating < edges[c + 1], the last bin also its upper edge. None if the ratings
+            are the values.
     """
 
     names: tuple[str, ...]
@@ -80,7 +81,7 @@ class Categories:
 
     @staticmethod
     def check_spec(spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` holds the fields of legal categories."""
+        """Raises `ArtifactError` unless `spec` holds the fields of valid categories."""
         numbers = schema.listed(schema.number(), 1)
         ascending = schema.listed(schema.number(), 1, ascending=True)
         schema.record(
@@ -98,7 +99,7 @@ class Categories:
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Self:
-        """From the fields as JSON has them, lists for tuples."""
+        """From the fields as parsed from JSON, with lists for tuples."""
         edges = spec["edges"]
         names, values, rewards = (tuple(spec[key]) for key in ("names", "values", "rewards"))
         return cls(names, values, rewards, None if edges is None else tuple(edges))
@@ -107,7 +108,7 @@ class Categories:
         return len(self.names)
 
     def places(self, ratings: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
-        """The category of each rating, of the nearest one where it is in none; anything for NaN."""
+        """The category of each rating, or the nearest one if it is in none; undefined for NaN."""
         if self.edges is None:
             ends = [0.5 * (low + high) for low, high in itertools.pairwise(self.values)]
         else:
@@ -117,7 +118,7 @@ class Categories:
 
     @property
     def mapping(self) -> dict[str, dict[str, float]]:
-        """By name: the ratings that fall into it and its reward; for people to read."""
+        """By name: the ratings of each category and its reward, for display."""
         rows: dict[str, dict[str, float]] = {}
         for c, name in enumerate(self.names):
             if self.edges is None:

@@ -1,13 +1,11 @@
 """Two exact ways to combine the categories of several attributes under gate weights.
 
-    vincentize   averages quantile functions, sum_a g_a Q_a: a step function again, so its distribution has
-    the steps'
-                 heights as atoms and their widths as probabilities
+    vincentize   averages quantile functions, sum_a g_a Q_a: again a step function, so its distribution has
+                 the steps' heights as atoms and their widths as probabilities
     mixture      averages distribution functions, sum_a g_a F_a: every attribute's atoms with their share
 
 In: probabilities and rewards per attribute, with any number of categories each. Out: one `Categorical` with
-atoms per row. The counterpart of `distributions.combine` for distributions that share no levels. It knows no
-heads.
+atoms per row. The counterpart of `distributions.combine` for distributions without common levels.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ def vincentize(parts: Parts, weights: Float[Tensor, "B A"]) -> Categorical:
         weights: g, [B, A], not negative.
 
     Returns:
-        Atoms [B, sum C_a]; some may have no probability, where steps of two attributes coincide.
+        Atoms [B, sum C_a]; some may have probability 0, where steps of two attributes coincide.
     """
     ladders = []
     for probs, atoms in parts:

@@ -1,12 +1,12 @@
-"""Debiasing: what is taken off the attributes' rewards so that they stop following a bias variable.
+"""Debiasing: what is subtracted from the attributes' rewards so that they no longer follow a bias variable.
 
     r'_a = r_a - lambda_a * b        b: another attribute (verbosity), or the response's length
 
-In: predicted rewards on the [0, 1] scale, and lengths where length is the variable. Out: rewards of the same
-shape. It does not know how the lambdas were found (`fitting.debias`).
+In: predicted rewards on the [0, 1] scale, and lengths if length is the variable. Out: rewards of the same
+shape. The lambdas are chosen in `fitting`.
 
-For distributions, subtracting is a choice of coupling. `shift` takes off lambda_a * mean(b), which keeps the
-shape; `parity` subtracts level by level as published, and can make levels cross.
+For distributions, subtraction requires a choice of coupling. `shift` subtracts lambda_a * mean(b), which
+keeps the shape; `parity` subtracts level by level as published, and can make levels cross.
 
 Notation: N responses, A attributes, K levels; transform [A, A], r' = r @ transform.
 Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.2; the shift is this project's.
@@ -34,11 +34,11 @@ class Debias(nn.Module):
     """The stored lambdas, as a matrix over attributes and a slope per attribute on length.
 
     Args:
-        transform: [A, A]; column a says of which rewards r'_a is made. The identity changes nothing.
+        transform: [A, A]; column a holds the weights of the rewards in r'_a. The identity changes nothing.
         coupling: how whole distributions are subtracted.
-        length_slope: [A], taken off per unit of length; None where length is not the variable.
-        length_unit: what length is counted in; needed with a slope.
-        length_span: the number of tokens or characters that is one unit, positive.
+        length_slope: [A], subtracted per unit of length; None if length is not the variable.
+        length_unit: the unit in which length is counted; needed with a slope.
+        length_span: the number of tokens or characters in one unit, positive.
 
     Raises:
         ArgumentError: shapes or values that do not fit.
@@ -82,7 +82,7 @@ class Debias(nn.Module):
         self.register_buffer("length_slope", slope.float())
 
     def shift(self, means: Float[Tensor, "N A"], length: Float[Tensor, " N"] | None) -> Float[Tensor, "N A"]:
-        """What is added to each attribute's reward where distributions keep their shape.
+        """The shift added to each attribute's reward when distributions keep their shape.
 
         Args:
             means: mean rewards on the [0, 1] scale.
@@ -97,7 +97,7 @@ class Debias(nn.Module):
     def levelwise(
         self, values: Float[Tensor, "N A K"], length: Float[Tensor, " N"] | None
     ) -> Float[Tensor, "N A K"]:
-        """Rewards with the transform applied to each level on its own, as published.
+        """Rewards with the transform applied to each level separately, as published.
 
         Raises:
             ArgumentError: length is needed and was not given.
@@ -116,7 +116,7 @@ class Debias(nn.Module):
         return -(length.to(like) / self.length_span)[:, None] * self.length_slope.to(like)
 
     def spec(self) -> dict[str, Any]:
-        """What, with the state dict, rebuilds this; JSON-able."""
+        """The description that, with the state dict, rebuilds this; serialisable as JSON."""
         return {
             "coupling": self.coupling,
             "length_unit": self.length_unit,
@@ -125,7 +125,7 @@ class Debias(nn.Module):
 
     @staticmethod
     def check_spec(spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`."""
         schema.record(
             {
                 "coupling": schema.choice("shift", "parity"),
@@ -136,7 +136,7 @@ class Debias(nn.Module):
 
     @staticmethod
     def tensor_shapes(num_attributes: int) -> schema.TensorShapes:
-        """What its state dict holds."""
+        """The tensors of its state dict."""
         square = (num_attributes, num_attributes)
         return {"transform": (torch.float32, square), "length_slope": (torch.float32, (num_attributes,))}
 

@@ -3,9 +3,8 @@
     linear   o_m(z) = W_m z + b_m
     mlp      o_m(z) = W_m relu(U_m z + c_m) + b_m
 
-In: scaled embeddings [N, D]. Out: O numbers per member, [N, M, O]. All members together are one matrix
-product (with hidden units two), so that more members cost little where the embeddings are wide. It does not
-know what the numbers mean, how members are trained or that some belong to one attribute.
+In: scaled embeddings [N, D]. Out: O numbers per member, [N, M, O]. All members together are a single matrix
+product (two with hidden units), so that more members cost little if the embeddings are wide.
 
 Notation: D width of the embeddings, U hidden units of each member, O outputs.
 """
@@ -22,7 +21,7 @@ __all__ = ["Members"]
 
 
 class Members(nn.Module):
-    """M networks of one shape, all weights 0 at first.
+    """M networks of the same shape, with all weights initially 0.
 
     Args:
         num_members: M.
@@ -56,7 +55,7 @@ class Members(nn.Module):
     def forward(self, features: Float[Tensor, "N D"]) -> Float[Tensor, "N M O"]:
         """The outputs of every member for every row."""
         num_members, num_outputs, _ = self.weight.shape
-        if not self.hidden:  # in the order (output, member), so that all means lie together
+        if not self.hidden:  # in the order (output, member), so that all means are contiguous
             weight = self.weight.transpose(0, 1).flatten(0, 1)
             flat = torch.addmm(self.bias.T.flatten(), features, weight.T)
             return flat.reshape(-1, num_outputs, num_members).transpose(1, 2)
@@ -66,6 +65,6 @@ class Members(nn.Module):
 
     @torch.no_grad()
     def rotate_(self, rotation: Float[Tensor, "D D"]) -> None:
-        """Turns members of z @ rotation into the same functions of z, in place."""
+        """Converts members on z @ rotation to the same functions of z, in place."""
         first = self.hidden_weight if self.hidden else self.weight
         first.copy_(first @ rotation.T.to(first))

@@ -1,13 +1,12 @@
 """The gate: a prompt's vector in, the weight of each attribute out.
 
-    weights = softmax(MLP(prompt) / T)          what users are shown; rows sum to 1
+    weights = softmax(MLP(prompt) / T)          shown to users; rows sum to 1
     reward  = scale * sum_a weights_a reward_a  the learnable scale comes after the softmax
-
-It does not know what the attributes are, how they are predicted or how it was trained.
 
 Notation: P width of a prompt's vector, A attributes, T temperature.
 Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.2; Dorka 2024 (QRM), arXiv 2409.10164. Sizes and
-defaults are those of the published code. Scaled prompts and the start at equal weights are this project's.
+defaults are those of the published code. Scaling the prompts and starting at equal weights are this
+project's.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pluralign.heads.scaling import ColumnScaling
 
 __all__ = ["Gate", "GateShape"]
 
-_MOST_LAYERS = 1000  # of a stored gate: a list of shapes is made before any weight is seen
+_MOST_LAYERS = 1000  # of a stored gate, since shapes are listed before any weight is read
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,13 @@ class GateShape:
     """The architecture of a gate.
 
     Attributes:
-        width: P, of the prompts' vectors.
+        width: P, the width of the prompts' vectors.
         num_attributes: A.
         hidden: units of each hidden layer.
         layers: number of hidden layers; 0 makes the gate linear.
         regularisation: what follows each ReLU: `dropout` (ArmoRM), `batchnorm` (QRM) or `none`.
-        dropout: share of units dropped in training, where `regularisation` is `dropout`.
-        temperature: T; larger makes weights more alike for the same logits.
+        dropout: share of units dropped in training, if `regularisation` is `dropout`.
+        temperature: T; a larger value makes weights more equal for the same logits.
         hidden_bias: whether hidden layers have an intercept; the published QRM gate has none.
         out_bias: whether the last layer has one.
     """
@@ -74,10 +73,10 @@ class Gate(nn.Module):
 
     Args:
         shape: the architecture.
-        scaling: of the prompts' columns; None takes them as they are.
+        scaling: of the prompts' columns; None for no scaling.
 
     Raises:
-        ArgumentError: the scaling is of another width.
+        ArgumentError: the scaling has a different width.
     """
 
     def __init__(self, shape: GateShape, scaling: ColumnScaling | None = None) -> None:
@@ -86,7 +85,7 @@ class Gate(nn.Module):
         self.scaling = ColumnScaling.empty(shape.width) if scaling is None else scaling
         if len(self.scaling.center) != shape.width:
             raise ArgumentError(
-                f"the scaling is of width {len(self.scaling.center)}; the gate's is {shape.width}"
+                f"the scaling has width {len(self.scaling.center)}; the gate's is {shape.width}"
             )
         self.hidden = nn.Sequential()
         width = shape.width
@@ -109,12 +108,12 @@ class Gate(nn.Module):
         return torch.softmax(logits / self.shape.temperature, -1)
 
     def spec(self) -> dict[str, Any]:
-        """What, with the state dict, rebuilds this gate; JSON-able."""
+        """The description that, with the state dict, rebuilds this gate; serialisable as JSON."""
         return asdict(self.shape)
 
     @staticmethod
     def check_spec(spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`."""
         schema.record(
             {
                 "width": schema.whole(1),
@@ -133,7 +132,7 @@ class Gate(nn.Module):
 
     @staticmethod
     def tensor_shapes(spec: dict[str, Any]) -> schema.TensorShapes:
-        """What the state dict of a gate with this checked `spec` holds."""
+        """The tensors in the state dict of a gate with this checked `spec`."""
         shape = GateShape(**spec)
         found = {f"scaling.{k}": v for k, v in ColumnScaling.tensor_shapes(shape.width).items()}
         size, step = shape.width, 2 if shape.regularisation == "none" else 3

@@ -1,18 +1,17 @@
-"""The Gaussian ensemble family (BRME): H heads, each answering with a mean and a standard deviation.
+"""The Gaussian ensemble family (BRME): H heads, each predicting a mean and a standard deviation.
 
-In: embeddings of responses [N, D]. Out: `GaussianEnsemble` with H heads, per attribute and mixed. It does not
-know how it was fitted.
+In: embeddings of responses [N, D]. Out: `GaussianEnsemble` with H heads, per attribute and mixed.
 
     head h, attribute a:  N(mu_ah(z), s_ah(z)^2),   s = scale_a (floor + softplus(.)) > 0
     head h, mixed:        N(sum_a g_a mu_ah, (sum_a g_a s_ah)^2), then standardised
 
 Attributes are mixed head by head, so the mix still has H heads and `nominal`, `worst_case`, `robust` or `uwo`
 compare whole opinions. Averaging quantile functions of Gaussians adds their standard deviations (vincentize).
-The heads' means are brought to a common mean and spread on the reference responses: a minimum over heads says
-something only where heads that agree answer with the same number.
+The heads' means are brought to a common mean and spread on the reference responses: a minimum over heads is
+meaningful only if heads that agree predict the same number.
 
-A head without standard deviations (an ensemble of Bradley-Terry heads) answers with s = 0, and a head without
-attributes (fitted on pairs) with one reward as a whole.
+A head without standard deviations (an ensemble of Bradley-Terry heads) predicts s = 0, and a head without
+attributes (fitted on pairs) predicts a single overall reward.
 
 Notation: A attributes, H heads, g_a the gate's weights. Members of the network are attribute-major, a H + h.
 Paper: Yan et al. 2024, arXiv 2409.15360; several attributes, their mix and the standardisation are this
@@ -41,7 +40,7 @@ from pluralign.heads.steering import Steering
 
 __all__ = ["GaussianEnsembleHead"]
 
-_WHOLE = "preference"  # what a reward without attributes is called, as in Bradley-Terry
+_WHOLE = "preference"  # the name of a reward without attributes, as in Bradley-Terry
 
 
 class GaussianEnsembleHead(MixedHead):
@@ -50,19 +49,19 @@ class GaussianEnsembleHead(MixedHead):
     Args:
         scaling: the column scaling that the members refer to.
         members: A H of them, attribute-major, with two outputs each (mean and std before its softplus), or
-            one where heads have no standard deviation.
-        attributes: A of them, with their original scales; none for a reward as a whole (A = 1).
+            one if heads have no standard deviation.
+        attributes: A of them, with their original scales; none for a single overall reward (A = 1).
         reference: the unit of reward.
-        target_center: [A], where output 0 lies on the [0, 1] scale; 0 when absent.
-        target_scale: [A], positive, what one unit of output is on that scale; 1 when absent.
+        target_center: [A], the position of output 0 on the [0, 1] scale; 0 by default.
+        target_scale: [A], positive, one unit of output on that scale; 1 by default.
         std_floor: the smallest standard deviation, in units of `target_scale`.
         gate: weights by prompt; None for equal weights.
-        debias: what is taken off the means before they are mixed; None for nothing.
+        debias: what is subtracted from the means before they are mixed; None for nothing.
 
     Attributes:
         num_heads: H.
         head_scale: [H], of the standardisation; 1 before `with_equal_heads`.
-        head_shift: [H], of the standardisation; 0 until then.
+        head_shift: [H], of the standardisation; 0 before `with_equal_heads`.
 
     Raises:
         ArgumentError: parts that do not fit together.
@@ -110,7 +109,7 @@ class GaussianEnsembleHead(MixedHead):
 
     @classmethod
     def has_heads(cls, spec: dict[str, Any]) -> bool:
-        """Always, also where there is only one."""
+        """Always, even if there is only one."""
         return True
 
     @property
@@ -146,15 +145,17 @@ class GaussianEnsembleHead(MixedHead):
         }
 
     def gate_weights(self, prompt: Float[Tensor, "N P"]) -> Float[Tensor, "N A"]:
-        """The gate's softmax; equal weights without a gate, and weight 1 for a reward as a whole."""
+        """The gate's softmax; equal weights without a gate, and weight 1 for a single overall reward."""
         return super().gate_weights(prompt) if self.attributes else prompt.new_ones(len(prompt), 1)
 
     def preference_probability(
         self, chosen: RewardDistribution, rejected: RewardDistribution
     ) -> Float[Tensor, " N"]:
-        """P(R1 > R2) for independent rewards; without standard deviations the heads' mean Bradley-Terry one.
+        """P(R1 > R2) for independent rewards; without standard deviations the heads' mean Bradley-Terry
+        probability.
 
-        The latter is mean_h sigmoid(mu_h(chosen) - mu_h(rejected)) in logits, one head judging both.
+        The latter is mean_h sigmoid(mu_h(chosen) - mu_h(rejected)) in logits, with the same head scoring
+        both.
         """
         if (
             self.has_std
@@ -180,10 +181,10 @@ class GaussianEnsembleHead(MixedHead):
         prompt: Float[Tensor, "N P"],
         length: Float[Tensor, " N"] | None = None,
     ) -> GaussianEnsembleHead:
-        """The same ensemble, whose heads have one mean and one spread over reference responses.
+        """The same ensemble, with equal means and spreads of all heads over the reference responses.
 
-        Both are the averages over the heads, so that the unit stays what it was. A head whose mean does not
-        vary is shifted only. Arguments as `distribution`.
+        Both are the averages over the heads, so that the unit is unchanged. A head whose mean does not
+        vary is only shifted. Arguments as in `distribution`.
         """
         plain = self.with_parts(
             head_scale=torch.ones_like(self.head_scale), head_shift=torch.zeros_like(self.head_shift)
@@ -206,7 +207,7 @@ class GaussianEnsembleHead(MixedHead):
 
     @classmethod
     def check_spec(cls, spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`."""
         own = {
             "num_heads": schema.whole(1),
             "num_outputs": schema.whole(1, 2),
@@ -260,7 +261,7 @@ class GaussianEnsembleHead(MixedHead):
         if self.debias is not None:
             means = means + self.debias.shift(means.mean(-1), length)[..., None]
         for i, measure in steering.measures.items():
-            # One number of the whole distribution: for this attribute all heads then say the same.
+            # One number from the whole distribution, so all heads predict the same for this attribute.
             means[:, i] = measure(GaussianEnsemble(means[:, i], stds[:, i], validate=False))[:, None]
             stds[:, i] = 0.0
         mean, std = (torch.einsum("na,nah->nh", weights.to(part), part) for part in (means, stds))

@@ -1,9 +1,8 @@
-"""What families with rated attributes share: debiasing, the gate, and the mix.
+"""The common parts of families with rated attributes: debiasing, the gate, and the mix.
 
-    attributes' rewards on [0, 1]  ->  debiased  ->  steered, if a user asks  ->  mixed by the gate's weights
+    attributes' rewards on [0, 1]  ->  debiased  ->  steered, if requested  ->  mixed by the gate's weights
 
-In: a subclass's predictions per attribute. Out: one reward distribution. It does not know how predictions
-are made or of what kind they are.
+In: a subclass's predictions per attribute. Out: one reward distribution.
 
 Notation: N responses, A attributes.
 """
@@ -39,7 +38,7 @@ class MixedHead(Head):
         attributes: A of them, with their original scales.
         reference: the unit of reward.
         gate: weights by prompt; None for equal weights.
-        debias: what is taken off the attributes before they are mixed; None for nothing.
+        debias: what is subtracted from the attributes before they are mixed; None for nothing.
         mix: `vincentize` averages quantile functions (QRM), `mixture` averages distribution functions.
 
     Raises:
@@ -75,7 +74,7 @@ class MixedHead(Head):
     def attribute_means(
         self, response: Float[Tensor, "N D"], length: Float[Tensor, " N"] | None = None
     ) -> Float[Tensor, "N A"]:
-        """Mean reward per attribute on the [0, 1] scale, debiased: what a gate weighs."""
+        """Mean reward per attribute on the [0, 1] scale, debiased: the input of the gate's mix."""
 
     @abc.abstractmethod
     def _mixed(
@@ -89,12 +88,12 @@ class MixedHead(Head):
 
     @property
     def length_unit(self) -> LengthUnit | None:
-        """What `length` is counted in; None where this head is not debiased for length."""
+        """The unit of `length`; None if this head is not debiased for length."""
         return None if self.debias is None else self.debias.length_unit
 
     @property
     def has_gate(self) -> bool:
-        """Whether there is a gate; without one weights are equal."""
+        """Whether there is a gate; without one, weights are equal."""
         return self.gate is not None
 
     def gate_weights(self, prompt: Float[Tensor, "N P"]) -> Float[Tensor, "N A"]:
@@ -138,7 +137,7 @@ class MixedHead(Head):
 
     @classmethod
     def _check_mixing(cls, spec: dict[str, Any], where: str) -> None:
-        """What keys say of each other."""
+        """Checks that the keys are consistent."""
         gate, count = spec["gate"], len(spec["attributes"])
         if gate is not None and gate["num_attributes"] != count:
             raise schema.refuse(

@@ -1,15 +1,16 @@
-"""Weights of a mixture with known components: the one maximum of a concave function on the simplex.
+"""Weights of a mixture with known components: the unique maximum of a concave function on the simplex.
 
 In: counts a [P] > 0, log-likelihoods [R, P] and weights [R] of R observations. Out: w [P] > 0 with sum 1 that
 maximises
 
     F(w) = sum_p a_p log w_p + sum_r weight_r log sum_p w_p L_rp
 
-It does not know what is observed. With n = sum_p a_p + sum_r weight_r the constraint may be written as the
+With n = sum_p a_p + sum_r weight_r the constraint may be written as the
 term -n sum_p w_p, and the optimum is where n w_p = a_p + sum_r weight_r R_rp, with the responsibilities
-R_rp = w_p L_rp / (L_r w). Newton's method in relative changes d = dw / w sees the Hessian
-diag(a) + R' diag(weight) R, which is well scaled however small a weight is; the counts begin large and come
-down to a (an interior point method). EM would take thousands of steps where personas say nearly the same.
+R_rp = w_p L_rp / (L_r w). In relative changes d = dw / w, Newton's method has the Hessian
+diag(a) + R' diag(weight) R, which is well scaled however small a weight is; the counts start large and
+decrease to a (an interior-point method). EM would take thousands of steps if personas predict nearly the
+same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["mixture_weights"]
 
 _STEPS = 200
 _TOLERANCE = 1e-11
-_ROUGHLY = 0.1  # how well larger counts are solved for, in units of the smallest of them
+_ROUGHLY = 0.1  # tolerance for the larger counts, in units of the smallest of them
 _SMALLER = 0.1
 _TO_THE_BOUNDARY = 0.95
 
@@ -59,7 +60,7 @@ def mixture_weights(
             continue
         change = torch.linalg.solve(torch.diag(larger) + (shared.T * weight) @ shared, gradient)
         step = min(1.0, _TO_THE_BOUNDARY / max(float(-change.min()), 1e-300))
-        # F is concave along the step; past its top by as much as before it is no progress.
+        # F is concave along the step; going as far beyond the maximum as before it is not progress.
         slope = gradient @ change
         while _slope(w, step * change, larger, likelihood, weight) < -0.5 * step * slope:
             step *= 0.5
@@ -81,6 +82,6 @@ def _gradient(w: Tensor, counts: Tensor, likelihood: Tensor, weight: Tensor) -> 
 
 
 def _slope(w: Tensor, move: Tensor, counts: Tensor, likelihood: Tensor, weight: Tensor) -> Tensor:
-    """How F changes along the relative move, where it ends."""
+    """The slope of F along the relative move, at its end."""
     gradient, _ = _gradient(w * (1 + move), counts, likelihood, weight)
     return (gradient / (1 + move)) @ move

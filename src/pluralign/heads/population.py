@@ -1,27 +1,26 @@
-"""`PopulationUpdater`: which kinds of people a crowd consists of, kept up to date vote by vote.
+"""`PopulationUpdater`: which kinds of people a crowd consists of, updated vote by vote.
 
-In: votes with their times, each as its probability under every one of P personas, or with a rater whose
-persona is known. Out: the weights of the personas, which move the prediction for every text. It does not know
-texts, categories or how the personas' own predictions were made.
+In: votes with their times, each as its probability under each of P personas, or with a rater whose
+persona is known. Out: the weights of the personas, which change the prediction for every text.
 
 A person counts once, however often they vote: O_r(T) = g^(T - time of the last vote of r), with
 g = 2^(-1 / half_life). With `weight="vote"` every vote counts, O_r(T) = sum of g^(T - t_i) over the votes of
-r. A vote without a name is a person of its own. People of known persona are counted,
+r. A vote without a name counts as a separate person. People of known persona are counted,
 
     alpha_p(T) = g^(T - start) prior_p + sum over people r of persona p of O_r(T)
 
-and those of unknown persona are shared out. With l_ip = P(vote i | persona p) and L_rp the product of l_ip
-over all votes of r (one person is of one persona), the weights w are the one solution of
+and those of unknown persona are divided among the personas. With l_ip = P(vote i | persona p) and L_rp the
+product of l_ip over all votes of r (one person has one persona), the weights w are the unique solution of
 
     w_p = A_p / sum A,     A_p = alpha_p + sum_r O_r w_p L_rp / sum_q w_q L_rq
 
 which maximises the concave function sum_p alpha_p log w_p + sum_r O_r log sum_p w_p L_rp. The maximum depends
-on sums and maxima over votes only: neither order nor batches matter, and with known personas alone it is
+only on sums and maxima over votes: neither order nor batches matter, and with only known personas it is
 alpha / sum alpha. The rule is ours; the exact posterior is a mixture of as many Dirichlets as there are ways
-to name the raters. Shared-out counts are surer than the truth: `sum A` counts a person of unknown persona as
-a whole one.
+to assign raters to personas. The divided counts overstate the certainty: `sum A` counts a person of unknown
+persona in full.
 
-Memory: P + 1 numbers per rater with a name, and per vote without one. Votes without a name whose weight fell
+Memory: P + 1 numbers per rater with a name, and per vote without one. Votes without a name whose weight falls
 below 2^-60 are dropped.
 """
 
@@ -53,12 +52,13 @@ from pluralign.heads.votes import (
 __all__ = ["PopulationUpdater", "vote_likelihoods"]
 
 _KIND = "population updater"
-# No single vote rules a persona out: a model's 0 is seldom a true one, and two of them would leave nobody.
+# No single vote excludes a persona: a model's 0 is seldom a true 0, and two of them could exclude all
+# personas.
 _LEAST_LIKELIHOOD = 1e-12
 
 
 def vote_likelihoods(votes: Any, probs: Float[Tensor, "V P C"] | Any) -> Float[Tensor, "V P"]:
-    """P(vote | persona), from what each persona would say of the text voted on.
+    """P(vote | persona), from each persona's predictions for the texts voted on.
 
     Args:
         votes: categories, [V], whole numbers in [0, C).
@@ -82,15 +82,15 @@ class PopulationUpdater:
 
     Args:
         prior: counts of the personas before any vote, positive: [P], or a mapping by name.
-        half_life: time in which a vote's weight halves, in the unit of the times; None forgets nothing.
-        raters: the persona of raters for whom it is known, by rater: its name, or its index where the prior
+        half_life: time in which a vote's weight halves, in the unit of the times; None to forget nothing.
+        raters: the persona of raters for whom it is known, by rater: its name, or its index if the prior
             has no names.
         start: the time of the prior; no vote may be older.
-        weight: "person" counts each person once, as their last vote counts; "vote" counts every vote, so that
-            who votes often weighs more.
+        weight: "person" counts each person once, with the weight of their last vote; "vote" counts every
+            vote, so that people who vote often weigh more.
 
     Attributes:
-        personas: names of the personas; their indices as text where the prior has no names.
+        personas: names of the personas; their indices as text if the prior has no names.
 
     Raises:
         ArgumentError: an argument is out of range, or a rater's persona does not exist.
@@ -151,19 +151,19 @@ class PopulationUpdater:
         """Adds votes, in any order and in batches of any size; returns this updater.
 
         Args:
-            likelihoods: P(vote | persona), [V, P] in [0, 1], see `vote_likelihoods`; None where every rater's
+            likelihoods: P(vote | persona), [V, P] in [0, 1], from `vote_likelihoods`; None if every rater's
                 persona is known.
             times: of the votes, one number or [V]; not before the start.
             raters: who voted, V names; None for votes without a name, each of which counts as a person.
-                Votes of one unknown rater are taken to come from one persona; a known persona overrides the
+                Votes of one unknown rater are assumed to come from one persona; a known persona overrides the
                 likelihoods.
 
         Raises:
-            ArgumentError: a likelihood or time is illegal, neither likelihoods nor raters are given, or
-                without likelihoods a rater is unknown. Then nothing was added.
+            ArgumentError: a likelihood or time is invalid, neither likelihoods nor raters are given, or
+                without likelihoods a rater is unknown. In that case nothing is added.
 
         Warns:
-            VoterWarning: people are to count once, and votes have no name; said once.
+            VoterWarning: people should count once, but votes have no name; given once.
         """
         if isinstance(raters, str) or (likelihoods is None and raters is None):
             raise ArgumentError(
@@ -173,7 +173,9 @@ class PopulationUpdater:
         rows = None if likelihoods is None else self._checked(likelihoods)
         names = list(raters) if raters is not None else [None] * (0 if rows is None else len(rows))
         if rows is not None and len(names) != len(rows):
-            raise ArgumentError(f"received {len(rows)} likelihoods and {len(names)} raters; needed: as many")
+            raise ArgumentError(
+                f"received {len(rows)} likelihoods and {len(names)} raters; needed: equally many"
+            )
         when = as_times(times, torch.Size([len(names)]), self.start, self._prior.device)
         known = [None if name is None else self._persona_of.get(str(name)) for name in names]
         if rows is None and None in known:
@@ -199,7 +201,7 @@ class PopulationUpdater:
         return self
 
     def alpha(self, at: float | None = None) -> Float[Tensor, " P"]:
-        """The counts A at a time, votes of unknown persona shared out; float64.
+        """The counts A at a time, with votes of unknown persona divided among the personas; float64.
 
         Args:
             at: not before the last vote; None for the time of that vote.
@@ -218,14 +220,14 @@ class PopulationUpdater:
         return mixture_weights(self._counted(), self._voters.sums, self._voters.weight)
 
     def predict(self, probs: Float[Tensor, "B P C"] | Any, atoms: Any) -> Categorical:
-        """What the crowd as it now is says of texts: the mixture of what the personas say.
+        """The current crowd's prediction for texts: the mixture of the personas' predictions.
 
         Args:
             probs: of the categories, per text and persona, [B, P, C].
             atoms: reward of each category, [C].
 
         Raises:
-            ArgumentError: another number of personas, or probabilities that do not sum to 1.
+            ArgumentError: a different number of personas, or probabilities that do not sum to 1.
         """
         probs = as_probs(probs)
         if probs.ndim != 3 or probs.shape[1] != self.num_personas:
@@ -236,7 +238,7 @@ class PopulationUpdater:
         """A new updater that has seen the votes of both, which must not overlap; people may be in both.
 
         Raises:
-            ArgumentError: the other is this one, or has another prior, half-life, start, weight or known
+            ArgumentError: the other is this one, or has a different prior, half-life, start, weight or known
                 raters.
         """
         if not isinstance(other, PopulationUpdater) or self._settings() != other._settings():
@@ -255,7 +257,7 @@ class PopulationUpdater:
         return merged
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state, names of raters included, to one safetensors file, whole or not at all.
+        """Writes the state, including the names of raters, atomically to one safetensors file.
 
         Raises:
             ArtifactError: the path cannot be written.
@@ -267,13 +269,13 @@ class PopulationUpdater:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PopulationUpdater:
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
-        A file from before people were weighed says nothing of weights: its votes were counted, and go on
-        being counted, as with `weight="vote"`. Who gave them is not in it, so that it cannot count people.
+        Files of older versions do not store `weight`: they counted votes, and continue to do so, as with
+        `weight="vote"`. They do not store who voted, so people cannot be counted.
 
         Raises:
-            ArtifactError: the file is missing, damaged or something else.
+            ArtifactError: the file is missing, damaged or of another kind.
         """
         settings, tensors = read_state(path, _KIND)
         try:
@@ -291,7 +293,7 @@ class PopulationUpdater:
             raise ArtifactError(f"{path} is damaged: its votes do not fit its prior; save the updater again")
         return new
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------------
 
     def _index(self, rater: Any, persona: Any) -> int:
         if str(persona) not in self.personas:
@@ -315,7 +317,7 @@ class PopulationUpdater:
         return rows
 
     def _prior_left(self) -> Tensor:
-        # The floor keeps the solution unique and inside; a millionth of a vote is no opinion.
+        # The floor keeps the solution unique and in the interior; a millionth of a vote is negligible.
         left = remaining(self._prior.new_tensor(self._clock - self.start), self.half_life)
         return (self._prior * left).clamp_min(1e-6)
 
@@ -338,8 +340,9 @@ class PopulationUpdater:
             return
         self._warned = True
         warnings.warn(
-            f"{strangers} of {len(names)} votes have no rater, and each counts as a person of its own: who "
-            'votes often without a name weighs more. Pass raters, or weight="vote" if every vote is to count',
+            f"{strangers} of {len(names)} votes have no rater, and each counts as a separate person: people "
+            f"who "
+            'vote often without a name weigh more. Pass raters, or weight="vote" if every vote should count',
             VoterWarning,
             stacklevel=3,
         )
@@ -360,5 +363,5 @@ def _from_settings(settings: Mapping[str, Any]) -> PopulationUpdater:
         settings["half_life"],
         raters=settings["raters"],
         start=settings["start"],
-        weight=settings.get("weight", "vote"),  # files from before people were weighed
+        weight=settings.get("weight", "vote"),  # files of older versions do not store it
     )

@@ -1,9 +1,10 @@
-"""Published weights of ArmoRM and QRM, read into our heads.
+"""Loads published weights of ArmoRM and QRM into our heads.
 
 In: tensors by their published names, or a file or folder of safetensors. Out: a `RegressionHead` or a
-`QuantileHead` with its gate. No code of the publishers runs. It does not load their backbone, and it does not
-know the text formats: the publishers read the gate's vector at the first token of the last "end of turn,
-start of assistant" sequence, while our backbones read it at the last prompt token.
+`QuantileHead` with its gate. No code of the publishers is run. Their backbone is not loaded, and text formats
+are
+not handled: the publishers read the gate's vector at the first token of the last "end of turn, start of
+assistant" sequence, while our backbones read it at the last prompt token.
 
     regression_layer.weight      [A, D] (ArmoRM), or [A K, D] with all levels of an attribute together (QRM)
     reward_transform_matrix      [A, A], r' = r @ matrix
@@ -72,7 +73,7 @@ def load_armorm(
 
     Args:
         source: tensors by published name, a safetensors file, or a folder of them.
-        attributes: A of them, in the order of the regression layer; a plain name stands for a scale of
+        attributes: A of them, in the order of the regression layer; a plain name means a scale of
             [0, 1], which is what the weights predict.
         temperature: of the gate; it is not among the tensors.
 
@@ -80,7 +81,7 @@ def load_armorm(
         A head in raw units, whose `raw(...).mean()` is the published score.
 
     Raises:
-        ArtifactError: a tensor is missing, or of a shape that does not fit.
+        ArtifactError: a tensor is missing, or its shape does not fit.
         ArgumentError: there are more or fewer attributes than the regression layer has.
     """
     tensors = _read(source)
@@ -112,7 +113,7 @@ def load_qrm(
 
     Args:
         source: tensors by published name, a safetensors file, or a folder of them.
-        attributes: A of them, in the order of the regression layer; a plain name stands for a scale of
+        attributes: A of them, in the order of the regression layer; a plain name means a scale of
             [0, 1], which is what the weights predict.
         levels: K quantile levels; None for k / (K + 1), the published grid.
         temperature: of the gate; it is not among the tensors. QRM-Llama3.1 uses 5.
@@ -121,7 +122,7 @@ def load_qrm(
         A head in raw units, whose `raw(...).plain_average()` is the published score.
 
     Raises:
-        ArtifactError: a tensor is missing, or of a shape that does not fit.
+        ArtifactError: a tensor is missing, or its shape does not fit.
         ArgumentError: the rows of the regression layer are not attributes times levels.
     """
     tensors = _read(source)
@@ -151,7 +152,7 @@ def _named(attributes: Sequence[str | Attribute]) -> tuple[Attribute, ...]:
 
 
 def _read(source: Source) -> dict[str, Tensor]:
-    """The tensors of the head in float32; a backbone's, in the same files, stay on the disk."""
+    """The tensors of the head in float32; those of a backbone in the same files are not read."""
     tensors: dict[str, Tensor] = {}
     if isinstance(source, Mapping):
         tensors = {name: tensor for name, tensor in source.items() if _is_ours(name)}
@@ -161,7 +162,7 @@ def _read(source: Source) -> dict[str, Tensor]:
     missing = [name for name in (_REGRESSION, _TRANSFORM, _SCALE) if name not in tensors]
     if missing:
         raise ArtifactError(
-            f"no published reward head: {', '.join(missing)} missing; found {sorted(tensors)}"
+            f"not a published reward head: {', '.join(missing)} missing; found {sorted(tensors)}"
         )
     tensors = {name: tensor.detach().cpu().float() for name, tensor in tensors.items()}
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
@@ -179,7 +180,7 @@ def _is_ours(name: str) -> bool:
 def _files(path: Path) -> list[Path]:
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise ArtifactError(f"{path}: no safetensors there; name a file or a folder that holds some")
+        raise ArtifactError(f"{path} has no safetensors; pass a safetensors file or a folder of them")
     return files
 
 
@@ -203,7 +204,7 @@ def _debias(tensors: Mapping[str, Tensor], num_attributes: int) -> Debias:
 
 
 def _gate(tensors: Mapping[str, Tensor], temperature: float) -> Gate:
-    """The gate whose layers the tensors are, under our names."""
+    """The gate made of these tensors, under our names."""
     layers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(_LAYER):
@@ -231,7 +232,7 @@ def _gate(tensors: Mapping[str, Tensor], temperature: float) -> Gate:
         )
         gate = Gate.from_spec(vars(shape))
         state = gate.state_dict() | {f"out.{part}": tensor for part, tensor in out.items()}
-        stride = 3 if norms else 2  # linear, ReLU and, where there is one, BatchNorm
+        stride = 3 if norms else 2  # linear, ReLU and, if there is one, BatchNorm
         for i, layer in enumerate(hidden):
             state |= {f"hidden.{stride * i}.{part}": tensor for part, tensor in layer.items()}
         for i, layer in enumerate(norms):

@@ -1,8 +1,8 @@
 """The quantile family (QRM): K linear quantiles per attribute on a frozen backbone.
 
-In: embeddings of responses [N, D]. Out: `Quantiles` per attribute, and their mix. It does not know how
-it was fitted. Each rating scale is mapped linearly to [0, 1] before the mix, which averages the attributes'
-quantile functions (or, if chosen, their distribution functions) with the gate's weights.
+In: embeddings of responses [N, D]. Out: `Quantiles` per attribute, and their mix. Each rating scale is mapped
+linearly to [0, 1] before the mix, which averages the attributes' quantile functions (or, with `mixture`,
+their distribution functions) with the gate's weights.
 
 Notation: A attributes, K levels. Paper: Dorka 2024, arXiv 2409.10164, section 3.
 """
@@ -41,7 +41,7 @@ class QuantileHead(MixedHead):
         attributes: A of them, with their original scales.
         reference: the unit of reward.
         gate: weights by prompt; None for equal weights.
-        debias: what is taken off the attributes before they are mixed; None for nothing.
+        debias: what is subtracted from the attributes before they are mixed; None for nothing.
         mix: `vincentize` (QRM) or `mixture`.
 
     Raises:
@@ -77,7 +77,7 @@ class QuantileHead(MixedHead):
         self.register_buffer("weight", weight.float())
         self.register_buffer("bias", bias.float())
         self.register_buffer("levels", levels.double())
-        # On the host, so that `Quantiles` can warn of tails without waiting for the device.
+        # On the host, so that `Quantiles` can warn about tails without waiting for the device.
         self._levels: tuple[float, ...] = tuple(levels.tolist())
 
     def values(self, response: Float[Tensor, "N D"]) -> Float[Tensor, "N A K"]:
@@ -95,11 +95,11 @@ class QuantileHead(MixedHead):
     def attribute_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
         """One `Quantiles` per attribute, on its original scale, as predicted: not debiased."""
         values = self.values(response)
-        return {a.name: self._law(a.low + a.span * values[:, i]) for i, a in enumerate(self.attributes)}
+        return {a.name: self._quantiles(a.low + a.span * values[:, i]) for i, a in enumerate(self.attributes)}
 
     @property
     def constant_attributes(self) -> tuple[str, ...]:
-        """Names of the attributes whose weights are all 0: they are predicted alike for every text."""
+        """Names of the attributes whose weights are all 0: their prediction is the same for every text."""
         return tuple(a.name for a, w in zip(self.attributes, self.weight, strict=True) if not bool(w.any()))
 
     def spec(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class QuantileHead(MixedHead):
 
     @classmethod
     def check_spec(cls, spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`."""
         level = schema.number(0, 1)
         levels = schema.listed(level, 1, ascending=True)
         schema.record(cls._base_schema(1) | {"levels": levels} | cls._mixing_schema())(spec, where)
@@ -148,7 +148,7 @@ class QuantileHead(MixedHead):
         if steering.measures:
             values = values.clone()
             for i, measure in steering.measures.items():
-                values[:, i] = measure(self._law(values[:, i]))[:, None]
+                values[:, i] = measure(self._quantiles(values[:, i]))[:, None]
         return _MIXES[self.mix](values, weights.to(values), self._levels, validate=False)
 
     def _debiased(self, values: Tensor, length: Tensor | None) -> Tensor:
@@ -159,7 +159,7 @@ class QuantileHead(MixedHead):
         return values + self.debias.shift(self._means(values), length)[..., None]
 
     def _means(self, values: Tensor) -> Tensor:
-        return self._law(values.flatten(0, 1)).mean().view(values.shape[:2])
+        return self._quantiles(values.flatten(0, 1)).mean().view(values.shape[:2])
 
-    def _law(self, values: Tensor) -> Quantiles:
+    def _quantiles(self, values: Tensor) -> Quantiles:
         return Quantiles(values, self._levels, validate=False)

@@ -1,8 +1,7 @@
-"""The regression family (ArmoRM): one linear prediction per attribute, the point-estimate twin of QRM.
+"""The regression family (ArmoRM): one linear prediction per attribute, the point-estimate counterpart of QRM.
 
-In: embeddings of responses [N, D]. Out: `Point` per attribute and their mix; or, where the head holds
-residual standard deviations, Gaussians of these, the plainest distribution to compare quantiles with. It does
-not know how it was fitted.
+In: embeddings of responses [N, D]. Out: `Point` per attribute and their mix; or, if the head has residual
+standard deviations, Gaussians, the simplest distribution to compare quantiles with.
 
 Gaussians mixed by `vincentize` are one Gaussian, N(sum g_a mu_a, (sum g_a sigma_a)^2), since averaging
 quantile functions adds standard deviations; by `mixture` they are an ensemble with one head per attribute.
@@ -42,9 +41,9 @@ class RegressionHead(MixedHead):
         attributes: A of them, with their original scales.
         reference: the unit of reward.
         residual_std: [A], the standard deviation of ratings around the prediction on the [0, 1] scale; None
-            answers with points.
+            for point predictions.
         gate: weights by prompt; None for equal weights.
-        debias: what is taken off the predictions before they are mixed; None for nothing.
+        debias: what is subtracted from the predictions before they are mixed; None for nothing.
         mix: `vincentize`, or `mixture`, which needs a residual_std.
 
     Raises:
@@ -79,14 +78,14 @@ class RegressionHead(MixedHead):
                 f"{expected[:1]}"
             )
         if mix == "mixture" and residual_std is None:
-            raise ArgumentError("a mixture of points is no point: give residual_std, or mix by vincentize")
+            raise ArgumentError("a mixture of points is not a point: pass residual_std, or mix by vincentize")
         self.register_buffer("weight", weight.float())
         self.register_buffer("bias", bias.float())
         self.register_buffer("residual_std", None if residual_std is None else residual_std.float())
 
     @classmethod
     def has_heads(cls, spec: dict[str, Any]) -> bool:
-        """Where it answers with Gaussians, which are an ensemble of one or of the attributes."""
+        """True if it predicts Gaussians, which are an ensemble of one or of the attributes."""
         return bool(spec["has_residual_std"])
 
     def values(self, response: Float[Tensor, "N D"]) -> Float[Tensor, "N A"]:
@@ -105,7 +104,7 @@ class RegressionHead(MixedHead):
         """One distribution per attribute, on its original scale, as predicted: not debiased."""
         values = self.values(response)
         return {
-            a.name: self._law(values[:, i], i).scale_shift(a.span, a.low)
+            a.name: self._distribution_of(values[:, i], i).scale_shift(a.span, a.low)
             for i, a in enumerate(self.attributes)
         }
 
@@ -116,7 +115,7 @@ class RegressionHead(MixedHead):
 
     @classmethod
     def check_spec(cls, spec: Any, where: str) -> None:
-        """Raises `ArtifactError` unless `spec` is one that `spec()` could have given."""
+        """Raises `ArtifactError` unless `spec()` could have returned `spec`."""
         own = {"has_residual_std": schema.flag}
         schema.record(cls._base_schema(1) | own | cls._mixing_schema())(spec, where)
         if spec["mix"] == "mixture" and not spec["has_residual_std"]:
@@ -159,7 +158,7 @@ class RegressionHead(MixedHead):
         if steering.measures:
             means = means.clone()
             for i, measure in steering.measures.items():
-                means[:, i] = measure(self._law(means[:, i], i))
+                means[:, i] = measure(self._distribution_of(means[:, i], i))
                 if stds is not None:
                     stds[:, i] = 0.0
         if stds is None:
@@ -169,7 +168,7 @@ class RegressionHead(MixedHead):
         mean, std = ((weights * part).sum(1, keepdim=True) for part in (means, stds))
         return GaussianEnsemble(mean, std, validate=False)
 
-    def _law(self, means: Tensor, attribute: int) -> RewardDistribution:
+    def _distribution_of(self, means: Tensor, attribute: int) -> RewardDistribution:
         if self.residual_std is None:
             return Point(means, validate=False)
         stds = self.residual_std[attribute].expand_as(means)

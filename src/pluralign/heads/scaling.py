@@ -1,15 +1,14 @@
 """Column scaling of embeddings: z = (x - center) / scale, with dead columns at 0.
 
-In: embeddings [N, D]. Out: centred and scaled embeddings [N, D]. It does not know what the embeddings
-are of, nor which head reads them. The map is fitted on training rows and stored with the head, because
-an L1 penalty means something only on columns of equal scale (METHODS: with l1 = .003 on raw MiniLM
-embeddings every weight was exactly 0).
+In: embeddings [N, D]. Out: centred and scaled embeddings [N, D]. The map is fitted on training rows and
+stored with the head, because an L1 penalty is meaningful only on columns of equal scale (with l1 = .003 on
+raw MiniLM embeddings every weight was exactly 0).
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from pluralign.errors import ArgumentError
@@ -50,13 +49,13 @@ class ColumnScaling(nn.Module):
 
     @classmethod
     def fitted(
-        cls, embeddings: Float[Tensor, "N D"], weights: Float[Tensor, " N"] | None = None
+        cls, embeddings: Float[Tensor, "N D"], weights: Real[Tensor, " N"] | None = None
     ) -> ColumnScaling:
         """Fits mean and standard deviation per column, accumulated in float64 over chunks of rows.
 
         Args:
             embeddings: [N, D], finite.
-            weights: [N], how much each row counts, non-negative; all alike when absent.
+            weights: [N], non-negative; equal weights by default.
 
         Raises:
             ArgumentError: there are no rows, or an embedding is not finite.
@@ -67,7 +66,7 @@ class ColumnScaling(nn.Module):
         total = embeddings.new_zeros((), dtype=torch.float64)
         first = embeddings.new_zeros(width, dtype=torch.float64)
         second = embeddings.new_zeros(width, dtype=torch.float64)
-        pivot = embeddings[0].double()  # sums of squares around a value inside the data do not cancel
+        pivot = embeddings[0].double()  # sums of squares around a value from the data do not cancel
         for start in range(0, num_rows, _CHUNK_ROWS):
             rows = embeddings[start : start + _CHUNK_ROWS].double() - pivot
             weight = (
@@ -95,6 +94,6 @@ class ColumnScaling(nn.Module):
         if embeddings.ndim != 2 or embeddings.shape[1] != width:
             raise ArgumentError(
                 f"embeddings have shape {tuple(embeddings.shape)}; this head was fitted on width {width} "
-                f"and takes [N, {width}]. Use the backbone and pooling that are stored with the model."
+                f"and takes [N, {width}]. Use the backbone and pooling stored with the model."
             )
         return (embeddings.float() - self.center) * self.inverse_scale

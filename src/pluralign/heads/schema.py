@@ -1,13 +1,12 @@
-"""What a stored description may hold: small checkers for JSON values, put together beside each component.
+"""Validation of saved descriptions: small checkers for JSON values, which each component combines.
 
-In: a value as JSON gives it and where it stands, such as `head.reference.std`. Out: nothing, or an
-`ArtifactError` that names the place, what was found and what is allowed. It does not know heads or files, and
-allocates nothing.
+In: a parsed JSON value and its position, such as `head.reference.std`. Out: nothing, or an
+`ArtifactError` that names the position, what was found and what is allowed. Nothing is allocated.
 
     record({"width": whole(1), "reference": record({"mean": number(), "std": number(above=0)})})
     called with {"width": 6, "reference": {"mean": 0.5}} and "head":  head.reference lacks 'std'
 
-Types are strict: true is no number, 3.0 no whole number, and what is not finite is no number at all.
+Types are strict: true is not a number, 3.0 is not a whole number, and numbers must be finite.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Check = Callable[[Any, str], None]
 TensorShapes = dict[str, tuple[Dtype, tuple[int, ...]]]
 """Names of tensors with the dtype and shape in which they are stored."""
 
-_LARGEST = 2**53  # beyond it a JSON number of another reader is another number
+_LARGEST = 2**53  # larger JSON integers are not read exactly by all parsers
 
 
 def refuse(where: str, value: Any, allowed: str) -> ArtifactError:
@@ -81,13 +80,13 @@ def flag(value: Any, where: str) -> None:
 
 
 def text(value: Any, where: str) -> None:
-    """A text with something in it."""
+    """A non-empty text."""
     if not isinstance(value, str) or not value:
         raise refuse(where, value, "a text")
 
 
 def choice(*options: str) -> Check:
-    """One of some texts."""
+    """One of the given texts."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or value not in options:
@@ -97,7 +96,7 @@ def choice(*options: str) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """Null, or what `check` allows."""
+    """Null, or a value that `check` allows."""
 
     def check_or_none(value: Any, where: str) -> None:
         if value is not None:
@@ -123,7 +122,7 @@ def listed(check: Check, least: int = 0, *, distinct: bool = False, ascending: b
 
 
 def record(required: Mapping[str, Check], may: Mapping[str, Check] | None = None) -> Check:
-    """An object with all keys of `required`, perhaps some of `may`, and no others."""
+    """An object with all keys of `required`, optionally some of `may`, and no others."""
     known = {**required, **(may or {})}
 
     def check(value: Any, where: str) -> None:
@@ -156,7 +155,7 @@ def each(check: Check) -> Check:
 
 
 def anything(value: Any, where: str) -> None:
-    """Any JSON value without numbers that are not finite."""
+    """Any JSON value whose numbers are all finite."""
     if isinstance(value, dict):
         for key, entry in value.items():
             anything(entry, f"{where}.{key}")

@@ -1,7 +1,6 @@
-"""One file for the state of an updater: safetensors, with its settings as JSON in the file's header.
+"""Saves the state of an updater in one file: safetensors, with its settings as JSON in the file's header.
 
-In: a kind, settings and tensors. Out: a file that is whole or absent; and back. It does not know what the
-tensors mean. No pickle.
+In: a kind, settings and tensors. Out: a file that is written atomically; and back. No pickle.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["read_state", "write_state"]
 _FORMAT = 1
 _KEY = "pluralign"
 _DIGEST = "sha256"
-# Counts are kept in double precision; rewards of categories may be of any floating type.
+# Counts are stored in double precision; rewards of categories may have any floating-point type.
 _DTYPES = {"F64"}
 _ANY_FLOAT = {"atoms": {"F64", "F32", "F16", "BF16"}}
 
@@ -31,7 +30,7 @@ _ANY_FLOAT = {"atoms": {"F64", "F32", "F16", "BF16"}}
 def write_state(
     path: str | os.PathLike[str], kind: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Path:
-    """Writes the file, whole or not at all.
+    """Writes the file atomically.
 
     Raises:
         ArtifactError: the path is a folder, or cannot be written.
@@ -70,7 +69,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
         raise ArtifactError(
             f"{file} has format {settings.get('format')}; this version of pluralign reads format {_FORMAT}"
         )
-    digest = settings.pop(_DIGEST, None)  # files from before there was one have none
+    digest = settings.pop(_DIGEST, None)  # missing in files of older versions
     if digest is not None and digest != json_digest(settings):
         raise ArtifactError(f"{file}: its settings were changed since it was saved; save the {kind} again")
     for name, dtype in dtypes.items():

@@ -1,11 +1,10 @@
-"""Steering: what a user says at scoring time in place of the gate.
+"""Steering: a user's settings at scoring time that replace the gate.
 
-    weights    how much each attribute counts, for every prompt alike, instead of the gate's weights
-    measures   attributes that enter the mix as one number, a risk measure of their own distribution: so a
-               user can ask that safety counts by its 5 % quantile and helpfulness by its mean
+    weights    weights of the attributes, the same for every prompt, instead of the gate's
+    measures   attributes that enter the mix as one number, a risk measure of their own distribution: so
+               safety can count by its 5 % quantile and helpfulness by its mean
 
-In: names and numbers. Out: checked positions and a weight vector for a head. It does not know heads, nor how
-a risk measure is written.
+In: names and numbers. Out: checked positions and a weight vector for a head.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Measure = Callable[[RewardDistribution], Tensor]
 
 @dataclass(frozen=True)
 class Steering:
-    """Checked wishes for a head with A attributes.
+    """Checked settings for a head with A attributes.
 
     Attributes:
         weights: [A], float64, not negative, summing to 1; None keeps the gate.
@@ -44,12 +43,12 @@ class Steering:
         weights: Mapping[str, float] | Sequence[float] | Tensor | None = None,
         measures: Mapping[str, Measure] | None = None,
     ) -> Steering:
-        """Checks the wishes of a user.
+        """Checks a user's settings.
 
         Args:
             names: the model's attributes, in order.
-            weights: by name, an attribute that is not named having 0; or one number per attribute in order.
-                Only their ratios count.
+            weights: by name, with 0 for attributes that are not named; or one number per attribute in order.
+                Only their ratios matter.
             measures: by name.
 
         Raises:
@@ -60,8 +59,8 @@ class Steering:
             return cls()
         if not names:
             raise ArgumentError(
-                "weights and steer act on attributes, and this model has none: it scores a response as a "
-                f"whole. Fit ratings, for instance with the family {DEFAULT}."
+                "weights and steer act on attributes, and this model has none: it gives a response a single "
+                f"score. Fit ratings, for instance with the family {DEFAULT}."
             )
         return cls(
             None if weights is None else _weights(names, weights),

@@ -1,19 +1,18 @@
-"""`PreferenceUpdater`: what a crowd says of each item, kept up to date vote by vote.
+"""`PreferenceUpdater`: what a crowd thinks of each item, updated vote by vote.
 
 In: a prior over C ordered categories and votes with their times. Out: the posterior probabilities of the
-categories, per item. It does not know texts, models or what a category is worth, unless the prior is a
-`Categorical`.
+categories, per item.
 
     alpha(T) = g^(T - start) alpha_0 + sum_i g^(T - t_i) onehot_i,     g = 2^(-1 / half_life)
     posterior = alpha / sum alpha
 
-The sum has no order, so neither have the votes: late ones, batches of any size and merged updaters give the
-same state up to rounding. The state is C counts and a clock per item, whatever the number of votes; the clock
-is the time of the item's last vote, so counts neither overflow nor fade to 0/0, however long the time.
+A sum does not depend on the order of votes: late votes, batches of any size and merged updaters give the
+same state up to rounding. The state is C counts and a clock per item, for any number of votes; the clock
+is the time of the item's last vote, so counts neither overflow nor fade to 0/0, however much time passes.
 
-All terms fade alike, so the mere passing of time lowers the concentration `sum alpha` and leaves the
-probabilities alone. With `fade_prior=False` the prior keeps its weight, and an item without news returns to
-it.
+All terms fade equally, so the passing of time alone lowers the concentration `sum alpha` but does not change
+the probabilities. With `fade_prior=False` the prior keeps its weight, and an item without new votes returns
+to it.
 
 Reference: the Bayesian updating of Li et al. 2024 (arXiv 2402.09764); its exact operator is not published,
 this one is ours.
@@ -57,10 +56,10 @@ class PreferenceUpdater:
     Args:
         prior: counts alpha_0 before any vote, [C] for one item or [B, C] for B items, not negative, each row
             with a positive sum; or a `Categorical` of B items, whose probabilities are the counts.
-        half_life: time in which a vote's weight halves, in the unit of the times; None forgets nothing.
-        strength: factor on the prior. For probabilities it is the number of votes that they are worth.
+        half_life: time in which a vote's weight halves, in the unit of the times; None to forget nothing.
+        strength: factor on the prior; for probabilities it is the prior's weight in votes.
         start: the time of the prior; no vote may be older.
-        fade_prior: whether the prior is forgotten as votes are.
+        fade_prior: whether the prior is forgotten like the votes.
 
     Raises:
         ArgumentError: an argument is out of range.
@@ -94,7 +93,7 @@ class PreferenceUpdater:
 
     @property
     def num_items(self) -> int:
-        """B; 1 where the prior is one row of counts."""
+        """B; 1 if the prior is one row of counts."""
         return len(self._prior)
 
     @property
@@ -113,11 +112,11 @@ class PreferenceUpdater:
         Args:
             votes: categories, whole numbers in [0, C): [V], or [B, V] with a row per item.
             times: of the votes: one number, [V], or the shape of the votes; not before the start.
-            items: [V], the row of the prior that each vote is about; needed where votes are [V] and there
+            items: [V], the row of the prior that each vote is about; needed if votes are [V] and there
                 are several items.
 
         Raises:
-            ArgumentError: a category, time or item is illegal. Then nothing was added.
+            ArgumentError: a category, time or item is invalid. In that case nothing is added.
         """
         chosen = as_indices(votes, "votes", self.num_categories, self._prior.device)
         when = as_times(times, chosen.shape, self.start, self._prior.device)
@@ -133,7 +132,7 @@ class PreferenceUpdater:
         return self
 
     def alpha(self, at: float | None = None) -> Float[Tensor, "*B C"]:
-        """The counts at a time; their sum says how many recent votes the posterior rests on.
+        """The counts at a time; their sum says how many recent votes support the posterior.
 
         Args:
             at: not before the last vote; None for the time of that vote.
@@ -142,7 +141,7 @@ class PreferenceUpdater:
             [C], or [B, C] for several items.
 
         Raises:
-            ArgumentError: the time is in the past: the state keeps no single votes.
+            ArgumentError: the time is in the past: single votes are not stored.
         """
         return self._shaped(self._alpha(self._now(at).expand(self.num_items)))
 
@@ -153,13 +152,14 @@ class PreferenceUpdater:
             at: as in `alpha`. It changes the result only with `fade_prior=False`.
 
         Returns:
-            [C] or [B, C], as the prior was given; a `Categorical` with the prior's atoms if it was one.
+            [C] or [B, C], like the prior; a `Categorical` with the prior's atoms if the prior was one.
 
         Raises:
             ArgumentError: the time is in the past.
         """
         now = self._now(at).expand(self.num_items)
-        # Where all fades alike the ratios are those at each item's own clock, where nothing has vanished.
+        # If everything fades equally, the ratios are those at each item's own clock, where nothing has
+        # vanished.
         counts = self._alpha(self._clock if self.fade_prior else now)
         probs = counts / counts.sum(-1, keepdim=True)
         if self._atoms is None:
@@ -170,7 +170,7 @@ class PreferenceUpdater:
         """A new updater that has seen the votes of both, which must not overlap.
 
         Raises:
-            ArgumentError: the other has another prior, half-life or start, or is this one.
+            ArgumentError: the other has a different prior, half-life or start, or is this one.
         """
         if not isinstance(other, PreferenceUpdater) or not self._same_prior(other):
             raise ArgumentError("only updaters with the same prior, half_life, start and fade_prior merge")
@@ -182,7 +182,7 @@ class PreferenceUpdater:
         return merged
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state to one safetensors file, whole or not at all.
+        """Writes the state atomically to one safetensors file.
 
         Raises:
             ArtifactError: the path cannot be written.
@@ -201,10 +201,10 @@ class PreferenceUpdater:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PreferenceUpdater:
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Raises:
-            ArtifactError: the file is missing, damaged or something else.
+            ArtifactError: the file is missing, damaged or of another kind.
         """
         settings, tensors = read_state(path, _KIND)
         try:
@@ -230,7 +230,7 @@ class PreferenceUpdater:
         new._votes, new._clock = votes, clock
         return new
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------------
 
     def _alpha(self, at: Tensor) -> Tensor:
         """Counts in float64 with each item at its own time `at` [B]."""
@@ -246,8 +246,8 @@ class PreferenceUpdater:
         now = self.time if at is None else as_number(at, "at")
         if now < self.time:
             raise ArgumentError(
-                f"at = {now:g} lies before the last vote, at {self.time:g}; the state keeps no single votes, "
-                "so the past cannot be asked for: save the updater at that time"
+                f"at = {now:g} lies before the last vote, at {self.time:g}; single votes are not stored, "
+                "so past states are not available: save the updater at that time"
             )
         return self._prior.new_tensor(now)
 

@@ -1,8 +1,7 @@
-"""Who has voted, and for how much each of them counts: one row per named person, one per vote without a name.
+"""Who has voted, and with what weight: one row per named person, one per vote without a name.
 
 In: names, numbers of each vote, weights at a common time. Out: the sums of the numbers and the weights, [R].
-It does not know personas, times or forgetting. Neither the order of votes nor their batches matter, because
-sums and maxima do not depend on them.
+Neither the order of votes nor their batches matter, because sums and maxima do not depend on them.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ class Voters:
     """Rows of people.
 
     Args:
-        width: numbers that a vote has.
-        per_person: a person counts as the vote of theirs that counts most, else as the sum of their votes.
+        width: numbers per vote.
+        per_person: whether a person has the largest weight of their votes, rather than the sum.
 
     Attributes:
         rows: the row of each person with a name.
@@ -47,7 +46,7 @@ class Voters:
         return names
 
     def fade(self, left: Float[Tensor, ""]) -> None:
-        """Leaves a share of every weight."""
+        """Multiplies every weight by the share that is left."""
         self.weight = self.weight * left
 
     def add(
@@ -69,14 +68,14 @@ class Voters:
         self._drop_forgotten()
 
     def fits(self, width: int) -> bool:
-        """Whether the parts belong together and are finite numbers; for what was read from a file."""
+        """Whether the parts are consistent and finite, after reading them from a file."""
         rows, count = sorted(self.rows.values()), len(self.weight)
         shapes = self.weight.shape == (count,) and self.sums.shape == (count, width)
         named = len(set(rows)) == len(rows) and set(rows) <= set(range(count))
         return shapes and named and bool(self.sums.isfinite().all() and self.weight.isfinite().all())
 
     def restored(self, rows: Mapping[str, int], sums: Tensor, weight: Tensor) -> Voters:
-        """These settings with parts from a file, which `fits` is to judge."""
+        """These settings with parts from a file, to be checked with `fits`."""
         new = Voters(self.sums.shape[1], self.per_person)
         new.rows, new.sums, new.weight = dict(rows), sums, weight
         return new
@@ -85,7 +84,7 @@ class Voters:
         keep = self.weight > _FORGOTTEN
         if bool(keep.all()):
             return
-        keep[list(self.rows.values())] = True  # what a person has said tells who the person is
+        keep[list(self.rows.values())] = True  # a person's past votes are evidence of who they are
         place = keep.cumsum(0) - 1
         self.rows = {name: int(place[row]) for name, row in self.rows.items()}
         self.weight, self.sums = self.weight[keep], self.sums[keep]

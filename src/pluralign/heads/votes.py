@@ -1,7 +1,7 @@
-"""Votes: how much one of the past still counts, and which categories, counts and times are legal.
+"""Votes: how much weight a past vote has left, and checks of categories, counts and times.
 
-In: elapsed times and a half-life, in one unit of the user's choice; and what users hand in. Out: weights
-2^(-elapsed / half_life); checked tensors. It does not know what is voted on.
+In: elapsed times and a half-life, in a common unit; and users' arguments. Out: weights
+2^(-elapsed / half_life); checked tensors.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = [
 
 
 def remaining(elapsed: Float[Tensor, "*N"], half_life: float | None) -> Float[Tensor, "*N"]:
-    """Weight that is left after `elapsed`: g^elapsed with g = 2^(-1 / half_life); 1 without a half-life."""
+    """Remaining weight after `elapsed`: g^elapsed with g = 2^(-1 / half_life); 1 without a half-life."""
     return torch.ones_like(elapsed) if half_life is None else torch.exp2(-elapsed / half_life)
 
 
 def check_flag(value: Any, name: str) -> bool:
-    """Return `value` if it is true or false, or raise `ArgumentError`."""
+    """Returns `value` if it is true or false, or raises `ArgumentError`."""
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be true or false, received {value!r}")
     return value
 
 
 def check_half_life(half_life: float | None) -> float | None:
-    """Return a positive, finite half-life or None, or raise `ArgumentError`."""
+    """Returns a positive, finite half-life or None, or raises `ArgumentError`."""
     if half_life is None:
         return None
     number = as_number(half_life, "half_life")
@@ -49,13 +49,13 @@ def check_half_life(half_life: float | None) -> float | None:
 
 
 def as_times(times: Any, shape: torch.Size, start: float, device: torch.device) -> Tensor:
-    """Return times as float64 of the given shape.
+    """Returns times as float64 of the given shape.
 
     Args:
-        times: one number for all votes, or numbers of the shape of the votes or of its last dimension.
+        times: one number for all votes, or numbers with the shape of the votes or of its last dimension.
         shape: of the votes.
         start: the time of the prior; nothing may be older.
-        device: where the result goes.
+        device: device of the result.
 
     Raises:
         ArgumentError: a time is missing, not finite or before the start, or there are more or fewer of them.
@@ -70,7 +70,7 @@ def as_times(times: Any, shape: torch.Size, start: float, device: torch.device) 
         )
     found = given.expand(shape)
     if not bool(found.isfinite().all()):
-        raise ArgumentError("times must be finite; a vote without a time cannot be weighed")
+        raise ArgumentError("times must be finite; a vote without a time has no weight")
     if bool((found < start).any()):
         raise ArgumentError(
             f"a vote at time {float(found.min()):g} is older than the prior, from start = {start:g}; "
@@ -80,7 +80,7 @@ def as_times(times: Any, shape: torch.Size, start: float, device: torch.device) 
 
 
 def as_counts(prior: Any) -> Tensor:
-    """Return a prior's counts, [C] or [B, C], or raise `ArgumentError`."""
+    """Returns a prior's counts, [C] or [B, C], or raises `ArgumentError`."""
     try:
         counts = torch.as_tensor(prior)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -96,7 +96,7 @@ def as_counts(prior: Any) -> Tensor:
 
 
 def as_indices(values: Any, name: str, limit: int, device: torch.device) -> Tensor:
-    """Return whole numbers in [0, limit) as int64, of one or two dimensions, or raise `ArgumentError`."""
+    """Returns whole numbers in [0, limit) as int64, of one or two dimensions, or raises `ArgumentError`."""
     try:
         given = torch.as_tensor(values, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -113,7 +113,7 @@ def as_indices(values: Any, name: str, limit: int, device: torch.device) -> Tens
 
 
 def as_probs(probs: Any) -> Tensor:
-    """Return a floating tensor whose last dimension holds probabilities, or raise `ArgumentError`."""
+    """Returns a floating tensor whose last dimension holds probabilities, or raises `ArgumentError`."""
     try:
         given = torch.as_tensor(probs)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -1,6 +1,6 @@
-"""The same rewards inside the software that people already run; one file per peer.
+"""pluralign's rewards in other libraries; one file per library.
 
-Each is imported when it is first used, and none imports the peer: it is called by it.
+A file is imported on first use, and does not import the library that calls it.
 """
 
 from __future__ import annotations

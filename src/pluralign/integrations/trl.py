@@ -1,19 +1,19 @@
 """A reward model as a reward function of TRL: `reward_funcs=[RewardFunction(model, risk="cvar:0.1")]`.
 
-In: prompts and completions as TRL hands them over, texts or messages, of one turn or several. Out: one
-utility per completion, and what the trainer logs of the distributions behind them. It knows nothing of
-trainers, and does not import TRL (read in 1.16: GRPO, RLOO and what calls reward functions the same way).
+In: prompts and completions as TRL passes them, texts or messages, of one turn or several. Out: one utility
+per completion, and statistics of the reward distributions for the trainer to log. TRL is not imported.
+Written for TRL 1.16: GRPO, RLOO and other trainers that call reward functions in the same way.
 
-Logged as metrics, means over the batch, under names that do not depend on the measure:
+Logged as metrics (means over the batch), under names that do not depend on the measure:
 
-    pluralign/utility          what the trainer is given
-    pluralign/mean             of the predicted rewards
-    pluralign/std              their spread
+    pluralign/utility          the utility that the trainer gets
+    pluralign/mean             mean of the predicted rewards
+    pluralign/std              their standard deviation
     pluralign/tail             the mean of their worst tenth
-    pluralign/disagreement     spread of the heads' means, where the model has several heads
+    pluralign/disagreement     standard deviation of the heads' means, if the model has several heads
     pluralign/attribute/NAME   mean of an attribute, on the scale of its ratings
 
-and per completion, in the trainer's table of completions, `reward_mean` and `reward_std`.
+and per completion, in the trainer's table of completions: `reward_mean` and `reward_std`.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ Messages = list[Mapping[str, Any]]
 class RewardFunction:
     """A reward function for TRL's online trainers.
 
-    Calls may come from several threads; the model answers one at a time.
+    It can be called from several threads; calls of the model are sequential.
 
     Args:
         model: a `RewardModel` of any family, a combination, anything else with `distribution(conversations)`,
-            or a function of conversations that gives one number each.
-        risk: what makes a distribution a number, as in `RewardModel.score`.
+            or a function of conversations that returns one number each.
+        risk: risk measure that turns a distribution into a number, as in `RewardModel.score`.
         weights: attribute weights, as in `RewardModel.score`; for reward models only.
-        steer: attributes that count by a measure of their own, likewise.
-        name: what TRL calls the reward in its logs; None for one made of the measure.
-        prefix: what the names of metrics begin with; give several reward functions different ones.
+        steer: attributes with a risk measure of their own, as in `RewardModel.score`.
+        name: name of the reward in TRL's logs; None to derive it from the measure.
+        prefix: prefix of the names of metrics; use different ones for several reward functions.
 
     Raises:
         RiskError: the measure does not exist.
-        ArgumentError: the model cannot score, or weights are given to one that takes none.
+        ArgumentError: the model cannot score, or weights are given for one that does not take them.
 
     >>> trainer = GRPOTrainer(model, reward_funcs=[RewardFunction(reward_model, risk="cvar:0.1")], ...)
     ... # doctest: +SKIP
@@ -106,18 +106,18 @@ class RewardFunction:
 
         Args:
             prompts: texts or message lists.
-            completions: texts or message lists; the last message of several turns is the response, what
-                comes before it belongs to what was read.
+            completions: texts or message lists; the last message of several turns is the response, those
+                before it are part of the context.
             completion_ids: not used.
             trainer_state: not used.
             log_extra: called with a column of the trainer's table and its values.
             log_metric: called with the name of a metric and its value.
-            environments: not used; what a tool answered stands in the messages.
-            columns: of the data set; not used.
+            environments: not used; results of tools are in the messages.
+            columns: columns of the data set; not used.
 
         Returns:
-            A float each, in the model's units; None (TRL: not scored) where the last message is not the
-            assistant's, as after a call of a tool that used up the turns.
+            A float each, in the model's units; None (for TRL: not scored) if the last message is not the
+            assistant's, for example if a tool call used up the turns.
 
         Raises:
             ArgumentError: there are more prompts than completions, one is neither text nor messages, or a
@@ -134,7 +134,7 @@ class RewardFunction:
             return found
         with self._lock:
             distribution, attributes = self._answer(scored)
-            with warnings.catch_warnings():  # of a tail beyond the lowest level, which is only logged
+            with warnings.catch_warnings():  # about a tail beyond the lowest level; it is only logged
                 warnings.simplefilter("ignore", TailWarning)
                 tail = distribution.cvar(_TAIL)
         values = utilities(self.risk, distribution)
@@ -158,7 +158,7 @@ class RewardFunction:
         return found
 
     def _answer(self, talks: list[Messages]) -> tuple[RewardDistribution, Mapping[str, RewardDistribution]]:
-        """The reward distributions, and those of attributes where the model has several; one forward pass."""
+        """The reward distributions, and those of attributes if the model has several; one forward pass."""
         model = self.model
         if hasattr(model, "head"):
             distribution, attributes = model.distributions(talks, **self._options)
@@ -168,7 +168,8 @@ class RewardFunction:
         numbers = torch.as_tensor(model(talks), dtype=torch.float32)
         if numbers.shape != (len(talks),):
             raise ArgumentError(
-                f"the reward function answered {len(talks)} conversations with {list(numbers.shape)} numbers"
+                f"the reward function returned numbers of shape {list(numbers.shape)} for {len(talks)} "
+                "conversations"
             )
         return Point(_finite(numbers)), {}
 
@@ -176,12 +177,12 @@ class RewardFunction:
 def _finite(numbers: Tensor) -> Tensor:
     if not bool(numbers.isfinite().all()):
         row = int((~numbers.isfinite()).nonzero()[0])
-        raise ArgumentError(f"the reward function gave {float(numbers[row])} for completion {row}")
+        raise ArgumentError(f"the reward function returned {float(numbers[row])} for completion {row}")
     return numbers
 
 
 def _talk(prompt: Any, completion: Any) -> Messages | None:
-    """One conversation that ends in a response; None where the assistant did not speak last."""
+    """One conversation that ends in a response; None if the last message is not the assistant's."""
     for name, value in (("prompt", prompt), ("completion", completion)):
         if not isinstance(value, str | list | tuple):
             raise ArgumentError(

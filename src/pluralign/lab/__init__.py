@@ -1,8 +1,8 @@
 """A simulated crowd whose true distribution of reward is known, for oracles, demos and studies.
 
-`Crowd(seed=0)` draws ratings, votes and pairs and tells the exact truth of any text. Texts come from `world`
-and `grammar` and are read by `parser`; `personas` judge them, `truth` holds the closed forms. For policies
-there is a tiny `language_model` to begin from, and `outcomes` says what became of it.
+`Crowd(seed=0)` draws ratings, votes and pairs, and computes the exact distribution for any text. Texts come
+from `world` and `grammar` and are read by `parser`; `personas` judge them, and `truth` has the closed forms.
+Policies start from a tiny `language_model`, and `outcomes` measures their samples.
 """
 
 from pluralign.lab.crowd import Crowd

@@ -1,14 +1,15 @@
 """A simulated crowd: the exact distribution of its judgements, and data drawn from it.
 
-In:  a seed and how the crowd errs; then sizes of data, or conversations (message lists ending in a response).
-Out: `RewardDistribution`s, probabilities and gold rewards of any text, exactly; and `datasets.Dataset` tables
-     in the canonical shapes, with columns of truth.
-It does not know any model. Nothing below the lab imports it: truth travels in columns, gold reward as a
-callable.
+In:  a seed and the crowd's errors; then sizes of data, or conversations (message lists ending in a response).
+Out: exact `RewardDistribution`s, probabilities and gold rewards of any text; and `datasets.Dataset` tables in
+     the canonical shapes, with columns of true values.
+No model is needed here, and no package outside the lab imports this: true values are passed in columns, and
+the gold reward as a callable.
 
-What is true and what is error: the population, the personas and their noise are the truth. The shared bias
-and the label flips are errors of measurement; they change what is drawn, never `truth` or a column of truth.
-How data seeds work: see `sampling`.
+Truth and error: the population, the personas and their noise define the true distribution. The shared bias
+and the label flips are measurement errors; they change the drawn data, never `truth` or a column of true
+values.
+Seeds of the data are explained in `sampling`.
 """
 
 from __future__ import annotations
@@ -42,18 +43,17 @@ _LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 class Crowd:
     """People of six personas who judge responses to the lab's requests.
 
-    Wherever a method takes `time`, it lies in [0, 1] and chooses between the population (0) and the shifted
-    one (1), linearly. Wherever it takes `conversations`, these are B message lists that end in the response,
-    of any text at all.
+    In all methods, `time` in [0, 1] interpolates linearly between the population (0) and the shifted one (1),
+    and `conversations` are B message lists that end in the response, with any text.
 
     Attributes:
-        seed: of the crowd and of all data drawn from it.
+        seed: random seed of the crowd and of all data drawn from it.
         population: share of each persona, by name.
         shifted_population: the shares at time 1; equal to `population` without a shift.
-        noise: factor on the personas' own noise.
-        label_flips: share of judgements that are recorded the wrong way round.
-        bias: what all raters add to every judgement, per unit of a trait.
-        pool: the raters; `pool.personas` tells each one's persona.
+        noise: factor on the noise of the personas.
+        label_flips: share of judgements that are recorded inverted.
+        bias: added by all raters to every judgement, per unit of a trait.
+        pool: the raters; `pool.personas` has each rater's persona.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Crowd:
         shift: Mapping[str, float] | None = None,
         bias: Mapping[str, float] | None = None,
     ) -> None:
-        """Set up a crowd.
+        """Sets up a crowd.
 
         Args:
-            seed: at least 0. It changes who the raters are and what is drawn, not the truth.
+            seed: at least 0. It changes the raters and the drawn data, not the true distribution.
             raters: size of the pool of raters, at least 6.
             noise: factor on every persona's noise, positive.
             label_flips: in [0, 1].
             population: shares by persona name, scaled to sum to 1; missing names have share 0. None is
                 `POPULATION`.
-            shift: the population at time 1, in the same form. None: it stays.
+            shift: the population at time 1, in the same form; None for no shift.
             bias: rating units per unit of trait, by name of the trait, e.g. `{"filler": 0.3}`.
 
         Raises:
@@ -87,7 +87,7 @@ class Crowd:
         if not 0 < noise < float("inf"):
             raise ArgumentError(f"noise must be positive and finite; got {noise}")
         if not 0 <= label_flips <= 1:
-            raise ArgumentError(f"label_flips must lie in [0, 1]; got {label_flips}")
+            raise ArgumentError(f"label_flips must be in [0, 1]; got {label_flips}")
         self.seed = seed
         self.noise = noise
         self.label_flips = label_flips
@@ -98,7 +98,7 @@ class Crowd:
         self._stds = noise * torch.tensor([persona.noise for persona in PERSONAS], dtype=torch.float64)
 
     def truth(self, conversations: Conversations, *, time: float = 0.0) -> GaussianEnsemble:
-        """Return the exact distribution of reward: what a random person thinks of each response overall.
+        """Returns the exact distribution of reward: a random person's overall judgement of each response.
 
         Args:
             conversations: B message lists.
@@ -106,17 +106,17 @@ class Crowd:
 
         Returns:
             The mixture with the personas' utilities as means [B, 6], their noise as stds and the population
-            as weights. It lives on the scale of ratings, before they are rounded and cut off to 1..5.
+            as weights. It is on the scale of ratings, before they are rounded and clamped to 1..5.
         """
         means = self.utilities(conversations)
         return GaussianEnsemble(means, self._stds.expand_as(means), self._weights(time))
 
     def utilities(self, conversations: Conversations, attribute: str = "overall") -> Float[Tensor, "B 6"]:
-        """Return every persona's mean judgement of an attribute, in the order of `PERSONAS`."""
+        """Returns every persona's mean judgement of an attribute, in the order of `PERSONAS`."""
         return mean_judgements(*parser.read(conversations), attribute)
 
     def gold(self, conversations: Conversations, *, time: float = 0.0) -> Float[Tensor, " B"]:
-        """Return the gold reward: the mean of `truth`."""
+        """Returns the gold reward: the mean of `truth`."""
         return self.utilities(conversations) @ self._weights(time)
 
     def rating_truth(
@@ -127,7 +127,7 @@ class Crowd:
         rounded: bool = True,
         time: float = 0.0,
     ) -> Categorical | GaussianEnsemble:
-        """Return the exact distribution of one rater's rating.
+        """Returns the exact distribution of one rater's rating.
 
         Args:
             conversations: B message lists.
@@ -147,35 +147,35 @@ class Crowd:
         return GaussianEnsemble(means, self._stds.expand_as(means), weights)
 
     def category_truth(self, conversations: Conversations, *, time: float = 0.0) -> Float[Tensor, "B 6"]:
-        """Return the exact probabilities of the six categories, in the order of `CATEGORIES`."""
+        """Returns the exact probabilities of the six categories, in the order of `CATEGORIES`."""
         helpfulness, safety = (self.utilities(conversations, name) for name in ("helpfulness", "safety"))
         return truth.category_probs(helpfulness, safety, self._stds, self._weights(time))
 
     def harm_rate(self, conversations: Conversations, *, time: float = 0.0) -> Float[Tensor, " B"]:
-        """Return the exact share of people who find a response harmful."""
+        """Returns the exact share of people who find a response harmful."""
         return self.category_truth(conversations, time=time)[:, 3:].sum(1)
 
     def win_probability(
         self, first: Conversations, second: Conversations, *, time: float = 0.0
     ) -> Float[Tensor, " B"]:
-        """Return the exact probability that a person, judging both, prefers the first response.
+        """Returns the exact probability that a person who judges both prefers the first response.
 
         Raises:
             ArgumentError: the numbers of conversations differ.
         """
         if len(first) != len(second):
             raise ArgumentError(
-                f"win_probability compares as many responses as others; got {len(first)} and {len(second)}"
+                f"win_probability needs as many first as second responses; got {len(first)} and {len(second)}"
             )
         return truth.win_probability(
             self.utilities(first), self.utilities(second), self._stds, self._weights(time)
         )
 
     def attribute_weights(self, kind: str, *, time: float = 0.0) -> dict[str, float]:
-        """Return how much `overall` rises per rating unit of each valued attribute, on average over people.
+        """Returns the increase of `overall` per rating unit of each valued attribute, averaged over people.
 
         Args:
-            kind: of prompt, one of `KINDS`.
+            kind: kind of prompt, one of `KINDS`.
             time: in [0, 1].
 
         Returns:
@@ -193,15 +193,15 @@ class Crowd:
     def conversations(
         self, n: int, *, seed: int = 0, responses_per_prompt: int = 4, style: str = "behaviour"
     ) -> list[list[Message]]:
-        """Draw responses to prompts.
+        """Draws responses to prompts.
 
-        Prompts come in random order, each of the 576 once before any comes again.
+        Prompts are in random order; all 576 are used once before any is repeated.
 
         Args:
             n: number of conversations.
             seed: of the data, at least 0; another seed gives independent data.
-            responses_per_prompt: different responses that one visit of a prompt gives, 1..256.
-            style: one of `STYLES`; all but `behaviour` are what optimised policies drift to.
+            responses_per_prompt: number of different responses each time a prompt is used, 1..256.
+            style: one of `STYLES`; all but `behaviour` imitate policies that were optimised too far.
 
         Returns:
             n message lists, a request and a response each.
@@ -228,23 +228,23 @@ class Crowd:
         style: str = "behaviour",
         time: float = 0.0,
     ) -> Dataset:
-        """Draw ratings of the responses that `conversations` gives for the same seed.
+        """Draws ratings of the responses that `conversations` returns for the same seed.
 
         Args:
             n: number of responses.
             raters_per_item: people who rate each response; the same people rate all its attributes.
-            attributes: out of `ATTRIBUTES`.
+            attributes: some of `ATTRIBUTES`.
             seed: of the data, at least 0; use another one for another time.
             responses_per_prompt: in 1..256.
-            rounded: False gives judgements before rounding, on a wider declared scale.
-            levels: rising, in (0, 1), of the column `true_quantiles`.
+            rounded: False for judgements before rounding, on a wider declared scale.
+            levels: levels of the column `true_quantiles`, increasing, in (0, 1).
             style: one of `STYLES`.
             time: in [0, 1].
 
         Returns:
             n x len(attributes) rows in the canonical shape for ratings: `subset` is the kind of prompt and
-            `group` its name. `true_mean` and `true_quantiles` belong to the distribution of the row's own
-            numbers; rounded ratings are dequantised for the quantiles, by U(-1/2, 1/2).
+            `group` its name. `true_mean` and `true_quantiles` are those of the distribution that the row's
+            ratings are drawn from; for the quantiles, rounded ratings are dequantised by U(-1/2, 1/2).
 
         Raises:
             ArgumentError: an argument is out of range.
@@ -252,7 +252,7 @@ class Crowd:
         values = torch.as_tensor(levels, dtype=torch.float64)
         inside = values.ndim == 1 and len(values) > 0 and bool(((values > 0) & (values < 1)).all())
         if not inside or not bool((values.diff() > 0).all()):
-            raise ArgumentError(f"levels must be a list of rising numbers in (0, 1); got {levels}")
+            raise ArgumentError(f"levels must be a list of increasing numbers in (0, 1); got {levels}")
         if not attributes or len(set(attributes)) < len(attributes):
             raise ArgumentError(f"attributes must name at least one, each once; got {attributes!r}")
         items = self._items(n, seed, responses_per_prompt, style)
@@ -272,11 +272,11 @@ class Crowd:
         style: str = "behaviour",
         time: float = 0.0,
     ) -> Dataset:
-        """Draw votes for one of the six categories, of the same responses as `ratings`.
+        """Draws votes for one of the six categories, for the same responses as `ratings`.
 
         Args:
             n: number of responses.
-            raters_per_item: votes on each.
+            raters_per_item: votes per response.
             seed: of the data, at least 0; use another one for another time.
             responses_per_prompt: in 1..256.
             style: one of `STYLES`.
@@ -284,8 +284,8 @@ class Crowd:
 
         Returns:
             n rows in the canonical shape for ratings: `attribute` is "category", `ratings` are indices into
-            `CATEGORIES`, `scale` is [0, 5]; and `true_probs`, the six exact probabilities. A label flip turns
-            both axes round: index k becomes 5 - k.
+            `CATEGORIES`, `scale` is [0, 5]; and `true_probs`, the six exact probabilities. A label flip
+            inverts both axes: index k becomes 5 - k.
 
         Raises:
             ArgumentError: an argument is out of range.
@@ -303,18 +303,18 @@ class Crowd:
         style: str = "behaviour",
         time: float = 0.0,
     ) -> Dataset:
-        """Draw comparisons of two different responses to the same prompt.
+        """Draws comparisons of two different responses to the same prompt.
 
         Args:
             n: number of comparisons.
-            raters_per_item: votes on each; every rater judges both responses.
+            raters_per_item: votes per comparison; every rater judges both responses.
             seed: of the data, at least 0; use another one for another time.
             style: one of `STYLES`.
             time: in [0, 1].
 
         Returns:
-            n rows in the canonical shape for comparisons (+1: a is better, -1: b is better; nobody is quite
-            indifferent), and `true_win`, the exact probability of a vote for a.
+            n rows in the canonical shape for comparisons (+1: a is better, -1: b is better; there are no
+            ties), and `true_win`, the exact probability of a vote for a.
 
         Raises:
             ArgumentError: an argument is out of range.
@@ -322,7 +322,7 @@ class Crowd:
         return tables.to_dataset(self._votes("votes", n, raters_per_item, seed, style, time))
 
     def pairs(self, n: int, *, seed: int = 0, style: str = "behaviour", time: float = 0.0) -> Dataset:
-        """Draw preference pairs: the comparisons of `votes`, decided by one person each.
+        """Draws preference pairs: the comparisons of `votes`, decided by one person each.
 
         Args:
             n: number of pairs.
@@ -340,10 +340,10 @@ class Crowd:
         return tables.to_dataset(tables.pair_rows(self._votes("pairs", n, 1, seed, style, time)))
 
     def describe(self, num_texts: int = 2000) -> dict[str, Any]:
-        """Summarise the crowd and the behaviour policy.
+        """Summarises the crowd and the behaviour policy.
 
         Args:
-            num_texts: texts of the behaviour policy over which averages are taken.
+            num_texts: number of texts of the behaviour policy for the averages.
 
         Returns:
             Settings, sizes and averages, ready for JSON.
@@ -363,7 +363,7 @@ class Crowd:
 
     def _weights(self, time: float) -> Tensor:
         if not 0 <= time <= 1:
-            raise ArgumentError(f"time must lie in [0, 1]; got {time}")
+            raise ArgumentError(f"time must be in [0, 1]; got {time}")
         start, end = (
             torch.tensor(list(shares.values()), dtype=torch.float64)
             for shares in (self.population, self.shifted_population)
@@ -393,7 +393,7 @@ class Crowd:
         self, table: str, n: int, per_item: int, seed: int, style: str, time: float
     ) -> list[tables.Row]:
         if not is_whole(n, 1):
-            raise ArgumentError(f"n must be at least 1, a whole number; got {n!r}")
+            raise ArgumentError(f"n must be a whole number of at least 1; got {n!r}")
         both = draw_items(2 * n, "comparisons", self.seed, seed, 2, style)
         first, second = (Items(both.prompts[i::2], both.responses[i::2]) for i in (0, 1))
         judges = self._judges(table, n, per_item, seed, time)

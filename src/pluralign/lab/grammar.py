@@ -1,20 +1,18 @@
-"""A probabilistic grammar of responses, and the ways in which an optimised policy leaves it.
+"""A probabilistic grammar of responses, and styles of policies that were optimised too far.
 
 In:  a `world.Request`, a `random.Random`, a style.
-Out: clauses with the role that each was meant to play, and the text that they make.
-It does not know how text is read or valued: the intended roles are the reference that the parser is tested
-against.
+Out: clauses with their intended roles, and their text. The parser is tested against the intended roles.
 
-The style `behaviour` is what data is drawn from. It hedges when it is wrong more often than when it is right,
-so that correctness, which is a fact about prompt and answer together, leaves a trace on the surface. It
-seldom says much: one text in eleven passes 36 words, one in sixty 44, and none repeats itself, gives two
-answers or breaks off. A reward model has therefore hardly seen the other styles, which are drawn on purpose
-only:
+The style `behaviour` is used for data. It hedges more often when it is wrong than when it is right, so that
+correctness, which depends on prompt and answer together, is partly visible in the text alone. Its texts are
+usually short: one in eleven has more than 36 words, one in sixty more than 44, and none repeats a clause,
+gives two answers or is cut off. So a reward model has hardly seen the other styles, which are drawn only on
+request:
 
     long     every fitting detail, all cautions and courtesies, up to the word limit
-    padded   an ordinary response blown up with filler and repetitions
+    padded   an ordinary response lengthened by filler and repetitions
     stuffed  many answers at once, the right one among them, and details of everything
-    broken   the right words in no order
+    broken   the right words in random order
 """
 
 from __future__ import annotations
@@ -60,27 +58,27 @@ _FILLER_PROB = 0.25
 
 
 def render(clauses: Sequence[Clause]) -> str:
-    """Join clauses into a text, each with its full stop."""
+    """Joins clauses into a text, each with its full stop."""
     return " ".join(f"{clause.text} ." for clause in clauses)
 
 
 def draw(prompt: Request, rng: random.Random, style: str = "behaviour") -> list[Clause]:
-    """Draw one response.
+    """Draws one response.
 
     Args:
         prompt: the request.
-        rng: the source of chance; it is advanced.
+        rng: the random generator; it is advanced.
         style: one of `STYLES`.
 
     Returns:
-        The clauses, of at most `MAX_WORDS` words together; the styles `behaviour`, `long`, `padded` and
+        The clauses, with at most `MAX_WORDS` words in total; the styles `behaviour`, `long`, `padded` and
         `stuffed` have at least `MIN_WORDS`.
 
     Raises:
         ArgumentError: the style does not exist.
     """
     if style not in STYLES:
-        raise ArgumentError(f"style {style!r} does not exist; choose one of {', '.join(STYLES)}")
+        raise ArgumentError(f"style must be one of {', '.join(STYLES)}; got {style!r}")
     return STYLES[style](prompt, rng)
 
 
@@ -166,7 +164,7 @@ def _num_words(clauses: Sequence[Clause]) -> int:
 
 
 def _fit(clauses: list[Clause]) -> list[Clause]:
-    """Keep the leading clauses that stay within the word limit: a text ends with a whole clause."""
+    """The leading clauses within the word limit: a text ends with a complete clause."""
     while _num_words(clauses) > MAX_WORDS:
         clauses = clauses[:-1]
     return clauses

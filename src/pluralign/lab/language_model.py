@@ -1,12 +1,11 @@
 """The lab's language model: a tiny decoder that learns the behaviour policy's texts from scratch.
 
 In:  a seed and sizes.
-Out: a model folder (weights, configuration, tokenizer) that transformers and `pl.backbones.load` read, and
-     which serves as the frozen backbone of reward models and as the policy that is optimised.
-It does not know who judges, nor how it will be sampled or trained further.
+Out: a model folder (weights, configuration, tokenizer) for transformers and `pl.backbones.load`; the model is
+     the frozen backbone of reward models and the policy that is optimised.
 
-Two Llama layers of width 128, 0.4 million weights, cross-entropy on the responses' tokens and on their end
-token, not on the prompts'. As in Hugging Face models, a text is read as its chat template writes it.
+Two Llama layers of width 128, 0.4 million weights, cross-entropy on the tokens of responses and their end
+token, not on those of prompts. As in Hugging Face models, texts are formatted by the chat template.
 """
 
 from __future__ import annotations
@@ -36,23 +35,23 @@ __all__ = ["LanguageModelConfig", "cached_language_model", "train_language_model
 
 _REPORT = "training.json"
 _WARM_UP = 0.05
-_SORTED_TOGETHER = 32  # batches whose texts are sorted by length, so that little is padding
+_SORTED_TOGETHER = 32  # batches whose texts are sorted by length together, to reduce padding
 
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """What the language model is and what it learns from.
+    """The size of the language model and its training.
 
     Attributes:
-        seed: of the texts, the initial weights and the order of batches.
-        texts: responses of the behaviour policy, over all 576 prompts alike.
+        seed: random seed of the texts, the initial weights and the order of batches.
+        texts: number of responses of the behaviour policy, equally many for each of the 576 prompts.
         epochs: passes over them.
         batch_size: texts per step.
-        learning_rate: highest rate of AdamW; it warms up and then falls to 0 as a cosine.
-        layers: of the decoder.
-        width: of its states.
-        heads: of its attention; they divide the width into even parts.
-        max_length: positions, in tokens of prompt and response together.
+        learning_rate: maximum learning rate of AdamW, after a warm-up and before a cosine decay to 0.
+        layers: number of layers of the decoder.
+        width: width of its states.
+        heads: number of attention heads; the width must be a multiple of twice this number.
+        max_length: maximum number of tokens of prompt and response together.
     """
 
     seed: int = 0
@@ -71,7 +70,7 @@ class LanguageModelConfig:
             value = getattr(self, name)
             if name == "learning_rate":
                 if not 0 < value < 1:
-                    raise ConfigError(f"learning_rate must lie in (0, 1); got {value}")
+                    raise ConfigError(f"learning_rate must be in (0, 1); got {value}")
             elif not is_whole(value, least):
                 raise ConfigError(f"{name} must be a whole number of at least {least}; got {value!r}")
         if self.width % (2 * self.heads):
@@ -84,15 +83,15 @@ def cached_language_model(
     *,
     progress: Progress | bool | None = None,
 ) -> Path:
-    """Return the folder of a trained model under `work`; train it if it is not there yet.
+    """Returns the folder of a trained model under `work`; trains the model if there is none.
 
     Args:
-        work: a folder for what can be computed again; it is made where it does not exist.
+        work: a folder for files that can be computed again; it is created if necessary.
         config: None is the default.
-        progress: see `train_language_model`.
+        progress: as in `train_language_model`.
 
     Returns:
-        A folder whose name is a digest of `config`. It is complete or it does not exist.
+        A folder whose name is a digest of `config`. It is complete or does not exist.
     """
     config = config or LanguageModelConfig()
     described = json.dumps(asdict(config), sort_keys=True)
@@ -108,21 +107,20 @@ def train_language_model(
     *,
     progress: Progress | bool | None = None,
 ) -> dict[str, Any]:
-    """Train a language model from scratch on texts of the behaviour policy.
+    """Trains a language model from scratch on texts of the behaviour policy.
 
-    The same configuration gives the same model, up to rounding where the number of threads differs. On two
-    quiet cores the default takes a minute or two.
+    The same configuration gives the same model, up to rounding if the number of threads differs. On two idle
+    cores the default takes a minute or two.
 
     Args:
-        folder: where the model goes; replaced where it exists.
+        folder: output folder; replaced if it exists.
         config: None is the default.
-        progress: called with (steps done, steps in all); True for a bar; None for a bar on a terminal; False
+        progress: called with (steps done, total steps); True for a bar; None for a bar on a terminal; False
             for nothing.
 
     Returns:
-        What is written to `training.json` beside the weights: the configuration, the number of weights and
-        of tokens seen, and the mean cross-entropy per token over the first and the last tenth of the steps,
-        in nats.
+        The content of `training.json` in the folder: the configuration, the number of weights and of training
+        tokens, and the mean cross-entropy per token over the first and the last tenth of the steps, in nats.
     """
     config = config or LanguageModelConfig()
     tokenizer = build_tokenizer(config.max_length)
@@ -166,7 +164,7 @@ def _build(config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast) -> P
 def _sequences(
     config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast
 ) -> list[tuple[list[int], int]]:
-    """Token ids of each conversation, and where its response begins."""
+    """Token ids of each conversation, and the start of its response."""
     items = draw_items(config.texts, "language model", config.seed, 0, 4, "behaviour")
     conversations = [
         [*prompt.messages, {"role": "assistant", "content": response}]
@@ -184,7 +182,7 @@ def _train(
     config: LanguageModelConfig,
     progress: Progress | bool | None,
 ) -> tuple[list[float], int]:
-    """Train in place; returns the loss of each step and the number of tokens that were learned from."""
+    """Trains in place; returns the loss of each step and the number of training tokens."""
     pad_id = int(model.config.pad_token_id)
     batches = [
         batch
@@ -207,7 +205,7 @@ def _train(
     with reporter(len(batches), progress, unit="steps", what="language model") as advance:
         for batch in batches:
             ids, labels = _collate([sequences[row] for row in batch], pad_id)
-            # Padding stands right of all that counts, and a decoder reads leftwards: no mask is needed.
+            # Padding is on the right, where a decoder does not attend to it: no mask is needed.
             loss = torch.nn.functional.cross_entropy(
                 model(input_ids=ids, use_cache=False).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
             )
@@ -224,7 +222,7 @@ def _train(
 
 
 def _batches(lengths: list[int], config: LanguageModelConfig, epoch: int) -> list[list[int]]:
-    """Rows of each batch: random, but of like length within a batch."""
+    """Rows of each batch: random, but of similar length within a batch."""
     rng = random.Random(f"{config.seed}/{epoch}")
     order = rng.sample(range(len(lengths)), len(lengths))
     window = _SORTED_TOGETHER * config.batch_size
@@ -247,7 +245,7 @@ def _collate(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[Tensor, Te
 def _save(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, report: dict[str, Any]
 ) -> None:
-    """Write the folder, whole or not at all: an interrupted run leaves nothing that looks complete."""
+    """Writes the folder completely or not at all."""
     with whole_folder(folder, may_replace=lambda path: True) as work:
         model.save_pretrained(work)
         tokenizer.save_pretrained(work)

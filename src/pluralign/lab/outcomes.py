@@ -1,22 +1,22 @@
-"""What a policy does to people: its samples, judged by a crowd whose truth is known.
+"""Samples of a policy, evaluated by a crowd whose true distribution is known.
 
-In:  responses of a policy to prompts, and what is known of each (log-ratio to the reference, proxy reward).
-Out: measures per response, their means with intervals over prompts, and a before-and-after record for JSON.
-It does not know how the policy was trained or sampled.
+In:  responses of a policy to prompts, with log-ratio to the reference and proxy reward if known.
+Out: measures per response, their means with intervals over prompts, and a record for JSON that compares a
+policy before and after training.
 
 Per response:
 
     gold      mean of the crowd's true distribution
-    tail      mean of the worst 5 % of that distribution (cvar:0.05): what the people like it who like it
-    least harm      share of people who find it harmful
+    tail      mean of the worst 5 % of that distribution (cvar:0.05)
+    harm      share of people who find it harmful
     words     number of words
-    broken    1 where a word stands outside any clause of the world, and for the empty text
-    cut_off   1 where it hit the token limit
-    proxy     what the reward model says
+    broken    1 if a word is outside all clauses of the world, and for the empty text
+    cut_off   1 if it reached the token limit
+    proxy     score of the reward model
     kl        sum over its tokens of log pi - log ref; its mean is an unbiased estimate of KL(pi || ref)
-    kl_k3     sum over its tokens of r - 1 - log r with r = ref / pi: the same mean, less noise
+    kl_k3     sum over its tokens of r - 1 - log r with r = ref / pi: the same mean, with less noise
 
-and the eight traits. Of all responses together: `worst`, the mean of the worst 5 % of all judgements of all
+and the eight traits. For all responses together: `worst`, the mean of the worst 5 % of all judgements of all
 responses, and `length_correlation`, Spearman's correlation of the log-ratio with length in standard
 deviations of the same prompt's reference responses.
 
@@ -67,12 +67,12 @@ class Samples:
     """Responses of one policy.
 
     Attributes:
-        prompts: B prompts, message lists without the response; equal ones are one group.
+        prompts: B prompts, message lists without the response; equal ones form one group.
         responses: B texts.
-        cut_off: [B], true where the response hit the token limit; None: not known.
-        log_ratios: [B, T], log pi - log ref of each token (the end token included), in nats, 0 where there
-            is none; or [B, 1], their sums, for which `kl_k3` is not defined. None: not known.
-        proxy: [B], reward as the policy's trainer saw it; None: not known.
+        cut_off: [B], true if the response reached the token limit; None: not known.
+        log_ratios: [B, T], log pi - log ref of each token (including the end token), in nats, 0 for padding;
+            or [B, 1], their sums, for which `kl_k3` is not defined. None: not known.
+        proxy: [B], the reward that the policy was trained on; None: not known.
     """
 
     prompts: Sequence[Sequence[Message]]
@@ -109,21 +109,21 @@ class Samples:
 
     @property
     def groups(self) -> list[str]:
-        """A name for each prompt."""
+        """The name of each prompt."""
         return [json.dumps(list(prompt), sort_keys=True) for prompt in self.prompts]
 
 
 def measure_samples(crowd: Crowd, samples: Samples, *, time: float = 0.0) -> dict[str, Float[Tensor, " B"]]:
-    """Measure every response (see the file's head).
+    """Measures every response, as described at the top of this file.
 
     Args:
-        crowd: whose truth counts.
-        samples: of one policy.
-        time: of the population, in [0, 1].
+        crowd: the crowd that evaluates.
+        samples: samples of one policy.
+        time: time of the population, in [0, 1].
 
     Returns:
-        Columns [B] in float64: `gold`, `tail`, `harm`, `words`, `broken`, the traits, and of `cut_off`,
-        `proxy`, `kl` and `kl_k3` those that are known.
+        Columns [B] in float64: `gold`, `tail`, `harm`, `words`, `broken`, the traits, and those of `cut_off`,
+        `proxy`, `kl` and `kl_k3` that are known.
     """
     conversations = samples.conversations
     traits, _ = parser.read(conversations)
@@ -149,16 +149,16 @@ def measure_samples(crowd: Crowd, samples: Samples, *, time: float = 0.0) -> dic
 
 
 def length_correlation(samples: Samples, reference: Samples) -> float | None:
-    """Correlate length with what training made likelier, over samples of the trained policy.
+    """Correlates length with the log-ratio, over samples of the trained policy.
 
     Args:
-        samples: of the trained policy, with log-ratios.
-        reference: of the reference policy, to the same prompts.
+        samples: samples of the trained policy, with log-ratios.
+        reference: samples of the reference policy for the same prompts.
 
     Returns:
         Spearman's correlation of `sum(log pi - log ref)` and `(words - mean) / std`, mean and standard
         deviation over the prompt's reference responses. Responses without two references of different
-        length are left out. None where one of the two columns is constant.
+        length are left out. None if one of the two columns is constant.
 
     Raises:
         ArgumentError: log-ratios are missing.
@@ -186,12 +186,12 @@ def _words(samples: Samples) -> list[float]:
 
 
 def summarise_samples(crowd: Crowd, samples: Samples, reference: Samples | None = None) -> dict[str, Any]:
-    """Average the measures over responses.
+    """Averages the measures over responses.
 
     Args:
-        crowd: whose truth counts.
-        samples: of one policy.
-        reference: samples of the reference policy to the same prompts, for the length correlation.
+        crowd: the crowd that evaluates.
+        samples: samples of one policy.
+        reference: samples of the reference policy for the same prompts, for the length correlation.
 
     Returns:
         `measures`: an interval over prompts for each column of `measure_samples`; `worst`;
@@ -229,22 +229,22 @@ def alignment_record(
     settings: Mapping[str, Any] | None = None,
     num_examples: int = 12,
 ) -> dict[str, Any]:
-    """Put a policy before and after its training side by side.
+    """Compares a policy before and after its training.
 
     Args:
-        crowd: whose truth counts.
-        before: samples of the policy that training began from; several per prompt give a best-of-n curve.
-        after: samples of the trained policy, to the same prompts row by row.
-        settings: how it was trained, for the reader; JSON types.
-        num_examples: prompts shown with one response of each, evenly spread over the rows.
+        crowd: the crowd that evaluates.
+        before: samples of the policy before training; several per prompt give a best-of-n curve.
+        after: samples of the trained policy for the same prompts, row by row.
+        settings: settings of the training, shown to the reader; JSON types.
+        num_examples: number of prompts to show with one response of each, spaced evenly over the rows.
 
     Returns:
-        The record that a report reads, in JSON types: `schema_version`, `settings`, `before` and `after` (as
-        from `summarise_samples`), `differences` (after minus before, paired by prompt), `best_of_n` (null,
+        The record for a report, in JSON types: `schema_version`, `settings`, `before` and `after` (as from
+        `summarise_samples`), `differences` (after minus before, paired by prompt), `best_of_n` (null,
         or for each n its KL bound and the proxy and gold of choosing by proxy), `examples`.
 
     Raises:
-        ArgumentError: the prompts differ, the settings are no JSON, or `num_examples` is negative.
+        ArgumentError: the prompts differ, the settings are not JSON types, or `num_examples` is negative.
     """
     if num_examples < 0:
         raise ArgumentError(f"num_examples must be at least 0; got {num_examples}")
@@ -254,7 +254,7 @@ def alignment_record(
         raise ArgumentError(f"settings must be JSON types, without NaN: {error}") from error
     groups = before.groups
     if groups != after.groups:
-        raise ArgumentError("before and after must answer the same prompts, row by row")
+        raise ArgumentError("before and after must have the same prompts, row by row")
     first, second = measure_samples(crowd, before), measure_samples(crowd, after)
     return {
         "schema_version": SCHEMA_VERSION,

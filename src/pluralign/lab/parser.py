@@ -1,12 +1,11 @@
-"""Text to traits: what a reader of the lab's world sees in any string.
+"""From text to traits: what a reader in the lab's world sees in any string.
 
 In:  conversations (lists of messages that end in the response), or a prompt's and a response's text.
 Out: eight traits per response.
-It does not know who judges (`personas`) or how the text came about (`grammar`).
 
-Reading is by whole clauses: the text is cut at `.`, `!`, `?` and line ends, and a piece counts only if its
-words are exactly those of a clause of the world. Everything else is words that do not parse. The parser is
-total (any string has traits) and deterministic.
+Only complete clauses are read: the text is split at `.`, `!`, `?` and line ends, and a piece counts only if
+its words are exactly those of a clause of the world. All other words do not parse. The parser is total (any
+string has traits) and deterministic.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["TRAITS", "Traits", "parse", "parse_prompt", "read"]
 
 
 class Traits(NamedTuple):
-    """What a response is like.
+    """The traits of a response.
 
     Attributes:
         correctness: mean over its distinct answers of 1 (right), 0.5 (tool or manner right), -1 (wrong);
@@ -36,7 +35,7 @@ class Traits(NamedTuple):
         courtesy: number of distinct greetings and closings.
         caution: number of distinct cautions.
         risk: number of distinct pieces of risky advice.
-        filler: number of filler clauses, details that do not fit, and clauses said again.
+        filler: number of filler clauses, details that do not fit, and repeated clauses.
         fluency: share of words in clauses that parse, in [0, 1]; 0 for a text without words.
         length: number of words.
     """
@@ -73,14 +72,14 @@ _OBJECT_CATEGORIES = {thing: category for category, things in world.OBJECTS.item
 
 @lru_cache(maxsize=4096)
 def parse_prompt(text: str) -> Request | None:
-    """Read a request.
+    """Parses a request.
 
     Args:
         text: any string.
 
     Returns:
-        The prompt of the first task and the first object that the text names (phrasing 0 unless it is a
-        prompt of the lab word for word), or None where it does not name both: then nothing is right.
+        The prompt with the first task and the first object in the text (phrasing 0 unless it is exactly a
+        prompt of the lab), or None if the text does not contain both: then no answer is right.
     """
     for prompt in world.PROMPTS:
         if prompt.text == text:
@@ -94,10 +93,10 @@ def parse_prompt(text: str) -> Request | None:
 
 
 def parse(prompt: Request | None, response: str) -> Traits:
-    """Read a response.
+    """Parses a response.
 
     Args:
-        prompt: the request, or None if it is none of this world.
+        prompt: the request, or None if it is not one of this world.
         response: any string.
 
     Returns:
@@ -140,18 +139,18 @@ def _judge(prompt: Request | None, answer: tuple[str, str]) -> float:
 
 
 def read(conversations: Sequence[Sequence[Message]]) -> tuple[Tensor, list[str]]:
-    """Read conversations.
+    """Parses conversations.
 
     Args:
-        conversations: B message lists, each ending in the response; the request is the last message of a
-            user before it.
+        conversations: B message lists, each ending in the response; the request is the last user message
+            before it.
 
     Returns:
-        Traits [B, 8] in float64, columns as in `TRAITS`; and the B kinds of prompt, empty for a request
-        that is none of this world.
+        Traits [B, 8] in float64, with columns `TRAITS`; and the B kinds of prompt, empty for a request that
+        is not one of this world.
 
     Raises:
-        ArgumentError: a conversation is empty or none, or its last message has no text.
+        ArgumentError: a conversation is empty or not a message list, or its last message has no text.
     """
     rows: list[Traits] = []
     kinds: list[str] = []

@@ -1,8 +1,7 @@
-"""Six personas: what each sees in a text, what each values, and how much each one's judgement varies.
+"""Six personas: what each sees in a text, what each values, and how much their judgements vary.
 
 In:  traits [B, 8] and kinds of prompt (from `parser.read`).
-Out: mean judgements [B, 6], one column per persona, for any attribute.
-It does not know how many people are like which persona, or how judgements become ratings (`truth`).
+Out: mean judgements [B, 6], one column per persona, for any attribute. `truth` turns them into ratings.
 
 With `sat(x) = 1 - exp(-x)` and `words = min(length, LENGTH_CAP)`, a persona perceives
 
@@ -13,14 +12,14 @@ With `sat(x) = 1 - exp(-x)` and `words = min(length, LENGTH_CAP)`, a persona per
     verbosity    words / 10 + sat(filler / 2)          (the same for all)
     overall      sum over the first four of KIND_WEIGHTS[kind][a] * taste_a * grade_a
 
-where grade_a is what is perceived, less the centre and over the spread of `SCALES`: about 0 +- 1 on the
-behaviour policy's texts. Tastes may be negative, and each kind of prompt has its own weights. A judgement is
-made on the scale of ratings, where `ORDINARY` = 3 is an ordinary text:
+where grade_a is the perceived value minus the centre, divided by the spread of `SCALES`: about 0 +- 1 for
+texts of the behaviour policy. Tastes can be negative, and each kind of prompt has its own weights. A
+judgement is on the scale of ratings, where `ORDINARY` = 3 is an ordinary text:
 
     judgement    ORDINARY + grade - BROKEN * (1 - fluency) [only helpfulness and overall] + noise * e
 
-with e standard normal: all personas share the penalty for words that do not parse. Length looks good within
-the behaviour policy's range, because detail takes words, and bad beyond it.
+with e standard normal: all personas share the penalty for words that do not parse. Longer is better within
+the behaviour policy's range, because details need words, and worse beyond it.
 The roles are those of Li et al. 2024 (arXiv 2402.09764); the formulas are this project's own.
 """
 
@@ -44,14 +43,14 @@ class Persona:
     """One kind of person.
 
     Attributes:
-        name: what the persona is called.
+        name: the persona's name.
         accuracy: weight of correctness in perceived helpfulness.
         appetite: number of details at which helpfulness from detail is 63 % saturated.
         strictness: weight of risky advice in perceived safety.
         formality: number of courtesies at which courtesy is 63 % saturated.
-        patience: number of words after which a text begins to feel long.
+        patience: number of words above which a text is too long.
         tolerance: number of fillers at which annoyance is 63 % saturated.
-        taste: what helpfulness, safety, courtesy and conciseness are worth; negative is dislike.
+        taste: weights of helpfulness, safety, courtesy and conciseness; negative for dislike.
         noise: standard deviation of every judgement, on the scale of ratings.
     """
 
@@ -85,8 +84,8 @@ POPULATION: dict[str, float] = {
 
 VALUED = ("helpfulness", "safety", "courtesy", "conciseness")
 ATTRIBUTES: tuple[str, ...] = ("overall", *VALUED, "verbosity")
-# kind of prompt -> how much helpfulness, safety, courtesy and conciseness count in it; a request that is
-# none of this world weighs them alike.
+# kind of prompt -> weights of helpfulness, safety, courtesy and conciseness; they are equal for a request
+# that is not one of this world.
 KIND_WEIGHTS: dict[str, tuple[float, float, float, float]] = {
     "care": (1.5, 0.7, 0.7, 1.0),
     "craft": (0.8, 2.0, 0.5, 0.7),
@@ -94,7 +93,7 @@ KIND_WEIGHTS: dict[str, tuple[float, float, float, float]] = {
     "gift": (0.7, 0.6, 1.8, 0.7),
     "": (1.0, 1.0, 1.0, 1.0),
 }
-# attribute -> (centre, spread) of what is perceived in the behaviour policy's texts, over personas
+# attribute -> (centre, spread) of the perceived values for texts of the behaviour policy, over personas
 SCALES: dict[str, tuple[float, float]] = {
     "overall": (-0.15, 1.15),
     "helpfulness": (1.10, 0.65),
@@ -146,16 +145,16 @@ def _grade(traits: Tensor, kinds: Sequence[str], attribute: str) -> Tensor:
 def mean_judgements(
     traits: Float[Tensor, "B 8"], kinds: Sequence[str], attribute: str = "overall"
 ) -> Float[Tensor, "B 6"]:
-    """Compute every persona's mean judgement, before noise (the formulas above).
+    """Computes every persona's mean judgement, before noise (the formulas above).
 
     Args:
         traits: as from `parser.read`.
-        kinds: B kinds of prompt; empty for a request that is none of this world.
+        kinds: B kinds of prompt; empty for a request that is not one of this world.
         attribute: one of `ATTRIBUTES`.
 
     Returns:
-        Means in float64, in the order of `PERSONAS`, on the scale of ratings but neither rounded nor cut
-        off: larger is more of the attribute (of `overall`: better).
+        Means in float64, in the order of `PERSONAS`, on the scale of ratings but neither rounded nor clamped:
+        larger is more of the attribute (for `overall`: better).
 
     Raises:
         ArgumentError: the attribute does not exist.

@@ -1,7 +1,6 @@
-"""Ask a policy: sampled responses to the lab's prompts, with how far each is from the reference policy.
+"""Sampling a policy on the lab's prompts, with the log-ratio of each response to the reference policy.
 
-In: a policy, its reference, their tokenizer, prompts. Out: `Samples`, which `outcomes` measures. It does not
-know how the policy was trained, nor what people think of the responses.
+In: a policy, its reference, their tokenizer, prompts. Out: `Samples`, which `outcomes` measures.
 """
 
 from __future__ import annotations
@@ -37,30 +36,30 @@ def sample_policy(
     max_new_tokens: int = _MAX_NEW_TOKENS,
     score: Callable[[list[list[Message]]], Tensor] | None = None,
 ) -> Samples:
-    """Sample a policy at temperature 1.
+    """Samples a policy at temperature 1.
 
-    Two policies asked with one seed draw the same random numbers for the same completion, so that what
-    differs between them is less noisy than each.
+    Two policies with the same seed use the same random numbers for the same completion, so that their
+    difference is less noisy than either.
 
     Args:
         policy: a causal language model of transformers, in this process.
         reference: the model that it was trained from; the policy itself gives log-ratios of 0.
-        tokenizer: of both.
+        tokenizer: tokenizer of both.
         prompts: message lists without the response.
         completions: responses per prompt.
-        seed: of the sampling.
-        max_new_tokens: most tokens of a response, its end token included.
-        score: the proxy, from conversations to [B]; for instance `model.score`.
+        seed: random seed of the sampling.
+        max_new_tokens: maximum number of tokens of a response, including its end token.
+        score: the proxy, from conversations to [B]; for example `model.score`.
 
     Returns:
-        `completions` responses to each prompt in a row, with log-ratios per token and cut-offs, and with the
-        proxy where there is one.
+        `completions` consecutive responses to each prompt, with log-ratios per token and cut-offs, and with
+        the proxy if there is one.
 
     Raises:
-        ArgumentError: prompts are no message lists, or the proxy is not finite or not [B].
+        ArgumentError: prompts are not message lists, or the proxy is not finite or not [B].
     """
     if not len(prompts) or any(isinstance(prompt, str) for prompt in prompts):
-        raise ArgumentError("prompts: needed are message lists without the response, at least one")
+        raise ArgumentError("prompts must be message lists without the response, at least one")
     reader = ConversationReader(tokenizer)
     settings = SamplingSettings(completions=completions, max_new_tokens=max_new_tokens, seed=seed)
     drawn = LocalSampler(policy, tokenizer, batch_size=4 * _TOGETHER).sample(prompts, settings)
@@ -68,7 +67,7 @@ def sample_policy(
     sequences = [
         (
             reader.prompt_ids(prompt),
-            one.token_ids or (),  # what was drawn; its text may be read as other tokens
+            one.token_ids or (),  # the sampled tokens; the text may have other token ids
         )
         for prompt, one in answered
     ]
@@ -89,15 +88,15 @@ def sample_policy(
 def log_ratios(
     policy: Any, reference: Any, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> Float[Tensor, "B T"]:
-    """Compute log pi - log ref of each token of each response.
+    """Computes log pi - log ref of each token of each response.
 
     Args:
         policy: a causal language model.
-        reference: another, with the same tokens.
-        sequences: token ids of prompt and response; the end token is one of the response's.
+        reference: another one with the same tokens.
+        sequences: token ids of prompt and response; the end token is part of the response.
 
     Returns:
-        [B, T] in float32, T the longest response, 0 behind a response's end.
+        [B, T] in float32, T the longest response, 0 after the end of a response.
     """
     longest = max(len(response) for _, response in sequences)
     found = torch.zeros(len(sequences), max(longest, 1))
@@ -113,7 +112,7 @@ def log_ratios(
 
 
 def _token_log_probs(model: Any, batch: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Tensor:
-    """log p of every token but the first, [B, L - 1]; padding on the right, which a decoder does not see."""
+    """log p of every token but the first, [B, L - 1]; padding is on the right, where it has no effect."""
     length = max(len(prompt) + len(response) for prompt, response in batch)
     ids = torch.tensor([[*p, *r] + [0] * (length - len(p) - len(r)) for p, r in batch]).to(model.device)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()

@@ -1,10 +1,9 @@
-"""The pool of raters: who exists, and who judges an item.
+"""The pool of raters, and the choice of raters for items.
 
 In:  population shares, the size of the pool, a random generator.
 Out: rater ids, each rater's persona, and draws of raters for items.
-It does not know what is judged.
 
-The persona of each judgement is drawn from the population, then a rater of that persona is taken. So
+The persona of each judgement is drawn from the population, then a rater of that persona is chosen. So
 judgements follow the population exactly, whatever the pool's size; the pool only gives them names.
 """
 
@@ -23,30 +22,30 @@ __all__ = ["RaterPool", "population_shares"]
 
 
 def population_shares(given: Mapping[str, float], argument: str) -> dict[str, float]:
-    """Complete and normalise the shares of a population.
+    """Completes and normalises the shares of a population.
 
     Args:
         given: shares by persona name, at least 0, with a positive sum; missing personas have share 0.
-        argument: what the user calls it.
+        argument: name of the user's argument, for messages.
 
     Returns:
         A share for each persona, in the order of `PERSONAS`, summing to 1.
 
     Raises:
-        ArgumentError: a persona does not exist or the shares are no shares.
+        ArgumentError: a persona does not exist, or the shares are not valid.
     """
     names = [persona.name for persona in PERSONAS]
     unknown = sorted(set(given) - set(names))
     if unknown:
-        raise ArgumentError(f"{argument} names {', '.join(unknown)}; the personas are {', '.join(names)}")
+        raise ArgumentError(f"{argument} has unknown names {', '.join(unknown)}; allowed: {', '.join(names)}")
     total = math.fsum(given.values())
     if not 0 < total < math.inf or not all(share >= 0 for share in given.values()):
-        raise ArgumentError(f"{argument} takes shares of at least 0 with a positive sum; got {dict(given)}")
+        raise ArgumentError(f"{argument} must be shares of at least 0 with a positive sum; got {dict(given)}")
     return {name: given.get(name, 0.0) / total for name in names}
 
 
 class RaterPool:
-    """Raters with ids that do not tell their persona.
+    """Raters whose ids do not reveal their persona.
 
     Attributes:
         ids: one per rater.
@@ -54,12 +53,12 @@ class RaterPool:
     """
 
     def __init__(self, shares: Sequence[float], num_raters: int, rng: np.random.Generator) -> None:
-        """Set up the pool.
+        """Sets up the pool.
 
         Args:
-            shares: of the personas, summing to 1.
-            num_raters: size of the pool, at least the number of personas: each has one rater or more.
-            rng: decides which id gets which persona.
+            shares: shares of the personas, summing to 1.
+            num_raters: size of the pool, at least the number of personas, so that each has a rater.
+            rng: random generator for the assignment of personas to ids.
         """
         quota = np.asarray(shares) * (num_raters - len(shares))
         sizes = 1 + np.floor(quota).astype(int)
@@ -72,13 +71,13 @@ class RaterPool:
     def draw(
         self, shares: Sequence[float], num_items: int, per_item: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Draw raters for items.
+        """Draws raters for items.
 
         Args:
-            shares: of the personas, summing to 1, from which each judge's persona is drawn.
+            shares: shares of the personas, summing to 1, from which the persona of each rater is drawn.
             num_items: number of items.
             per_item: raters per item.
-            rng: the source of chance; the first items do not depend on how many follow.
+            rng: random generator; the first items do not depend on the number of items.
 
         Returns:
             Persona and rater of each judgement, [num_items, per_item] each. A rater judges an item twice

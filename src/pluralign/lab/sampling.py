@@ -1,12 +1,11 @@
-"""Chance in the lab: streams of random numbers, responses to prompts, and raters who judge them.
+"""Random draws in the lab: streams of random numbers, responses to prompts, and the judgements of raters.
 
 In:  seeds, sizes, and mean judgements (from `personas`).
 Out: responses with their traits, and the judgements of drawn raters.
-It does not know what a table looks like (`tables`) or what is exact (`truth`).
 
-Every quantity has a stream of its own, seeded by (crowd seed, data seed, its name), and consumes it item by
-item. So the first n items of a longer draw are the draw of n, the ratings of one attribute do not depend on
-which others are asked for, and two data seeds share no randomness.
+Every quantity has its own stream, seeded by (crowd seed, data seed, name) and used item by item. So the first
+n items of a longer draw are equal to a draw of n, the ratings of one attribute do not depend on the other
+attributes, and two data seeds are independent.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _MAX_PER_PROMPT = 256
 
 
 def stream(name: str, crowd_seed: int, data_seed: int) -> np.random.Generator:
-    """Open the stream of random numbers of one quantity.
+    """Opens the stream of random numbers of one quantity.
 
     Args:
-        name: of the quantity.
+        name: name of the quantity.
         crowd_seed: at least 0.
         data_seed: at least 0.
 
@@ -47,11 +46,11 @@ def stream(name: str, crowd_seed: int, data_seed: int) -> np.random.Generator:
         A generator at its start.
 
     Raises:
-        ArgumentError: a seed is no whole number or negative.
+        ArgumentError: a seed is not a whole number, or is negative.
     """
     for seed in (crowd_seed, data_seed):
         if not is_whole(seed, 0):
-            raise ArgumentError(f"a seed must be at least 0, a whole number; got {seed!r}")
+            raise ArgumentError(f"a seed must be a whole number of at least 0; got {seed!r}")
     return np.random.default_rng([crowd_seed, data_seed, zlib.crc32(name.encode())])
 
 
@@ -80,14 +79,14 @@ class Items:
 
 
 def draw_items(n: int, name: str, crowd_seed: int, data_seed: int, per_prompt: int, style: str) -> Items:
-    """Draw responses: prompts in random order, each once before any comes again, some responses in a row.
+    """Draws responses to prompts in random order; all prompts are used once before any is repeated.
 
     Args:
         n: number of items, at least 1.
-        name: of the streams to use.
+        name: name of the streams.
         crowd_seed: at least 0.
         data_seed: at least 0.
-        per_prompt: different responses at each visit of a prompt, 1..256.
+        per_prompt: number of different, consecutive responses each time a prompt is used, 1..256.
         style: one of `grammar.STYLES`.
 
     Returns:
@@ -97,9 +96,9 @@ def draw_items(n: int, name: str, crowd_seed: int, data_seed: int, per_prompt: i
         ArgumentError: an argument is out of range.
     """
     if not is_whole(n, 1):
-        raise ArgumentError(f"n must be at least 1, a whole number; got {n!r}")
+        raise ArgumentError(f"n must be a whole number of at least 1; got {n!r}")
     if not is_whole(per_prompt, 1) or per_prompt > _MAX_PER_PROMPT:
-        raise ArgumentError(f"responses_per_prompt must lie in 1..{_MAX_PER_PROMPT}; got {per_prompt!r}")
+        raise ArgumentError(f"responses_per_prompt must be in 1..{_MAX_PER_PROMPT}; got {per_prompt!r}")
     order = stream(f"{name}/prompts", crowd_seed, data_seed)
     rng = random.Random(int(stream(f"{name}/{style}", crowd_seed, data_seed).integers(2**63)))
     items = Items([], [])
@@ -115,23 +114,23 @@ def draw_items(n: int, name: str, crowd_seed: int, data_seed: int, per_prompt: i
 
 
 def checked_bias(bias: Mapping[str, float]) -> dict[str, float]:
-    """Check a bias: finite numbers by name of a trait; raises `ArgumentError`."""
+    """Checks a bias: finite numbers by name of a trait; raises `ArgumentError`."""
     for name, weight in bias.items():
         if name not in TRAITS or not math.isfinite(weight):
             raise ArgumentError(
-                f"bias takes finite numbers by name of a trait ({', '.join(TRAITS)}); got {name!r}: {weight}"
+                f"bias must be finite numbers by trait ({', '.join(TRAITS)}); got {name!r}: {weight}"
             )
     return dict(bias)
 
 
 class Judges:
-    """The raters of each item of one table; each judges by persona, with noise, and all share a bias.
+    """The raters of each item of one table; each judges by persona and with noise, and all share a bias.
 
     Attributes:
         stds: noise of each persona, [6], float64.
-        weights: the population at the time, [6], float64.
-        bias: of all raters, per unit of each trait, [8], float64.
-        rater_ids: who judges each item, in order.
+        weights: the shares of the population at the time, [6], float64.
+        bias: bias of all raters, per unit of each trait, [8], float64.
+        rater_ids: the raters of each item, in order.
     """
 
     def __init__(
@@ -147,24 +146,24 @@ class Judges:
         bias: Mapping[str, float],
         label_flips: float,
     ) -> None:
-        """Draw the raters.
+        """Draws the raters.
 
         Args:
             table: name of the table, part of the names of its streams.
-            seeds: of the crowd and of the data.
-            num_items: items to be judged.
-            per_item: raters of each, at least 1.
-            pool: everybody.
+            seeds: seeds of the crowd and of the data.
+            num_items: number of items.
+            per_item: raters per item, at least 1.
+            pool: all raters.
             stds: noise of each persona, positive.
-            weights: the population, summing to 1.
+            weights: the shares of the population, summing to 1.
             bias: added to every judgement, per unit of a trait.
-            label_flips: share of judgements recorded the wrong way round.
+            label_flips: share of judgements that are recorded inverted.
 
         Raises:
             ArgumentError: `per_item` is below 1.
         """
         if not is_whole(per_item, 1):
-            raise ArgumentError(f"raters_per_item must be at least 1, a whole number; got {per_item!r}")
+            raise ArgumentError(f"raters_per_item must be a whole number of at least 1; got {per_item!r}")
         self.stds = stds
         self.weights = weights
         self._table, self._seeds = table, seeds
@@ -174,12 +173,12 @@ class Judges:
         self.rater_ids: list[list[str]] = np.asarray(pool.ids)[raters].tolist()
 
     def judge(self, means: Tensor, traits: Tensor, quantity: str) -> NDArray[np.float64]:
-        """Draw judgements.
+        """Draws judgements.
 
         Args:
             means: mean judgement of each persona, [B, 6].
-            traits: of the same texts, [B, 8]; the bias acts on them.
-            quantity: name of what is judged, part of the stream's name.
+            traits: traits of the same texts, [B, 8], for the bias.
+            quantity: name of the judged quantity, part of the stream's name.
 
         Returns:
             Judgements [B, raters per item].
@@ -192,15 +191,15 @@ class Judges:
     def record(
         self, values: NDArray[np.float64], mirrored: NDArray[np.float64], quantity: str
     ) -> list[list[float]]:
-        """Write values down, a share of them the wrong way round.
+        """Records values, a share of them inverted.
 
         Args:
-            values: what was meant, [B, R].
-            mirrored: what is written instead where a label flips, [B, R].
-            quantity: name of what is written, part of the stream's name.
+            values: the judgements, [B, R].
+            mirrored: the values to record for flipped labels, [B, R].
+            quantity: name of the recorded quantity, part of the stream's name.
 
         Returns:
-            What is written, [B, R].
+            The recorded values, [B, R].
         """
         flipped = self._stream(f"{quantity}/flips").random(values.shape) < self._label_flips
         written: list[list[float]] = np.where(flipped, mirrored, values).tolist()

@@ -1,8 +1,7 @@
-"""A crowd in numbers.
+"""A summary of a crowd in numbers.
 
-In:  a crowd's settings, and what it says of texts of the behaviour policy.
+In:  a crowd's settings, and its judgements of texts of the behaviour policy.
 Out: settings, sizes and averages, ready for JSON.
-It does not know how any of them comes about.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ def describe(
     gold: Float[Tensor, " N"],
     harm_rate: Float[Tensor, " N"],
 ) -> dict[str, Any]:
-    """Summarise a crowd.
+    """Summarises a crowd.
 
     Args:
-        settings: of the crowd, JSON-able.
+        settings: settings of the crowd, JSON types.
         texts: N conversations.
-        utilities: of each to each persona.
-        gold: reward of each.
-        harm_rate: share of people whom each would harm.
+        utilities: utility of each for each persona.
+        gold: gold reward of each.
+        harm_rate: share of people who find each harmful.
     """
     length = parser.read(texts)[0][:, TRAITS.index("length")]
     agreement = torch.corrcoef(utilities.T)[np.triu_indices(len(PERSONAS), 1)]

@@ -1,10 +1,9 @@
-"""Rows of the lab's data: ratings, category votes, comparisons, pairs, each with columns of truth.
+"""Rows of the lab's data: ratings, category votes, comparisons, pairs, each with columns of true values.
 
 In:  items and their judges (`sampling`).
 Out: rows in the canonical shapes, as lists of dictionaries or one `datasets.Dataset`.
-It does not know seeds or how the crowd was set up.
 
-Columns of truth describe people without the shared bias and without label flips.
+True values describe people without the shared bias and without label flips.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["category_rows", "pair_rows", "rating_rows", "to_dataset", "vote_rows"]
 
 Row = dict[str, Any]
-_REACH = 20.0  # mean judgements of any text lie closer to an ordinary one
+_REACH = 20.0  # mean judgements of any text are closer than this to an ordinary one
 
 
 def rating_rows(
     name: str, items: Items, judges: Judges, attributes: Sequence[str], *, rounded: bool, levels: Tensor
 ) -> list[Row]:
-    """Write ratings, response by response and attribute by attribute.
+    """Makes rows of ratings, response by response and attribute by attribute.
 
     Args:
         name: start of the rows' ids.
         items: B responses.
-        judges: of these items.
-        attributes: out of `personas.ATTRIBUTES`.
+        judges: raters of these items.
+        attributes: some of `personas.ATTRIBUTES`.
         rounded: True for 1..5, False for judgements before rounding, on a wider declared scale.
-        levels: [T] in (0, 1), float64, of the column `true_quantiles`.
+        levels: [T] in (0, 1), float64, levels of the column `true_quantiles`.
 
     Returns:
         B x len(attributes) rows.
@@ -69,7 +68,7 @@ def _rating_column(items: Items, judges: Judges, attribute: str, rounded: bool, 
     else:
         distinct, row = torch.unique(
             means, dim=0, return_inverse=True
-        )  # texts of like traits share their quantiles
+        )  # texts of equal traits share their quantiles
         distribution = GaussianEnsemble(distinct, judges.stds.expand_as(distinct), judges.weights)
         true_mean, true_quantiles = distribution.mean()[row], distribution.quantile(levels)[row]
     ratings = judges.record(judged, 2 * ORDINARY - judged, attribute)
@@ -80,14 +79,14 @@ def _rating_column(items: Items, judges: Judges, attribute: str, rounded: bool, 
 
 
 def _continuous_scale(judges: Judges) -> list[float]:
-    """A scale that holds every judgement before rounding, the same for all draws of a crowd."""
+    """A scale that contains every judgement before rounding, the same for all draws of a crowd."""
     largest_bias = MAX_WORDS * judges.bias.abs().sum()  # no trait of a drawn text exceeds MAX_WORDS
     reach = _REACH + float((10 * judges.stds.max() + largest_bias).ceil())
     return [ORDINARY - reach, ORDINARY + reach]
 
 
 def category_rows(name: str, items: Items, judges: Judges) -> list[Row]:
-    """Write votes for the six categories, as ratings of the attribute "category".
+    """Makes rows of votes for the six categories, as ratings of the attribute "category".
 
     Args:
         name: start of the rows' ids.
@@ -123,13 +122,13 @@ def category_rows(name: str, items: Items, judges: Judges) -> list[Row]:
 
 
 def vote_rows(name: str, first: Items, second: Items, judges: Judges) -> list[Row]:
-    """Write comparisons: each judge judges both responses and votes for the better one.
+    """Makes rows of comparisons: each rater judges both responses and votes for the better one.
 
     Args:
         name: start of the rows' ids.
         first: B responses.
         second: B responses to the same prompts.
-        judges: of the B comparisons.
+        judges: raters of the B comparisons.
 
     Returns:
         B rows; a vote of +1 is for the first, -1 for the second.
@@ -156,7 +155,7 @@ def vote_rows(name: str, first: Items, second: Items, judges: Judges) -> list[Ro
 
 
 def pair_rows(votes: Sequence[Row]) -> list[Row]:
-    """Turn comparisons of one vote each into pairs.
+    """Converts comparisons of one vote each to pairs.
 
     Args:
         votes: as from `vote_rows`.
@@ -175,7 +174,7 @@ def pair_rows(votes: Sequence[Row]) -> list[Row]:
 
 
 def to_dataset(rows: list[Row]) -> Dataset:
-    """Make a table of rows."""
+    """Converts rows to a table."""
     from datasets import Dataset
 
     return Dataset.from_list(rows)

@@ -3,11 +3,10 @@
 In:  the vocabulary of `world`.
 Out: a fast tokenizer with a chat template and the special tokens `<bos>`, `<eos>`, `<pad>`, `<unk>`,
      `<user>`, `<assistant>` and `<system>`.
-It does not know the language model.
 
 A conversation reads `<bos> <user> how do i dry the pan ? <assistant> use steam . <eos>`. Every turn of the
-assistant closes with `<eos>`, so that its log-probability holds the decision to stop. The lab's own texts
-come back from their tokens letter by letter.
+assistant ends with `<eos>`, so that its log-probability includes the decision to stop. The lab's own texts
+are restored exactly from their tokens.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ _TEMPLATE = (
 
 
 def build_tokenizer(max_length: int = 256) -> PreTrainedTokenizerFast:
-    """Build the tokenizer, on the spot and always the same.
+    """Builds the tokenizer, always the same.
 
     Args:
-        max_length: tokens that a model reads at most, stored with the tokenizer.
+        max_length: maximum number of tokens of a model, stored with the tokenizer.
 
     Returns:
         A tokenizer whose ids are, in order, those of the special tokens, of `.` and `?`, and of

@@ -1,11 +1,10 @@
-"""Closed forms of the crowd's truth: rating values, categories, quantiles, win probabilities.
+"""Closed forms for the crowd: rating values, categories, quantiles, win probabilities.
 
 In:  mean judgements [B, P] of P personas, their noise [P], the population's weights [P]; float64.
 Out: exact probabilities and quantiles; products and sums of normal CDFs, no sampling.
-It does not know texts, traits or who the personas are.
 
 A person of persona p judges m_p + s_p e with e standard normal; the crowd is the mixture over p with weights
-w_p. A rating is the judgement rounded to a whole number and cut off to 1..5.
+w_p. A rating is the judgement rounded to a whole number and clamped to 1..5.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ __all__ = [
 NUM_RATINGS = 5
 RATINGS = torch.arange(1, NUM_RATINGS + 1, dtype=torch.float64)
 
-# A person finds a text helpful if that person's judgement of helpfulness lies above HELPFUL, not helpful if
-# it lies below UNHELPFUL, and harmful if the judgement of safety lies below HARMFUL (would be rated 1).
+# A person finds a text helpful if that person's judgement of helpfulness is above HELPFUL, not helpful if it
+# is below UNHELPFUL, and harmful if the judgement of safety is below HARMFUL (would be rated 1).
 HELPFUL = 3.5
 UNHELPFUL = 2.5
 HARMFUL = 1.5
@@ -44,7 +43,7 @@ def _below(threshold: Tensor, means: Tensor, stds: Tensor) -> Tensor:
 def rating_probs(
     means: Float[Tensor, "B P"], stds: Float[Tensor, " P"], weights: Float[Tensor, " P"]
 ) -> Float[Tensor, "B 5"]:
-    """Compute the exact probabilities of the ratings 1 to 5.
+    """Computes the exact probabilities of the ratings 1 to 5.
 
     P(rating <= k) = sum_p w_p Phi((k + 0.5 - m_p) / s_p) for k = 1..4.
 
@@ -63,7 +62,7 @@ def rating_probs(
 
 
 def dequantised_quantile(probs: Float[Tensor, "B C"], levels: Float[Tensor, " T"]) -> Float[Tensor, "B T"]:
-    """Compute quantiles of `rating + U(-1/2, 1/2)`, what a quantile fit on dequantised ratings estimates.
+    """Computes quantiles of `rating + U(-1/2, 1/2)`, the targets of a quantile fit on dequantised ratings.
 
     The CDF is linear between 0.5, 1.5, ..., C + 0.5.
 
@@ -87,10 +86,10 @@ def category_probs(
     stds: Float[Tensor, " P"],
     weights: Float[Tensor, " P"],
 ) -> Float[Tensor, "B 6"]:
-    """Compute the exact probabilities of the six categories, in the order of `CATEGORIES`.
+    """Computes the exact probabilities of the six categories, in the order of `CATEGORIES`.
 
-    A person's noise on helpfulness and on safety is independent, so that within a persona the probability is
-    a product of two normal CDF differences.
+    A person's noise on helpfulness and on safety is independent, so within a persona the probability is a
+    product of two normal CDF differences.
 
     Args:
         helpfulness: mean judgements.
@@ -118,9 +117,9 @@ def win_probability(
     stds: Float[Tensor, " P"],
     weights: Float[Tensor, " P"],
 ) -> Float[Tensor, " B"]:
-    """Compute the probability that a person prefers the first text, the same person judging both.
+    """Computes the probability that a person who judges both texts prefers the first.
 
-    sum_p w_p Phi((m1_p - m2_p) / (s_p sqrt 2)), the two judgements having independent noise. This is not
+    sum_p w_p Phi((m1_p - m2_p) / (s_p sqrt 2)), with independent noise in the two judgements. This is not
     `prob_greater` of the two crowds, in which two different people judge.
 
     Args:

@@ -1,14 +1,12 @@
-"""The lab's closed world: requests, facts and every clause that its grammar knows.
+"""The lab's closed world: requests, facts and all clauses of its grammar.
 
 In:  nothing.
 Out: 576 prompts (12 tasks x 16 objects x 3 phrasings), the fact table, the clauses, and the vocabulary
-     (the word types of all of them, closed and under 220).
-It does not know how often anything is said (`grammar`), how text is read (`parser`) or who likes what
-(`personas`).
+     (all their word types, fewer than 220).
 
 The fact of a request is a function of its task and of the *category* of its object: it names a tool and a
 manner. A detail fits a request if it is about the kind of the task or about the category of the object.
-Text is lower case, words are separated by blanks, and each clause ends with a full stop of its own.
+Text is lower case, words are separated by blanks, and each clause ends with a full stop.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ __all__ = ["FACTS", "KINDS", "OBJECTS", "PROMPTS", "TASKS", "VOCABULARY", "Messa
 
 Message = dict[str, str]
 
-# kind of prompt -> its tasks; the kind decides how much each attribute counts (`personas.KIND_WEIGHTS`).
+# kind of prompt -> its tasks; the kind determines the weights of attributes (`personas.KIND_WEIGHTS`).
 TASKS: dict[str, tuple[str, ...]] = {
     "care": ("clean", "dry", "polish"),
     "craft": ("cut", "join", "paint"),
@@ -114,7 +112,7 @@ class Request:
         object: a word of `OBJECTS`.
         phrasing: 0, 1 or 2.
         kind: the kind of prompt that the task belongs to.
-        category: what the object is made of.
+        category: material of the object.
     """
 
     task: str
@@ -162,12 +160,12 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def words(text: str) -> list[str]:
-    """Split a text into lower-case words; punctuation is no word."""
+    """Splits a text into lower-case words, without punctuation."""
     return _WORD.findall(text.lower())
 
 
 def answer(tool: str, manner: str, *, hedged: bool = False) -> str:
-    """The clause that answers a request, plainly or with a hedge; both say the same."""
+    """The clause that answers a request, with or without a hedge; the meaning is the same."""
     return f"{'maybe ' if hedged else ''}use {tool} and work {manner}"
 
 

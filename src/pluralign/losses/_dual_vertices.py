@@ -1,16 +1,16 @@
-"""All vertices of the transport dual of one small cost, so that any batch is one product of matrices.
+"""All vertices of the transport dual of one small cost, so that any batch is a single matrix product.
 
     min over couplings of p and t of <T, M>  =  max over vertices (f, g) of f.p + g.t,
     vertices of  {f_i + g_j <= M_ij, f_0 = 0}
 
 In: a cost M [C, C], the same for all rows. Out: its vertices, [V, 2C], and the solution of a batch from them.
-The vertices depend on M alone, at most (2C - 2 over C - 1) of them: 252 for 6 categories, 924 for 7. They are
-found once per cost and remembered. It does not know autograd.
+The vertices depend only on M, at most (2C - 2 over C - 1) of them: 252 for 6 categories, 924 for 7. They are
+found once per cost and cached. Gradients are handled by the caller.
 
 A vertex is a spanning tree of tight constraints. Dropping an arc of the tree and moving the potentials of one
-of the two parts until another constraint is tight leads to the neighbours, and from one tree all others are
-reached. Ties are broken by a small fixed disturbance of M while trees are enumerated; potentials are those of
-M itself, and checked.
+of the two parts until another constraint is tight leads to the neighbours, and from one tree all others can
+be reached. Ties are broken by a small fixed perturbation of M while trees are enumerated; potentials are
+computed from M itself, and checked.
 
 Reference: Balinski and Russakoff 1984 (SIAM Review 26), for the polyhedron and the number of its vertices.
 """
@@ -31,7 +31,7 @@ __all__ = ["MOST_CATEGORIES", "solve", "vertices"]
 MOST_CATEGORIES = 7  # eight have 3,432 vertices, and finding them takes seconds
 
 _CHUNK_ROWS = 65_536
-_DISTURBANCE = 1e-6  # of the largest cost
+_PERTURBATION = 1e-6  # of the largest cost
 _FEASIBLE = 1e-9
 
 Floats = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def solve(supply: Tensor, demand: Tensor, found: Tensor) -> Plan:
         found: [V, 2C], from `vertices`.
     """
     size = supply.shape[1]
-    marginals = torch.cat((supply, demand), 1)  # in parts, since [B, V] at once is large
+    marginals = torch.cat((supply, demand), 1)  # in chunks, since [B, V] is large
     parts = [(rows @ found.T).max(1) for rows in torch.split(marginals, _CHUNK_ROWS)]
     best = found[torch.cat([part.indices for part in parts])]
     return Plan(torch.cat([part.values for part in parts]), best[:, :size], best[:, size:])
@@ -60,7 +60,7 @@ def vertices(cost: Tensor) -> Tensor | None:
         cost: M, [C, C], float64, C at most `MOST_CATEGORIES`.
 
     Returns:
-        None where costs are so close to each other that the disturbance does not tell which one is tight.
+        None if costs are so close to each other that the perturbation does not determine which one is tight.
     """
     host = np.ascontiguousarray(cost.cpu().numpy())
     found = _vertices(host.tobytes(), len(host))
@@ -70,7 +70,7 @@ def vertices(cost: Tensor) -> Tensor | None:
 @lru_cache(maxsize=16)
 def _vertices(raw: bytes, size: int) -> Floats | None:
     cost = np.frombuffer(raw).reshape(size, size)
-    noise = np.random.default_rng(0).uniform(0, _DISTURBANCE, (size, size))
+    noise = np.random.default_rng(0).uniform(0, _PERTURBATION, (size, size))
     disturbed = cost + noise * max(cost.max(), np.finfo(float).tiny)
     start = _first_tree(disturbed)
     known, queue = {start}, [start]
@@ -110,7 +110,7 @@ def _neighbours(tree: Tree, cost: Floats) -> list[Tree]:
         sources, sinks = _part(rest, arc[0], len(cost))
         others = ~sources
         if not others.any() or not sinks.any():
-            continue  # the constraint can be loosened for ever: an edge without a second end
+            continue  # the constraint can be loosened without bound: an edge without a second end
         allowed = np.where(others[:, None] & sinks, slack, np.inf)
         entering = np.unravel_index(int(allowed.argmin()), allowed.shape)
         found.append(rest | {(int(entering[0]), int(entering[1]))})

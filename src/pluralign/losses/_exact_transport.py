@@ -3,13 +3,12 @@
     minimise <T, M>  over T >= 0 with row sums p and column sums t
 
 In: p [B, C], t [B, C] with equal sums, and one cost M [C, C], float64. Out: the minimum, and the potentials
-f, g of the dual, maximise f.p + g.t with f_i + g_j <= M_ij, which are the gradients by p and t. It does not
-know what categories are, nor autograd.
+f, g of the dual, maximise f.p + g.t with f_i + g_j <= M_ij, which are the gradients by p and t.
 
-Source after source is emptied: a shortest path from it to a sink that is not full, in the graph where flow
-can be taken back, carries as much as it can. Potentials keep all reduced costs M_ij - f_i - g_j at 0 or
-above, and at 0 where there is flow, so that each search is Dijkstra's. All rows of the batch do the same step
-at once; rows that are done leave the batch.
+Sources are emptied one after the other: a shortest path to a sink that is not full, in the graph where flow
+can be undone, carries as much as it can. Potentials keep all reduced costs M_ij - f_i - g_j at 0 or
+above, and at 0 where there is flow, so that each search is Dijkstra's. All rows of the batch take the same
+step at once; finished rows leave the batch.
 
 Reference: Tomizawa 1971; Edmonds and Karp 1972 (J. ACM 19), section 1.3. Batching is this project's.
 """
@@ -55,7 +54,7 @@ def solve(supply: Tensor, demand: Tensor, cost: Tensor) -> Plan:
         cost: M, [C, C], float64, finite.
 
     Returns:
-        Minimum and potentials; where several potentials are optimal, one pair of them.
+        Minimum and potentials; if several potentials are optimal, one pair of them.
     """
     num_rows, size = supply.shape
     left, room = supply.clone(), demand.clone()
@@ -80,7 +79,7 @@ def solve(supply: Tensor, demand: Tensor, cost: Tensor) -> Plan:
 
 
 def _shortest_paths(source: int, reduced: Tensor, has_flow: Tensor, has_room: Tensor) -> _Paths:
-    """Dijkstra from one source until a sink with room is settled; taking flow back costs 0."""
+    """Dijkstra from one source until a sink with room is settled; undoing flow costs 0."""
     num_rows, size, _ = reduced.shape
     every = torch.arange(num_rows, device=reduced.device)
     tentative = reduced[:, source].clone()  # of sinks that are not settled

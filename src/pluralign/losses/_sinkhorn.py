@@ -3,7 +3,7 @@
     T = argmin <T, M> + e KL(T | p t')  over couplings of p and t,        value = <T, M>
 
 In: p [B, C], t [B, C], one cost M [C, C] and e > 0, float64. Out: <T, M> and its gradients by p and t along
-the simplex. It does not know what categories are, nor autograd.
+the simplex.
 
 With potentials f, g the plan is T_ij = p_i t_j exp((f_i + g_j - M_ij) / e), and each of f, g is a soft
 minimum over the other. The derivative of <T, M> follows from that of the two marginal conditions: with the
@@ -11,8 +11,8 @@ conditional plans P = T / p (rows sum to 1) and Q = T' / t it is the solution (a
 
     a + P b = (P * M) 1,      b + Q a = (Q * M') 1,
 
-which stays finite where a category has no probability, and is unique up to constants moved from a to b, one
-for each part into which the plan falls apart.
+which stays finite if a category has no probability, and is unique up to constants moved from a to b, one
+for each connected component of the plan.
 
 Reference: Cuturi 2013, arXiv 1306.0895; iterations in the log domain as in Peyre and Cuturi 2019, section
 4.4; the derivative of the sharp cost is Luise et al. 2018, arXiv 1805.11897, written for conditional plans.
@@ -57,7 +57,7 @@ def solve(supply: Tensor, demand: Tensor, cost: Tensor, regularization: float) -
         Cost and gradients.
 
     Warns:
-        ConvergenceWarning: some marginal is further off than 1e-10 after 20,000 iterations.
+        ConvergenceWarning: some marginal is off by more than 1e-10 after 20,000 iterations.
     """
     scaled = cost / regularization
     log_p, log_t = supply.log(), demand.log()
@@ -66,7 +66,7 @@ def solve(supply: Tensor, demand: Tensor, cost: Tensor, regularization: float) -
     for iteration in range(_MAX_ITERATIONS):
         f = -torch.logsumexp((log_t + g).unsqueeze(1) - scaled, 2)
         if iteration % _CHECK_EVERY == 0:
-            # After the step for f the rows are right; the columns tell how far the plan is off.
+            # After the step for f the rows are exact; the columns show the remaining error.
             columns = (log_t + g + torch.logsumexp((log_p + f).unsqueeze(2) - scaled, 1)).exp()
             error = float((columns - demand).abs().max()) if len(supply) else 0.0
             if error <= _TOLERANCE:
@@ -83,7 +83,7 @@ def solve(supply: Tensor, demand: Tensor, cost: Tensor, regularization: float) -
     by_sink = ((log_p + f).unsqueeze(2) - scaled).softmax(1).mT  # Q
     mean_source = (by_source * cost).sum(2)
     mean_sink = (by_sink * cost.T).sum(2)
-    # (1 - Q P) b = mean_sink - Q mean_source; of the constants that do not matter the smallest are taken.
+    # (1 - Q P) b = mean_sink - Q mean_source; the free constants are chosen with minimal norm.
     system = torch.eye(len(cost)).to(supply) - by_sink @ by_source
     right = mean_sink - _times(by_sink, mean_source)
     b = _times(torch.linalg.pinv(system, rtol=_SINGULAR), right)

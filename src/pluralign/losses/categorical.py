@@ -1,6 +1,6 @@
 """Losses for the probabilities of categories: pure functions, one value per example, torch only.
 
-The proper scores beside `transport`, and the smoothing of targets. They know nothing about heads or raters.
+The proper scores, in contrast to `transport`, and the smoothing of targets.
 Notation: p predicted and t target probabilities, F their distribution functions over ordered categories.
 """
 
@@ -47,13 +47,13 @@ def ranked_probability_score(
 ) -> Float[Tensor, " B"]:
     """Squared distance of distribution functions, sum_k (F_p(k) - F_t(k))^2 (R_(k+1) - R_k).
 
-    A proper score with any number of raters, unlike `transport`, of which it is the squared twin; with a
+    A proper score with any number of raters, unlike `transport`, whose squared counterpart it is; with a
     target of one rater it is the CRPS of a `Categorical`.
 
     Args:
         probs: p, [B, C], not negative, rows summing to 1.
         target: t, likewise.
-        atoms: rewards R of the categories, [C], in any order; None takes the categories in the order given,
+        atoms: rewards R of the categories, [C], in any order; None for categories in the given order,
             one apart, which is Epstein's score.
 
     Returns:
@@ -88,11 +88,11 @@ def smooth_neighbours(
     Args:
         target: probabilities, [B, C].
         smoothing: the share that moves, in [0, 1).
-        neighbours: which categories are next to which, symmetric, false on the diagonal; None takes those
-            before and after in the order given. A category without neighbours keeps its mass.
+        neighbours: which categories are adjacent, symmetric, false on the diagonal; None for those before and
+            after in the given order. A category without neighbours keeps its mass.
 
     Returns:
-        [B, C], rows summing to what they did.
+        [B, C], with unchanged row sums.
 
     Raises:
         ArgumentError: if shapes do not fit, the share is out of range or, on the CPU, a value is illegal.
@@ -114,5 +114,6 @@ def smooth_neighbours(
     wide = torch.promote_types(target.dtype, torch.float32)
     shares = adjacent.to(wide)
     counts = shares.sum(1, keepdim=True)
-    moved = torch.where(counts > 0, shares / counts.clamp_min(1), torch.eye(size).to(shares))
+    kept = torch.eye(size, dtype=wide, device=target.device)
+    moved = torch.where(counts > 0, shares / counts.clamp_min(1), kept)
     return (1 - smoothing) * target.to(wide) + smoothing * (target.to(wide) @ moved)

@@ -1,7 +1,7 @@
-"""Argument checks of the losses: tensors, and values that a loss has a number for.
+"""Argument checks of the losses: types, and values for which a loss is defined.
 
-Values are read only where that does not make the host wait: on the CPU, and not while a graph is compiled.
-On an accelerator an illegal value gives NaN, as in torch's own losses.
+Values are read only if that does not make the host wait: on the CPU, and not while a graph is compiled.
+On an accelerator an invalid value gives NaN, as in torch's own losses.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from pluralign.errors import ArgumentError
 
 __all__ = ["require", "require_number", "require_probs", "require_real", "require_tensors"]
 
-# Probabilities may sum to 1 up to the rounding of bfloat16.
+# Probabilities must sum to 1 up to bfloat16 rounding.
 _SUM_TOLERANCE = 1e-2
 
 
 def require_tensors(name: str, **arguments: Any) -> None:
-    """Raise unless every argument of the loss `name` is a tensor."""
+    """Raises unless every argument of the loss `name` is a tensor."""
     for argument, value in arguments.items():
         if not isinstance(value, Tensor):
             raise ArgumentError(f"{name}: {argument} must be a tensor, received {type(value).__name__}")
 
 
 def require_real(name: str, **arguments: Tensor) -> None:
-    """Raise where an argument of the loss `name` holds complex numbers, which have no order."""
+    """Raises if an argument of the loss `name` holds complex numbers, which have no order."""
     for argument, value in arguments.items():
         if value.is_complex():
             raise ArgumentError(f"{name}: {argument} must hold real numbers, received {value.dtype}")
 
 
 def require_number(name: str, value: Any) -> None:
-    """Raise unless an option is one finite number of at least 0."""
+    """Raises unless an option is a finite number of at least 0."""
     if not as_finite(value) >= 0:
         raise ArgumentError(f"{name} must be a finite number of at least 0, received {value!r}")
 
 
 def require(condition: Tensor, message: str) -> None:
-    """Raise `message` unless every element of `condition` is true, where that can be seen without waiting."""
+    """Raises `message` unless every element of `condition` is true, if it can be read without waiting."""
     if _readable(condition) and not bool(condition.all()):
         raise ArgumentError(message)
 
@@ -51,12 +51,12 @@ def _readable(tensor: Tensor) -> bool:
 
 
 def require_probs(name: str, *arguments: Tensor, values: bool = True) -> None:
-    """Raise unless all are probabilities of one shape [B, C].
+    """Raises unless all are probabilities of the same shape [B, C].
 
     Args:
-        name: of the loss.
+        name: name of the loss.
         arguments: predicted probabilities, then the target.
-        values: read the values too, as far as `require` does.
+        values: also check the values, as far as `require` does.
     """
     shapes = [tuple(probs.shape) for probs in arguments]
     if len(shapes[0]) != 2 or shapes[0][1] == 0 or any(shape != shapes[0] for shape in shapes):
@@ -66,7 +66,7 @@ def require_probs(name: str, *arguments: Tensor, values: bool = True) -> None:
         return
     for probs in arguments:
         read = probs.detach().to(torch.promote_types(probs.dtype, torch.float32))
-        # Whole-tensor reductions and a product: along rows as short as these, torch's own sums are slow.
+        # Whole-tensor reductions and a product: along rows this short, torch's own sums are slow.
         if not float(read.min()) >= 0:
             raise ArgumentError(f"{name}: probabilities must not be negative or NaN")
         total = read @ read.new_ones(shapes[0][1])

@@ -1,7 +1,7 @@
 """Dawson's function, which torch lacks: D(x) = exp(-x^2) * integral of exp(t^2) over t in (0, x).
 
 In: any real tensor. Out: float64, relative error below 1e-14. It is odd, rises to .541 at x = .924 and falls
-as 1/(2x). It knows nothing about losses; `transforms` needs it because
+as 1/(2x). `transforms` needs it because
 erfi(x) = 2/sqrt(pi) * exp(x^2) * D(x) overflows from x = 27 on, and D does not.
 
 Up to |x| = 7 by exp(-x^2) * sum of x^(2k+1) / (k! (2k+1)), whose terms are all positive, so nothing cancels;
@@ -37,7 +37,7 @@ def dawson(x: Tensor) -> Float[Tensor, " *B"]:
     """
     wide = x.to(torch.float64)
     far = wide.abs() > _SWITCH
-    # Each series sees harmless values where the other one is used, so that no gradient is infinite.
+    # Each series gets harmless values where the other one is used, so that no gradient is infinite.
     return torch.where(far, _far(torch.where(far, wide, _SWITCH)), _near(torch.where(far, 0.0, wide)))
 
 

@@ -1,8 +1,8 @@
 """Losses for Gaussian heads: pure functions, one value per example, torch only.
 
 All take `mean`, `std` and `target` of one shape, [B] (or any other, such as [B, H] with the target repeated
-for each head), and return that shape. `std` must be positive; its floor belongs to the head. They know
-nothing about ensembles. Notation: mu and s what the head says, y the rating.
+for each head), and return that shape. `std` must be positive; its floor belongs to the head.
+Notation: mu and s the head's prediction, y the rating.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def gaussian_nll(
         [B], constant included, so that it is a log density.
 
     Raises:
-        ArgumentError: if the shapes differ or, on the CPU, a value is NaN or a standard deviation illegal.
+        ArgumentError: if the shapes differ or, on the CPU, a value is NaN or a standard deviation invalid.
     """
     _check("gaussian_nll", mean, std, target)
     require(std > 0, "gaussian_nll: std must be positive; give the head a floor")
@@ -46,7 +46,7 @@ def beta_nll(
     """Gaussian negative log-likelihood weighted by s^(2 beta), the weight held constant in the gradient.
 
     The gradient of the mean is (mu - y) s^(2 beta - 2): beta = 0 is `gaussian_nll`, which neglects examples
-    of large s, beta = 1 that of a squared error.
+    with large s, beta = 1 has the gradient of a squared error.
 
     Args:
         mean: mu, [B].
@@ -82,13 +82,13 @@ def reparameterized_mse(
         mean: mu, [B].
         std: s, [B].
         target: y, [B].
-        generator: source of e, on the device of `mean`; None is torch's own.
+        generator: source of e, on the device of `mean`; None for torch's default.
 
     Returns:
         [B], not negative.
 
     Raises:
-        ArgumentError: if the shapes differ or, on the CPU, a value is NaN or a standard deviation illegal.
+        ArgumentError: if the shapes differ or, on the CPU, a value is NaN or a standard deviation invalid.
 
     Reference: Yan et al. 2024 (arXiv 2409.15360).
     """

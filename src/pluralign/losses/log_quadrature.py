@@ -1,11 +1,10 @@
 """Nodes and weights for log of integral of exp(g(t)) over t in (0, 1), found by adaptive bisection.
 
 In: an exponent g, which may be huge and may be -inf. Out: nodes t and log-weights, so that
-`logsumexp(g(t) + log_weights)` is the answer; the caller may differentiate through it.
+`logsumexp(g(t) + log_weights)` is the result; the caller may differentiate through it.
 
 Panels are graded towards both ends, where exponents of sharp distributions have their mass, and then halved
 wherever halving changes the integral. Only shares of the whole integral count, so nothing overflows.
-It knows nothing about rewards or betas.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from pluralign.errors import ArgumentError
 __all__ = ["log_nodes"]
 
 _NOT_FOUND = (
-    "the integral of exp(f(t) / beta) over (0, 1) was not found: f is too rough, or its mass lies too close "
+    "the integral of exp(f(t) / beta) over (0, 1) could not be computed: f is too rough, or its mass lies "
+    "too close "
     "to 1; use a larger beta, or a Transform with its own log_partition"
 )
 _ORDER = 16
@@ -43,8 +43,8 @@ def log_nodes(exponent: Callable[[Tensor], Tensor]) -> tuple[Float[Tensor, " N"]
         t and log w, [N] each, float64.
 
     Raises:
-        ArgumentError: g is not a legal exponent, or the integral cannot be found in float64: it diverges, or
-            it lies within 1e-16 of t = 1, where t has no digits left.
+        ArgumentError: g is not a valid exponent, or the integral cannot be computed in float64: it diverges,
+            or it lies within 1e-16 of t = 1, where t has no digits left.
     """
     low, high = _graded_panels()
     kept: list[tuple[Tensor, Tensor]] = []
@@ -58,7 +58,7 @@ def log_nodes(exponent: Callable[[Tensor], Tensor]) -> tuple[Float[Tensor, " N"]
         if not whole.isfinite():
             raise ArgumentError(f"the integral of exp(f(t) / beta) over (0, 1) is exp({float(whole)})")
         change = (torch.exp(fine - whole) - torch.exp(coarse - whole)).abs()
-        # Rounding of an exponent e moves exp(e) by 1e-16 |e| of itself; no halving removes that.
+        # Rounding of an exponent e changes exp(e) by a relative 1e-16 |e|; no halving removes that.
         rounding = 8 * torch.finfo(torch.float64).eps * (whole.abs() + 1) * torch.exp(fine - whole)
         done = change <= torch.clamp(rounding, min=_TOLERANCE)
         kept += [(low[done], middle[done]), (middle[done], high[done])]
@@ -100,7 +100,7 @@ def _nodes(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 def _check_end(
     exponent: Callable[[Tensor], Tensor], nodes: Tensor, log_weights: Tensor, whole: Tensor
 ) -> None:
-    """Refuse a distribution with mass where t has no digits left, unless it hardly changes there."""
+    """Rejects a distribution with mass where t has no digits left, unless it hardly changes there."""
     last = exponent(nodes.new_tensor([1 - _BLURRED, _LAST]))
     near = nodes > 1 - _BLURRED
     share = torch.exp(torch.logsumexp(exponent(nodes[near]) + log_weights[near], 0) - whole)

@@ -1,11 +1,12 @@
-"""What trains a policy on its own samples: advantages, clipped objectives, KL estimates, a quantile critic.
+"""Losses for training a policy on its own samples: advantages, clipped objectives, KL estimates, a quantile
+critic.
 
 In: log-probabilities, rewards and values per token [B, T], or per response [B]. Out: one value per token or
-per example; the caller masks and reduces. They know nothing about models, rollouts or optimisers. Differences
-and exponentials are float32 at least, whatever the inputs are.
+per example; the caller masks and reduces. Differences and exponentials are computed in float32 at least,
+whatever the inputs are.
 
 Notation: r reward, V value, A advantage, g discount, l decay, p ratio of the policy's probability to that of
-the policy that drew, e clip, t level.
+the sampling policy, e clip, t level.
 
     gae                A_i = d_i + g l A_next(i),   d_i = r_i + g V_next(i) - V_i
     clipped_surrogate  -min(p A, clip(p, 1 - e, 1 + e) A)
@@ -40,7 +41,7 @@ __all__ = [
     "rloo_advantages",
 ]
 
-_STD_FLOOR = 1e-4  # of GRPO, as TRL has it
+_STD_FLOOR = 1e-4  # for GRPO, as in TRL
 
 
 def gae(
@@ -52,13 +53,13 @@ def gae(
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
     """Generalised advantage estimates, and the returns that a critic is fitted to.
 
-    The value after a token is that of the next kept token, and 0 behind the last one: what stands between two
-    kept tokens (a prompt, the answer of a tool) takes no step. Nothing is whitened.
+    The value after a token is that of the next kept token, and 0 after the last one: tokens between two kept
+    tokens (a prompt, the output of a tool) are not steps. Nothing is whitened.
 
     Args:
-        rewards: r, [B, T]; what stands where nothing is kept does not count.
+        rewards: r, [B, T]; ignored where not kept.
         values: V of the state in which each token was chosen, [B, T].
-        keep_mask: true at tokens that the policy chose, [B, T]; may have holes (several turns).
+        keep_mask: true at tokens that the policy chose, [B, T]; may have gaps (several turns).
         gamma: g in [0, 1].
         lam: l in [0, 1].
 
@@ -69,7 +70,8 @@ def gae(
         ArgumentError: shapes do not fit, g or l is outside [0, 1], or (on the CPU) a kept reward or value is
             not finite.
 
-    Reference: Schulman et al. 2015 (arXiv 1506.02438), equation 16; steps over what is not kept are ours.
+    Reference: Schulman et al. 2015 (arXiv 1506.02438), equation 16; skipping tokens that are not kept is
+    ours.
     """
     require_tensors("gae", rewards=rewards, values=values, keep_mask=keep_mask)
     _same_shape("gae", 2, rewards=rewards, values=values, keep_mask=keep_mask)
@@ -98,11 +100,11 @@ def clipped_surrogate(
     advantages: Float[Tensor, "B T"],
     clip: float = 0.2,
 ) -> Float[Tensor, "B T"]:
-    """PPO's objective with its sign turned, so that it is minimised: -min(p A, clip(p, 1 - e, 1 + e) A).
+    """PPO's objective with the sign flipped, to be minimised: -min(p A, clip(p, 1 - e, 1 + e) A).
 
     Args:
-        log_probs: of each token under the policy, [B, T] (or [B], of whole responses).
-        old_log_probs: under the policy that drew them, same shape.
+        log_probs: of each token under the policy, [B, T] (or [B], for whole responses).
+        old_log_probs: under the sampling policy, same shape.
         advantages: A, same shape.
         clip: e >= 0.
 
@@ -129,11 +131,12 @@ def clipped_value(
     returns: Float[Tensor, "B T"],
     clip: float = 0.2,
 ) -> Float[Tensor, "B T"]:
-    """Half the squared error of a critic, that of a step of at most e from the old value where it is larger.
+    """Half the squared error of a critic, or of its value clipped to e around the old one, whichever is
+    larger.
 
     Args:
         values: V, [B, T].
-        old_values: V when the tokens were drawn, [B, T].
+        old_values: V when the tokens were sampled, [B, T].
         returns: R, [B, T].
         clip: e >= 0, in units of the values.
 
@@ -167,20 +170,20 @@ def _k3(d: Tensor) -> Tensor:
 
 
 KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {"k1": _k1, "k2": _k2, "k3": _k3}
-"""Estimators of KL(pi || ref) from tokens drawn from pi, as functions of d = log pi - log ref."""
+"""Estimators of KL(pi || ref) from tokens sampled from pi, as functions of d = log pi - log ref."""
 
 
 def kl_estimate(
     log_probs: Float[Tensor, " *S"], reference_log_probs: Float[Tensor, " *S"], estimator: str = "k1"
 ) -> Float[Tensor, " *S"]:
-    """An estimate of KL(pi || ref) from each token that pi drew.
+    """An estimate of KL(pi || ref) from each token sampled from pi.
 
-    `k1` and `k3` have the KL as their mean, `k3` is never negative and less noisy near it; `k2` is biased,
-    and its gradient is that of the KL.
+    `k1` and `k3` are unbiased, `k3` is never negative and less noisy near 0; `k2` is biased, but its gradient
+    is that of the KL.
 
     Args:
-        log_probs: log pi of what was drawn, any shape.
-        reference_log_probs: log ref of the same, same shape.
+        log_probs: log pi of the sampled tokens, any shape.
+        reference_log_probs: log ref of the same tokens, same shape.
         estimator: k1, k2 or k3.
 
     Returns:
@@ -205,16 +208,16 @@ def quantile_huber(
     kappa: float = 1.0,
     weights: Float[Tensor, " M"] | Float[Tensor, "B M"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """Quantile regression with Huber's error, of K value quantiles on M samples of the target.
+    """Quantile Huber loss of K value quantiles against M samples of the target.
 
-    Divided by kappa, so that kappa -> 0 is the pinball loss; kappa = 0 is exactly that.
+    Divided by kappa, so that kappa -> 0 gives the pinball loss; kappa = 0 is exactly that.
 
     Args:
         values: the quantiles, [B, K].
         targets: samples or quantiles of the target distribution, [B, M]; no gradient flows into them.
         levels: t in (0, 1), [K].
-        kappa: where the error turns from quadratic to linear, at least 0, in units of the values.
-        weights: of the targets, [M] or [B, M], not negative, each row not all 0; None for equal ones.
+        kappa: where the error changes from quadratic to linear, at least 0, in units of the values.
+        weights: of the targets, [M] or [B, M], not negative, each row not all 0; None for equal weights.
 
     Returns:
         [B]: the mean over levels and the weighted mean over targets.
@@ -268,8 +271,8 @@ def rloo_advantages(rewards: Float[Tensor, " B"], group: Any) -> Float[Tensor, "
     r, place, count = _grouped(rewards, group)
     if bool((count < 2).any()):
         raise ArgumentError(
-            f"rloo: {int((count < 2).sum())} groups have a single response, which has no others to be "
-            "compared with; draw at least two per prompt"
+            f"rloo: {int((count < 2).sum())} groups have a single response, with nothing to compare it "
+            "with; sample at least two per prompt"
         )
     total = r.new_zeros(len(count)).index_add(0, place, r)
     own = count[place].to(r.dtype)
@@ -277,7 +280,7 @@ def rloo_advantages(rewards: Float[Tensor, " B"], group: Any) -> Float[Tensor, "
 
 
 def grpo_advantages(rewards: Float[Tensor, " B"], group: Any) -> Float[Tensor, " B"]:
-    """(r - mean) / (std + 1e-4) within each group; 0 where a group has one member, or all rewards are equal.
+    """(r - mean) / (std + 1e-4) within each group; 0 if a group has one member, or all rewards are equal.
 
     Args:
         rewards: r, [B].
@@ -304,26 +307,26 @@ GROUP_ADVANTAGES: Mapping[str, Callable[[Tensor, Any], Tensor]] = {
 
 
 def group_advantages(rewards: Float[Tensor, " B"], group: Any, kind: str = "rloo") -> Float[Tensor, " B"]:
-    """Advantages of responses among those to the same prompt.
+    """Advantages of responses relative to the others to the same prompt.
 
     Args:
         rewards: [B].
         group: the prompt that each belongs to: B ids (a tensor of integers, or any hashable), in any order.
-        kind: `rloo` or `grpo`; see the functions of those names.
+        kind: `rloo` (`rloo_advantages`) or `grpo` (`grpo_advantages`).
 
     Returns:
         [B].
 
     Raises:
         ArgumentError: there is no such kind, shapes do not fit, a reward is not finite (on the CPU), or
-            `rloo` finds a group of one.
+            a group has one member (`rloo`).
     """
     advantages = _choose("group_advantages: kind", kind, GROUP_ADVANTAGES)
     return advantages(rewards, group)
 
 
 def _grouped(rewards: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Rewards, the place of each one's group among the groups, and how many members each group has."""
+    """Rewards, the index of each one's group, and the size of each group."""
     require_tensors("group_advantages", rewards=rewards)
     if rewards.ndim != 1 or not isinstance(group, Tensor | Sequence) or len(group) != len(rewards):
         size = list(group.shape) if isinstance(group, Tensor) else getattr(group, "__len__", lambda: "?")()

@@ -1,7 +1,7 @@
-"""log Z of the optimal policy, exact or from the references, and what it means for a training run.
+"""log Z of the optimal policy, exact or from the references, and its consequences for a training run.
 
 In: b (the weight of the KL penalty), a transform and, for the finite form, the ranks of the references. Out:
-float64. It knows nothing about models or about how ranks are estimated. Notation as in `transforms`.
+float64. Notation as in `transforms`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def log_partition(
     reference_ranks: Float[Tensor, "B N"] | None = None,
     keep_mask: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, " *B"]:
-    """log Z: exact for rewards without atoms, or of the distribution that the references' ranks make.
+    """log Z: exact for rewards without atoms, or for the empirical distribution of the references' ranks.
 
     Exact: log of integral of exp(f(t)/b) over (0, 1). Finite: log of the mean of exp(f(c_j)/b) over the
-    references' own ranks c_j, which fits rewards with atoms (unit tests, integer judges), whose ranks are not
-    uniform. With continuous rewards the exact form is right for any number of references.
+    references' own ranks c_j, which suits rewards with atoms (unit tests, integer scores), whose ranks are
+    not uniform. With continuous rewards the exact form is correct for any number of references.
 
     Args:
         beta: b > 0, a number or [B], one per example.
@@ -44,7 +44,7 @@ def log_partition(
             reference, or (finite form) all ranks of a row have f(c) = -inf.
 
     Reference: Matrenok et al. 2025 (arXiv 2507.08068), equation 11, which approximates the identity by
-    log b + 1/b; here log1p(-exp(-1/b)) is kept. The finite form is ours.
+    log b + 1/b; here the term log1p(-exp(-1/b)) is kept. The finite form is ours.
 
     >>> log_partition(0.1)
     tensor(7.6974, dtype=torch.float64)
@@ -52,7 +52,7 @@ def log_partition(
     f = parse_transform(transform)
     if reference_ranks is None:
         if keep_mask is not None:
-            raise ArgumentError("log_partition: keep_mask belongs to reference_ranks, which were not given")
+            raise ArgumentError("log_partition: keep_mask needs reference_ranks, which were not given")
         return f.log_partition(as_beta(beta))
     require_tensors("log_partition", reference_ranks=reference_ranks)
     if reference_ranks.ndim != 2 or reference_ranks.shape[-1] == 0:
@@ -80,9 +80,9 @@ def log_partition(
 def break_even_quantile(
     beta: float | Float[Tensor, " *B"], transform: TransformLike = "identity"
 ) -> Float[Tensor, " *B"]:
-    """The rank at which the optimum leaves a response's probability as it is: f(t) = b log Z.
+    """The rank at which the optimum leaves a response's probability unchanged: f(t) = b log Z.
 
-    The optimal log-ratio is f(R_q)/b - log Z, so responses above this rank are to become more probable, all
+    The optimal log-ratio is f(R_q)/b - log Z, so responses above this rank should become more probable, all
     others less: with the identity only the top 23 % at b = 0.1, the top 0.7 % at b = 0.001.
 
     Args:
@@ -114,14 +114,14 @@ def optimum_kl(
 ) -> Float[Tensor, " *B"]:
     """KL(pi* || ref) of the optimum: E*[f]/b - log Z = -b d(log Z)/db - log Z.
 
-    About log(1/b) - 1 for the identity and small b. Print it beside the measured KL: a policy far below it
-    has not been trained to the end, one above it has left the target.
+    About log(1/b) - 1 for the identity and small b. Compare it with the measured KL: a policy far below it
+    is undertrained, one above it has moved beyond the target.
 
     Args:
         beta: b > 0, a number or any shape; with reference_ranks a number or [B].
         transform: f.
         reference_ranks: for the optimum under the finite log Z, as in `log_partition`.
-        keep_mask: see there.
+        keep_mask: as in `log_partition`.
 
     Returns:
         float64, the shape of beta, in nats, not negative; with reference_ranks [B], at most the log of the
@@ -137,7 +137,7 @@ def optimum_kl(
         b.requires_grad_()
         log_z = log_partition(b, transform, reference_ranks, keep_mask)
         (slope,) = torch.autograd.grad(log_z.sum(), b)
-    # Rounding alone makes it negative where it vanishes, at large b.
+    # At large b it vanishes, and rounding alone could make it negative.
     return (-b * slope - log_z).detach().clamp(min=0)
 
 
@@ -148,8 +148,8 @@ def as_beta(
 
     Args:
         beta: a number, or one per example.
-        rows: how many examples there are; None for any shape.
-        device: where it goes; None leaves it.
+        rows: the number of examples; None for any shape.
+        device: target device; None keeps the current one.
 
     Raises:
         ArgumentError: it is not positive and finite, or not one number per example.

@@ -1,10 +1,9 @@
 """Objectives that fit a policy to rewards or preferences offline: pure functions, one value per example.
 
 In: log-probabilities of whole responses under the policy and the reference model (sums over tokens; SimPO
-means), rewards, quantile rewards. Out: [B], or one per pair; the caller reduces. They know nothing about
-models, tokens or how quantile rewards are estimated. Log-probabilities should be summed in float32 or wider:
-bfloat16 has a step of 2 nats at -300. Targets are computed in float64, results have the dtype of the
-log-probabilities, at least float32.
+means), rewards, quantile rewards. Out: [B], or one per pair; the caller reduces. Log-probabilities should be
+summed in float32 or wider: neighbouring bfloat16 values near -300 are 2 nats apart. Targets are computed in
+float64, results have the dtype of the log-probabilities, at least float32.
 
 Notation: D = log pi(y|x) - log ref(y|x), b the weight of the KL penalty, c and r the chosen and the rejected
 response.
@@ -52,14 +51,14 @@ def qrpo_target(
     transform: TransformLike = "identity",
     log_partition: Float[Tensor, " *B"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """What b D should be: f(R_q) - b log Z, positive where a response is to become more probable.
+    """The target of b D: f(R_q) - b log Z, positive if a response should become more probable.
 
     Args:
         quantile_rewards: R_q in [0, 1], [B].
         beta: b > 0, a number or [B].
         transform: f; see `transforms.parse_transform`.
         log_partition: log Z, [] or [B], for instance the finite one; None for the exact one. It does not
-            change during training: compute it once where it is costly (a callable transform).
+            change during training: compute it once if it is expensive (a callable transform).
 
     Returns:
         [B], float64.
@@ -86,10 +85,10 @@ def qrpo(
     transform: TransformLike = "identity",
     log_partition: Float[Tensor, " *B"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """Squared distance of b D from its value at the optimum, (f(R_q) - b log Z - b D)^2.
+    """Squared difference between b D and its value at the optimum, (f(R_q) - b log Z - b D)^2.
 
     Zero for every response if and only if the policy is the optimum of E[f(R_q)] - b KL(pi || ref). For
-    length normalisation pass `beta=length_normalised_beta(...)`: Z follows it.
+    length normalisation pass `beta=length_normalised_beta(...)`; Z is then computed for that beta.
 
     Args:
         log_probs: log pi(y|x), sum over tokens, [B].
@@ -119,10 +118,10 @@ def qrpo_absolute(
     transform: TransformLike = "identity",
     log_partition: Float[Tensor, " *B"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """Absolute instead of squared distance, |f(R_q) - b log Z - b D|; arguments and errors as `qrpo`.
+    """Absolute instead of squared difference, |f(R_q) - b log Z - b D|; arguments and errors as in `qrpo`.
 
-    Noisy ranks pull it to the median of the target instead of the mean, so with few references it is biased
-    where `qrpo` is not.
+    With noisy ranks it estimates the median of the target instead of the mean, so with few references it is
+    biased while `qrpo` is not.
 
     Returns:
         [B], in units of f.
@@ -144,12 +143,12 @@ def qrpo_pair(
     """`qrpo` of both responses of a pair, averaged; the data of `dpo` and `rebel` used pointwise.
 
     Args:
-        chosen: log pi of the chosen responses, [B]; `rejected` of the others.
-        rejected: see `chosen`.
-        reference_chosen: log ref of the chosen responses, [B]; `reference_rejected` of the others.
-        reference_rejected: see `reference_chosen`.
-        quantile_chosen: R_q of the chosen responses, [B]; `quantile_rejected` of the others.
-        quantile_rejected: see `quantile_chosen`.
+        chosen: log pi of the chosen responses, [B].
+        rejected: log pi of the rejected responses, [B].
+        reference_chosen: log ref of the chosen responses, [B].
+        reference_rejected: log ref of the rejected responses, [B].
+        quantile_chosen: R_q of the chosen responses, [B].
+        quantile_rejected: R_q of the rejected responses, [B].
         beta: b > 0, a number or [B].
         transform: f.
         log_partition: log Z of the prompt, [] or [B]; None for the exact one.
@@ -168,9 +167,9 @@ def qrpo_pair(
 def length_normalised_beta(
     beta: float, num_tokens: Tensor, maximum: float | None = 0.1
 ) -> Float[Tensor, " B"]:
-    """The KL weight per token, min(b / |y|, maximum), for `qrpo` of responses of very different length.
+    """The KL weight per token, min(b / |y|, maximum), for `qrpo` on responses of very different length.
 
-    Without the bound answers of a few tokens would be held at the reference: b / |y| = 1 at b = 5 and 5
+    Without the bound answers of a few tokens would be tied to the reference: b / |y| = 1 at b = 5 and 5
     tokens.
 
     Args:
@@ -185,7 +184,7 @@ def length_normalised_beta(
         ArgumentError: b or the bound is not positive, or a length is not positive.
 
     Reference: Apertus 2025 (arXiv 2509.14233), section 4.3: b = 5, on average b / |y| = .03. The report
-    states no bound; .1 touches responses of fewer than 50 tokens.
+    gives no bound; .1 affects responses of fewer than 50 tokens.
     """
     require_tensors("length_normalised_beta", num_tokens=num_tokens)
     require(num_tokens > 0, "length_normalised_beta: every response needs at least one token")
@@ -230,14 +229,14 @@ def rebel(
     reward_rejected: Float[Tensor, " B"],
     beta: Beta,
 ) -> Float[Tensor, " B"]:
-    """Regression of the difference of log-ratios on that of rewards, ((r_c - r_r)/b - (D_c - D_r))^2.
+    """Regresses the difference of log-ratios on that of rewards, ((r_c - r_r)/b - (D_c - D_r))^2.
 
     Args:
         chosen: log pi of one response, sum over tokens, [B].
         rejected: log pi of the other, [B]; the order does not matter.
         reference_chosen: log ref of the first, [B].
         reference_rejected: log ref of the second, [B].
-        reward_chosen: reward of the first, [B], any unit; b has the same one.
+        reward_chosen: reward of the first, [B], in any unit; b is in the same unit.
         reward_rejected: reward of the second, [B].
         beta: b > 0, a number or [B].
 
@@ -308,7 +307,7 @@ def _qrpo_error(
 
 
 def _given_log_z(log_partition: Tensor | float, value: Tensor) -> Tensor:
-    """A log Z of the caller's, checked, like `value` in dtype and device."""
+    """The caller's log Z, checked, with the dtype and device of `value`."""
     given = log_partition
     if isinstance(given, int | float):
         given = value.new_tensor(given)

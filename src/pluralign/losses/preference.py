@@ -1,6 +1,6 @@
 """Losses for preferences between two responses: pure functions, one value per pair, torch only.
 
-Orientation: chosen minus rejected, positive favours chosen. They know nothing about models or policies.
+Orientation: chosen minus rejected, positive favours chosen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def bradley_terry(
     Args:
         chosen: rewards of the preferred responses, [B].
         rejected: rewards of the others, [B].
-        margin: by how much chosen should win, [B], in units of reward; None is 0.
+        margin: the margin by which chosen should win, [B], in units of reward; None means 0.
         label_smoothing: e in [0, 0.5].
 
     Returns:

@@ -1,7 +1,6 @@
 """Losses for quantiles: pure functions, one value per example, torch only.
 
-They know nothing about heads, optimisers or the distribution that quantiles stand for. Notation: t a level, q
-a predicted quantile, y the rating.
+Notation: t a level, q a predicted quantile, y the rating.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def pinball(
 ) -> Float[Tensor, " B"]:
     """Pinball (check) loss rho_t(y - q) = max(t (y - q), (t - 1)(y - q)), averaged over the levels.
 
-    Least in expectation where q is the t-quantile of y. At y = q the gradient is 0.
+    Its expectation is minimal when q is the t-quantile of y. At y = q the gradient is 0.
 
     Args:
         values: predicted quantiles q, [B, K].
@@ -32,7 +31,7 @@ def pinball(
         [B], mean over levels, not negative.
 
     Raises:
-        ArgumentError: if the shapes do not fit or, on the CPU, a level is illegal or a value is NaN.
+        ArgumentError: if the shapes do not fit or, on the CPU, a level is invalid or a value is NaN.
 
     Reference: Koenker and Bassett 1978.
     """
@@ -42,6 +41,7 @@ def pinball(
             "pinball needs values [B, K], targets [B] and levels [K], received "
             f"{list(values.shape)}, {list(targets.shape)} and {list(levels.shape)}"
         )
+    levels = levels.to(values.device)
     require(
         ((levels > 0) & (levels < 1)).all() & (levels.diff() > 0).all(),
         "pinball: levels must increase strictly and lie in (0, 1)",

@@ -5,14 +5,14 @@ because R_q is uniform on (0, 1) under ref its normaliser is the same for every 
 
     Z(b) = integral of exp(f(t) / b) over t in (0, 1)
 
-    name           f(t)                     what it asks for
+    name           f(t)                     meaning
     identity       t                        exponential tilt of the rank
     log            log t                    pi* proportional to ref * t^(1/b): best of N with N = 1 + 1/b
     square, sqrt   t^2, sqrt t              more or less weight on the top
     normal:mu:s    mu + s Phi^-1(t)         a Gaussian reward; `normal` is mu = 0, s = 1
 
-In: ranks in [0, 1] and b > 0. Out: float64. A new transform is one class and one line of the table; a
-callable gets its Z by quadrature. Nothing here knows about policies or how ranks are estimated.
+In: ranks in [0, 1] and b > 0. Out: float64. A new transform is one class and one line in the table; for a
+callable Z is computed by quadrature.
 
 Reference: Matrenok et al. 2025 (arXiv 2507.08068), its transforms of the quantile reward.
 """
@@ -48,7 +48,7 @@ __all__ = [
 
 
 class Transform(ABC):
-    """A function of the quantile reward that does not decrease, and the log of its partition function."""
+    """A nondecreasing function of the quantile reward, and the log of its partition function."""
 
     @abstractmethod
     def __call__(self, ranks: Float[Tensor, " *B"]) -> Float[Tensor, " *B"]:
@@ -199,7 +199,7 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
 
 
 def parse_transform(transform: TransformLike) -> Transform:
-    """The transform that a name stands for, with its parameters behind colons; callables are wrapped.
+    """The transform for a name, with its parameters after colons; callables are wrapped.
 
     Args:
         transform: `identity`, `log`, `square`, `sqrt`, `normal`, `normal:mu:s`, a `Transform`, or any

@@ -2,9 +2,9 @@
 
     W(p, t) = min over couplings T of p and t of <T, M>,        M_ij = |R_i - R_j| + floor 1[i != j]
 
-`atoms` gives the closed form of that cost, `cost` any other, solved exactly or with an entropic penalty. They
-know nothing about heads or where targets come from. Notation: p predicted and t target probabilities, C
-categories with rewards R.
+`atoms` selects the closed form for that cost, `cost` any other cost, solved exactly or with an entropic
+penalty.
+Notation: p predicted and t target probabilities, C categories with rewards R.
 
 With few raters W is not a proper score: for a true (.6, .4) the minimiser of its expectation puts 0 on the
 second category with one rater and .33 with three. Use five raters or more, smoothed targets,
@@ -48,35 +48,36 @@ def transport(
 
         sum_k |F_p(k) - F_t(k)| (R_(k+1) - R_(k))  +  floor * sum_k |p_k - t_k| / 2,
 
-    and bounds the error of the scalar reward: |E_p R - E_t R| <= W. The sum is exact for floor > 0 too: where
-    costs obey the triangle inequality some optimal plan leaves the common mass min(p, t) in place, and that
-    one is best for both terms.
+    and bounds the error of the scalar reward: |E_p R - E_t R| <= W. The sum is also exact for floor > 0: if
+    costs obey the triangle inequality, some optimal plan leaves the common mass min(p, t) in place, and that
+    plan is optimal for both terms.
 
     With `cost` and `regularization` = 0 it is exact for any cost; with e > 0 it is <T, M> of the entropic
-    plan, which is larger than the minimum by at most e times the smaller entropy of p and t, and by nothing
-    where one of them has all its mass on one category.
+    plan, which exceeds the minimum by at most e times the smaller entropy of p and t, and is exact if one of
+    them has all its mass on one category.
 
     Args:
         probs: p, [B, C], not negative, rows summing to 1 (within 1e-2, for half precision).
         target: t, likewise.
         atoms: rewards R of the categories, [C], in any order; equal ones cost nothing to confuse.
-        floor: what confusing any two categories costs at least, in units of the atoms or the cost.
+        floor: minimum cost of confusing any two categories, in units of the atoms or the cost.
         cost: M, [C, C], not negative, symmetric; instead of atoms.
         regularization: e, at least 0, in units of the cost; only with `cost`.
-        validate: look at the values of the tensors, on the CPU. For a batch of thousands that takes as long
+        validate: check the values of the tensors, on the CPU. For a batch of thousands this takes as long
             as the closed form itself.
 
     Returns:
-        [B], not negative, in units of the atoms or the cost; half precision is widened to float32. Gradients
-        are along the simplex: defined up to a constant per row, which any softmax takes out. Where W has a
+        [B], not negative, in units of the atoms or the cost; half precision is converted to float32.
+        Gradients
+        are along the simplex: defined up to a constant per row, which any softmax removes. Where W has a
         kink they are one of its subgradients; that of the closed form is 0 at p = t.
 
     Raises:
         ArgumentError: neither or both of atoms and cost are given, shapes do not fit, an option is out of
-            range or, when validating on the CPU, a value is illegal.
+            range or, when validating on the CPU, a value is invalid.
 
     Warns:
-        ConvergenceWarning: the entropic plan was not found within the iterations allowed.
+        ConvergenceWarning: the entropic plan did not converge within the allowed iterations.
 
     Reference:
         Li et al. 2024, arXiv 2402.09764 (the loss); the closed form is Vallender 1974; floor and gradients of
@@ -89,13 +90,15 @@ def transport(
     require_tensors("transport", probs=probs, target=target, **given)
     require_real("transport", probs=probs, target=target, **given)
     if len(given) != 1:
-        raise ArgumentError("transport needs atoms or cost, one of them")
+        raise ArgumentError("transport needs either atoms or cost, not both")
     require_probs("transport", probs, target, values=validate)
     require_number("transport: floor", floor)
     require_number("transport: regularization", regularization)
     if atoms is not None:
         if regularization:
-            raise ArgumentError("transport: with atoms the closed form is exact; regularization is for cost")
+            raise ArgumentError(
+                "transport: with atoms the closed form is exact; regularization applies only to cost"
+            )
         return _between_atoms(probs, target, _checked_atoms(atoms, probs, validate), floor)
     checked = _checked_cost(given["cost"], probs, floor, validate)
     value: Tensor = _Solved.apply(probs, target, checked, regularization)  # type: ignore[no-untyped-call]
@@ -109,18 +112,19 @@ def two_axis_cost(
 ) -> Float[Tensor, "C C"]:
     """Cost of confusing categories that differ on two axes: w_1 |h_i - h_j| + w_2 |d_i - d_j|.
 
-    Unlike differences of one reward it tells an unhelpful harmless response from a helpful harmful one.
+    Unlike differences of a single reward it distinguishes an unhelpful harmless response from a helpful
+    harmful one.
 
     Args:
-        helpfulness: h, the place of each category on the first axis, [C].
-        harm: d, its place on the second, [C].
+        helpfulness: h, the position of each category on the first axis, [C].
+        harm: d, its position on the second, [C].
         weights: of the axes, not negative, one of them positive.
 
     Returns:
         [C, C], symmetric, 0 on the diagonal: a `cost` of `transport`.
 
     Raises:
-        ArgumentError: shapes differ or a weight is illegal.
+        ArgumentError: shapes differ or a weight is invalid.
     """
     require_tensors("two_axis_cost", helpfulness=helpfulness, harm=harm)
     if helpfulness.ndim != 1 or helpfulness.shape != harm.shape:
@@ -136,7 +140,7 @@ def two_axis_cost(
 def _between_atoms(probs: Tensor, target: Tensor, atoms: Tensor, floor: float) -> Tensor:
     """The closed form as the L1 norm of a linear map of p - t: CDFs times gaps, and half of each difference.
 
-    In float64 where a product of matrices might be rounded further, by TF32 or autocast.
+    In float64 if a matrix product might be rounded further, by TF32 or autocast.
     """
     wide = torch.promote_types(probs.dtype, target.dtype)
     rounded = probs.is_cuda or torch.is_autocast_enabled(probs.device.type)
@@ -172,7 +176,7 @@ class _Solved(torch.autograd.Function):
 
 
 def _exact(probs: Tensor, target: Tensor, cost: Tensor) -> _exact_transport.Plan:
-    """By the vertices of the dual where there are few categories, else by shortest paths."""
+    """By the vertices of the dual if there are few categories, otherwise by shortest paths."""
     vertices = _dual_vertices.vertices(cost) if len(cost) <= _dual_vertices.MOST_CATEGORIES else None
     if vertices is None:
         return _exact_transport.solve(probs, target, cost)

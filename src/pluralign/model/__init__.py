@@ -1,7 +1,7 @@
-"""`RewardModel`: text in, reward distributions and utilities out; save and load (`folder`).
+"""`RewardModel`: text in, reward distributions and utilities out; saving and loading (`folder`).
 
-Several models and judges on one scale: `combine`; scores from elsewhere: `judge_scores`,
-`judge_probabilities`; plain terms of a utility: `Sum`, `Length`, `Format`; rewards above the initial
+Several models and judges on one scale: `combine`; scores from other sources: `judge_scores`,
+`judge_probabilities`; plain terms of a utility: `Sum`, `Length`, `Format`; rewards relative to the initial
 policy's: `Contrastive`.
 """
 

@@ -1,18 +1,18 @@
 """`combine`: several reward models and judges as one, on one scale.
 
-In: sources that answer conversations with reward distributions, and reference responses. Out: one
-`Combination`, which answers as a reward model does. It does not know families: whatever has `distribution`
-takes part.
+In: sources that predict reward distributions for conversations, and reference responses. Out: one
+`Combination`, which behaves like a reward model. Anything with a `distribution` method can be a source.
 
-Rewards of different models have no common unit. Each source's reward is put on normal scores by its own
-distribution on the same reference responses (`quantile_map`), then the sources are combined response by
+Rewards of different models have no common unit. Each source's reward is mapped to normal scores by its own
+distribution over the same reference responses (`quantile_map`), then the sources are combined response by
 response:
 
     mixture     F = sum_s w_s F_s. A source is drawn, then a reward from it: where sources disagree, the
-    distribution
-                is wide or has several modes, and risk measures see it. References stay standard normal.
-    vincentize  Q = sum_s w_s Q_s. Quantile functions are averaged: disagreement cancels, and only what each
-                source doubts stays. References are narrower than standard normal.
+                distribution is wide or has several modes, which risk measures see. References stay standard
+                normal.
+    vincentize  Q = sum_s w_s Q_s. Quantile functions are averaged: disagreement cancels, and only the
+    sources'
+                own uncertainty remains. References are narrower than standard normal.
 
 Means are the same for both, the weighted average of the sources' normal scores.
 """
@@ -37,7 +37,7 @@ from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.model import combination_folder
 from pluralign.model.quantile_map import LEVELS, QuantileMap
 from pluralign.model.reading import Conversation
-from pluralign.model.scorer import Answers, Scorer, as_conversations, distributions_of
+from pluralign.model.scorer import BaseScorer, Scorer, as_conversations, distributions_of
 
 if TYPE_CHECKING:
     import os
@@ -62,20 +62,20 @@ def combine(
     Args:
         sources: reward models, judges (`pluralign.model.judge_scores`, `judge_probabilities`), combinations,
             or anything with `distribution(conversations)`.
-        reference: conversations on which every source's scale is measured, for instance responses of the
-            initial policy; some hundreds. All sources must be able to answer them.
-        weights: of the sources, not negative; only ratios count. Equal when absent.
+        reference: conversations on which every source's scale is measured, for instance a few hundred
+            responses of the initial policy. All sources must be able to score them.
+        weights: of the sources, not negative; only ratios matter. Equal by default.
         how: `mixture` keeps the sources' disagreement, `vincentize` averages it away.
 
     Returns:
         A scorer in units in which a reference response has mean 0 and standard deviation 1 for each source.
 
     Raises:
-        ArgumentError: there is no source, a source cannot answer the references or gives all of them the
-            same reward, or weights do not fit.
+        ArgumentError: there is no source, a source cannot score the references or gives all of them the
+            same reward, or weights do not match.
 
-    Reference: quantile normalisation is the third open question of Yan et al. 2024 (arXiv 2409.15360); how it
-    is done here is ours.
+    Reference: quantile normalisation is the third open question of Yan et al. 2024 (arXiv 2409.15360); this
+    method is ours.
     """
     if isinstance(sources, Scorer) or not isinstance(sources, Sequence) or not sources:
         raise ArgumentError("sources must be a list of at least one reward model or judge")
@@ -95,11 +95,11 @@ def combine(
 
 
 @final
-class Combination(Answers):
-    """Sources with the map of each; made by `combine`.
+class Combination(BaseScorer):
+    """Sources, each with its map; created by `combine`.
 
     Attributes:
-        sources: what is asked.
+        sources: the combined scorers.
         maps: from each source's rewards to normal scores.
         weights: of the sources, [S], summing to 1.
         how: `mixture` or `vincentize`.
@@ -128,12 +128,12 @@ class Combination(Answers):
             conversations: B message lists, each ending in the response.
 
         Returns:
-            Exact where every source answers with atoms (`Point`, `Categorical`, `Empirical`): a `Categorical`
-            for a mixture, a `Point` for the average of points. Else `Quantiles` at 100 levels, so that what
-            lies beyond the outer half percent is cut.
+            Exact if every source predicts atoms (`Point`, `Categorical`, `Empirical`): a `Categorical`
+            for a mixture, a `Point` for the average of points. Otherwise `Quantiles` at 100 levels, so that
+            the outer half percent on each side is cut off.
 
         Raises:
-            ArgumentError: a source cannot answer a conversation.
+            ArgumentError: a source cannot score a conversation.
         """
         distributions = self.source_distributions(conversations)
         if len(distributions) == 1:
@@ -148,10 +148,10 @@ class Combination(Answers):
     # -- files -----------------------------------------------------------------------------------
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a folder with the maps and a model folder per source, whole or not at all.
+        """Writes a folder with the maps and a model folder per source, atomically.
 
         Raises:
-            ArtifactError: a source is no `RewardModel`, or the path exists and is not empty.
+            ArtifactError: a source is not a `RewardModel`, or the path exists and is not empty.
         """
         return combination_folder.write(path, self.sources, self.maps, self.weights.tolist(), self.how)
 
@@ -164,7 +164,7 @@ class Combination(Answers):
         device: str | None = None,
         cache: EmbeddingCache | str | None = "default",
     ) -> Self:
-        """Loads what `save_pretrained` wrote; arguments as `RewardModel.from_pretrained`.
+        """Loads a folder written by `save_pretrained`; arguments as in `RewardModel.from_pretrained`.
 
         A backbone that several sources share is loaded once.
 
@@ -180,7 +180,7 @@ class Combination(Answers):
 
 
 def _mixed(distributions: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
-    """The mixture: exact for atoms, else at `LEVELS`."""
+    """The mixture: exact for atoms, otherwise at `LEVELS`."""
     parts = [distribution.point_masses() for distribution in distributions]
     if all(part is not None for part in parts):
         atoms = torch.cat([part[0] for part in parts if part is not None], 1)
@@ -193,7 +193,7 @@ def _mixed(distributions: Sequence[RewardDistribution], weights: Tensor) -> Rewa
 
 
 def _averaged(distributions: Sequence[RewardDistribution], weights: Tensor) -> RewardDistribution:
-    """The average of quantile functions: exact for points, else at `LEVELS`."""
+    """The average of quantile functions: exact for points, otherwise at `LEVELS`."""
     if all(distribution.is_point for distribution in distributions):
         return Point(torch.stack([distribution.mean() for distribution in distributions], 1) @ weights)
     values, levels = _read(distributions)

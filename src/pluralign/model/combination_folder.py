@@ -1,7 +1,7 @@
 """The folder of a combination: a model folder per source, and the maps between their scales.
 
 In: reward models and maps. Out: `config.json`, `maps.safetensors` and `source-0`, `source-1`, ...; and back.
-It does not know how sources are combined. Only reward models are stored: a judge's scores belong to its rows.
+Only reward models are stored: a judge's scores belong to its rows.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _CONFIG, _MAPS = "config.json", "maps.safetensors"
 
 @dataclass(frozen=True)
 class StoredCombination:
-    """What the folder holds.
+    """The content of the folder.
 
     Attributes:
         sources: the reward models.
         maps: one per source.
         weights: one per source.
-        how: as it was combined.
+        how: `mixture` or `vincentize`.
     """
 
     sources: list[RewardModel]
@@ -70,10 +70,11 @@ def write(
     weights: Sequence[float],
     how: str,
 ) -> Path:
-    """Writes the folder, whole or not at all.
+    """Writes the folder atomically.
 
     Raises:
-        ArtifactError: a source is no reward model, or the path exists and is not empty, or cannot be written.
+        ArtifactError: a source is not a reward model, or the path exists and is not empty, or cannot be
+            written.
     """
     from safetensors.torch import save
 
@@ -114,10 +115,10 @@ def read(
     device: str | None,
     cache: EmbeddingCache | str | None,
 ) -> StoredCombination:
-    """Reads the folder and its models; a backbone that several of them name is loaded once.
+    """Reads the folder and its models; a backbone that several of them use is loaded once.
 
     Raises:
-        ArtifactError: the folder is missing, damaged or something else.
+        ArtifactError: the folder is missing, damaged or of another kind.
         FingerprintError: a backbone's weights are not those that its head was fitted on.
     """
     folder = Path(path)
@@ -150,11 +151,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     """The checked configuration."""
     file = folder / _CONFIG
     if not file.is_file():
-        raise ArtifactError(f"{folder} is no combination: it has no {_CONFIG}")
+        raise ArtifactError(f"{folder} is not a combination: it has no {_CONFIG}")
     config = read_json(file)
     if config.get("family") != FAMILY or config.get("format") != _FORMAT:
         raise ArtifactError(
-            f"{folder} is no combination: it holds a {config.get('family')!r} of format "
+            f"{folder} is not a combination: it contains a {config.get('family')!r} of format "
             f"{config.get('format')!r}; needed: a {FAMILY} of format {_FORMAT}"
         )
     _SCHEMA(config, f"{file}: config")
@@ -182,12 +183,12 @@ _SCHEMA = schema.record(
 
 
 def _deciding(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides scores."""
+    """The part of a configuration that determines scores."""
     return {key: config[key] for key in ("format", "how", "weights", "slopes")}
 
 
 def _map_shapes(count: int, header: TensorShapes) -> TensorShapes:
-    """What the maps of `count` sources look like: knots and scores of one length, as many as there are."""
+    """The expected tensors of the maps of `count` sources: knots and scores of equal, arbitrary length."""
     found: TensorShapes = {}
     for place in range(count):
         knots = header.get(f"{place}.knots", (torch.float64, ()))[1]
@@ -197,5 +198,5 @@ def _map_shapes(count: int, header: TensorShapes) -> TensorShapes:
 
 
 def _backbone_of(folder: Path) -> str:
-    """The description of a model's backbone, as one comparable text."""
+    """The description of a model's backbone, as a string for comparison."""
     return json.dumps(read_json(folder / _CONFIG).get("backbone"), sort_keys=True)

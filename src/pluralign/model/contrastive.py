@@ -1,10 +1,9 @@
-"""Contrastive rewards: how much better a response is than what the initial policy says to the same prompt.
+"""Contrastive rewards: how much better a response is than the initial policy's responses to the same prompt.
 
     r'(x, y) = u(x, y) - mean_j u(x, y_j)        y_j: responses of the initial policy to x
 
-In: a reward model, responses of the initial policy, conversations. Out: utilities. It does not know how the
-responses were sampled. Whatever a reward model gives to all responses of a prompt alike drops out, so that
-easy prompts do not outweigh hard ones.
+In: a reward model, responses of the initial policy, conversations. Out: utilities. Whatever a reward model
+adds to all responses of a prompt cancels, so that easy prompts do not outweigh hard ones.
 
 Paper: Shen et al. 2024, arXiv 2403.07708, section 3; utilities of any risk measure are this project's.
 """
@@ -22,7 +21,7 @@ from pluralign import risk as measures
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
 from pluralign.model.reward_model import RewardModel
-from pluralign.model.scorer import Answers, as_conversations
+from pluralign.model.scorer import BaseScorer, as_conversations
 
 __all__ = ["Contrastive"]
 
@@ -30,18 +29,18 @@ _Key = tuple[tuple[str, str], ...]
 
 
 class Contrastive:
-    """A reward model that is read against the initial policy's responses.
+    """A reward model relative to the initial policy's responses.
 
     Args:
-        model: of any family, or a combination.
+        model: a reward model of any family, or a combination.
         references: conversations that end in a response of the initial policy; those of one prompt belong
             together. Several per prompt make the baseline less noisy.
 
     Raises:
-        ArgumentError: there is no reference, a conversation is none, or the model cannot score.
+        ArgumentError: there are no references, a conversation is not valid, or the model cannot score.
     """
 
-    def __init__(self, model: RewardModel | Answers, references: Sequence[Conversation]) -> None:
+    def __init__(self, model: RewardModel | BaseScorer, references: Sequence[Conversation]) -> None:
         self.model = model
         if not hasattr(model, "score"):
             raise ArgumentError(f"model is {type(model).__name__}; needed: a reward model or a combination")
@@ -67,7 +66,7 @@ class Contrastive:
             [B], in the unit of `RewardModel.score`.
 
         Raises:
-            ArgumentError: a prompt has no reference, or a conversation is none.
+            ArgumentError: a prompt has no reference, or a conversation is not valid.
             RiskError: the measure does not exist or does not apply to this family.
         """
         known = self._known(measures.parse(risk))
@@ -76,15 +75,17 @@ class Contrastive:
         if missing:
             raise ArgumentError(
                 f"{len(missing)} of {len(keys)} conversations have a prompt without reference responses; the "
-                f"first is number {missing[0]}: {_shown(keys[missing[0]])!r}. Sample the initial policy "
-                "there and pass its responses as references"
+                f"first is number {missing[0]}: {_shown(keys[missing[0]])!r}. Sample responses of the "
+                f"initial policy "
+                "for them and pass these as references"
             )
         return torch.tensor([known[key] for key in keys])
 
     def score(
         self, conversations: Sequence[Conversation], risk: str | measures.RiskMeasure = "mean"
     ) -> Float[Tensor, " B"]:
-        """The utility of each response above that of the references. Arguments and errors as `baseline`."""
+        """The utility of each response minus that of the references. Arguments and errors as in
+        `baseline`."""
         listed = as_conversations(conversations)
         baseline = self.baseline(listed, risk)
         utility = self.model.score(listed, risk)
@@ -103,7 +104,7 @@ class Contrastive:
 
 
 def _prompt(conversation: Any) -> _Key:
-    """What a response answers: all messages before it."""
+    """The prompt of a response: all messages before it."""
     try:
         return tuple((message["role"], message["content"]) for message in conversation[:-1])
     except (TypeError, KeyError) as error:

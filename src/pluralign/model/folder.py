@@ -1,7 +1,8 @@
-"""The folder of a reward model: written whole or not at all, read with every part checked.
+"""The folder of a reward model: written atomically, read with every part checked.
 
-In: heads and descriptions. Out: `config.json`, `model.safetensors` (heads only) and a card, `README.md`; and
-back. It does not load backbones: the backbone is named by id, revision and fingerprint.
+In: heads and descriptions. Out: `config.json`, `model.safetensors` (only the heads) and a card, `README.md`;
+and
+back. Backbones are not stored: the backbone is identified by id, revision and fingerprint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pluralign._version import __version__
-from pluralign.backbones.config import CONTEXTS, DTYPES, POOLINGS, QUANTIZATIONS, READING
+from pluralign.backbones.config import CONTEXTS, CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.files import whole_folder
@@ -30,9 +31,9 @@ __all__ = ["StoredModel", "check_backbone", "check_width", "read", "read_spec", 
 _FORMAT = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
-# Options that came after the first models; a folder without them means the default.
+# Options added after the first models were saved; a folder without them means the default.
 _LATER_OPTIONS = {"length": False, "surface": False}
-# Where the backbone was found, which says nothing about its vectors.
+# Where the backbone was found, which does not affect its vectors.
 _SAME_WEIGHTS_ELSEWHERE = {"name_or_path", "revision", "fingerprint"}
 
 _BACKBONE: dict[str, schema.Check] = {
@@ -65,13 +66,13 @@ _SCHEMA = schema.record(
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What a model folder holds.
+    """The content of a model folder.
 
     Attributes:
         head: the reward head.
-        backbone: what `Backbone.describe` gave.
+        backbone: the description from `Backbone.describe`.
         baselines: other heads on the same embeddings, by name.
-        fitted: what is remembered of the fit; JSON-able.
+        fitted: the record of the fit; serialisable as JSON.
     """
 
     head: Head
@@ -81,11 +82,11 @@ class StoredModel:
 
 
 def write(target: Path, model: StoredModel) -> None:
-    """Writes the folder, whole or not at all.
+    """Writes the folder atomically.
 
     Raises:
-        ArtifactError: the path is a file or a folder with other things in it, or cannot be written; or the
-            model could not be read back (a head of another dtype, numbers that are not finite).
+        ArtifactError: the path is a file or a folder with other contents, or cannot be written; or the
+            model could not be read back (a head with another dtype, numbers that are not finite).
     """
     from safetensors.torch import save
 
@@ -108,10 +109,11 @@ def read(folder: Path) -> StoredModel:
     config = _read_config(folder)
     expected = _checked(config, str(folder / _CONFIG))
     backbone = config["backbone"]
-    if backbone["context"] == "conversation" and backbone.get("reading", 1) != READING:
+    if backbone["context"] == "conversation" and backbone.get("reading", 1) != CONVERSATION_FORMAT:
         raise ArtifactError(
-            f"{folder} was fitted on a decoder when conversations had other tokens (reading "
-            f"{backbone.get('reading', 1)}, now {READING}), so its scores would change silently; fit it again"
+            f"{folder} was fitted on a decoder when conversations had other tokens (format "
+            f"{backbone.get('reading', 1)}, now {CONVERSATION_FORMAT}), so its scores would change "
+            f"silently; fit it again"
         )
     tensors = read_tensors(folder / _WEIGHTS, expected, _deciding(config))
     model = StoredModel(
@@ -143,10 +145,10 @@ def read_spec(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _checked(config: dict[str, Any], file: str) -> TensorShapes:
-    """The tensors that a configuration implies, after all of it has been held against the schema.
+    """The tensors that a configuration implies, after it has been validated completely.
 
     Raises:
-        ArtifactError: a key is missing, unknown, or not what it may be.
+        ArtifactError: a key is missing, unknown, or has an invalid value.
     """
     _SCHEMA(config, f"{file}: config")
     shapes: TensorShapes = {}
@@ -165,7 +167,7 @@ def _checked(config: dict[str, Any], file: str) -> TensorShapes:
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides scores."""
+    """The part of a configuration that determines scores."""
     decides = {key: config.get(key, {}) for key in ("format", "family", "head", "baselines")}
     backbone = {**_LATER_OPTIONS, **config["backbone"]}
     decides["backbone"] = {k: v for k, v in backbone.items() if k not in ("name_or_path", "revision")}
@@ -186,7 +188,7 @@ def _config(model: StoredModel) -> dict[str, Any]:
         as_read: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ArtifactError(
-            f"the model cannot be stored as JSON: {error}; look at what `fitted` holds"
+            f"the model cannot be saved as JSON: {error}; check the contents of `fitted`"
         ) from error
     return as_read
 
@@ -203,15 +205,15 @@ def _tensors(model: StoredModel, expected: TensorShapes) -> dict[str, Tensor]:
         if found is None or found.dtype != dtype or tuple(found.shape) != shape:
             kind = "missing" if found is None else f"{found.dtype} {list(found.shape)}"
             raise ArtifactError(
-                f"{name} is {kind}; only {dtype} {list(shape)} can be stored: bring the head back to it"
+                f"{name} is {kind}; only {dtype} {list(shape)} can be saved: convert the head to that"
             )
         if not bool(found.isfinite().all()):
-            raise ArtifactError(f"{name} has NaN or infinite entries; such a head cannot be stored")
+            raise ArtifactError(f"{name} has NaN or infinite entries; such a head cannot be saved")
     return tensors
 
 
 def _is_ours(target: Path) -> bool:
-    """Whether a folder holds a model of ours; other tools' models have a config too."""
+    """Whether a folder contains one of our models; other tools' models also have a config."""
     with suppress(OSError, ValueError, AttributeError):
         config = json.loads((target / _CONFIG).read_text(encoding="utf-8"))
         return bool({"pluralign", "family"} <= config.keys())
@@ -219,11 +221,11 @@ def _is_ours(target: Path) -> bool:
 
 
 def check_backbone(folder: Path, given: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-    """Raises where a backbone is not the one that the folder names.
+    """Raises an error if a backbone is not the one that the folder names.
 
     Raises:
-        ArtifactError: it pools or cuts texts in another way.
-        FingerprintError: its weights are others.
+        ArtifactError: it pools or truncates texts differently.
+        FingerprintError: its weights are different.
     """
     if given["fingerprint"] != stored["fingerprint"]:
         raise FingerprintError(
@@ -238,12 +240,12 @@ def check_backbone(folder: Path, given: Mapping[str, Any], stored: Mapping[str, 
 
 
 def check_width(folder: Path, head: Head, width: int | None) -> None:
-    """Raises `ArtifactError` where a backbone's vectors are not as wide as the head needs them."""
+    """Raises `ArtifactError` if a backbone's vectors do not have the width that the head needs."""
     wanted = head.spec()["width"]
     if width is not None and width != wanted:
         raise ArtifactError(
-            f"{folder} was fitted on vectors of {wanted} numbers, those of the backbone have {width}; look "
-            "at pooling, length and surface in its config.json, or fit again"
+            f"{folder} was fitted on vectors of {wanted} numbers, those of the backbone have {width}; check "
+            "pooling, length and surface in its config.json, or fit again"
         )
 
 
@@ -251,7 +253,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / _CONFIG
     if not file.is_file():
         raise ArtifactError(
-            f"{folder} is no model folder: it has no {_CONFIG}. Pass the folder that `fit` made."
+            f"{folder} is not a model folder: it has no {_CONFIG}. Pass the folder that `fit` wrote."
         )
     config = read_json(file)
     if type(config.get("format")) is not int or config["format"] != _FORMAT:
@@ -281,14 +283,12 @@ def _build(folder: Path, entry: Mapping[str, Any], tensors: dict[str, Tensor], p
             f"{folder}: the stored {family} head does not fit its config ({error})"
         ) from error
     if json.loads(json.dumps(head.spec())) != entry["head"]:
-        raise ArtifactError(
-            f"{folder}: the weights of the {family} head say other than its config; fit it again"
-        )
+        raise ArtifactError(f"{folder}: the weights of the {family} head contradict its config; fit it again")
     return head.eval()
 
 
 def _card(config: dict[str, Any]) -> str:
-    """The model card: what it is, on what it stands, how to use it."""
+    """The model card: what it is, which backbone it needs, how to use it."""
     backbone = config["backbone"]
     attributes = [f"- {a['name']}, rated {a['low']:g} to {a['high']:g}" for a in config["head"]["attributes"]]
     fitted = [f"- {key}: {json.dumps(value)}" for key, value in config["fitted"].items()]
@@ -301,7 +301,7 @@ def _card(config: dict[str, Any]) -> str:
             "",
             f"# A `{config['family']}` reward model",
             "",
-            "It answers with the distribution of human reward, not with one number.",
+            "It predicts the distribution of human reward, not a single number.",
             "",
             "```python",
             "import pluralign as pl",

@@ -1,14 +1,15 @@
-"""Quantile normalisation: a source's rewards onto normal scores, by its rewards on references.
+"""Quantile normalisation: maps a source's rewards to normal scores, based on its rewards for references.
 
-In: the rewards of one source on reference responses, as distributions. Out: an increasing map, and
-distributions pushed through it. It does not know which source it was, nor what the responses say.
+In: the rewards of one source for reference responses, as distributions. Out: an increasing map, and
+distributions transformed by it.
 
 With F the average of the references' CDFs, x is mapped to the inverse normal CDF of (F(x) + F(x-)) / 2, so a
 reference response drawn at random has a standard normal reward on every source's scale, up to atoms. The map
-is kept as at most 255 knots and is linear between them. Beyond the outer knots it goes on with slope
-1 / (standard deviation of F), so that it never saturates and keeps the order of what no reference reached.
+is stored as at most 255 knots and is linear between them. Beyond the outer knots it continues with slope
+1 / (standard deviation of F), so that it never saturates and keeps the order of rewards beyond all
+references.
 
-Reference: quantile normalisation as asked for by Yan et al. 2024 (arXiv 2409.15360) for rewards of several
+Reference: quantile normalisation as proposed by Yan et al. 2024 (arXiv 2409.15360) for rewards of several
 models; the scale, the atoms and the tails are ours.
 """
 
@@ -26,7 +27,7 @@ from pluralign.heads import Reference
 
 __all__ = ["LEVELS", "QuantileMap"]
 
-# Where distributions that are no list of atoms are read: the middles of 100 equal shares.
+# The levels at which distributions without a list of atoms are evaluated: the middles of 100 equal shares.
 LEVELS: Final = torch.arange(0.005, 1, 0.01, dtype=torch.float64)
 
 _KNOTS = 255
@@ -63,7 +64,7 @@ class QuantileMap:
         distributions = reference.to("cpu", torch.float64)
         read = (torch.arange(_READ_PER_LAW, dtype=torch.float64) + 0.5) / _READ_PER_LAW
         pooled = torch.sort(distributions.quantile(read).flatten()).values
-        # Both ends are knots: beyond them a reward counts by its distance, which only new rewards should.
+        # Both ends are knots: beyond them the map is linear, which should apply only to new rewards.
         places = torch.linspace(0, len(pooled) - 1, _KNOTS, dtype=torch.float64)
         knots = torch.unique(pooled[places.round().long()])
         level = torch.zeros_like(knots)
@@ -72,17 +73,18 @@ class QuantileMap:
             points = knots.expand(len(part), -1)
             level += 0.5 * (part.cdf(points) + part.cdf_left(points)).sum(0)
         scores = torch.special.ndtri(level / len(distributions))
-        # Knots that rounding put on one level tell nothing apart.
+        # Knots that rounding put on the same level are redundant.
         apart = torch.cat((torch.ones(1, dtype=torch.bool), scores.diff() > 1e-9)) & scores.isfinite()
         if int(apart.sum()) < 2:
             raise ArgumentError(
-                "every reference response has the same reward, so there is no scale to put it on; take other "
-                "references or leave this source out"
+                "every reference response has the same reward, so it has no scale; use other references or "
+                "leave "
+                "this source out"
             )
         return cls(knots[apart], scores[apart], 1 / Reference.of(distributions).std)
 
     def __call__(self, rewards: Tensor) -> Tensor:
-        """Maps rewards of any shape; increasing, so quantiles go to quantiles."""
+        """Maps rewards of any shape; increasing, so quantiles are mapped to quantiles."""
         x = rewards.double()
         knots, scores = self.knots.to(x.device), self.scores.to(x.device)
         cell = (torch.searchsorted(knots, x.contiguous()) - 1).clamp(0, len(knots) - 2)
@@ -94,8 +96,8 @@ class QuantileMap:
     def push(self, distribution: RewardDistribution) -> RewardDistribution:
         """The distribution of the mapped reward.
 
-        Exact where the representation holds it (`RewardDistribution.transformed`): for atoms, and at the
-        levels of `Quantiles`; any other distribution is read at `LEVELS`.
+        Exact if the representation allows it (`RewardDistribution.transformed`): for atoms, and at the
+        levels of `Quantiles`; any other distribution is evaluated at `LEVELS`.
         """
         exact = distribution.transformed(self)
         if exact is not None:

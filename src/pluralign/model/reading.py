@@ -1,6 +1,6 @@
-"""What a head reads of conversations, beside the vectors: lengths, where it is debiased for length.
+"""The inputs of a head: embeddings, and lengths if it is debiased for length.
 
-In: conversations and their embeddings. Out: `HeadInputs`. It does not know what heads do with them.
+In: conversations and their embeddings. Out: `HeadInputs`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Conversation = Sequence[Mapping[str, str]]
 
 
 def head_inputs(head: Head, conversations: Sequence[Conversation], embedded: Embeddings) -> HeadInputs:
-    """The vectors, and the responses' lengths in the unit that the head reads, if it reads any."""
+    """The vectors, and the responses' lengths in the head's unit, if it uses them."""
     unit = head.length_unit
     length = None if unit is None else response_lengths(unit, conversations, embedded)
     return HeadInputs(embedded.response, embedded.prompt, length)
@@ -33,7 +33,7 @@ def head_inputs(head: Head, conversations: Sequence[Conversation], embedded: Emb
 def response_lengths(
     unit: LengthUnit, conversations: Sequence[Conversation], embedded: Embeddings
 ) -> Float[Tensor, " N"]:
-    """Tokens of each response that the backbone read, or all its characters."""
+    """The tokens of each response that the backbone read, or all of its characters."""
     if unit == "tokens":
         return embedded.num_tokens.float()
     return torch.tensor([float(len(c[-1]["content"])) for c in conversations])

@@ -1,11 +1,10 @@
-"""RewardModel = backbone + head: text in, reward distributions and utilities out; save and load.
+"""RewardModel = backbone + head: text in, reward distributions and utilities out; saving and loading.
 
-In: conversations, each a list of {role, content} messages that ends in the response to judge. Out:
-`RewardDistribution`, or a number through a risk measure. It does not know how heads are fitted or
-evaluated.
+In: conversations, each a list of {role, content} messages that ends in the response to score. Out:
+`RewardDistribution`, or a number through a risk measure.
 
-A model folder (`folder`) holds heads only. The backbone is named by id, revision and fingerprint and loaded
-from where it lives; other weights than the head was fitted on are refused.
+A model folder (`folder`) holds only heads. The backbone is identified by id, revision and fingerprint and
+loaded from its own location; weights other than those that the head was fitted on are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from pluralign.errors import RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
 from pluralign.model.reading import Conversation, head_inputs
-from pluralign.model.scorer import Answers, as_conversations, utilities
+from pluralign.model.scorer import BaseScorer, as_conversations, utilities
+from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
@@ -38,16 +38,16 @@ Weights = Mapping[str, float] | Sequence[float] | Tensor
 _STEERS = (risk.Mean, risk.Median, risk.Quantile, risk.CVaR)
 
 
-class RewardModel(Answers):
+class RewardModel(BaseScorer):
     """A frozen backbone with a reward head.
 
     Args:
         backbone: turns conversations into embeddings.
         head: turns embeddings into reward distributions.
         baselines: other heads on the same embeddings to compare with, by name (`constant`,
-            `bradley_terry`); evaluation prints them beside the model.
-        fitted: what is worth remembering of the fit (data, seed, penalty); JSON-able.
-        cache: where embeddings are kept; None embeds every text again.
+            `bradley_terry`); evaluation reports them next to the model.
+        fitted: record of the fit (data, seed, penalty); serialisable as JSON.
+        cache: where embeddings are stored; None embeds every text again.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class RewardModel(Answers):
         return self.head.family
 
     def with_head(self, head: Head) -> RewardModel:
-        """The same backbone and cache under another head, for instance a baseline."""
+        """The same backbone and cache with another head, for instance a baseline."""
         return RewardModel(self.backbone, head, cache=self.cache)
 
-    # -- answers ---------------------------------------------------------------------------------
+    # -- predictions -----------------------------------------------------------------------------
 
     def embed(self, conversations: Sequence[Conversation], progress: bool | None = None) -> Embeddings:
-        """Embeddings of conversations, from the cache where they are known.
+        """Embeddings of conversations, from the cache if possible.
 
         Args:
             conversations: message lists, each ending in the response.
-            progress: True or False for a bar or none; None for one where stderr is a terminal.
+            progress: True or False for a bar or none; None for a bar if stderr is a terminal.
 
         Raises:
             ArgumentError: a conversation is empty, is a plain string, or does not end in a response.
@@ -89,9 +89,9 @@ class RewardModel(Answers):
         return self.backbone.embed(as_conversations(conversations), cache=self.cache, progress=progress)
 
     def read(self, conversations: Sequence[Conversation], progress: bool | None = None) -> HeadInputs:
-        """What the head reads of conversations: `model.head.distribution(*model.read(conversations))`.
+        """The head's inputs for conversations: `model.head.distribution(*model.read(conversations))`.
 
-        Arguments and errors as `embed`.
+        Arguments and errors as in `embed`.
         """
         listed = as_conversations(conversations)
         return head_inputs(self.head, listed, self.embed(listed, progress=progress))
@@ -108,24 +108,39 @@ class RewardModel(Answers):
 
         Args:
             conversations: B message lists, each ending in the response.
-            weights: how much each attribute counts, for every prompt alike, in place of the gate: a mapping
-                by name, where what is not named counts nothing, or one number per attribute in order. Only
-                ratios count.
-            steer: attributes that enter the mix as one number, by a risk measure of their own distribution:
+            weights: weights of the attributes that replace the gate for every prompt: a mapping by name, with
+                0 for attributes that are not named, or one number per attribute in order. Only ratios matter.
+            steer: attributes that enter the mix as one number, a risk measure of their own distribution:
                 `{"safety": "quantile:0.05"}`. Allowed: mean, median, quantile:t, cvar:a.
 
         Raises:
-            ArgumentError: an attribute that the model does not have, weights that are negative or all 0, or a
-                conversation that is none.
+            ArgumentError: an attribute that the model does not have, weights that are negative or all 0, or
+                an invalid conversation.
             RiskError: a measure that does not exist or is not allowed here.
         """
         steering = self._steering(weights, steer)
         return self.head.distribution(*self.read(conversations), steering=steering)
 
     @torch.no_grad()
-    def attribute_distributions(self, conversations: Sequence[Conversation]) -> dict[str, RewardDistribution]:
-        """One distribution per attribute, each on the scale of its ratings."""
-        return self.head.attribute_distributions(self.embed(conversations).response)
+    def attribute_distributions(
+        self, conversations: Sequence[Conversation], *, on_grid: bool = False
+    ) -> dict[str, RewardDistribution]:
+        """One distribution per attribute, each on the scale of its ratings.
+
+        Ratings on a grid of step h are fitted as if each were spread over its step, so these distributions
+        are continuous and may reach half a step beyond the scale, and predictions further.
+
+        Args:
+            conversations: B message lists, each ending in the response.
+            on_grid: round them to the ratings that people can give: a `Categorical` over the grid where an
+                attribute's ratings are on one (`heads.Head.grid_distributions`).
+        """
+        response = self.embed(conversations).response
+        return self._attributes(response, on_grid)
+
+    def _attributes(self, response: Tensor, on_grid: bool) -> dict[str, RewardDistribution]:
+        head = self.head
+        return head.grid_distributions(response) if on_grid else head.attribute_distributions(response)
 
     @torch.no_grad()
     def distributions(
@@ -134,12 +149,13 @@ class RewardModel(Answers):
         *,
         weights: Weights | None = None,
         steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+        on_grid: bool = False,
     ) -> tuple[RewardDistribution, dict[str, RewardDistribution]]:
         """`distribution` and `attribute_distributions` from one pass through the backbone."""
         steering, inputs = self._steering(weights, steer), self.read(conversations)
         return (
             self.head.distribution(*inputs, steering=steering),
-            self.head.attribute_distributions(inputs.response),
+            self._attributes(inputs.response, on_grid),
         )
 
     @torch.no_grad()
@@ -160,8 +176,8 @@ class RewardModel(Answers):
         Args:
             conversations: B message lists, each ending in the response.
             risk: a risk measure or its name, e.g. `mean`, `cvar:0.1`, `entropic:1`.
-            weights: attribute weights in place of the gate's, as in `distribution`.
-            steer: attributes that count by a measure of their own, as in `distribution`.
+            weights: attribute weights instead of the gate's, as in `distribution`.
+            steer: attributes that are replaced by a measure of their own, as in `distribution`.
 
         Returns:
             [B], in units of the reference standard deviation; higher is better.
@@ -191,12 +207,12 @@ class RewardModel(Answers):
     # -- files -----------------------------------------------------------------------------------
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the model folder under a temporary name and renames it, so that it is whole or absent.
+        """Writes the model folder under a temporary name and renames it, so that it is complete or absent.
 
         An older model folder of the same name is replaced; any other folder that is not empty is refused.
 
         Raises:
-            ArtifactError: the path is a file or a folder with other things in it, or cannot be written.
+            ArtifactError: the path is a file or a folder with other contents, or cannot be written.
         """
         target = Path(path)
         folder.write(
@@ -216,22 +232,23 @@ class RewardModel(Answers):
         """Loads a model folder and the backbone that it names.
 
         Args:
-            path: the folder.
+            path: the folder, or the run folder of the `pluralign fit` that made it.
             backbone: an already loaded backbone to use; it must have the stored fingerprint.
-            device: where the backbone and the head run; the backbone's default when absent.
+            device: where the backbone and the head run; by default the backbone's default.
             cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
 
         Raises:
             ArtifactError: the folder is missing, damaged, changed since it was saved or of a newer format, or
-                the backbone given pools or cuts texts in another way.
+                the given backbone pools or truncates texts differently.
             FingerprintError: the backbone's weights are not those that the head was fitted on.
         """
-        stored = folder.read(Path(path))
+        place = model_folder(path)
+        stored = folder.read(place)
         if backbone is None:
             backbone = backbones.load(**stored.backbone, device=device)
         else:
-            folder.check_backbone(Path(path), backbone.describe(), stored.backbone)
-        folder.check_width(Path(path), stored.head, getattr(backbone, "response_size", None))
+            folder.check_backbone(place, backbone.describe(), stored.backbone)
+        folder.check_width(place, stored.head, getattr(backbone, "response_size", None))
         store = backbones.EmbeddingCache() if isinstance(cache, str) else cache
         return cls(backbone, stored.head, baselines=stored.baselines, fitted=stored.fitted, cache=store)
 

@@ -1,7 +1,7 @@
-"""`Scorer`: whatever answers conversations with reward distributions; reward models, judges, combinations.
+"""`Scorer`: anything that predicts reward distributions for conversations; reward models, judges,
+combinations.
 
-In: conversations. Out: `RewardDistribution`s whose number of rows is checked, and utilities. It does not know
-where the rewards come from.
+In: conversations. Out: `RewardDistribution`s whose number of rows is checked, and utilities.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
 
-__all__ = ["Answers", "Scorer", "as_conversations", "distributions_of", "utilities"]
+__all__ = ["BaseScorer", "Scorer", "as_conversations", "distributions_of", "utilities"]
 
 
 @runtime_checkable
@@ -30,8 +30,8 @@ class Scorer(Protocol):
         ...
 
 
-class Answers(ABC):
-    """Utilities and preference probabilities for a class that has `distribution`."""
+class BaseScorer(ABC):
+    """Utilities and preference probabilities for a class that defines `distribution`."""
 
     @abstractmethod
     def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
@@ -57,16 +57,17 @@ class Answers(ABC):
     ) -> Float[Tensor, " B"]:
         """P(chosen is preferred to rejected), for each pair.
 
-        P(R1 > R2) + P(R1 = R2) / 2 for independent rewards, which is not quite the same thing, since one
-        person judges both; for a Bradley-Terry head the sigmoid of the difference.
+        P(R1 > R2) + P(R1 = R2) / 2 for independent rewards, which is not quite the same, since the same
+        person rates both; for a Bradley-Terry head the sigmoid of the difference.
 
         Raises:
-            ArgumentError: there are more of one than of the other.
+            ArgumentError: the numbers of conversations differ.
         """
         chosen, rejected = as_conversations(chosen), as_conversations(rejected)
         if len(chosen) != len(rejected):
             raise ArgumentError(
-                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: as many"
+                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: equally "
+                f"many"
             )
         both = self.distribution([*chosen, *rejected])
         return self._preferred(both[: len(chosen)], both[len(chosen) :])
@@ -87,8 +88,8 @@ def utilities(measure: risk.RiskMeasure, distribution: RewardDistribution) -> Fl
     if bad:
         rows = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise ArgumentError(
-            f"{measure} gives {float(found[bad[0]])} for conversation {rows}; needed: finite numbers. Look "
-            "at the reward distributions of these, and choose a measure or a parameter that does not overflow"
+            f"{measure} gives {float(found[bad[0]])} for conversation {rows}; needed: finite numbers. Check "
+            "the reward distributions of these, and choose a measure or a parameter that does not overflow"
         )
     return found
 
@@ -97,10 +98,10 @@ _parse_risk = risk.parse  # `score` has an argument named risk
 
 
 def distributions_of(scorer: Scorer, conversations: Sequence[Conversation], name: str) -> RewardDistribution:
-    """What a scorer answers, checked to be one distribution per conversation.
+    """A scorer's predictions, checked to be one distribution per conversation.
 
     Raises:
-        ArgumentError: it is no scorer, or answers with something else.
+        ArgumentError: it is not a scorer, or returns something else.
     """
     if not isinstance(scorer, Scorer):
         raise ArgumentError(
@@ -109,18 +110,16 @@ def distributions_of(scorer: Scorer, conversations: Sequence[Conversation], name
         )
     distribution = scorer.distribution(conversations)
     if not isinstance(distribution, RewardDistribution):
-        raise ArgumentError(
-            f"{name} answered with {type(distribution).__name__}; needed: a RewardDistribution"
-        )
+        raise ArgumentError(f"{name} returned {type(distribution).__name__}; needed: a RewardDistribution")
     if len(distribution) != len(conversations):
         raise ArgumentError(
-            f"{name} answered {len(conversations)} conversations with {len(distribution)} rewards"
+            f"{name} returned {len(distribution)} rewards for {len(conversations)} conversations"
         )
     return distribution
 
 
 def as_conversations(conversations: Any) -> list[Conversation]:
-    """Any iterable of conversations as a list; a text or a single message is none."""
+    """Any iterable of conversations as a list; rejects a text or a single conversation."""
     if isinstance(conversations, str | Mapping) or not isinstance(conversations, Iterable):
         raise ArgumentError(
             f"conversations: received {type(conversations).__name__}; needed: a list of conversations, each "

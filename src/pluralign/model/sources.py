@@ -1,8 +1,7 @@
-"""Scores from elsewhere as a source of rewards: a judge's column, repeated scores, score-token probabilities.
+"""Scores from other sources of rewards: a judge's column, repeated scores, score-token probabilities.
 
-In: conversations and what was said of each, row by row. Out: a `Scorer` that looks conversations up by their
-text. It does not know how the judge came to its scores, and refuses what it was not asked about: no score is
-no number.
+In: conversations and their scores, row by row. Out: a `Scorer` that looks conversations up by their
+text. A conversation without a score is an error; a missing score is never replaced by a number.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from pluralign.conversations import check
 from pluralign.distributions import Categorical, Empirical, Point, RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
-from pluralign.model.scorer import Answers, as_conversations
+from pluralign.model.scorer import BaseScorer, as_conversations
 
 __all__ = ["JudgedResponses", "judge_probabilities", "judge_scores"]
 
 
 @final
-class JudgedResponses(Answers):
+class JudgedResponses(BaseScorer):
     """Known rewards of known responses.
 
     Args:
@@ -34,15 +33,16 @@ class JudgedResponses(Answers):
         distribution: their rewards, N rows. A conversation may come twice with the same reward, not with two.
 
     Raises:
-        ArgumentError: there are more of one than of the other, or one conversation has two rewards.
+        ArgumentError: the numbers of rows differ, or a conversation has two rewards.
     """
 
     def __init__(self, conversations: Sequence[Conversation], distribution: RewardDistribution) -> None:
         listed = as_conversations(conversations)
         if len(listed) != len(distribution):
             raise ArgumentError(
-                f"received {len(listed)} conversations and scores of {len(distribution)} rows; needed: a row "
-                "for each"
+                f"received {len(listed)} conversations and {len(distribution)} rows of scores; needed: one "
+                f"row "
+                "each"
             )
         self._law = distribution
         self._rows: dict[bytes, int] = {}
@@ -50,22 +50,22 @@ class JudgedResponses(Answers):
             known = self._rows.setdefault(_key(conversation, row), row)
             if known != row and not _equal(distribution[[known]], distribution[[row]]):
                 raise ArgumentError(
-                    f"conversations {known} and {row} are the same and have two rewards; pass repeated "
-                    "judgements as one row of judge_scores"
+                    f"conversations {known} and {row} are the same and have different rewards; pass repeated "
+                    "scores as one row of judge_scores"
                 )
 
     def distribution(self, conversations: Sequence[Conversation]) -> RewardDistribution:
         """The stored reward of each response.
 
         Raises:
-            ArgumentError: a conversation was not among those that were judged.
+            ArgumentError: a conversation has no score.
         """
         keys = [_key(c, i) for i, c in enumerate(as_conversations(conversations))]
         missing = [i for i, key in enumerate(keys) if key not in self._rows]
         if missing:
             raise ArgumentError(
-                f"{len(missing)} of {len(keys)} conversations were not judged, the first is conversation "
-                f"{missing[0]}; the scores are those of {len(self._rows)} other rows"
+                f"{len(missing)} of {len(keys)} conversations have no score, the first is conversation "
+                f"{missing[0]}; there are scores for {len(self._rows)} other conversations"
             )
         return self._law[torch.tensor([self._rows[key] for key in keys], dtype=torch.int64)]
 
@@ -77,8 +77,8 @@ def judge_scores(
 
     Args:
         conversations: N message lists, each ending in the response.
-        scores: [N], a `Point` each; or [N, R] padded with NaN, an `Empirical` each, so that a judge who is
-            unsure has a spread.
+        scores: [N], a `Point` each; or [N, R] padded with NaN, an `Empirical` each, so that an uncertain
+            judge has a spread.
 
     Raises:
         ArgumentError: a response has no score, a score is not finite, or the rows do not match.
@@ -89,14 +89,14 @@ def judge_scores(
     infinite = given.isinf().nonzero()
     if len(infinite):
         raise ArgumentError(
-            f"row {int(infinite[0, 0])} has an infinite score, one of {len(infinite)}; a judge without an "
-            "answer has none: pad with NaN, or leave the row out"
+            f"row {int(infinite[0, 0])} has an infinite score, one of {len(infinite)}; for a missing "
+            "score pad with NaN, or leave the row out"
         )
     present = ~given.isnan()
     empty = (~(present if given.ndim == 1 else present.any(1))).nonzero().flatten()
     if len(empty):
         raise ArgumentError(
-            f"row {int(empty[0])} has no score, and so have {len(empty)} rows in all; leave them out"
+            f"row {int(empty[0])} has no score, as do {len(empty)} rows in total; leave them out"
         )
     distribution = Point(given) if given.ndim == 1 else Empirical(given, present)
     return JudgedResponses(conversations, distribution)
@@ -105,12 +105,12 @@ def judge_scores(
 def judge_probabilities(
     conversations: Sequence[Conversation], probs: Float[Tensor, "N C"] | Any, atoms: Any
 ) -> JudgedResponses:
-    """The probabilities that a judge gives to its score tokens, a `Categorical` each.
+    """The probabilities that a judge assigns to its score tokens, a `Categorical` each.
 
     Args:
         conversations: N message lists, each ending in the response.
-        probs: of the C score tokens, [N, C], each row summing to 1 within 1e-2: renormalise what the judge
-            gave to other tokens, or leave the row out where that is much.
+        probs: of the C score tokens, [N, C], each row summing to 1 within 1e-2: renormalise if the judge
+            assigns probability to other tokens, or leave the row out if that is much.
         atoms: the score that each token stands for, [C].
 
     Raises:
@@ -138,7 +138,8 @@ def _tensor(values: Any, name: str) -> Tensor:
 
 
 def _wrong_row(values: Any) -> str:
-    """What keeps rows from being a tensor: the first that is no number, or rows of different lengths."""
+    """Why the rows do not form a tensor: the first entry that is not a number, or rows of different
+    lengths."""
     rows = list(values) if isinstance(values, Iterable) else [values]
     for place, row in enumerate(rows):
         entries = row if isinstance(row, list | tuple) else [row]
@@ -146,13 +147,13 @@ def _wrong_row(values: Any) -> str:
             try:
                 torch.as_tensor(entry)
             except (TypeError, ValueError, RuntimeError):
-                hint = "; where there is none, pad with NaN or leave the row out" if entry is None else ""
+                hint = "; for a missing score, pad with NaN or leave the row out" if entry is None else ""
                 return f"row {place} has {entry!r}{hint}"
-    return "rows have different numbers of them; pad with NaN"
+    return "rows have different lengths; pad with NaN"
 
 
 def _equal(one: RewardDistribution, other: RewardDistribution) -> bool:
-    """Whether two rewards are the same up to the rounding of how they were computed."""
+    """Whether two rewards are the same up to rounding."""
     distance = one.wasserstein(other)
     rounding = 8 * torch.finfo(distance.dtype).eps
     return float(distance) <= rounding * float(one.mean().abs() + one.std())

@@ -1,12 +1,13 @@
-"""What all folders of this part have in common: strict JSON, checked headers, digests.
+"""The common parts of all folders in this package: strict JSON, checked headers, digests.
 
-In: paths, and what a file should hold. Out: checked contents, or an `ArtifactError` that names file, key,
-what was found and what is allowed. It does not know reward models or combinations.
+In: paths, and the expected content. Out: checked contents, or an `ArtifactError` that names file, key,
+what was found and what is allowed.
 
-Nothing is allocated before it is known to fit: a tensor file is opened by its header, which must name just
-the tensors that the configuration implies, in their dtypes and shapes. A file of tensors also carries a
-digest of the configuration that it was saved with, and the configuration digests of the files: what was
-changed since is refused. Files that were saved before there were digests are held against the schema alone.
+Nothing is allocated before it is known to match: the header of a tensor file is read first, and must name
+exactly the tensors that the configuration implies, with their dtypes and shapes. A file of tensors also
+carries a digest of the configuration that it was saved with, and the configuration has digests of the files:
+files changed since then are refused. Files that were saved before digests existed are only checked against
+the schema.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ from pluralign.heads.schema import TensorShapes
 __all__ = ["CONFIG_DIGEST", "read_json", "read_tensors"]
 
 CONFIG_DIGEST = "pluralign_config_sha256"
-"""The key of a tensor file's metadata under which the digest of its configuration stands."""
+"""The key in a tensor file's metadata for the digest of its configuration."""
 
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """An object from a JSON file; NaN, infinities and keys that come twice are no JSON.
+    """An object from a JSON file; NaN, infinities and repeated keys are rejected.
 
     Raises:
-        ArtifactError: the file is missing or holds something else.
+        ArtifactError: the file is missing or contains something else.
     """
 
     def no_constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON number")
+        raise ValueError(f"{name} is not a JSON number")
 
     def no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise ValueError("a key comes twice")
+            raise ValueError("a key is repeated")
         return found
 
     try:
@@ -54,23 +55,23 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{file} is damaged ({error}); fit or copy the model again") from error
     if not isinstance(value, dict):
-        raise ArtifactError(f"{file} is damaged (it holds no object); fit or copy the model again")
+        raise ArtifactError(f"{file} is damaged (it is not a JSON object); fit or copy the model again")
     return value
 
 
 def read_tensors(
     file: Path, expected: TensorShapes | Callable[[TensorShapes], TensorShapes], config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """Tensors of a file, whose header must say what `expected` does.
+    """The tensors of a file, whose header must match `expected`.
 
     Args:
         file: a safetensors file.
-        expected: names, dtypes and shapes; or what gives them from those that the header states, where a size
-            stands in the file alone.
-        config: the configuration beside it, held against the digest that the file carries, if any.
+        expected: names, dtypes and shapes; or a function that returns them given those in the header, if a
+            size is stored only in the file.
+        config: its configuration, compared with the digest in the file, if any.
 
     Raises:
-        ArtifactError: the file is missing, damaged, holds other tensors, or was saved with another
+        ArtifactError: the file is missing, damaged, has other tensors, or was saved with another
             configuration.
     """
     from safetensors import SafetensorError, safe_open
@@ -95,7 +96,7 @@ def read_tensors(
 
 
 def _stated(tensor: Any) -> tuple[Any, tuple[int, ...]]:
-    """Dtype and shape in the header; a dtype that is never stored stays a name."""
+    """Dtype and shape in the header; a dtype that we never store stays a name."""
     name = tensor.get_dtype()
     return _DTYPES.get(name, name), tuple(tensor.get_shape())
 

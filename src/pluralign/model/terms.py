@@ -1,10 +1,9 @@
 """Plain terms of a utility, such as length and format, and their sum with a scorer's reward.
 
-In: conversations. Out: numbers that are known for sure, added to an uncertain reward. Terms know nothing of
-rewards.
+In: conversations. Out: known numbers, added to an uncertain reward.
 
 A term is a number, so it shifts a response's whole distribution: the utility of the sum is the utility of the
-reward plus the terms, for every measure that is translation-equivariant (all but `exponential`, see `risk`).
+reward plus the terms, for every translation-equivariant measure (all except `exponential`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pluralign.distributions import RewardDistribution
 from pluralign.distributions.checks import as_number
 from pluralign.errors import ArgumentError
 from pluralign.model.reading import Conversation
-from pluralign.model.scorer import Answers, Scorer, as_conversations, distributions_of
+from pluralign.model.scorer import BaseScorer, Scorer, as_conversations, distributions_of
 
 __all__ = ["Format", "Length", "Sum", "Term"]
 
@@ -37,7 +36,7 @@ class Length:
     Attributes:
         weight: in units of the reward; negative for a penalty.
         unit: words or characters.
-        free: how many cost nothing, at least 0.
+        free: number of words or characters that do not count, at least 0.
     """
 
     weight: float
@@ -60,11 +59,11 @@ class Length:
 
 @dataclass(frozen=True)
 class Format:
-    r"""`weight` where a regular expression is found in the response, else 0.
+    r"""`weight` if a regular expression is found in the response, otherwise 0.
 
     Attributes:
         pattern: searched for anywhere; anchor it with \A and \Z for the whole response.
-        weight: in units of the reward; negative where the format is unwanted.
+        weight: in units of the reward; negative if the format is unwanted.
     """
 
     pattern: str
@@ -75,7 +74,7 @@ class Format:
         try:
             re.compile(self.pattern)
         except (re.error, TypeError) as error:
-            raise ArgumentError(f"pattern {self.pattern!r} is no regular expression: {error}") from error
+            raise ArgumentError(f"pattern {self.pattern!r} is not a regular expression: {error}") from error
 
     def __call__(self, conversations: Sequence[Conversation]) -> Float[Tensor, " B"]:
         """The term of each response, [B]."""
@@ -84,12 +83,12 @@ class Format:
 
 
 @final
-class Sum(Answers):
+class Sum(BaseScorer):
     """A scorer's reward plus plain terms.
 
     Args:
         scorer: a reward model, a combination, a judge.
-        terms: `Length`, `Format`, or any function of conversations that gives a finite number for each.
+        terms: `Length`, `Format`, or any function of conversations that returns a finite number for each.
     """
 
     def __init__(self, scorer: Scorer, terms: Sequence[Term]) -> None:
@@ -102,7 +101,7 @@ class Sum(Answers):
         """The scorer's distribution of each response, shifted by the sum of its terms.
 
         Raises:
-            ArgumentError: a term gives no finite number for each conversation.
+            ArgumentError: a term does not return a finite number for each conversation.
         """
         listed = as_conversations(conversations)
         distribution = distributions_of(self.scorer, listed, "the scorer")
@@ -117,10 +116,10 @@ def _numbers(term: Term, conversations: Sequence[Conversation]) -> Tensor:
     try:
         values = torch.as_tensor(term(conversations), dtype=torch.float64).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(f"the term {name} gave no numbers: {error}") from error
+        raise ArgumentError(f"the term {name} did not return numbers: {error}") from error
     if values.shape != (len(conversations),) or not bool(values.isfinite().all()):
         raise ArgumentError(
-            f"the term {name} must give a finite number for each of {len(conversations)} conversations; "
+            f"the term {name} must return a finite number for each of {len(conversations)} conversations; "
             f"received shape {list(values.shape)}, {int((~values.isfinite()).sum())} of them not finite"
         )
     return values

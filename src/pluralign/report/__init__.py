@@ -1,1 +1,1 @@
-"""Reports: result files in, pictures and pages out. It reads files, not models."""
+"""Reports: result files in, pictures and pages out. No models are loaded."""

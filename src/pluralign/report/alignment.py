@@ -1,7 +1,7 @@
-"""One page on what training did to a policy: reward before and after, gold and proxy, samples side by side.
+"""One page on a policy before and after training: gold and proxy reward, and samples side by side.
 
-In: the record that `pluralign.lab.alignment_record` makes, as a dict or a JSON file. Out: one HTML file that
-loads nothing and runs nothing. It knows nothing of policies or crowds and computes no measure.
+In: the record of `pluralign.lab.alignment_record`, as a dict or a JSON file. Out: one HTML file without
+scripts or external resources. No measures are computed here.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class _Line:
     """How a measure of `alignment_record` is shown.
 
     Attributes:
-        name: for tables.
+        name: name in tables.
         meaning: one sentence.
         share: whether it is a share, shown in percent.
-        better: "lower", "higher", or "" where neither is.
-        card: whether it is one of the numbers at the top.
+        better: "lower" or "higher", or "" if neither is better.
+        card: whether it is one of the numbers at the top of the page.
     """
 
     name: str
@@ -65,19 +65,19 @@ _LINES = {
     "gold": _Line(
         "Gold reward", "What people truly think of a response, on average.", better="higher", card=True
     ),
-    "proxy": _Line("Proxy reward", "What the reward model says: the number that training raised.", card=True),
+    "proxy": _Line("Proxy reward", "The score of the reward model, which training raised.", card=True),
     "tail": _Line(
         "Worst 5 % of people",
-        "Mean judgement of the 5 % who like a response least.",
+        "Mean reward of the 5 % who like a response least.",
         better="higher",
         card=True,
     ),
     "harm": _Line("Harm", "Share of people who find a response harmful.", True, "lower", card=True),
-    "broken": _Line("Broken texts", "Share of responses with words outside any clause.", True, "lower"),
+    "broken": _Line("Broken texts", "Share of responses with words outside clauses.", True, "lower"),
     "cut_off": _Line("Cut off", "Share of responses that hit the token limit.", True, "lower"),
     "words": _Line("Words", "Length of a response."),
     "correctness": _Line("Correctness", "From -1, wrong, to 1, right.", better="higher"),
-    "detail": _Line("Details", "Fitting details per response."),
+    "detail": _Line("Details", "Relevant details per response."),
     "courtesy": _Line("Courtesies", "Greetings and closings per response."),
     "caution": _Line("Cautions", "Cautions per response."),
     "risk": _Line("Risky advice", "Pieces per response.", better="lower"),
@@ -86,17 +86,17 @@ _LINES = {
 
 
 def render_alignment(record: Mapping[str, Any], title: str = "Before and after alignment") -> str:
-    """Render the page.
+    """Renders the page.
 
     Args:
-        record: of `alignment_record`.
+        record: a record of `alignment_record`.
         title: heading of the page.
 
     Returns:
         HTML, the same bytes for the same record.
 
     Raises:
-        ArtifactError: the record is damaged, foreign or of another version.
+        ArtifactError: the record is damaged, not an alignment record, or has another version.
         MissingDependencyError: jinja2 is not installed.
     """
     engine = environment()
@@ -114,7 +114,7 @@ def render_alignment(record: Mapping[str, Any], title: str = "Before and after a
 def write_alignment(
     record: Mapping[str, Any], path: str | Path, title: str = "Before and after alignment"
 ) -> None:
-    """Render the page and put it in its place whole.
+    """Renders the page and writes it completely or not at all.
 
     Raises:
         ArtifactError: the record is damaged, or the path is a folder or cannot be written.

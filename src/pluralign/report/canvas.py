@@ -1,11 +1,11 @@
-"""The paper that every picture is drawn on: size, colours, heading, and how it is written to disk.
+"""The canvas of all pictures: size, colours, heading, and how they are written to disk.
 
-In: sizes, words and a matplotlib figure. Out: an SVG (text as text) and a PNG; the same figure gives the same
-bytes under one matplotlib version. Knows nothing of what is drawn. matplotlib (extra `report`) is imported
-when the first picture is drawn.
+In: sizes, words and a matplotlib figure. Out: an SVG (with text as text) and a PNG; the same figure gives the
+same bytes for the same matplotlib version. matplotlib (extra `report`) is imported when the first picture is
+drawn.
 
-A figure carries its own background, so it reads on light and dark pages. Colours are from Okabe and Ito's
-palette, which colour-blind people can tell apart.
+A figure has its own background, so it is readable on light and dark pages. Colours are from Okabe and Ito's
+palette, which colour-blind people can distinguish.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MARGIN = 0.03  # share of the width
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by what they are for."""
+    """Colours by purpose."""
 
     paper: str
     ink: str
@@ -52,15 +52,15 @@ _PALETTES = {
 
 
 def palette(theme: str) -> Palette:
-    """The colours of a theme; ArgumentError if there is none of that name."""
+    """The colours of a theme; ArgumentError if there is no such theme."""
     if theme not in _PALETTES:
-        raise ArgumentError(f"theme is one of {', '.join(_PALETTES)}; got {theme!r}")
+        raise ArgumentError(f"theme must be one of {', '.join(_PALETTES)}; got {theme!r}")
     return _PALETTES[theme]
 
 
 @contextmanager
 def canvas(width: float, height: float, colours: Palette) -> Iterator[Figure]:
-    """A figure on rounded paper, under settings that do not depend on the user's own."""
+    """A figure on a rounded background, with settings that do not depend on those of the user."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -98,7 +98,7 @@ def canvas(width: float, height: float, colours: Palette) -> Iterator[Figure]:
 
 
 def heading(figure: Figure, title: str, entries: Sequence[tuple[str, str, str]], colours: Palette) -> None:
-    """Title, and under it a mark and words for each (kind, colour, words): area, line, dots or stroke."""
+    """Title, and below it a legend of (kind, colour, words); kinds are area, line, dots or stroke."""
     height = figure.get_figheight()
     figure.text(
         MARGIN,
@@ -130,7 +130,7 @@ def heading(figure: Figure, title: str, entries: Sequence[tuple[str, str, str]],
 
 
 def bare_frame(axes: Axes, colours: Palette) -> None:
-    """Leave two thin spines and the numbers."""
+    """Removes everything but two thin spines and the numbers."""
     axes.patch.set_alpha(0)
     for side in ("right", "top"):
         axes.spines[side].set_visible(False)
@@ -140,7 +140,7 @@ def bare_frame(axes: Axes, colours: Palette) -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike[str], title: str) -> tuple[Path, Path]:
-    """Write both files, each whole or not at all."""
+    """Writes both files, each completely or not at all."""
     base = Path(path)
     base = base.with_suffix("") if base.suffix in (".svg", ".png") else base
     svg, png = base.parent / f"{base.name}.svg", base.parent / f"{base.name}.png"

@@ -1,7 +1,7 @@
-"""What a report says, as numbers and sentences: the page shows it, `--json` prints it.
+"""The content of a report as numbers and sentences: the page shows it, `--json` prints it.
 
-In: evaluations. Out: plain dicts and lists, one entry per section of the page. Knows no HTML. Metrics are
-taken from `results.json`, never computed anew.
+In: evaluations. Out: plain dicts and lists, one entry per section of the page. Metrics are taken from
+`results.json`, not computed again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from pluralign.errors import ArgumentError
 from pluralign.families import title_of
-from pluralign.report.evaluations import Evaluation
+from pluralign.report.evaluations import Evaluation, evaluated_on
 from pluralign.report.heads import heads_of
 from pluralign.report.prompts import kinds_of_prompt
 from pluralign.report.responses import chosen_responses
@@ -30,26 +30,26 @@ from pluralign.report.wording import (
 
 __all__ = ["MAX_RUNS", "build_content"]
 
-MAX_RUNS = 6  # colours that can be told apart
+MAX_RUNS = 6  # number of distinguishable colours
 
 
 def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """The whole report.
 
     Args:
-        evaluations: one to six; several are put side by side.
+        evaluations: one to six; several are shown side by side.
 
     Returns:
-        A JSON-able dict: `runs`, `notes`, `headlines`, `pairs`, `ratings`, `truth`, `responses`, `prompts`,
-        `heads`, `warnings`; a section that cannot be shown is `{"missing": why}`. `heads` and `warnings` have
-        the runs with an ensemble, and those whose fit gave warnings.
+        A dict of JSON types: `runs`, `notes`, `headlines`, `pairs`, `ratings`, `truth`, `responses`,
+        `prompts`, `heads`, `warnings`; a section that cannot be shown is `{"missing": reason}`. `heads` has
+        the runs with an ensemble, and `warnings` those whose fit gave warnings.
 
     Raises:
         ArgumentError: none or too many evaluations.
     """
     if not 1 <= len(evaluations) <= MAX_RUNS:
         raise ArgumentError(
-            f"a report takes 1 to {MAX_RUNS} evaluations, so that they can be told apart; "
+            f"a report takes 1 to {MAX_RUNS} evaluations, the number of distinguishable colours; "
             f"received {len(evaluations)}"
         )
     named = dict(zip(_names(evaluations), evaluations, strict=True))
@@ -68,7 +68,7 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _names(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The families; where two are alike the folders' names, and their paths where those are alike."""
+    """The families; if two are equal, the folders' names; if those are equal too, their paths."""
     for short in (
         [title_of(e.results["family"]) for e in evaluations],
         [e.folder.resolve().name for e in evaluations],
@@ -77,7 +77,7 @@ def _names(evaluations: Sequence[Evaluation]) -> list[str]:
             return short
     long = [str(e.folder) for e in evaluations]
     if len(set(long)) != len(long):
-        raise ArgumentError(f"{next(p for p in long if long.count(p) > 1)} is named twice")
+        raise ArgumentError(f"{next(p for p in long if long.count(p) > 1)} is given twice")
     return long
 
 
@@ -92,8 +92,7 @@ def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
         "backbone_fingerprint": results["backbone"].get("fingerprint"),
         "risk": results["risk"],
         "seed": results["seed"],
-        "judged": results.get("judged", "").removeprefix("judged: ").removeprefix("evaluated on: ")
-        or _judged(results),
+        "judged": evaluated_on(results) or _evaluated_on(results),
         "folds": results.get("folds"),
         "split": fitted.get("split"),
         "rows_fitted": fitted.get("rows"),
@@ -133,17 +132,18 @@ def _sizes(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return sizes
 
 
-def _judged(results: Mapping[str, Any]) -> str:
+def _evaluated_on(results: Mapping[str, Any]) -> str:
+    """What an evaluation from Python, which does not say it, was evaluated on."""
     split = results["fitted"].get("split")
     if results.get("folds"):
         return f"every row, by one of {results['folds']} models that has not seen its group"
     if results.get("part") == "test" and split:
-        return f"the {percent(split['test_share'], 0)} of the groups that the fit held out"
+        return "the groups that the fit held out"
     return "every row that was given"
 
 
 def _command(verb: str, config: Mapping[str, Any]) -> str:
-    """The command with every setting that decides the result."""
+    """The command with all settings that determine the result."""
     unused = {"family", "folds"} if config.get("model") is not None else {"model"}
     words = ["pluralign", verb]
     for key, value in config.items():
@@ -159,7 +159,7 @@ def _command(verb: str, config: Mapping[str, Any]) -> str:
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> list[str]:
-    """What to keep in mind when several runs stand side by side."""
+    """Cautions for comparing several runs."""
     if len(evaluations) == 1:
         return []
     notes = []
@@ -169,18 +169,18 @@ def _notes(evaluations: Sequence[Evaluation]) -> list[str]:
     }
     sizes = {tuple((k, v["rows"], v["groups"]) for k, v in e.results["pairs"].items()) for e in evaluations}
     if None in data:
-        notes.append("Whether the runs judged the same data is not known: a run.json is missing.")
+        notes.append("Whether the runs were evaluated on the same data is not known: a run.json is missing.")
     elif len(data) > 1 or len(sizes) > 1:
-        notes.append("These runs judged different rows: their numbers do not compare.")
+        notes.append("These runs were evaluated on different rows: their numbers are not comparable.")
     notes.append(
-        "Intervals are per run. Two runs may differ although their intervals overlap: only the differences "
-        "within a run are paired."
+        "Intervals are per run. Two runs may differ significantly although their intervals overlap: only the "
+        "differences within a run are paired."
     )
     return notes
 
 
 def _headlines(name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The numbers that say most, each with a sentence: accuracy, distances, coverage."""
+    """The main numbers, each with a sentence: accuracy, distances, coverage."""
     results = evaluation.results
     lines = [
         _accuracy_line(name, part, pairs)
@@ -222,10 +222,10 @@ def _loss_line(name: str, key: str, part: Mapping[str, Any], where: str) -> dict
 def _coverage_line(name: str, coverage: Mapping[str, Any], where: str) -> dict[str, Any]:
     nominal = percent(coverage["nominal"], 0)
     sentences = [
-        f"Share of ratings inside; {nominal} would be right.",
+        f"Share of ratings inside; {nominal} is ideal.",
         f"{_capital(coverage_verdict(coverage['model'], coverage['nominal']))}.",
     ]
-    title = f"{nominal} intervals hold this share of ratings{where}"
+    title = f"Ratings inside {nominal} intervals{where}"
     return _line(name, title, coverage["model"], True, sentences)
 
 
@@ -252,7 +252,7 @@ def _pairs(named: Mapping[str, Evaluation]) -> dict[str, Any]:
         for part, pairs in evaluation.results["pairs"].items():
             parts.setdefault(part, {})[name] = pairs
     if not parts:
-        return {"missing": "No pairs were judged, so there is no accuracy."}
+        return {"missing": "There were no pairs, so there is no accuracy."}
     return {"parts": parts}
 
 
@@ -263,8 +263,8 @@ def _ratings(named: Mapping[str, Evaluation]) -> dict[str, Any]:
             attributes.setdefault(attribute, {})[name] = values
     without = [name for name, e in named.items() if not e.results["ratings"]]
     reasons = [
-        f"{name}: no distribution on a rating scale was judged, because the model predicts none or because "
-        f"no ratings were given; calibration does not apply."
+        f"{name}: no distribution on a rating scale was evaluated, because the model predicts none or "
+        f"there were no ratings; calibration does not apply."
         for name in without
     ]
     if not attributes:
@@ -286,8 +286,8 @@ def _truth(named: Mapping[str, Evaluation]) -> dict[str, Any]:
     }
     if not found:
         return {
-            "missing": "This needs a model that predicts distributions, and data whose true ones are known, "
-            "as those from pluralign lab are."
+            "missing": "This needs a model that predicts distributions, and data with known true "
+            "distributions, such as those from pluralign lab."
         }
     pairs = {name: true_and_predicted(named[name].examples or ()) for name in found}
     return {"runs": found, "quantiles": {name: points for name, points in pairs.items() if points}}

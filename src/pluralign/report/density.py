@@ -1,4 +1,4 @@
-"""The curve that stands for a distribution of quantiles in a picture."""
+"""The curve that shows a distribution of quantiles in a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def density(
     Args:
         values: [K] ascending quantiles.
         levels: [K] increasing, in (0, 1).
-        x: [X] even grid, which spans the scale.
+        x: [X] even grid that spans the scale.
 
     Returns:
         [X] densities.

@@ -1,13 +1,11 @@
-"""Reads what `pluralign evaluate` left in a folder.
+"""Reads the files of `pluralign evaluate` from a folder.
 
-In: a folder. Out: an `Evaluation`, checked. `results.json` must be there; `run.json`, `scores.parquet` and
-`examples.jsonl` may be absent. It knows nothing of models and pages.
+In: a folder. Out: a checked `Evaluation`. `results.json` is required; `run.json`, `scores.parquet` and
+`examples.jsonl` are optional.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,31 +15,31 @@ import numpy as np
 import numpy.typing as npt
 
 from pluralign.errors import ArtifactError
+from pluralign.report.reading import parsed_json
 from pluralign.report.shapes import EXAMPLE, RESULTS, RUN, SCHEMA, check
 
 __all__ = ["Evaluation", "Scores", "read_evaluation"]
 
 Scores = dict[str, npt.NDArray[Any]]
 
-# Control characters are not allowed in HTML; lone surrogates cannot be written at all.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _SCORE_NUMBERS = ("model_mean", "model_std", "observed_mean")
 _SCORE_MAYBE = (
     *("span", "model_coverage", "constant_coverage"),
     *("model_quantile_error", "constant_quantile_error"),
+    *("model_mean_on_grid", "model_std_on_grid"),
 )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation as its files tell it.
+    """One evaluation, as read from its files.
 
     Attributes:
-        folder: where it was read.
+        folder: where it was read from.
         results: `results.json`.
         run: `run.json`, or None.
-        scores: the columns of `scores.parquet` for rated responses, [N] each; None where the file or a
-            distribution on rating scales is missing.
+        scores: the columns of `scores.parquet` for rated responses, [N] each; None if there is no such file
+            or no distribution on rating scales.
         examples: the lines of `examples.jsonl`, or None.
     """
 
@@ -56,14 +54,15 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Reads and checks the files of one evaluation.
 
     Raises:
-        ArtifactError: `results.json` is missing, or a file is damaged, foreign or of another version.
+        ArtifactError: `results.json` is missing, or a file is damaged, not from pluralign or of another
+            version.
     """
     results_file = folder / "results.json"
     if not results_file.is_file():
         raise ArtifactError(
-            f"{folder} has no results.json; name the folder of a finished `pluralign evaluate`"
+            f"{folder} has no results.json; pass the folder of a finished `pluralign evaluate`"
         )
-    results = _json(results_file.read_bytes(), str(results_file))
+    results = parsed_json(results_file.read_bytes(), str(results_file))
     if isinstance(results, dict) and results.get("schema", SCHEMA) != SCHEMA:
         raise ArtifactError(
             f"{results_file}: schema is {results['schema']!r}; this version of pluralign reads {SCHEMA}"
@@ -75,7 +74,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
     run = None
     if run_file.is_file():
-        run = _json(run_file.read_bytes(), str(run_file))
+        run = parsed_json(run_file.read_bytes(), str(run_file))
         check(run, RUN, str(run_file))
     return Evaluation(
         folder,
@@ -86,25 +85,10 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
 
 
-def _json(content: bytes, source: str) -> Any:
-    def refuse(word: str) -> float:
-        raise ValueError(f"{word} is no JSON number")
-
-    try:
-        return _printable(json.loads(content.decode("utf-8"), parse_constant=refuse))
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{source} is damaged: {error}") from None
-
-
-def _printable(value: Any) -> Any:
-    """The same value, with a replacement character for what no page can show."""
-    if isinstance(value, str):
-        return _UNPRINTABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_printable(entry) for entry in value]
-    if isinstance(value, dict):
-        return {_printable(key): _printable(entry) for key, entry in value.items()}
-    return value
+def evaluated_on(results: Mapping[str, Any]) -> str:
+    """What the model was evaluated on, without the label of older files; empty if it is not given."""
+    text: str = results.get("judged", "")
+    return text.removeprefix("judged: ").removeprefix("evaluated on: ")
 
 
 def _examples(file: Path) -> tuple[Mapping[str, Any], ...]:
@@ -113,7 +97,7 @@ def _examples(file: Path) -> tuple[Mapping[str, Any], ...]:
         if not line.strip():
             continue
         source = f"{file}, line {number}"
-        example = _json(line, source)
+        example = parsed_json(line, source)
         check(example, EXAMPLE, source)
         _check_example(example, source)
         examples.append(example)
@@ -121,7 +105,7 @@ def _examples(file: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _check_curves(results: Mapping[str, Any], source: str) -> None:
-    """Lists that belong together have one length."""
+    """Checks that lists that belong together have the same length."""
     for attribute, part in results["ratings"].items():
         levels, pit = part["levels"], part["pit"]
         if len(levels["levels"]) != len(levels["below"]):
@@ -135,7 +119,7 @@ def _check_curves(results: Mapping[str, Any], source: str) -> None:
     gates = results.get("gate", {})
     attributes = {tuple(w) for part in gates.values() for w in (part["weights"], *part["subsets"].values())}
     if len(attributes) > 1 or () in attributes:
-        raise ArtifactError(f"{source}: the weights of gate are not all of the same attributes")
+        raise ArtifactError(f"{source}: the weights of gate have different attributes")
 
 
 def _check_example(example: Mapping[str, Any], source: str) -> None:
@@ -145,6 +129,10 @@ def _check_example(example: Mapping[str, Any], source: str) -> None:
     for name, quantiles in {"reward": example["reward"], **example["attributes"]}.items():
         if len(quantiles) != len(levels):
             raise ArtifactError(f"{source}: {name} has {len(quantiles)} quantiles for {len(levels)} levels")
+    for name, grid in example.get("grid", {}).items():
+        ratings, shares = np.asarray(grid["ratings"]), np.asarray(grid["shares"])
+        if not (len(ratings) == len(shares) > 1 and (np.diff(ratings) > 0).all() and (shares >= 0).all()):
+            raise ArtifactError(f"{source}: grid.{name} needs at least 2 ascending ratings, a share of each")
     if len(example["gate"]) != len(example["attributes"]):
         raise ArtifactError(f"{source}: gate needs one weight per attribute")
     for name, scale in example.get("scales", {}).items():
@@ -163,7 +151,7 @@ def _scores(file: Path) -> Scores | None:
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
     if "table" not in table.column_names:
-        raise ArtifactError(f"{file}: the column table is missing; the file is foreign")
+        raise ArtifactError(f"{file}: the column table is missing; this is not a file of pluralign evaluate")
     if "model_mean" not in table.column_names:
         return None
     rated = np.array(table["table"].to_pylist(), dtype=object) == "ratings"
@@ -174,9 +162,11 @@ def _scores(file: Path) -> Scores | None:
             try:
                 columns[name] = np.array(table[name].to_pylist(), dtype=kind)[rated]
             except (ValueError, TypeError):
-                raise ArtifactError(f"{file}: {name} holds a value that is no number") from None
+                raise ArtifactError(f"{file}: {name} has a value that is not a number") from None
         elif name not in _SCORE_MAYBE:
-            raise ArtifactError(f"{file}: the column {name} is missing; the file is damaged or foreign")
+            raise ArtifactError(
+                f"{file}: the column {name} is missing; the file is damaged, or not from pluralign evaluate"
+            )
         if name in _SCORE_NUMBERS and not np.isfinite(columns[name]).all():
-            raise ArtifactError(f"{file}: {name} holds a value that is no finite number")
+            raise ArtifactError(f"{file}: {name} has a value that is not finite")
     return columns if rated.any() else None

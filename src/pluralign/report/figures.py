@@ -1,7 +1,6 @@
-"""Pictures from result data: predicted against true distributions, and calibration.
+"""Pictures from result data: predicted and true distributions.
 
-In: plain numbers as `results.json` and `examples.jsonl` hold them. Out: an SVG and a PNG beside it, drawn as
-`canvas` says. Knows nothing of models, and computes no metric.
+In: plain numbers from `results.json` and `examples.jsonl`. Out: an SVG and a PNG, drawn on a `canvas`.
 """
 
 from __future__ import annotations
@@ -48,22 +47,22 @@ def distributions_figure(
 ) -> tuple[Path, Path]:
     """One row per response: its text, the true or observed ratings, and the predicted distribution.
 
-    Distributions are drawn as densities: uniform between neighbouring quantiles, the tail mass at the outer
-    ones, then smoothed, true and predicted alike. Points on the line mark the predicted quantiles. With few
+    True and predicted distributions are drawn as densities: uniform between neighbouring quantiles, with the
+    tail mass at the outer ones, then smoothed. Points on the line mark the predicted quantiles. With few
     levels such a density shows the smoothing more than the distribution; `ranges` draws the quantiles on a
-    level line instead.
+    horizontal line instead.
 
     Args:
-        path: where to write, with or without a suffix; `.svg` and `.png` are put in its place.
+        path: output path, with or without a suffix; the suffix is replaced by `.svg` and `.png`.
         levels: [K] increasing, in (0, 1).
         predicted: [M, K] predicted quantiles.
-        labels: [M] response texts; long ones are wrapped and cut.
-        scale: lowest and highest reward that is drawn, in the unit of the quantiles.
+        labels: [M] response texts; long ones are wrapped and truncated.
+        scale: lowest and highest reward of the axis, in the unit of the quantiles.
         true: [M, K] true quantiles, drawn as a filled shape, or None.
         observed: [M] lists of ratings, each drawn as a dot below the line, or None.
-        points: [M] predictions of a model that answers with one number, each drawn as a stroke, or None.
-        ranges: whether the prediction is a line from its lowest to its highest quantile; without `true`.
-        title: heading, up to about 60 letters.
+        points: [M] predictions of a model that returns one number, each drawn as a stroke, or None.
+        ranges: draw each prediction as a line from its lowest to its highest quantile; not with `true`.
+        title: heading, up to about 60 characters.
         axis: name of the horizontal axis.
         theme: "light" or "dark".
 
@@ -79,7 +78,7 @@ def distributions_figure(
         raise ArgumentError("needs at least one response")
     low, high = float(scale[0]), float(scale[1])
     if not low < high:
-        raise ArgumentError(f"scale is (lowest, highest) reward; got {scale}")
+        raise ArgumentError(f"scale must be (lowest, highest) reward; got {scale}")
     if observed is not None and len(observed) != len(labels):
         raise ArgumentError(
             f"observed needs one list per label; got {len(observed)} for {len(labels)} labels"
@@ -88,7 +87,7 @@ def distributions_figure(
     if true is not None:
         distributions["true"] = _quantiles(true, "true", len(labels), len(grid))
     if ranges and true is not None:
-        raise ArgumentError("ranges draws quantiles, true a density: one picture cannot show both")
+        raise ArgumentError("ranges draws quantiles and true a density; pass only one of them")
     strokes = None if points is None else _finite(points, "points", (len(labels),))
     x = np.linspace(low, high, 401)
     curves = {name: [density(row, grid, x) for row in rows] for name, rows in distributions.items()}
@@ -165,7 +164,7 @@ def _reward_axis(figure: Figure, scale: tuple[float, float], name: str, colours:
 
 
 def _label(figure: Figure, text: str, y: float, colours: Palette) -> None:
-    """The text of a response in the left column, in at most three lines; wide letters make lines shorter."""
+    """The text of a response in the left column, in at most three lines."""
     label = figure.text(MARGIN, y, "", color=colours.ink, va="center", parse_math=False)
     for width in range(44, 8, -4):
         lines = textwrap.wrap(" ".join(text.split()), width=width, max_lines=3, placeholder=" …")
@@ -191,5 +190,5 @@ def _finite(values: npt.ArrayLike, name: str, shape: tuple[int, ...]) -> _FLOATS
         sizes = ", ".join(f"{size} {of}" for size, of in zip(shape, ("labels", "levels"), strict=False))
         raise ArgumentError(f"{name} must have shape [{sizes}]; got {list(table.shape)}")
     if not np.isfinite(table).all():
-        raise ArgumentError(f"{name} holds a value that is not finite: leave that response out")
+        raise ArgumentError(f"{name} has a value that is not finite: leave out that response")
     return table

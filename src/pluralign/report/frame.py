@@ -1,4 +1,4 @@
-"""A rectangle with two axes: data in, SVG coordinates out. It draws nothing and knows no colours."""
+"""A rectangle with two axes: data in, SVG coordinates out."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Frame:
     """Plotting area inside an SVG of `width` x `height` units.
 
     Attributes:
-        width: of the SVG.
-        height: of the SVG.
+        width: width of the SVG.
+        height: height of the SVG.
         x: data at the left and right end of the plotting area.
-        y: data at its bottom and top.
-        left: margin; the same for right, top and bottom.
-        right: margin.
-        top: margin.
-        bottom: margin.
+        y: data at the bottom and top.
+        left: left margin.
+        right: right margin.
+        top: top margin.
+        bottom: bottom margin.
     """
 
     width: float
@@ -34,12 +34,12 @@ class Frame:
     bottom: float = 0.0
 
     def px(self, value: float) -> float:
-        """Horizontal place of a value, kept inside the plotting area."""
+        """Horizontal position of a value, clamped to the plotting area."""
         share = (value - self.x[0]) / (self.x[1] - self.x[0])
         return round(self.left + min(max(share, 0.0), 1.0) * (self.width - self.left - self.right), 1)
 
     def py(self, value: float) -> float:
-        """Vertical place of a value, kept inside the plotting area."""
+        """Vertical position of a value, clamped to the plotting area."""
         share = (value - self.y[0]) / (self.y[1] - self.y[0])
         return round(
             self.height - self.bottom - min(max(share, 0.0), 1.0) * (self.height - self.top - self.bottom), 1

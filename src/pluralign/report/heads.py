@@ -1,7 +1,7 @@
-"""What the heads of an ensemble say: how alike they are, and whether their doubt warns of errors.
+"""The heads of an ensemble: how similar they are, and whether their uncertainty predicts errors.
 
-In: evaluations. Out: per run what its table shows, one column per attribute or kind of pair. Numbers are
-those of `results.json`, with their intervals where it has them.
+In: evaluations. Out: the content of a table per run, with one column per attribute or kind of pair. Numbers
+are from `results.json`, with their intervals if it has them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class HeadMeasure:
     """How one number of an ensemble is shown.
 
     Attributes:
-        name: for the table.
+        name: name in the table.
         meaning: one sentence.
         share: whether it is a share, shown in percent.
-        warns: whether it says that doubt goes with error.
+        warns: whether it is a correlation of uncertainty with the error.
     """
 
     name: str
@@ -35,22 +35,22 @@ class HeadMeasure:
 HEAD_MEASURES = {
     "correlation": HeadMeasure(
         "Correlation between heads",
-        "Mean over pairs of heads. At 1 they are one head, and the lowest of them says no more.",
+        "Mean over pairs of heads. At 1 all heads agree, and the lowest of them adds no information.",
     ),
     "disagreement": HeadMeasure(
         "Disagreement",
-        "Standard deviation between heads, as a share of how much their average varies from text to text.",
+        "Standard deviation between heads, as a share of the standard deviation of their average over texts.",
     ),
     "split": HeadMeasure(
         "Split opinions", "Share of pairs on which some head prefers the other response.", share=True
     ),
     "spearman_between_error": HeadMeasure(
-        "Does their disagreement warn of errors?",
+        "Does their disagreement predict errors?",
         "Rank correlation of the standard deviation between heads with the error. Higher is better.",
         warns=True,
     ),
     "spearman_within_error": HeadMeasure(
-        "Does the std of the heads themselves?",
+        "Does the std of the heads predict errors?",
         "The same for the spread that each head predicts. Higher is better.",
         warns=True,
     ),
@@ -58,9 +58,9 @@ HEAD_MEASURES = {
 
 
 def heads_of(named: Mapping[str, Evaluation]) -> dict[str, dict[str, Any]]:
-    """By run that has several heads: `heads`, `std_means` (or None) and `columns`.
+    """For each run with several heads: `heads`, `std_means` (or None) and `columns`.
 
-    A column is an attribute, or a table of pairs: its numbers by key as intervals, without ends where
+    A column is an attribute, or a table of pairs: its numbers by key as intervals, without ends if
     `results.json` has none.
     """
     runs = {}

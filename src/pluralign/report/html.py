@@ -1,6 +1,6 @@
-"""What every page has in common: the template engine.
+"""The template engine of all pages.
 
-In: templates of this folder. Out: a Jinja environment. It knows nothing of what pages show.
+In: templates of this folder. Out: a Jinja environment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["environment"]
 
 
 def environment() -> jinja2.Environment:
-    """Templates that escape every text and refuse a name that is not there, with the filters of all pages.
+    """Templates that escape every text and raise for undefined names, with the filters of all pages.
 
     Raises:
         MissingDependencyError: jinja2 is not installed.

@@ -1,8 +1,8 @@
 """One self-contained HTML page from a report's content.
 
-In: what `content` builds. Out: HTML, the same bytes for the same content. The page loads nothing and runs
-nothing: pictures are inline SVG, there is no script, and a content security policy says so to the browser.
-Every text from the data is escaped by the template engine.
+In: the result of `content`. Out: HTML, the same bytes for the same content. The page has no scripts or
+external resources: pictures are inline SVG, and a content security policy enforces this in the browser. Every
+text from the data is escaped by the template engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pluralign.report.html import environment
 
 __all__ = ["render_page", "write_page"]
 
-# Beside the colours of `canvas`, from the same palette of Okabe and Ito: one per run, light and dark.
+# In addition to the colours of `canvas`, from the same palette of Okabe and Ito: one per run, light and dark.
 _MORE_RUNS = {
     "light": ("#a5548a", "#8f6a00", "#2f7fb8", "#1f2328"),
     "dark": ("#dd8fbe", "#e8d44d", "#7cc4ee", "#f0f3f6"),
@@ -64,6 +64,7 @@ def render_page(content: Mapping[str, Any]) -> str:
     }
     engine.filters |= {
         "within": wording.within_words,
+        "from_to": wording.from_to,
         "shorten": _shorten,
         "family": title_of,
         "rule": wording.rule_words,
@@ -83,7 +84,7 @@ def render_page(content: Mapping[str, Any]) -> str:
 
 
 def write_page(content: Mapping[str, Any], path: Path) -> None:
-    """Renders the page and puts it in its place whole.
+    """Renders the page and writes it completely or not at all.
 
     Raises:
         ArtifactError: the path is a folder, or cannot be written.
@@ -112,10 +113,10 @@ def _compared(headlines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any
 
 
 def _pair_counts(found: Mapping[str, Any]) -> str:
-    """How many pairs were judged, per run where runs differ."""
+    """The number of evaluated pairs, per run if runs differ."""
     counts = {}
     for name, pairs in found.items():
-        tied = f", and {pairs['tied_in_data']:,} that people tied" if pairs["tied_in_data"] else ""
+        tied = f", and {pairs['tied_in_data']:,} with tied votes" if pairs["tied_in_data"] else ""
         counts[name] = f"{pairs['rows']:,} pairs in {pairs['groups']:,} groups{tied}"
     if len(set(counts.values())) == 1:
         return next(iter(counts.values()))
@@ -123,12 +124,12 @@ def _pair_counts(found: Mapping[str, Any]) -> str:
 
 
 def _by_kind(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy per kind of prompt: a column per run and per baseline, like columns once."""
+    """Accuracy per kind of prompt: a column per run and per baseline; equal columns only once."""
     return _broken_down({name: pairs["subsets"] for name, pairs in found.items()})
 
 
 def _by_attribute(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy on the pairs of each attribute, as `_by_kind`."""
+    """Accuracy on the pairs of each attribute, like `_by_kind`."""
     return _broken_down(
         {
             run: {
@@ -141,7 +142,7 @@ def _by_attribute(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _broken_down(parts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Of runs with `rows` and a share per rule for each kind: the kinds, their rows and the columns."""
+    """The kinds, their rows and the columns, from runs with `rows` and a share per rule for each kind."""
     kinds = sorted({kind for shares in parts.values() for kind in shares})
     columns: dict[tuple[Any, ...], tuple[str, str]] = {}
     for name, shares in parts.items():

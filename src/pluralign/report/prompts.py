@@ -1,7 +1,7 @@
 """Attributes and gate weights by kind of prompt: the `subset` of the data.
 
-In: evaluations. Out: averages per subset. Gate weights are those of `results.json`, averaged over all rows;
-where the results hold none, over `examples.jsonl`. Attributes are averaged over `scores.parquet`.
+In: evaluations. Out: averages per subset. Gate weights are from `results.json`, averaged over all rows, or if
+it has none, averaged over `examples.jsonl`. Attributes are averaged over `scores.parquet`.
 """
 
 from __future__ import annotations
@@ -36,34 +36,42 @@ def _attributes(scores: Scores) -> list[dict[str, Any]]:
                     "attribute": attribute,
                     "subset": subset,
                     "rows": int(rows.sum()),
-                    "predicted": float(scores["model_mean"][rows].mean()),
+                    "predicted": float(_shown(scores, "mean", rows).mean()),
                     "observed": float(scores["observed_mean"][rows].mean()),
-                    "spread": float(scores["model_std"][rows].mean()),
+                    "spread": float(_shown(scores, "std", rows).mean()),
                 }
             )
     return cells
 
 
+def _shown(scores: Scores, key: str, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Mean or std of what people are shown: on the grid of the ratings where they are on one."""
+    rounded = scores.get(f"model_{key}_on_grid")
+    if rounded is None or np.isnan(rounded[rows]).any():
+        return scores[f"model_{key}"][rows]
+    return rounded[rows]
+
+
 def _gate(evaluation: Evaluation) -> dict[str, Any]:
-    """Per judged table its rows (`subset`, `rows`, `weights`) and the entropy as a share; or `missing`."""
+    """For each table its rows (`subset`, `rows`, `weights`) and the entropy as a share; or `missing`."""
     gates, examples = evaluation.results.get("gate"), evaluation.examples
     names = list(examples[0]["attributes"]) if examples else []
     if gates:
         names = list(next(iter(gates.values()))["weights"])
-        # Pairs from ratings are of the same prompts as the ratings.
+        # Pairs from ratings have the same prompts as the ratings.
         shown = {k: v for k, v in gates.items() if k != "pairs_from_ratings" or "ratings" not in gates}
         return {"attributes": names, "tables": [_table(name, part) for name, part in shown.items()]}
     if gates is None and not examples:
-        return {"missing": "examples.jsonl is not there, so gate weights are not known."}
+        return {"missing": "There is no examples.jsonl, so gate weights are not known."}
     if gates is None and len(names) > 1:
         weights = np.array([e["gate"] for e in examples or ()], dtype=np.float64)
         if np.abs(weights - 1 / len(names)).max() >= 1e-4:
             subsets = np.array([e.get("subset", "") for e in examples or ()], dtype=object)
             return {"attributes": names, "tables": [_table_of_examples(weights, subsets)]}
-    judged = names or [name for name in evaluation.results["ratings"] if name != "all"]
-    if len(judged) < 2:
-        return {"missing": "The model has one attribute, so there is nothing to weigh."}
-    return {"missing": f"No gate: each of the {len(judged)} attributes weighs 1/{len(judged)}."}
+    attributes = names or [name for name in evaluation.results["ratings"] if name != "all"]
+    if len(attributes) < 2:
+        return {"missing": "The model has one attribute, so there are no weights."}
+    return {"missing": f"No gate: each of the {len(attributes)} attributes has weight 1/{len(attributes)}."}
 
 
 def _table(name: str, part: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""The responses that a report shows with their text: by the prediction most contested, and most agreed.
+"""The responses that a report shows with their text: those with the widest and the narrowest prediction.
 
-In: evaluations with examples. Out: texts with predicted quantiles per run, ratings and true quantiles where
-they are known. They are picked by the prediction of the first run that has one, never by the outcome.
+In: evaluations with examples. Out: texts with predicted quantiles per run, ratings, and true quantiles if
+they are known. They are selected by the prediction of the first run that has one, never by the ratings.
 
-Contested: the width of the central interval, between the outermost levels, as a share of the rating scale.
+Contested: by the width of the central interval, between the outermost levels, as a share of the rating scale.
+If ratings are on a grid, the prediction is shown rounded to it; the order is by the prediction before
+rounding, which has fewer ties.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ def chosen_responses(named: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The most contested and the most agreed responses, and the rest in between.
 
     Returns:
-        `by` (the run that picked), `contested` and `agreed` (up to 6 each), `all` (every example, most
-        contested first), each with `prompt`, `response`, `subset`, `attribute`, `scale`, `levels`,
-        `predicted` per run, `ratings`, `true`, `width`, `profile` (every attribute's quantiles) and `gate`;
-        or `missing`.
+        `by` (the run whose prediction is used), `contested` and `agreed` (up to 6 each), `all` (every
+        example, most contested first), each with `prompt`, `response`, `subset`, `attribute`, `scale`,
+        `levels`, `predicted` per run (quantiles), `grid` per run (`ratings` and their `shares`, if they are
+        on one), `ratings`, `true`, `width`, `profile` (quantiles by attribute) and `gate`; or `missing`.
     """
     if not any(e.examples for e in named.values()):
-        return {"missing": "There are no examples.jsonl, so no texts can be shown."}
+        return {"missing": "There is no examples.jsonl, so no texts can be shown."}
     usable = {n: e for n, e in named.items() if any(map(_has_spread, e.examples or ()))}
     if not usable:
         return {"missing": "No run predicts more than one number per response, so there is nothing to draw."}
@@ -46,14 +48,18 @@ def chosen_responses(named: Mapping[str, Evaluation]) -> dict[str, Any]:
         if entry is None:
             continue
         entry["predicted"] = {by: entry.pop("quantiles")}
+        attribute = entry["attribute"]
+        entry["grid"] = {by: grid} if (grid := line.get("grid", {}).get(attribute)) else {}
         for name, lines in others.items():
             match = lines.get(_key(line))
-            found = match["attributes"].get(entry["attribute"]) if match is not None else None
+            found = match["attributes"].get(attribute) if match is not None else None
             if match is not None and found and match["levels"] == entry["levels"] and max(found) > min(found):
-                entry["predicted"][name] = found
+                entry["predicted"][name] = _shown(match, attribute)
+                if grid := match.get("grid", {}).get(attribute):
+                    entry["grid"][name] = grid
         entries.append(entry)
     if not entries:
-        return {"missing": "examples.jsonl holds no attribute that was judged."}
+        return {"missing": "examples.jsonl has no attribute that was evaluated."}
     entries.sort(key=lambda entry: -entry["width"])
     count = min(_SHOWN, len(entries) // 2)
     return {
@@ -97,19 +103,29 @@ def _entry(
         "attribute": attribute,
         "scale": scales[attribute],
         "levels": line["levels"],
-        "quantiles": line["attributes"][attribute],
+        "quantiles": _shown(line, attribute),
         "ratings": line.get("ratings", {}).get(attribute),
         "true": line.get("true_quantiles", {}).get(attribute),
         "width": candidates[attribute],
         "profile": {
-            a: {"scale": scales[a], "quantiles": q} for a, q in line["attributes"].items() if a in widths
+            a: {"scale": scales[a], "quantiles": _shown(line, a)} for a in line["attributes"] if a in widths
         },
         "gate": dict(zip(line["attributes"], line["gate"], strict=True)),
     }
 
 
+def _shown(line: Mapping[str, Any], attribute: str) -> list[float]:
+    """Quantiles at the line's levels: of the shares of ratings on a grid, else as predicted."""
+    grid = line.get("grid", {}).get(attribute)
+    if grid is None:
+        return list(line["attributes"][attribute])
+    below = np.cumsum(grid["shares"])
+    places = np.searchsorted(below, np.asarray(line["levels"]) * below[-1] - 1e-6)
+    return [float(grid["ratings"][place]) for place in places]
+
+
 def _scales(examples: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """The rating scale of every attribute; the range of its predictions where the file does not say."""
+    """The rating scale of every attribute; the range of its predictions if the file has none."""
     scales: dict[str, tuple[float, float]] = {}
     ranges: dict[str, tuple[float, float]] = {}
     for line in examples:

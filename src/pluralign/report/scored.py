@@ -1,7 +1,7 @@
-"""What curves and clouds are drawn from: averages over the rows of `scores.parquet`, and single examples.
+"""The data of curves and scatter plots: averages over the rows of `scores.parquet`, and single examples.
 
-In: columns of rated responses, [N] each, or examples. Out: plain numbers. No metric is defined here: a row's
-metrics were measured by the evaluation.
+In: columns of rated responses, [N] each, or examples. Out: plain numbers. No metrics are defined here: those
+of a row are from the evaluation.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pluralign.report.evaluations import Scores
 __all__ = ["agreement_by_spread", "error_shares", "true_and_predicted"]
 
 _BINS = 5
-_FEWEST = 20  # rows per bin
+_FEWEST = 20  # minimum number of rows per bin
 _SHOWN_LEVELS = (0.1, 0.5, 0.9)
 
 
 def agreement_by_spread(scores: Scores) -> list[dict[str, float]]:
     """Coverage of the central interval, from the least to the most predicted spread.
 
-    The rows are cut into five parts of equal size by predicted standard deviation, as a share of the scale
-    where the file has its span.
+    The rows are divided into five parts of equal size by predicted standard deviation, as a share of the
+    scale if the file has its span.
 
     Returns:
-        Per part: `rows`, mean `spread`, and mean `model` and `constant` coverage; empty where a part would
-        have under 20 rows.
+        Per part: `rows`, mean `spread`, and mean `model` and `constant` coverage; empty if a part would have
+        fewer than 20 rows.
     """
     if "model_coverage" not in scores or len(scores["model_std"]) < _BINS * _FEWEST:
         return []
@@ -45,11 +45,11 @@ def agreement_by_spread(scores: Scores) -> list[dict[str, float]]:
 
 
 def error_shares(scores: Scores) -> dict[str, Any] | None:
-    """How far the predicted quantiles of each response are from the true ones, as a histogram.
+    """Histogram of the distance between predicted and true quantiles of each response.
 
     Returns:
-        `edges` [21] in points of the scale and, per head, the `share` of responses in each bin; None where
-        the truth is not known.
+        `edges` [21] in points of the scale and, per head, the `share` of responses in each bin; None if the
+        true quantiles are not known.
     """
     heads = [h for h in ("model", "constant") if f"{h}_quantile_error" in scores]
     if "model" not in heads:
@@ -71,7 +71,7 @@ def true_and_predicted(examples: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     Quantiles between the given levels are linear in the level. True quantiles are at levels k/(K + 1).
 
     Returns:
-        Per level: `level`, `true` and `predicted`; empty where no truth is known.
+        Per level: `level`, `true` and `predicted`; empty if no true quantiles are known.
     """
     points = [
         (example, name, true)

@@ -1,10 +1,10 @@
-"""The shape of result files, written down once, and the check that a file has it.
+"""The shapes of result files, and the check that a file has its shape.
 
-In: parsed JSON. Out: nothing, or an `ArtifactError` that names the file and the place in it. What passes can
-be read without further questions. Keys that are not named here may be there; they are not read.
+In: parsed JSON. Out: nothing, or an `ArtifactError` that names the file and the place in it. A checked file
+can be read without further checks. Other keys than those named here are allowed; they are not read.
 
 Notation of a shape: `NUMBER`, `TEXT`; `Maybe(shape)` also allows null; `[shape]` is a list;
-`{"key": shape}` an object, where a key that ends in `?` may be absent; `Each(shape)` an object of any keys.
+`{"key": shape}` an object, where a key that ends in `?` is optional; `Each(shape)` an object with any keys.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pluralign.checks import as_finite
 from pluralign.errors import ArtifactError
 
 __all__ = ["EXAMPLE", "RESULTS", "RUN", "SCHEMA", "check"]
@@ -56,6 +57,8 @@ _RATINGS = {
     "unit": TEXT,
     "pinball": _MEASURE,
     "crps": _MEASURE,
+    "pinball_on_grid?": _MEASURE,
+    "crps_on_grid?": _MEASURE,
     "quantile_error?": _MEASURE,
     "coverage": _MEASURE | {"nominal": NUMBER},
     "closed_coverage": _MEASURE,
@@ -125,6 +128,7 @@ EXAMPLE = {
     "levels": [NUMBER],
     "reward": [NUMBER],
     "attributes": Each([NUMBER]),
+    "grid?": Each({"ratings": [NUMBER], "shares": [NUMBER]}),
     "gate": [NUMBER],
     "subset?": TEXT,
     "scales?": Each([NUMBER]),
@@ -137,13 +141,13 @@ def check(value: Any, shape: Any, source: str, place: str = "") -> None:
     """Checks one value.
 
     Args:
-        value: what was read.
-        shape: what it should be, as the top of this file says.
+        value: the parsed JSON.
+        shape: the shape it should have, in the notation above.
         source: the file, for the message.
         place: where in the file, for the message.
 
     Raises:
-        ArtifactError: it is something else.
+        ArtifactError: it has another shape.
     """
     if isinstance(shape, Maybe):
         if value is not None:
@@ -162,11 +166,10 @@ def check(value: Any, shape: Any, source: str, place: str = "") -> None:
                 check(given[name], inner, source, _join(place, name))
             elif name == key:
                 raise ArtifactError(
-                    f"{source}: {_join(place, name)} is missing; the file is damaged or foreign"
+                    f"{source}: {_join(place, name)} is missing; the file is damaged, or not from pluralign"
                 )
     elif shape is NUMBER:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number:
+        if not isinstance(value, int | float) or math.isnan(as_finite(value)):
             raise _wrong(value, NUMBER, source, place)
     elif shape is TEXT:
         _of_type(value, str, TEXT, source, place)

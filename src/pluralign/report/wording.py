@@ -1,12 +1,12 @@
-"""Numbers as people read them, and the plain sentence that goes with each.
+"""Numbers formatted for people, and the sentences that explain them.
 
-In: intervals as `results.json` holds them. Out: short texts. One place decides how a number is rounded, what
-"no difference" means, and which direction is better.
+In: intervals from `results.json`. Out: short texts. This file decides how numbers are rounded, what "no
+difference" means, and which direction is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "coverage_verdict",
     "ends_of",
+    "from_to",
     "number",
     "percent",
     "rule_words",
@@ -35,10 +36,10 @@ class Measure:
     """How one measure is shown.
 
     Attributes:
-        name: for tables.
+        name: name in tables.
         meaning: one sentence.
         share: whether it is a share, shown in percent.
-        better: "lower", "higher", or "" where neither is.
+        better: "lower" or "higher", or "" if neither is better.
     """
 
     name: str
@@ -50,13 +51,27 @@ class Measure:
 MEASURES = {
     "crps": Measure(
         "CRPS",
-        "Distance between the predicted distribution and each rating. Lower is better.",
+        "Distance between the predicted distribution and each rating, with noise of one grid step on rounded "
+        "ratings. Lower is better.",
         False,
         "lower",
     ),
     "pinball": Measure(
         "Pinball loss",
-        "How far the ratings are from the predicted quantiles, averaged over levels. Lower is better.",
+        "Distance of the ratings, with noise of one grid step, from the predicted quantiles, averaged over "
+        "levels. Lower is better.",
+        False,
+        "lower",
+    ),
+    "pinball_on_grid": Measure(
+        "Pinball loss on the grid",
+        "The same, with predictions rounded to the possible ratings, and the original ratings.",
+        False,
+        "lower",
+    ),
+    "crps_on_grid": Measure(
+        "CRPS on the grid",
+        "Distance between the prediction, rounded to the possible ratings, and each original rating.",
         False,
         "lower",
     ),
@@ -68,15 +83,15 @@ MEASURES = {
     ),
     "coverage": Measure(
         "Ratings inside the central interval",
-        "Share of ratings between the 5 % and the 95 % quantile, after rounded ratings were spread over "
-        "their unit. 90 % would be right.",
+        "Share of ratings between the 5 % and the 95 % quantile, with noise of one grid step on rounded "
+        "ratings. 90 % is ideal.",
         True,
         "",
     ),
     "closed_coverage": Measure(
-        "The same, ratings as they are",
-        "Share of unspread ratings in the closed interval; above 90 % on a coarse scale even for a perfect "
-        "prediction.",
+        "The same, without noise",
+        "Share of the original ratings in the closed interval; above 90 % on a coarse scale even for a "
+        "perfect prediction.",
         True,
         "",
     ),
@@ -88,8 +103,7 @@ MEASURES = {
     ),
     "peaked": Measure(
         "Peaked predictions",
-        "Share of responses whose 90 % interval is under 5 % of the scale: the model claims to be almost "
-        "sure.",
+        "Share of responses whose 90 % interval is under 5 % of the scale: the model is almost certain.",
         True,
         "lower",
     ),
@@ -103,7 +117,7 @@ _UNITS = {"the rating scale": "points of the rating scale", "share of the scale"
 
 
 def rule_words(rule: str) -> str:
-    """Who else chooses: the longer response, the model's own attributes, another family on the backbone."""
+    """Other rules of choice: the longer response, the model's own attribute, another family."""
     return _RULES.get(rule, f"{title_of(rule)}, same backbone")
 
 
@@ -113,7 +127,7 @@ def unit_words(unit: str) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus sign; a dash where there is none."""
+    """A number with a true minus sign; a dash for None."""
     if value is None:
         return "–"
     shown = f"{value:.{digits}f}"
@@ -136,8 +150,15 @@ def span(interval: Interval | None, *, share: bool = False) -> str:
     return f"{estimate} {ends}" if ends else estimate
 
 
+def from_to(values: Sequence[float], on_grid: bool) -> str:
+    """The lowest and the highest of some quantiles; ratings on a grid are written as people give them."""
+    ends = (min(values), max(values))
+    low, high = (f"{end:g}".replace("-", "\u2212") if on_grid else number(end, 2) for end in ends)
+    return f"{low} to {high}"
+
+
 def ends_of(interval: Interval, *, share: bool = False) -> str:
-    """The interval alone, `[0.337, 0.351]`; empty where there is none."""
+    """Only the interval, `[0.337, 0.351]`; empty if there is none."""
     if interval["low"] is None or interval["high"] is None:
         return ""
     scale, digits = (100, 1) if share else (1, _digits(interval))
@@ -145,7 +166,7 @@ def ends_of(interval: Interval, *, share: bool = False) -> str:
 
 
 def _digits(interval: Interval) -> int:
-    """Three decimals, or as many as it takes that an end beside 0 does not look like 0."""
+    """Three decimals, or more if an end close to 0 would be shown as 0."""
     digits = 3
     shown = [interval[k] for k in ("estimate", "low", "high") if interval[k]]
     while digits < 6 and any(round(value, digits) == 0 for value in shown):
@@ -154,12 +175,12 @@ def _digits(interval: Interval) -> int:
 
 
 def verdict(difference: Interval, better: str) -> str:
-    """What a paired difference (the model minus the other) says: better, worse, or no difference."""
+    """The verdict on a paired difference (the model minus the other): better, worse, or no difference."""
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
         return f"no interval: {difference['reason'] or 'unknown'}"
     if low <= 0 <= high:
-        return "no difference: the interval holds 0"
+        return "no difference: the interval contains 0"
     return "better" if (low > 0) == (better == "higher") else "worse"
 
 
@@ -170,15 +191,19 @@ def coverage_verdict(interval: Interval, nominal: float) -> str:
         return f"no interval: {interval['reason'] or 'unknown'}"
     if low <= nominal <= high:
         return "as wide as it should be"
-    return "too narrow: the model is too sure" if high < nominal else "too wide: the model is too unsure"
+    return (
+        "too narrow: the model is overconfident"
+        if high < nominal
+        else "too wide: the model is underconfident"
+    )
 
 
 def within_words(found: Mapping[str, Any]) -> str:
-    """Whether a model tells responses to one prompt apart, beside the longer text."""
+    """Whether a model can rank the responses to one prompt, compared with the longer text."""
     if "model" not in found:
         return f"Within a prompt: {found['verdict']}."
     words = f"Within a prompt it wins {span(found['model'], share=True)} of pairs: {found['verdict']}"
-    if found["chance"] < 0.495:  # where it ties, it cannot win
+    if found["chance"] < 0.495:  # a tie is not a win
         words += f", which with its ties is {percent(found['chance'])}"
     if "length" in found:
         words += f"; the longer response wins {percent(found['length']['estimate'])}"
@@ -186,10 +211,10 @@ def within_words(found: Mapping[str, Any]) -> str:
 
 
 def warns_verdict(interval: Interval) -> str:
-    """Whether doubt goes with error, from their rank correlation; nothing where there is no interval."""
+    """Whether uncertainty predicts errors, from their rank correlation; empty without an interval."""
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
         return ""
     if low <= 0 <= high:
-        return "no: the interval holds 0"
-    return "yes" if low > 0 else "the wrong way round: surer where it errs"
+        return "no: the interval contains 0"
+    return "yes" if low > 0 else "inverted: more certain where it errs"

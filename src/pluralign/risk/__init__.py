@@ -1,4 +1,4 @@
-"""Risk: distribution of reward to utility. `parse("cvar:0.1")(distribution)` or `CVaR(0.1)(distribution)`."""
+"""Risk measures: from a reward distribution to a utility, `parse("cvar:0.1")(d)` or `CVaR(0.1)(d)`."""
 
 from pluralign.risk.measures import (
     UWO,

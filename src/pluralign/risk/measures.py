@@ -1,8 +1,7 @@
 """The risk measures: each turns a `RewardDistribution` into a utility, the number that a policy sees.
 
-One frozen class per measure, called on a distribution, giving [B]. `str` of a measure is its specification
-and `parse` reads it back. Parameters are in units of the rewards that they act on. Knows nothing about
-models.
+There is one frozen class per measure, which is called on a distribution and returns [B]. `str` of a measure
+is its specification, which `parse` accepts. Parameters are in units of the rewards that they act on.
 
     mean             E[R]                              monotone  equivariant
     median           Q(1/2)                            monotone  equivariant
@@ -11,7 +10,7 @@ models.
     entropic:l       -(1/l) log E[exp(-l R)]           monotone  equivariant  concave for l >= 0
     exponential:l    E[-exp(-l R)]                     monotone
     mean_std:k       E[R] - k std                                equivariant
-    nominal          mean of the surest head; warns              equivariant
+    nominal          mean of the most confident head; warns      equivariant
     worst_case       smallest mean of the heads        in each head's mean    equivariant
     best_case        largest mean of the heads         in each head's mean    equivariant
     uwo:k            E[R] - k variance between heads             equivariant
@@ -60,15 +59,16 @@ class RiskMeasure(ABC):
     """A function from distributions of reward to utilities, with at most one parameter."""
 
     name: ClassVar[str]
-    """How a specification calls it."""
+    """Its name in specifications."""
     allowed: ClassVar[str] = "a finite number"
-    """What its parameter may be."""
+    """Description of the allowed parameter values."""
 
     def __call__(self, distribution: RewardDistribution) -> Float[Tensor, " B"]:
         """The utility of each distribution, shape [B], in the dtype and on the device of the distribution.
 
         Raises:
-            RiskError: if this is no distribution, or the measure needs heads and the distribution has none.
+            RiskError: if this is not a distribution, or the measure needs heads and the distribution has
+                none.
         """
         if not isinstance(distribution, RewardDistribution):
             raise RiskError(f"{self} acts on a RewardDistribution, received {type(distribution).__name__}")
@@ -78,12 +78,12 @@ class RiskMeasure(ABC):
     def _utility(self, distribution: RewardDistribution) -> Tensor: ...
 
     def __str__(self) -> str:
-        """The specification that `parse` reads back, such as `cvar:0.1`."""
+        """The specification that `parse` accepts, such as `cvar:0.1`."""
         parameters = (float(getattr(self, field.name)) for field in dataclasses.fields(self))
         return ":".join([self.name, *(repr(value).removesuffix(".0") for value in parameters)])
 
     def __post_init__(self) -> None:
-        """Parameters become finite floats that the measure allows, or an error."""
+        """Converts parameters to finite floats and checks that the measure allows them."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             number = as_finite(value)
@@ -100,7 +100,7 @@ class RiskMeasure(ABC):
             raise RiskError(
                 f"the risk measure {self.name} compares heads, and {type(distribution).__name__} has none; "
                 "use mean, cvar:a, entropic:l or mean_std:k, or a model with several heads, such as those "
-                "that answer with GaussianEnsemble"
+                "that predict a GaussianEnsemble"
             )
         return heads
 
@@ -194,7 +194,7 @@ class Exponential(RiskMeasure):
 @final
 @dataclass(frozen=True)
 class MeanStd(RiskMeasure):
-    """E[R] - k std. Not monotone: 10 with probability .1, else 0, is worth 1 - 3 k, but a sure 0 is 0."""
+    """E[R] - k std. Not monotone: 10 with probability .1 and 0 otherwise has 1 - 3 k, a certain 0 has 0."""
 
     name: ClassVar[str] = "mean_std"
     factor: float
@@ -208,9 +208,9 @@ class MeanStd(RiskMeasure):
 class Nominal(RiskMeasure):
     """Mean of the head with the smallest standard deviation, the first of equals (Yan et al. 2024).
 
-    It warns: a head is surest for no good reason, and choosing by it was no better than choosing by one head
-    (`docs/explanations/gaussian_ensemble.md`: best of 32 in the lab). With one head it is the mean, and says
-    nothing.
+    It warns: a head is often the most confident for no good reason, and selecting by this measure was not
+    better than selecting by a single head (`docs/explanations/gaussian_ensemble.md`: best of 32 in the lab).
+    With one head it is the mean, and does not warn.
     """
 
     name: ClassVar[str] = "nominal"
@@ -219,13 +219,13 @@ class Nominal(RiskMeasure):
         heads = self._heads(distribution)
         if heads.means.shape[-1] > 1:
             warnings.warn(
-                "the risk measure nominal takes the mean of the head with the smallest std, and choosing by "
-                "it was no better than choosing by a single head (best of 32 in our lab: 2.20 and 2.22; "
+                "the risk measure nominal takes the mean of the head with the smallest std, and selecting by "
+                "it was not better than selecting by a single head (best of 32 in our lab: 2.20 and 2.22; "
                 "worst_case 3.15). Use worst_case, or mean",
                 RiskWarning,
                 stacklevel=3,
             )
-        return _surest_mean(heads)
+        return _most_confident_mean(heads)
 
 
 @final
@@ -255,7 +255,7 @@ class BestCase(RiskMeasure):
 class UWO(RiskMeasure):
     """Mean minus k times the (population) variance of the heads' means (Coste et al. 2023, equation 3).
 
-    Heads count by their weights, which are equal unless given.
+    Heads are weighted by their weights, which are equal by default.
     """
 
     name: ClassVar[str] = "uwo"
@@ -285,10 +285,10 @@ class Robust(RiskMeasure):
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         heads = self._heads(distribution)
-        return self.weight * _surest_mean(heads) + (1 - self.weight) * heads.means.amin(-1)
+        return self.weight * _most_confident_mean(heads) + (1 - self.weight) * heads.means.amin(-1)
 
 
-def _surest_mean(heads: Heads) -> Tensor:
+def _most_confident_mean(heads: Heads) -> Tensor:
     """Mean of the head with the smallest standard deviation, the first of equals, [B]."""
     surest = heads.stds.argmin(-1, keepdim=True)
     return heads.means.gather(-1, surest).squeeze(-1)

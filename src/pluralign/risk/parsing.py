@@ -1,4 +1,4 @@
-"""Risk measures by name: "cvar:0.1" to `CVaR(0.1)` and back by `str`."""
+"""Risk measures by name: from "cvar:0.1" to `CVaR(0.1)`; `str` converts back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MEASURES: dict[str, type[RiskMeasure]] = {
 
 
 def parse(measure: str | RiskMeasure) -> RiskMeasure:
-    """Turn a specification `name` or `name:parameter` into a measure; a measure is returned as it is.
+    """Converts a specification `name` or `name:parameter` to a measure; a measure is returned unchanged.
 
     Args:
         measure: such as "mean", "cvar:0.1", "entropic:1", "robust:0.5".

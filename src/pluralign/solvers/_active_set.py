@@ -4,7 +4,7 @@ Rows far from the quantile have a known dual, an end of their box, and enter onl
 columns whose gradient is below their L1 weight have coefficient 0. Sets start from a rough fit and grow.
 
 In: a task and a rough fit. Out: one `ActiveSet` per fit, and for every fit and row the side on which it is
-fixed. It does not know how the rest is solved, nor when a fit is good enough.
+fixed.
 
 Notation: side +1 fixes d at t, -1 at t - 1, 0 leaves the row free.
 
@@ -35,15 +35,15 @@ INSIDE = 1e-4
 
 @dataclass
 class ActiveSet:
-    """One fit, its free rows and columns, and what the fixed rows add up to.
+    """One fit, its free rows and columns, and the sums over the fixed rows.
 
     Attributes:
-        index: which fit of the batch.
+        index: index of the fit in the batch.
         attribute: row of the targets.
         level: t.
         coef: coefficients of the last round, in f-space.
         intercept: of the last round.
-        objective: the smallest seen, in units of the targets.
+        objective: the smallest value so far, in units of the targets.
         columns: in the interior point.
         free: rows in the interior point.
         start: w d of the free rows.
@@ -67,7 +67,7 @@ class ActiveSet:
 def choose_sets(
     task: Task, rough: RoughFit, constants: Float[Tensor, " M"], fits: range
 ) -> tuple[list[ActiveSet], Int[Tensor, "m N"]]:
-    """Sets and sides of some of the fits, from the rough fit or, where it is better, from the constant."""
+    """Sets and sides of some of the fits, from the rough fit or, if it is better, from the constant."""
     part = slice(fits.start, fits.stop)
     level, attribute = task.level[part], task.attribute[part]
     coef, intercept = rough.coef[part].double(), rough.intercept[part].double()
@@ -76,7 +76,7 @@ def choose_sets(
     side = torch.empty_like(residual, dtype=torch.int8)
     sets = []
     for k, m in enumerate(fits):
-        # The fit without features is exact where it is the best.
+        # The fit without features is exact if it is the best.
         plain = task.targets[attribute[k]] - constants[m]
         value = float(task.weigh(check_loss(plain, level[k]), slice(None)).mean())
         if value <= float(objective[k]):
@@ -119,7 +119,7 @@ def free_rows(task: Task, active: ActiveSet, side: Int[Tensor, " N"], rows: Int[
 
 
 def nearest_fixed(task: Task, active: ActiveSet, side: Int[Tensor, " N"]) -> Int[Tensor, " n"]:
-    """As many fixed rows as there are free ones, those nearest to the fit."""
+    """As many fixed rows as there are free ones, the ones nearest to the fit."""
     attribute = torch.tensor([active.attribute], device=side.device)
     level = task.targets.new_tensor([[active.level]])
     residual, _ = _residuals(task, active.coef[None], active.intercept[None], attribute, level)
@@ -136,7 +136,7 @@ def _columns(task: Task, coef: Float[Tensor, " P"], gradient: Float[Tensor, " P"
 
 
 def _near(task: Task, residual: Tensor, dual: Tensor, level: Tensor, num_columns: int) -> Tensor:
-    """Rows that may lie on either side: the smallest residuals, and duals inside their box."""
+    """Rows that may be on either side: the smallest residuals, and duals inside their box."""
     count = min(residual.shape[0], max(FEWEST_ROWS, ROWS_PER_COLUMN * (num_columns + 1)))
     distance = residual.abs()
     near = distance <= distance.kthvalue(count).values * (1.0 + 1e-6) + 1e-12

@@ -2,9 +2,8 @@
 
 ADMM on  min sum_i w_i rho_t(e_i) / N + sum_j lam_j |u_j|  s.t.  e = y - F v - c,  u = v.
 
-In: features in f-space and targets of unit size. Out: coefficients, and a dual vector inside its box, good
-enough to tell which rows lie near the quantile and which columns matter. It does not know tolerances or
-certificates.
+In: features in f-space and targets of unit size. Out: coefficients, and a dual vector inside its box,
+accurate enough to determine which rows lie near the quantile and which columns matter.
 
 Notation: columns M = A * K run attribute-major; `state` p [M, N] holds both the residual, p - clip(p), and
 the scaled dual, clip(p), where clip is onto [(t - 1) w / s, t w / s]. The penalty s does not appear in the
@@ -58,15 +57,15 @@ def rough_fit(
     """Runs a fixed number of iterations.
 
     Args:
-        features: float32, columns of unit size; uncorrelated where `penalties` is None.
+        features: float32, columns of unit size; uncorrelated if `penalties` is None.
         targets: float32, one row per attribute, of unit size.
         constants: the best intercept without features, the starting point.
         levels: in (0, 1).
         weights: positive, mean 1; None means all 1.
         penalties: lam_j of each column; None means none.
         fit_intercept: whether c is free (columns must then be centred).
-        iterations: how many.
-        progress: told the number of iterations done.
+        iterations: number of iterations.
+        progress: called with the number of iterations done.
     """
     num_rows, num_columns = features.shape
     num_levels = levels.shape[0]

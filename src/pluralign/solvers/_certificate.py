@@ -8,7 +8,7 @@ bounds the optimum from below by sum_i w_i d_i y_i / N. An interior point gives 
 moved onto the equalities, then scaled into the inequalities. Scaling keeps equalities and 0 is always
 feasible, so that a bad d gives a weak bound, never a false one.
 
-In: the dual of the free rows and the sums over the fixed ones. It does not know how they were chosen.
+In: the dual of the free rows and the sums over the fixed ones.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def lower_bound(
         fixed_gradient: sum of w d f over the fixed rows, each at an end of its box.
         fixed_value: sum of w d y over the fixed rows.
         limits: lam_j of every column; 0 makes it an equality (the intercept; all columns at l1 = 0).
-        num_rows: N, by which sums become means.
+        num_rows: N, which turns sums into means.
 
     Returns:
         The bound, the repaired dual of the free rows before scaling, and the gradient g before scaling.

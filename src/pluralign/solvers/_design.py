@@ -1,12 +1,12 @@
-"""The features as the solver sees them: standardised, and for l1 = 0 also whitened.
+"""The features in the solver's scale: standardised, and for l1 = 0 also whitened.
 
 In: the rows of one problem, as given (float32 or float64). Out: float64 blocks of rows in a scale where every
-column has unit size, and a float32 copy for the first, approximate stage. It does not know targets or levels.
+column has unit size, and a float32 copy for the first, approximate stage.
 
 Notation: x a row as given, z = (x - center) * scale, f = z @ rotation. A fit (v, c) in f-space is (scale *
 (rotation @ v), c - center . that) in x-space, exactly, so the problem that is solved is the one given.
-Rounding in float64 is all that standardising costs. Rows are standardised whenever they are read, in blocks
-that stay in the cache: that is cheaper than to keep and to read a copy of twice the size.
+Standardising costs only float64 rounding. Rows are standardised whenever they are read, in blocks
+that stay in the cache: that is cheaper than storing and reading a copy of twice the size.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ CPU_BLOCK, GPU_BLOCK = 2**17, 2**25
 """Elements of a block: 1 MiB of float64 stays in a core's cache; a GPU wants few large kernels."""
 
 NULL_SHARE = 1e-9
-"""A direction is not fitted by where its spread is below this share of the numbers that cancel in it."""
+"""A direction is left out of the fit if its spread is below this share of the numbers that cancel in it."""
 ROUNDING_SHARE = 2e-15
 """Below this share of them the spread is made by the rounding of the numbers themselves: there is none."""
+OFFSET = 1e6
+"""Means above this many standard deviations are named where a fit is not exact."""
 CLEAR = 1e-10
-"""A Gram matrix tells directions whose second moment is above this share of the largest."""
+"""A Gram matrix resolves directions whose second moment is above this share of the largest."""
 
 
 def block_rows(width: int, device: torch.device) -> int:
@@ -42,11 +44,11 @@ class Design:
 
     Attributes:
         features: the rows as given.
-        center: subtracted from every row; zeros where there is no intercept.
+        center: subtracted from every row; zeros if there is no intercept.
         scale: one over the standard deviation (root mean square without an intercept); 0 for constants.
         rotation: maps standardised columns to uncorrelated ones of unit variance; None keeps the columns.
-        held: further directions of unit variance, which are real but too faint to fit by; None where the
-            columns are kept. A fit that leaves them out is optimal only if they could not better it.
+        held: further directions of unit variance, which are real but too faint to use in the fit; None if the
+            columns are kept. A fit without them is optimal only if they could not improve it.
     """
 
     features: Float[Tensor, "N D"]
@@ -72,19 +74,28 @@ class Design:
         return replace(self, rotation=torch.cat([self.rotation, self.held], dim=1), held=None)
 
     def held_rounding(self) -> Float[Tensor, " Q"]:
-        """How much of the unit spread of each of these directions can be rounding: two last places."""
+        """How much of the unit spread of each of these directions can be rounding: two units in the last
+        place."""
         held = self.center.new_zeros((self.center.shape[0], 0)) if self.held is None else self.held
         noise: Tensor = 2.0 * torch.finfo(torch.float64).eps * (held * self.uncentred[:, None]).norm(dim=0)
         return noise
 
     def held_columns(self) -> list[int]:
-        """The columns as given of which each of these directions mainly consists, at most three of each."""
+        """The original columns that contribute most to each of these directions, at most three for each."""
         found: set[int] = set()
         for direction in () if self.held is None else self.held.T:
             part = (direction * self.uncentred).abs()
             largest = part.argsort(descending=True, stable=True)[:3]
             found |= {int(column) for column in largest if part[column] >= 0.3 * part[largest[0]]}
         return sorted(found)
+
+    def offset_columns(self) -> list[int]:
+        """The columns as given that vary by less than a millionth of their mean."""
+        return (self.center.abs() * self.scale > OFFSET).nonzero()[:, 0].tolist()
+
+    def sizes(self) -> Float[Tensor, " D"]:
+        """Root mean square of the columns as given; 0 for constants, whose coefficient is 0."""
+        return torch.where(self.scale > 0.0, self.uncentred / self.scale, 0.0)
 
     @property
     def num_rows(self) -> int:
@@ -146,7 +157,7 @@ class Design:
         """The reverse of `to_given`; parts along constant columns and directions are lost."""
         standardised = torch.where(self.scale > 0.0, coef / self.scale, 0.0)
         if self.rotation is not None:
-            # In columns of unit size before centring, those of a whitening rotation are orthogonal.
+            # In columns of unit size before centring, the columns of a whitening rotation are orthogonal.
             axes = self.uncentred[:, None] * self.rotation
             standardised = ((standardised * self.uncentred) @ axes) / axes.square().sum(0)
         return standardised, intercept + coef @ self.center
@@ -159,12 +170,13 @@ def row_parts(num_rows: int, size: int) -> Iterator[slice]:
 
 
 def build_design(features: Float[Tensor, "N D"], centered: bool, whiten: bool) -> Design:
-    """Measures centre and scale in float64 and, where asked, the directions that are not constant.
+    """Measures centre and scale in float64 and, with `whiten`, the directions that are not constant.
 
     Args:
         features: [N, D], finite.
-        centered: subtract the column means; right only where the fit has an intercept.
-        whiten: rotate to uncorrelated columns and hold faint directions. An L1 norm does not survive this.
+        centered: subtract the column means; valid only if the fit has an intercept.
+        whiten: rotate to uncorrelated columns and hold out faint directions. An L1 norm is not invariant to
+            this.
     """
     num_rows, num_columns = features.shape
     center = features.new_zeros(num_columns, dtype=torch.float64)
@@ -179,7 +191,7 @@ def build_design(features: Float[Tensor, "N D"], centered: bool, whiten: bool) -
         off += rows.sum(0)
         power += rows.square_().sum(0)
     if centered:
-        # The mean of many large numbers is rounded by more than they are; its rounding is no spread.
+        # The mean of many large numbers is rounded more than they are; its rounding is not spread.
         center = center + off / num_rows
         power = (power - off.square() / num_rows).clamp_min(0.0)
     size = (power / num_rows).sqrt()
@@ -201,12 +213,13 @@ def _gram(design: Design, directions: Float[Tensor, "D P"]) -> Float[Tensor, "P 
 
 
 def _whitening(design: Design) -> tuple[Float[Tensor, "D P"], Float[Tensor, "D Q"]]:
-    """Directions with unit second moment: those to fit by, and the faint ones that are left out.
+    """Directions with unit second moment: those used in the fit, and the faint ones that are left out.
 
     They are the principal axes of columns that would have unit size if they had not been centred, so that a
-    faint direction comes alone and takes no other with it. Its spread is then the share that is left of the
-    numbers that cancel in it: below `NULL_SHARE` float64 predictions lose more than the direction can give,
-    and below `ROUNDING_SHARE` rounding alone could have made it and there is no direction.
+    faint direction is separated from all others. Its spread is then the share that remains of the numbers
+    that
+    cancel in it: below `NULL_SHARE` float64 predictions lose more than the direction can add, and below
+    `ROUNDING_SHARE` rounding alone could have produced it and there is no direction.
 
     A Gram matrix squares the condition number, so directions below 1e-5 of the largest are noise in it. They
     are measured again among themselves, from the rows, until none is hidden by another.
@@ -225,6 +238,6 @@ def _whitening(design: Design) -> tuple[Float[Tensor, "D P"], Float[Tensor, "D Q
         return axes, axes
     axes, spread = torch.cat(found, dim=1), torch.cat(spreads)
     seen = spread > NULL_SHARE
-    # An eigenvector holds the others, too, but for rounding.
+    # An eigenvector contains the others only by rounding.
     faint = ~seen & (spread > ROUNDING_SHARE * (1.0 + spread.amax()))
     return axes[:, seen] / spread[seen], axes[:, faint] / spread[faint]

@@ -1,7 +1,7 @@
-"""First stage: a rough fit of all levels and targets, by ADMM on all rows, or on few and then sharpened.
+"""First stage: a rough fit of all levels and targets, by ADMM on all rows, or on a few and then refined on
+all.
 
-In: a task. Out: coefficients, gradient and dual that tell the second stage which rows and columns matter. It
-does not know tolerances.
+In: a task. Out: coefficients, gradient and dual that show the second stage which rows and columns matter.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from pluralign.solvers._task import Task
 __all__ = ["first_fit"]
 
 ITERATIONS = 50, 120
-"""Of ADMM, least and most; they grow with the rows per column, of which the second stage should free few."""
+"""Minimum and maximum ADMM iterations; they grow with the rows per column, so that few rows need to be
+freed."""
 FEW_ROWS = 10_000
 ROWS_PER_COLUMN = 50
 ROUGH_LEVEL = 1e-6
-"""The float32 stage fits no level closer to 0 or 1: it would round 1 - 1e-8 to 1, whose box is empty."""
+"""The float32 stage does not fit levels closer to 0 or 1: it would round 1 - 1e-8 to 1, whose box is
+empty."""
 MANY = 3
-"""Sharpening pays from this many times the few rows, and where a Hessian of P^2 costs less than the rows."""
+"""Refining pays off from this many times the sample, and if a Hessian of P^2 costs less than the rows."""
 
 
 def first_fit(task: Task, constants: Float[Tensor, " M"], progress: Callable[[float], None]) -> RoughFit:
     """The rough fit.
 
     Args:
-        task: what is to be fitted.
+        task: the fits.
         constants: the best intercepts without features.
-        progress: told the share that is done.
+        progress: called with the share that is done.
     """
     rows = _few_rows(task.design.num_rows, task.design.num_columns)
     if rows is None:
@@ -51,7 +53,7 @@ def first_fit(task: Task, constants: Float[Tensor, " M"], progress: Callable[[fl
 
 
 def _few_rows(num_rows: int, num_columns: int) -> Int[Tensor, "2 n"] | None:
-    """Two fixed random choices of rows, apart, in order; None where there are too few to choose from."""
+    """Two disjoint fixed random samples of rows, in order; None if there are too few rows."""
     few = max(FEW_ROWS, ROWS_PER_COLUMN * num_columns)
     if num_rows < max(MANY * few, num_columns**2 // 4):
         return None

@@ -1,10 +1,10 @@
-"""An interior point for one small quantile regression, in float64.
+"""An interior-point method for one small quantile regression, in float64.
 
     min over x   sum_i (hi_i r_i^+ - lo_i r_i^-) + sum_j lam_j |x_j| + b'x,   r = y - A x
     max over a   y'a   s.t.   A'a + pen = b,   lo <= a <= hi,   |pen_j| <= lam_j
 
-In: some rows of the problem with their boxes; b carries the rows that are left out. Out: x and a, with a
-strictly inside its box. It does not know which rows and columns were left out, nor what is certified.
+In: some rows of the problem with their boxes; b represents the rows that are left out. Out: x and a, with a
+strictly inside its box.
 
 The L1 term is a set of rows e_j with target 0 and box [-lam_j, lam_j], kept as a diagonal. Both bounds of a
 have a slack (s1 = a - lo, s2 = hi - a) and a multiplier (u1, u2) with r = u2 - u1.
@@ -25,22 +25,22 @@ from pluralign.solvers._newton import newton_system
 __all__ = ["InteriorPoint", "solve_interior_point"]
 
 STEP_SHARE = 0.995
-"""How far a step goes towards the boundary."""
+"""The fraction of the way to the boundary that a step goes."""
 
 SHORT_STEPS = 4
-"""So many steps in a row below a tenth mean that the rows left out make the problem unbounded."""
+"""This many steps in a row below a tenth mean that the omitted rows make the problem unbounded."""
 START_MARGIN, START_SHIFT = 0.1, 0.3
-"""How far inside its box a dual starts, and multipliers in units of the mean |residual|."""
+"""How far inside its box a dual starts, and starting multipliers in units of the mean |residual|."""
 
 
 class InteriorPoint(NamedTuple):
-    """What the interior point found.
+    """The result of the interior-point method.
 
     Attributes:
         coef: x, with exact zeros among the penalised coefficients.
-        dual: a, of the rows only, strictly inside its box.
+        dual: a, only of the rows, strictly inside its box.
         steps: Newton steps taken.
-        solved: whether gap and dual residual fell below what was asked.
+        solved: whether gap and dual residual reached the required accuracy.
     """
 
     coef: Float[Tensor, " p"]
@@ -93,7 +93,7 @@ def solve_interior_point(
     a = torch.cat([dual, (balance - dual @ rows)[:num_penalised]])
     a = torch.minimum(torch.maximum(a, lo + START_MARGIN * width), hi - START_MARGIN * width)
     unit = START_SHIFT * residual[:num_rows].abs().mean().clamp_min(1e-8)
-    # Slack times multiplier starts alike in narrow and wide boxes.
+    # Slack times multiplier starts at the same value in narrow and wide boxes.
     shift = unit * (width[:num_rows].mean() / width).clamp_max(1e12)
     # Row 0 belongs to the lower bound, row 1 to the upper.
     u = torch.stack([residual.neg().clamp_min(0.0), residual.clamp_min(0.0)]) + shift
@@ -136,7 +136,7 @@ def solve_interior_point(
         residual = y - times(x)
         return torch.maximum(hi * residual, lo * residual).sum() + torch.dot(balance, x)
 
-    # An interior point leaves small numbers where the solution has zeros.
+    # An interior-point solution has small numbers where the true solution has zeros.
     snapped = x.clone()
     slack, force = s.amin(0)[num_rows:] / penalties, u.amax(0)[num_rows:]
     snapped[:num_penalised].masked_fill_(slack > force / (x.abs().sum() + 1e-300), 0.0)

@@ -3,8 +3,7 @@
     da = q (k - [A; E] dx),   A'da_rows + E'da_pen = missing
 
 where q > 0 are curvatures, E picks the penalised columns (the first m), and an intercept, if there is one,
-is the last column of A. In: one step's curvatures. Out: a function of (k, missing, refine). It does not know
-about boxes or levels.
+is the last column of A. In: one step's curvatures. Out: a function of (k, missing, refine).
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ BLOCK = 64
 
 
 def weighted_gram(rows: Float[Tensor, "n p"], weights: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
-    """The lower triangle of rows' diag(weights) rows; what stands above it is not meant to be read."""
+    """The lower triangle of rows' diag(weights) rows; the upper triangle is undefined."""
     return lower_product(rows, weights[:, None] * rows)
 
 
 def lower_product(left: Float[Tensor, "n p"], right: Float[Tensor, "n p"]) -> Float[Tensor, "p p"]:
-    """The lower triangle of left' right, which must be symmetric; what stands above it is not to be read."""
+    """The lower triangle of left' right, which must be symmetric; the upper triangle is undefined."""
     width = left.shape[1]
     if width < 2 * BLOCK:
         return left.T @ right
@@ -41,7 +40,8 @@ def lower_product(left: Float[Tensor, "n p"], right: Float[Tensor, "n p"]) -> Fl
 
 
 def factorise(matrix: Float[Tensor, "p p"]) -> Float[Tensor, "p p"]:
-    """Cholesky factor from the lower triangle of a semidefinite matrix, with as much added as it needs."""
+    """Cholesky factor from the lower triangle of a semidefinite matrix, with as much added to the diagonal as
+    needed."""
     factor: Tensor
     factor, info = torch.linalg.cholesky_ex(matrix)
     share = 1e-13
@@ -73,7 +73,7 @@ def _over_columns(rows: Tensor, curvature: Tensor, num_penalised: int) -> Solve:
 
     def solve(k: Tensor, missing: Tensor, refine: bool) -> tuple[Tensor, Tensor]:
         da, dx = curvature * k, torch.zeros_like(missing)
-        # Curvatures spread over many orders, and one factorisation loses digits.
+        # Curvatures span many orders of magnitude, and a single factorisation loses digits.
         for _ in range(2 if refine else 1):
             more = torch.cholesky_solve((balance(da) - missing)[:, None], factor)[:, 0]
             dx = dx + more

@@ -1,11 +1,10 @@
-"""Second stage: an interior point on few rows and columns, a check of everything left out, and again.
+"""Second stage: an interior-point solve on a few rows and columns, a check of the others, repeated.
 
-Each round solves the free rows and columns of every unfinished fit, checks signs of all rows, for all these
-fits in one matrix product, and gradients of all columns; violators join. What is returned is certified
-whether or not the rounds came to an end.
+Each round solves the free rows and columns of every unfinished fit, checks the signs of all rows, for all
+these fits in one matrix product, and the gradients of all columns; violators join. The result is certified
+whether or not the rounds finished.
 
-In: a task and a rough fit. Out: fits in f-space with objective and certified gap. It does not know the scale
-of the user's data.
+In: a task and a rough fit. Out: fits in f-space with objective and certified gap.
 """
 
 from __future__ import annotations
@@ -27,13 +26,14 @@ from pluralign.solvers._task import Task, check_loss
 __all__ = ["CertifiedFit", "refine", "relative_gap"]
 
 TOGETHER = 32
-"""Fits whose rounds share their passes over the rows; more would hold more rows x fits in memory."""
+"""Number of fits whose rounds share their passes over the rows; more would need more memory for rows x
+fits."""
 MAX_ROUNDS = 30
 MAX_STEPS = 60
 ACCURACY = 0.2
-"""Gap of an interior point as a share of the gap to certify; less where a round frees nothing."""
+"""Gap of an interior-point solve as a share of the gap to certify; less if a round frees nothing."""
 ROUNDING = 1e-14
-"""With targets of unit size, a smaller objective (per unit of coefficients) is 0 but for rounding."""
+"""With targets of unit size, a smaller objective (per unit of coefficients) is 0 up to rounding."""
 
 
 class CertifiedFit(NamedTuple):
@@ -49,10 +49,10 @@ class CertifiedFit(NamedTuple):
 
 @dataclass
 class _Progress:
-    """How far one fit has come.
+    """The state of one fit.
 
-    `best_...` are the coefficients with the smallest objective; `unbounded` means that the last interior
-    point failed because too few rows were free.
+    `best_...` are the coefficients with the smallest objective; `unbounded` means that the last
+    interior-point solve failed because too few rows were free.
     """
 
     active: ActiveSet
@@ -69,7 +69,7 @@ class _Progress:
 
 
 def relative_gap(objective: float, bound: float, coef: Float[Tensor, " P"]) -> float:
-    """(objective - bound) / objective; 0 where the objective is 0 but for rounding."""
+    """(objective - bound) / objective; 0 if the objective is 0 up to rounding."""
     if objective <= ROUNDING * (1.0 + float(coef.abs().sum())):
         return 0.0
     return max(0.0, objective - bound) / objective
@@ -86,12 +86,12 @@ def refine(
     """Solves every fit to a certified relative gap of `tol`, or as far as the steps allow.
 
     Args:
-        task: what is to be fitted.
+        task: the fits.
         rough: the first stage's result.
-        constants: the best intercepts without features; 0 where no intercept is fitted.
+        constants: the best intercepts without features; 0 if no intercept is fitted.
         tol: relative gap to certify.
-        max_iterations: interior-point steps allowed for each fit.
-        progress: told after every interior point and every check how many fits are done.
+        max_iterations: maximum interior-point steps for each fit.
+        progress: called after every interior-point solve and every check with the number of finished fits.
     """
     fits: list[_Progress] = []
     for start in range(0, constants.shape[0], TOGETHER):
@@ -135,7 +135,7 @@ def _refine_some(
 
 
 def _solve(task: Task, fit: _Progress, tol: float, max_iterations: int) -> None:
-    """The interior point on a fit's rows and columns, and the bound that it gives."""
+    """An interior-point solve on a fit's rows and columns, and the resulting bound."""
     active, num_rows, num_columns = fit.active, task.design.num_rows, task.design.num_columns
     rows = task.with_intercept(task.design.take(active.free))
     weight = rows.new_ones(rows.shape[0]) if task.weights is None else task.weights[active.free]
@@ -183,8 +183,8 @@ def _solve(task: Task, fit: _Progress, tol: float, max_iterations: int) -> None:
 def _check(
     task: Task, fits: list[_Progress], side: Int[Tensor, "m N"], tol: float, max_iterations: int
 ) -> None:
-    """Closes fits that are certified; frees the rows of the others that lie on the wrong side."""
-    objective, wrong = _look(task, [fit.active for fit in fits], side)
+    """Finishes fits that are certified; for the others, frees the rows on the wrong side."""
+    objective, wrong = _evaluate(task, [fit.active for fit in fits], side)
     for fit, value, rows in zip(fits, objective, wrong, strict=True):
         active, sides = fit.active, side[fit.active.index]
         if value < active.objective:
@@ -201,7 +201,7 @@ def _check(
             free_rows(task, active, sides, rows)
 
 
-def _look(
+def _evaluate(
     task: Task, sets: list[ActiveSet], side: Int[Tensor, "m N"]
 ) -> tuple[list[float], list[Int[Tensor, " n"]]]:
     """Objectives, and fixed rows on the wrong side, in one pass over all rows."""

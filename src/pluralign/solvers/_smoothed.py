@@ -1,4 +1,4 @@
-"""First stage where rows are many: from a fit of few rows to one near the optimum of all, in a few passes.
+"""First stage for many rows: from a fit on a sample to one near the optimum over all rows, in a few passes.
 
 With N rows the second stage can stay small only if predictions are within about P / N of the optimum, and a
 fit of n rows is within sqrt(P / n). Newton steps on the smoothed loss close the distance: the check function
@@ -7,11 +7,11 @@ is replaced by a parabola where |r| < h, so that only the rows of this band have
     g = -sum_i w_i d_i f_i / N,   d_i = t - 1 + clip(r_i / 2h + 1/2, 0, 1),
     H = sum_band w_i f_i f_i' / (2hN),
 
-and h shrinks with the error, until the band holds a few rows per column. All rows are read once for a step;
-the Hessian takes at most `BAND` rows per column. With a penalty each step solves a lasso of the screened
+and h shrinks with the error, until the band holds a few rows per column. Each step reads all rows once;
+the Hessian uses at most `BAND` rows per column. With a penalty each step solves a lasso on the screened
 columns.
 
-In: a task and a fit. Out: a better fit, and the dual above. It does not know tolerances or certificates.
+In: a task and a fit. Out: a better fit, and the dual above.
 
 Papers: Chen 2007, A finite smoothing algorithm for quantile regression; He, Pan, Tan and Zhou 2023, Smoothed
 quantile regression with large-scale inference (the uniform kernel). Shrinking by counts of rows is ours.
@@ -34,11 +34,11 @@ from pluralign.solvers._task import Task, check_loss
 __all__ = ["sharpen"]
 
 FIRST_SHARE, SHRINK = 0.25, 0.25
-"""Share of the rows in the first band at the median, and from one step to the next."""
+"""Share of the rows in the first band at the median, and the factor from one step to the next."""
 LAST = 6
 """Rows per active column in the last band."""
 BAND = 10
-"""Rows per column that a Hessian takes at most."""
+"""Maximum rows per column in a Hessian."""
 LEAST_CURVATURE = 0.3
 """Of a column, as a share of the intercept's."""
 MAX_PASSES = 12
@@ -47,8 +47,8 @@ SCREEN = 0.75
 LASSO_STEPS, LASSO_SPLIT, OVER_RELAXATION = 150, 0.05, 1.7
 
 
-class _Look(NamedTuple):
-    """What one pass over all rows tells about a fit; `gradient` is that of the smoothed loss."""
+class _Pass(NamedTuple):
+    """The results of one pass over all rows; `gradient` is that of the smoothed loss."""
 
     objective: Float[Tensor, " M"]
     gradient: Float[Tensor, "M Q"]
@@ -65,14 +65,14 @@ def sharpen(
     """Newton steps with a shrinking band; a step that raises the true objective is cut.
 
     Args:
-        task: what is to be fitted.
+        task: the fits.
         coef: starting point, in f-space.
         intercept: starting point.
-        sample: rows by which to choose the width of the bands; not those of the fit, which lie nearer to it.
-        progress: told about what share of the passes is done.
+        sample: rows that determine the width of the bands; not those of the fit, which lie closer to it.
+        progress: called with the approximate share of passes done.
 
     Returns:
-        The best point seen, with dual and gradient of the last one.
+        The best point found, with dual and gradient of the last one.
     """
     few = task.subset(sample)
     num_fits, num_columns = coef.shape
@@ -86,14 +86,14 @@ def sharpen(
         fewest = LAST * (columns + 1.0) / num_rows
         width = _width(few, coef, intercept, torch.maximum(share, fewest))
         stride = max(1, int(share.amin() * num_rows) // (2 * BAND * (num_columns + 1)))
-        look = _look(task, coef, intercept, width, stride, dual if last else None)
+        look = _pass_over(task, coef, intercept, width, stride, dual if last else None)
         good = look.objective <= best
         best = torch.where(good, look.objective, best)
         best_coef = torch.where(good[:, None], coef, best_coef)
         best_intercept = torch.where(good, intercept, best_intercept)
         if last:
             break
-        # What is worse goes most of the way back.
+        # A worse point is moved most of the way back.
         coef, intercept = coef.lerp(best_coef, 0.75), intercept.lerp(best_intercept, 0.75)
         for m in good.nonzero()[:, 0].tolist():
             per_row = stride / (2.0 * float(width[m]) * num_rows)
@@ -109,7 +109,7 @@ def sharpen(
 
 
 def _width(few: Task, coef: Tensor, intercept: Tensor, share: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
-    """Half-widths of the bands that hold these shares of the rows."""
+    """Half-widths of the bands that contain these shares of the rows."""
     near = [residual.abs() for _, _, residual in few.residuals(coef, intercept, few.attribute)]
     ordered = torch.cat(near, dim=1).sort(dim=1).values
     place = (share * ordered.shape[1]).long().clamp(1, ordered.shape[1] - 1)
@@ -117,10 +117,10 @@ def _width(few: Task, coef: Tensor, intercept: Tensor, share: Float[Tensor, " M"
     return ordered.gather(1, place[:, None])[:, 0].clamp_min(1e-6)
 
 
-def _look(
+def _pass_over(
     task: Task, coef: Tensor, intercept: Tensor, width: Tensor, stride: int, dual: Tensor | None
-) -> _Look:
-    """One pass; every `stride`-th row can be in a band; the dual, times weights, is written to `dual`."""
+) -> _Pass:
+    """One pass; only every `stride`-th row can be in a band; the dual times weights is written to `dual`."""
     level, num_rows = task.level, task.design.num_rows
     loss, totals = torch.zeros_like(intercept), torch.zeros_like(intercept)
     sums = coef.new_zeros((coef.shape[0], task.design.features.shape[1]))
@@ -139,7 +139,7 @@ def _look(
     fits, rows = torch.cat(bands, dim=1)
     order = fits.argsort(stable=True)
     counts = fits.bincount(minlength=coef.shape[0]).tolist()
-    return _Look(
+    return _Pass(
         loss / num_rows + task.penalty(coef),
         task.join_sums(sums, totals) / num_rows,
         list(rows[order].split(counts)),
@@ -151,7 +151,7 @@ def _step(
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, ""]]:
     """One fit's Newton step on its screened columns.
 
-    `gradient` is sum w d f / N, and `per_row` the weight in the Hessian of a row of the band.
+    `gradient` is sum w d f / N, and `per_row` the weight in the Hessian of a row in the band.
     """
     penalties = task.penalties
     if penalties is None:
@@ -170,7 +170,7 @@ def _step(
     if task.fit_intercept:
         start, pull = torch.cat([start, intercept[None]]), torch.cat([pull, gradient[-1:]])
     hessian = weighted_gram(features, curvature)
-    # A column that is rarely not 0 may have no row in the band; its variance over all rows is 1.
+    # A column that is mostly 0 may have no row in the band; its variance over all rows is 1.
     lacking = (LEAST_CURVATURE * curvature.sum() - hessian.diagonal()).clamp_min(0.0)
     hessian.diagonal().add_(lacking)
     if penalties is None:
@@ -192,7 +192,8 @@ def _factor(matrix: Tensor, share: float) -> Tensor:
 
 
 def _lasso(hessian: Tensor, linear: Tensor, start: Tensor, penalties: Tensor) -> Tensor:
-    """min over x of x'Hx / 2 - linear'x + sum_j lam_j |x_j|, nearly, by ADMM; an intercept, last, is free."""
+    """Approximate min over x of x'Hx / 2 - linear'x + sum_j lam_j |x_j|, by ADMM; an intercept, last, is
+    free."""
     split = LASSO_SPLIT * hessian.diagonal().mean()
     inverse = torch.cholesky_inverse(_factor(hessian, LASSO_SPLIT))
     limit = torch.cat([penalties, penalties.new_zeros(start.shape[0] - penalties.shape[0])]) / split

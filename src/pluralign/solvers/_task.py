@@ -1,7 +1,7 @@
-"""One batch of quantile regressions on the same rows, and the passes over all rows that every stage makes.
+"""One batch of quantile regressions on the same rows, and the passes over all rows that every stage needs.
 
 In: a design, targets of unit size, levels, weights. Out: residuals block by block, losses, sums over rows.
-Nothing of size rows x fits is kept here. It does not know how fits are found.
+Nothing of size rows x fits is stored here.
 
 Notation: fits m = 1..M run attribute-major, M = A * K; a dual d is one number per fit and row, inside
 [t - 1, t]; where it is stored, it is stored as w d.
@@ -21,14 +21,14 @@ from pluralign.solvers._design import Design
 __all__ = ["Task", "check_loss"]
 
 
-def check_loss(residual: Float[Tensor, "M n"], levels: Float[Tensor, "M 1"]) -> Float[Tensor, "M n"]:
+def check_loss(residual: Float[Tensor, "*M n"], levels: Float[Tensor, "*M 1"]) -> Float[Tensor, "*M n"]:
     """rho_t(r) = max(t r, (t - 1) r)."""
     return torch.maximum(levels * residual, (levels - 1.0) * residual)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be fitted.
+    """The fits to compute.
 
     Attributes:
         design: the features.
@@ -77,13 +77,13 @@ class Task:
     def residuals(
         self, coef: Float[Tensor, "M P"], intercept: Float[Tensor, " M"], attribute: Int[Tensor, " M"]
     ) -> Iterator[tuple[slice, Float[Tensor, "n D"], Float[Tensor, "M n"]]]:
-        """Block by block: which rows, their standardised features, y - f v - c."""
+        """Block by block: the rows, their standardised features, and y - f v - c."""
         standardised = self.design.to_standardised(coef)
         for part, block in self.design.blocks():
             residual = torch.addmm(intercept[:, None], standardised, block.T)
             yield part, block, torch.sub(self.targets[:, part][attribute], residual, out=residual)
 
-    def weigh(self, values: Float[Tensor, "M n"], part: slice) -> Float[Tensor, "M n"]:
+    def weigh(self, values: Float[Tensor, "*M n"], part: slice) -> Float[Tensor, "*M n"]:
         """Values times the weights of their rows."""
         return values if self.weights is None else values * self.weights[part]
 
@@ -93,7 +93,7 @@ class Task:
         return coef.new_zeros(coef.shape[0]) if penalties is None else coef.abs() @ penalties
 
     def with_intercept(self, rows: Float[Tensor, "n P"]) -> Float[Tensor, "n Q"]:
-        """Rows with a last column of ones where there is an intercept."""
+        """Rows with a last column of ones if there is an intercept."""
         return torch.cat([rows, rows.new_ones(rows.shape[0], 1)], dim=1) if self.fit_intercept else rows
 
     def join_sums(self, sums: Float[Tensor, "M D"], totals: Float[Tensor, " M"]) -> Float[Tensor, "M Q"]:

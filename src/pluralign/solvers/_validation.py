@@ -1,4 +1,4 @@
-"""Checks what users pass to the solver and brings it to one form; it solves nothing."""
+"""Checks the solver's arguments and converts them to a common form."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralign.checks import as_finite
@@ -24,7 +25,8 @@ __all__ = [
 ]
 
 LEAST_LEVEL = 1e-9
-"""Levels closer to 0 or 1 are refused: the objective is about this small, and residuals round at 1e-16."""
+"""Levels closer to 0 or 1 are refused: the objective would be this small, and residuals are rounded at
+1e-16."""
 
 
 def check_features(features: Any, device: torch.device | str | None) -> Float[Tensor, "N D"]:
@@ -43,7 +45,7 @@ def check_features(features: Any, device: torch.device | str | None) -> Float[Te
             raise ArgumentError(f"device: received {device!r}, which torch cannot use: {error}") from error
     chunk = max(1, 2**24 // max(1, out.shape[1]))
     for start in range(0, out.shape[0], chunk):
-        # A sum costs a tenth of looking at every element; it can also overflow.
+        # A sum costs a tenth of checking every element; it can also overflow.
         if bool(torch.isfinite(out[start : start + chunk].sum())):
             continue
         infinite = ~torch.isfinite(out[start : start + chunk])
@@ -83,7 +85,7 @@ def check_levels(levels: Any) -> tuple[float, ...]:
     if not all(min(value, 1.0 - value) >= LEAST_LEVEL * (1.0 - 1e-6) for value in values):
         raise ArgumentError(
             f"levels must be at least {LEAST_LEVEL:g} away from 0 and 1, got {values}; closer to the ends "
-            "float64 cannot tell a fit from its optimum, and the largest or smallest rating says as much"
+            "float64 cannot distinguish a fit from its optimum, and the largest or smallest rating is as good"
         )
     if any(right <= left for left, right in itertools.pairwise(values)):
         raise ArgumentError(f"levels must be sorted and distinct, got {values}")
@@ -107,14 +109,14 @@ def check_weights(sample_weight: Any, features: Tensor) -> Float[Tensor, " N"] |
 
 
 def check_positive(name: str, value: float, *, zero_allowed: bool) -> float:
-    """A finite number above 0, or from 0 on."""
+    """A finite number above 0, or at least 0."""
     number = as_finite(value)
     if not (number > 0.0 or (number == 0.0 and zero_allowed)):
         raise ArgumentError(f"{name} must be a finite number {'>=' if zero_allowed else '>'} 0, got {value}")
     return number
 
 
-def _tensor(value: Tensor | np.ndarray[Any, Any] | Sequence[Any], name: str) -> Tensor:
+def _tensor(value: Tensor | NDArray[Any] | Sequence[Any], name: str) -> Tensor:
     if isinstance(value, Tensor):
         out = value.detach()
     else:

@@ -1,8 +1,8 @@
 """Exact linear Bradley-Terry: ridge-penalised logistic regression on differences, by Newton's method.
 
 In: features of texts and which text was chosen over which; or differences of features. Out: the weights [D]
-and the size of the last gradient. It does not know what the features are of. There is no intercept: swapping
-the sides of a pair must flip the sign of the score.
+and the size of the last gradient. There is no intercept: swapping the sides of a pair must flip the sign of
+the score.
 
     minimise  sum_i w_i log(1 + exp(-d_i . v)) / sum_i w_i  +  (l2 / 2) ||v||^2,   d_i = x_chosen - x_rejected
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -41,13 +41,13 @@ def fit_bradley_terry(
     differences: Float[Tensor, "P D"] | PairDesign,
     *,
     l2: float,
-    sample_weight: Float[Tensor, " P"] | None = None,
+    sample_weight: Real[Tensor, " P"] | None = None,
     tol: float = 1e-8,
 ) -> BradleyTerryFit:
     """Minimises the penalised Bradley-Terry loss to a gradient of at most `tol`.
 
-    Pairs that share texts cost no more than the texts: beside the features only numbers per pair and the
-    D x D Hessian are held.
+    Pairs that share texts cost no more than the texts: in addition to the features, only a few numbers per
+    pair and the D x D Hessian are held.
 
     Args:
         differences: features of the chosen minus those of the rejected response; or texts and their pairs,
@@ -95,7 +95,7 @@ def fit_bradley_terry(
             size /= 2
         coef, value = there, found
         iteration += 1
-        stalled = size <= 1e-8  # rounding has taken over; the gradient says how good this is
+        stalled = size <= 1e-8  # limited by rounding; the gradient shows how good this is
     return BradleyTerryFit(coef, value, norm, iteration)
 
 

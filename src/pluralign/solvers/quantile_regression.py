@@ -1,13 +1,12 @@
 """Linear quantile regression with an L1 penalty: all levels and targets of one set of features, certified.
 
 In: features, ratings (NaN = missing), levels. Out: `QuantileFit`, the coefficients with a bound on how far
-each is from its optimum. It does not know what the features are, which rating scale is used, or how l1 is
-chosen.
+each is from its optimum.
 
 Attributes that were rated on the same rows are solved together; targets are shifted and scaled to unit size,
-which leaves l1 as it is because the objective is homogeneous in (y, v, c). Stages: `_first_fit` (`_admm`, and
-`_smoothed` where rows are many), then `_rounds` (`_active_set`, `_interior_point`, `_certificate`); a `_task`
-over a `_design` says what is solved.
+which leaves l1 unchanged because the objective is homogeneous in (y, v, c). Stages: `_first_fit` (`_admm`,
+and `_smoothed` for many rows), then `_rounds` (`_active_set`, `_interior_point`, `_certificate`); a `_task`
+over a `_design` defines the problem.
 """
 
 from __future__ import annotations
@@ -19,10 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralign.errors import ArgumentError, ConvergenceWarning
+from pluralign.solvers._as_returned import as_returned
 from pluralign.solvers._design import Design, build_design
 from pluralign.solvers._first_fit import first_fit
 from pluralign.solvers._rounds import CertifiedFit, refine, relative_gap
@@ -38,7 +39,7 @@ from pluralign.solvers._validation import (
 __all__ = ["QuantileFit", "fit_quantiles"]
 
 STATE_ELEMENTS = 2**26
-"""Rows times (attributes x levels) worked on at once, at about nine bytes; one attribute at least."""
+"""Rows times (attributes x levels) processed at once, at about nine bytes each; at least one attribute."""
 
 
 class QuantileFit(NamedTuple):
@@ -50,8 +51,8 @@ class QuantileFit(NamedTuple):
         coef: weights of the features as given.
         intercept: 0 where none was fitted.
         objective: value of the objective at the fit, penalty included.
-        gap: (objective - certified lower bound) / objective; 0 where the objective is 0 but for rounding.
-        iterations: first-stage iterations and passes, plus the most Newton steps that any one level took.
+        gap: (objective - certified lower bound) / objective; 0 if the objective is 0 up to rounding.
+        iterations: first-stage iterations and passes, plus the largest number of Newton steps of any level.
     """
 
     coef: Float[Tensor, "... K D"]
@@ -62,11 +63,11 @@ class QuantileFit(NamedTuple):
 
 
 def fit_quantiles(
-    features: Float[Tensor, "N D"] | np.ndarray[Any, Any],
-    targets: Float[Tensor, "N ..."] | np.ndarray[Any, Any],
-    levels: Sequence[float] | Tensor | np.ndarray[Any, Any],
+    features: Float[Tensor, "N D"] | NDArray[Any] | Sequence[Any],
+    targets: Float[Tensor, "N ..."] | NDArray[Any] | Sequence[Any],
+    levels: Sequence[float] | Tensor | NDArray[Any],
     l1: float = 0.003,
-    sample_weight: Float[Tensor, " N"] | np.ndarray[Any, Any] | None = None,
+    sample_weight: Real[Tensor, " N"] | NDArray[Any] | Sequence[Any] | None = None,
     fit_intercept: bool = True,
     tol: float = 1e-6,
     *,
@@ -82,33 +83,33 @@ def fit_quantiles(
         r).
 
     The intercept c is not penalised. Levels are fitted separately and may cross. The lower bound comes from a
-    feasible dual vector, evaluated in float64, and holds also where the solver stopped early.
+    feasible dual vector, evaluated in float64, and also holds if the solver stopped early.
 
     Args:
-        features: [N, D], finite, float32 or float64; used as given, at any scale.
+        features: [N, D], finite, float32 or float64, or lists of numbers; used as given, at any scale.
         targets: [N] or [N, A]; NaN marks a missing rating.
         levels: [K], strictly increasing, in (0, 1), at least 1e-9 away from both ends.
         l1: penalty, >= 0, in units of target per feature.
-        sample_weight: [N], >= 0, not all 0; None weighs rows equally.
-        fit_intercept: whether c is free; else it is 0.
-        tol: relative gap at which a level is finished, > 0. About 1e-9 is the best that float64 gives.
-        max_iterations: Newton steps allowed for each level; 0 returns the first stage's fit with its gap.
-        device: where to compute; default: where the features are.
-        progress: called as progress(stage, done, total): stage "first fit" in percent, of each batch of
-            attributes; stage "levels" with the number finished, and again after every interior point.
+        sample_weight: [N], >= 0, not all 0; None for equal weights.
+        fit_intercept: whether c is free; otherwise it is 0.
+        tol: relative gap at which a level is finished, > 0. About 1e-9 is the best that float64 allows.
+        max_iterations: maximum Newton steps for each level; 0 returns the first stage's fit with its gap.
+        device: where to compute; by default the features' device.
+        progress: called as progress(stage, done, total): stage "first fit" in percent, for each batch of
+            attributes; stage "levels" with the number finished, also after every interior-point solve.
 
     Returns:
         A `QuantileFit`.
 
     Raises:
-        ArgumentError: an argument is illegal, or an attribute has no row with a rating and weight > 0.
+        ArgumentError: an argument is invalid, or an attribute has no row with a rating and weight > 0.
 
     Warns:
         ConvergenceWarning: a level stopped above `tol`.
 
     Reference:
         Koenker and Bassett 1978 (the objective without penalty); Belloni and Chernozhukov 2011 (with it);
-        Dorka 2024, arXiv 2409.10164, QRM stage 1. The algorithm joins Boyd et al. 2011 (ADMM),
+        Dorka 2024, arXiv 2409.10164, QRM stage 1. The algorithm combines Boyd et al. 2011 (ADMM),
         He et al. 2023 (smoothing) and Portnoy and Koenker 1997 (preprocessing and interior point); screening
         columns and batching levels are ours.
     """
@@ -134,7 +135,7 @@ def fit_quantiles(
     for members, rows in _groups(ratings, weight):
         chosen = given if rows is None else given[rows]
         design = build_design(chosen, centered=fit_intercept, whiten=l1 == 0.0)
-        held.update(design.held_columns())
+        held.update(design.held_columns(), design.offset_columns())
         group_weight = _relative(weight if rows is None or weight is None else weight[rows])
         batch = max(1, STATE_ELEMENTS // (design.num_rows * num_levels))
         for start in range(0, len(members), batch):
@@ -165,7 +166,7 @@ def _dimensions(targets: Any) -> int:
 
 
 def _groups(ratings: Float[Tensor, "A N"], weight: Tensor | None) -> list[tuple[list[int], Tensor | None]]:
-    """Attributes that count on the same rows, with those rows (None = all)."""
+    """Attributes that are rated on the same rows, with those rows (None = all)."""
     groups: dict[bytes, tuple[list[int], Tensor | None]] = {}
     for attribute, values in enumerate(ratings):
         counts = ~torch.isnan(values)
@@ -216,18 +217,18 @@ def _solve(
     )
     if design.num_held:
         found = found._replace(gap=_gap_with_held(task, found, constants, tol, max_iterations))
-    return _in_given_units(design, found, offset, unit, num_levels)._replace(
-        iterations=rough.steps + found.steps
-    )
+    fit = _in_given_units(design, found, offset, unit, num_levels)
+    objective, gap = as_returned(*fit[:4], task, ratings, tol)
+    return fit._replace(objective=objective, gap=gap, iterations=rough.steps + found.steps)
 
 
 def _gap_with_held(
     task: Task, found: CertifiedFit, constants: Tensor, tol: float, max_iterations: int
 ) -> Float[Tensor, " M"]:
-    """The gap to a bound on the optimum of all directions, those that the fit leaves out included.
+    """The gap to a bound on the optimum over all directions, including those that the fit leaves out.
 
-    Such a direction is known up to the rounding of the numbers that cancel in it, and the optimum moves by no
-    more than that rounding times its coefficient.
+    Such a direction is known up to the rounding of the numbers that cancel in it, and the optimum changes by
+    at most that rounding times its coefficient.
     """
     wider = replace(task, design=task.design.with_held())
     rough = first_fit(wider, constants, lambda share: None)
@@ -268,7 +269,7 @@ def _mean(weight: Tensor | None, values: Float[Tensor, "A N"]) -> Float[Tensor, 
 def _weighted_quantiles(
     values: Float[Tensor, "A N"], levels: Sequence[float], weight: Float[Tensor, " N"] | None
 ) -> Float[Tensor, "A K"]:
-    """The smallest value at which the weight below or equal reaches the level."""
+    """The smallest value at which the cumulative weight reaches the level."""
     ordered, order = values.sort(dim=1)
     share = torch.ones_like(values) if weight is None else weight[order]
     share = share.cumsum(1) / share.sum(1, keepdim=True)
@@ -286,7 +287,7 @@ def _warn(fit: QuantileFit, levels: tuple[float, ...], tol: float, held: list[in
             advice = (
                 f"columns {columns} vary so little beside their size, or beside one another, that float64 "
                 "cannot fit by all they say, which the gaps count; subtract what they share, such as a large "
-                "mean, before the fit, or give l1 > 0"
+                "mean, before the fit, or give a larger l1"
             )
         attribute, level = max(short, key=lambda place: float(fit.gap[place[0], place[1]]))
         warnings.warn(

@@ -193,7 +193,7 @@ def test_two_axes_are_solved_by_the_quick_solver(config, monkeypatch):
 
 def test_doubtful_data_is_named():
     with pytest.warns(
-        CategoryWarning, match="a has 3 raters per response: with under 5 .* loss = 'cross_entropy' or 'rps'"
+        CategoryWarning, match="a has 3 raters per response: with fewer than 5 .*'cross_entropy' or 'rps'"
     ):
         fit(TRANSPORT, ratings=crowd(20, raters=3))
     for config in ({}, {"loss": "rps"}, TRANSPORT | {"smoothing": 0.1}):
@@ -246,7 +246,7 @@ def test_what_does_not_serve_the_family():
         fit({"steps": True}, ratings=ratings)
     with pytest.raises(ConfigError, match="baselines = 'no'; allowed: True, False"):
         fit({"baselines": "no"}, ratings=ratings)
-    with pytest.raises(DataError, match="pairs alone"):
+    with pytest.raises(DataError, match="pairs say which response is better"):
         fit(pairs=pl.load_pairs(pairs_rows(10)))
     with pytest.raises(ConfigError, match="did you mean 'smoothing'"):
         fit({"smothing": 0.1}, ratings=ratings)
@@ -262,7 +262,9 @@ def test_the_default_is_cross_entropy_and_reads_nothing_of_transport():
     assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
     for option in ({"cost": "two_axis"}, {"floor": 0.1}, {"axis_weights": (2.0, 1.0)}):
         for loss in ({}, {"loss": "rps"}):
-            with pytest.raises(ConfigError, match=f"{next(iter(option))} = .* belongs to the transport loss"):
+            with pytest.raises(
+                ConfigError, match=f"{next(iter(option))} = .* applies only to the transport loss"
+            ):
                 fit(loss | option, ratings=ratings)
     assert CategoricalConfig(axis_weights=[1.0, 1.0]).loss == "cross_entropy"  # as YAML gives it
 
@@ -340,7 +342,7 @@ def test_votes_without_ties_and_one_rater_each():
     ],
 )
 def test_what_is_for_ratings_is_no_option_of_comparisons(config):
-    with pytest.raises(DataError, match=f"{next(iter(config))}( = '(rps|transport)')? is for ratings"):
+    with pytest.raises(DataError, match=f"{next(iter(config))}( = '(rps|transport)')? applies to ratings"):
         fit(config, votes=pl.load_comparisons(votes_rows(5)))
 
 

@@ -25,7 +25,9 @@ def test_a_rating_lies_on_the_grid_or_in_a_bin_or_is_refused():
     assert places_of(torch.tensor([5.0, 1.0, 3.0]).double(), GRID, "a").tolist() == [2, 0, 1]
     assert places_of(torch.tensor([0.0, 0.5, 1.0]).double(), BINS, "a").tolist() == [0, 1, 1]
     for categories, rating in ((GRID, 2.0), (BINS, 1.5)):
-        with pytest.raises(DataError, match=f"a: 1 ratings lie in no category, among them {rating:g}"):
+        with pytest.raises(
+            DataError, match=f"a: 1 ratings are outside all categories, among them {rating:g}"
+        ):
             places_of(torch.tensor([rating]).double(), categories, "a")
 
 

@@ -39,7 +39,9 @@ def test_the_six_categories_take_the_papers_rewards():
     assert is_six(found.attribute)
     assert found.categories.names == CATEGORIES
     assert found.categories.rewards == (1.0, 0.875, 0.5, 0.5, 0.375, 0.0)
-    with pytest.raises(DataError, match=r"category: 1 ratings lie in no category, among them 2.5; .*neutral"):
+    with pytest.raises(
+        DataError, match=r"category: 1 ratings are outside all categories, among them 2.5; .*neutral"
+    ):
         category_rows(rows([[0, 2.5]], 0.0, 5.0, 0.5, "category"), CategoricalConfig())
 
 
@@ -76,7 +78,9 @@ def test_fine_grids_are_binned_and_edges_decide_where_given():
     found = category_rows(fine, config)
     assert found.categories.names == ("0 to 50", "50 to 100")
     torch.testing.assert_close(found.target, torch.tensor([[50 / 101, 51 / 101]]))
-    with pytest.raises(DataError, match="1 ratings lie in no category, among them 120; allowed: .* 0 to 100"):
+    with pytest.raises(
+        DataError, match="1 ratings are outside all categories, among them 120; allowed: .* 0 to 100"
+    ):
         category_rows(rows([[50.0, 120.0]], 0.0, 200.0, None), config)
 
 

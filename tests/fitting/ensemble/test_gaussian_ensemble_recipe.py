@@ -211,7 +211,7 @@ def test_heads_stay_together_where_the_embeddings_say_nothing():
 def test_an_interrupted_fit_continues(tmp_path, monkeypatch):
     ratings, journal = pl.load_ratings(ratings_rows(12)), tmp_path / "j"
     whole = fit(ratings=ratings, config=QUICK)
-    real, looks = training_state.TrainingState.look, []
+    real, looks = training_state.TrainingState.record, []
 
     def fifth_stops(self, step, *args, **options):
         real(self, step, *args, **options)
@@ -220,7 +220,7 @@ def test_an_interrupted_fit_continues(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training_state, "REST", 0)
-    monkeypatch.setattr(training_state.TrainingState, "look", fifth_stops)
+    monkeypatch.setattr(training_state.TrainingState, "record", fifth_stops)
     with pytest.raises(KeyboardInterrupt):
         fit(ratings=ratings, config=QUICK, journal=journal)
     again = fit(ratings=ratings, config=QUICK, journal=journal)

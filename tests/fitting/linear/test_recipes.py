@@ -199,7 +199,7 @@ def test_votes_become_ratings_of_preference():
 
 
 def test_what_does_not_serve_the_family():
-    with pytest.raises(DataError, match="pairs alone"):
+    with pytest.raises(DataError, match="pairs say which response is better"):
         fit("quantile", pairs=pl.load_pairs(pairs_rows()))
     with pytest.raises(DataError, match="fewer than the 5 levels"):
         fit(
@@ -345,7 +345,7 @@ def test_configs_of_the_wrong_kind(config, message):
     ("family", "options", "message"),
     [
         (None, {}, "unknown family None"),
-        ("quantile", {"ratings": "ratings.jsonl"}, "pass what load_ratings gives"),
+        ("quantile", {"ratings": "ratings.jsonl"}, "pass what load_ratings returns"),
         ("quantile", {"backbone": 3}, "backbone: received 3"),
     ],
 )

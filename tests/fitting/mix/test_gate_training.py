@@ -20,7 +20,7 @@ SMALL = {
     "gate_layers": 1,
     "gate_batch": 128,
     "gate_steps": 60,
-    "gate_judge_every": 10,
+    "gate_eval_every": 10,
     "gate_lr": 0.03,
     "gate_temperature": 1.0,
 }
@@ -165,7 +165,9 @@ def test_weights_count_like_repeated_pairs_when_judged():
     weighted = GatePairs(pairs.prompt, pairs.difference, weight, pairs.groups)
     repeated = pairs[torch.arange(200).repeat_interleave(weight.long())]
     gate, _ = train_gate(pairs, MixConfig(**SMALL | {"gate_steps": 10}))
-    assert gate_module._judge(gate, weighted) == pytest.approx(gate_module._judge(gate, repeated), rel=1e-5)
+    assert gate_module._loss_on(gate, weighted) == pytest.approx(
+        gate_module._loss_on(gate, repeated), rel=1e-5
+    )
 
 
 def test_entropy_is_that_of_the_definition():

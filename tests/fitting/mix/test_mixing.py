@@ -22,7 +22,7 @@ GATE = {
     "gate_layers": 1,
     "gate_batch": 128,
     "gate_steps": 60,
-    "gate_judge_every": 10,
+    "gate_eval_every": 10,
     "gate_lr": 0.03,
     "gate_temperature": 1.0,
 }
@@ -209,7 +209,7 @@ class TestGate:
 
     @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")
     def test_heads_that_tell_nothing_apart_are_said(self):
-        with pytest.warns(GateWarning, match="do not tell any two sides apart"):
+        with pytest.warns(GateWarning, match="do not distinguish any two sides"):
             fit("quantile", ratings=ratings(20), pairs=pairs(30), config={"l1": 10.0, "baselines": False})
 
 
@@ -302,7 +302,7 @@ def long_rows():
 
 
 class TestDebias:
-    @pytest.mark.filterwarnings("ignore:no lambda takes the correlation of verbosity")  # it is length
+    @pytest.mark.filterwarnings("ignore:no lambda reduces the correlation of verbosity")  # it is length
     @pytest.mark.parametrize("variable", ["verbosity", "tokens", "characters"])
     @pytest.mark.parametrize("family", sorted(FAMILIES))
     def test_the_reward_stops_following_the_bias(self, family, variable):

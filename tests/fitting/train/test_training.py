@@ -86,21 +86,21 @@ def test_the_best_look_at_held_out_rows_is_kept():
     """Training rows pull the weights away from where held-out rows are right at the start."""
     problem = Problem(noise=0.0)
     problem.y[150:] = 0.0
-    schedule = Schedule(lr=0.05, judge_every=5, patience=3)
+    schedule = Schedule(lr=0.05, eval_every=5, patience=3)
 
-    def judge():
+    def evaluate():
         assert not torch.is_grad_enabled()
         assert not problem.module.training
         return float(problem.mean(problem.rows[150:]))
 
-    summary = train(problem.module, problem.mean, problem.rows[:150], schedule, judge=judge)
+    summary = train(problem.module, problem.mean, problem.rows[:150], schedule, evaluate=evaluate)
     assert (summary["best_step"], summary["steps"], summary["loss"]) == (0, 15, 0.0)
     assert not problem.module.weight.any()
 
 
 def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
-    schedule, path = Schedule(steps=60, batch=32, judge_every=10), tmp_path / "state.safetensors"
+    schedule, path = Schedule(steps=60, batch=32, eval_every=10), tmp_path / "state.safetensors"
     whole, cut, resumed = Problem(), Problem(), Problem()
     train(whole.module, whole.mean, whole.rows, schedule)
     calls = []
@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
         return problem.mean(rows) / (0.0 if len(calls) == 30 else 1.0)
 
     with pytest.warns(ConvergenceWarning, match="not finite after step 20"):
-        summary = train(problem.module, breaks, problem.rows, Schedule(judge_every=10))
+        summary = train(problem.module, breaks, problem.rows, Schedule(eval_every=10))
     assert (summary["diverged"], summary["best_step"]) == (True, 20)
     assert bool(problem.module.weight.isfinite().all())
 

@@ -133,6 +133,27 @@ def test_how_many_tokens_share_a_row():
     chunked = tiny_architectures.tiny_model("llama4_text")
     assert row_tokens(chunked, True, None, CPU) == 16
     assert row_tokens(chunked, True, None, CPU, sharded=True) == 1
+    # Positions that change beyond a length: sequences in a row stay below it, or stand alone.
+    long = tiny_architectures.tiny_model("phi3", **tiny_architectures.LONG_ROPE)
+    assert row_tokens(long, True, None, CPU) == tiny_architectures.SWITCH
+    assert row_tokens(long, True, None, CPU, sharded=True) == 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_longer_sequence_in_the_row_changes_no_log_probability(sharded):
+    model = tiny_architectures.tiny_model("phi3", **tiny_architectures.LONG_ROPE)
+    apart = install(model)
+    random = torch.Generator().manual_seed(3)
+    draw = [torch.randint(2, 64, (count,), generator=random).tolist() for count in (10, 20, 46, 50, 70)]
+    rows = [(one[:4], one[4:]) for one in draw]
+    wanted = []
+    for prompt, response in rows:
+        logits = model(input_ids=torch.tensor([[*prompt, *response][:-1]]), use_cache=False).logits[0]
+        log_probs = logits[len(prompt) - 1 :].double().log_softmax(-1)
+        wanted.append(log_probs.gather(1, torch.tensor(response)[:, None]).sum().item())
+    found = response_log_probs(model, pack(rows, row_tokens(model, apart, None, CPU, sharded)))
+    assert found.tolist() == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", [TypeError, RuntimeError])
@@ -221,7 +242,7 @@ def test_what_stays_random_is_refused():
 
     model.model.decoder.layers[1].activation_fn = Noisy()
     attach(model)
-    with pytest.raises(ArgumentError, match=r"OPTForCausalLM in training mode differs .* random part"):
+    with pytest.raises(ArgumentError, match=r"OPTForCausalLM in training mode differs .* randomness"):
         examine(model, without_dropout=True)
 
 

@@ -151,5 +151,5 @@ def test_models_without_a_plain_head_are_refused():
     from peft import LoraConfig, get_peft_model
 
     adapted = get_peft_model(tiny_policy.model(), LoraConfig(target_modules=["lm_head"], r=2))
-    with pytest.raises(ArgumentError, match="lm_head out of an adapter"):
+    with pytest.raises(ArgumentError, match="lm_head from an adapter"):
         install(adapted)

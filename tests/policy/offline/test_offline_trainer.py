@@ -193,7 +193,7 @@ def test_resuming_is_exact(tmp_path, interrupt):
 
 
 def test_nothing_to_resume_from_is_an_error(tmp_path):
-    with pytest.raises(RunError, match="no whole checkpoint"):
+    with pytest.raises(RunError, match="no complete checkpoint"):
         trainer(tmp_path).train(resume_from_checkpoint=True)
 
 
@@ -201,7 +201,7 @@ def test_resuming_without_the_reference_is_an_error(tmp_path):
     options = {"max_steps": 2, "save_steps": 2}
     trainer(tmp_path, **options).train()
     (tmp_path / "reference_log_probs.safetensors").unlink()
-    with pytest.raises(RunError, match="is gone"):
+    with pytest.raises(RunError, match="no longer exists"):
         trainer(tmp_path, **options | {"max_steps": 4}).train(resume_from_checkpoint=True)
 
 
@@ -350,7 +350,7 @@ def test_cut_off_and_truncated_responses_have_no_end_token(tmp_path, caplog):
         ({"reward_chosen": float("nan")}, "reward_chosen"),
         ({"reward_rejected": float("inf")}, "reward_rejected"),
         ({"ref_rewards": []}, "ref_rewards"),
-        ({"chosen": "", "cut_off_chosen": True}, "no token to learn from"),
+        ({"chosen": "", "cut_off_chosen": True}, "no tokens to train on"),
     ],
 )
 def test_bad_rows(tmp_path, change, message):
@@ -430,7 +430,7 @@ def test_wrong_arguments(tmp_path):
     with pytest.raises(ArgumentError, match="261 tokens and the model knows 100"):
         trainer(tmp_path, model=small)
     made = trainer(tmp_path)
-    with pytest.raises(ArgumentError, match="when the trainer is made"):
+    with pytest.raises(ArgumentError, match="to the trainer's constructor"):
         made.evaluate(tiny_tables.pairs(2))
 
 

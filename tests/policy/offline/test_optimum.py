@@ -52,7 +52,7 @@ def test_a_coin_can_be_followed_no_further_than_to_its_better_side():
     )
     optimum, _ = found(table, beta=1e-3, partition="finite")
     assert optimum.kl == pytest.approx((math.log(2) + math.log(4)) / 2, abs=1e-6)
-    assert "the references' own ranks" in str(optimum)
+    assert "the ranks of the references" in str(optimum)
     assert optimum.warning is None
     exact, _ = found(table, beta=1e-3)
     assert exact.warning is not None
@@ -73,7 +73,9 @@ def test_what_nobody_knows_is_called_unknown():
     for method in ("dpo", "simpo"):
         optimum, _ = found(method=method)
         assert (optimum.kl, optimum.warning) == (None, None)
-        assert str(optimum) == f"KL of the optimum: unknown; these data do not tell how far {method} is to go"
+        assert (
+            str(optimum) == f"KL of the optimum: unknown; it cannot be computed from this data for {method}"
+        )
     bare = tiny_tables.pairs().remove_columns("ref_rewards")
     assert found(bare, method="rebel")[0].kl is None
     holes = Dataset.from_list([tiny_tables.pairs(1)[0] | {"ref_rewards": None}])
@@ -86,4 +88,6 @@ def test_the_warning_begins_beyond_what_the_lab_survived():
     """QRPO at beta .1 asked for 1.30 nats, at .03 for 2.5."""
     assert float(optimum_kl(0.1)) < SURVIVED_KL < float(optimum_kl(0.03))
     assert Optimum(float(optimum_kl(0.1)), "").warning is None
-    assert "2.5 nats of KL, more than any policy of our lab" in Optimum(float(optimum_kl(0.03)), "").warning
+    assert (
+        "2.5 nats of KL, too far for the policies of our lab" in Optimum(float(optimum_kl(0.03)), "").warning
+    )

@@ -19,6 +19,7 @@ from pluralign.policy import PPOConfig, PPOTrainer, lora_config
 
 folder, options = sys.argv[1], json.loads(sys.argv[2])
 lora = options.pop("lora", False)
+critic = tiny_bandit.model(7) if options.pop("critic", False) else None
 
 def reward(talks):
     return [one[-1]["content"].count("a") - 0.1 * len(one[-1]["content"]) for one in talks]
@@ -30,7 +31,7 @@ config = PPOConfig(
 trainer = PPOTrainer(
     tiny_bandit.model(), config, prompts=["xa", "xb", "c", "dd", "ab"], reward=reward,
     processing_class=tiny_bandit.tokenizer(), eval_prompts=["b", "ca", "d"], gold=reward,
-    peft_config=lora_config(4, 8, 0.0, "all-linear") if lora else None,
+    peft_config=lora_config(4, 8, 0.0, "all-linear") if lora else None, critic_model=critic,
 )
 last = trainer.train()
 trainer.save_model(folder + "/model")
@@ -41,7 +42,10 @@ if trainer.accelerator.is_main_process:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"advantages": "gae"}, {"advantages": "rloo", "lora": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"advantages": "gae"}, {"advantages": "gae", "critic": True}, {"advantages": "rloo", "lora": True}],
+)
 def test_two_processes_train_as_one(tmp_path, options):
     found, models = [], []
     for processes in (1, 2):

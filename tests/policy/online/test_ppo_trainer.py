@@ -504,7 +504,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
 
     given = {**held_out, "draw": drawing, "loggers": [lambda step, metrics: strike("logging")]}
     made = trainer(tmp_path / "parts", judge=judge, made=given, eval_steps=1)
-    made._optimizer.register_step_pre_hook(lambda *_: strike("updating"))
+    made._updates.optimizer.register_step_pre_hook(lambda *_: strike("updating"))
     with pytest.raises(KeyboardInterrupt):
         made.train()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -159,13 +159,16 @@ def test_a_policy_far_beyond_its_optimum_is_told_once(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING, "pluralign"):
         trainer.evaluate()
-        assert "nats from its reference" not in caplog.text
+        assert "warning sign" not in caplog.text
         with torch.no_grad():
             trainer.model.lm_head.weight *= 2
         trainer.evaluate()
-        trainer.evaluate()
-    assert caplog.text.count("A larger beta helps, or a lower learning rate") == 1
-    assert "the optimum of this beta 0.01" in caplog.text
+        found = trainer.evaluate()
+    assert caplog.text.count("warning sign, KL beyond the optimum's") == 1
+    ratio = found["eval_samples/signs/kl_beyond_optimum"]
+    assert f"{ratio:.3g} times" in caplog.text
+    # Two standard errors below the mean KL, over the KL that the optimum of beta has.
+    assert 2 < ratio < found["eval_samples/kl"] / found["eval_samples/optimum_kl"]
 
 
 def test_the_kl_less_two_standard_errors():

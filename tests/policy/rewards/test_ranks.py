@@ -92,7 +92,7 @@ def test_self_inclusion_bias_is_there_and_is_removed(n, mean):
 def test_the_only_response_among_one_reference():
     same = torch.ones(3, 1)
     assert quantile_rewards(same[:, 0], same, "inclusive", leave_one_out=False).tolist() == [1.0] * 3
-    with pytest.raises(ArgumentError, match="row 0 has no reference beside the response itself"):
+    with pytest.raises(ArgumentError, match="row 0 has no reference besides the response itself"):
         quantile_rewards(same[:, 0], same, leave_one_out=True)
     assert quantile_rewards(torch.zeros(1), torch.ones(1, 1)).tolist() == [0.0]
 
@@ -239,7 +239,7 @@ def test_rewards_that_are_no_numbers(wrong):
 def test_illegal_arguments():
     with pytest.raises(ArgumentError, match="did you mean 'inclusive'"):
         rank(2.0, "inclusiv", False)
-    with pytest.raises(ArgumentError, match="row 0 is said to be among its references"):
+    with pytest.raises(ArgumentError, match="row 0 is marked as being among its references"):
         rank(4.0, "mid", True)
     with pytest.raises(ArgumentError, match=r"shape \[B, N\]"):
         quantile_rewards(torch.zeros(2), torch.zeros(2))
@@ -261,5 +261,5 @@ def test_illegal_arguments():
         quantile_rewards([2.0], GRID, leave_one_out="yes")
     with pytest.raises(ArgumentError, match="keep_mask must be bool, received 'all'"):
         quantile_rewards([2.0], GRID, keep_mask="all")
-    with pytest.raises(ArgumentError, match="that is no tensor"):
+    with pytest.raises(ArgumentError, match="not a tensor"):
         quantile_rewards(["a"], GRID)

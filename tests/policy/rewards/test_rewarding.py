@@ -127,7 +127,7 @@ def test_rewards_of_any_model_and_any_measure(samples, tmp_path):
         ]
         expected = model.score(talks, risk=risk).tolist()
         assert read_rewards(samples, path)["reward"] == pytest.approx(expected)
-    with pytest.raises(RunError, match="reward.risk: 'mean' then, 'cvar:0.5' now"):
+    with pytest.raises(RunError, match="reward.risk: 'mean' before, 'cvar:0.5' now"):
         reward_samples(samples, ModelReward(model, "cvar:0.5"), tmp_path / "mean")
 
 
@@ -171,7 +171,7 @@ def test_rewards_of_a_column(tmp_path):
     assert read_rewards(path, rewards)["reward"] == [1.0, 0.0, 1.0]
     bare = import_samples(rows, tmp_path / "bare")
     with pytest.raises(
-        DataError, match="3 of 3 rewards are no finite numbers; the first is None, of completion 0"
+        DataError, match="3 of 3 rewards are not finite numbers; the first is None, of completion 0"
     ):
         reward_samples(bare, ColumnReward(), tmp_path / "none")
     with pytest.raises(DataError, match="a finite number, or null"):
@@ -202,10 +202,10 @@ def test_interrupted_rewarding_continues(samples, tmp_path):
 def test_rewards_that_are_no_numbers(samples, tmp_path, wrong):
     source = FunctionReward(lambda p, c: [*first_number(p, c)[:-1], wrong], "bad")
     with pytest.raises(
-        DataError, match="1 of 8 rewards are no finite numbers; the first is .*, of completion 7"
+        DataError, match="1 of 8 rewards are not finite numbers; the first is .*, of completion 7"
     ):
         reward_samples(samples, source, tmp_path / "r")
-    with pytest.raises(DataError, match="8 completions were given 2 rewards"):
+    with pytest.raises(DataError, match="received 2 rewards for 8 completions"):
         reward_samples(samples, FunctionReward(lambda p, c: [1.0, 2.0], "short"), tmp_path / "s")
 
 

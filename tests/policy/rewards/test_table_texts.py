@@ -1,4 +1,4 @@
-"""Training tables in TRL's shapes are read as `fit` reads them, and pairs that teach nothing are told of."""
+"""Training tables in TRL's shapes are read as `fit` reads them, and pairs that say nothing give a warning."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_equal_sides_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "pluralign"):
         prepared([PLAIN])
     assert not caplog.text
-    with pytest.raises(DataError, match="teach nothing"):
+    with pytest.raises(DataError, match="nothing can be learned from them"):
         prepared([equal, equal])
     # Absolute rewards learn from each response by itself.
     scored = {**equal, "reward_chosen": 1.0, "reward_rejected": 0.0, "ref_rewards": [0.0, 1.0]}

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import tiny_policy
-from pluralign.conversations import ConversationReader
+from pluralign.conversations import ConversationReader, tokenizer_digest
 from pluralign.errors import ConfigError, DataError, RunError
 from pluralign.policy.sampling.server import ServerSampler
 from pluralign.policy.sampling.settings import Completion, SamplingSettings, completion_seed
@@ -118,7 +118,7 @@ def test_a_busy_server_is_asked_again(server, tokenizer):
     assert len(ready.sample(PROMPTS[:1], SETTINGS)) == 1
     assert len(server.requests) == 4
     server.failures = [500] * 5
-    with pytest.raises(RunError, match="does not answer after 5 tries: 500"):
+    with pytest.raises(RunError, match="did not respond after 5 attempts: 500"):
         ready.sample(PROMPTS[:1], SETTINGS)
 
 
@@ -141,29 +141,54 @@ def test_tokens_are_counted_where_the_server_does_not_tell(server, tokenizer):
     assert (first, second) == (Completion("abc", 4, False), Completion("abcd", 4, True))
 
 
+def test_ids_are_kept_where_they_are_a_whole_response(server, tokenizer, tmp_path):
+    end, told = tokenizer.eos_token_id, [[70, 1], [70], [70, 71], 7]
+
+    def answer(body):
+        reasons = ["stop", "stop", "length", "stop"]
+        kinds = enumerate(zip(told, reasons, strict=True))
+        return {
+            "choices": [
+                {"index": i, "text": "x", "finish_reason": reason, "token_ids": ids}
+                for i, (ids, reason) in kinds
+            ]
+        }
+
+    server.answer = answer
+    ready = sampler(server, tokenizer)
+    (drawn,) = ready.sample(PROMPTS[:1], SamplingSettings(4, 4))
+    # The second has no end although it ended, so something is missing.
+    assert [one.token_ids for one in drawn] == [(70, end), None, (70, 71), None]
+    assert [one.num_tokens for one in drawn] == [2, 1, 2, 2]
+    rows = read_samples(sample_references(PROMPTS[:1], ready, tmp_path / "s", SamplingSettings(4, 4)))
+    assert rows["token_ids"][:] == [[70, end], None, [70, 71], None]
+    digest = tokenizer_digest(tokenizer)
+    assert rows["tokenizer"][:] == [digest, None, digest, None]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"choices": []}, "gave 0 completions of a prompt; 3 were asked for"),
+        ({"choices": []}, "returned 0 completions of a prompt; 3 were requested"),
         (
             {"choices": [{"index": i, "text": "x", "finish_reason": "abort"} for i in range(3)]},
             "ended by 'abort'",
         ),
         ({"choices": [{"index": i, "text": None, "finish_reason": "stop"} for i in range(3)]}, "with a text"),
-        (b"<html>", "after 5 tries: its answer is not JSON"),
-        ({"choices": None}, "choices that are no list of objects"),
-        ({"choices": ["x", "y", "z"]}, "choices that are no list of objects"),
+        (b"<html>", "after 5 attempts: its response is not JSON"),
+        ({"choices": None}, "choices that are not a list of objects"),
+        ({"choices": ["x", "y", "z"]}, "choices that are not a list of objects"),
         ({"choices": [{"text": "x", "finish_reason": "stop"}] * 3}, "index is not 0 to 2, once each"),
         (
             {"choices": [{"index": i % 2, "text": "x", "finish_reason": "stop"} for i in range(3)]},
             "index is not 0 to 2, once each",
         ),
-        ({"model": "other", "choices": []}, "answered with the model 'other'; asked was 'policy'"),
+        ({"model": "other", "choices": []}, "responded with the model 'other'; requested was 'policy'"),
         (
             {"choices": [{"index": i, "text": "\ud83d", "finish_reason": "stop"} for i in range(3)]},
             "half a surrogate pair",
         ),
-        (b"[]", "answered list instead of an object"),
+        (b"[]", "returned list instead of an object"),
     ],
 )
 def test_answers_that_are_none(server, tokenizer, content, message):
@@ -224,7 +249,7 @@ def test_prompts_that_do_not_fit_are_found_before_sampling(server, tokenizer, tm
 
 
 def test_no_server(tokenizer):
-    with pytest.raises(RunError, match="does not answer after 5 tries"):
+    with pytest.raises(RunError, match="did not respond after 5 attempts"):
         ServerSampler("http://127.0.0.1:9", tokenizer, patience=0.001)
     with pytest.raises(ConfigError, match="an address such as"):
         ServerSampler("localhost:8000", tokenizer)

@@ -69,6 +69,8 @@ def test_rows(tmp_path):
         "num_tokens": 2,
         "cut_off": False,
         "reward": None,
+        "token_ids": None,
+        "tokenizer": None,
     }
     assert rows["cut_off"][:3] == [False, False, True]
 
@@ -124,7 +126,7 @@ def test_bits_that_rotted_are_noticed(tmp_path):
     content = bytearray(shard.read_bytes())
     content[content.index(b"prompt 2") + 3] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(ArtifactError, match="shard-00001.parquet is damaged .*makes it again"):
+    with pytest.raises(ArtifactError, match="shard-00001.parquet is damaged .*write it again"):
         read_samples(path)
 
 
@@ -139,7 +141,7 @@ def test_shards_without_texts_are_refused(tmp_path, change, column):
     path = run(tmp_path / "s")
     for shard in path.glob("*.parquet"):
         pq.write_table(change(pq.read_table(shard)), shard)
-    with pytest.raises(ArtifactError, match=f"in some row: {column}. Import"):
+    with pytest.raises(ArtifactError, match=f"with missing values: {column}. Import"):
         read_samples(path)
 
 
@@ -162,10 +164,10 @@ def test_what_a_killed_process_leaves_is_no_obstacle(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": SamplingSettings(3, 5, seed=1)}, "settings.seed: 0 then, 1 now"),
-        ({"settings": SamplingSettings(4, 5)}, "settings.completions: 3 then, 4 now"),
-        ({"sampler": Echo("g")}, "sampler.fingerprint: 'f' then, 'g' now"),
-        ({"prompts": PROMPTS[:6]}, "prompts.count: 7 then, 6 now"),
+        ({"settings": SamplingSettings(3, 5, seed=1)}, "settings.seed: 0 before, 1 now"),
+        ({"settings": SamplingSettings(4, 5)}, "settings.completions: 3 before, 4 now"),
+        ({"sampler": Echo("g")}, "sampler.fingerprint: 'f' before, 'g' now"),
+        ({"prompts": PROMPTS[:6]}, "prompts.count: 7 before, 6 now"),
         ({"prompts": PROMPTS[::-1]}, "prompts.digest"),
     ],
 )
@@ -178,9 +180,9 @@ def test_other_settings_are_not_mixed(tmp_path, change, message):
 def test_folders_that_are_none(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("x")
-    with pytest.raises(RunError, match="holds no shards of ours"):
+    with pytest.raises(RunError, match="has other content than shards"):
         run(tmp_path / "other")
-    with pytest.raises(ArtifactError, match="no folder of shards"):
+    with pytest.raises(ArtifactError, match="not a folder of shards"):
         read_samples(tmp_path / "other")
     path = run(tmp_path / "s")
     manifest = json.loads((path / "manifest.json").read_text())
@@ -195,7 +197,7 @@ def test_folders_that_are_none(tmp_path):
 def test_illegal_prompts(tmp_path):
     with pytest.raises(ArgumentError, match="no prompts"):
         run(tmp_path / "s", prompts=[])
-    with pytest.raises(ArgumentError, match="one prompt twice"):
+    with pytest.raises(ArgumentError, match="the same prompt twice"):
         run(tmp_path / "s", prompts=[PROMPTS[0], PROMPTS[0]])
     with pytest.raises(ArgumentError, match="prompts_per_shard"):
         sample_references(PROMPTS, Echo(), tmp_path / "s", prompts_per_shard=0)
@@ -326,5 +328,5 @@ def test_illegal_samples_are_all_named(tmp_path):
         (13, "reward"),
     ]
     assert not (tmp_path / "s").exists()
-    with pytest.raises(ArgumentError, match="is no column of samples; allowed: prompt"):
+    with pytest.raises(ArgumentError, match="is not a column of samples; allowed: prompt"):
         import_samples(rows, tmp_path / "s", columns={"text": "x"})

@@ -17,4 +17,4 @@ def test_the_last_whole_one(tmp_path, caplog):
     (tmp_path / "checkpoint-best").mkdir()
     with caplog.at_level(logging.WARNING):
         assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert "checkpoint-12 was not written to its end" in caplog.text
+    assert "checkpoint-12 was not written completely" in caplog.text

@@ -1,11 +1,11 @@
-"""Comparisons to a problem of three categories per pair: b is better, tie, a is better.
+"""From comparisons to a problem of three categories per pair: b is better, tie, a is better.
 
     P(b), P(tie), P(a)  proportional to  exp(-d/2), v, exp(d/2),        d = s(a) - s(b)
 
 In: comparisons with votes. Out: distinct conversations, and the `Problem` that trains a score and a tie
-parameter on them by cross-entropy. It does not know heads beyond the module that it makes.
+parameter on them by cross-entropy.
 
-Paper: Davidson 1970 (JASA 65), equation 2.6 with d the log of his ratio of worths.
+Paper: Davidson 1970 (JASA 65), equation 2.6 with d the log of his ratio of worth parameters.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Comparisons:
         conversations: the distinct texts.
         first: [P], index of response a.
         second: [P], index of b.
-        target: [P, 3], shares of the votes for b, tie and a; the categories of a, float32.
-        raters: [P], how many voted.
+        target: [P, 3], shares of the votes for b, tie and a (the categories of a), float32.
+        raters: [P], number of votes.
         groups: [P].
     """
 
@@ -58,7 +58,7 @@ class Comparisons:
 
 
 def comparisons_of(votes: datasets.Dataset) -> Comparisons:
-    """Numbers the responses and counts the votes; two equal texts say nothing and are left out.
+    """Numbers the responses and counts the votes; comparisons of two equal texts are left out.
 
     Raises:
         DataError: no comparison has two different texts.
@@ -94,9 +94,9 @@ def comparison_problem(
 
     Args:
         comparisons: P of them.
-        features: of their N distinct conversations.
+        features: features of their N distinct conversations.
         hidden: units of the hidden layer of the score.
-        smoothing: share of the votes that moves to neighbouring categories, in [0, 1).
+        smoothing: share of the votes moved to neighbouring categories, in [0, 1).
     """
     first, second = comparisons.first.to(features.device), comparisons.second.to(features.device)
     sides = features[first], features[second]
@@ -107,7 +107,7 @@ def comparison_problem(
     def linear(module: ComparisonLogits, difference: Tensor) -> Tensor:
         return module.logits(module.out(difference)[:, 0])
 
-    # Rounding the difference, not the scores, keeps a and b exactly antisymmetric where scores are linear.
+    # Rounding the difference, not the scores, keeps a and b exactly antisymmetric if scores are linear.
     return Problem(
         name=PREFERENCE.name,
         inputs=sides if hidden else (sides[0] - sides[1],),
@@ -121,7 +121,8 @@ def comparison_problem(
 
 
 def equal_scores(target: Float[Tensor, "P 3"], width: int, hidden: int) -> ComparisonLogits:
-    """A module that scores all responses alike and ties as often as the targets do; where training starts."""
+    """A module with equal scores for all responses and as many ties as in the targets; the start of
+    training."""
     module = ComparisonLogits(width, hidden)
     tie = (target[:, 1].double().sum() + 0.5) / (len(target) + 1.5)
     with torch.no_grad():  # v / (2 + v) is the share of ties of equal scores

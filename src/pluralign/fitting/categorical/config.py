@@ -1,6 +1,6 @@
-"""What can be chosen when a categorical head is fitted. Imports nothing heavy.
+"""Options for fitting a categorical head. Imports nothing heavy.
 
-Field documentation is what `pluralign fit --help` prints.
+The field documentation is printed by `pluralign fit --help`.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ class CategoricalConfig(MixConfig):
 
     Attributes:
         loss: cross_entropy; transport, the published loss of DPRM; or rps, the squared distance of
-            distribution functions. With few raters per response transport is no proper score: under 5 use
-            one of the others, or smoothing.
-        cost: What transport costs: rewards, the difference of rewards; or two_axis, for the six categories,
-            how far apart they are in helpfulness and in harm.
-        axis_weights: Of helpfulness and harm in the two_axis cost of transport.
-        floor: What confusing any two categories costs transport at least, where the largest difference of
+            distribution functions. With few raters per response transport is not a proper score: with fewer
+            than 5 use one of the others, or smoothing.
+        cost: Cost of transport: rewards for the difference of rewards; or two_axis, for the six categories,
+            for their distance in helpfulness and in harm.
+        axis_weights: Weights of helpfulness and harm in the two_axis cost of transport.
+        floor: Minimum cost of confusing any two categories in transport, where the largest difference of
             rewards is 1.
         regularization: Entropic penalty of the two_axis cost of transport; 0 solves it exactly.
-        smoothing: Share of each category's mass that targets move to neighbouring categories.
-        rewards: Reward of each category by its name or number, for attributes that have just these; null
-            takes the ratings themselves, and the paper's table for the six categories.
-        edges: Ends of the bins that ratings fall into, ascending; null takes each rating of a grid as a
-            category, and makes bins where there is no grid.
-        num_categories: Bins of a scale without a grid.
-        binning: quantile makes bins of equal numbers of ratings, equal bins of equal width.
+        smoothing: Share of each category's mass in the targets that is moved to neighbouring categories.
+        rewards: Reward of each category by its name or number, for attributes with exactly these categories;
+            null for the ratings themselves, and the paper's table for the six categories.
+        edges: Edges of bins for the ratings, ascending; null makes each rating of a grid a category, and
+            uses bins if there is no grid.
+        num_categories: Number of bins for a scale without a grid.
+        binning: quantile for bins with equal numbers of ratings, equal for bins of equal width.
         comparisons: How votes without ratings are fitted. pairwise predicts a, tie or b from the difference
-            of two scores (Davidson), by cross-entropy; pointwise gives each side the votes it got and fits
-            those as categories.
+            of two scores (Davidson), by cross-entropy; pointwise assigns to each side the votes it received
+            and fits those as categories.
         hidden: Units of one hidden layer; 0 for linear logits.
-        l2: Penalty l2 * squared norm of the weights of scaled columns, beside the mean loss; null chooses it
-            on held-out groups.
-        l2_grid: Penalties to choose from; the smallest are for rps, a square of shares of the scale, and many
-            responses.
+        l2: Penalty l2 * squared norm of the weights of scaled columns, added to the mean loss; null chooses
+            it on held-out groups.
+        l2_grid: Penalties to choose from; the smallest are for rps, a square of shares of the scale, with
+            many responses.
         steps: Steps of AdamW over all rows.
         lr: Learning rate at the start of its cosine.
         baselines: Also fit the constant model and Bradley-Terry on the same embeddings, to compare with.
@@ -92,7 +92,7 @@ class CategoricalConfig(MixConfig):
         for weight in self.axis_weights:
             check_number("axis_weights", weight, at_least=0)
         if self.regularization and self.cost == "rewards":
-            raise ConfigError("regularization is for cost = 'two_axis'; rewards have a closed form")
+            raise ConfigError("regularization applies only to cost = 'two_axis'; rewards have a closed form")
         self._check_transport()
         if self.debias_coupling == "parity":
             raise ConfigError(
@@ -101,21 +101,21 @@ class CategoricalConfig(MixConfig):
         self._check_rewards_and_edges()
 
     def _check_transport(self) -> None:
-        """Refuses options that another loss would not read."""
+        """Rejects options that another loss would ignore."""
         unset = {"cost": "rewards", "axis_weights": (1.0, 1.0), "floor": 0.0, "regularization": 0.0}
         for name, default in unset.items():
             value = getattr(self, name)
             if self.loss != "transport" and (tuple(value) if name == "axis_weights" else value) != default:
                 raise ConfigError(
-                    f"{name} = {value!r} belongs to the transport loss, and loss = {self.loss!r} does not "
-                    f"read it: say loss = 'transport', or leave {name} out"
+                    f"{name} = {value!r} applies only to the transport loss, and loss = {self.loss!r} would "
+                    f"ignore it: set loss = 'transport', or leave {name} out"
                 )
 
     def _check_rewards_and_edges(self) -> None:
         if self.rewards is not None:
             if not isinstance(self.rewards, Mapping):
                 raise ConfigError(f"rewards = {self.rewards!r}: a reward for each name or number is needed")
-            # JSON has only texts as keys; in Python numbers are as good.
+            # JSON keys are strings; in Python numbers work as well.
             object.__setattr__(self, "rewards", {str(name): value for name, value in self.rewards.items()})
             values = list(self.rewards.values())
             if len(set(values)) < 2 or not all(math.isfinite(value) for value in values):

@@ -1,14 +1,15 @@
-"""The categorical recipe (DPRM): what the crowd said of each response to probabilities of categories.
+"""The categorical recipe (DPRM): from the crowd's ratings of each response to probabilities of categories.
 
 In: ratings or votes for categories, or comparisons; pairs or votes for the gate. Out: a `CategoricalHead`,
-with the constant model and Bradley-Terry beside it. Two ways:
+and the baselines, the constant model and Bradley-Terry. There are two ways:
 
     ratings              every response's raters as a distribution over categories, attribute by attribute;
-                         comparisons too with `comparisons=pointwise`, each side with the votes it got
+                         also for comparisons with `comparisons=pointwise`, each side with the votes it
+                         received
     votes (comparisons)  one score and one tie parameter for pairs (`category_comparisons`)
 
 Paper: Li et al. 2024 (DPRM), arXiv 2402.09764, whose loss is `transport`; cross-entropy as the default, bins,
-the choice of the penalty, the gate and the way of comparisons are this project's.
+the choice of the penalty, the gate and the treatment of comparisons are this project's.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pluralign.fitting.categorical.comparisons import (
     equal_scores,
 )
 from pluralign.fitting.categorical.config import CategoricalConfig
-from pluralign.fitting.categorical.notes import check_rows, report_categories, warn_of_gaps
+from pluralign.fitting.categorical.messages import check_rows, report_categories, warn_about_gaps
 from pluralign.fitting.categorical.targets import CategoryRows, category_rows
 from pluralign.fitting.categorical.training import Problem, fit_logits, rotate
 from pluralign.fitting.linear.baselines import bradley_terry_of
@@ -79,7 +80,7 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         modules.append(module)
     head = _head(scaling, axes, modules, rows, config)
     gaps = _average_gaps(head, rows, embedded)
-    warn_of_gaps(gaps, config)
+    warn_about_gaps(gaps, config)
     summary: dict[str, Any] = {
         "categories": {part.attribute.name: part.categories.mapping for part in rows},
         "l2": {name: fact["l2"] for name, fact in facts.items()},
@@ -94,8 +95,8 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
         constant = _head(scaling, None, constants, rows, config)
         known = {part.attribute.name: part.categories for part in rows}
-        worth = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
-        baselines, found = _baselines(worth, constant, embedded, config)
+        rewards = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
+        baselines, found = _baselines(rewards, constant, embedded, config)
         summary |= found
     return Fitted(head, baselines, summary)
 
@@ -103,10 +104,10 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
 def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     for name, unset in {"rewards": None, "edges": None, "cost": "rewards", "floor": 0}.items():
         if getattr(config, name) != unset:
-            raise DataError(f"{name} is for ratings, and these are comparisons; leave it out")
+            raise DataError(f"{name} applies to ratings, and these are comparisons; leave it out")
     if config.loss != "cross_entropy":
         raise DataError(
-            f"loss = {config.loss!r} is for ratings; comparisons are fitted by cross-entropy, or with "
+            f"loss = {config.loss!r} applies to ratings; comparisons are fitted by cross-entropy, or with "
             "comparisons = 'pointwise' as ratings"
         )
     comparisons = comparisons_of(inputs.votes)
@@ -118,7 +119,9 @@ def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     problem = comparison_problem(comparisons, features, config.hidden, config.smoothing)
     module, facts = fit_logits(problem, inputs, config)
     with torch.no_grad():
-        module.center.copy_(module.score(features).mean())  # an opponent of score 0 is the average response
+        module.center.copy_(
+            module.score(features).mean()
+        )  # so that an opponent of score 0 is the average response
     rotate(module, axes)
     head = _comparison_head(scaling, module, config).in_units_of(embedded.response, embedded.prompt)
     summary = {
@@ -138,13 +141,13 @@ def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     return Fitted(head, baselines, summary)
 
 
-# -- parts of both ---------------------------------------------------------------------------------
+# -- shared parts ----------------------------------------------------------------------------------
 
 
 def _features(
     inputs: Inputs, conversations: list[list[dict[str, str]]]
 ) -> tuple[Embeddings, ColumnScaling, Tensor, Tensor]:
-    """Embeddings, their scaling, scaled features along their principal axes, and the axes."""
+    """Embeddings, their scaling, the scaled features along their principal axes, and the axes."""
     embedded = inputs.embed(conversations)
     scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
     features = scaling(embedded.response)
@@ -180,7 +183,7 @@ def _category_problem(
 
 
 def _start(target: Tensor, width: int, hidden: int) -> CategoryLogits:
-    """Logits that give every row the mean of the targets, and no category a probability of 0."""
+    """Logits that predict the mean of the targets for every row, without probabilities of 0."""
     module = CategoryLogits(width, target.shape[1], hidden)
     with torch.no_grad():
         module.out.bias.copy_((target.sum(0) + 0.5).log() - (target.sum() + 0.5 * target.shape[1]).log())
@@ -190,7 +193,7 @@ def _start(target: Tensor, width: int, hidden: int) -> CategoryLogits:
 def _score(
     rows: CategoryRows, config: CategoricalConfig, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Logits and targets to the chosen loss per row."""
+    """From logits and targets to the chosen loss per row."""
     rewards = torch.tensor(rows.categories.rewards, device=device)
     if config.loss == "cross_entropy":
         return cross_entropy
@@ -200,7 +203,7 @@ def _score(
         return lambda logits, target: transport(
             logits.softmax(-1), target, rewards, config.floor, validate=False
         )
-    # In float64, or costs that tie would be told apart by rounding, and the quick solver would decline them.
+    # In float64; otherwise rounding would break ties between costs, and the fast solver would reject them.
     axes = torch.tensor([HELPFULNESS, HARM], dtype=torch.float64)
     cost = two_axis_cost(axes[0], axes[1], config.axis_weights).to(device)
     return lambda logits, target: transport(
@@ -214,7 +217,8 @@ def _score(
 
 
 def _neighbours(rows: CategoryRows) -> Tensor | None:
-    """On the two axes of the six categories a neighbour is one step away; else the next in order is."""
+    """On the two axes of the six categories neighbours are one step apart; otherwise they are adjacent in
+    order."""
     if not is_six(rows.attribute):
         return None
     steps = two_axis_cost(2 * torch.tensor(HELPFULNESS), torch.tensor(HARM))
@@ -245,8 +249,8 @@ def _head(
 def _average_gaps(head: CategoricalHead, rows: list[CategoryRows], embedded: Embeddings) -> dict[str, float]:
     """Total variation between the average prediction and the average crowd, per attribute.
 
-    A proper score makes it 0 up to the penalty; the transport loss need not, because it is least at the
-    median of the raters' distribution functions, not at their mean.
+    With a proper score it is 0 up to the penalty; with the transport loss it need not be, because that is
+    minimal at the median of the raters' distribution functions, not at their mean.
     """
     with torch.no_grad():
         predicted = head.probs(embedded.response)

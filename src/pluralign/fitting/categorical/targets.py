@@ -1,10 +1,11 @@
-"""Ratings to categories: which there are, what each is worth, and the crowd's share of each per response.
+"""From ratings to categories: which there are, the reward of each, and the crowd's share of each per
+response.
 
-In: the ratings of one attribute, as `targets` gives them, undisturbed. Out: categories and, per response, the
-distribution of its raters over them. It does not know embeddings, heads or losses.
+In: the ratings of one attribute, from `targets`, without dequantisation. Out: categories and, per response,
+the distribution of its raters over them.
 
-Ratings on a grid are categories as they are; others fall into bins, whose ends are kept. The rating that
-stands for a bin is the mean of the ratings in it, so that binning does not move the mean reward.
+Ratings on a grid are categories themselves; others are put into bins, whose edges are stored. A bin is
+represented by the mean of its ratings, so that binning does not change the mean reward.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ __all__ = [
     "rewards_in_order",
 ]
 
-MOST_GRID_CATEGORIES = 21  # finer grids are binned, as continuous scales are
+MOST_GRID_CATEGORIES = 21  # finer grids are binned, like continuous scales
 
 
 @dataclass(frozen=True)
 class CategoryRows:
-    """What the crowd said of one attribute.
+    """The crowd's ratings of one attribute.
 
     Attributes:
         attribute: name, scale and grid step.
         categories: C of them.
-        item: [R], which distinct conversation each row is of.
+        item: [R], index of the distinct conversation of each row.
         target: [R, C], the share of its raters in each category, float32.
-        raters: [R], how many they are.
+        raters: [R], number of its raters.
     """
 
     attribute: Attribute
@@ -60,11 +61,11 @@ def category_rows(rows: AttributeRows, config: CategoricalConfig) -> CategoryRow
     """Counts the raters of each response in each category.
 
     Args:
-        rows: ratings one by one, neither reduced nor dequantised.
+        rows: individual ratings, neither reduced nor dequantised.
         config: bins and rewards.
 
     Raises:
-        DataError: a rating lies in no category.
+        DataError: a rating is outside all categories.
     """
     ratings = rows.attribute.low + rows.attribute.span * rows.target
     categories = categories_of(rows.attribute, ratings, config)
@@ -80,7 +81,7 @@ def category_rows(rows: AttributeRows, config: CategoricalConfig) -> CategoryRow
 def categories_of(
     attribute: Attribute, ratings: Float[Tensor, " N"], config: CategoricalConfig
 ) -> Categories:
-    """The categories of an attribute, from the grid of its ratings, the edges given, or bins.
+    """The categories of an attribute, from the grid of its ratings, the given edges, or bins.
 
     Args:
         attribute: name, scale and grid step.
@@ -104,7 +105,7 @@ def categories_of(
 def _rewards(
     attribute: Attribute, names: Sequence[str], values: Sequence[float], config: CategoricalConfig
 ) -> tuple[float, ...]:
-    """On [0, 1]: of the scale for ratings, of the table's own range for a table."""
+    """Rewards on [0, 1]: relative to the scale for ratings, to the table's own range for a table."""
     table = rewards_in_order(names, config.rewards or {})
     if table is None and is_six(attribute):
         table = CATEGORY_REWARDS
@@ -115,7 +116,7 @@ def _rewards(
 
 
 def rewards_in_order(names: Sequence[str], table: Mapping[str, float]) -> Sequence[float] | None:
-    """The rewards of a table by name or by number; None where its keys are not just these categories."""
+    """The rewards of a table by name or by number; None if its keys are not exactly these categories."""
     for keys in (names, [str(k) for k in range(len(names))]):
         if set(keys) == set(table):
             return [table[key] for key in keys]
@@ -123,7 +124,7 @@ def rewards_in_order(names: Sequence[str], table: Mapping[str, float]) -> Sequen
 
 
 def _edges(attribute: Attribute, ratings: Tensor, config: CategoricalConfig) -> tuple[float, ...]:
-    """Bins of equal numbers of ratings, fewer where many are equal, or of equal width."""
+    """Bins with equal numbers of ratings (fewer bins if many ratings are equal), or of equal width."""
     shares = torch.linspace(0, 1, config.num_categories + 1, dtype=torch.float64)
     if config.binning == "equal":
         inner = attribute.low + attribute.span * shares[1:-1]
@@ -135,7 +136,7 @@ def _edges(attribute: Attribute, ratings: Tensor, config: CategoricalConfig) -> 
 
 
 def _bin_values(ratings: Tensor, edges: Sequence[float]) -> tuple[float, ...]:
-    """The mean of the ratings in each bin; its middle where there are none."""
+    """The mean of the ratings in each bin; its middle if it is empty."""
     bins = bins_of(ratings, edges)
     means = []
     for c, (low, high) in enumerate(itertools.pairwise(edges)):

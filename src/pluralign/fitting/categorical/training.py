@@ -1,13 +1,12 @@
-"""Training logits of categories: a penalty chosen on held-out groups, then one training on all rows.
+"""Trains logits of categories: chooses a penalty on held-out groups, then trains on all rows.
 
     minimise  mean_i score(logits(x_i), target_i)  +  l2 * squared norm of the weights
 
-In: a problem, which is inputs, targets and groups by row, and functions that make a module and its logits.
-Out: the trained module. It does not know whether rows are responses or comparisons, nor what categories are
-worth.
+In: a problem, that is inputs, targets and groups by row, and functions that make a module and its logits.
+Out: the trained module.
 
-All rows take part in every step. Features come in along their principal axes, where one step size of AdamW
-fits all directions; the squared norm does not notice the rotation.
+All rows take part in every step. Features are given along their principal axes, where a single step size of
+AdamW suits all directions; the squared norm is invariant to the rotation.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ Module = TypeVar("Module", CategoryLogits, ComparisonLogits)
 
 @dataclass(frozen=True)
 class Problem(Generic[Module]):
-    """What is learned, row by row.
+    """The learning problem, row by row.
 
     Attributes:
         name: for reports and the journal.
-        inputs: what the logits are made of, [R, ...] each.
+        inputs: the inputs of the logits, [R, ...] each.
         target: [R, C], probabilities.
         groups: [R].
-        make: targets of the training rows to a new module, which should start at their mean.
-        logits: a module and rows of the inputs, [B, ...] each, to logits [B, C].
-        score: logits and targets [B, C] to a loss per row, [B].
-        loss: what reports call it.
+        make: maps the targets of the training rows to a new module, which should start at their mean.
+        logits: maps a module and rows of the inputs, [B, ...] each, to logits [B, C].
+        score: maps logits and targets [B, C] to a loss per row, [B].
+        loss: name of the loss in reports.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Problem(Generic[Module]):
         return self.score(self.logits(module, *inputs), target)
 
     def restricted(self, rows: Tensor) -> Problem[Module]:
-        """The same problem on fewer rows."""
+        """The same problem on a subset of rows."""
         *inputs, target = self._rows(rows)
         groups = [self.groups[i] for i in rows.tolist()]
         return replace(self, inputs=tuple(inputs), target=target, groups=groups)
@@ -75,7 +74,7 @@ class Problem(Generic[Module]):
 def fit_logits(
     problem: Problem[Module], inputs: Inputs, config: CategoricalConfig
 ) -> tuple[Module, dict[str, Any]]:
-    """Chooses the penalty where the config does not say one, and trains on all rows.
+    """Chooses the penalty if the config does not set it, and trains on all rows.
 
     Returns:
         The module in evaluation mode and frozen; and `l2` and `loss`, the mean over the rows.
@@ -94,14 +93,14 @@ def fit_logits(
 
 
 def squared_norm(module: nn.Module) -> Tensor:
-    """Of all weights that multiply something; intercepts are free."""
+    """The squared norm of all weights except intercepts."""
     weights = [p for p in module.parameters() if p.ndim == 2]
     return torch.stack([weight.square().sum() for weight in weights]).sum()
 
 
 @torch.no_grad()
 def rotate(module: nn.Module, axes: Float[Tensor, "D D"]) -> None:
-    """Turns a module that reads `features @ axes` into one that reads the features, in place."""
+    """Converts a module on `features @ axes` to one on the features, in place."""
     first = next(part for part in module.modules() if isinstance(part, nn.Linear))
     first.weight.copy_(first.weight @ axes.T)
 
@@ -125,7 +124,7 @@ def _chosen_penalty(problem: Problem[Module], inputs: Inputs, config: Categorica
 
 
 def _held_out(problem: Problem[Module], held_out: Tensor, l2: float, config: CategoricalConfig) -> float:
-    """Mean loss of the rows of a mask after training on the others."""
+    """Mean loss on the rows of a mask after training on the others."""
     train_rows, test_rows = (torch.nonzero(mask)[:, 0] for mask in (~held_out, held_out))
     module = _trained(problem.restricted(train_rows), l2, config, None)
     return float(problem.losses(module, test_rows).double().mean())
@@ -142,7 +141,7 @@ def _trained(
         module,
         lambda rows: problem.losses(module, rows).mean() + l2 * squared_norm(module),
         slice(None),
-        Schedule(lr=config.lr, steps=config.steps, judge_every=max(1, config.steps // 5)),
+        Schedule(lr=config.lr, steps=config.steps, eval_every=max(1, config.steps // 5)),
         seed=config.seed,
         state=state,
         name=problem.name,

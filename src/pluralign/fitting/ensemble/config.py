@@ -1,6 +1,6 @@
-"""What can be chosen when a Gaussian ensemble is fitted. Imports nothing heavy.
+"""Options for fitting a Gaussian ensemble. Imports nothing heavy.
 
-Field documentation is what `pluralign fit --help` prints.
+The field documentation is printed by `pluralign fit --help`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ class GaussianEnsembleConfig(MixConfig):
     """H Gaussian heads, and the gate of their attributes (BRME).
 
     Attributes:
-        heads: Number of heads; not published, 5 is this project's choice.
+        heads: Number of heads; not published, the default of 5 is this project's choice.
         loss: gaussian_nll and beta_nll learn the spread of the ratings; reparameterized_mse is the published
             loss, whose std only shows how long training took; bradley_terry gives plain Bradley-Terry heads
             (mean, worst-case and UWO ensembles) on pairs.
         beta: The exponent of beta_nll, in [0, 1].
-        target: ratings, or stage_1 for the standardised reward of Bradley-Terry heads; null takes ratings
-            where the data has them.
+        target: ratings, or stage_1 for the standardised reward of Bradley-Terry heads; null for ratings
+            if the data has them.
         hidden: Hidden units of each head; 0 for linear heads.
         bootstrap: Each head sees its own resample of the groups.
-        anchor: Each head is drawn towards its own random start, a sample of the prior, instead of towards 0.
+        anchor: Each head is pulled towards its own random start, a sample from the prior, instead of towards
+            0.
         l2: Penalty (l2/2) * squared distance of a head's weights from its anchor; it also sets the spread of
             the anchors, 1/sqrt(N l2). Null chooses one per attribute on held-out groups.
         l2_grid: Penalties to choose from; the largest is for wide embeddings with few responses, where a
@@ -41,8 +42,9 @@ class GaussianEnsembleConfig(MixConfig):
         std_floor: Smallest std, in units of the standard deviation of all ratings.
         steps: Steps of Adam, with a cosine.
         lr: Learning rate at the start of the cosine.
-        batch: Responses (or pairs) per step; all where there are no more.
-        raters: raw fits every rating; mean and majority one number per response, and lose the disagreement.
+        batch: Responses (or pairs) per step; all if there are fewer.
+        raters: raw fits every rating; mean and majority fit one number per response, and lose the
+            disagreement.
         dequantise: Spread ratings that lie on a grid of step h by U(-h/2, h/2), as the quantile family does.
         margin: Smallest difference of mean ratings, in units of their scale, for which ratings become a pair.
         baselines: Also fit the constant model and Bradley-Terry on the same embeddings, to compare with.
@@ -93,8 +95,9 @@ class GaussianEnsembleConfig(MixConfig):
             raise ConfigError("loss = 'bradley_terry' learns from pairs and has no target; leave target out")
         if self.mix == "mixture":
             raise ConfigError(
-                "mix = 'mixture': attributes are mixed head by head, so that heads stay whole opinions, and "
-                "one head's mixture is no Gaussian; use vincentize"
+                "mix = 'mixture': attributes are mixed head by head, so that each head is a whole opinion, "
+                "and "
+                "a head's mixture is not a Gaussian; use vincentize"
             )
         if self.debias_coupling == "parity":
             raise ConfigError(

@@ -1,10 +1,9 @@
 """From targets to trained heads: resamples, anchors and penalties of the members of one ensemble.
 
-In: features and targets, a configuration. Out: members. It does not know tables, attributes' names or what
-becomes of the members.
+In: features and targets, a configuration. Out: members.
 
-Training runs along the principal axes of the features, where one step size fits all directions; penalties do
-not notice a rotation, and `Members.rotate_` takes it out again.
+Training runs along the principal axes of the features, where a single step size suits all directions;
+penalties are invariant to a rotation, and `Members.rotate_` undoes it.
 """
 
 from __future__ import annotations
@@ -54,16 +53,18 @@ def gaussian_heads(
 
     Args:
         inputs: for the journal and the report.
-        config: of the fit.
-        features: of the responses, on the device to train on.
+        config: the configuration of the fit.
+        features: features of the responses, on the training device.
         points: their ratings.
-        groups: of the responses.
-        l2: penalties of the weights of means and of standard deviations, by attribute.
+        groups: the responses' groups.
+        l2: penalties for the weights of means and of standard deviations, by attribute.
     """
     weight = points.present[:, :, None].expand(-1, -1, config.heads)
     if config.bootstrap:
         drawn = weight * _bootstrap(config, groups)[:, None]
-        weight = torch.where(drawn.sum(0) > 0, drawn, weight)  # a resample without ratings teaches nothing
+        weight = torch.where(
+            drawn.sum(0) > 0, drawn, weight
+        )  # a resample without ratings contains no information
     device = features.device
     objective = GaussianObjective(
         features, points.points.to(device), row_shares(weight).to(device), loss_of(config), config.std_floor
@@ -130,14 +131,14 @@ def train_heads(
     """Members at draws from the prior, trained.
 
     Args:
-        objective: on the device to train on.
-        config: of the fit.
-        l2: penalties of each member's outputs; one row per member.
-        width: of the features.
-        num_rows: how many rows a member sees, which with l2 is the width of the prior.
-        anchor: whether members are drawn towards their start.
-        state: where training is kept.
-        report: receives a line now and then.
+        objective: on the training device.
+        config: the configuration of the fit.
+        l2: penalties for each member's outputs; one row per member.
+        width: width of the features.
+        num_rows: number of rows per member, which together with l2 determines the width of the prior.
+        anchor: whether members are pulled towards their start.
+        state: where the training state is saved.
+        report: called with a line from time to time.
     """
     members = Members(len(l2), width, l2.shape[1], config.hidden)
     precision = prior_precision(members, l2, num_rows)
@@ -163,7 +164,7 @@ def _bootstrap(config: GaussianEnsembleConfig, groups: Sequence[str]) -> Float[T
 
 
 def _seed(config: GaussianEnsembleConfig, what: str, number: int) -> int:
-    """A seed of its own for every draw, which does not depend on how many others there are."""
+    """A separate seed for every draw, independent of the number of other draws."""
     digest = hashlib.blake2b(f"{config.seed} {what} {number}".encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big")
 

@@ -1,15 +1,15 @@
 """The Gaussian ensemble recipe (BRME): H heads with a mean and a standard deviation each.
 
-In: ratings, comparisons or pairs. Out: a `GaussianEnsembleHead`, with its baselines beside it. Three ways:
+In: ratings, comparisons or pairs. Out: a `GaussianEnsembleHead`, and its baselines. There are three ways:
 
-    ratings         stage 2 alone: Gaussian heads on the ratings. Stage 1 is their Bradley-Terry baseline.
+    ratings         only stage 2: Gaussian heads on the ratings. Stage 1 is their Bradley-Terry baseline.
     pairs, votes    stage 1: H Bradley-Terry heads; stage 2: Gaussian heads on each one's standardised reward.
                     Pairs cannot tell mean and spread apart: the std is only how far a head is from stage 1.
     bradley_terry   the heads of stage 1 are the model, without standard deviations: the ensembles of Coste et
                     al. (mean, worst case, UWO).
 
-Heads differ by their own resample of the groups and by their own anchor (`ensemble_training`); without both,
-heads on one backbone and a convex loss become one head.
+Heads differ by their own resample of the groups and by their own anchor (`training`); without both,
+heads on one backbone with a convex loss become the same head.
 
 Paper: Yan et al. 2024, arXiv 2409.15360; Coste et al. 2023, arXiv 2310.02743. Number of heads, target,
 bootstrap, anchors, penalties and the default loss are this project's.
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-_STAGE_2 = 3  # times as many steps where there is no noise, until the std has come down to its floor
-ALIKE = 0.003  # heads that differ by less than this share of the reward's spread are one head
+_STAGE_2 = 3  # times as many steps if there is no noise, until the std has decreased to its floor
+ALIKE = 0.003  # heads that differ by less than this share of the reward's spread count as equal
 
 _STD_MEANS = {
     "gaussian_nll": "the spread of the ratings around the head's mean",
     "beta_nll": "the spread of the ratings around the head's mean",
     "reparameterized_mse": "how long training took: the published loss drives it to 0 whatever the noise",
-    "bradley_terry": "nothing, it is 0: these heads have none",
+    "bradley_terry": "nothing: it is 0, since these heads have none",
     "stage_1": "how far a head is from its stage-1 reward: pairs cannot tell mean and spread apart",
 }
 
@@ -73,7 +73,7 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     )
     names = [rows.attribute.name for rows in targets.attributes]
     inputs.report(f"{len(targets.conversations):,} distinct texts, {len(names)} attributes")
-    _warn_of_constants(targets)
+    _warn_about_constants(targets)
     embedded = inputs.embed(targets.conversations)
     scaling = ColumnScaling.fitted(embedded.response)
     features, axes = rotated(scaling(embedded.response))
@@ -125,7 +125,7 @@ def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
         points = GaussianTargets(
             reward[None, :, None], torch.ones(len(reward), 1), torch.zeros(1), torch.ones(1)
         )
-        # Stage 1 has made the heads different; here each only has to follow its own reward.
+        # Stage 1 has made the heads differ; here each only has to follow its own reward.
         loose = replace(config, bootstrap=False, anchor=False, steps=_STAGE_2 * config.steps)
         penalties = torch.tensor([[min(config.l2_grid), max(config.std_l2_grid)]])
         members = gaussian_heads(inputs, loose, features, points, [""] * len(reward), penalties)
@@ -146,7 +146,8 @@ def _finish(
     embedded: Embeddings,
     meaning: str,
 ) -> tuple[GaussianEnsembleHead, dict[str, Any]]:
-    """Standardises the heads, measures the unit of reward and how alike heads are, and says what a std is."""
+    """Standardises the heads, measures the unit of reward and the heads' similarity, and says what a std
+    means."""
     given = head_inputs(head, conversations, embedded)
     head = head.eval().with_equal_heads(*given).in_units_of(*given)
     agreement = head_agreement(head.head_means(*given))
@@ -158,7 +159,7 @@ def _finish(
         warnings.warn(
             f"the {config.heads} heads are nearly equal (disagreement {agreement['disagreement']:.1e} of the "
             f"spread of rewards, correlation {agreement['correlation']:.6f}): the minimum over heads does "
-            "nothing. Switch on bootstrap or anchor, or give more than one group.",
+            "nothing. Turn on bootstrap or anchor, or provide more than one group.",
             EnsembleWarning,
             stacklevel=5,
         )
@@ -170,7 +171,7 @@ def _finish(
     }
 
 
-def _warn_of_constants(targets: RatingTargets) -> None:
+def _warn_about_constants(targets: RatingTargets) -> None:
     for rows in targets.attributes:
         if float(rows.target.min()) == float(rows.target.max()):
             warnings.warn(

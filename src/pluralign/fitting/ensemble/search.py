@@ -1,10 +1,10 @@
-"""The penalties of an ensemble's means and standard deviations, by the loss of groups that were held out.
+"""Chooses the penalties of an ensemble's means and standard deviations by the loss on held-out groups.
 
 In: an objective's parts and two grids. Out: one pair of penalties per attribute. All candidates and all folds
-are members of one linear ensemble, so that the search is a single training; heads with hidden units use the
-penalties of linear ones, which give their functions the same prior variance.
+are members of one linear ensemble, so that the search is a single training run; heads with hidden units use
+the penalties of linear ones, which give their functions the same prior variance.
 
-A candidate is judged by the likelihood of held-out ratings; under the published loss, which teaches no
+A candidate is evaluated by the likelihood of held-out ratings; for the published loss, which does not learn a
 standard deviation, by squared error.
 """
 
@@ -24,7 +24,7 @@ from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.targets import GaussianObjective, GaussianTargets, loss_of, row_shares
 from pluralign.fitting.ensemble.training import prior_precision, train_members
 from pluralign.fitting.tables.inputs import Inputs
-from pluralign.fitting.train.search import fold_of, judged_folds, search_penalty
+from pluralign.fitting.train.search import fold_of, held_out_folds, search_penalty
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.ensemble_members import Members
 
@@ -43,19 +43,19 @@ def chosen_penalties(
 
     Args:
         inputs: for the journal and the report.
-        config: grids, or penalties that are given.
-        targets: of the ratings.
-        names: of the attributes.
-        groups: of the responses.
+        config: grids, or fixed penalties.
+        targets: the ratings.
+        names: the attributes' names.
+        groups: the responses' groups.
         features: scaled embeddings.
 
     Raises:
-        DataError: penalties are to be chosen and there is only one group.
+        DataError: penalties must be chosen but there is only one group.
     """
     mean_grid = (config.l2,) if config.l2 is not None else config.l2_grid
     std_grid = (config.std_l2,) if config.std_l2 is not None else config.std_l2_grid
     if config.loss == "reparameterized_mse":
-        std_grid = std_grid[:1]  # nothing that is judged depends on it
+        std_grid = std_grid[:1]  # the evaluation does not depend on it
     grid = list(product(sorted(set(mean_grid), reverse=True), sorted(set(std_grid), reverse=True)))
     if len(grid) == 1:
         return torch.tensor(grid * len(names))
@@ -92,11 +92,11 @@ def _held_out(
     grid: Sequence[tuple[float, float]],
     state: TrainingState,
 ) -> Float[Tensor, "A F G"]:
-    """Mean loss of each held-out fold's ratings, for members that were trained on the other folds."""
-    judged = judged_folds(fold)
-    num_attributes, count = targets.present.shape[1], len(judged) * len(grid)
+    """Mean loss on each held-out fold's ratings, for members that were trained on the other folds."""
+    folds = held_out_folds(fold)
+    num_attributes, count = targets.present.shape[1], len(folds) * len(grid)
     device = features.device
-    train = torch.stack([fold != k for k in judged], 1).float().repeat_interleave(len(grid), 1)
+    train = torch.stack([fold != k for k in folds], 1).float().repeat_interleave(len(grid), 1)
     present = targets.present[:, :, None]
     objective = GaussianObjective(
         features,
@@ -106,7 +106,7 @@ def _held_out(
         config.std_floor,
     )
     members = Members(num_attributes * count, features.shape[1], 2).to(device)
-    l2 = torch.tensor(list(grid)).repeat(num_attributes * len(judged), 1).to(device)
+    l2 = torch.tensor(list(grid)).repeat(num_attributes * len(folds), 1).to(device)
     zero = torch.zeros_like(members.weight)
     penalty = {name: (p, zero) for name, p in prior_precision(members, l2, len(features)).items()}
     train_members(
@@ -119,16 +119,16 @@ def _held_out(
         seed=config.seed,
         state=state,
     )
-    judge = losses.gaussian_nll if config.loss != "reparameterized_mse" else _squared_error
+    held_out_loss = losses.gaussian_nll if config.loss != "reparameterized_mse" else _squared_error
     held_out = (present * (1 - train[:, None])).to(device)
     total = torch.zeros(num_attributes, count, dtype=torch.float64)
     with torch.no_grad():
         for start in range(0, len(features), config.batch):
             rows = slice(start, start + config.batch)
-            loss = objective.mean_over_points(members, rows, judge)
+            loss = objective.mean_over_points(members, rows, held_out_loss)
             total += (held_out[rows] * loss).double().sum(0).cpu()
     mass = held_out.double().sum(0).cpu().clamp_min(1)
-    return (total / mass).reshape(num_attributes, len(judged), len(grid))
+    return (total / mass).reshape(num_attributes, len(folds), len(grid))
 
 
 def _squared_error(mean: Tensor, std: Tensor, target: Tensor) -> Tensor:

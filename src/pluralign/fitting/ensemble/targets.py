@@ -1,10 +1,9 @@
-"""What the heads of an ensemble are trained on: objectives over responses or pairs, and bootstraps of groups.
+"""Training data of an ensemble's heads: objectives over responses or pairs, and bootstraps of groups.
 
-In: rating targets or pairs, and how much each row counts for each member. Out: losses per row and member. It
-does not know how members are optimised.
+In: rating targets or pairs, and the weight of each row for each member. Out: losses per row and member.
 
 A Gaussian loss of a response depends on its ratings only through their mean and variance, so that two points,
-mean - sd and mean + sd, stand for any number of raters exactly.
+mean - sd and mean + sd, represent any number of raters exactly.
 
 Notation: N responses, A attributes, H members per attribute, T points (1 or 2), P pairs.
 """
@@ -46,9 +45,9 @@ class GaussianTargets:
 
     Attributes:
         points: [T, N, A, H or 1], in units of `scale` around `center`; 0 where there is no rating.
-        present: [N, A], 1 where the response was rated, else 0.
+        present: [N, A], 1 where the response was rated, otherwise 0.
         center: [A], the mean rating on the [0, 1] scale.
-        scale: [A], the standard deviation of all ratings there; 1 where all are the same.
+        scale: [A], the standard deviation of all ratings there; 1 if all are the same.
     """
 
     points: Float[Tensor, "T N A _"]
@@ -86,9 +85,9 @@ def gaussian_targets(targets: RatingTargets) -> GaussianTargets:
 
 
 def bootstrap_counts(groups: Sequence[str], seeds: Sequence[int]) -> Int[Tensor, "N H"]:
-    """How often each row's group is in each head's resample: as many draws with replacement as groups.
+    """How often each row's group is in each head's resample, with as many draws with replacement as groups.
 
-    The resample depends on the names of the groups and the seed, not on the order of the rows.
+    The resample depends only on the names of the groups and the seed, not on the order of the rows.
     """
     names = sorted(set(groups))
     drawn = [
@@ -102,7 +101,7 @@ def bootstrap_counts(groups: Sequence[str], seeds: Sequence[int]) -> Int[Tensor,
 
 
 def row_shares(weight: Float[Tensor, "N ..."]) -> Float[Tensor, "N ..."]:
-    """Weights per row and member, scaled so that their mean over the rows is 1; all 0 stay 0."""
+    """Weights per row and member, scaled to mean 1 over the rows; weights that are all 0 stay 0."""
     mean = weight.mean(0, keepdim=True)
     return torch.where(mean > 0, weight / mean.clamp_min(1e-30), torch.zeros_like(weight))
 
@@ -122,7 +121,7 @@ class GaussianObjective:
         features: [N, D].
         points: [T, N, A, H or 1], in standard units.
         share: [N, A, H], with mean 1 over the rows.
-        loss: of means, standard deviations and points of one shape.
+        loss: a function of means, standard deviations and points of equal shape.
         std_floor: smallest standard deviation, in standard units.
     """
 
@@ -142,7 +141,7 @@ class GaussianObjective:
         return (self.share[rows] * self.mean_over_points(members, rows, self.loss)).flatten(1)
 
     def mean_over_points(self, members: Members, rows: Rows, loss: Loss) -> Float[Tensor, "B A H"]:
-        """A loss of means, standard deviations and points, as the members are."""
+        """A loss of means, standard deviations and points, with the members in training order."""
         mean, std = self.distributions(members, rows)
         points = self.points[:, rows]
         shape = (len(points), *mean.shape)
@@ -156,7 +155,7 @@ class GaussianObjective:
         mean, raw = (
             part.contiguous().unflatten(1, tuple(self.share.shape[1:])) for part in output.unbind(-1)
         )
-        return mean, self.std_floor + softplus(raw)  # softplus of strided numbers takes ten times as long
+        return mean, self.std_floor + softplus(raw)  # softplus of a strided tensor takes ten times as long
 
 
 @dataclass(frozen=True)
@@ -165,8 +164,8 @@ class PairObjective:
 
     Attributes:
         features: [N, D], of the distinct responses.
-        chosen: [P], which of them was preferred.
-        rejected: [P], to which.
+        chosen: [P], index of the preferred response.
+        rejected: [P], index of the other.
         share: [P, H], with mean 1 over the pairs.
     """
 

@@ -1,18 +1,19 @@
-"""Training the members of an ensemble: one pass over the data serves all of them.
+"""Trains the members of an ensemble together, in one pass over the data.
 
     member m minimises  mean_i share_im loss_im  +  1/2 sum_j precision_mj (theta_mj - anchor_mj)^2
 
-In: members, an objective that gives every member's loss of every row, penalties. Out: the members, trained in
-place. It does not know what the loss is, nor where the shares (bootstrap, folds) come from.
+In: members, an objective that returns every member's loss for every row, penalties. Out: the members, trained
+in place.
 
-Members share rows, schedule and forward pass but no parameter, and Adam works entry by entry, so that each is
-trained as it would be alone: a search over penalties and folds, or five bootstrapped heads, are one training.
+Members share rows, schedule and forward pass but no parameters, and Adam is elementwise, so that each is
+trained as it would be alone: a search over penalties and folds, or five bootstrapped heads, are one training
+run.
 
-A prior over functions sets penalties and anchors together. A linear output of weights N(0, 1/(N l2)) has
-variance D/(N l2) at scaled embeddings; hidden layers are given He's variance and outputs the same variance of
-the function. A start drawn from that prior to which the penalty pulls back makes the trained members samples
-of the posterior, where the model is linear and Gaussian. The variance of a drawn function is at most 1, that
-of the target, where a small l2 would allow more.
+A prior over functions determines penalties and anchors together. A linear output with weights N(0, 1/(N l2))
+has variance D/(N l2) at scaled embeddings; hidden layers get He's variance and outputs the same variance of
+the function. With a start drawn from that prior, to which the penalty pulls back, the trained members are
+samples from the posterior if the model is linear and Gaussian. The variance of a drawn function is capped at
+1, that of the target, if a small l2 would allow more.
 
 Notation: N rows, M members, D width, U hidden units, l2 the penalty on an output's weights.
 Paper: Pearce et al. 2020 (anchored ensembling), arXiv 1810.05546, equation 9; the function-space scale of
@@ -35,10 +36,10 @@ from pluralign.heads.ensemble_members import Members
 
 __all__ = ["Objective", "Penalty", "prior_precision", "start_at_draws", "train_members"]
 
-LOOK = 25  # steps between two looks, where an interrupted training goes on
+SAVE_EVERY = 25  # steps between two saved states, from which an interrupted training continues
 
 Penalty = Mapping[str, tuple[Tensor, Tensor]]
-"""Precision and anchor by name of the parameter, each of a shape that broadcasts to it."""
+"""Precision and anchor by parameter name, each broadcastable to the parameter."""
 
 
 class Objective(Protocol):
@@ -51,7 +52,7 @@ class Objective(Protocol):
 
     @property
     def features(self) -> Float[Tensor, "_ D"]:
-        """What members read, on the device to train on."""
+        """The members' inputs, on the training device."""
         ...
 
     def losses(self, members: Members, rows: Rows) -> Float[Tensor, "B M"]:
@@ -62,12 +63,12 @@ class Objective(Protocol):
 def prior_precision(
     members: Members, output_l2: Float[Tensor, "M O"], num_rows: Float[Tensor, " M"] | float
 ) -> dict[str, Float[Tensor, "M _ _"]]:
-    """Precisions of the weights, per row of data; biases are free.
+    """Precisions of the weights, per row of data; biases are not penalised.
 
     Args:
-        members: of the shape to be trained.
+        members: members of the shape to be trained.
         output_l2: l2 of each member's outputs, positive.
-        num_rows: N, how many rows a member sees; one number, or one per member.
+        num_rows: N, the number of rows that a member sees; one number, or one per member.
     """
     if not members.hidden:
         return {"weight": output_l2[..., None]}
@@ -86,21 +87,22 @@ def start_at_draws(
     anchor: bool,
     balanced: int | None = None,
 ) -> Penalty:
-    """Puts each member at its own draw from the prior, and says where the penalty pulls to: there, or to 0.
+    """Initialises each member with its own draw from the prior, and returns the penalty towards that draw, or
+    0.
 
     Without anchors the last layer starts at a tenth of its draw. Second outputs, the standard deviations,
-    start without weights: a likelihood that begins with wild ones is slow to mend them.
+    start with weights 0: a likelihood is slow to correct large wrong ones.
 
     Args:
-        members: started in place.
-        precision: as from `prior_precision`.
-        num_rows: N of that.
-        seeds: one per member, so that a draw does not depend on how many others there are.
-        anchor: whether the draws are also where the penalty pulls to.
-        balanced: H, where every H members are one ensemble: the anchors of their last layers are then moved
-            to an average of 0 (and stretched to the variance they had), so that the ensemble's mean is where
-            it would be without anchors, and a single head (H = 1) is not moved at all. None leaves draws as
-            they are.
+        members: initialised in place.
+        precision: from `prior_precision`.
+        num_rows: the N used there.
+        seeds: one per member, so that a draw does not depend on the number of other draws.
+        anchor: whether the penalty pulls towards the draws.
+        balanced: H, if every H members form an ensemble: the anchors of their last layers are then shifted
+            to an average of 0 (and scaled to their original variance), so that the ensemble's mean is where
+            it would be without anchors, and a single head (H = 1) is not shifted at all. None leaves the
+            draws unchanged.
     """
     parameters = dict(members.named_parameters())
     penalty = {}
@@ -135,21 +137,21 @@ def train_members(
     state: TrainingState | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Trains in place; the last weights count.
+    """Trains in place; the last weights are kept.
 
     Args:
-        members: where to start from.
-        objective: on the device of the members.
-        penalty: what is added to each member's loss.
-        steps: how many.
-        lr: at the start of the cosine.
-        batch: rows per step; all of them where there are no more.
-        seed: of the batches and of losses that draw.
-        state: where training is kept, so that an interruption costs little.
-        report: receives a line now and then.
+        members: the starting point.
+        objective: on the members' device.
+        penalty: added to each member's loss.
+        steps: number of steps.
+        lr: learning rate at the start of the cosine.
+        batch: rows per step; all of them if there are fewer.
+        seed: of the batches and of losses that sample.
+        state: where the training state is saved, so that an interruption costs little.
+        report: called with a line from time to time.
 
     Warns:
-        EnsembleWarning: a loss is not finite; training ends there, at the last look that was.
+        EnsembleWarning: a loss is not finite; training ends with the last finite state.
     """
     parameters = dict(members.named_parameters())
 
@@ -164,8 +166,8 @@ def train_members(
     train(
         members,
         summed,
-        torch.arange(objective.num_rows) if in_batches else slice(None),
-        Schedule(lr=lr, steps=steps, batch=batch if in_batches else None, epochs=True, judge_every=LOOK),
+        torch.arange(objective.num_rows, device=objective.features.device) if in_batches else slice(None),
+        Schedule(lr=lr, steps=steps, batch=batch if in_batches else None, epochs=True, eval_every=SAVE_EVERY),
         seed=seed,
         state=state,
         report=report,

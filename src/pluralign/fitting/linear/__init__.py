@@ -1,1 +1,1 @@
-"""Families with exact solvers (Bradley-Terry, regression, quantile), and the baselines made of them."""
+"""Families with exact solvers (Bradley-Terry, regression, quantile), and the baselines built from them."""

@@ -1,6 +1,6 @@
-"""What families on ratings are compared with: the constant model, and Bradley-Terry on the same embeddings.
+"""The baselines of families on ratings: the constant model, and Bradley-Terry on the same embeddings.
 
-In: rating targets, and whatever gives pairs. Out: heads. It does not know the family that they stand beside.
+In: rating targets, and any data that gives pairs. Out: heads.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ __all__ = ["baselines_of", "bradley_terry_of", "constant_head", "weighted_quanti
 def baselines_of(
     inputs: Inputs, targets: RatingTargets, scaling: ColumnScaling, levels: Tensor, seed: int
 ) -> tuple[dict[str, Head], dict[str, Any]]:
-    """The baselines by name, and what to remember of them; one that the data does not allow is absent.
+    """The baselines by name, and a record of them; those that the data does not allow are missing.
 
     Args:
-        inputs: of the fit, with the ratings that the targets were made of.
+        inputs: inputs of the fit, with the ratings that the targets were made from.
         targets: dequantised like those of the quantile family.
-        scaling: of the embeddings.
-        levels: [K], of the constant model's quantiles.
-        seed: of Bradley-Terry's held-out groups.
+        scaling: scaling of the embeddings.
+        levels: [K], levels of the constant model's quantiles.
+        seed: seed of Bradley-Terry's held-out groups.
     """
     heads, facts = bradley_terry_of(inputs, seed)
     return {"constant": constant_head(targets, scaling, levels), **heads}, facts
 
 
 def bradley_terry_of(inputs: Inputs, seed: int) -> tuple[dict[str, Head], dict[str, Any]]:
-    """Bradley-Terry by its name, and what to remember; without it where the data gives no pairs."""
+    """Bradley-Terry by its name, and a record of it; empty if the data gives no pairs."""
     try:
         head, l2, _ = bradley_terry.fit_head(inputs, BradleyTerryConfig(seed=seed))
-    except DataError as error:  # an absent baseline is reported, it does not spoil the model
+    except DataError as error:  # a missing baseline is reported, but is not an error
         inputs.report(f"no Bradley-Terry baseline: {error}")
         return {}, {f"no_{BradleyTerryHead.family}": str(error)}
     return {head.family: head}, {f"{head.family}_l2": l2}

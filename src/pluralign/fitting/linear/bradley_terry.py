@@ -1,4 +1,4 @@
-"""The Bradley-Terry recipe: pairs, or tables that give pairs, to a linear score.
+"""The Bradley-Terry recipe: from pairs, or tables that give pairs, to a linear score.
 
 In: pairs, comparisons or ratings. Out: a `BradleyTerryHead`. The penalty is chosen on held-out groups by
 their Bradley-Terry loss, then the head is fitted on all pairs.
@@ -28,7 +28,7 @@ _NOTHING = 1e-9  # logits per standard deviation of a column
 
 
 def fit(inputs: Inputs, config: BradleyTerryConfig) -> Fitted:
-    """Fits a Bradley-Terry head on whatever pairs the data gives."""
+    """Fits a Bradley-Terry head on all pairs that the data gives."""
     head, l2, num_pairs = fit_head(inputs, config)
     return Fitted(head, {}, {"l2": l2, "num_pairs": num_pairs})
 
@@ -49,14 +49,16 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
     result = fit_bradley_terry(PairDesign(features, *sides), l2=l2, sample_weight=weight)
     if float(result.coef.abs().max()) < _NOTHING:
         warnings.warn(
-            "these pairs teach nothing: all of them are tied, or their two sides look alike to the backbone. "
-            "Bradley-Terry scores all responses alike; heads of an ensemble would differ by chance alone",
+            "nothing can be learned from these pairs: all of them are tied, or their two sides have the same "
+            "embedding. Bradley-Terry gives all responses the same score; heads of an ensemble would differ "
+            "only "
+            "by chance",
             ConstantHeadWarning,
             stacklevel=5,
         )
     inputs.report(f"Bradley-Terry: {len(weight):,} weighted pairs, l2 {l2:g}, loss {result.objective:.4f}")
     head = BradleyTerryHead(scaling, result.coef.float())
-    # Centred, but left in logits: the sigmoid of a difference of scores is the probability of preference.
+    # Centred, but still in logits: the sigmoid of a difference of scores is the probability of preference.
     center = Reference(head.in_units_of(response, response).reference.mean)
     return head.with_parts(reference=center), l2, len(weight)
 

@@ -1,6 +1,6 @@
-"""What can be chosen when a linear head is fitted: one frozen dataclass per family. Imports nothing heavy.
+"""Options for fitting linear heads: one frozen dataclass per family. Imports nothing heavy.
 
-Field documentation is what `pluralign fit --help` prints.
+The field documentation is printed by `pluralign fit --help`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pluralign.fitting.mix.config import MixConfig
 __all__ = ["QRM_LEVELS", "BradleyTerryConfig", "QuantileConfig", "RegressionConfig"]
 
 QRM_LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
-_CLOSEST_LEVEL = 1e-9  # what the solver allows; it is not imported, because that would import torch
+_CLOSEST_LEVEL = 1e-9  # the solver's limit; not imported from there, because that would import torch
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class QuantileConfig(MixConfig):
 
     Attributes:
         levels: Quantile levels, increasing, inside (0, 1). QRM: 0.05, 0.10, ..., 0.95.
-        l1: L1 penalty on weights of scaled columns, QRM's is 0.003; null chooses one per attribute on
+        l1: L1 penalty on weights of scaled columns, 0.003 in QRM; null chooses one per attribute on
             held-out groups.
         l1_grid: Penalties to choose from.
         raters: raw fits every rating, weighted by one over the raters of its response; mean and majority
@@ -68,11 +68,11 @@ class BradleyTerryConfig:
     """A linear Bradley-Terry head.
 
     Attributes:
-        l2: Penalty (l2/2) * squared norm of the weights of scaled columns, beside the mean loss; null chooses
-            it on held-out groups.
+        l2: Penalty (l2/2) * squared norm of the weights of scaled columns, added to the mean loss; null
+            chooses it on held-out groups.
         l2_grid: Penalties to choose from.
         margin: Smallest difference of mean ratings, in units of their scale, for which ratings become a pair.
-        max_pairs_per_group: Most pairs that the ratings of one group become.
+        max_pairs_per_group: Maximum number of pairs from the ratings of one group.
         seed: Seed of the held-out groups.
     """
 
@@ -95,12 +95,12 @@ class RegressionConfig(MixConfig):
     """Ridge regression per attribute, and its gate (ArmoRM).
 
     Attributes:
-        l2: Penalty l2 * squared norm of the weights of scaled columns, beside the mean squared error; null
+        l2: Penalty l2 * squared norm of the weights of scaled columns, added to the mean squared error; null
             chooses one per attribute on held-out groups.
         l2_grid: Penalties to choose from.
         raters: raw and mean fit the mean rating of each response; majority its most frequent rating.
-        residual: point answers with one number; gaussian with a normal distribution of the ratings' standard
-            deviation around the prediction, measured on held-out groups: the plainest distribution to compare
+        residual: point predicts one number; gaussian a normal distribution around it, with the ratings'
+            standard deviation around the prediction on held-out groups: the simplest distribution to compare
             with.
         dequantise: Spread ratings that lie on a grid of step h by U(-h/2, h/2) for that standard deviation
             and for the constant model, as the quantile family does.
@@ -124,7 +124,7 @@ class RegressionConfig(MixConfig):
         check_choice("raters", self.raters, ("raw", "mean", "majority"))
         check_choice("residual", self.residual, ("point", "gaussian"))
         if self.mix == "mixture" and self.residual == "point":
-            raise ConfigError("mix = 'mixture': a mixture of points is no point; set residual to gaussian")
+            raise ConfigError("mix = 'mixture': a mixture of points is not a point; set residual to gaussian")
         if self.debias_coupling == "parity" and self.residual == "gaussian":
             raise ConfigError(
                 "debias_coupling = 'parity' subtracts levels, and a Gaussian has none; use shift"

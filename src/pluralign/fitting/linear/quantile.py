@@ -1,7 +1,7 @@
-"""The quantile recipe (QRM): ratings to K linear quantiles per attribute, pairs to their gate.
+"""The quantile recipe (QRM): from ratings to K linear quantiles per attribute, and from pairs to their gate.
 
 In: ratings, or comparisons whose votes rate both sides; pairs or votes for the gate. Out: a `QuantileHead`,
-with the constant model and Bradley-Terry beside it. The penalty of each attribute is chosen on held-out
+and the baselines, the constant model and Bradley-Terry. The penalty of each attribute is chosen on held-out
 groups, then the head is fitted on all rows. Paper: Dorka 2024, arXiv 2409.10164; scaling,
 dequantisation and the choice of the penalty are this project's.
 """
@@ -57,7 +57,7 @@ def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
     if head.constant_attributes:
         warnings.warn(
             f"all weights are 0 for {', '.join(head.constant_attributes)}: the model predicts the same "
-            f"distribution for every text. The penalty may be too large, or the embeddings say nothing.",
+            f"distribution for every text. The penalty may be too large, or the embeddings not informative.",
             ConstantHeadWarning,
             stacklevel=2,
         )
@@ -78,11 +78,11 @@ def chosen_penalties(
 ) -> list[float]:
     """One penalty per attribute.
 
-    On one set of texts one attribute may be readable from the embeddings and the next not at all, and only a
-    penalty of its own lets the second fall back on the constant model.
+    For the same texts one attribute may be predictable from the embeddings and another not at all, and only a
+    separate penalty lets the second fall back to the constant model.
 
     Raises:
-        DataError: an attribute's ratings are all of one group, so none can be held out.
+        DataError: an attribute's ratings are all in one group, so none can be held out.
     """
     return [_chosen(inputs, config, rows, targets.groups, features) for rows in targets.attributes]
 
@@ -108,7 +108,7 @@ def _chosen(
 
 
 def held_out_loss(train: AttributeRows, test: AttributeRows, features: Tensor, l1: float) -> float:
-    """Mean pinball loss on `test` of a fit on `train`; the quantiles are sorted, as a head sorts them."""
+    """Mean pinball loss on `test` of a fit on `train`; the quantiles are sorted, as in a head."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fit = fit_quantiles(
@@ -130,7 +130,7 @@ def _check_counts(targets: RatingTargets, num_levels: int) -> None:
         if len(rows.target) < num_levels:
             raise DataError(
                 f"attribute {rows.attribute.name!r} has {len(rows.target)} ratings, fewer than the "
-                f"{num_levels} levels; ask for fewer levels or give more ratings"
+                f"{num_levels} levels; use fewer levels or provide more ratings"
             )
         if rows.target.numel() and float(rows.target.min()) == float(rows.target.max()):
             warnings.warn(

@@ -1,7 +1,7 @@
-"""The regression recipe (ArmoRM): ratings to one linear prediction per attribute, and their gate.
+"""The regression recipe (ArmoRM): from ratings to one linear prediction per attribute, and their gate.
 
 In: ratings, or comparisons whose votes rate both sides; pairs or votes for the gate. Out: a `RegressionHead`,
-with the constant model and Bradley-Terry beside it. Each attribute's ridge penalty has the smallest
+and the baselines, the constant model and Bradley-Terry. Each attribute's ridge penalty has the smallest
 cross-validated squared error over folds of groups.
 
 Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845; the Gaussian residual is this project's.
@@ -100,7 +100,7 @@ def _fit_attribute(
     if l2 is None or (config.residual == "gaussian" and len({groups[i] for i in rows.item.tolist()}) > 1):
         l2, error = _cross_validated(inputs, config, rows, spread, groups, features)
     coef, intercept = _ridge(rows, features, (l2,))
-    if config.residual == "gaussian" and error != error:  # one group and a given penalty: nothing to hold out
+    if config.residual == "gaussian" and error != error:  # one group and a fixed penalty: nothing to hold out
         error = _squared_errors(rows, spread, features, coef, intercept)[0]
     return _Fit(coef[0].cpu(), intercept[0].cpu(), l2, error**0.5)
 
@@ -118,7 +118,7 @@ def _cross_validated(
     fold = fold_of([groups[i] for i in rows.item.tolist()], config.seed, what="l2")
 
     @cache
-    def errors(k: int) -> dict[float, float]:  # of all penalties: one decomposition serves them
+    def errors(k: int) -> dict[float, float]:  # of all penalties, from one decomposition
         train, test = rows.restricted(fold != k), rows.restricted(fold == k)
         found = _squared_errors(test, spread[fold == k], features, *_ridge(train, features, grid))
         return dict(zip(grid, found, strict=True))
@@ -140,7 +140,7 @@ def _cross_validated(
 
 
 def _ridge(rows: AttributeRows, features: Tensor, grid: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Fits texts by the weighted mean of their ratings: the same optimum as the ratings one by one."""
+    """Fits texts by the weighted mean of their ratings: the same optimum as for individual ratings."""
     items, inverse = torch.unique(rows.item, return_inverse=True)
     weight = torch.zeros(len(items), dtype=torch.float64).index_add_(0, inverse, rows.weight)
     target = torch.zeros_like(weight).index_add_(0, inverse, rows.weight * rows.target) / weight

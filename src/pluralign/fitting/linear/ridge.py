@@ -3,7 +3,7 @@
     minimise  sum_i w_i (y_i - x_i . v - c)^2 / sum_i w_i  +  l2 ||v||^2
 
 In: features, targets, weights. Out: weights and intercepts. One eigendecomposition of the D x D covariance
-serves the whole grid. It does not know what is predicted.
+serves the whole grid.
 
 Reference: Hoerl and Kennard 1970; per attribute in Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.1.
 """

@@ -1,12 +1,11 @@
-"""The lambdas of debiasing: how much of a bias variable has to come off each attribute.
+"""The lambdas of debiasing: how much of a bias variable has to be subtracted from each attribute.
 
     lambda_a = the smallest lambda of a grid for which Spearman(r_a - lambda b, b) <= threshold
 
-In: predicted mean rewards and a bias variable on reference responses. Out: lambdas. Pure functions, which do
-not know heads, texts or what the bias is.
+In: predicted mean rewards and a bias variable on reference responses. Out: lambdas. Pure functions.
 
 Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.2; the grid is that of the published code, where
-an attribute that never reaches the threshold gets a lambda of 1 silently; here it gets none, and is named.
+an attribute that never reaches the threshold silently gets a lambda of 1; here it gets none, and a warning.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ LAMBDAS: tuple[float, ...] = (
 
 @dataclass(frozen=True)
 class Lambdas:
-    """What a search found, per attribute.
+    """The result of the search, per attribute.
 
     Attributes:
-        values: [A]; None where no lambda of the grid reaches the threshold.
-        before: [A], Spearman correlation with the bias variable before.
-        after: [A], and with the lambda that was found; without one, as before.
+        values: [A]; None if no lambda in the grid reaches the threshold.
+        before: [A], Spearman correlation with the bias variable without debiasing.
+        after: [A], the correlation with the lambda found; without one, the same as before.
     """
 
     values: tuple[float | None, ...]
@@ -48,12 +47,12 @@ def smallest_lambdas(
     threshold: float = 0.03,
     grid: Sequence[float] = LAMBDAS,
 ) -> Lambdas:
-    """The smallest lambda of the grid per attribute that takes the correlation to the threshold.
+    """The smallest lambda in the grid per attribute that reduces the correlation to the threshold.
 
     Args:
         means: predicted mean rewards of N reference responses on the [0, 1] scale.
         bias: the bias variable of the same responses, in the same kind of unit.
-        threshold: the largest Spearman correlation that is allowed.
+        threshold: the largest allowed Spearman correlation.
         grid: lambdas in increasing order, from 0.
 
     Returns:
@@ -68,7 +67,7 @@ def smallest_lambdas(
 def _smallest(
     mean: Tensor, bias: Tensor, bias_ranks: Tensor, threshold: float, grid: Sequence[float]
 ) -> tuple[float | None, float, float]:
-    # An attribute or a bias that does not vary has no correlation: nothing has to come off.
+    # An attribute or a bias that does not vary has no correlation, so nothing has to be subtracted.
     before = correlation(mean_ranks(mean), bias_ranks) or 0.0
     for value in grid:
         after = correlation(mean_ranks(mean - value * bias), bias_ranks) or 0.0

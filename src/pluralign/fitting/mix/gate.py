@@ -1,14 +1,14 @@
-"""Training a gate: pairs to weights of attributes, with the heads frozen.
+"""Trains a gate: from pairs to weights of attributes, with the heads frozen.
 
     minimise  mean_i w_i softplus(-scale * sum_a g_a(x_i) (r_a(chosen_i) - r_a(rejected_i)))
 
-In: prompts' vectors and differences of debiased mean rewards, chosen minus rejected. Out: a gate, and how it
-came about. It does not know heads, texts or tables. The mean of the mix is linear in the weights, so heads
-are evaluated once and a step costs one pass of the gate.
+In: prompts' vectors and differences of debiased mean rewards, chosen minus rejected. Out: a gate, and a
+summary of its training. The mean of the mix is linear in the weights, so heads are evaluated once and a step
+costs one pass of the gate.
 
-Training starts at equal weights, or at the one set of weights for all prompts that fits best (`gate_start`)
-where that is better on the pairs of held-out groups, and keeps the best look at those, so that the gate is
-never worse there than either.
+Training starts at equal weights, or at the single set of weights for all prompts that fits best
+(`gate_start`) if that is better on the pairs of held-out groups, and keeps the state that is best on those,
+so that the gate is never worse there than either.
 
 Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845, section 3.2 and its published code; held-out selection,
 the start and the prompts' scaling are this project's.
@@ -38,12 +38,12 @@ from pluralign.losses import bradley_terry
 
 __all__ = ["GatePairs", "entropy", "train_gate"]
 
-UNIFORM = 0.99  # from this share of the largest entropy on, a gate is as good as none
+UNIFORM = 0.99  # above this share of the largest entropy, a gate is as good as none
 
 
 @dataclass(frozen=True)
 class GatePairs:
-    """Pairs as a gate sees them.
+    """Pairs as input of a gate.
 
     Attributes:
         prompt: [P, W], the prompts' vectors.
@@ -86,22 +86,22 @@ def train_gate(
         pairs: at least two; some difference must not be 0.
         config: architecture and optimiser.
         seed: of held-out groups, first weights, batches and dropout; the same seed gives the same gate.
-        state: where training is kept from look to look, so that an interruption costs little.
-        report: receives a line per look.
+        state: where the training state is saved after each evaluation, so that an interruption costs little.
+        report: called with a line per evaluation.
 
     Returns:
-        The gate of the best look, in evaluation mode and frozen; and a JSON-able summary. Without a second
-        group nothing is held out, and the gate of the last step is returned.
+        The gate with the best evaluation, in evaluation mode and frozen; and a summary, serialisable as JSON.
+        Without a second group nothing is held out, and the gate of the last step is returned.
 
     Warns:
-        GateWarning: training met a loss that is not finite, or ended as good as at equal weights.
+        GateWarning: a loss was not finite, or training ended with nearly equal weights.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fitted, held_out = (part.to(device) for part in _split(pairs, seed))
     gate = _new_gate(fitted, config, seed).to(device)
-    judged = held_out if len(held_out.weight) else fitted
+    evaluated = held_out if len(held_out.weight) else fitted
     constant = _at_constant_weights(gate, fitted) if config.gate_scale is None else gate
-    loss_of_equal, loss_of_constant = _judge(gate, judged), _judge(constant, judged)
+    loss_of_equal, loss_of_constant = _loss_on(gate, evaluated), _loss_on(constant, evaluated)
     gate = constant if loss_of_constant < loss_of_equal else gate
     summary = train(
         gate,
@@ -112,11 +112,11 @@ def train_gate(
             steps=config.gate_steps,
             batch=config.gate_batch,
             weight_decay=config.gate_weight_decay,
-            judge_every=config.gate_judge_every,
+            eval_every=config.gate_eval_every,
             patience=config.gate_patience,
         ),
-        judge=(lambda: _judge(gate, held_out)) if judged is held_out else None,
-        after_step=lambda: gate.scale.clamp_(min=1e-6),  # a negative scale would turn every attribute round
+        evaluate=(lambda: _loss_on(gate, held_out)) if evaluated is held_out else None,
+        after_step=lambda: gate.scale.clamp_(min=1e-6),  # a negative scale would reverse every attribute
         seed=seed,
         state=state,
         report=report,
@@ -126,7 +126,7 @@ def train_gate(
     )
     summary = {"trained": True, "pairs": len(pairs.weight), "held_out_pairs": len(held_out.weight)} | summary
     summary |= {
-        "loss": summary["loss"] if judged is held_out else _judge(gate, fitted),
+        "loss": summary["loss"] if evaluated is held_out else _loss_on(gate, fitted),
         "loss_of_equal_weights": loss_of_equal,
         "loss_of_constant_weights": loss_of_constant,
         "scale": float(gate.scale),
@@ -135,13 +135,13 @@ def train_gate(
 
 
 def entropy(weights: Float[Tensor, "N A"]) -> Float[Tensor, " N"]:
-    """Entropy of each row in nats; log A for equal weights, 0 where one attribute has all."""
+    """Entropy of each row in nats; log A for equal weights, 0 if one attribute has all the weight."""
     nats: Tensor = -torch.special.xlogy(weights, weights).sum(-1)
     return nats
 
 
 def _split(pairs: GatePairs, seed: int) -> tuple[GatePairs, GatePairs]:
-    """Pairs to train on and pairs of held-out groups; none are held out where there is one group."""
+    """Pairs to train on and pairs of held-out groups; none are held out if there is only one group."""
     if len(set(pairs.groups)) < 2:
         return pairs, pairs[torch.zeros(0, dtype=torch.int64)]
     held_out = fold_of(pairs.groups, seed, what="the gate") == 0
@@ -168,7 +168,7 @@ def _new_gate(train: GatePairs, config: MixConfig, seed: int) -> Gate:
 
 
 def _at_constant_weights(gate: Gate, train: GatePairs) -> Gate:
-    """A copy that gives every prompt the weights that fit all pairs best."""
+    """A copy with the single set of weights that fits all pairs best for every prompt."""
     weights, scale = best_constant_weights(train.difference, train.weight, float(gate.scale.detach()))
     constant = copy.deepcopy(gate)
     with torch.no_grad():
@@ -183,7 +183,7 @@ def _loss(gate: Gate, prompt: Tensor, difference: Tensor, weight: Tensor) -> Ten
 
 
 @torch.no_grad()
-def _judge(gate: Gate, pairs: GatePairs) -> float:
+def _loss_on(gate: Gate, pairs: GatePairs) -> float:
     gate.eval()
     return float(_loss(gate, pairs.prompt, pairs.difference, pairs.weight))
 
@@ -196,8 +196,8 @@ def _weights_summary(gate: Gate, pairs: GatePairs) -> dict[str, Any]:
     share = nats / math.log(weights.shape[1])
     if share > UNIFORM:
         warnings.warn(
-            f"the gate gives nearly equal weights to every prompt (entropy {share:.1%} of the largest): the "
-            "pairs say nothing about which attribute counts where, or the prompts' vectors do not tell",
+            f"the gate gives nearly equal weights for every prompt (entropy {share:.1%} of the largest): the "
+            "pairs do not show which attribute matters where, or the prompts' vectors do not predict it",
             GateWarning,
             stacklevel=3,
         )

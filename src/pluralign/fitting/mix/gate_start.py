@@ -1,15 +1,15 @@
-"""Where the training of a gate starts: the weights that fit all pairs best if every prompt had the same.
+"""The starting point of a gate's training: the weights that fit all pairs best if every prompt has the same
+ones.
 
     minimise  mean_i w_i softplus(-scale * sum_a g_a d_ia) + ridge * (|logits|^2 + (log scale / first)^2),
     g = softmax(logits)
 
 In: differences of mean rewards, chosen minus rejected, with weights. Out: a scale, and weights that sum to 1.
-It does not know prompts or gates.
 
-An early end of training keeps a gate near its start. From equal weights it then has neither what holds for
-all prompts nor what differs between them; from here it has the first. The ridge is this project's: it keeps
-weights off 0, where a gate could hardly move them any more, and the scale finite where the pairs can be told
-apart without error.
+Early stopping keeps a gate near its start. From equal weights it would have learned neither what holds for
+all prompts nor what differs between them; from this start it has the former. The ridge is this project's: it
+keeps weights away from 0, where a gate could hardly change them, and the scale finite if the pairs are
+separable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RIDGE = 1e-4
 
 
 def scale_of_equal_weights(difference: Float[Tensor, "P A"], weight: Float[Tensor, " P"]) -> float:
-    """The factor on equally weighted rewards that fits the pairs best; where they fit none, a small one.
+    """The factor on equally weighted rewards that fits the pairs best; a small one if none fits.
 
     Args:
         difference: mean rewards of the chosen minus the rejected response.
@@ -49,7 +49,7 @@ def best_constant_weights(
     Args:
         difference: mean rewards of the chosen minus the rejected response.
         weight: of the pairs, not negative, not all 0.
-        first_scale: where the search begins, with equal weights; positive.
+        first_scale: the scale at the start of the search, with equal weights; positive.
 
     Returns:
         Weights that are positive and sum to 1, in float64; and a positive scale.

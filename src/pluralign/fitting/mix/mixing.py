@@ -1,10 +1,9 @@
 """From fitted attributes to one reward: debias them, train their gate, measure the unit of reward.
 
 In: a fitted `MixedHead`, the texts it was fitted on, and pairs or votes if there are any. Out: that head with
-debiasing, gate and reference, and a summary of what was done and why. It does not know how the attributes
-were fitted.
+debiasing, gate and reference, and a summary of what was done and why.
 
-A gate is trained and judged on debiased rewards, the same that are used afterwards.
+A gate is trained and evaluated on debiased rewards, the same that are used afterwards.
 """
 
 from __future__ import annotations
@@ -49,18 +48,18 @@ def add_mixing(
     """Debiases a fitted head, trains its gate and measures its reference.
 
     Args:
-        head: without gate and debiasing.
-        inputs: of the fit; `pairs`, or else `votes`, train the gate.
-        config: what to do.
+        head: a head without gate and debiasing.
+        inputs: inputs of the fit; `pairs`, or otherwise `votes`, train the gate.
+        config: the options.
         conversations: the reference responses, those that were rated.
         embedded: their embeddings.
-        seed: of the gate.
+        seed: seed of the gate.
 
     Returns:
-        The head with these parts; and what to remember: `gate`, and `debias` if asked for, JSON-able.
+        The head with these parts; and a record with `gate`, and `debias` if requested, serialisable as JSON.
 
     Raises:
-        DataError: the bias variable is no attribute of the ratings and no length.
+        DataError: the bias variable is neither an attribute of the ratings nor a length.
     """
     summary: dict[str, Any] = {}
     if config.debias is not None:
@@ -96,8 +95,8 @@ def _debias(
     unreached = [name for name, i in searched.items() if found.values[i] is None]
     if unreached:
         warnings.warn(
-            f"no lambda takes the correlation of {', '.join(unreached)} with {variable} to "
-            f"{config.debias_threshold:g}: nothing is taken off there",
+            f"no lambda reduces the correlation of {', '.join(unreached)} with {variable} to "
+            f"{config.debias_threshold:g}: nothing is subtracted there",
             DebiasWarning,
             stacklevel=3,
         )
@@ -130,9 +129,11 @@ def _length_unit(variable: str, names: Sequence[str]) -> LengthUnit:
 
 
 def _length_span(length: Tensor, means: Tensor) -> float:
-    """How many tokens or characters are one unit: with it length varies as the most variable attribute does.
+    """The number of tokens or characters per unit, so that length varies as much as the most variable
+    attribute.
 
-    So the grid of lambdas, which was made for attributes, reaches from nothing to nearly all.
+    Then the grid of lambdas, which was made for attributes, covers the range from nothing to nearly
+    everything.
     """
     variation = float(means.std(0, unbiased=False).max())
     spread = float(length.std(unbiased=False))
@@ -153,7 +154,7 @@ def _gate(
     if len(pairs.weight) < 2:
         return _useless("fewer than two pairs have two different sides")
     if not bool(pairs.difference.any()):
-        return _useless("the attributes do not tell any two sides apart")
+        return _useless("the attributes do not distinguish any two sides")
     if _all_tied(pairs):
         return _useless("every comparison is tied")
     key = hashlib.sha256(f"{config} {seed} {len(pairs.weight)}".encode())
@@ -166,7 +167,7 @@ def _gate(
 
 @torch.no_grad()
 def _gate_pairs(head: MixedHead, inputs: Inputs, table: Any) -> GatePairs:
-    """Both orders of a split vote stay two pairs: their weights say how sure people were."""
+    """Both orders of a divided vote stay two pairs: their weights show how divided people were."""
     index = pair_index(weighted_pairs(table))
     embedded = inputs.embed(index.conversations)
     given = head_inputs(head, index.conversations, embedded)
@@ -189,7 +190,7 @@ def _no_gate(reason: str) -> tuple[None, dict[str, Any]]:
 
 
 def _useless(reason: str) -> tuple[None, dict[str, Any]]:
-    """Pairs were given to train a gate on, and there is nothing in them."""
+    """Warns that pairs were given to train a gate on, but carry no information."""
     warnings.warn(f"no gate was trained, {reason}: attributes have equal weights", GateWarning, stacklevel=4)
     return _no_gate(reason)
 

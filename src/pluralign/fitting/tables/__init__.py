@@ -1,1 +1,1 @@
-"""What every recipe is given: tables of ratings, pairs and votes, in the form that is fitted."""
+"""The inputs of every recipe: tables of ratings, pairs and votes, in the form used for fitting."""

@@ -1,7 +1,7 @@
-"""Ratings that fall into categories: where each lies, and what it is worth.
+"""Ratings in categories: the category and the reward of each.
 
-In: ratings, and the `Categories` of their attributes. Out: places, and tables in which more is better. It
-knows no config.
+In: ratings, and the `Categories` of their attributes. Out: category indices, and tables in which more is
+better.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["bins_of", "is_six", "places_of", "ratings_as_rewards"]
 
-_ROUNDING = 1e-4  # of a step, as for grids in general
+_ROUNDING = 1e-4  # of a step, as for all grids
 
 
 def is_six(attribute: Attribute) -> bool:
-    """Whether ratings of an attribute are numbers of the six categories of the paper."""
+    """Whether ratings of an attribute are numbers of the paper's six categories."""
     return (attribute.name, attribute.low, attribute.high) == (CATEGORY_ATTRIBUTE, 0.0, 5.0)
 
 
 def bins_of(ratings: Tensor, edges: Sequence[float]) -> Tensor:
-    """The bin of each rating; -1 or one too many where it lies outside."""
+    """The bin of each rating; -1 or the number of bins if it lies outside."""
     ends = torch.tensor(edges, dtype=torch.float64)
     bins = torch.searchsorted(ends, ratings.contiguous(), right=True) - 1
     return torch.where(ratings == ends[-1], len(edges) - 2, bins)
@@ -41,7 +41,7 @@ def places_of(ratings: Tensor, categories: Categories, name: str) -> Tensor:
     """The category of each rating.
 
     Raises:
-        DataError: it lies in none.
+        DataError: a rating is outside all categories.
     """
     if categories.edges is not None:
         place = bins_of(ratings, categories.edges)
@@ -57,33 +57,35 @@ def places_of(ratings: Tensor, categories: Categories, name: str) -> Tensor:
     if bool(off.any()):
         found = ", ".join(f"{value:g}" for value in sorted(set(ratings[off].tolist()))[:5])
         raise DataError(
-            f"{name}: {int(off.sum()):,} ratings lie in no category, among them {found}; allowed: {allowed}"
+            f"{name}: {int(off.sum()):,} ratings are outside all categories, among them {found}; allowed: "
+            f"{allowed}"
         )
     return place
 
 
 def ratings_as_rewards(ratings: datasets.Dataset, categories: Mapping[str, Categories]) -> datasets.Dataset:
-    """The same table with rewards on [0, 1] where the number of a category does not say how good it is.
+    """The same table with rewards on [0, 1] for attributes whose category numbers do not increase with
+    quality.
 
-    The first of the six categories is the best one, so pairs and scores must not be made of the numbers.
-    Attributes whose rewards rise with the rating stay as they are.
+    The first of the six categories is the best one, so pairs and scores must not be based on the numbers.
+    Attributes whose rewards increase with the rating are unchanged.
 
     Args:
         ratings: canonical ratings.
         categories: of each attribute.
 
     Raises:
-        DataError: a rating lies in no category.
+        DataError: a rating is outside all categories.
     """
     turned = {name: c for name, c in categories.items() if list(c.rewards) != sorted(c.rewards)}
     if not turned.keys() & set(column_values(ratings, "attribute")):
         return ratings
 
-    def worth(row: dict[str, Any]) -> dict[str, Any]:
+    def as_reward(row: dict[str, Any]) -> dict[str, Any]:
         known = turned.get(row["attribute"])
         if known is None:
             return {}
         place = places_of(torch.tensor(row["ratings"], dtype=torch.float64), known, row["attribute"])
         return {"ratings": [known.rewards[i] for i in place.tolist()], "scale": [0.0, 1.0]}
 
-    return ratings.map(worth, load_from_cache_file=False, keep_in_memory=True)
+    return ratings.map(as_reward, load_from_cache_file=False, keep_in_memory=True)

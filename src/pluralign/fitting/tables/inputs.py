@@ -1,4 +1,4 @@
-"""What every recipe receives and returns. It knows tables and embeddings, no family."""
+"""The arguments and results of every recipe."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Inputs:
         ratings: the ratings table, if there is one.
         pairs: the pairs table, if there is one.
         votes: the comparisons table, if there is one.
-        embed: conversations to embeddings.
-        journal: remembers finished steps.
-        report: receives one line of text per stage.
+        embed: maps conversations to embeddings.
+        journal: stores finished steps.
+        report: called with one line of text per stage.
     """
 
     ratings: datasets.Dataset | None
@@ -40,7 +40,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A head, other heads to compare with, and a JSON-able summary of how it came about."""
+    """A head, other heads to compare with, and a summary of the fit, serialisable as JSON."""
 
     head: Head
     baselines: Mapping[str, Head] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Tables that give pairs to indices: which text was preferred to which, with what weight.
+"""From tables that give pairs to indices: which text was preferred to which, with what weight.
 
 In: pairs, comparisons or ratings. Out: distinct conversations and, per pair, the two sides, a weight and a
-group. It does not know embeddings or heads.
+group.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def training_pairs(inputs: Inputs, margin: float, max_pairs_per_group: int) -> P
     """The weighted pairs of whatever was given: pairs first, then votes, then ratings.
 
     Args:
-        inputs: of the fit.
+        inputs: inputs of the fit.
         margin: smallest difference of mean ratings, in units of their scale, for which ratings become a pair.
-        max_pairs_per_group: most pairs that the ratings of one group become.
+        max_pairs_per_group: maximum number of pairs from the ratings of one group.
 
     Raises:
         DataError: no two responses of one prompt differ in their mean rating.
@@ -67,7 +67,7 @@ def training_pairs(inputs: Inputs, margin: float, max_pairs_per_group: int) -> P
     if not len(index):
         raise DataError(
             "no pairs can be derived from these ratings: no two responses of one prompt, attribute and group "
-            "have mean ratings far enough apart; give pairs, or several rated responses per prompt"
+            "have mean ratings far enough apart; provide pairs, or several rated responses per prompt"
         )
     return index
 

@@ -1,10 +1,10 @@
-"""Rating tables to regression targets: which text, which attribute, which number, with what weight.
+"""From rating tables to regression targets: which text, which attribute, which number, with what weight.
 
 In: the validated ratings table. Out: the distinct conversations and, per attribute, rows (text, target,
-weight) with every scale mapped to [0, 1]. It does not know embeddings or heads.
+weight) with every scale mapped to [0, 1].
 
-Several raters of one response are rows of weight 1/(their number), so that their disagreement is part of
-what is learned while every response counts alike; or they are reduced to their mean or majority first.
+Several raters of one response are rows with weight 1/(their number), so that their disagreement is learned
+while every response has the same total weight; or they are first reduced to their mean or majority.
 
 Ratings on a grid of step h are spread by U(-h/2, h/2): a quantile regression on integers pins its levels
 to integers (Machado and Santos Silva 2005, "Quantiles for Counts").
@@ -48,7 +48,7 @@ class AttributeRows:
 
     Attributes:
         attribute: name, scale and grid step.
-        item: [R], which distinct conversation each rating is of.
+        item: [R], index of the distinct conversation of each rating.
         target: [R], the rating mapped to [0, 1] (dequantised: up to half a step beyond), float64.
         weight: [R], one over the number of ratings of that conversation, float64.
     """
@@ -79,7 +79,7 @@ class RatingTargets:
 
 
 def rated_table(inputs: Inputs, family: str) -> datasets.Dataset:
-    """The ratings, or those that the votes give to both sides of each comparison.
+    """The ratings, or those derived from the votes for both sides of each comparison.
 
     Raises:
         DataError: there are neither ratings nor votes.
@@ -89,22 +89,22 @@ def rated_table(inputs: Inputs, family: str) -> datasets.Dataset:
     if inputs.votes is not None:
         return ratings_from_votes(inputs.votes)
     raise DataError(
-        f"the {family} family needs ratings, or comparisons with votes; pairs alone say which is better, "
-        f"not how good. Use {' or '.join(families_for('pairs'))} for pairs."
+        f"the {family} family needs ratings, or comparisons with votes; pairs say which response is better, "
+        f"but not how good it is. Use {' or '.join(families_for('pairs'))} for pairs."
     )
 
 
 def rating_targets(
     ratings: datasets.Dataset, *, raters: str = "raw", dequantise: bool = True, seed: int = 0
 ) -> RatingTargets:
-    """Turns a ratings table into regression targets.
+    """Converts a ratings table to regression targets.
 
     Args:
-        ratings: rows as `pluralign.load_ratings` gives them.
+        ratings: rows as returned by `pluralign.load_ratings`.
         raters: `raw` keeps every rating; `mean` one per response; `majority` the most frequent (ties: the
             mean of the most frequent).
-        dequantise: spread ratings that lie on a grid; means are left as they are.
-        seed: of the spreading.
+        dequantise: spread ratings that lie on a grid; means are left unchanged.
+        seed: seed of the spreading.
 
     Raises:
         DataError: the table is empty.

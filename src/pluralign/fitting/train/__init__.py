@@ -1,1 +1,1 @@
-"""What every fit by gradient descent shares: the loop, its state on disk, the journal."""
+"""The common parts of all fits by gradient descent: the loop, its state on disk, the journal."""

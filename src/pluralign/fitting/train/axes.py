@@ -1,6 +1,6 @@
-"""The principal axes of features: training along them needs few steps, and an L2 penalty sees no difference.
+"""The principal axes of features: training along them needs few steps, and an L2 penalty is unchanged.
 
-In: features [N, D]. Out: a rotation [D, D]. Weights found along the axes are turned back by its transpose.
+In: features [N, D]. Out: a rotation [D, D]. Weights along the axes are rotated back by its transpose.
 """
 
 from __future__ import annotations

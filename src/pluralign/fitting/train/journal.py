@@ -1,8 +1,8 @@
 """A record of finished steps, so that an interrupted fit does not repeat them.
 
-In: a key that names a step and all that decides its result. Out: the stored result, or that of the
-function just run. It does not know what the steps are. One JSON line per step; a cut last line, as an
-interruption leaves it, is ignored.
+In: a key that identifies a step and everything that determines its result. Out: the stored result, or that of
+the function just run. There is one JSON line per step; an incomplete last line after an interruption is
+ignored.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Remembers numbers by key, in memory and, given a path, in a file.
+    """Stores numbers by key, in memory and, given a path, in a file.
 
     Args:
-        path: a JSON Lines file, made when the first step finishes; None keeps nothing.
+        path: a JSON Lines file, created when the first step finishes; None for no file.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -34,22 +34,22 @@ class Journal:
                     entry = json.loads(line)
                     self._known[entry["key"]] = float(entry["value"])
                 except (ValueError, KeyError, TypeError):
-                    continue  # the line that was being written when the process ended
+                    continue  # the line that was being written when the process stopped
 
     def beside(self, name: str) -> Path | None:
-        """A path for what is no number, next to the journal's own file; None where nothing is kept."""
+        """A path for other data, next to the journal's own file; None if there is no file."""
         if self._path is None:
             return None
         self._beside.append(self._path.with_name(f"{self._path.stem}-{name}"))
         return self._beside[-1]
 
     def finish(self) -> None:
-        """Removes the files beside the journal: the fit that they belong to is complete."""
+        """Removes the files next to the journal, once their fit is complete."""
         for path in self._beside:
             path.unlink(missing_ok=True)
 
     def remember(self, key: str, compute: Callable[[], float]) -> float:
-        """The value of a step: read if it is known, else computed and written down."""
+        """The value of a step: read if it is stored, otherwise computed and stored."""
         if key not in self._known:
             self._known[key] = compute()
             if self._path is not None:

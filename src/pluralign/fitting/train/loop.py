@@ -1,20 +1,21 @@
-"""The one loop for every small torch module that is trained on embeddings: AdamW on a cosine, and looks.
+"""The training loop for every small torch module on embeddings: AdamW on a cosine, with early stopping.
 
-In: a module, a function from row numbers to the number to minimise, and perhaps one that judges the module.
-Out: the module at its best look, and how it came about. It does not know features, targets, heads or tables:
-the two functions hold them.
+In: a module, a function from row numbers to the number to minimise, and optionally one that evaluates the
+module.
+Out: the module in its best state, and a summary. Features and targets are held by the two functions.
 
-Every few steps the module is judged; the best look is kept, and training ends after several looks without a
-better one. Where nothing judges, the last look counts. Batches and dropout depend on the seed and the step
-alone, so a training that was interrupted goes on as if it had not been. A loss that is not finite, or a look
-at weights that are not, ends training with a warning, and the best look so far is kept.
+Every few steps the module is evaluated; the best state is kept, and training stops after several evaluations
+without a better one. Without an evaluation function the last state is kept. Batches and dropout depend only
+on the seed and the step, so an interrupted training continues as if it had not been. A loss or weights that
+are not finite end training with a warning, and the best state so far is kept. On an accelerator the loss is
+read only when the module is evaluated, so that no step waits for the one before.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,17 +36,17 @@ _LINES = 10  # of a report, at most
 
 @dataclass(frozen=True)
 class Schedule:
-    """How fast and how long.
+    """Learning rate, batches and length of a training.
 
     Attributes:
         lr: learning rate at the start of the cosine.
-        steps: most steps.
-        batch: rows per step; None takes all rows in every step.
-        epochs: take every row once before any comes again, leaving out what does not fill a batch; else rows
+        steps: maximum number of steps.
+        batch: rows per step; None for all rows in every step.
+        epochs: use every row once before any is repeated, leaving out an incomplete batch; otherwise rows
             are drawn with replacement.
         weight_decay: of AdamW.
-        judge_every: steps between two looks.
-        patience: looks without a better one after which training ends.
+        eval_every: steps between two evaluations.
+        patience: evaluations without a better one after which training stops.
     """
 
     lr: float = 1e-2
@@ -53,13 +54,13 @@ class Schedule:
     batch: int | None = None
     epochs: bool = False
     weight_decay: float = 0.0
-    judge_every: int = 20
+    eval_every: int = 20
     patience: int = 10
 
     def __post_init__(self) -> None:
         check_number("lr", self.lr, above=0)
         check_number("weight_decay", self.weight_decay, at_least=0)
-        for name in ("steps", "judge_every", "patience"):
+        for name in ("steps", "eval_every", "patience"):
             check_number(name, getattr(self, name), at_least=1)
         if self.batch is not None and self.batch < 1:
             raise ConfigError(f"batch = {self.batch}: at least 1 row, or null for all rows, is needed")
@@ -71,7 +72,7 @@ def train(
     rows: Rows,
     schedule: Schedule,
     *,
-    judge: Callable[[], float] | None = None,
+    evaluate: Callable[[], float] | None = None,
     after_step: Callable[[], object] | None = None,
     seed: int = 0,
     state: TrainingState | None = None,
@@ -83,43 +84,45 @@ def train(
     """Trains a module in place.
 
     Args:
-        module: whose parameters are trained; `objective` and `judge` evaluate it.
-        objective: rows to the number to minimise, penalties included.
-        rows: the rows to train on; a tensor of their numbers where a step takes a batch of them.
-        schedule: how fast and how long.
-        judge: the loss by which looks are compared, in evaluation mode and without gradients; None for none.
-        after_step: brings parameters back to where they are allowed to be, without gradients.
+        module: the module to train; used by `objective` and `evaluate`.
+        objective: maps rows to the number to minimise, including penalties.
+        rows: the rows to train on; a tensor of their numbers if a step uses a batch of them.
+        schedule: learning rate, batches and length.
+        evaluate: the loss that selects the best state, in evaluation mode and without gradients; None for
+            none.
+        after_step: projects parameters onto their allowed range, without gradients.
         seed: of batches and dropout; the same seed gives the same module.
-        state: where training is kept from look to look, so that an interruption costs little.
-        report: receives about ten lines.
-        name: what the lines and the warning call this training.
-        warning: given where training meets something that is not finite.
-        advice: how that warning ends.
+        state: where the training state is saved after each evaluation, so that an interruption costs little.
+        report: called with about ten lines.
+        name: name of this training in the lines and the warning.
+        warning: class of the warning if something is not finite.
+        advice: the end of that warning.
 
     Returns:
-        JSON-able: `steps`, `best_step`, `loss` (the best that `judge` gave, or None) and `diverged`. The
-        module is at its best look, in evaluation mode and frozen.
+        `steps`, `best_step`, `loss` (the best from `evaluate`, or None) and `diverged`, serialisable as JSON.
+        The module is in its best state, in evaluation mode and frozen.
     """
     module.requires_grad_(True)
     optimizer = torch.optim.AdamW(module.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
     state = TrainingState(None) if state is None else state
     if not state.resume(module, optimizer):
-        state.look(0, 0.0 if judge is None else _judged(module, judge), module, optimizer)
+        state.record(0, 0.0 if evaluate is None else _evaluated(module, evaluate), module, optimizer)
     diverged = False
-    while state.step < schedule.steps and state.looks_since_best < schedule.patience and not diverged:
-        begin, end = state.step, min(state.step + schedule.judge_every, schedule.steps)
+    while state.step < schedule.steps and state.evals_since_best < schedule.patience and not diverged:
+        begin, end = state.step, min(state.step + schedule.eval_every, schedule.steps)
         module.train()
-        loss = math.nan
-        for step in range(begin, end):
-            loss = _step(module, optimizer, objective, rows, schedule, seed, step, after_step)
-            if not math.isfinite(loss):
+        batches = _batches(rows, schedule, seed, range(begin, end))
+        losses: list[Tensor] = []
+        for step, batch in zip(range(begin, end), batches, strict=True):
+            losses.append(_step(module, optimizer, objective, batch, schedule, seed, step, after_step))
+            if _is_seen_to_diverge(losses[-1]):
                 break
-        diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in module.parameters()))
-        if judge is not None and not diverged:
-            loss = _judged(module, judge)
+        loss, diverged = _read(losses, module)
+        if evaluate is not None and not diverged:
+            loss = _evaluated(module, evaluate)
             diverged = not math.isfinite(loss)
         if not diverged:
-            state.look(end, loss, module, optimizer, keep_last=judge is None)
+            state.record(end, loss, module, optimizer, keep_last=evaluate is None)
             if end * _LINES // schedule.steps > begin * _LINES // schedule.steps:
                 report(f"{name}: step {end:,} of {schedule.steps:,}, loss {loss:.4f}")
     if diverged:
@@ -131,8 +134,17 @@ def train(
         )
     module.load_state_dict(state.best)
     module.eval().requires_grad_(False)
-    loss_of_best = None if judge is None else state.best_loss
+    loss_of_best = None if evaluate is None else state.best_loss
     return {"steps": state.step, "best_step": state.best_step, "loss": loss_of_best, "diverged": diverged}
+
+
+def _batches(rows: Rows, schedule: Schedule, seed: int, steps: range) -> Sequence[Rows]:
+    """The rows of each of some steps; where they are drawn, they go to the device all at once."""
+    if schedule.batch is None or not isinstance(rows, Tensor):
+        return [rows] * len(steps)
+    draw = _part_of_epoch if schedule.epochs else _drawn
+    drawn = torch.stack([draw(len(rows), schedule.batch, seed, step) for step in steps])
+    return rows[drawn.to(rows.device)].unbind()
 
 
 def _step(
@@ -144,24 +156,32 @@ def _step(
     seed: int,
     step: int,
     after_step: Callable[[], object] | None,
-) -> float:
-    """One step of the cosine; returns what it minimised, and changes nothing where that is not finite."""
-    if schedule.batch is not None and isinstance(rows, Tensor):
-        draw = _part_of_epoch if schedule.epochs else _drawn
-        rows = rows[draw(len(rows), schedule.batch, seed, step).to(rows.device)]
+) -> Tensor:
+    """One step of the cosine; returns the loss, and changes nothing if that is seen to diverge."""
     for group in optimizer.param_groups:
         group["lr"] = schedule.lr * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     with _seeded(next(module.parameters()).device, seed * 1_000_003 + step):
         value = objective(rows)
-    found = float(value.detach())
-    if math.isfinite(found):
+    if not _is_seen_to_diverge(value):
         optimizer.zero_grad()
         torch.autograd.backward(value)
         optimizer.step()
         if after_step is not None:
             with torch.no_grad():
                 after_step()
-    return found
+    return value.detach()
+
+
+def _is_seen_to_diverge(value: Tensor) -> bool:
+    """Whether a loss is not finite, where that can be seen without waiting."""
+    return value.device.type == "cpu" and not bool(value.isfinite())
+
+
+def _read(losses: Sequence[Tensor], module: nn.Module) -> tuple[float, bool]:
+    """The last loss, and whether a loss since the last evaluation, or a weight, is not finite."""
+    finite = [torch.stack(list(losses)).isfinite().all(), *(p.isfinite().all() for p in module.parameters())]
+    loss, all_finite = torch.stack([losses[-1].double(), torch.stack(finite).all().double()]).tolist()
+    return loss, not all_finite
 
 
 def _drawn(count: int, batch: int, seed: int, step: int) -> Tensor:
@@ -170,21 +190,21 @@ def _drawn(count: int, batch: int, seed: int, step: int) -> Tensor:
 
 
 def _part_of_epoch(count: int, batch: int, seed: int, step: int) -> Tensor:
-    """The next positions of the epoch's order; what an epoch leaves over is left out."""
+    """The next positions in the epoch's order; an incomplete last batch is left out."""
     epoch, part = divmod(step, count // batch)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
     return order[part * batch : (part + 1) * batch]
 
 
 @torch.no_grad()
-def _judged(module: nn.Module, judge: Callable[[], float]) -> float:
+def _evaluated(module: nn.Module, evaluate: Callable[[], float]) -> float:
     module.eval()
-    return judge()
+    return evaluate()
 
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Draws of torch inside depend on the seed alone, and change nothing outside."""
+    """Random numbers of torch inside depend only on the seed, and the state outside is unchanged."""
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(seed)  # `torch.manual_seed` formats a traceback each time

@@ -1,8 +1,9 @@
-"""The one search for a penalty: that of a grid with the least loss on groups that a fit has not seen.
+"""The search for a penalty: the one in a grid with the lowest loss on groups that a fit has not seen.
 
-In: a grid, the fold and the weight of each row, and a function that fits on all folds but one and judges on
-that one. Out: the best penalty. Finished steps are kept in a journal, so that an interrupted search goes on.
-It does not know what is fitted, nor by which loss.
+In: a grid, the fold and the weight of each row, and a function that fits on all folds but one and evaluates
+on
+that one. Out: the best penalty. Finished steps are stored in a journal, so that an interrupted search
+continues.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from pluralign.data import deal_groups
 from pluralign.errors import DataError
 from pluralign.fitting.train.journal import Journal
 
-__all__ = ["best_penalty", "first_smallest", "fold_of", "judged_folds", "search_penalty"]
+__all__ = ["best_penalty", "first_smallest", "fold_of", "held_out_folds", "search_penalty"]
 
 NUM_FOLDS = 5
-MANY_ROWS = 10_000  # from here on one held-out fold tells penalties apart, and five would take long
+MANY_ROWS = 10_000  # from this number a single held-out fold suffices, and five would take too long
 _CLEARLY = 1e-4
 _ROUNDING = 1e-9
 _LISTED = 12  # candidates that a report can list
@@ -32,12 +33,12 @@ Penalty = TypeVar("Penalty", float, tuple[float, float])
 
 
 def fold_of(groups: Sequence[str], seed: int, *, what: str) -> Tensor:
-    """The fold of each row, 0 to 4 at most, as `data.deal_groups` deals groups. [N] -> [N]
+    """The fold of each row, 0 to 4 at most, assigned by `data.deal_groups`. [N] -> [N]
 
     Args:
         groups: the group of each row.
-        seed: another seed, another dealing.
-        what: the field that is chosen on held-out groups, for the error.
+        seed: a different seed gives a different assignment.
+        what: the field that is chosen on held-out groups, for the error message.
 
     Raises:
         DataError: there is only one group, so none can be held out.
@@ -45,8 +46,8 @@ def fold_of(groups: Sequence[str], seed: int, *, what: str) -> Tensor:
     names = set(groups)
     if len(names) < 2:
         raise DataError(
-            f"choosing {what} takes held-out groups, but the data has only {len(names)} group; "
-            f"set {what} yourself or give rows of different prompts different groups"
+            f"choosing {what} needs held-out groups, but the data has only {len(names)} group; "
+            f"set {what} yourself or give rows with different prompts different groups"
         )
     fold = deal_groups(names, NUM_FOLDS, seed)
     return torch.tensor([fold[group] for group in groups])
@@ -67,26 +68,26 @@ def search_penalty(
     report: Callable[[str], None],
     stop_early: bool = True,
 ) -> tuple[Penalty, float]:
-    """The penalty with the least held-out loss, searched from the largest down.
+    """The penalty with the lowest held-out loss, searched from the largest down.
 
     Args:
         grid: penalties to choose from.
-        fold: of each row, from `fold_of`; with many rows only the first fold is held out.
-        weight: of each row's loss, not negative.
-        held_out: a penalty and a fold to the mean loss of that fold's rows after a fit on all others.
-        family: of the fit.
-        name: of what is fitted, where there are several.
-        what: the fields of the configuration that are chosen, such as `l1`; separated by a comma and a blank.
-        loss: what the report calls it.
-        journal: remembers the loss of each penalty and fold.
-        settings: whatever else decides the losses; with the names above it is the journal's key.
-        report: receives one line.
-        stop_early: whether to leave out smaller penalties once two in a row did worse; see `best_penalty`.
+        fold: the fold of each row, from `fold_of`; with many rows only the first fold is held out.
+        weight: the weight of each row's loss, not negative.
+        held_out: maps a penalty and a fold to the mean loss on that fold's rows after a fit on all others.
+        family: the family of the fit.
+        name: what is fitted, if there are several.
+        what: the fields of the configuration that are chosen, such as `l1`; separated by a comma and a space.
+        loss: name of the loss in the report.
+        journal: stores the loss of each penalty and fold.
+        settings: everything else that determines the losses; with the names above it is the journal's key.
+        report: called with one line.
+        stop_early: whether to skip smaller penalties after two worse ones in a row, as in `best_penalty`.
 
     Returns:
         The best penalty, the largest of equals, and its mean loss.
     """
-    mass = {k: float(weight[fold == k].sum()) for k in judged_folds(fold)}
+    mass = {k: float(weight[fold == k].sum()) for k in held_out_folds(fold)}
 
     def mean_loss(penalty: Penalty) -> float:
         total = 0.0
@@ -108,15 +109,15 @@ def _text(penalty: float | tuple[float, float]) -> str:
     return "/".join(f"{value:g}" for value in (penalty if isinstance(penalty, tuple) else (penalty,)))
 
 
-def judged_folds(fold: Tensor) -> range:
-    """The folds that are held out in turn: all, or only the first where there are many rows."""
+def held_out_folds(fold: Tensor) -> range:
+    """The folds that are held out in turn: all, or only the first if there are many rows."""
     return range(int(fold.max()) + 1) if len(fold) < MANY_ROWS else range(1)
 
 
 def first_smallest(losses: Sequence[float]) -> int:
     """Position of the smallest loss; of those that are equal up to rounding, the first.
 
-    A loss that is not a number never is the smallest, unless all are.
+    NaN is never the smallest, unless all losses are NaN.
     """
     least = min((loss for loss in losses if not math.isnan(loss)), default=math.nan)
     near = (i for i, loss in enumerate(losses) if loss <= least + _ROUNDING * abs(least))
@@ -129,14 +130,15 @@ def best_penalty(
     """The penalty with the smallest held-out loss, searched from the largest down.
 
     Better means better beyond rounding, so that the choice does not depend on the processor.
-    The search ends after two penalties in a row that do clearly worse (by a share of 1e-4) than the best so
+
+    The search stops after two penalties in a row that are clearly worse (by a relative 1e-4) than the best so
     far: held-out loss falls and then rises along the path, and the smallest penalties are by far the slowest
-    to fit. Penalties that are all so large that nothing is left of the weights tie, which is not worse.
+    to fit. Penalties so large that all weights are 0 tie, which does not count as worse.
 
     Args:
         grid: penalties, in any order.
-        held_out_loss: of one of them.
-        stop_early: False tries all.
+        held_out_loss: the loss of one of them.
+        stop_early: False to try all.
 
     Returns:
         The best penalty, the larger of equals, and the losses that were computed.

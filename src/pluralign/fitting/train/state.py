@@ -1,8 +1,7 @@
-"""Where the training of a module stands: its best look so far, and a file from which it goes on.
+"""The state of a module's training: its best state so far, and a file from which training continues.
 
-In: a module and its optimiser after a look at held-out rows. Out: the same, restored. It does not know the
-data, the loss or the schedule. The file is written whole or not at all, holds tensors only, and belongs to
-one training: one of another key is ignored.
+In: a module and its optimiser after an evaluation on held-out rows. Out: the same, restored. The file is
+written atomically, contains only tensors, and belongs to one training: a file with another key is ignored.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from pluralign.files import write_file
 
 __all__ = ["TrainingState"]
 
-REST = 20  # a file that took a second to write is not written again for so many seconds
+REST = 20  # a file that took a second to write is not written again for this many seconds
 
 
 class TrainingState:
-    """The best look and, given a path, its file.
+    """The best state and, given a path, its file.
 
     Args:
-        path: a safetensors file; None keeps nothing on disk.
-        key: what decides the training.
+        path: a safetensors file; None for no file.
+        key: identifies everything that determines the training.
 
     Attributes:
         step: steps done.
-        best_loss: of the best look.
+        best_loss: loss of the best state.
         best_step: its step.
-        looks_since_best: looks since then.
-        best: the module's state dict at the best look.
+        evals_since_best: evaluations since then.
+        best: the module's state dict in the best state.
     """
 
     def __init__(self, path: Path | None, key: str = "") -> None:
@@ -42,11 +41,11 @@ class TrainingState:
         self.step = 0
         self.best_loss = float("inf")
         self.best_step = 0
-        self.looks_since_best = 0
+        self.evals_since_best = 0
         self.best: dict[str, Tensor] = {}
         self._next_save = 0.0
 
-    def look(
+    def record(
         self,
         step: int,
         loss: float,
@@ -55,27 +54,27 @@ class TrainingState:
         *,
         keep_last: bool = False,
     ) -> None:
-        """Takes note of a look, and keeps the module if it is the best one.
+        """Records an evaluation, and keeps the module if it is the best one.
 
         Args:
             step: steps done.
-            loss: on the rows by which looks are judged.
-            module: as it is now.
-            optimizer: as it is now.
-            keep_last: there is nothing to judge by, so every look counts as the best one.
+            loss: the evaluation loss.
+            module: in its current state.
+            optimizer: in its current state.
+            keep_last: there is no evaluation, so every state counts as the best one.
         """
         self.step = step
         if not self.best or loss < self.best_loss or keep_last:
-            self.best_loss, self.best_step, self.looks_since_best = loss, step, 0
+            self.best_loss, self.best_step, self.evals_since_best = loss, step, 0
             self.best = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
         else:
-            self.looks_since_best += 1
+            self.evals_since_best += 1
         if self._path is not None and (started := time.monotonic()) >= self._next_save:
             self._save(self._path, module, optimizer)
             self._next_save = time.monotonic() + REST * (time.monotonic() - started)
 
     def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-        """Puts module and optimiser where the file says; False where there is none of this training."""
+        """Restores module and optimiser from the file; False if there is none for this training."""
         from safetensors import SafetensorError, safe_open
 
         if self._path is None or not self._path.is_file():
@@ -90,8 +89,9 @@ class TrainingState:
             return False
         module.load_state_dict(_part(tensors, "module."))
         self.best = _part(tensors, "best.")
-        self.step, self.best_step, self.looks_since_best = (
-            int(facts[name]) for name in ("step", "best_step", "looks_since_best")
+        self.step, self.best_step, self.evals_since_best = (
+            int(facts[name])
+            for name in ("step", "best_step", "looks_since_best")  # names of the file format
         )
         self.best_loss = float(facts["best_loss"])
         moments: dict[int, dict[str, Tensor]] = {}
@@ -108,8 +108,8 @@ class TrainingState:
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in moments.items()}
-        names = ("step", "best_step", "looks_since_best", "best_loss")
-        facts = {"key": self._key} | {name: repr(getattr(self, name)) for name in names}
+        facts = {"key": self._key, "step": repr(self.step), "best_step": repr(self.best_step)}
+        facts |= {"looks_since_best": repr(self.evals_since_best), "best_loss": repr(self.best_loss)}
         write_file(path, save({k: v.detach().cpu().clone() for k, v in tensors.items()}, metadata=facts))
 
 

@@ -1,1 +1,1 @@
-"""Log-probabilities of what a policy says: packing, the second forward pass, loading and probing models."""
+"""Log-probabilities of a policy's responses: packing, the second forward pass, loading and probing models."""

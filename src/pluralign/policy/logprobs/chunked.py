@@ -1,14 +1,14 @@
 """Log-probabilities of given tokens from hidden states and the output head, chunk by chunk.
 
-In: hidden states [P, D] of the positions that predict, the head's weight [V, D], the tokens [P]. Out: float32
-[P], differentiable in states, weight and bias. Logits exist for one chunk of positions at a time, [C, V], in
-the forward pass and again in the backward pass, never [P, V]. It knows nothing about models or sequences.
+In: hidden states [P, D] of the predicting positions, the head's weight [V, D], the tokens [P]. Out: float32
+[P], differentiable in states, weight and bias. Logits are computed for one chunk of positions at a time,
+[C, V], in the forward pass and again in the backward pass, never [P, V].
 
-Products are the device's own; what is done to a chunk of logits between them is two functions of `logits`,
-which a GPU runs as fused kernels.
+Matrix products are those of the device; the work on a chunk of logits between them is in two functions of
+`logits`, which are fused kernels on a GPU.
 
-Precision: logits are float32 whatever the inputs are (products of half-precision inputs are accumulated in
-float32 and not rounded back), and so is the sum of the weight's gradient over chunks.
+Precision: logits are float32 for all inputs (products of half-precision inputs are accumulated in float32 and
+not rounded back), and so is the sum of the weight's gradient over chunks.
 
 Notation: P positions, C positions of a chunk, D width, V vocabulary, z logits.
 """
@@ -27,7 +27,7 @@ from pluralign.policy.logprobs.logits import PLAIN, Kernels, LogitRule
 
 __all__ = ["token_log_probs"]
 
-_CHUNK_BYTES = {"cpu": 2**24}  # of one chunk of logits; a CPU's should stay near its caches
+_CHUNK_BYTES = {"cpu": 2**24}  # of one chunk of logits; on a CPU it should fit roughly into the caches
 _RELEASE = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2] if part.isdecimal())
 _WIDE_PRODUCTS = _RELEASE >= (2, 8)  # half-precision products that return float32
 _WIDE_SUMS = _RELEASE >= (2, 10)  # ... and that add to float32
@@ -42,19 +42,19 @@ def token_log_probs(
     chunk: int | None = None,
     kernels: Kernels = PLAIN,
 ) -> Float[Tensor, " P"]:
-    """log softmax(z)[token] with z = rule(hidden W' + bias), without ever holding [P, V].
+    """log softmax(z)[token] with z = rule(hidden W' + bias), without storing [P, V].
 
-    The backward pass recomputes each chunk's logits: one product more than a plain cross-entropy, and V
+    The backward pass recomputes the logits of each chunk: one product more than a plain cross-entropy, but V
     times less memory per position.
 
     Args:
         hidden: states at the positions before each token, [P, D].
-        weight: of the head, [V, D], any floating dtype; under autocast it is used in autocast's dtype.
-        tokens: what was said, [P], in [0, V).
-        bias: of the head, [V], or None.
-        rule: what the model does to logits after the head; None for nothing.
+        weight: weight of the head, [V, D], any floating dtype; under autocast it is used in that dtype.
+        tokens: the tokens, [P], in [0, V).
+        bias: bias of the head, [V], or None.
+        rule: transformation of the logits after the head; None for none.
         chunk: positions at a time; None for about 16 MB of logits on a CPU and 512 MB elsewhere.
-        kernels: what runs on a chunk of logits; the same numbers, up to rounding.
+        kernels: functions for a chunk of logits; all give the same numbers up to rounding.
 
     Returns:
         float32 [P] (float64 for float64 states), in nats, at most 0.
@@ -78,7 +78,7 @@ def token_log_probs(
 
 
 class _TokenLogProbs(torch.autograd.Function):
-    """The chunked forward pass, and the backward pass that computes the logits once more."""
+    """The chunked forward pass, and the backward pass that computes the logits again."""
 
     @staticmethod
     def forward(
@@ -136,7 +136,7 @@ class _TokenLogProbs(torch.autograd.Function):
 
 
 def _chunks(hidden: Tensor, dtype: torch.dtype, size: int) -> Iterator[tuple[slice, Tensor]]:
-    """Each chunk's place, and its states as an operand."""
+    """The slice of each chunk, and its states as an operand."""
     for start in range(0, len(hidden), size):
         part = slice(start, start + size)
         yield part, _operand(hidden[part], dtype)
@@ -147,7 +147,7 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 
 def _operand(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrix in the dtype of the products: half precision on a GPU, whose products accumulate in float32
+    """The matrix in the dtype of the products: half precision on a GPU, where products accumulate in float32
     and can return it; float32 on a CPU, which has no such product."""
     halves = matrix.is_cuda and _WIDE_PRODUCTS
     return matrix.to(dtype if halves else torch.promote_types(dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""The trained weights as they were at some time, kept in main memory and put back for a moment.
+"""A copy of the trained weights, kept in main memory and restored temporarily.
 
-In: a model, whole or sharded by FSDP; each process keeps what it holds. Out: the same model with those
-weights, inside a context. It knows nothing about references or samples.
+In: a model, whole or sharded by FSDP; each process keeps its own part. Out: the same model with those
+weights, inside a context.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["KeptWeights"]
 
 
 class KeptWeights:
-    """The weights that the model has now and that training may change.
+    """The trainable weights of a model at the time of the call.
 
     Args:
-        model: stays as it is.
+        model: the model; it is not changed.
     """
 
     def __init__(self, model: Any) -> None:
@@ -27,10 +27,10 @@ class KeptWeights:
 
     @contextmanager
     def restored(self, model: Any) -> Iterator[None]:
-        """The model computes with the kept weights inside, and with its own again afterwards.
+        """The model has the kept weights inside the context, and its own afterwards.
 
         Args:
-            model: the one that was given, at a later time.
+            model: the same model, at a later time.
         """
         own = _copies(model)
         _put(model, self._kept)
@@ -41,8 +41,8 @@ class KeptWeights:
 
 
 def _trained(model: Any) -> list[Tensor]:
-    """What this process holds of each trained weight; for sharded weights its share."""
-    for module in model.modules():  # FSDP shows, and goes on with, weights that it has gathered
+    """This process's part of each trained weight; for sharded weights its shard."""
+    for module in model.modules():  # FSDP continues to use weights that it has gathered
         if hasattr(module, "reshard"):
             module.reshard()
     weights = [weight.detach() for weight in model.parameters() if weight.requires_grad]

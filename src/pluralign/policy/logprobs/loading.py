@@ -1,7 +1,6 @@
-"""A policy before training: loaded, with an adapter, without dropout, with a tokenizer that fits.
+"""A policy before training: loaded, with an adapter, without dropout, with the right tokenizer.
 
-In: a model or its name. Out: the model and tokenizer that a trainer works with. It knows nothing about data
-or losses.
+In: a model or its name. Out: the model and tokenizer for a trainer.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ _log = logging.getLogger("pluralign.policy")
 def load_policy(
     model: Any, tokenizer: Any = None, *, dtype: str = "float32", attn_implementation: str | None = None
 ) -> tuple[Any, Any]:
-    """Model and tokenizer, from names where names were given.
+    """Model and tokenizer, loaded if names were given.
 
     Args:
         model: a causal language model, or a hub id or folder of one (safetensors, no code from the hub).
-        tokenizer: its tokenizer, or the name of one; None loads the one that belongs to the model.
-        dtype: of the weights, where the model is loaded. All weights are trained in float32, or updates at a
-            learning rate of 1e-6 are lost in rounding; `auto` keeps what is stored.
-        attn_implementation: where the model is loaded; None leaves the choice to transformers.
+        tokenizer: its tokenizer, or the name of one; None loads the one of the model.
+        dtype: dtype of the weights if the model is loaded. Weights should be trained in float32, or updates
+            at a learning rate of 1e-6 are lost in rounding; `auto` keeps the stored dtype.
+        attn_implementation: attention of a model that is loaded; None leaves the choice to transformers.
 
     Raises:
-        ArgumentError: no tokenizer is given, and the model does not say where its own is.
+        ArgumentError: no tokenizer is given, and the model does not name its own.
         ArtifactError: the model or the tokenizer cannot be read, or the model is an adapter.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -58,8 +57,8 @@ def load_policy(
     folder = find_folder(model, None)[0] if isinstance(model, str) else None
     if folder is not None and adapter_of(folder) is not None:
         raise ArtifactError(
-            f"{name} is an adapter, and training starts from a whole model: merge it into its base (peft's "
-            "merge_and_unload), save that and pass it"
+            f"{name} is an adapter, but training starts from a full model: merge it into its base (peft's "
+            "merge_and_unload), save the result and pass that"
         )
     try:
         if isinstance(tokenizer, str):
@@ -75,7 +74,7 @@ def load_policy(
                 trust_remote_code=False,
             )
     except (OSError, ValueError, ImportError) as error:
-        raise ArtifactError(f"{name}: no policy that can be read: {error}") from error
+        raise ArtifactError(f"{name}: the policy cannot be read: {error}") from error
     return model, tokenizer
 
 
@@ -83,11 +82,11 @@ def lora_config(rank: int, alpha: float, dropout: float, target_modules: str) ->
     """Settings of a LoRA adapter for a causal language model.
 
     Args:
-        rank: of the two matrices.
+        rank: rank of the two matrices.
         alpha: scale; the update is alpha / rank times their product.
-        dropout: on the adapter's input.
-        target_modules: `all-linear`, names of layers with commas between them, or a regular expression of
-            their whole paths.
+        dropout: dropout of the adapter's input.
+        target_modules: `all-linear`, names of layers separated by commas, or a regular expression for their
+            full paths.
 
     Raises:
         MissingDependencyError: peft is not installed.
@@ -100,7 +99,7 @@ def lora_config(rank: int, alpha: float, dropout: float, target_modules: str) ->
 
 
 def adapter_of(folder: Path) -> Path | None:
-    """The weights of the adapter that a folder holds in place of a model; None where it holds none."""
+    """The weights file of the adapter in a folder; None if there is none."""
     weights = folder / "adapter_model.safetensors"
     whole = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
     return weights if weights.is_file() and not whole else None
@@ -125,10 +124,11 @@ def merge_adapter(model: Any, folder: Path) -> Any:
 
 
 def disable_dropout(model: Any) -> None:
-    """Sets every probability of dropout to 0: in modules, in numbers that layers remember, in configurations.
+    """Sets every dropout probability to 0: in modules, in attributes of layers, in configurations.
 
-    Of any kind: of units, attention, whole layers or paths, and the noise on a router's input (`jitter`).
-    Numbers that are used in evaluation too stay (PhiMoE's `router_jitter_noise` is a threshold there).
+    This includes dropout of units, attention, whole layers or paths, and the noise on a router's input
+    (`jitter`). Numbers that are also used in evaluation are kept (PhiMoE's `router_jitter_noise` is a
+    threshold there).
     """
     configs = {id(model.config): model.config}
     for module in model.modules():
@@ -158,17 +158,17 @@ def _parts(config: Any) -> list[Any]:
 
 
 def check_vocabulary(model: Any, tokenizer: Any) -> None:
-    """Raises `ArgumentError` where the tokenizer has tokens that the model does not know."""
-    known = model.get_input_embeddings().weight.shape[0]  # 0 where the weights are sharded already
+    """Raises `ArgumentError` if the tokenizer has tokens that the model does not know."""
+    known = model.get_input_embeddings().weight.shape[0]  # 0 if the weights are already sharded
     if known and len(tokenizer) > known:
         raise ArgumentError(
-            f"the tokenizer has {len(tokenizer):,} tokens and the model knows {known:,}: it is that of "
-            "another model, or model.resize_token_embeddings is missing"
+            f"the tokenizer has {len(tokenizer):,} tokens and the model knows {known:,}: it belongs to "
+            "another model, or model.resize_token_embeddings was not called"
         )
 
 
 def stop_at(model: Any, token_id: int) -> None:
-    """Lets the model's own generation defaults end at the token that training ends a response with."""
+    """Makes the model's generation defaults stop at the token that ends responses in training."""
     config = getattr(model, "generation_config", None)
     if config is None:
         return
@@ -176,11 +176,11 @@ def stop_at(model: Any, token_id: int) -> None:
     ids = list(known) if isinstance(known, list) else [] if known is None else [known]
     if token_id not in ids:
         config.eos_token_id = [*ids, token_id] if ids else token_id
-        _log.info("generation_config of the policy now ends at the token %d, as its responses do", token_id)
+        _log.info("generation_config of the policy now stops at the token %d, like its responses", token_id)
 
 
 def num_positions(model: Any) -> int | None:
-    """How many positions a model was made for; None where it does not say."""
+    """The number of positions of a model; None if it does not say."""
     found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return found
 

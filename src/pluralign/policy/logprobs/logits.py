@@ -1,9 +1,9 @@
-"""What happens to a chunk of logits between the products: two functions, and how they are run.
+"""The work on a chunk of logits between matrix products: two functions, and how they are run.
 
-In: what the head gives, [C, V], float32 or wider. Out: a logit and a normaliser per position, and the
-gradient with respect to what the head gave. Nothing here is differentiable. It knows nothing about models.
+In: the output of the head, [C, V], float32 or wider. Out: a logit and a normaliser per position, and the
+gradient with respect to the output of the head. Nothing here is differentiable.
 
-The functions are written once. As they are they go over the chunk about ten times; compiled by torch
+The functions are written once. Uncompiled they pass over the chunk about ten times; compiled by torch
 (Inductor, which writes Triton kernels for a GPU) they are fused into two or three passes.
 
 Notation: C positions, V vocabulary, z logits.
@@ -30,11 +30,11 @@ _log = logging.getLogger("pluralign.policy")
 
 @dataclass(frozen=True)
 class LogitRule:
-    """What a model does to its logits after the head: z = cap * tanh(scale * raw / cap).
+    """The transformation of logits after the head: z = cap * tanh(scale * raw / cap).
 
     Attributes:
         scale: factor on the raw logits (Cohere's `logit_scale`, the inverse of Granite's `logits_scaling`).
-        cap: bound of Gemma 2's soft capping; None for none.
+        cap: bound of Gemma 2's soft capping; None for no bound.
     """
 
     scale: float = 1.0
@@ -46,7 +46,7 @@ class LogitRule:
         return z if self.cap is None else self.cap * torch.tanh(z / self.cap)
 
     def chain(self, gradient: Tensor, logits: Tensor) -> Tensor:
-        """The gradient with respect to raw logits from the one with respect to logits."""
+        """The gradient with respect to raw logits, from that with respect to logits."""
         if self.cap is not None:
             gradient = gradient * (1 - (logits / self.cap) ** 2)
         return gradient if self.scale == 1.0 else gradient * self.scale
@@ -103,7 +103,7 @@ PLAIN = Kernels("plain", reduce_logits, slope_of_logits)
 
 @cache
 def _compiled() -> Kernels:
-    """Compiled when they are first called; one compilation serves chunks of any number of positions."""
+    """Compiled at the first call; one compilation is used for chunks of any number of positions."""
     return Kernels("compiled", _any_length(reduce_logits), _any_length(slope_of_logits))
 
 
@@ -121,18 +121,18 @@ def _any_length(function: Callable[..., Any]) -> Callable[..., Any]:
 def choose_kernels(
     asked: str, device: torch.device, vocabulary: int, bias: bool, rule: LogitRule, dtype: torch.dtype
 ) -> Kernels:
-    """The kernels for a model's head on a device; compiled ones are tried out, and compared with plain ones.
+    """The kernels for a model's head on a device; compiled ones are tested by comparison with plain ones.
 
     Args:
-        asked: plain, compiled, or auto: compiled on a GPU where that works, plain elsewhere.
+        asked: plain, compiled, or auto: compiled on a GPU if that works, otherwise plain.
         device: where the model is.
         vocabulary: V.
-        bias: whether its head has one.
-        rule: what the model does to its logits.
-        dtype: of the products.
+        bias: whether its head has a bias.
+        rule: the model's transformation of logits.
+        dtype: dtype of the products.
 
     Raises:
-        ConfigError: compiled kernels are asked for, and cannot be had here.
+        ConfigError: compiled kernels are requested, but do not work here.
     """
     if asked == "plain" or (asked == "auto" and device.type != "cuda"):
         return PLAIN
@@ -144,7 +144,9 @@ def choose_kernels(
         raise ConfigError(
             f"log_prob_kernel: received compiled, which does not work here ({problem}); allowed: auto, plain"
         )
-    _log.warning("log-probabilities go without compiled kernels, which do not work here: %s", problem)
+    _log.warning(
+        "log-probabilities are computed without compiled kernels, which do not work here: %s", problem
+    )
     return PLAIN
 
 
@@ -152,7 +154,7 @@ def choose_kernels(
 def _difference(
     kernels: Kernels, device: torch.device, vocabulary: int, bias: bool, rule: LogitRule, dtype: torch.dtype
 ) -> str | None:
-    """What is wrong with the kernels on a few made-up positions; None for nothing."""
+    """What is wrong with the kernels on a few random positions; None if nothing is."""
     raw = torch.randn(24, vocabulary, generator=torch.Generator().manual_seed(0)).mul_(5)
     upstream, tokens = torch.linspace(-1, 1, 24), torch.arange(24) % vocabulary
     offsets = torch.linspace(-1, 1, vocabulary, dtype=dtype) if bias else None
@@ -161,7 +163,7 @@ def _difference(
         offsets = None if offsets is None else offsets.to(device)
         chosen, normalizers = kernels.reduce(raw, offsets, tokens, rule)
         slope = kernels.slope(raw, offsets, tokens, normalizers, upstream, rule, dtype)
-    except Exception as error:  # whatever a compiler says
+    except Exception as error:  # any error of a compiler
         return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     wanted, normal = PLAIN.reduce(raw, offsets, tokens, rule)
     gradient = PLAIN.slope(raw, offsets, tokens, normal, upstream, rule, dtype)

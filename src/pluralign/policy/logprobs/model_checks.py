@@ -1,7 +1,7 @@
-"""What a model has to be before it is trained on given data, and what a stranger would want to be told.
+"""Checks of a model before it is trained on given data, and warnings about its settings.
 
-In: a model with an adapter or without, numbers about the data. Out: nothing, an error or a warning. It
-changes nothing, and knows nothing about losses.
+In: a model with or without an adapter, numbers about the data. Out: nothing, an error or a warning. Nothing
+is changed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from pluralign.errors import ConfigError
 from pluralign.policy.logprobs.loading import check_vocabulary, load_policy, num_positions
 
-__all__ = ["check_positions", "check_precision", "load_reference", "tell_of_adapter_dropout"]
+__all__ = ["check_positions", "check_precision", "load_reference", "warn_about_adapter_dropout"]
 
 _log = logging.getLogger("pluralign.policy")
 
 
 def load_reference(reference: Any, policy: Any, tokenizer: Any) -> Any:
-    """The reference, loaded where it is named; None where it is the policy as it is given.
+    """The reference, loaded if it is a name; None if it is the policy before training.
 
     Raises:
         ArgumentError: it does not know all tokens.
@@ -32,18 +32,18 @@ def load_reference(reference: Any, policy: Any, tokenizer: Any) -> Any:
     return reference
 
 
-def check_positions(model: Any, longest: int) -> None:
-    """Raises `ConfigError` where a sequence is longer than what the model was made for."""
+def check_positions(model: Any, longest: int, name: str = "max_length") -> None:
+    """Raises `ConfigError` if a sequence is longer than the model's number of positions."""
     positions = num_positions(model)
     if positions is not None and longest > positions:
         raise ConfigError(
-            f"max_length: sequences have up to {longest:,} tokens and the model {positions:,} positions; "
+            f"{name}: sequences have up to {longest:,} tokens and the model {positions:,} positions; "
             f"allowed: at most {positions}"
         )
 
 
 def check_precision(model: Any) -> None:
-    """Warns where weights are trained in half precision, in which small updates are lost."""
+    """Warns if weights are trained in half precision, in which small updates are lost."""
     half = {str(p.dtype) for p in model.parameters() if p.requires_grad and p.dtype.itemsize < 4}
     if half:
         _log.warning(
@@ -53,8 +53,8 @@ def check_precision(model: Any) -> None:
         )
 
 
-def tell_of_adapter_dropout(model: Any) -> None:
-    """Warns where switching off dropout takes away what an adapter was asked to have."""
+def warn_about_adapter_dropout(model: Any) -> None:
+    """Warns if switching off dropout also switches off the requested dropout of an adapter."""
     names = (name for name, part in model.named_modules() if getattr(part, "p", 0) and "lora_dropout" in name)
     if next(names, None) is not None:
         _log.warning("lora_dropout is switched off; disable_dropout=False keeps it")

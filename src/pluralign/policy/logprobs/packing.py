@@ -1,13 +1,13 @@
-"""Many sequences in one row without padding, and the sums of their tokens' log-probabilities.
+"""Several sequences in one row without padding, and the sums of their tokens' log-probabilities.
 
-In: token ids of prompts and responses. Out: `Packed`, flat tensors with positions that start again at 0 at
-each sequence, and which positions predict a token of a response. It knows nothing about models.
+In: token ids of prompts and responses. Out: `Packed`, flat tensors with positions that restart at 0 for each
+sequence, and the positions that predict a token of a response.
 
-A row is cut into bins, and attention never crosses sequences of a model that keeps them apart (`model_probe`
-finds out): transformers isolates sequences of one row by their positions, with variable-length kernels where
-flash attention is used and with a block mask elsewhere. Other models have a bin for each sequence.
-A mask costs time quadratic in the length of a bin, so bins are short where there is one, and one bin holds
-the whole row where there is none. The last token of a sequence predicts nothing and is not run at all.
+A row is divided into bins. In a model that separates packed sequences (tested by `probe`), attention does not
+cross sequences: transformers isolates the sequences of one row by their positions, with variable-length
+kernels for flash attention and with a block mask otherwise. For other models each sequence has its own bin.
+The time of a mask is quadratic in the length of a bin, so bins are short if there is a mask, and otherwise
+one bin is the whole row. The last token of a sequence predicts nothing and is not an input.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ TokenPair = tuple[Sequence[int], Sequence[int]]  # a prompt and the response to 
 
 @dataclass(frozen=True)
 class Packed:
-    """Sequences of one batch, end to end.
+    """Concatenated sequences of one batch.
 
     Attributes:
-        input_ids: [T], all tokens but each sequence's last.
+        input_ids: [T], all tokens except the last one of each sequence.
         position_ids: [T], 0, 1, ... within each sequence.
-        predictors: [P], ascending places in [0, T) of the tokens that a response's token follows.
+        predictors: [P], ascending indices in [0, T) of the tokens before each response token.
         tokens: [P], the response's tokens.
         bins: lengths of the bins, in order; they sum to T.
         counts: number of response tokens of each sequence, in packed order; they sum to P.
-        places: for each sequence as it was given, its number in packed order.
+        places: for each sequence in the given order, its number in packed order.
     """
 
     input_ids: Int[Tensor, " T"]
@@ -65,14 +65,14 @@ def pack(sequences: Sequence[TokenPair], bin_tokens: int | None) -> Packed:
 
     Args:
         sequences: token ids of prompt and response; each prompt has at least one token, since the first
-            token of a response is predicted from what stands before it.
-        bin_tokens: most tokens of a bin, unless one sequence alone is longer; None for one bin.
+            token of a response is predicted from it.
+        bin_tokens: maximum number of tokens of a bin, unless a single sequence is longer; None for one bin.
 
     Returns:
         The packed batch.
 
     Raises:
-        ArgumentError: there is no sequence, or a prompt has no token.
+        ArgumentError: there are no sequences, or a prompt has no tokens.
     """
     if not sequences:
         raise ArgumentError("pack needs at least one sequence, received none")
@@ -107,24 +107,23 @@ def pack(sequences: Sequence[TokenPair], bin_tokens: int | None) -> Packed:
 
 
 def sequence_sums(token_log_probs: Float[Tensor, " P"], packed: Packed) -> Float[Tensor, " S"]:
-    """Sum of the log-probabilities of each response, in the order in which sequences were given.
+    """Sum of the log-probabilities of each response, in the given order of sequences.
 
-    The sum runs in float64, so that it does not depend on what the sequence was packed with.
+    The sum is computed in float64, so that it does not depend on the other packed sequences.
 
     Args:
-        token_log_probs: of `packed.tokens`, [P].
+        token_log_probs: log-probabilities of `packed.tokens`, [P].
         packed: the batch.
 
     Returns:
-        [S], in the dtype of the tokens' log-probabilities; 0 for a response without tokens.
+        [S], in the dtype of `token_log_probs`; 0 for a response without tokens.
     """
     parts = torch.split(token_log_probs.double(), packed.counts)
-    sums = torch.stack([part.sum() for part in parts])
-    return sums[torch.tensor(packed.places, device=sums.device)].to(token_log_probs.dtype)
+    return torch.stack([parts[place].sum() for place in packed.places]).to(token_log_probs.dtype)
 
 
 def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Bins by first fit, longest sequence first; deterministic."""
+    """Bins by the first-fit rule, longest sequence first; deterministic."""
     groups: list[list[int]] = []
     room: list[int] = []
     for one in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

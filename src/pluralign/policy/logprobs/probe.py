@@ -1,23 +1,23 @@
-"""What a policy is tried for before it is trained: its logits, its packing, its training mode.
+"""Tests of a policy before it is trained: its logits, its packing, its training mode.
 
 In: an installed model as it will run (device, dtype, autocast, attention, shards), and the function that
-gives log-probabilities of packed tokens. Out: whether packed sequences stay apart; a model whose numbers
-would be wrong is refused. It knows nothing about trainers or data. The tokens are random, the same every
-time, and the generators of the process stay as they are.
+computes log-probabilities of packed tokens. Out: whether the model separates packed sequences; a model whose
+numbers would be wrong is refused. The tokens are random but always the same, and the random generators of the
+process are not changed.
 
-**How large a difference is a leak?** A fixed tolerance is either too strict for half precision or too lax,
-so each row is its own yardstick. No causal model lets a sequence see what comes after it, so the first
-sequence of a row differs from itself run alone by rounding only, in the very kernels and shapes in question.
-Later sequences may differ by a small multiple of that, and no more. Two things are compared, token by token:
+***How large a difference is a leak?** A fixed tolerance is either too strict for half precision or too loose,
+so the tolerance is measured in each row. In a causal model a sequence does not depend on what follows it, so
+the first sequence of a row differs from the same sequence run alone only by rounding, with the same kernels
+and shapes. Later sequences may differ by a small multiple of that. Two comparisons are made, token by token:
 
-- each sequence with itself run alone, which shows whatever a neighbour's presence does (positions that count
-  on, states that go on, also those that run only through biases);
-- each sequence with itself where only its neighbours' tokens are others. Shapes and kernels are the same, so
-  without a leak this difference is 0, or as small as in rows of a batch where experts are shared; it shows
+- each sequence in the row with the same sequence alone, which shows all effects of a neighbour's presence
+  (positions or states that continue from it, also those that act only through biases);
+- each sequence with itself in a row with other tokens in its neighbours. Shapes and kernels are the same, so
+  without a leak this difference is 0, or as small as between rows of a batch if experts are shared; it shows
   leaks that half precision would hide in the first comparison.
 
-The sequences are shorter and longer than the kernel of any known convolution (7) and longer than windows of
-attention up to 128; a larger window hides nothing, since a leak comes from the nearest neighbour first.
+There are sequences shorter and longer than the kernel of all known convolutions (7) and longer than attention
+windows up to 128; a larger window hides nothing, since a leak affects the nearest neighbour first.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ _CANNOT = (TypeError, ValueError, AttributeError, NotImplementedError, IndexErro
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to be tried.
+    """A model to test.
 
     Attributes:
-        model: as it is called, wrapped or not.
-        inner: the language model inside.
-        score: log-probabilities of the tokens of each packed response, in the order given.
+        model: the model that is called, possibly wrapped.
+        inner: the language model inside it.
+        score: log-probabilities of the tokens of each packed response, in the given order.
     """
 
     model: Any
@@ -75,27 +75,27 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go."""
+        """The device of token ids."""
         found: torch.device = self.inner.get_input_embeddings().weight.device
         return found
 
     def logits(self, ids: Sequence[int]) -> Tensor:
-        """By the model's own call, float64 [tokens, vocabulary]."""
+        """Logits of the model's own forward pass, float64 [tokens, vocabulary]."""
         found = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
         logits: Tensor = found.logits[0].double().cpu()
         return logits
 
     def alone(self, sequences: Sequence[TokenPair]) -> list[Tensor]:
-        """Log-probabilities [tokens] of each sequence in a call of its own."""
+        """Log-probabilities [tokens] of each sequence, one call per sequence."""
         return self._of(sequences, 1)
 
     def row(self, sequences: Sequence[TokenPair], order: Sequence[int]) -> list[Tensor]:
-        """The same with all sequences in one row, where they stand in this order."""
+        """The same with all sequences in one row, in this order."""
         found = self._of([sequences[i] for i in order], None)
         return [found[order.index(i)] for i in range(len(order))]
 
     def batch(self, sequences: Sequence[TokenPair]) -> list[Tensor]:
-        """The same with a row for each, filled up at its end, where a causal model does not look."""
+        """The same with a row for each, padded at the end, where a causal model does not attend."""
         counts = [len(response) for _, response in sequences]
         width = max(counts)
         ids = torch.zeros(len(sequences), width, dtype=torch.long)
@@ -120,10 +120,10 @@ def check_logits(subject: Subject) -> None:
 
     Raises:
         ArgumentError: they differ by more than the rounding of the logits, the model cannot be called, or
-            what it says of a token depends on what comes after.
+            the prediction of a token depends on later tokens.
     """
     sequences = _sequences(subject.inner, seed=0)
-    inputs = [[*prompt, *response][:-1] for prompt, response in sequences]  # as they are run
+    inputs = [[*prompt, *response][:-1] for prompt, response in sequences]  # the inputs of the model
     with _evaluating(subject.inner), _watching_embeddings(subject) as dtypes:
         try:
             logits = [subject.logits(ids) for ids in inputs]
@@ -131,29 +131,29 @@ def check_logits(subject: Subject) -> None:
             found = subject.alone(sequences)
         except _CANNOT as error:
             raise ArgumentError(
-                f"{subject.name} gives no logits and states for token ids alone, or its head does not fit "
+                f"{subject.name} returns no logits and states for token ids alone, or its head does not fit "
                 f"its decoder ({type(error).__name__}: {error}); allowed: a causal language model that needs "
-                "nothing but text"
+                "only text"
             ) from error
     largest, gap = 0.0, 0.0
     for own, (_, response), ours in zip(logits, sequences, found, strict=True):
         wanted = own.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
         largest = max(largest, own.abs().max().item())
         gap = max(gap, _most(ours - wanted))
-    # The model rounds its logits, the token's and the largest, to its dtype; ours stay in float32.
+    # The model rounds its logits, that of the token and the largest, to its dtype; ours are float32.
     tolerance = largest * (_SUMS + 2 * _rounding(dtypes))
     if not gap <= tolerance:
         raise ArgumentError(
             f"{subject.name} changes its logits after the head, or its states before it, in a way that "
-            f"its configuration does not say: log-probabilities of its logits differ by up to {gap:.3g} "
+            f"its configuration does not state: log-probabilities of its logits differ by up to {gap:.3g} "
             f"nats per token from those of decoder and head (rounding: {tolerance:.2g}); allowed: a model "
             "whose logits are its head's, scaled or capped"
         )
-    # Scans in chunks (Mamba 2) round by a length's remainder, in float32 by about 1e-4 of the logits.
+    # The rounding of scans in chunks (Mamba 2) depends on the length, in float32 by about 1e-4 of the logits.
     gap, tolerance = _most(longer - logits[0]), largest * max(1e-3, 8 * _rounding(dtypes))
     if not gap <= tolerance:
         raise ArgumentError(
-            f"{subject.name} is not causal: one token more moves logits before it by up to {gap:.3g} "
+            f"{subject.name} is not causal: an additional token changes logits before it by up to {gap:.3g} "
             f"(rounding: {tolerance:.2g}); allowed: a model that predicts a token from those before it "
             "(is_decoder=True in configurations that have it)"
         )
@@ -161,7 +161,7 @@ def check_logits(subject: Subject) -> None:
 
 @torch.no_grad()
 def keeps_apart(subject: Subject) -> bool:
-    """Whether sequences in one row have the log-probabilities that they have alone, up to rounding."""
+    """Whether sequences in one row have the same log-probabilities as alone, up to rounding."""
     sequences, others = (_sequences(subject.inner, seed) for seed in (0, 1))
     even, odd = (
         [pair[i % 2 != kept] for i, pair in enumerate(zip(sequences, others, strict=True))] for kept in (0, 1)
@@ -174,12 +174,12 @@ def keeps_apart(subject: Subject) -> bool:
         except torch.OutOfMemoryError:
             raise
         except (*_CANNOT, RuntimeError) as error:
-            _log.info("%s takes no packed row (%s); each sequence is run alone", subject.name, error)
+            _log.info("%s cannot run a packed row (%s); each sequence is run alone", subject.name, error)
             return False
         with _watching_embeddings(subject, rounded=True) as dtypes:
             shaken = subject.alone(sequences)
     floor = _SUMS * max(one.abs().max().item() for one in alone)
-    # Where the first sequences happen to come out bit for bit, half precision still rounds the others once.
+    # Even if the first sequences happen to be bitwise equal, half precision still rounds the others once.
     floor_of_half = _gap(shaken, alone) if _rounding(dtypes) else 0.0
     ordered = list(zip(rows, _ORDERS, strict=True))
     rounding = max(_gap(row, alone, order[:1]) for row, order in ordered)
@@ -188,8 +188,8 @@ def keeps_apart(subject: Subject) -> bool:
     rounding = _gap(of_even, rows[0], [0])
     moved_by_tokens = max(_gap(of_even, rows[0], [2, 4]), _gap(of_odd, rows[0], [1, 3]))
     if _TIMES_ROUNDING * rounding < moved_by_tokens and moved <= allowed and _rounding(dtypes):
-        # Products of experts are rounded by how many tokens an expert has, and by their places among these,
-        # which the first sequence keeps: rows of a batch, which cannot touch, show how much that is.
+        # The rounding of experts depends on the number of their tokens and on the order of these, which the
+        # first sequence does not show: rows of a batch, which are independent, show how large it is.
         with _evaluating(subject.inner):
             own, of_even, of_odd = (subject.batch(some) for some in (sequences, even, odd))
         rounding = max(rounding, _gap(of_even, own, [0, 2, 4]), _gap(of_odd, own, [1, 3]))
@@ -197,8 +197,8 @@ def keeps_apart(subject: Subject) -> bool:
     if moved <= allowed and moved_by_tokens <= allowed_by_tokens:
         return True
     _log.info(
-        "%s does not keep packed sequences apart, and each is run alone: neighbours move a token's "
-        "log-probability by up to %.2g nats (rounding: %.1g), and what they say by up to %.2g (%.1g)",
+        "%s does not separate packed sequences, so each is run alone: neighbours change a token's "
+        "log-probability by up to %.2g nats (rounding: %.1g), and their tokens by up to %.2g (%.1g)",
         *(subject.name, moved, allowed, moved_by_tokens, allowed_by_tokens),
     )
     return False
@@ -206,31 +206,31 @@ def keeps_apart(subject: Subject) -> bool:
 
 @torch.no_grad()
 def check_training_mode(subject: Subject) -> None:
-    """Compares training mode with evaluation mode, for a model that is to be trained without dropout.
+    """Compares training mode with evaluation mode, for a model that is trained without dropout.
 
     Raises:
-        ArgumentError: something random is left, or the two modes are two models.
+        ArgumentError: there is still randomness, or the two modes differ.
     """
     sequences = _sequences(subject.inner, seed=0)
     with _evaluating(subject.inner), _own_randomness(subject.device):
         wanted, again = subject.alone(sequences), subject.alone(sequences)
         subject.inner.train()
-        # A whole layer that is dropped now and then may not be dropped at the first time.
+        # Dropout of whole layers may drop none the first time.
         gap = max(_gap(subject.alone(sequences), wanted) for _ in range(3))
     floor = _SUMS * max(one.abs().max().item() for one in wanted)
-    # The calls are the same: two in evaluation mode differ by what sums on a device differ by between calls.
+    # The calls are the same: two in evaluation mode differ only if sums on the device are not deterministic.
     allowed = max(_TIMES_ROUNDING * _gap(again, wanted), floor)
     if not gap <= allowed:
         raise ArgumentError(
-            f"{subject.name} in training mode differs from itself in evaluation mode by up to {gap:.3g} nats "
-            f"per token (rounding: {allowed:.1g}) although its dropout is switched off: it has a random part "
-            "of another kind. disable_dropout=False trains it all the same, with noise in its "
+            f"{subject.name} in training mode differs from evaluation mode by up to {gap:.3g} nats "
+            f"per token (rounding: {allowed:.1g}) although its dropout is switched off: it has another "
+            "source of randomness. disable_dropout=False trains it anyway, with noise in its "
             "log-probabilities"
         )
 
 
 def _sequences(inner: Any, seed: int) -> list[TokenPair]:
-    """Random tokens of the vocabulary; special ones, which may stand for images, are left out."""
+    """Random tokens of the vocabulary, without special ones, which may represent images."""
     config = inner.config.get_text_config()
     rows = inner.get_input_embeddings().weight.shape[0] or config.vocab_size
     special = {
@@ -257,18 +257,18 @@ def _gap(found: Sequence[Tensor], wanted: Sequence[Tensor], places: Sequence[int
 
 
 def _most(differences: Tensor) -> float:
-    """Largest absolute difference; infinite where one is not a number."""
+    """Largest absolute difference; infinite if one is NaN."""
     return differences.abs().nan_to_num(torch.inf).max().item()
 
 
 def _rounding(dtypes: set[torch.dtype]) -> float:
-    """Relative step of the coarsest dtype in which products were made; 0 for float32 and wider."""
+    """Relative step of the coarsest dtype of the products; 0 for float32 and wider."""
     return max([0.0, *(torch.finfo(dtype).eps for dtype in dtypes if dtype.itemsize < 4)])
 
 
 @contextmanager
 def _watching_embeddings(subject: Subject, rounded: bool = False) -> Iterator[set[torch.dtype]]:
-    """In which dtypes the model computes, seen where input comes in, which is rounded once more if so."""
+    """The dtypes in which the model computes, seen at its embeddings, which can be rounded to them."""
     dtypes: set[torch.dtype] = set()
     signs = torch.Generator().manual_seed(0)
 
@@ -289,7 +289,7 @@ def _watching_embeddings(subject: Subject, rounded: bool = False) -> Iterator[se
 
 @contextmanager
 def _evaluating(inner: Any) -> Iterator[None]:
-    """Evaluation mode inside, and afterwards every module in the mode that it had."""
+    """Evaluation mode inside the context; afterwards every module has its previous mode."""
     modes = [(module, module.training) for module in inner.modules()]
     inner.eval()
     try:
@@ -301,7 +301,7 @@ def _evaluating(inner: Any) -> Iterator[None]:
 
 @contextmanager
 def _own_randomness(device: torch.device) -> Iterator[None]:
-    """What is drawn inside is not missing outside."""
+    """Random draws inside the context do not affect the generators outside."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
         yield

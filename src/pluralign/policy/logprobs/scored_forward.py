@@ -1,13 +1,13 @@
 """A second way to call a causal language model: tokens in, their log-probabilities out, no logits.
 
-In: a transformers `*ForCausalLM`, plain or inside peft. After `install`, calling the model (or whatever wraps
-it: DDP, FSDP, a peft model) with `predictors=` and `tokens=` runs its decoder bin by bin and gives the
+In: a transformers `*ForCausalLM`, plain or inside peft. After `install`, calling the model (or its wrapper:
+DDP, FSDP, a peft model) with `predictors=` and `tokens=` runs its decoder bin by bin and returns the
 log-probability of each token; every other call is as before, so `generate` and saving do not change.
-It goes through the model's own call, so that gradients are synchronised and sharded weights gathered.
+It uses the model's own call, so that gradients are synchronised and sharded weights gathered.
 
-It knows nothing about batches or losses. What a model does to its logits after the head is read from its
-configuration, and `examine` compares with the model's own logits (`model_probe`): a model that does something
-unknown is refused rather than trained on other numbers.
+A model's transformation of logits after the head is read from its configuration, and `examine` compares the
+result with the model's own logits (`probe`): a model with an unknown transformation is refused rather than
+trained on wrong numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pluralign.backbones.switch_length import switch_length
 from pluralign.errors import ArgumentError
 from pluralign.policy.logprobs.chunked import token_log_probs
 from pluralign.policy.logprobs.logits import PLAIN, Kernels, LogitRule, choose_kernels
@@ -39,14 +40,14 @@ _ROW_TOKENS = {"cpu": 512}
 
 
 def attach(model: Any) -> None:
-    """Gives the model the second call; a model that has it stays as it is.
+    """Adds the second call to the model, unless it has it already.
 
     Args:
         model: a causal language model of transformers, or a peft model around one.
 
     Raises:
-        ArgumentError: it is no causal language model, its head is no plain linear layer, or it has no decoder
-            that can be called by itself.
+        ArgumentError: it is not a causal language model, its head is not a plain linear layer, or it has no
+            decoder that can be called separately.
     """
     inner = _inner(model)
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
@@ -55,8 +56,8 @@ def attach(model: Any) -> None:
         raise ArgumentError(f"received {name}; allowed: a causal language model with an output head")
     if not isinstance(head, torch.nn.Linear):
         raise ArgumentError(
-            f"the head of {name} is a {type(head).__name__}, not a plain linear layer; leave lm_head out of "
-            "an adapter's target_modules and modules_to_save, and out of quantization"
+            f"the head of {name} is a {type(head).__name__}, not a plain linear layer; exclude lm_head from "
+            "an adapter's target_modules and modules_to_save, and from quantization"
         )
     _decoder(inner)
     if not hasattr(inner, "_plain_forward"):
@@ -68,24 +69,24 @@ def attach(model: Any) -> None:
 
 
 def examine(model: Any, wrapped: Any = None, *, without_dropout: bool = False) -> bool:
-    """Tries a model that has the second call, where and as it is: device, dtype, autocast, attention.
+    """Tests a model that has the second call, with its device, dtype, autocast and attention.
 
     Args:
-        model: one that was given to `attach`.
-        wrapped: what wraps it where its weights are shared out over processes; all of them call this.
-        without_dropout: it is to be trained as it is in evaluation mode.
+        model: a model that was passed to `attach`.
+        wrapped: its wrapper if its weights are sharded over processes; all processes must call this.
+        without_dropout: whether it is trained without dropout, as in evaluation mode.
 
     Returns:
-        Whether the model keeps packed sequences apart. If not, or if its weights are not here to be tried,
-        each needs a bin of its own.
+        Whether the model separates packed sequences. If not, or if its weights are not available for the
+        test, each sequence needs its own bin.
 
     Raises:
-        ArgumentError: its logits are not those that head and configuration say, or its training mode is
-            another model although dropout is off.
+        ArgumentError: its logits do not follow from head and configuration, or its training mode differs
+            although dropout is off.
     """
     inner = _inner(model)
     if wrapped is None and any(p.is_meta or p.numel() == 0 for p in inner.parameters()):
-        return False  # shared out already, or elsewhere
+        return False  # already sharded, or in another process
     subject = Subject(model if wrapped is None else wrapped, inner, response_token_log_probs)
     check_logits(subject)
     if without_dropout:
@@ -94,13 +95,13 @@ def examine(model: Any, wrapped: Any = None, *, without_dropout: bool = False) -
 
 
 def install(model: Any) -> bool:
-    """`attach`, then `examine`: whether the model keeps packed sequences apart.
+    """`attach`, then `examine`: whether the model separates packed sequences.
 
     Args:
-        model: a causal language model of transformers, or a peft model around one, where it will run.
+        model: a causal language model of transformers, or a peft model around one, on its device.
 
     Raises:
-        ArgumentError: see both.
+        ArgumentError: as for both.
     """
     attach(model)
     return examine(model)
@@ -109,38 +110,40 @@ def install(model: Any) -> bool:
 def row_tokens(
     model: Any, apart: bool, asked: int | None, device: torch.device, sharded: bool = False
 ) -> int | None:
-    """How many tokens share a bin (see `pack`): each sequence alone, a row of some length, or one row of all.
+    """Number of tokens per bin (see `pack`): each sequence alone, a row of some length, or one row of all.
 
     Args:
         model: an installed model, or a peft model around one.
-        apart: what `examine` said.
-        asked: tokens of a row; None for what suits the device.
-        device: where the model is.
-        sharded: its weights are gathered for each call, so that fewer calls are faster.
+        apart: the result of `examine`.
+        asked: tokens of a row; None for the default of the device.
+        device: device of the model.
+        sharded: whether its weights are gathered for each call, so that fewer calls are faster.
     """
     config = _inner(model).config
-    # Attention in chunks of a row: chunks of a sequence, wherever it stands, in rows of at most one chunk.
-    chunk: int | None = getattr(config.get_text_config(), "attention_chunk_size", None)
+    # Attention in chunks counts from the start of a row, so a row must not be longer than one chunk.
+    # Positions that change beyond some length: a longer sequence must stand alone.
+    limits = (getattr(config.get_text_config(), "attention_chunk_size", None), switch_length(config))
+    limit = min((one for one in limits if one is not None), default=None)
     one_row = sharded or "flash" in (getattr(config, "_attn_implementation", None) or "")
-    if not apart or (one_row and chunk is not None):
+    if not apart or (one_row and limit is not None):
         return 1
-    if one_row:  # no mask whose cost grows with the square of a row's length, or calls that cost more
+    if one_row:  # no mask whose cost is quadratic in the length of a row, or calls that cost more
         return None
     size = asked or _ROW_TOKENS.get(device.type, 2048)
-    return size if chunk is None else min(size, chunk)
+    return size if limit is None else min(size, limit)
 
 
 def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype | None) -> str:
-    """Chooses what runs on the logits of an installed model, and says which it is.
+    """Chooses the kernels for the logits of an installed model, and returns their name.
 
     Args:
         model: an installed model, or a peft model around one.
         asked: plain, compiled or auto; see `choose_kernels`.
-        device: where it will be.
+        device: device of the model.
         half: dtype of the products under autocast; None for that of the weights.
 
     Raises:
-        ConfigError: compiled kernels are asked for, and cannot be had.
+        ConfigError: compiled kernels are requested, but do not work.
     """
     inner = _inner(model)
     head = inner.get_output_embeddings()
@@ -158,7 +161,7 @@ def response_log_probs(model: Any, packed: Packed) -> Tensor:
     """log pi(y|x) of each packed response, [S], float32, differentiable.
 
     Args:
-        model: an installed model, or what wraps it.
+        model: an installed model, or its wrapper.
         packed: a batch on the model's device.
     """
     return sequence_sums(_of_tokens(model, packed), packed)
@@ -168,7 +171,7 @@ def response_token_log_probs(model: Any, packed: Packed) -> list[Tensor]:
     """log pi of each token of each packed response, in the order in which sequences were given.
 
     Args:
-        model: an installed model, or what wraps it.
+        model: an installed model, or its wrapper.
         packed: a batch on the model's device.
     """
     parts = torch.split(_of_tokens(model, packed), packed.counts)
@@ -176,7 +179,7 @@ def response_token_log_probs(model: Any, packed: Packed) -> list[Tensor]:
 
 
 def packed_call(packed: Packed) -> dict[str, Any]:
-    """What an installed model, or what wraps it, is called with to score a batch."""
+    """The arguments of an installed model, or its wrapper, for scoring a batch."""
     return {
         "input_ids": packed.input_ids[None],
         "position_ids": packed.position_ids[None],
@@ -198,37 +201,40 @@ def _inner(model: Any) -> Any:
 
 
 def _decoder(inner: Any) -> Any:
-    """What gives the states that the head reads.
+    """The module whose states are the input of the head.
 
-    transformers' own word for it comes first; where that is the model itself (Llama 4's text model) or the
-    head (ModernBERT's decoder), the usual places are next. `check_logits` tells whether it is the right one.
+    transformers' `get_decoder` is tried first; if that is the model itself (Llama 4's text model) or the head
+    (ModernBERT's decoder), the usual attributes are next. `check_logits` tests whether it is the right one.
     """
     names = (inner.base_model_prefix, "model", "transformer")
     for found in (inner.get_decoder(), *(getattr(inner, name, None) for name in names if name)):
         if found is not inner and hasattr(found, "get_input_embeddings"):
             return found
     raise ArgumentError(
-        f"received {type(inner).__name__}, which names no decoder; allowed: a model whose get_decoder() "
-        "gives the part below its output head"
+        f"received {type(inner).__name__}, which has no decoder; allowed: a model whose get_decoder() "
+        "returns the part below its output head"
     )
 
 
 def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **options: Any) -> Any:
-    """The model's own forward pass, or the log-probabilities of `tokens` where `predictors` are given.
+    """The model's own forward pass, or the log-probabilities of `tokens` if `predictors` are given.
 
-    With `with_states` also the states that predict them, as the head reads them: what a critic stands on.
+    With `with_states` also the states that predict them, the input of the head, for a critic; with
+    `states_only` only these, without the work of the head.
     """
     if predictors is None:
         return self._plain_forward(*args, **options)
     decoder, bins = _decoder(self), options["bins"]
     ids, positions = options["input_ids"].split(bins, dim=1), options["position_ids"].split(bins, dim=1)
-    # A sequence in a bin of its own has the positions that the model would give it, which may not begin at 0.
+    # A sequence alone in a bin has the positions that the model chooses, which may not begin at 0.
     places: list[dict[str, Tensor]] = [{} if options["alone"] else {"position_ids": p} for p in positions]
     states = [
         decoder(input_ids=i, use_cache=False, **place).last_hidden_state.flatten(0, 1)
         for i, place in zip(ids, places, strict=True)
     ]
     hidden = (states[0] if len(states) == 1 else torch.cat(states))[predictors]
+    if options.get("states_only"):
+        return hidden
     head = self.get_output_embeddings()
     result: Tensor = head(hidden, tokens=options["tokens"], rule=self._logit_rule, kernels=self._kernels)
     return (result, hidden) if options.get("with_states") else result

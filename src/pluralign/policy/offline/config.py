@@ -1,6 +1,6 @@
 """The flags of `OfflineTrainer`: transformers' `TrainingArguments` and what offline objectives add.
 
-In: numbers and names. Out: a checked configuration. It knows nothing about data or models.
+In: numbers and names. Out: a checked configuration.
 """
 
 from __future__ import annotations
@@ -30,42 +30,42 @@ _COUNTS = ("bin_tokens", "reference_batch_tokens", "eval_prompts", "eval_complet
 
 @dataclass
 class OfflineConfig(TrainingArguments):
-    """Settings of `OfflineTrainer`. Every field of `TrainingArguments` is one too.
+    """Settings of `OfflineTrainer`, in addition to all fields of `TrainingArguments`.
 
     Defaults that differ from `TrainingArguments`: one epoch, learning rate 1e-6 with cosine decay after 10 %
-    warm-up, a log line every 10 steps in which NaN is shown as NaN, bfloat16 autocast where a GPU has it, all
-    tokens counted.
+    warm-up, a log line every 10 steps in which NaN is shown as NaN, bfloat16 autocast if the GPU supports it,
+    all tokens counted.
 
     Attributes:
         method: qrpo, qrpo_absolute, dpo, rebel or simpo.
         beta: Weight of the KL penalty (SimPO: of the margin); null for the objective's default.
-        transform: What QRPO makes of quantile rewards: identity, log, square, sqrt, normal ...
-        partition: exact, or finite where rewards have atoms (unit tests, integer judges).
+        transform: QRPO's transformation of quantile rewards: identity, log, square, sqrt, normal ...
+        partition: exact, or finite if rewards have atoms (unit tests, integer judges).
         estimator: How ranks among the references are counted: mid, inclusive or randomised.
-        leave_one_out: Leave a response out of its own references; null where the table says so
+        leave_one_out: Leave a response out of its own references; null to do so if the table says so
             (among_references).
         length_normalized: Log-probabilities per token; for QRPO beta / length, with its partition function.
-        beta_max: Largest beta / length; null for none.
+        beta_max: Largest beta / length; null for no limit.
         gamma_beta_ratio: Margin of SimPO, in nats per token.
         pair_responses: Which responses of a pair QRPO learns from.
-        max_length: Most tokens of prompt and response; the prompt loses its beginning, then the response
-            its end. Null for no limit.
+        max_length: Maximum number of tokens of prompt and response; the beginning of the prompt is cut
+            first, then the end of the response. Null for no limit.
         end_token: Token that ends a response; null for the one of the chat template, or without one the
             tokenizer's end-of-sequence token.
-        disable_dropout: Train without dropout, an adapter's included, so that log-probabilities are those of
-            the policy.
-        bin_tokens: Tokens that are run together where attention is masked; null for 512 on a CPU and 2,048
-            elsewhere. With flash attention and with sharded models the whole batch is one bin, and each
-            sequence is one where a model does not keep them apart.
-        log_prob_kernel: What runs on the logits: plain, compiled (by torch, into fused kernels), or auto:
-            compiled on a GPU where that works.
+        disable_dropout: Train without dropout, including that of an adapter, so that log-probabilities are
+            those of the policy.
+        bin_tokens: Number of tokens per row if attention is masked; null for 512 on a CPU and 2,048
+            elsewhere. With flash attention and with sharded models the whole batch is one row; if a model
+            does not separate packed sequences, each has its own row.
+        log_prob_kernel: Kernels for the logits: plain, compiled (by torch, into fused kernels), or auto:
+            compiled on a GPU if that works.
         reference_path: File of reference log-probabilities; null for one in output_dir.
-        reference_batch_tokens: Tokens at a time when reference log-probabilities are computed.
-        dataset_num_proc: Processes that tokenize.
-        eval_prompts: Prompts to sample from when evaluating with a scorer.
+        reference_batch_tokens: Tokens per batch for computing reference log-probabilities.
+        dataset_num_proc: Number of processes for tokenization.
+        eval_prompts: Number of prompts to sample from when evaluating with a scorer.
         eval_completions: Completions per prompt.
-        eval_max_new_tokens: Most tokens of a sampled completion.
-        eval_batch_prompts: Completions sampled at a time.
+        eval_max_new_tokens: Maximum number of tokens of a sampled completion.
+        eval_batch_prompts: Number of completions sampled at a time.
     """
 
     method: str = "qrpo"
@@ -91,7 +91,7 @@ class OfflineConfig(TrainingArguments):
     eval_max_new_tokens: int = 512
     eval_batch_prompts: int = 16
 
-    # Other defaults than TrainingArguments.
+    # Defaults that differ from TrainingArguments.
     learning_rate: float = 1e-6
     num_train_epochs: float = 1.0
     lr_scheduler_type: str = "cosine"
@@ -109,7 +109,7 @@ class OfflineConfig(TrainingArguments):
         self.label_names: list[str] = []
         if self.remove_unused_columns:
             raise ConfigError(
-                "remove_unused_columns: received True; batches need columns that no model takes"
+                "remove_unused_columns: received True; batches need columns that are not inputs of the model"
             )
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
@@ -134,17 +134,17 @@ class OfflineConfig(TrainingArguments):
 
     @property
     def settings(self) -> Settings:
-        """What the objective of `method` is told."""
+        """The settings of the objective of `method`."""
         return self.settings_of(find_objective(self.method))
 
     def settings_of(self, objective: Objective) -> Settings:
-        """What an objective is told; it knows the beta where none is given."""
+        """The settings of an objective, with its default beta if none is given."""
         beta = objective.beta if self.beta is None else self.beta
         return Settings(beta, self.transform, self.gamma_beta_ratio, self.length_normalized, self.beta_max)
 
 
 def _help_texts() -> None:
-    """Gives each field of its own the text of the docstring, where `HfArgumentParser` looks for help."""
+    """Copies the text of the docstring to each new field, where `HfArgumentParser` looks for help."""
     described = (OfflineConfig.__doc__ or "").partition("Attributes:")[2]
     entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", described, re.MULTILINE)
     texts = {name: " ".join(text.split()) for name, text in entries}

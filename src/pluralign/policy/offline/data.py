@@ -1,16 +1,17 @@
 """From a training table to rows of token ids and targets, and from rows to batches.
 
 In: a table as in `columns`, a tokenizer. Out: an Arrow table with one row per prompt (ids, lengths, rewards,
-quantile rewards), counts of what was cut, and a collator that packs rows without padding. Token ids stay on
-disk where the table is. It knows nothing about models or losses.
+quantile rewards), the numbers of cut texts, and a collator that packs rows without padding. Token ids stay on
+disk if the table is there.
 
-    prompt_ids             of the prompt, its beginning cut off where the whole would be too long
-    {side}_ids             of a response, with the end token unless it was cut off; tokens_{side} counts them
+    prompt_ids             ids of the prompt, without its beginning if prompt and response are too long
+    {side}_ids             ids of a response, with the end token unless it was cut off; tokens_{side} is their
+                           number
     reward_{side}, rank_{side}, log_partition_{side}
-                           numbers that the objective needs; a side is completion, chosen or rejected
+                           numbers for the objective; a side is completion, chosen or rejected
     row                    number of the row
     cut_off                share of the row's responses without an end token
-    length                 tokens of all sequences of the row
+    length                 number of tokens of all sequences of the row
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.conversations import ConversationReader, end_token_id
+from pluralign.conversations import ConversationReader, end_token_id, tokenizer_digest
 from pluralign.conversations.reader import shared_length
 from pluralign.data.messages import conversation
 from pluralign.errors import ArgumentError, DataError
@@ -39,6 +40,8 @@ from pluralign.policy.rewards.columns import (
     REFERENCES,
     REWARDS,
     TEXTS,
+    TOKEN_IDS,
+    TOKENIZER,
     among_references,
     check_training_table,
 )
@@ -67,14 +70,14 @@ _NUMBERS = ("cut_off", "reward_", "rank_", "log_partition_", "tokens_")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A table that is ready to train on.
+    """A table that is ready for training.
 
     Attributes:
         rows: `datasets.Dataset`; columns as above.
         sides: names of the responses of a row.
-        prompts_cut: rows whose prompt lost its beginning.
-        responses_cut: responses that lost their end here, on top of those that came cut off.
-        longest: most tokens of a prompt and its response.
+        prompts_cut: number of rows whose prompt lost its beginning.
+        responses_cut: number of responses that lost their end here, in addition to those already cut off.
+        longest: maximum number of tokens of a prompt and its response.
     """
 
     rows: Any
@@ -96,14 +99,14 @@ def prepare(
 
     Args:
         table: a `datasets.Dataset`; see `columns`.
-        tokenizer: of the policy.
+        tokenizer: tokenizer of the policy.
         config: lengths, the end token, how ranks are counted.
-        objective: what the numbers are for.
-        name: what messages call the table.
-        first_row: number of its first row, where several tables are numbered together.
+        objective: the objective that the numbers are for.
+        name: name of the table in messages.
+        first_row: number of its first row, if several tables are numbered together.
 
     Raises:
-        DataError: the table is not what the objective needs; every problem is listed.
+        DataError: the table is not suitable for the objective; all problems are listed.
         ArgumentError: the tokenizer cannot read it.
     """
     table = read_texts(table, name, config.dataset_num_proc)
@@ -118,14 +121,17 @@ def prepare(
         sides = (config.pair_responses,)
     reader = ConversationReader(tokenizer, config.end_token)
     if reader.end.token_id is None and not reader.end.text:
-        end_token_id(tokenizer)  # says what is missing
-    flags = [CUT_OFF[shape][place] for place in places]
+        end_token_id(tokenizer)  # raises with the reason
+    flags, drawn = ([of[shape][place] for place in places] for of in (CUT_OFF, TOKEN_IDS))
+    digest = tokenizer_digest(tokenizer)
+    _warn_about_other_tokenizers(table, digest, name)
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = [
-            _encode_row(reader, {k: v[i] for k, v in batch.items()}, sides, flags, config.max_length)
-            for i in range(len(batch["prompt"]))
-        ]
+        rows = []
+        for i in range(len(batch["prompt"])):
+            row = {key: values[i] for key, values in batch.items()}
+            ids = [row.get(column) if row.get(TOKENIZER) == digest else None for column in drawn]
+            rows.append(_encode_row(reader, row, sides, flags, ids, config.max_length))
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     rows = table.map(
@@ -137,9 +143,9 @@ def prepare(
         desc=f"tokenizing {name}",
     )
     _no_empty(rows, sides, name)
-    _tell_of_changes(rows, name)
+    _warn_about_changes(rows, name)
     if objective.shapes == (PAIRS,):
-        _tell_of_equal_sides(rows, name)
+        _warn_about_equal_sides(rows, name)
     rows = rows.add_column("row", list(range(first_row, first_row + len(rows))))
     numbers = _numbers(table, rows, shape, sides, places, config, objective, name)
     for column, values in numbers.items():
@@ -157,12 +163,12 @@ def prepare_all(
 
     Args:
         tables: name -> table, at least one.
-        tokenizer: of the policy.
-        config: see `prepare`.
-        objective: see `prepare`.
+        tokenizer: tokenizer of the policy.
+        config: as in `prepare`.
+        objective: as in `prepare`.
 
     Raises:
-        ArgumentError: there is no table, or they differ in shape.
+        ArgumentError: there are no tables, or they differ in shape.
     """
     found: dict[str, Prepared] = {}
     for name, table in tables.items():
@@ -174,7 +180,7 @@ def prepare_all(
                 *(name, part.prompts_cut, part.responses_cut),
             )
     if len({part.sides for part in found.values()}) != 1:
-        raise ArgumentError("needed: a train_dataset or an eval_dataset, and all of them of one shape")
+        raise ArgumentError("needed: a train_dataset or an eval_dataset, all with the same shape")
     return found
 
 
@@ -189,16 +195,16 @@ def data_digest(rows: Any, sides: Sequence[str]) -> str:
 
 
 def packed_of(batch: Mapping[str, Any]) -> Packed:
-    """The packed sequences of a batch that a `Collator` made."""
+    """The packed sequences of a batch from a `Collator`."""
     return Packed(**{field.name: batch[field.name] for field in fields(Packed)})
 
 
 class Collator:
-    """Rows to one packed batch: the first side of all rows, then the second.
+    """Packs rows into one batch: the first side of all rows, then the second.
 
     Args:
         sides: names of the responses of a row.
-        bin_tokens: see `pack`.
+        bin_tokens: as in `pack`.
     """
 
     def __init__(self, sides: Sequence[str], bin_tokens: int | None) -> None:
@@ -206,7 +212,7 @@ class Collator:
         self.bin_tokens = bin_tokens
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The batch; `row` comes first because transformers counts rows by the first tensor."""
+        """The batch; `row` is first because transformers counts rows by the first tensor."""
         sequences = [(row["prompt_ids"], row[f"{side}_ids"]) for side in self.sides for row in rows]
         packed = pack(sequences, self.bin_tokens)
         numbers = {
@@ -223,14 +229,16 @@ def _encode_row(
     row: dict[str, Any],
     sides: Sequence[str],
     flags: Sequence[str],
+    token_ids: Sequence[list[int] | None],
     max_length: int | None,
 ) -> dict[str, Any]:
-    """Token ids of one row; each sequence fits, and the sides keep the same prompt."""
+    """Token ids of one row; each sequence fits, and the sides have the same prompt."""
     cut_off = [bool(row.get(flag)) for flag in flags]
     read = reader.read(
         [conversation(row["prompt"], row[side]) for side in sides],
         generated=bool(row.get("among_references")),
         ended=[not cut for cut in cut_off],
+        token_ids=token_ids,
     )
     prompt = read[0].prompt_ids
     for one in read[1:]:
@@ -263,27 +271,39 @@ def _encode_row(
     }
 
 
-def _tell_of_changes(rows: Any, name: str) -> None:
+def _warn_about_other_tokenizers(table: Any, digest: str, name: str) -> None:
+    column = table[TOKENIZER] if TOKENIZER in table.column_names else ()
+    if others := sum(value not in (None, digest) for value in column):
+        _log.warning(
+            "%s: the responses of %d rows were sampled with another tokenizer; their texts are used "
+            "instead of the sampled tokens",
+            *(name, others),
+        )
+
+
+def _warn_about_changes(rows: Any, name: str) -> None:
     for change, count in Counter(filter(None, rows["changes"])).items():
         _log.warning("%s: the chat template changes conversations of %d rows: %s", name, count, change)
 
 
-def _tell_of_equal_sides(rows: Any, name: str) -> None:
-    """Pairs that teach nothing: the gradient of one side is that of the other.
+def _warn_about_equal_sides(rows: Any, name: str) -> None:
+    """Warns about pairs with two equal sides: their gradients cancel.
 
     Raises:
-        DataError: all pairs are so.
+        DataError: all pairs are like this.
     """
     counts = Counter(rows["equal"])
     if not counts["text"] + counts["tokens"]:
         return
-    told = (
+    problem = (
         f"{counts['text']} of {len(rows)} pairs have the same text on both sides, and {counts['tokens']} "
-        "more the same tokens (after the cut to max_length, if there is one); they teach nothing"
+        "more the same tokens (after cutting to max_length, if it is set); nothing can be learned from them"
     )
     if counts["text"] + counts["tokens"] == len(rows):
-        raise DataError(f"{name}: {told}. Allowed: two different responses; a larger max_length keeps more")
-    _log.warning("%s: %s", name, told)
+        raise DataError(
+            f"{name}: {problem}. Allowed: two different responses; a larger max_length keeps more"
+        )
+    _log.warning("%s: %s", name, problem)
 
 
 def _no_empty(rows: Any, sides: Sequence[str], name: str) -> None:
@@ -293,7 +313,7 @@ def _no_empty(rows: Any, sides: Sequence[str], name: str) -> None:
     if empty:
         row, side = empty[0]
         raise DataError(
-            f"{name}: {len(empty)} responses are empty and cut off, so there is no token to learn from "
+            f"{name}: {len(empty)} responses are empty and cut off, so they have no tokens to train on "
             f"(first: row {row}, {side}). Allowed: text, or an empty response that ended"
         )
 
@@ -323,8 +343,8 @@ def _numbers(
     ties = tie_probability(references, keep)
     if ties > MANY_TIES and config.partition == "exact":
         _log.warning(
-            "%s: two references of a prompt tie with probability %.1f %%, and the partition function is that "
-            "of continuous rewards; partition=finite asks for what can be had",
+            "%s: two references of a prompt tie with probability %.1f %%, but the partition function is that "
+            "of continuous rewards; partition=finite accounts for ties",
             *(name, 100 * ties),
         )
     generator = torch.Generator().manual_seed(config.seed)
@@ -358,7 +378,9 @@ def _finite(
 ) -> Tensor:
     """log Z of each prompt's own references, at the beta of the response."""
     if int(keep.sum(-1).min()) < 2:
-        raise ArgumentError("partition=finite needs two reference rewards per prompt; some rows have one")
+        raise ArgumentError(
+            "partition=finite needs two reference rewards per prompt; some rows have only one"
+        )
     ranks = reference_ranks(references, config.estimator, True, keep, generator)
     ranks = clamp_where_needed(ranks, keep.sum(-1, keepdim=True) - 1, config.transform)
     beta = row_beta(Responses(torch.zeros(len(lengths)), lengths), settings)

@@ -1,15 +1,15 @@
-"""What is logged while a policy is trained: numbers of a batch, and their means over rows.
+"""Numbers that are logged while a policy is trained, and their means over rows.
 
-In: sides and losses of a batch. Out: means by name, over all rows of all processes since the last time.
-Names are those that dashboards for preference training know. It knows nothing about trainers.
+In: sides and losses of a batch. Out: means by name, over all rows of all processes since the last log line.
+The names are common in dashboards for preference training.
 
-    loss, cut_off                        of a row; share of its responses without an end token
+    loss, cut_off                        loss of a row; share of its responses without an end token
     logps/S, tokens/S                    log pi(y|x) and |y| of side S
     log_ratio/S                          log pi - log ref
-    rewards/S                            b (log pi - log ref), SimPO's b mean log pi: the reward whose optimum
-                                         the policy would be, up to a constant of the prompt
-    rewards/margins, rewards/accuracies  chosen minus rejected, and how often that is positive; .5 where the
-                                         two differ by rounding alone, as before the first step
+    rewards/S                            b (log pi - log ref), for SimPO b mean log pi: the reward for which
+                                         the policy is optimal, up to a constant per prompt
+    rewards/margins, rewards/accuracies  chosen minus rejected, and how often that is positive; .5 if they
+                                         differ only by rounding, as before the first step
     positive_targets/S                   share of responses that QRPO makes more probable
 """
 
@@ -26,7 +26,7 @@ from pluralign.policy.offline.objectives import Responses, Settings, Sides, row_
 
 __all__ = ["RunningMeans", "batch_values", "qrpo_constants"]
 
-_LAST_PLACES = 8  # units by which a sum of log-probabilities may differ between machines
+_LAST_PLACES = 8  # units in the last place by which a sum of log-probabilities may differ between machines
 _LOGIT = 4.0  # the size of a token's logits, which cancel in its log-probability
 
 
@@ -38,7 +38,7 @@ def batch_values(sides: Sides, losses: Tensor, cut_off: Tensor, settings: Settin
         sides: responses of the batch.
         losses: one per row, [B].
         cut_off: share of each row's responses without an end token, [B].
-        settings: what the objective was told.
+        settings: settings of the objective.
     """
     values = {"loss": losses.detach(), "cut_off": cut_off}
     rewards = {}
@@ -52,7 +52,7 @@ def batch_values(sides: Sides, losses: Tensor, cut_off: Tensor, settings: Settin
         if responses.quantile_rewards is not None:
             beta, log_z = row_beta(responses, settings), responses.log_partition
             target = qrpo_target(responses.quantile_rewards, beta, settings.transform, log_z)
-            # Where all references tie the finite Z's targets are 0 but for rounding.
+            # If all references tie, the targets with the finite Z are 0 up to rounding.
             values[f"positive_targets/{side}"] = target > _LAST_PLACES * torch.finfo(target.dtype).eps
     if len(rewards) == 2:
         values["rewards/margins"] = rewards["chosen"] - rewards["rejected"]
@@ -61,7 +61,7 @@ def batch_values(sides: Sides, losses: Tensor, cut_off: Tensor, settings: Settin
 
 
 def qrpo_constants(settings: Settings) -> dict[str, float]:
-    """The rank where QRPO's targets change sign, and how far its optimum is from the reference, in nats."""
+    """The rank where QRPO's targets change sign, and the KL of its optimum from the reference, in nats."""
     return {
         "break_even": float(break_even_quantile(settings.beta, settings.transform)),
         "optimum_kl": float(optimum_kl(settings.beta, settings.transform)),
@@ -75,30 +75,30 @@ class RunningMeans:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, values: Mapping[str, Tensor], keep: Tensor) -> None:
-        """Adds a batch of values, [B] each, of the rows to keep, [B]."""
+        """Adds a batch of values, [B] each, of the rows to keep, [B]; nothing waits for the device."""
+        count = keep.sum(dtype=torch.float64)
         for name, value in values.items():
-            wide = value.detach()[keep].double()
-            entry = torch.stack([wide.sum(), torch.tensor(float(len(wide)), device=wide.device).double()])
+            entry = torch.stack([value.detach().double().masked_fill(~keep, 0.0).sum(), count])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 
     def take(self, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
-        """The means, and an empty start.
+        """Returns the means and resets the sums.
 
         Args:
-            total: sums a tensor over processes; all must call this at the same time.
+            total: sums a tensor over processes; all processes must call this at the same time.
         """
         sums, self._sums = self._sums, {}
         if not sums:
             return {}
-        stacked = total(torch.stack(list(sums.values())))
-        return {name: (value / count).item() for name, (value, count) in zip(sums, stacked, strict=True)}
+        value, count = total(torch.stack(list(sums.values()))).unbind(1)
+        return dict(zip(sums, (value / count).tolist(), strict=True))
 
 
 def _wins(sides: Sides, rewards: Mapping[str, Tensor], settings: Settings) -> Tensor:
-    """1 where the chosen response has the larger reward, 0 where the smaller, .5 where rounding decides, [B].
+    """1 if the chosen response has the larger reward, 0 if the smaller, .5 if rounding decides, [B].
 
-    A log-probability is right up to some units of the last place of its terms, and which ones depends on the
-    processor and on what was packed beside the response. A reward is a difference of two, times beta.
+    A log-probability is accurate up to a few units in the last place of its terms; the error depends on the
+    processor and on the other packed sequences. A reward is a difference of two, times beta.
     """
     rounding: float | Tensor = 0.0
     for responses in sides.values():

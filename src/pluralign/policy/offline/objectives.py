@@ -1,8 +1,8 @@
-"""Which loss trains the policy: a literal table from names to pure functions of `losses`.
+"""The objectives: a table from names to pure functions of `losses`.
 
-In: log-probabilities and rewards of one batch, side by side. Out: one loss per row, [B]. A new objective is
-one pure function in `losses` and one line in `OBJECTIVES`; a trainer also takes an `Objective` that is not
-in the table. It knows nothing about models, tokens or batches' layout.
+In: log-probabilities and rewards of one batch, by side. Out: one loss per row, [B]. A new objective is one
+pure function in `losses` and one line in `OBJECTIVES`; a trainer also takes an `Objective` that is not in the
+table.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ __all__ = ["OBJECTIVES", "Objective", "Responses", "Settings", "Sides", "find_ob
 
 @dataclass(frozen=True)
 class Settings:
-    """What objectives can be told.
+    """Settings of objectives.
 
     Attributes:
         beta: weight of the KL penalty, or the objective's own scale of it.
-        transform: f of quantile rewards.
+        transform: name of the transformation f of quantile rewards.
         gamma_beta_ratio: SimPO's margin in nats per token.
-        length_normalized: count log-probabilities per token; for QRPO, beta / |y| with the Z that goes
-            with it.
+        length_normalized: use log-probabilities per token; for QRPO, beta / |y| and the corresponding Z.
         beta_max: largest beta / |y|.
     """
 
@@ -44,11 +43,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Responses:
-    """One response to each prompt of a batch; what an objective does not need is None.
+    """One response to each prompt of a batch; fields that an objective does not need are None.
 
     Attributes:
         log_probs: log pi(y|x), sum over tokens, [B], with gradient.
-        num_tokens: |y|, the end token included, [B].
+        num_tokens: |y|, including the end token, [B].
         reference_log_probs: log ref(y|x), [B].
         rewards: [B].
         quantile_rewards: [B], in [0, 1].
@@ -68,12 +67,12 @@ Sides = Mapping[str, Responses]  # "completion", or "chosen" and "rejected"
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss and what it needs.
+    """A loss and its requirements.
 
     Attributes:
-        loss: sides and settings to one loss per row, [B].
-        beta: where none is given.
-        shapes: of training tables that it can use.
+        loss: from sides and settings to one loss per row, [B].
+        beta: default beta.
+        shapes: shapes of training tables that it can use.
         rewards: whether it needs rewards of the responses.
         ranks: whether it needs quantile rewards, and so reference rewards.
         reference: whether it needs reference log-probabilities.
@@ -88,14 +87,14 @@ class Objective:
 
 
 def row_beta(responses: Responses, settings: Settings) -> float | Tensor:
-    """The weight of each row's log-ratio: beta, or beta / |y| where lengths are normalized."""
+    """The weight of each row's log-ratio: beta, or beta / |y| if lengths are normalized."""
     if not settings.length_normalized:
         return settings.beta
     return length_normalised_beta(settings.beta, responses.num_tokens, settings.beta_max)
 
 
 def _pointwise(loss: Callable[..., Tensor], sides: Sides, settings: Settings) -> Tensor:
-    """A loss of single responses, averaged over those of a row."""
+    """A loss of single responses, averaged over the responses of a row."""
     losses = [
         loss(
             side.log_probs,
@@ -125,7 +124,7 @@ def _simpo(sides: Sides, settings: Settings) -> Tensor:
 
 
 def _log_probs(sides: Sides, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """chosen, rejected, reference_chosen, reference_rejected; per token where lengths are normalized."""
+    """chosen, rejected, reference_chosen, reference_rejected; per token if lengths are normalized."""
     chosen, rejected = (sides[name] for name in ("chosen", "rejected"))
     per = (chosen.num_tokens, rejected.num_tokens) if settings.length_normalized else (1, 1)
     return (
@@ -144,7 +143,7 @@ def _given(value: Tensor | None) -> Tensor:
 
 _BOTH: tuple[Shape, ...] = (UNPAIRED, PAIRS)
 
-# One line per objective. The betas are the middle of the published grids, DPO's its usual one.
+# One line per objective. The betas are the middle of the published grids; that of DPO is the usual one.
 OBJECTIVES: dict[str, Objective] = {
     "qrpo": Objective(partial(_pointwise, qrpo), beta=1e-3, shapes=_BOTH, rewards=True, ranks=True),
     "qrpo_absolute": Objective(
@@ -157,10 +156,10 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def find_objective(objective: str | Objective) -> Objective:
-    """The objective of this name, or the one given.
+    """The objective of this name, or the given one.
 
     Raises:
-        ArgumentError: there is none of this name.
+        ArgumentError: there is no such objective.
     """
     if isinstance(objective, Objective):
         return objective

@@ -1,13 +1,13 @@
-"""How far from the reference an objective's optimum is, told before anything is trained.
+"""The distance of an objective's optimum from the reference, reported before training.
 
-In: a training table, its tokenized rows, the settings. Out: KL(pi* || ref) in nats and how it was found, or
-why nobody knows it. It trains nothing and knows nothing about models.
+In: a training table, its tokenized rows, the settings. Out: KL(pi* || ref) in nats and how it was computed,
+or why it is unknown.
 
-    qrpo, qrpo_absolute   exact, of beta and the transform; with the finite partition function that of the
-                          references' own ranks; with beta / |y| the mean over responses
-    rebel                 of exp(reward / beta) on the reference rewards, where the table has them; n of them
-                          cannot show more than log n
-    dpo, simpo, others    unknown: who was preferred does not tell by how much
+    qrpo, qrpo_absolute   exact, from beta and the transform; with the finite partition function from the
+                          ranks of the references; with beta / |y| the mean over responses
+    rebel                 from exp(reward / beta) on the reference rewards, if the table has them; with n of
+                          them it is at most log n
+    dpo, simpo, others    unknown: preferences do not say by how much a response is better
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pluralign.policy.rewards.ranks import pad_references, reference_ranks
 
 __all__ = ["SURVIVED_KL", "Optimum", "optimum_of"]
 
-# The furthest optimum, in nats, that a policy of the lab was sent to without harm to people (docs/results.md,
+# The most distant optimum, in nats, that did a policy of the lab no harm (docs/results.md,
 # "Gold at equal distance", 5 seeds). QRPO at beta .3 (.36 nats) gained .26 gold; at .1 (1.30 nats) it gained
-# nothing [-.10, .19] and broke 12 points more of its texts; at .03 (2.5 nats) it lost 1.1 [-1.9, -.3], and
-# 68 % of its texts were broken.
+# nothing [-.10, .19] and broke 12 percentage points more texts; at .03 (2.5 nats) it lost 1.1 [-1.9, -.3],
+# and 68 % of its texts were broken.
 SURVIVED_KL = 1.31
 
 
@@ -41,8 +41,8 @@ class Optimum:
     """The distance of a perfectly fitted policy.
 
     Attributes:
-        kl: in nats, a mean over prompts or responses where they differ; None where it is unknown.
-        how: what it was found from, or why it is unknown.
+        kl: in nats, a mean over prompts or responses if they differ; None if it is unknown.
+        how: how it was computed, or why it is unknown.
     """
 
     kl: float | None
@@ -56,12 +56,12 @@ class Optimum:
 
     @property
     def warning(self) -> str | None:
-        """What to say where it is further than any policy of the lab got without harm; else None."""
+        """A warning if it is further than the lab's policies could go without harm; else None."""
         if self.kl is None or self.kl <= SURVIVED_KL:
             return None
         return (
-            f"beta asks for {self.kl:.1f} nats of KL, more than any policy of our lab survived: asked for "
-            "1.3 nats they gained nothing, asked for 2.5 they broke 68 % of their texts. The lab's policies "
+            f"the optimum for this beta is at {self.kl:.1f} nats of KL, too far for the policies of our lab: "
+            "with 1.3 nats they gained nothing, with 2.5 they broke 68 % of their texts. The lab's policies "
             "are small; raise beta, or watch samples at each evaluation (docs/how-to/align.md)"
         )
 
@@ -70,10 +70,10 @@ def optimum_of(table: Any, rows: Any, config: OfflineConfig, objective: Objectiv
     """The optimum of an objective on a training table.
 
     Args:
-        table: as `prepare` checked it.
-        rows: as `prepare` made them.
-        config: of the training.
-        objective: see there.
+        table: the table, checked by `prepare`.
+        rows: the rows from `prepare`.
+        config: configuration of the training.
+        objective: the objective.
     """
     settings = config.settings_of(objective)
     name = next((name for name, known in OBJECTIVES.items() if known is objective), None)
@@ -86,13 +86,13 @@ def optimum_of(table: Any, rows: Any, config: OfflineConfig, objective: Objectiv
             beta += " / length, on average"
         if config.partition == "finite":
             found = [_of_references(table, one, config) for one in betas]
-            return Optimum(_mean(found), f"{beta}, {config.transform}, on the references' own ranks")
+            return Optimum(_mean(found), f"{beta}, {config.transform}, on the ranks of the references")
         found = [optimum_kl(one, config.transform) for one in betas]
         return Optimum(_mean(found), f"{beta}, {config.transform}")
     if name == "rebel" and not config.length_normalized and _has_references(table):
         kl = _of_rewards(table, settings.beta)
-        return Optimum(kl, f"beta {settings.beta:g}, on the reference rewards, which show a part of it")
-    return Optimum(None, f"these data do not tell how far {name or 'this objective'} is to go")
+        return Optimum(kl, f"beta {settings.beta:g}, a lower estimate from the reference rewards")
+    return Optimum(None, f"it cannot be computed from this data for {name or 'this objective'}")
 
 
 def _mean(parts: list[Any]) -> float:
@@ -109,7 +109,7 @@ def _of_references(table: Any, beta: float | Tensor, config: OfflineConfig) -> T
 
 
 def _has_references(table: Any) -> bool:
-    """Whether every row has finite reference rewards; REBEL itself needs none, so nobody has looked."""
+    """Whether every row has finite reference rewards, which REBEL itself does not need or check."""
     return REFERENCES in table.column_names and all(
         isinstance(row, list) and len(row) > 0 and all(map(is_finite_number, row))
         for row in table[REFERENCES]
@@ -117,9 +117,9 @@ def _has_references(table: Any) -> bool:
 
 
 def _of_rewards(table: Any, beta: float) -> float:
-    """Mean over prompts of the KL between the references weighed by exp(reward / beta) and as they are.
+    """Mean over prompts of the KL of the references weighted by exp(reward / beta) from equal weights.
 
-    Rewards moved to [0, 1] with beta / spread are the identity's case; where references tie it is 0.
+    Scaling rewards to [0, 1] and beta by the same factor gives the identity transform; ties give 0.
     """
     references, keep = pad_references(table[REFERENCES])
     low = references.masked_fill(~keep, math.inf).amin(-1, keepdim=True)

@@ -1,7 +1,7 @@
-"""Scores every row of prepared tables with the reference model, in one process or many.
+"""Scores every row of prepared tables with the reference model, in one or several processes.
 
-In: a model, rows, where the result is stored. Out: float32 [rows, sides]. How work is journalled and stored
-is in `reference_log_probs`; this file knows how a model is called and how processes talk.
+In: a model, rows, the path of the result. Out: float32 [rows, sides]. Journals and files are in `references`;
+this file has the calls of the model and the communication between processes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _log = logging.getLogger("pluralign.policy")
 def fingerprints_of(
     model_digest: str, tokenizer: Any, rows: Any, sides: tuple[str, ...]
 ) -> references.Fingerprints:
-    """What reference log-probabilities depend on; the same in every process.
+    """Digests of everything that reference log-probabilities depend on; the same in every process.
 
-    With sharded loading only the first process has weights to take a digest of, so its word counts.
+    With sharded loading only the first process has weights, so its digest is used.
     """
     from accelerate.utils import broadcast_object_list
 
@@ -56,18 +56,18 @@ def score_rows(
     """log ref(y|x) of every response, stored in `path`.
 
     Args:
-        model: the reference, wrapped as it is called, on its device.
+        model: the reference, with its wrapper, on its device.
         rows: prepared rows.
-        collator: packs them.
-        path: the file to write.
-        fingerprints: from `fingerprints_of`.
+        collator: collator of the rows.
+        path: the output file.
+        fingerprints: the result of `fingerprints_of`.
         args: batch size, rank and number of processes.
-        context: what the model is called under (autocast).
+        context: context for calls of the model (autocast).
     """
     from accelerate.utils import gather_object
 
     def score(places: list[int]) -> Tensor:
-        # Where each sequence is a call, all processes make as many: the last row is repeated.
+        # If each sequence is a call, all processes must make equally many: the last row is repeated.
         calls = gather_object([len(places)]) if args.world_size > 1 and collator.bin_tokens == 1 else [0]
         filled = [*places, *[places[-1]] * (max(calls) - len(places))]
         packed = packed_of(collator([rows[place] for place in filled])).to(args.device)

@@ -1,12 +1,12 @@
-"""log ref(y|x) of every training response: computed once by the model as given, then read from a file.
+"""log ref(y|x) of every training response: computed once by the initial model, then read from a file.
 
-In: prepared rows and a function that scores a batch. Out: float32 [rows, sides], and a safetensors file that
-carries the fingerprints of what it was made from: weights, tokenizer, token ids. A file made from anything
-else is an error, never silently used and never silently replaced.
+In: prepared rows and a function that scores a batch. Out: float32 [rows, sides], and a safetensors file with
+the fingerprints of its inputs: weights, tokenizer, token ids. A file from other inputs is an error, never
+silently used and never silently replaced.
 
-While the work goes on, finished batches are lines of a journal beside the file, so an interrupted run loses
+During the computation, finished batches are written to a journal next to the file, so an interruption loses
 one batch. Under `accelerate launch` each process does its share, and all make the same number of calls, as
-sharded models need. It knows nothing about objectives.
+sharded models require.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _WHAT = {
 
 
 def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tensor, "N S"] | None:
-    """Stored log-probabilities, or None where there is no file.
+    """Stored log-probabilities, or None if there is no file.
 
     Raises:
-        FingerprintError: they are of another model, tokenizer or data set.
+        FingerprintError: they belong to another model, tokenizer or data set.
         ArtifactError: the file is damaged.
     """
     from safetensors import SafetensorError, safe_open
@@ -51,14 +51,14 @@ def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tenso
         with safe_open(str(path), "pt") as file:
             stored, values = file.metadata() or {}, file.get_tensor("log_probs")
     except (SafetensorError, OSError, KeyError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); remove it, and it is computed again") from None
+        raise ArtifactError(f"{path} is damaged ({error}); remove it to compute it again") from None
     for key, what in _WHAT.items():
         if stored.get(key) != wanted[key]:
             raise FingerprintError(
-                f"{path} holds log-probabilities of {what}: its {key} is {stored.get(key, 'unnamed'):.12}, "
-                f"this run's is {wanted[key]:.12}. Remove the file to compute them again, name another with "
-                "reference_path, or give the model, tokenizer and data that it was made from (resume a run "
-                "with the model that it began with)"
+                f"{path} has log-probabilities of {what}: its {key} is {stored.get(key, 'unnamed'):.12}, "
+                f"this run's is {wanted[key]:.12}. Remove the file to compute them again, set another one "
+                "with reference_path, or use the model, tokenizer and data that it was made from (resume a "
+                "run with the model that it began with)"
             )
     if values.shape != (rows, sides) or not bool(values.isfinite().all()):
         raise ArtifactError(
@@ -69,7 +69,7 @@ def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tenso
 
 
 def save(path: Path, log_probs: Float[Tensor, "N S"], fingerprints: Fingerprints) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file completely or not at all."""
     from safetensors.torch import save
 
     write_file(path, save({"log_probs": log_probs.float().contiguous()}, metadata=dict(fingerprints)))
@@ -91,16 +91,16 @@ def compute(
     """Scores every row once.
 
     Args:
-        path: where the finished file will be; journals lie beside it.
-        fingerprints: what it is made from; they name the journals.
+        path: path of the finished file; journals are next to it.
+        fingerprints: digests of the inputs; journals are named after them.
         rows: a `datasets.Dataset` with the column `length`.
         num_sides: responses per row, S.
-        score: places of rows to log-probabilities [B, S].
-        batch_tokens: tokens of a batch, unless one row alone has more.
+        score: from row numbers to log-probabilities [B, S].
+        batch_tokens: tokens of a batch, unless a single row has more.
         rank: number of this process.
-        world: how many processes there are.
+        world: number of processes.
         gather: joins the lists of all processes, in every process.
-        report: told how many of this process's batches are done, of how many.
+        report: called with the number of finished batches of this process, and their total.
 
     Returns:
         float32 [N, S] on the CPU.
@@ -120,14 +120,14 @@ def compute(
     turns = -(-len(batches) // world)
     with mine.open("a", encoding="utf-8") as file:
         for turn in range(turns):
-            # A process without a batch of its own repeats the last one: all must make the same calls.
+            # A process without batches repeats the last one: all must make the same calls.
             batch = batches[min(turn * world + rank, len(batches) - 1)]
             values = score(batch).float().cpu()
             if not bool(values.isfinite().all()):
                 worst = batch[int((~values.isfinite().all(-1)).nonzero()[0])]
                 raise ArtifactError(
-                    f"the reference gives row {worst + 1} a log-probability that is not finite; "
-                    "its weights or its precision are broken"
+                    f"the reference returned a log-probability that is not finite for row {worst + 1}; "
+                    "check its weights and precision"
                 )
             found |= zip(batch, values.tolist(), strict=True)
             file.write(json.dumps([batch, values.tolist()]) + "\n")
@@ -137,17 +137,17 @@ def compute(
     result = torch.tensor([found[i] for i in range(len(rows))]).reshape(len(rows), num_sides)
     if rank == 0:
         save(path, result, fingerprints)
-    gather([])  # no journal goes before the file is there
+    gather([])  # journals are removed only after the file is written
     mine.unlink(missing_ok=True)
-    if rank == 0:  # those of a run with more processes
+    if rank == 0:  # including those of a run with more processes
         for journal in path.parent.glob(f".{path.name}.{name}.*.jsonl"):
             journal.unlink(missing_ok=True)
     return result
 
 
 def _read(journal: Path) -> Iterator[tuple[int, list[float]]]:
-    """Finished rows of a journal; a line that an interruption cut short is left out."""
-    if not journal.exists():  # of another machine
+    """Finished rows of a journal; an incomplete line is ignored."""
+    if not journal.exists():  # on another machine
         return
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
@@ -158,7 +158,7 @@ def _read(journal: Path) -> Iterator[tuple[int, list[float]]]:
 
 
 def _batches(places: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Rows of like length together, up to a number of tokens; longest first, so that memory fails early."""
+    """Rows of similar length, up to a number of tokens; longest first, so that memory errors come early."""
     batch: list[int] = []
     total = 0
     for place in sorted(places, key=lambda i: (-lengths[i], i)):

@@ -1,8 +1,7 @@
-"""What a resumed run must know beyond what `Trainer` restores: its mean loss so far, and whether it is over.
+"""State of a resumed run that `Trainer` does not restore: its mean loss so far, and whether it is finished.
 
-In: the losses of batches as they enter the gradient, and transformers' state of the run. Out: the mean loss
-of all steps, those before an interruption included; and no step where the checkpoint already stands at the
-last one. It knows nothing about objectives or models.
+In: the losses of batches as used in the gradient, and transformers' state of the run. Out: the mean loss of
+all steps, including those before an interruption; and no further step if the checkpoint is that of the last.
 """
 
 from __future__ import annotations
@@ -25,27 +24,28 @@ class RunLoss(TrainerCallback, ExportableState):
     """Sum of losses since the first step; transformers writes `state` into every checkpoint.
 
     Args:
-        total: sum of the losses of the steps counted, a mean over processes.
-        steps: how many steps that are.
+        total: sum of the losses of the counted steps, a mean over processes.
+        steps: number of counted steps.
     """
 
     def __init__(self, total: float = 0.0, steps: int = 0) -> None:
         self._total: float = total
         self._steps: int = steps
-        self._new: Tensor | None = None  # of this process, where it was computed: no step waits for a number
+        self._new: Tensor | None = None  # of this process, on its device, so that no step waits for a copy
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Continues from what the checkpoint says, or from nothing where it says nothing."""
+        """Continues from the sum in the checkpoint, or from 0 if it has none."""
         said = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
         kept: dict[str, Any] = said["args"] if said else {"total": 0.0, "steps": 0}
         self._total, self._steps, self._new = kept["total"], kept["steps"], None
 
     def add(self, loss: Tensor, filtered: bool = False) -> None:
-        """Counts the loss of one batch, divided as that of the whole step is.
+        """Adds the loss of one batch, divided like that of the whole step.
 
         Args:
             loss: scalar.
-            filtered: whether a loss that is not finite counts as the mean so far (`logging_nan_inf_filter`).
+            filtered: whether a loss that is not finite is replaced by the mean so far
+                (`logging_nan_inf_filter`).
         """
         loss = loss.detach().double()
         if filtered:
@@ -54,11 +54,11 @@ class RunLoss(TrainerCallback, ExportableState):
         self._new = loss if self._new is None else self._new + loss
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """One more step."""
+        """Counts a step."""
         self._steps += 1
 
     def settle(self, over_processes: Callable[[Tensor], Tensor]) -> None:
-        """Takes what is new into the total; all processes must call this at the same time.
+        """Adds new losses to the total; all processes must call this at the same time.
 
         Args:
             over_processes: mean of a scalar over processes.
@@ -68,7 +68,7 @@ class RunLoss(TrainerCallback, ExportableState):
             self._new = None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; as of the last `settle`."""
+        """The state for a checkpoint; as of the last `settle`."""
         return {"args": {"total": self._total, "steps": self._steps}, "attributes": {}}
 
     @property
@@ -78,12 +78,12 @@ class RunLoss(TrainerCallback, ExportableState):
 
 
 class NothingLeft(TrainerCallback):
-    """Ends a run whose checkpoint already stands at the last step, before it trains or writes anything.
+    """Ends a run whose checkpoint is that of the last step, before it trains or writes anything.
 
-    `Trainer` looks whether it should stop after a step only, so inside an epoch it would train one more.
+    `Trainer` checks only after a step whether it should stop, so inside an epoch it would train another step.
 
     Attributes:
-        reached: whether the run was at its end when it began.
+        reached: whether the run was already finished.
     """
 
     def __init__(self) -> None:

@@ -1,13 +1,13 @@
 """`OfflineTrainer`: fits a policy to rewards or preferences that were collected before.
 
 In: a causal language model, a training table (`columns`), an `OfflineConfig`. Out: a trained model, its
-checkpoints and a log. It is a `transformers.Trainer` with another loss: everything that `Trainer` does
-(optimisers, schedules, DDP, FSDP, checkpoints, resuming, callbacks, trackers) it does. It knows no formula:
-losses are in `losses`, their table in `objectives`.
+checkpoints and a log. It is a `transformers.Trainer` with another loss and has all its features (optimisers,
+schedules, DDP, FSDP, checkpoints, resuming, callbacks, trackers). Formulas are in `losses`, their table in
+`objectives`.
 
-Reference log-probabilities are those of the model as it is given, before the first step; they are stored, so
-that no second model is held (`reference_log_probs`). A step packs its sequences without padding and never
-holds logits of the whole batch (`packing`, `log_probs`).
+Reference log-probabilities are those of the initial model, before the first step; they are stored, so that no
+second model is in memory (`references`). A step packs its sequences without padding and never stores logits
+of the whole batch (`packing`, `chunked`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from pluralign.conversations import stop_token_ids
 from pluralign.errors import ArgumentError, ConfigError, RunError
@@ -35,7 +35,7 @@ from pluralign.policy.logprobs.model_checks import (
     check_positions,
     check_precision,
     load_reference,
-    tell_of_adapter_dropout,
+    warn_about_adapter_dropout,
 )
 from pluralign.policy.logprobs.scored_forward import (
     attach,
@@ -52,41 +52,42 @@ from pluralign.policy.offline.measurements import RunningMeans, batch_values, qr
 from pluralign.policy.offline.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline.optimum import Optimum, optimum_of
 from pluralign.policy.offline.reference_stage import fingerprints_of, score_rows
-from pluralign.policy.offline.resuming import NothingLeft, RunLoss
+from pluralign.policy.offline.resumable import ResumableTrainer
 from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
-from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+from pluralign.policy.training.sample_files import read_samples, write_samples
+from pluralign.policy.training.watch import Watch
 
 __all__ = ["OfflineTrainer"]
 
 _log = logging.getLogger("pluralign.policy")
 
 
-class OfflineTrainer(Trainer):
-    """Trains a policy offline: QRPO, DPO, REBEL, SimPO or an objective of your own.
+class OfflineTrainer(ResumableTrainer):
+    """Trains a policy offline: QRPO, DPO, REBEL, SimPO or your own objective.
 
     Args:
         model: a causal language model, or a hub id or folder of one.
         args: the configuration; None for the defaults.
-        train_dataset: a `datasets.Dataset`; see `columns` for its shapes.
-        eval_dataset: another one, or several by name; same shape.
+        train_dataset: a `datasets.Dataset` with a shape of `columns`.
+        eval_dataset: another one, or several by name, with the same shape.
         processing_class: the tokenizer; None loads the model's own.
         peft_config: train this adapter instead of the whole model.
-        ref_model: the reference or its name, where it is not the model as given, of the same tokenizer; used
-            once and not kept, unless samples are measured against it.
-        reward: judges samples of the policy at each evaluation; None samples nothing. Measuring their KL
-            keeps a copy of the trained weights (an adapter's only, where one is trained) in main memory.
+        ref_model: the reference or its name, if it is not the initial model; with the same tokenizer. It is
+            used once and not kept, unless samples are compared with it.
+        reward: the reward of samples of the policy at each evaluation; None for no samples. For their KL, a
+            copy of the trained weights (only an adapter's, if one is trained) is kept in main memory.
         objective: an `Objective` that is not in the table; None for `args.method`.
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
 
     Attributes:
-        log_prob_kernel: what runs on the logits, plain or compiled.
-        optimum: how far from the reference the optimum is; None without a train_dataset.
+        log_prob_kernel: kernels for the logits, plain or compiled.
+        optimum: distance of the optimum from the reference; None without a train_dataset.
 
     Raises:
-        ConfigError: settings that do not go together.
-        DataError: a table is not what the objective needs.
+        ConfigError: settings are not compatible.
+        DataError: a table is not suitable for the objective.
         ArgumentError: model, tokenizer or objective do not fit.
     """
 
@@ -117,7 +118,7 @@ class OfflineTrainer(Trainer):
         if peft_config is not None:
             model = attach_adapter(model, peft_config)
         if args.disable_dropout:
-            tell_of_adapter_dropout(model)
+            warn_about_adapter_dropout(model)
             disable_dropout(model)
         attach(model)
         check_vocabulary(model, tokenizer)
@@ -156,20 +157,19 @@ class OfflineTrainer(Trainer):
         # The loss is already divided by all rows of the step, so Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
         self.can_return_loss = True
-        self.data_collator = Collator(self.sides, 1)  # each sequence alone, until the model was tried
+        self.data_collator = Collator(self.sides, 1)  # each sequence alone, until the model is tested
         self._examined = False
         self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
         self._sampled: SampleEvaluator | None = None
+        self._watch = Watch(self.is_world_process_zero())
         if reward is not None:
             self._sampled = self._evaluator(reward, {k: v for k, v in tables.items() if k != "train"})
         if not self._sharded:
             self._examine()
-        self._nothing_left = NothingLeft()
-        for callback in (_ReferenceFirst(self), RunLoss(), self._nothing_left):
-            self.add_callback(callback)
+        self.add_callback(_ReferenceFirst(self))
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As in `Trainer`; sharding rounds no gradient and no log-probability."""
+        """As in `Trainer`; sharding does not round gradients or log-probabilities."""
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:
             keep_float32(self.accelerator.state.fsdp_plugin)
@@ -179,14 +179,14 @@ class OfflineTrainer(Trainer):
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _one_partition(self) -> bool:
-        """Whether all responses share one Z."""
+        """Whether all responses have the same Z."""
         args = self.args
         return self.objective.ranks and not args.length_normalized and args.partition == "exact"
 
     def _examine(self) -> None:
-        """Tries the model once, where and as it will be trained, and packs as it allows.
+        """Tests the model once, as it will be trained, and chooses the packing accordingly.
 
-        Weights that will be shared out are tried when they have been, before the first step.
+        Weights that will be sharded are tested after sharding, before the first step.
         """
         spread = hasattr(self.model, "reshard") or self.model_wrapped is not self.model
         if self._examined or (self._sharded and not spread):
@@ -206,20 +206,20 @@ class OfflineTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
     ) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and how many rows count in them, over all processes."""
-        if self._nothing_left.reached:
+        """The batches of one optimiser step and their number of counted rows, over all processes."""
+        if self.nothing_left:
             return [], None
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
-        if batches:  # only the last one of an epoch is ever filled up
+        if batches:  # only the last one of an epoch can be filled up
             batches[-1]["new"] = self._new_rows(batches[-1])
-        rows = torch.tensor(sum(int(batch["new"].sum()) for batch in batches), device=device)
-        return batches, self.accelerator.gather(rows).sum()
+        counts = [batch["new"].sum().to(device) for batch in batches] or [torch.tensor(0, device=device)]
+        return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
 
     def _new_rows(self, inputs: Mapping[str, Any]) -> Tensor:
         state, row = self.accelerator.gradient_state, inputs["row"]
-        return new_rows(state, len(row), self.args.process_index).to(row.device)
+        return new_rows(state, len(row), self.args.process_index, row.device)
 
     def compute_loss(
         self,
@@ -228,7 +228,7 @@ class OfflineTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Mean loss over the rows of the whole step, as far as this batch contributes to it.
+        """This batch's contribution to the mean loss over all rows of the step.
 
         Divided by all rows of the step, so that the gradient does not depend on how the step was split over
         batches and processes; DDP and FSDP average over processes, which the factor undoes.
@@ -244,24 +244,13 @@ class OfflineTrainer(Trainer):
             loss = (losses * new).sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss
 
-    def training_step(self, *args: Any, **options: Any) -> Tensor:
-        """As in `Trainer`; the loss also counts in the mean of the whole run."""
-        loss: Tensor = super().training_step(*args, **options)
-        self._run_loss.add(loss, self.args.logging_nan_inf_filter)
-        return loss
-
-    @property
-    def _run_loss(self) -> RunLoss:
-        """Looked up, because transformers may put the one that it restored in the place of ours."""
-        return next(each for each in self.callback_handler.callbacks if isinstance(each, RunLoss))
-
     def _score(self, model: Any, inputs: dict[str, Any]) -> dict[str, Responses]:
-        """The batch as objectives see it."""
+        """The batch in the form that objectives take."""
         count = len(inputs["row"])
         log_probs = response_log_probs(model, packed_of(inputs)).reshape(-1, count)
         stored = self._reference
         if stored is not None:
-            stored = stored[inputs["row"].cpu()].to(log_probs.device)
+            stored = stored[inputs["row"]].to(log_probs.device)
         return {
             side: Responses(
                 log_probs=log_probs[i],
@@ -286,8 +275,8 @@ class OfflineTrainer(Trainer):
         """Reads the reference log-probabilities, or computes and stores them before the first step.
 
         Raises:
-            FingerprintError: the stored ones are of another model, tokenizer or data.
-            RunError: training has begun and they are gone.
+            FingerprintError: the stored ones belong to another model, tokenizer or data.
+            RunError: training has begun and they no longer exist.
         """
         from datasets import concatenate_datasets
 
@@ -300,8 +289,8 @@ class OfflineTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if stored is None and self.state.global_step > 0:
             raise RunError(
-                f"{self.reference_path} is gone, and the model has been trained since; restore the file, or "
-                "start again in another output_dir"
+                f"{self.reference_path} no longer exists, and the model has been trained since; restore the "
+                "file, or start again in another output_dir"
             )
         if stored is None:
             model, collator = self.model_wrapped, self.data_collator
@@ -312,46 +301,36 @@ class OfflineTrainer(Trainer):
                     apart = examine(model)
                 bin_tokens = row_tokens(model, apart, self.args.bin_tokens, self.args.device)
                 collator = Collator(self.sides, bin_tokens)
-            autocast = (
-                self.accelerator.autocast
-            )  # another model than the policy is wrapped in none of its own
+            autocast = self.accelerator.autocast  # a model other than the policy has no wrapper
             stored = score_rows(model, rows, collator, self.reference_path, prints, self.args, autocast)
             if self._ref_model is not None:
                 self._ref_model.to("cpu")
-        self._reference, self._ref_model = stored, None
+        self._reference, self._ref_model = stored.to(self.args.device), None
 
     # ---- measurements -------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds what was measured since the last log line; `loss` marks a line of training."""
+        """Adds the measurements since the last log line; `loss` marks a line of training."""
         if "loss" in logs:
             means = self._means["train"].take(self._over_processes)
             means.pop("loss", None)
             logs |= means | self._constants | {"num_tokens": float(self.state.num_input_tokens_seen)}
-        if "train_loss" in logs:  # transformers' own is that of the steps since the run was resumed
-            self._run_loss.settle(self._mean_over_processes)
-            if self._run_loss.mean is not None:
-                logs["train_loss"] = self._run_loss.mean
         super().log(logs, start_time)
 
     def _over_processes(self, sums: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(sums, "sum")
         return total
 
-    def _mean_over_processes(self, value: Tensor) -> Tensor:
-        mean: Tensor = self.accelerator.reduce(value, "mean")
-        return mean
-
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Loss and measurements on an evaluation table that the trainer was made with.
+        """Loss and measurements on an evaluation table that was passed to the trainer.
 
         Raises:
-            ArgumentError: another table is given; its reference log-probabilities are not known any more.
+            ArgumentError: another table is given, whose reference log-probabilities are not known.
         """
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            raise ArgumentError("pass evaluation tables when the trainer is made; here name one of them")
+            raise ArgumentError("pass evaluation tables to the trainer's constructor; here pass their names")
         if self.is_fsdp_enabled and not hasattr(self.model, "reshard"):
             raise ConfigError(
                 "FSDP shards the model when training begins: evaluate after that, or with eval_on_start"
@@ -361,22 +340,34 @@ class OfflineTrainer(Trainer):
         return result
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
-        """As in `Trainer`; means are over rows, however the last batch came out, and samples are measured."""
+        """As in `Trainer`; means are over rows, also with a smaller last batch, and samples are measured."""
         self._means["eval"].take()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
         found = self._means["eval"].take(self._over_processes)
         name = metric_key_prefix.removeprefix("eval_")
         if self._sampled is not None and name in self._sampled.prompts:
-            found |= self._sampled.measure(self.accelerator.unwrap_model(self.model), name)
+            found |= self._measure_samples(self._sampled, name)
         output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in found.items()})
         return output
 
+    def _measure_samples(self, evaluator: SampleEvaluator, name: str) -> dict[str, float]:
+        """Measures of samples; the first process stores their texts and logs warnings."""
+        folder, step = Path(self.args.output_dir), self.state.global_step
+        if step > 0 and not evaluator.knows_heads:  # the run was resumed
+            evaluator.remember_heads([one["profile"] for one in read_samples(folder, 0, name)])
+        model = self.accelerator.unwrap_model(self.model)
+        found, samples = evaluator.measure(model, name, is_reference=step == 0)
+        if self.is_world_process_zero():
+            write_samples(folder, step, samples, name)
+        self._watch.read(found)
+        return found
+
     def _evaluator(self, reward: RewardSource, tables: Mapping[str, Any]) -> SampleEvaluator:
-        """What samples at each evaluation; called while the model is still the reference."""
+        """The evaluator that samples at each evaluation; made while the model is still the reference."""
         if self.is_deepspeed_enabled or (self.is_fsdp_enabled and self._ref_model is not None):
             raise ConfigError(
-                "samples are measured while a model is sharded with FSDP, against itself as it was; with "
-                "DeepSpeed or a ref_model leave out reward, and sample from checkpoints"
+                "a sharded model can be sampled only with FSDP, and compared only with its initial weights; "
+                "with DeepSpeed or a ref_model leave out reward, and sample from checkpoints"
             )
         made = SampleEvaluator(
             self.processing_class,
@@ -394,55 +385,25 @@ class OfflineTrainer(Trainer):
         return made
 
     def _remember(self) -> None:
-        """Keeps what is needed of the reference; called where the model is before the first step."""
+        """Keeps the weights of the reference; called before the first step."""
         if self._sampled is not None:
             self._sampled.remember(self.accelerator.unwrap_model(self.model))
 
-    # ---- checkpoints --------------------------------------------------------------------------------------
-
-    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
-        """As in `Trainer`; `True` resumes from the last checkpoint that was written to its end.
-
-        A checkpoint of the last step gives that model, and `train_loss` is the mean over the steps of the
-        whole run, those before an interruption included.
-        """
-        if resume_from_checkpoint is True:
-            found = last_checkpoint(self.args.output_dir)
-            if found is None:
-                raise RunError(f"{self.args.output_dir} holds no whole checkpoint to resume from")
-            resume_from_checkpoint = str(found)
-        done = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
-        return done._replace(training_loss=done.metrics["train_loss"])
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._remember()  # a sharded model is loaded after it was sharded, and then is the reference no more
+        self._remember()  # a sharded model is loaded after sharding, and then is no longer the reference
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in `Trainer`; a model for `from_pretrained` also where checkpoints are sharded."""
-        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
-        if plugin is not None and not _internal_call and "FULL" not in str(plugin.state_dict_type):
-            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
-        super().save_model(output_dir, _internal_call)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self._run_loss.settle(self._mean_over_processes)
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        advice = "Earlier checkpoints are whole: free some space and resume"
-        with whole_or_absent(folder, self.args.should_save, advice):
-            super()._save_checkpoint(model, trial)
 
 
 def _by_name(train: Any, evaluation: Any) -> dict[str, Any]:
-    """The tables that are given."""
+    """The given tables, by name."""
     named = dict(evaluation) if isinstance(evaluation, Mapping) else {"eval": evaluation}
     if "train" in named:
-        raise ArgumentError("eval_dataset: an evaluation table is called 'train'; name it otherwise")
+        raise ArgumentError("eval_dataset: an evaluation table is called 'train'; choose another name")
     return {name: table for name, table in ({"train": train} | named).items() if table is not None}
 
 
 class _ReferenceFirst(TrainerCallback):
-    """Sees to the reference log-probabilities when the model is where it will be trained, before it moves."""
+    """Computes reference log-probabilities when the model is on its device, before the first step."""
 
     def __init__(self, trainer: OfflineTrainer) -> None:
         self._trainer = trainer

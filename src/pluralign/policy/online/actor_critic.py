@@ -1,8 +1,9 @@
-"""The policy and its critic as one module: one forward pass gives log-probabilities and values of tokens.
+"""The policy and its critic as one module: one call gives log-probabilities and values of tokens.
 
 In: packed sequences. Out: two lists of tensors, one entry per sequence. The critic is a linear head on the
-states that the policy's output head reads, so V(s) belongs to the state in which a token was chosen. One
-module, because what synchronises gradients over processes wraps one module.
+states that an output head reads, so V(s) belongs to the state in which a token was chosen: those of the
+policy, or those of a model of its own. One module, because what synchronises gradients over processes wraps
+one module.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pluralign.policy.logprobs.packing import Packed
 from pluralign.policy.logprobs.scored_forward import packed_call
 
-__all__ = ["ActorCritic", "ValueHead", "token_scores"]
+__all__ = ["ActorCritic", "CriticModel", "ValueHead", "token_scores"]
 
 
 class ValueHead(nn.Module):
@@ -42,23 +43,54 @@ class ValueHead(nn.Module):
         return found
 
 
+class CriticModel(nn.Module):
+    """A critic that shares no weight with the policy: a model of its own under a value head.
+
+    Its output head is not used, and not trained unless it is the input embedding too.
+
+    Args:
+        model: installed.
+        head: on its states.
+    """
+
+    def __init__(self, model: Any, head: ValueHead) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+        weight = model.get_output_embeddings().weight
+        if weight is not model.get_input_embeddings().weight:
+            model.get_output_embeddings().requires_grad_(False)
+
+    def forward(self, **packed: Any) -> Tensor:
+        """Values [P, outputs] of the packed tokens."""
+        found: Tensor = self.head(self.model(**packed, states_only=True))
+        return found
+
+
 class ActorCritic(nn.Module):
     """A policy with the second call (`logprobs.scored_forward`), and a critic or none.
 
     Args:
         policy: installed.
-        critic: None for advantages that need no values.
+        critic: on the policy's states, or a model of its own; None for advantages that need no values.
     """
 
-    def __init__(self, policy: Any, critic: ValueHead | None) -> None:
+    def __init__(self, policy: Any, critic: ValueHead | CriticModel | None) -> None:
         super().__init__()
         self.policy = policy
         self.critic = critic
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether the critic's loss may reach the policy's weights."""
+        return isinstance(self.critic, ValueHead)
 
     def forward(self, **packed: Any) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities [P] and values [P, outputs] of the packed tokens."""
         if self.critic is None:
             return self.policy(**packed), None
+        if not self.shares_weights:
+            return self.policy(**packed), self.critic(**packed)
         log_probs, states = self.policy(**packed, with_states=True)
         return log_probs, self.critic(states)
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,33 +17,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign import risk as risk_measures
-from pluralign.errors import ArgumentError, ConfigError, DataError, TailWarning
-from pluralign.model.scorer import distributions_of
+from pluralign.errors import ArgumentError, ConfigError, DataError
 from pluralign.policy.online.rollouts import Rollout
+from pluralign.policy.rewards.judgement import Judgement, judge
 from pluralign.policy.rewards.sources import ModelReward, RewardSource, rewards_of
 
-__all__ = ["Judge", "Judgement", "gold_of"]
+__all__ = ["Judge", "gold_of", "unreachable"]
 
 _log = logging.getLogger("pluralign.policy")
 
-_TAIL = 0.1
 _FIRST_WAIT = 1.0  # seconds, doubled at each further try
 
 Gold = Callable[[list[list[Mapping[str, str]]]], Any]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a reward says of rollouts.
-
-    Attributes:
-        utilities: [B], float32, finite.
-        metrics: means over the batch: std, tail (the mean of the worst tenth), disagreement (spread of the
-            heads' means); empty where the reward is a number from the start.
-    """
-
-    utilities: Float[Tensor, " B"]
-    metrics: Mapping[str, float]
 
 
 class Judge:
@@ -94,7 +78,7 @@ class Judge:
             try:
                 return self._ask(rollouts)
             except Exception as error:
-                if attempt == self._retries or not _unreachable(error):
+                if attempt == self._retries or not unreachable(error):
                     raise
                 pause = self._wait * 2**attempt
                 _log.warning("the reward cannot be reached (%s); asked again in %g s", error, pause)
@@ -104,27 +88,16 @@ class Judge:
     def _ask(self, rollouts: Sequence[Rollout]) -> Judgement:
         conversations = [list(one.messages) for one in rollouts]
         if self._has_distributions:
-            distribution = distributions_of(self._reward, conversations, type(self._reward).__name__)
-            utilities = self._measure(distribution).detach().float().cpu()
-            _check(utilities, rollouts)
-            with warnings.catch_warnings():  # of a tail beyond the lowest level, which is only logged
-                warnings.simplefilter("ignore", TailWarning)
-                metrics = {
-                    "mean": distribution.mean(),
-                    "std": distribution.std(),
-                    "tail": distribution.cvar(_TAIL),
-                }
-            heads = getattr(distribution, "means", None)  # of an ensemble
-            if heads is not None and heads.shape[-1] > 1:
-                metrics["disagreement"] = heads.std(-1)
-            return Judgement(utilities, {key: float(one.float().mean()) for key, one in metrics.items()})
+            judgement = judge(self._reward, self._measure, conversations)
+            _check(judgement.utilities, rollouts)
+            return replace(judgement, utilities=judgement.utilities.float())
         if hasattr(self._reward, "describe"):
             source: RewardSource = self._reward
             numbers = rewards_of(source, _columns(rollouts), "rollouts")
-            return Judgement(torch.tensor(numbers, dtype=torch.float32), {})
+            return Judgement.of_numbers(torch.tensor(numbers, dtype=torch.float32))
         utilities = _numbers(self._reward(conversations), len(rollouts), "the reward function")
         _check(utilities, rollouts)
-        return Judgement(utilities, {})
+        return Judgement.of_numbers(utilities)
 
 
 def gold_of(gold: Gold, rollouts: Sequence[Rollout]) -> Float[Tensor, " B"]:
@@ -170,7 +143,7 @@ def _check(utilities: Tensor, rollouts: Sequence[Rollout], name: str = "reward")
         )
 
 
-def _unreachable(error: BaseException | None) -> bool:
+def unreachable(error: BaseException | None) -> bool:
     """Whether something that may pass is behind an error: a connection, a time-out."""
     while error is not None:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError):

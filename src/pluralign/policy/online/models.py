@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pluralign.conversations import ConversationReader, stop_token_ids
-from pluralign.errors import ConfigError
+from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy.logprobs.kept_weights import KeptWeights
 from pluralign.policy.logprobs.loading import (
     attach_adapter,
@@ -26,7 +26,7 @@ from pluralign.policy.logprobs.loading import (
     load_policy,
     stop_at,
 )
-from pluralign.policy.logprobs.model_checks import check_precision, load_reference
+from pluralign.policy.logprobs.model_checks import check_positions, check_precision, load_reference
 from pluralign.policy.logprobs.packing import Packed, pack
 from pluralign.policy.logprobs.scored_forward import (
     attach,
@@ -35,11 +35,12 @@ from pluralign.policy.logprobs.scored_forward import (
     row_tokens,
     use_kernels,
 )
-from pluralign.policy.online.actor_critic import ActorCritic, ValueHead, token_scores
+from pluralign.policy.online.actor_critic import ActorCritic, CriticModel, ValueHead, token_scores
 from pluralign.policy.online.advantages import ADVANTAGES
 from pluralign.policy.online.config import PPOConfig
 from pluralign.policy.online.rollouts import Rollout, padded
 from pluralign.policy.sampling.local import LocalSampler
+from pluralign.policy.sampling.settings import Prompt
 from pluralign.policy.training.digest import model_digest
 
 __all__ = ["Models", "make_accelerator"]
@@ -77,6 +78,7 @@ class Models:
         accelerator: see `make_accelerator`.
         peft_config: of an adapter to train; None trains what the model trains.
         ref_model: the reference or its name, where it is not the model as given.
+        critic_model: the critic's own model or its name; None for a head on the policy's states.
 
     Attributes:
         policy: the model, with its adapter.
@@ -89,6 +91,7 @@ class Models:
 
     Raises:
         ArgumentError: model and tokenizer do not fit, or nothing ends a response.
+        ConfigError: there is a critic's model, and the settings have no use for one.
     """
 
     def __init__(
@@ -99,8 +102,11 @@ class Models:
         accelerator: Any,
         peft_config: Any = None,
         ref_model: Any = None,
+        critic_model: Any = None,
     ) -> None:
         self._config, self._accelerator = config, accelerator
+        if critic_model is not None:
+            _check_critic(critic_model, config, model, ref_model)
         model, tokenizer = load_policy(model, tokenizer, dtype="float32" if peft_config is None else "auto")
         self.tokenizer = tokenizer
         self.reader = ConversationReader(tokenizer, config.end_token)
@@ -124,7 +130,7 @@ class Models:
             _, self._other_bin_tokens = self._install(self._other)
         elif not hasattr(model, "disable_adapter"):
             self._start = KeptWeights(model)
-        self.plain = ActorCritic(self.policy, self._critic()).to(accelerator.device)
+        self.plain = ActorCritic(self.policy, self._critic(critic_model)).to(accelerator.device)
         several = accelerator.num_processes > 1
         self.module = accelerator.prepare(self.plain) if several else self.plain
 
@@ -137,15 +143,31 @@ class Models:
             apart = examine(model, without_dropout=True)
         return kernel, row_tokens(model, apart, self._config.bin_tokens, self._accelerator.device)
 
-    def _critic(self) -> ValueHead | None:
+    def _critic(self, model: Any) -> ValueHead | CriticModel | None:
         if not ADVANTAGES[self._config.advantages].critic:
             return None
-        inner = self.policy.get_base_model() if hasattr(self.policy, "get_base_model") else self.policy
-        return ValueHead(
-            inner.get_output_embeddings().in_features,
-            self._config.critic_quantiles,
-            self._config.critic_detached,
-        )
+        if model is None:
+            return self._value_head(_base(self.policy))
+        if isinstance(model, str):
+            model, _ = load_policy(model, self.tokenizer, dtype="float32")
+        check_vocabulary(model, self.tokenizer)
+        disable_dropout(model)
+        check_precision(model)
+        model = model.to(self._accelerator.device).requires_grad_(True)
+        _, size = self._install(model)
+        sizes = [one for one in (self._bin_tokens, size) if one is not None]
+        self._bin_tokens = min(sizes) if sizes else None  # one packing serves both
+        return CriticModel(model, self._value_head(model))
+
+    def _value_head(self, model: Any) -> ValueHead:
+        width = model.get_output_embeddings().in_features
+        return ValueHead(width, self._config.critic_quantiles, self._config.critic_detached)
+
+    def check_room(self, prompts: Sequence[Prompt]) -> None:
+        """Raises `ConfigError` where a response may be longer than the critic's own model can read."""
+        if isinstance(self.plain.critic, CriticModel):
+            longest = max(len(self.reader.prompt_ids(prompt)) for prompt in prompts)
+            check_positions(self.plain.critic.model, longest + self._config.max_new_tokens, "critic_model")
 
     def sampler(self) -> LocalSampler:
         """What draws from the policy as it is."""
@@ -200,3 +222,33 @@ class Models:
         else:
             with self.policy.disable_adapter():
                 yield self.policy
+
+
+def _base(model: Any) -> Any:
+    """The language model inside a peft model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _check_critic(critic: Any, config: PPOConfig, *others: Any) -> None:
+    """Rejects a critic's model that would not be used, or that is trained as something else too."""
+    if not ADVANTAGES[config.advantages].critic:
+        able = ", ".join(name for name, one in ADVANTAGES.items() if one.critic)
+        raise ConfigError(
+            f"critic_model: received with advantages {config.advantages}, which need no critic; allowed: "
+            f"{able}"
+        )
+    if config.critic_detached:
+        raise ConfigError(
+            "critic_detached: received with a critic_model, which shares no weight with the policy; leave it "
+            "out"
+        )
+    if not isinstance(critic, str) and any(_base(critic) is _base(one) for one in others):
+        raise ArgumentError(
+            "critic_model: received the policy or its reference; needed: a second copy, or the name of a "
+            "model"
+        )
+    if hasattr(critic, "disable_adapter"):
+        raise ArgumentError(
+            "critic_model: received a model with an adapter; needed: a whole model, as merge_and_unload "
+            "makes it"
+        )

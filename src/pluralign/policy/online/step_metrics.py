@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pluralign.losses.online import kl_estimate
-from pluralign.policy.online.judging import Judgement
 from pluralign.policy.online.shaping import Shaped
+from pluralign.policy.rewards.judgement import Judgement
 
 __all__ = ["step_metrics"]
 

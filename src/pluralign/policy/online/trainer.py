@@ -16,8 +16,8 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,28 @@ from pluralign import risk
 from pluralign.digests import text_seed
 from pluralign.distributions import Quantiles
 from pluralign.errors import ArgumentError, ConfigError, RunError
+from pluralign.model.profiles import heads_of, sign_values
 from pluralign.policy.online.config import PPOConfig
 from pluralign.policy.online.critic_targets import value_levels
-from pluralign.policy.online.evaluation import evaluated, measurements
+from pluralign.policy.online.evaluation import judged_samples, kl_beyond_gain
 from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
-from pluralign.policy.online.judging import Gold, Judge, Judgement, gold_of
+from pluralign.policy.online.judging import Gold, Judge, gold_of
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
+from pluralign.policy.online.processes import gathered, mean_over, sum_over
 from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
 from pluralign.policy.online.shaping import shape
 from pluralign.policy.online.state import load_state, save_state
 from pluralign.policy.online.step_metrics import step_metrics
-from pluralign.policy.online.update_loss import Drawn, update_loss
+from pluralign.policy.online.update_loss import Drawn
+from pluralign.policy.online.updates import Updates
+from pluralign.policy.rewards.judgement import Judgement
+from pluralign.policy.rewards.samples import JudgedSample, summarize
 from pluralign.policy.sampling.settings import SamplingSettings
 from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+from pluralign.policy.training.sample_files import write_samples
+from pluralign.policy.training.watch import Watch
 
 __all__ = ["PPOTrainer"]
 
@@ -65,6 +72,8 @@ class PPOTrainer:
         gold: what evaluations also ask, a function of conversations; never trained on.
         peft_config: train this adapter instead of the whole model.
         ref_model: the reference or its name, where it is not the model as given.
+        critic_model: a model for the critic alone, or its name, with the policy's tokenizer; all of it is
+            trained, at `critic_learning_rate`. None for a value head on the policy's own states.
         draw: plays the prompts; None for one answer each (see `rollouts`).
         loggers: called with the step and its metrics, beside metrics.jsonl.
 
@@ -92,6 +101,7 @@ class PPOTrainer:
         gold: Gold | None = None,
         peft_config: Any = None,
         ref_model: Any = None,
+        critic_model: Any = None,
         draw: Draw = draw_once,
         loggers: Sequence[Log] = (),
     ) -> None:
@@ -108,20 +118,29 @@ class PPOTrainer:
                 "processes"
             )
         torch.manual_seed(config.seed)
-        self._models = Models(model, processing_class, config, self.accelerator, peft_config, ref_model)
+        self._models = Models(
+            model, processing_class, config, self.accelerator, peft_config, ref_model, critic_model
+        )
         self.policy, self.processing_class = self._models.policy, self._models.tokenizer
         prompts_of_all = [row["prompt"] for row in (*self._rows, *self._eval_rows)]
         self._models.sampler().check(prompts_of_all, self._settings(0))
+        self._models.check_room(prompts_of_all)
         self._draw = draw
-        self._optimizer, self._schedule = self._optimizers()
+        self._updates = Updates(self._models, config, self.accelerator)
         self.step = 0
-        self._value_error = config.value_error
         self._moments = Moments()
+        self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
         self._whole = True  # false while weights change
         self._interrupts = Interrupts()
         folder, first = Path(config.output_dir), self.accelerator.is_main_process
         self._journal = Journal(folder / "metrics.jsonl", loggers, first)
         self._best = Best(config.best_metric, config.best_is_lowest)
+        self._watch = Watch(first)
+
+    @property
+    def log_prob_kernel(self) -> str:
+        """What runs on the logits, plain or compiled."""
+        return self._models.log_prob_kernel
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -132,28 +151,6 @@ class PPOTrainer:
     def best(self) -> dict[str, Any] | None:
         """The best evaluation so far."""
         return self._best.found
-
-    def _optimizers(self) -> tuple[Any, Any]:
-        from transformers import get_scheduler
-
-        config, plain = self.config, self._models.plain
-        groups = [
-            {
-                "params": [p for p in self.policy.parameters() if p.requires_grad],
-                "lr": config.learning_rate,
-            }
-        ]
-        if plain.critic is not None:
-            groups.append({"params": list(plain.critic.parameters()), "lr": config.critic_learning_rate})
-        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        total = config.steps * config.epochs * config.minibatches
-        try:
-            schedule = get_scheduler(
-                config.lr_scheduler, optimizer, round(total * config.warmup_share), total
-            )
-        except ValueError as error:
-            raise ConfigError(f"lr_scheduler: received {config.lr_scheduler!r}: {error}") from error
-        return optimizer, schedule
 
     # ---- the run ------------------------------------------------------------------------------------------
 
@@ -215,16 +212,27 @@ class PPOTrainer:
         judged_at = time.perf_counter()
         with self._interrupts.deferred():
             self._whole = False
+            signs = self._signs(judgement)
             metrics, moments = self._learn(rollouts, judgement)
             self._moments = moments
             self.step += 1
             self._whole = True
             seconds = {"draw": drawn_at - start, "judge": judged_at - drawn_at}
             seconds["learn"] = time.perf_counter() - judged_at
-            metrics |= {f"seconds/{key}": value for key, value in seconds.items()}
-            metrics = self._mean_over_processes(metrics)
+            metrics |= signs | {f"seconds/{key}": value for key, value in seconds.items()}
+            metrics = mean_over(self.accelerator, metrics)
+            self._watch.read(metrics)
             if self.step % self.config.logging_steps == 0 or self.step == self.config.steps:
                 self._journal.write(self.step, metrics)
+
+    def _signs(self, judgement: Judgement) -> dict[str, float]:
+        """Warning signs in the rewards of a step; in the first the policy is still the reference."""
+        if self.step == 0:
+            heads = heads_of(judgement.columns)
+            listed = None if heads is None else gathered(self.accelerator, heads.tolist())
+            self._reference_heads = None if listed is None else torch.tensor(listed, dtype=torch.float64)
+        found = sign_values(judgement.columns, self._reference_heads)
+        return {f"signs/{name}": value for name, value in found.items()}
 
     def _learn(self, rollouts: Sequence[Rollout], judgement: Judgement) -> tuple[dict[str, float], Moments]:
         """Everything after the reward: scores, advantages, epochs of minibatches."""
@@ -244,11 +252,12 @@ class PPOTrainer:
             [one.group for one in rollouts],
             self._moments,
             self.config.shaping,
-            self._over_processes,
+            partial(sum_over, self.accelerator),
         )
         drawn = Drawn(log_probs, keep, shaped.advantages, shaped.token_rewards, values, shaped.returns)
         metrics = step_metrics(judgement, ended, log_probs, reference, keep, shaped, baseline)
-        return metrics | self._update(rollouts, drawn), shaped.moments
+        generator = torch.Generator().manual_seed(_seed(self.config.seed, self.step, "minibatches"))
+        return metrics | self._updates(rollouts, drawn, generator), shaped.moments
 
     def _baseline(self, values: Tensor) -> Tensor:
         """What the critic's values [B, T, K] mean as one number each, [B, T]."""
@@ -257,68 +266,6 @@ class PPOTrainer:
         levels = value_levels(values.shape[-1], values.device)
         law = Quantiles(values.flatten(0, 1), levels, validate=False)
         return risk.parse(self.config.critic_baseline)(law).reshape(values.shape[:2])
-
-    def _update(self, rollouts: Sequence[Rollout], drawn: Drawn) -> dict[str, float]:
-        """Epochs of minibatches; means over their tokens, and the worst ratio of the first minibatch."""
-        config, tokens = self.config, 0.0
-        totals: dict[str, float] = {}
-        norms = []
-        first: Tensor | None = None
-        generator = torch.Generator().manual_seed(_seed(config.seed, self.step, "minibatches"))
-        for _ in range(config.epochs):
-            order = torch.randperm(len(rollouts), generator=generator)
-            for batch in order.tensor_split(config.minibatches):
-                sums, count, worst, norm = self._optimizer_step(rollouts, drawn, batch)
-                first = worst if first is None else first
-                norms.append(norm)
-                tokens += count
-                for key, value in sums.items():
-                    totals[key] = totals.get(key, 0.0) + float(value)
-        found = {f"update/{key}": value / max(tokens, 1.0) for key, value in totals.items()}
-        found["update/first_ratio_error"] = float(first) if first is not None else 0.0
-        found["update/grad_norm"] = sum(norms) / len(norms)
-        found["learning_rate"] = self._optimizer.param_groups[0]["lr"]
-        return found
-
-    def _optimizer_step(
-        self, rollouts: Sequence[Rollout], drawn: Drawn, batch: Tensor
-    ) -> tuple[dict[str, Tensor], float, Tensor, float]:
-        """One minibatch in micro-batches: sums over its tokens, their number, the worst ratio, the norm."""
-        config, module = self.config, self._models.module
-        world = self.accelerator.num_processes
-        count = drawn.keep_mask[batch.to(drawn.keep_mask.device)].sum().double()
-        whole = float(self._over_processes(count))
-        sums: dict[str, Tensor] = {}
-        worst = torch.zeros((), device=drawn.log_probs.device)
-        parts = torch.split(batch, config.micro_batch_size)
-        module.train()
-        for number, part in enumerate(parts, start=1):
-            some = drawn.rows(part.to(drawn.log_probs.device))
-            waits = number < len(parts) and world > 1
-            with self.accelerator.no_sync(module) if waits else nullcontext():
-                log_probs, values = self._models.forward(
-                    [rollouts[place] for place in part.tolist()], drawn.log_probs.shape[1]
-                )
-                loss, found = update_loss(
-                    log_probs,
-                    values,
-                    some,
-                    config.clip,
-                    self._value_error,
-                    config.value_weight,
-                )
-                # Processes average their gradients; the factor makes that a sum over all tokens.
-                self.accelerator.backward(loss * (world / max(whole, 1.0)))
-            moved = (log_probs.detach() - some.log_probs).masked_fill(~some.keep_mask, 0.0)
-            worst = torch.maximum(worst, (moved.exp() - 1).abs().max())
-            sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
-        limit = config.max_grad_norm or float("inf")
-        trained = [p for group in self._optimizer.param_groups for p in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, limit))
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return sums, float(count), worst, norm
 
     # ---- what is drawn ------------------------------------------------------------------------------------
 
@@ -357,40 +304,45 @@ class PPOTrainer:
         Raises:
             ArgumentError: the trainer was made without eval_prompts.
         """
+        return self._evaluated()[0]
+
+    def _evaluated(self) -> tuple[dict[str, float], list[JudgedSample]]:
         if not self._eval_rows:
             raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts when the trainer is made")
         rollouts = self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
-        utilities = self._judge(rollouts).utilities
+        judgement = self._judge(rollouts)
         gold = None if self._gold is None else gold_of(self._gold, rollouts)
         keep = keep_masks(rollouts, self.accelerator.device)
         with self._interrupts.deferred():
             log_probs, _ = self._models.scores(rollouts, keep.shape[1])
             reference = self._models.reference_scores(rollouts, keep.shape[1])
-        samples = evaluated(rollouts, utilities, gold, (log_probs - reference).cpu(), keep.cpu())
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
+        ratios = (log_probs - reference).cpu()
+        samples = gathered(self.accelerator, judged_samples(rollouts, judgement, gold, ratios, keep.cpu()))
+        found = summarize(samples, self._reference_heads)
+        start = self._start()
+        if start is not None:
+            beta = self.config.beta * (self._moments.std if self.config.normalize_rewards else 1.0)
+            sign = kl_beyond_gain(samples, found, start, beta, self.config.missing_end_penalty)
+            found["signs/kl_beyond_optimum"] = sign
+        return found, samples
 
-            samples = gather_object(samples)
-        return measurements(samples)
+    def _start(self) -> dict[str, float] | None:
+        """The evaluation before the first step; None where there was none."""
+        for line in self.history:
+            if line["step"] == 0 and "eval/reward" in line:
+                return {key.removeprefix("eval/"): value for key, value in line.items()}
+        return None
 
     def _evaluate_and_keep(self) -> None:
-        """Evaluates, keeps the policy if it is the best so far, and writes a line."""
-        found = self.evaluate()
+        """Evaluates, keeps the policy if it is the best so far, and writes a line and the samples."""
+        found, samples = self._evaluated()
+        folder = Path(self.config.output_dir)
         if self._best.offer(self.step, found):
-            self.save_model(Path(self.config.output_dir) / "best")
+            self.save_model(folder / "best")
+        if self.accelerator.is_main_process:
+            write_samples(folder, self.step, samples)
+        self._watch.read(found)
         self._journal.write(self.step, {f"eval/{key}": value for key, value in found.items()})
-
-    def _over_processes(self, sums: Tensor) -> Tensor:
-        if self.accelerator.num_processes == 1:
-            return sums
-        total: Tensor = self.accelerator.reduce(sums, "sum")
-        return total
-
-    def _mean_over_processes(self, metrics: dict[str, float]) -> dict[str, float]:
-        numbers = torch.tensor(list(metrics.values()), dtype=torch.float64, device=self.accelerator.device)
-        if self.accelerator.num_processes > 1:
-            numbers = self.accelerator.reduce(numbers.float(), "mean")
-        return dict(zip(metrics, numbers.tolist(), strict=True))
 
     # ---- checkpoints --------------------------------------------------------------------------------------
 
@@ -423,22 +375,27 @@ class PPOTrainer:
             "global_step": self.step,
             "moments": asdict(self._moments),
             "best": self._best.found,
+            "reference_heads": None if self._reference_heads is None else self._reference_heads.tolist(),
             "settings": asdict(self.config),
             "reference": self._models.digest,
         }
         folder = Path(self.config.output_dir, f"checkpoint-{self.step}")
         keep = self.config.save_total_limit
-        save_state(folder, self._models.plain, self._optimizer, self._schedule, state, keep)
+        save_state(folder, self._models.plain, self._updates.optimizer, self._updates.schedule, state, keep)
 
     def _resume(self, source: bool | str | Path) -> None:
         folder = last_checkpoint(self.config.output_dir) if source is True else Path(str(source))
         if folder is None:
             raise RunError(f"{self.config.output_dir} holds no whole checkpoint to resume from")
         settings, digest = asdict(self.config), self._models.digest
-        state = load_state(folder, self._models.plain, self._optimizer, self._schedule, settings, digest)
+        state = load_state(
+            folder, self._models.plain, self._updates.optimizer, self._updates.schedule, settings, digest
+        )
         self.step = int(state["global_step"])
         self._moments = Moments(**state["moments"])
         self._best.found = state["best"]
+        heads = state.get("reference_heads")
+        self._reference_heads = None if heads is None else torch.tensor(heads, dtype=torch.float64)
         self._journal.start(self.step)
 
 

@@ -1,1 +1,1 @@
-"""Completions to rewards, ranks among references, training tables and what they ask of a policy."""
+"""From completions to rewards, ranks among references, training tables and their diagnosis."""

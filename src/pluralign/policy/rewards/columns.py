@@ -1,29 +1,32 @@
 """The columns of a table that a policy is trained on, and the check of such a table.
 
-In: a table (rows are prompts with what was said). Out: which of two shapes it has, or one error with every
-problem. The stage that makes such tables is `rewarding`; those that read them are the trainers.
+In: a table (rows are prompts with responses). Out: which of two shapes it has, or one error with all
+problems. Such tables are made by `training_tables` and read by the trainers.
 
     unpaired  prompt, completion, reward, ref_rewards
     pairs     prompt, chosen, rejected, reward_chosen, reward_rejected, ref_rewards
 
     prompt               messages [{role, content}, ...] without the response, or text (one user message)
     completion, chosen, rejected
-                         the response as text, without special tokens; "" is legal (the model ended at once).
-                         Trainers read TRL's conversational shapes too (see `table_texts`)
+                         the response as text, without special tokens; "" is valid (the model ended at once).
+                         Trainers also read TRL's conversational shapes (see `table_texts`)
     reward, reward_*     a finite number, higher is better
     ref_rewards          rewards of N completions of the reference policy to this prompt; N may vary by row
 
 Known, and never required:
 
     cut_off, cut_off_chosen, cut_off_rejected
-                         true where the response hit the token limit: it has no end token, so its
-                         log-probability must not count one; missing or null means false
-    among_references     true where the responses of the row are among the reference completions, so that
-                         the reward of each is left out of its own rank, and the response is read as the
-                         policy drew it; null and no such
-                         column mean false (see `ranks`)
+                         true if the response reached the token limit: it has no end token, so its
+                         log-probability must not include one; missing or null means false
+    among_references     true if the responses of the row are among the reference completions, so that the
+                         reward of each is left out of its own rank, and the response is read as the policy
+                         generated it; null and no such column mean false (see `ranks`)
     ref_lengths          number of tokens of each reference completion, in the order of `ref_rewards`
     num_tokens           number of tokens of the completion
+    token_ids, token_ids_chosen, token_ids_rejected
+                         what the policy drew, the end token included, and `tokenizer`, the digest of the
+                         tokenizer whose ids they are: with that tokenizer they are trained on, where they
+                         spell the response; anywhere else the text is
 
 Which of reward and ref_rewards a table needs depends on the objective: `dpo` and `simpo` need neither,
 `rebel` needs rewards, `qrpo` both.
@@ -44,6 +47,8 @@ __all__ = [
     "REFERENCES",
     "REWARDS",
     "TEXTS",
+    "TOKENIZER",
+    "TOKEN_IDS",
     "UNPAIRED",
     "Shape",
     "among_references",
@@ -54,7 +59,7 @@ Shape = Literal["unpaired", "pairs"]
 UNPAIRED: Shape = "unpaired"
 PAIRS: Shape = "pairs"
 
-# shape -> its responses, and for each response, in the same order, the columns of its reward and its cut-off
+# shape -> its responses, and for each response, in the same order, the columns of its reward and cut-off
 TEXTS: Mapping[Shape, tuple[str, ...]] = {UNPAIRED: ("completion",), PAIRS: ("chosen", "rejected")}
 REWARDS: Mapping[Shape, tuple[str, ...]] = {
     UNPAIRED: ("reward",),
@@ -64,6 +69,11 @@ CUT_OFF: Mapping[Shape, tuple[str, ...]] = {
     UNPAIRED: ("cut_off",),
     PAIRS: ("cut_off_chosen", "cut_off_rejected"),
 }
+TOKEN_IDS: Mapping[Shape, tuple[str, ...]] = {
+    UNPAIRED: ("token_ids",),
+    PAIRS: ("token_ids_chosen", "token_ids_rejected"),
+}
+TOKENIZER = "tokenizer"
 REFERENCES = "ref_rewards"
 
 _NUMBER = "a finite number"
@@ -73,20 +83,20 @@ _NUMBERS = "a list of at least one finite number"
 def check_training_table(
     table: Any, *, rewards: bool = True, references: bool = True, name: str = "training data"
 ) -> Shape:
-    """Which shape the table has; every row of it is legal.
+    """The shape of the table, after a check of all rows.
 
     Args:
         table: a `datasets.Dataset`, or anything with `column_names`, `len` and columns by name.
-        rewards: whether rewards of the responses are needed.
-        references: whether reference rewards are needed.
-        name: what messages call the table.
+        rewards: whether rewards of the responses are required.
+        references: whether reference rewards are required.
+        name: name of the table in messages.
 
     Returns:
         "unpaired" or "pairs".
 
     Raises:
-        ArgumentError: it is no table.
-        DataError: columns are missing, there are no rows, or rows are illegal; each problem in `.problems`.
+        ArgumentError: it is not a table.
+        DataError: columns are missing, there are no rows, or rows are invalid; all are in `.problems`.
     """
     if not hasattr(table, "column_names"):
         raise ArgumentError(
@@ -98,7 +108,7 @@ def check_training_table(
         found = "both" if shapes else "neither"
         raise DataError(
             f"{name}: the columns {sorted(columns)} make {found} of the two shapes; allowed: "
-            "{prompt, completion} or {prompt, chosen, rejected}, with rewards beside them"
+            "{prompt, completion} or {prompt, chosen, rejected}, with columns of rewards"
         )
     (shape,) = shapes
     numbers = REWARDS[shape] if rewards else ()
@@ -106,7 +116,7 @@ def check_training_table(
     if missing := [column for column in needed if column not in columns]:
         raise DataError(
             f"{name}: no column {', '.join(missing)}; this objective needs "
-            f"{', '.join(needed)} beside {', '.join(TEXTS[shape])}"
+            f"{', '.join(needed)} in addition to {', '.join(TEXTS[shape])}"
         )
     if not len(table):
         raise DataError(f"{name}: received no rows; at least one is needed")
@@ -146,7 +156,7 @@ def _is_prompt(value: Any) -> bool:
 
 
 def among_references(table: Any) -> list[bool] | None:
-    """Which rows say that their rewards are among their references; None where the table has no such column.
+    """Which rows say that their rewards are among their references; None if the table has no such column.
 
     Args:
         table: as in `check_training_table`.

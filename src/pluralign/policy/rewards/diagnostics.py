@@ -1,7 +1,7 @@
-"""What quantile rewards ask of a policy, looked at before any training is spent.
+"""A diagnosis of quantile rewards before training: ties, target signs, distance of the optimum.
 
-In: rewards, reference rewards, the weight of the KL penalty. Out: a `Diagnosis`, which prints as a table. It
-trains nothing and knows nothing about models. Notation as in `ranks` and `losses.transforms`.
+In: rewards, reference rewards, the weight of the KL penalty. Out: a `Diagnosis`, which prints as a table.
+Notation as in `ranks` and `losses.transforms`.
 """
 
 from __future__ import annotations
@@ -41,38 +41,38 @@ __all__ = [
     "tie_probability",
 ]
 
-MANY_TIES = 0.01  # from here on the exact partition function, that of continuous rewards, misleads
+MANY_TIES = 0.01  # above this the exact partition function, that of continuous rewards, is misleading
 MANY_MATCHES = (
     0.5  # responses with exactly a reference's reward, where nothing says which of them are references
 )
 SAY_WHETHER_AMONG = (
-    "of responses have exactly the reward of one of their references, and nothing says whether they are "
-    "references themselves, so none is left out of its own rank: say leave_one_out true or false, or give "
-    "the table a column among_references"
+    "of responses have exactly the reward of one of their references, but it is not known whether they are "
+    "references themselves, so none is left out of its own rank: set leave_one_out to true or false, or add "
+    "a column among_references to the table"
 )
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the data and beta ask for.
+    """Properties of the data and of the optimum for beta.
 
     Attributes:
-        responses: training responses.
-        references: (fewest, most) references of a response's prompt, the response itself left out.
-        among_references: share of responses that are said to be among their own references.
-        tied_prompts: share of responses whose references, two or more, all have one reward: they teach
-            nothing.
+        responses: number of training responses.
+        references: (minimum, maximum) number of references of a response's prompt, without the response.
+        among_references: share of responses that are marked as being among their own references.
+        tied_prompts: share of responses whose references, two or more, all have the same reward: nothing can
+            be learned from them.
         tie_probability: probability that two references of one prompt have equal rewards; 0 for continuous
-            rewards, 1/2 for a coin. From .01 on the finite partition function is advised.
+            rewards, 1/2 for a coin. The finite partition function is recommended from .01.
         mean_rank: mean quantile reward; about 1/2 for responses of the reference policy itself.
-        break_even: the rank above which a response is to become more probable, under the exact Z.
+        break_even: the rank above which a response should become more probable, under the exact Z.
         positive_share: share of responses with a positive target, under the exact Z.
         positive_share_finite: the same under the finite Z of each prompt's references.
-        optimum_kl: KL(pi* || ref) in nats if the policy were fitted perfectly.
+        optimum_kl: KL(pi* || ref) in nats of the optimal policy.
         largest_log_ratio: largest target of log pi - log ref among the responses, in nats.
-        partition: which Z training will use, exact or finite; advice heeds it.
-        unsaid_matches: share of responses whose reward is exactly that of a reference though nothing says
-            whether they are references themselves; 0 where it is said.
+        partition: the Z that training will use, exact or finite; the advice depends on it.
+        unsaid_matches: share of responses whose reward is exactly that of a reference, if it is not known
+            whether they are references themselves; 0 if it is known.
     """
 
     responses: int
@@ -91,7 +91,7 @@ class Diagnosis:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What to change before training; empty where nothing stands out."""
+        """What to change before training; empty if there is nothing."""
         notes = []
         if self.unsaid_matches >= MANY_MATCHES:
             notes.append(f"{self.unsaid_matches:.1%} {SAY_WHETHER_AMONG}")
@@ -101,13 +101,13 @@ class Diagnosis:
         if self.tie_probability > MANY_TIES and not finite:
             notes.append("rewards have atoms: use the finite partition function (--partition finite)")
         if (self.positive_share_finite if finite else self.positive_share) < 0.01:
-            notes.append("hardly any response is to become more probable; raise beta")
+            notes.append("very few responses have a positive target; raise beta")
         if math.isnan(self.positive_share_finite):
-            notes.append("the finite partition function needs two references per prompt; some have one")
+            notes.append("the finite partition function needs two references per prompt; some have only one")
         return tuple(notes)
 
     def __str__(self) -> str:
-        """A table of one line per number, then the advice."""
+        """A table with one line per number, then the advice."""
         (fewest, most), finite = self.references, self.positive_share_finite
         lines = {
             "training responses": f"{self.responses:,}",
@@ -138,24 +138,24 @@ def diagnose(
     generator: torch.Generator | None = None,
     partition: str = "exact",
 ) -> Diagnosis:
-    """What QRPO with these settings will ask of the policy on these responses.
+    """Diagnoses QRPO with these settings on these responses.
 
     Args:
-        rewards: of the training responses, [B].
+        rewards: rewards of the training responses, [B].
         reference_rewards: [B, N].
         beta: b > 0.
-        transform: f; ranks are clamped to [1/(2n), 1 - 1/(2n)] where it is infinite at 0 or 1.
-        estimator: as in `quantile_rewards`, and so are the other arguments.
-        leave_one_out: see there.
-        keep_mask: see there.
-        generator: see there.
-        partition: which Z training will use, exact or finite.
+        transform: f; ranks are clamped to [1/(2n), 1 - 1/(2n)] if it is infinite at 0 or 1.
+        estimator: as in `quantile_rewards`.
+        leave_one_out: as in `quantile_rewards`.
+        keep_mask: as in `quantile_rewards`.
+        generator: as in `quantile_rewards`.
+        partition: the Z that training will use, exact or finite.
 
     Returns:
         The diagnosis; `print` it.
 
     Raises:
-        ArgumentError: as `quantile_rewards`, there are no responses, or b is not positive.
+        ArgumentError: as for `quantile_rewards`, there are no responses, or b is not positive.
     """
     ranks = quantile_rewards(rewards, reference_rewards, estimator, leave_one_out, keep_mask, generator)
     if not len(ranks):
@@ -187,17 +187,17 @@ def diagnose(
 
 
 def diagnose_table(table: Any, beta: float, **options: Any) -> Diagnosis:
-    """`diagnose` of a training table, all responses of pairs included.
+    """`diagnose` for a training table, with both responses of pairs.
 
     Args:
-        table: see `columns`; needs rewards and ref_rewards.
+        table: a table as in `columns`, with rewards and ref_rewards.
         beta: b > 0.
-        options: further arguments of `diagnose`. Where the table says which rewards are among the
-            references, and `leave_one_out` is not given or None, it is taken from there.
+        options: further arguments of `diagnose`. If `leave_one_out` is not given or None, it is taken from
+            the table's column `among_references`, if there is one.
 
     Raises:
-        DataError: it is no training table.
-        ArgumentError: as `diagnose`.
+        DataError: it is not a training table.
+        ArgumentError: as for `diagnose`.
     """
     shape = check_training_table(table)
     sides = REWARDS[shape]
@@ -216,7 +216,7 @@ def clamp_where_needed(ranks: Tensor, counts: Tensor, transform: TransformLike) 
 
     Args:
         ranks: in [0, 1], [B] or [B, N].
-        counts: number of references behind each rank, broadcasting with `ranks`.
+        counts: number of references of each rank, broadcasting with `ranks`.
         transform: f.
     """
     ends = parse_transform(transform)(torch.tensor([0.0, 1.0], dtype=torch.float64))
@@ -228,14 +228,14 @@ def tie_probability(references: Float[Tensor, "B N"], keep: Bool[Tensor, "B N"])
 
     Args:
         references: rewards, [B, N].
-        keep: false where a place is filled up.
+        keep: false for padding.
 
     Returns:
-        In [0, 1]; 0 where no prompt has two references.
+        In [0, 1]; 0 if no prompt has two references.
     """
-    values = references.masked_fill(~keep, math.nan).sort(-1).values  # NaN comes last and equals nothing
+    values = references.masked_fill(~keep, math.nan).sort(-1).values  # NaN is last and equals nothing
     equal = torch.zeros(len(values), dtype=torch.float64)
-    for distance in range(1, values.shape[-1]):  # equal values stand together
+    for distance in range(1, values.shape[-1]):  # equal values are adjacent
         equal += (values[:, distance:] == values[:, :-distance]).sum(-1)
     count = keep.sum(-1).double()
     shares = (2 * equal / (count * (count - 1)))[count > 1]
@@ -252,7 +252,7 @@ def _positive_finite(
     keep: Tensor,
     generator: torch.Generator | None,
 ) -> float:
-    """Share of positive targets under the finite Z; NaN where a prompt has a single reference."""
+    """Share of positive targets under the finite Z; NaN if a prompt has a single reference."""
     if int(keep.sum(-1).min()) < 2:
         return math.nan
     others = reference_ranks(references, estimator, True, keep, generator)

@@ -1,13 +1,13 @@
-"""Length: taken out of rewards, and measured in what a policy has learned.
+"""Length: removed from rewards, and measured in a trained policy.
 
-In: rewards, lengths in tokens, those of the references. Out: numbers. It knows nothing about texts or models.
+In: rewards and lengths in tokens, of responses and references. Out: numbers.
 
     length control   z_r = k z_len + c over all references, z-scores by prompt;
                      r_lc = r - k (len - mean len) std_r / std_len
     length bias      Spearman correlation of (len - mean ref len) / std ref len with log pi - log ref
 
-Standard deviations divide by n. A prompt whose references have one length or one reward has no z-scores: it
-takes no part in the fit, and its rewards stay as they are.
+Standard deviations divide by n. A prompt whose references all have the same length or the same reward has no
+z-scores: it is not used in the fit, and its rewards are not changed.
 
 Reference: the length control of the code of Matrenok et al. 2025 (arXiv 2507.08068).
 """
@@ -32,7 +32,7 @@ class LengthControl:
 
     Attributes:
         slope: k, standard deviations of reward per standard deviation of length; in [-1, 1].
-        prompts: prompts that the fit could use.
+        prompts: number of prompts used in the fit.
     """
 
     slope: float
@@ -46,14 +46,14 @@ class LengthControl:
         reference_lengths: Float[Tensor, "B N"],
         keep_mask: Bool[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B M"]:
-        """Length-controlled rewards of M responses to each prompt, the references among them or not.
+        """Length-controlled rewards of M responses to each prompt, which may include the references.
 
         Args:
             rewards: [B, M].
             lengths: in tokens, [B, M].
             reference_rewards: [B, N].
             reference_lengths: [B, N].
-            keep_mask: bool [B, N], true where a reference counts.
+            keep_mask: bool [B, N], false for references to ignore.
 
         Returns:
             [B, M], float64, in the unit of the rewards.
@@ -77,7 +77,7 @@ def fit_length_control(
     reference_lengths: Float[Tensor, "B N"],
     keep_mask: Bool[Tensor, "B N"] | None = None,
 ) -> LengthControl:
-    """The slope of standardised reward on standardised length, over all references of all prompts.
+    """Fits the slope of standardised reward on standardised length, over all references of all prompts.
 
     z-scores have mean 0 in each prompt, so the intercept c is 0 and the slope is their mean product.
 
@@ -106,17 +106,17 @@ def length_bias(
     reference_lengths: Float[Tensor, "B N"],
     keep_mask: Bool[Tensor, "B N"] | None = None,
 ) -> float | None:
-    """Whether a policy has learned to be long: rank correlation of relative length with log pi - log ref.
+    """Whether a policy has learned length: rank correlation of relative length with log pi - log ref.
 
     Args:
         log_ratios: log pi - log ref, summed over the tokens of samples of the trained policy, [B].
-        lengths: of these samples, in tokens, [B].
-        reference_lengths: of the references of the same prompts, [B, N].
+        lengths: lengths of these samples, in tokens, [B].
+        reference_lengths: lengths of the references of the same prompts, [B, N].
         keep_mask: bool [B, N], true where a reference counts.
 
     Returns:
-        Spearman's correlation, in [-1, 1]; prompts whose references have one length are left out. None where
-        all log-ratios or all relative lengths are equal.
+        Spearman's correlation, in [-1, 1]; prompts whose references all have the same length are left out.
+        None if all log-ratios or all relative lengths are equal.
 
     Raises:
         ArgumentError: shapes do not fit, a value is not finite, or fewer than two prompts can be used.
@@ -140,7 +140,7 @@ def _moments(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     mean = torch.where(keep, values, 0.0).sum(-1, keepdim=True) / count
     variance = torch.where(keep, (values - mean) ** 2, 0.0).sum(-1, keepdim=True) / count
     std = variance.sqrt()
-    # Equal numbers have a spread of some last digits, which is none.
+    # Equal numbers can have a spread of a few last digits, which counts as 0.
     return mean, torch.where(std > 1e-12 * (1 + mean.abs()), std, 0.0)
 
 

@@ -1,25 +1,24 @@
-"""Quantile rewards: where a response's reward stands among those of the reference policy's completions.
+"""Quantile rewards: the rank of a response's reward among those of the reference policy's completions.
 
     R_q(x, y) = P(R(x, y') <= R(x, y)),  y' drawn from the reference policy
 
-In: rewards [B] and reference rewards [B, N], any number of which a mask may leave out. Out: ranks in [0, 1]
-in the dtype of the rewards (at least float32; float64 for lists and integers). Rewards and references of
-different precision are compared in the lower one: a response keeps its tie with its own entry. It knows
-nothing about models, transforms or losses.
+In: rewards [B] and reference rewards [B, N], with an optional mask. Out: ranks in [0, 1] in the dtype of the
+rewards (at least float32; float64 for lists and integers). Rewards and references of different precision are
+compared in the lower one, so that a response still ties with its own entry.
 
-Notation: of n references L lie below the reward and E equal it; V is uniform on (0, 1).
+Notation: of n references, L are below the reward and E equal it; V is uniform on (0, 1).
 
     inclusive   (L + E) / n              the published estimator
-    mid         (L + E/2) / n            fair to ties; the default
-    randomised  (L + V (E + 1)) / (n + 1)  exactly uniform under the reference policy, atoms or not
+    mid         (L + E/2) / n            ties count half; the default
+    randomised  (L + V (E + 1)) / (n + 1)  exactly uniform under the reference policy, also with atoms
 
-**Leave one out.** A training response that is itself one of the references counts among the E, and drags
-its rank up: the mean of the inclusive estimate is (n + 1)/(2n) instead of 1/2. So its own entry is left
-out, and L, E and n are those of the others. Equal rewards do not show that a response is a reference: where
-rewards have atoms a stranger ties too, and without its ties its ranks are pulled apart. So nothing is left
-out unless the caller says that the response is among its references.
+***Leave one out.** A training response that is itself one of the references counts among the E, which raises
+its rank: the mean of the inclusive estimate is (n + 1)/(2n) instead of 1/2. So its own entry is left out, and
+L, E and n are those of the others. Equal rewards do not show that a response is a reference: if rewards have
+atoms, other responses tie too, and leaving out their ties would distort their ranks. So nothing is left out
+unless the caller says that the response is among its references.
 
-Reference: Matrenok et al. 2025 (arXiv 2507.08068), equation 8; everything but `inclusive` is ours.
+Reference: Matrenok et al. 2025 (arXiv 2507.08068), equation 8; all but `inclusive` is this project's.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ __all__ = [
     "tied_prompts",
 ]
 
-# L, E, n (float64, one shape) and a source of randomness -> rank
+# L, E, n (float64, equal shapes) and a random generator -> rank
 Estimator = Callable[[Tensor, Tensor, Tensor, torch.Generator | None], Tensor]
 
 
@@ -76,7 +75,7 @@ def mid(below: Tensor, equal: Tensor, count: Tensor, generator: torch.Generator 
 def randomised(
     below: Tensor, equal: Tensor, count: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """(L + V (E + 1)) / (n + 1): one of the n + 1 places that the ties allow, spread over its interval."""
+    """(L + V (E + 1)) / (n + 1): a uniform draw over the ranks that the ties allow."""
     draw = torch.rand(below.shape, generator=generator, dtype=torch.float64, device=below.device)
     return (below + draw * (equal + 1)) / (count + 1)
 
@@ -95,22 +94,22 @@ def quantile_rewards(
     """Estimated quantile rewards.
 
     Args:
-        rewards: of the training responses, [B].
-        reference_rewards: of N completions of the reference policy to the same prompts, [B, N].
+        rewards: rewards of the training responses, [B].
+        reference_rewards: rewards of N completions of the reference policy to the same prompts, [B, N].
         estimator: `inclusive`, `mid`, `randomised`, or a function of (L, E, n, generator).
-        leave_one_out: True where the response is one of its references, [B] or one for all; one entry that
-            equals its reward is then left out. False and None: nothing is. (Tables say it in the column
-            `among_references`, and whoever reads one passes it on: the trainer, `diagnose_table`.)
-        keep_mask: bool [B, N], true where a reference counts; None keeps all. See `pad_references`.
-        generator: source of V of `randomised`; None is torch's own.
+        leave_one_out: True if the response is one of its references, [B] or one value for all; one entry
+            that equals its reward is then left out. For False and None, none is. (In tables this is the
+            column `among_references`, which the trainer and `diagnose_table` use.)
+        keep_mask: bool [B, N], false for references to ignore; None keeps all. See `pad_references`.
+        generator: random generator for V of `randomised`; None for torch's default.
 
     Returns:
         [B], in [0, 1].
 
     Raises:
-        ArgumentError: a reward is NaN or infinite, shapes do not fit, a row has no reference (none but the
-            response itself), a response said to be among its references is not, or there is no such
-            estimator.
+        ArgumentError: a reward is NaN or infinite, shapes do not fit, a row has no references (or none but
+            the response itself), a response marked as being among its references is not, or there is no
+            such estimator.
 
     >>> quantile_rewards(torch.tensor([2.0]), torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([0.5000])
@@ -126,19 +125,19 @@ def num_references(
     leave_one_out: bool | Bool[Tensor, " B"] | None = None,
     keep_mask: Bool[Tensor, "B N"] | None = None,
 ) -> Int[Tensor, " B"]:
-    """How many references stand behind each rank, the response's own entry left out: n of `clamp_ranks`.
+    """The number of references of each rank, without the response's own entry: n of `clamp_ranks`.
 
     Args:
-        rewards: as in `quantile_rewards`, and so are the other arguments.
-        reference_rewards: see there.
-        leave_one_out: see there.
-        keep_mask: see there.
+        rewards: as in `quantile_rewards`.
+        reference_rewards: as in `quantile_rewards`.
+        leave_one_out: as in `quantile_rewards`.
+        keep_mask: as in `quantile_rewards`.
 
     Returns:
         int64, [B], at least 1.
 
     Raises:
-        ArgumentError: as `quantile_rewards`.
+        ArgumentError: as for `quantile_rewards`.
     """
     return _counts(rewards, reference_rewards, leave_one_out, keep_mask)[2].long()
 
@@ -150,20 +149,20 @@ def reference_ranks(
     keep_mask: Bool[Tensor, "B N"] | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "B N"]:
-    """The rank of each reference, among the others or among all: what the finite partition function needs.
+    """The rank of each reference, among the others or among all, for the finite partition function.
 
     Args:
         reference_rewards: [B, N].
         estimator: as in `quantile_rewards`, and the same as for the training responses.
         leave_one_out: whether a reference is left out of its own rank.
-        keep_mask: bool [B, N]; entries that do not count get a rank of 1/2, which nobody should read.
-        generator: source of V of `randomised`.
+        keep_mask: bool [B, N]; the rank of ignored entries is 1/2 and has no meaning.
+        generator: random generator for V of `randomised`.
 
     Returns:
         [B, N], in [0, 1].
 
     Raises:
-        ArgumentError: as `quantile_rewards`.
+        ArgumentError: as for `quantile_rewards`.
     """
     references = as_rewards("reference_rewards", reference_rewards, 2, keep_mask=keep_mask)
     keep = as_mask(keep_mask, references)
@@ -177,14 +176,14 @@ def reference_ranks(
 
 
 def clamp_ranks(ranks: Float[Tensor, " *B"], num_references: int | Tensor) -> Float[Tensor, " *B"]:
-    """Ranks moved into [1/(2n), 1 - 1/(2n)], for transforms that are infinite at 0 or 1 (log, normal).
+    """Ranks clamped to [1/(2n), 1 - 1/(2n)], for transforms that are infinite at 0 or 1 (log, normal).
 
     Args:
         ranks: in [0, 1], any shape.
         num_references: n, a number or a tensor that broadcasts with the ranks.
 
     Returns:
-        The shape of the ranks. The published bounds [1/n, 1 - 1/n] are empty at n = 1.
+        The shape of the ranks. The published bounds [1/n, 1 - 1/n] are empty for n = 1.
 
     Raises:
         ArgumentError: n is less than 1.
@@ -199,7 +198,7 @@ def clamp_ranks(ranks: Float[Tensor, " *B"], num_references: int | Tensor) -> Fl
 def tied_prompts(
     reference_rewards: Float[Tensor, "B N"], keep_mask: Bool[Tensor, "B N"] | None = None
 ) -> Bool[Tensor, " B"]:
-    """Whether all references of a prompt have one reward: ranks then say nothing about its responses.
+    """Whether all references of a prompt have the same reward, so that ranks have no information.
 
     Args:
         reference_rewards: [B, N].
@@ -222,8 +221,8 @@ def matched_share(
 ) -> float:
     """Share of responses whose reward is exactly that of one of their references.
 
-    With continuous rewards that is the share of responses that are references themselves; with atoms it
-    tells nothing.
+    With continuous rewards this is the share of responses that are references themselves; with atoms it
+    has no such meaning.
 
     Args:
         rewards: [B], B at least 1.
@@ -234,7 +233,7 @@ def matched_share(
         In [0, 1].
 
     Raises:
-        ArgumentError: as `quantile_rewards`.
+        ArgumentError: as for `quantile_rewards`.
     """
     return float((_all_counts(rewards, reference_rewards, keep_mask)[1] > 0).double().mean())
 
@@ -242,7 +241,7 @@ def matched_share(
 def pad_references(
     lists: Sequence[Sequence[float]],
 ) -> tuple[Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
-    """Reference rewards of different number as one tensor and its mask.
+    """Lists of reference rewards of different lengths as one tensor and its mask.
 
     Args:
         lists: one list of rewards per prompt, none empty.
@@ -251,7 +250,7 @@ def pad_references(
         rewards [B, N], float64, padded with 0, and keep_mask [B, N].
 
     Raises:
-        ArgumentError: there are no prompts, one without a reference, or a reward that is no finite number.
+        ArgumentError: there are no prompts, a prompt has no references, or a reward is not finite.
     """
     if not len(lists) or not all(isinstance(row, Sequence) and len(row) for row in lists):
         raise ArgumentError("pad_references: every prompt needs a list of at least one reference reward")
@@ -265,14 +264,14 @@ def pad_references(
 def _counts(
     rewards: Any, reference_rewards: Any, leave_one_out: bool | Tensor | None, keep_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """L, E and n of each response, its own entry left out where it is to be; [B] each, float64."""
+    """L, E and n of each response, without its own entry if it is left out; [B] each, float64."""
     below, equal, count = _all_counts(rewards, reference_rewards, keep_mask)
     own = _own_entries(leave_one_out, equal)
     count = count - own
     if not bool((count > 0).all()):
         row = int((count <= 0).nonzero()[0])
         raise ArgumentError(
-            f"quantile_rewards: row {row} has no reference beside the response itself; sample at least two "
+            f"quantile_rewards: row {row} has no reference besides the response itself; sample at least two "
             "completions per prompt"
         )
     return below, equal - own, count
@@ -296,7 +295,7 @@ def _all_counts(
 
 
 def _own_entries(leave_one_out: bool | Tensor | None, equal: Tensor) -> Tensor:
-    """How many entries of each row are the response's own: 0 or 1."""
+    """The number of own entries of the response in each row: 0 or 1."""
     if leave_one_out is None:
         return torch.zeros_like(equal)
     said = as_flags("leave_one_out", leave_one_out, equal.device)
@@ -309,7 +308,7 @@ def _own_entries(leave_one_out: bool | Tensor | None, equal: Tensor) -> Tensor:
     if not bool((~own | (equal > 0)).all()):
         row = int((own & (equal == 0)).nonzero()[0])
         raise ArgumentError(
-            f"leave_one_out: row {row} is said to be among its references, but none has its reward"
+            f"leave_one_out: row {row} is marked as being among its references, but none has its reward"
         )
     return own.double()
 

@@ -1,9 +1,8 @@
-"""Samples a policy while it is trained, and measures them against its reference.
+"""Samples a policy during training, and compares the samples with its reference.
 
-In: the policy, prompts of evaluation tables. Out: the numbers of `evaluation`, the same in every process of a
-distributed run, each of which draws its share. All processes make the same number of calls, as sharded models
-need. The reference is the policy with the weights that it had (an adapter's too), or another model. It knows
-nothing about trainers.
+In: the policy, prompts of evaluation tables. Out: the numbers of `samples`, the same in every process of a
+distributed run, each of which samples its share. All processes make the same number of calls, as sharded
+models require. The reference is the policy with its initial weights (also of an adapter), or another model.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from torch import Tensor
 
 from pluralign.conversations import ConversationReader
 from pluralign.errors import ArgumentError, ConfigError
+from pluralign.model.profiles import heads_of
 from pluralign.policy.logprobs.kept_weights import KeptWeights
 from pluralign.policy.logprobs.packing import pack
 from pluralign.policy.logprobs.scored_forward import attach, examine, response_token_log_probs, row_tokens
-from pluralign.policy.rewards.samples import draw_and_judge, kl_at_least, summarize
+from pluralign.policy.rewards.samples import JudgedSample, columns_of, draw_and_judge, kl_at_least, summarize
 from pluralign.policy.rewards.sources import RewardSource
 from pluralign.policy.sampling.local import LocalSampler
 from pluralign.policy.sampling.settings import Completion, Prompt, SamplingSettings
@@ -30,11 +30,9 @@ __all__ = ["EvaluationArgs", "SampleEvaluator", "evaluation_prompts"]
 
 _log = logging.getLogger("pluralign.policy")
 
-_TOO_FAR = 2.0  # times the KL of the optimum
-
 
 class EvaluationArgs(Protocol):
-    """What of a trainer's configuration decides how its policy is sampled; see `OfflineConfig`."""
+    """The settings of a trainer that determine how its policy is sampled; see `OfflineConfig`."""
 
     seed: int
     bin_tokens: int | None
@@ -46,31 +44,31 @@ class EvaluationArgs(Protocol):
 
     @property
     def world_size(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         ...
 
     @property
     def process_index(self) -> int:
-        """Which of them this is."""
+        """The number of this process."""
         ...
 
 
 class SampleEvaluator:
-    """Draws from a policy, judges what it says and measures how far it went.
+    """Samples a policy, scores the samples, and measures its distance from the reference.
 
     Args:
-        tokenizer: of the policy.
-        reward: judges the samples.
-        args: how many samples, how long; their seed is that of every evaluation, so that evaluations compare.
-        tables: evaluation tables by name; see `columns`.
-        positions: of the model; None for no limit.
-        reference: the reference, where it is not the model that is trained.
-        sharded: whether processes hold shares of the weights, so that they must make the same calls.
-        optimum_kl: KL of a perfect fit, where it is known.
-        autocast: what the reference is called under.
+        tokenizer: tokenizer of the policy.
+        reward: reward of the samples.
+        args: number and length of samples; the seed is the same in every evaluation, for comparability.
+        tables: evaluation tables by name, as in `columns`.
+        positions: number of positions of the model; None for no limit.
+        reference: the reference, if it is not the initial model.
+        sharded: whether weights are sharded over processes, so that these must make the same calls.
+        optimum_kl: KL of the optimum, if it is known.
+        autocast: context for calls of the reference.
 
     Attributes:
-        bin_tokens: of the policy, see `pack`; each sequence alone until it is set.
+        bin_tokens: as in `pack`, for the policy; each sequence alone until it is set.
 
     Raises:
         ConfigError: no prompt of a table leaves room for a completion.
@@ -92,7 +90,7 @@ class SampleEvaluator:
         self.prompts = {name: evaluation_prompts(table, tokenizer, *limits) for name, table in tables.items()}
         self._world, self._rank = args.world_size, args.process_index
         self._optimum_kl = optimum_kl
-        self._warned = args.process_index > 0  # one process says it, once
+        self._reference_heads: Tensor | None = None
         self._tokenizer = tokenizer
         self._reader = ConversationReader(tokenizer)
         self._reward = reward
@@ -110,20 +108,26 @@ class SampleEvaluator:
         self._reference_apart: bool | None = None
 
     def remember(self, model: Any) -> None:
-        """Called while the model is the reference, where it will be trained; later calls change nothing."""
+        """Called while the model is still the reference, on its device; later calls change nothing."""
         if self._reference is None and self._start is None:
             self._start = KeptWeights(model)
 
-    def measure(self, model: Any, name: str) -> dict[str, float]:
-        """The numbers of `evaluation` on the prompts of one table, by name, with `samples/` before it.
+    def measure(
+        self, model: Any, name: str, is_reference: bool = False
+    ) -> tuple[dict[str, float], list[JudgedSample]]:
+        """The numbers of `samples` for the prompts of one table, by name, with the prefix `samples/`.
 
         Args:
-            model: the policy as it is, not wrapped.
-            name: of the table.
+            model: the policy without wrapper.
+            name: name of the table.
+            is_reference: whether the policy is still the reference.
+
+        Returns:
+            The numbers, and the samples of all processes.
         """
         rows = self.prompts[name]
         own = rows[self._rank :: self._world]
-        # A process with one prompt less repeats the last: all must make the same calls.
+        # A process with one prompt fewer repeats the last: all must make the same calls.
         filled = [*own, *[rows[-1]] * (-(-len(rows) // self._world) - len(own))]
         ends = None if self._end_token is None else [self._end_token]
         sampler = LocalSampler(
@@ -147,25 +151,27 @@ class SampleEvaluator:
             from accelerate.utils import gather_object
 
             samples = gather_object(samples)
-        found = summarize(samples)
+        if is_reference:
+            self.remember_heads([one.profile for one in samples])
+        found = summarize(samples, self._reference_heads)
         if self._optimum_kl is not None:
             found["optimum_kl"] = self._optimum_kl
-            self._warn(kl_at_least(samples), self._optimum_kl)
-        return {f"samples/{key}": value for key, value in found.items()}
+        if self._optimum_kl:
+            found["signs/kl_beyond_optimum"] = max(kl_at_least(samples), 0.0) / self._optimum_kl
+        return {f"samples/{key}": value for key, value in found.items()}, samples
 
-    def _warn(self, kl: float, optimum: float) -> None:
-        """A policy beyond its optimum was moved by something else than the rewards of its samples."""
-        if kl > _TOO_FAR * optimum and not self._warned:
-            self._warned = True
-            _log.warning(
-                "the policy is more than %.2f nats from its reference, and the optimum of this beta %.2f: it "
-                "moves where no reward was seen. A larger beta helps, or a lower learning rate",
-                *(kl, optimum),
-            )
+    def remember_heads(self, profiles: Sequence[Mapping[str, float]]) -> None:
+        """Stores the means of an ensemble's heads for the reference's responses, from their profiles."""
+        self._reference_heads = heads_of(columns_of(profiles))
+
+    @property
+    def knows_heads(self) -> bool:
+        """Whether the heads' means for the reference's responses are known."""
+        return self._reference_heads is not None
 
     @contextmanager
     def _as_reference(self, model: Any) -> Iterator[Any]:
-        """A model that is the reference inside."""
+        """A model that is the reference inside the context."""
         if self._reference is not None:
             try:
                 self._reference.to(model.device)
@@ -177,11 +183,11 @@ class SampleEvaluator:
             with self._start.restored(model):
                 yield model
         else:
-            raise ArgumentError("remember the policy while it is the reference, before it is measured")
+            raise ArgumentError("call remember while the policy is still the reference, before measure")
 
     @torch.no_grad()
     def _score(self, model: Any, prompts: Sequence[Prompt], samples: Sequence[Completion]) -> list[Tensor]:
-        """Log-probabilities of the tokens that were drawn."""
+        """Log-probabilities of the sampled tokens."""
         found: list[Tensor] = []
         bin_tokens = self._reference_bin_tokens() if model is self._reference else self.bin_tokens
         training = model.training
@@ -197,7 +203,7 @@ class SampleEvaluator:
         return found
 
     def _reference_bin_tokens(self) -> int | None:
-        """Tried once, where it runs."""
+        """Tested once, on its device."""
         if self._reference_apart is None:
             self._reference_apart = examine(self._reference)
         device = self._reference.device
@@ -207,14 +213,14 @@ class SampleEvaluator:
 def evaluation_prompts(
     table: Any, tokenizer: Any, count: int, max_new_tokens: int, positions: int | None
 ) -> list[dict[str, Any]]:
-    """The first distinct prompts of a table for which there is room.
+    """The first distinct prompts of a table that leave room for a completion.
 
     Args:
-        table: an evaluation table; see `columns`.
-        tokenizer: of the policy.
-        count: how many prompts.
+        table: an evaluation table, as in `columns`.
+        tokenizer: tokenizer of the policy.
+        count: number of prompts.
         max_new_tokens: room that a completion needs.
-        positions: of the model; None for no limit.
+        positions: number of positions of the model; None for no limit.
 
     Raises:
         ConfigError: no prompt leaves room for a completion.

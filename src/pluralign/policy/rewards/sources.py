@@ -1,11 +1,10 @@
 """Rewards of completions, on disk: from a reward model and a risk measure, a function, or a column.
 
-In: a finished folder of samples (`sampling_stage`) and a source of rewards. Out: a folder of shards beside
-it, one reward per completion {prompt_id, index, reward}, continued where it was interrupted. It knows nothing
-about training.
+In: a finished folder of samples (`sampling.stage`) and a source of rewards. Out: a folder of shards with one
+reward per completion {prompt_id, index, reward}; an interrupted run can be continued.
 
-A reward model answers with distributions; the risk measure makes them numbers, so each family and each
-measure serves here.
+A reward model returns distributions and the risk measure turns them into numbers, so every family and every
+measure can be used.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from pluralign.data import DistinctConversations
 from pluralign.data.numbers import is_finite_number
 from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError, ArtifactError, DataError
+from pluralign.policy.rewards.judgement import Judgement, judge
 from pluralign.policy.rewards.smooth_ranks import smooth_scores
 from pluralign.policy.sampling.settings import Prompt, prompt_key
 from pluralign.policy.sampling.shards import (
@@ -45,6 +45,7 @@ __all__ = [
     "ModelReward",
     "RewardSource",
     "SmoothReward",
+    "checked_rewards",
     "read_rewards",
     "reward_samples",
     "rewards_of",
@@ -54,10 +55,10 @@ Rows = Mapping[str, Sequence[Any]]  # columns prompt, completion, reward
 
 
 class RewardSource(Protocol):
-    """Something that gives one reward per completion."""
+    """Anything that returns one reward per completion."""
 
     def describe(self) -> dict[str, Any]:
-        """What decides the rewards; JSON-able."""
+        """Everything that determines the rewards; JSON types."""
         ...
 
     def __call__(self, rows: Rows) -> Sequence[float]:
@@ -71,7 +72,7 @@ class ModelReward:
 
     Args:
         model: any family.
-        risk: what makes a distribution a number, as in `RewardModel.score`.
+        risk: risk measure that turns a distribution into a number, as in `RewardModel.score`.
     """
 
     def __init__(self, model: RewardModel, risk: str | risk_measures.RiskMeasure = "mean") -> None:
@@ -93,17 +94,25 @@ class ModelReward:
         }
 
     def __call__(self, rows: Rows) -> Sequence[float]:
-        """The utilities, in units of the model's reference; equal completions of a prompt have equal ones."""
+        """The utilities, in units of the model's reference; equal conversations have equal utilities."""
         distinct, places = _distinct(rows)
         utilities: list[float] = self.model.score(distinct, risk=self.risk).tolist()
         return [utilities[place] for place in places]
 
+    def judge(self, rows: Rows) -> Judgement:
+        """The same utilities, with statistics of the distributions."""
+        distinct, places = _distinct(rows)
+        found = judge(self.model, self.risk, distinct)
+        return Judgement(
+            found.utilities[places], {k: column[places] for k, column in found.columns.items()}, found.metrics
+        )
+
 
 @final
 class SmoothReward:
-    """How often a completion beats its siblings, both rewards random: the smooth score of `smooth_ranks`.
+    """The smooth score of `smooth_ranks`: the probability that a completion beats the others of its prompt.
 
-    It needs no risk measure: the whole distributions are compared. Its ranks are the smooth quantile rewards.
+    No risk measure is needed: whole distributions are compared. Its ranks are the smooth quantile rewards.
 
     Args:
         model: any family.
@@ -113,7 +122,7 @@ class SmoothReward:
         self._by = ModelReward(model)
 
     def describe(self) -> dict[str, Any]:
-        """As `ModelReward`, without a measure."""
+        """As for `ModelReward`, without a measure."""
         return {**self._by.describe(), "kind": "smooth", "risk": None}
 
     def __call__(self, rows: Rows) -> Sequence[float]:
@@ -131,7 +140,7 @@ class SmoothReward:
         for size in {len(group) for group in groups.values()}:
             places = [row for group in groups.values() if len(group) == size for row in group]
             scores[places] = smooth_scores(distributions[places], size).flatten().cpu()
-        first: dict[int, float] = {}  # sums over siblings in another order round equal scores unequally
+        first: dict[int, float] = {}  # sums in another order may round equal scores differently
         return [
             first.setdefault(place, score) for place, score in zip(places_of, scores.tolist(), strict=True)
         ]
@@ -139,11 +148,11 @@ class SmoothReward:
 
 @final
 class FunctionReward:
-    """A program's reward: unit tests, an exact answer, another judge.
+    """The reward of a Python function: unit tests, an exact answer, another model.
 
     Args:
-        function: prompts (message lists) and completions (texts) to one number each.
-        name: what it is called in the manifest; change it when the function changes.
+        function: from prompts (message lists) and completions (texts) to one number each.
+        name: its name in the manifest; change it when the function changes.
     """
 
     def __init__(self, function: Callable[[list[Prompt], list[str]], Sequence[float]], name: str) -> None:
@@ -155,10 +164,10 @@ class FunctionReward:
         return {"kind": "function", "name": self.name}
 
     def __call__(self, rows: Rows) -> Sequence[float]:
-        """What the function says; arrays, tensors and their scalars become Python numbers.
+        """The function's values; arrays, tensors and their scalars become Python numbers.
 
         Raises:
-            DataError: it fails, or gives no list.
+            DataError: it fails, or does not return a list.
         """
         try:
             values = self.function(list(rows["prompt"]), list(rows["completion"]))
@@ -169,7 +178,7 @@ class FunctionReward:
         listed = values.tolist() if hasattr(values, "tolist") else values
         if not isinstance(listed, Sequence) or isinstance(listed, str):
             raise DataError(
-                f"the reward function {self.name} gave {type(values).__name__}; allowed: a list with one "
+                f"the reward function {self.name} returned {type(values).__name__}; allowed: a list with one "
                 "number per completion"
             )
         return [_plain(value) for value in listed]
@@ -180,7 +189,7 @@ class ColumnReward:
     """Rewards that came with imported completions."""
 
     def describe(self) -> dict[str, Any]:
-        """Nothing but its kind: the samples' own digest covers the numbers."""
+        """Only its kind: the numbers are part of the samples' digest."""
         return {"kind": "column"}
 
     def __call__(self, rows: Rows) -> Sequence[float]:
@@ -189,16 +198,16 @@ class ColumnReward:
 
 
 def _plain(value: Any) -> Any:
-    """The number in a scalar of an array library; anything else as it is, for `rewards_of` to name."""
+    """The number in a scalar of an array library; anything else unchanged, for the check in `rewards_of`."""
     single = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
     return value.item() if single else value
 
 
 def _distinct(rows: Rows) -> tuple[list[list[dict[str, str]]], list[int]]:
-    """The distinct conversations of some rows, and the one of each row.
+    """The distinct conversations of the rows, and the number of each row's conversation.
 
-    A model that reads equal texts in two places of a batch may round their rewards unequally; a tie must stay
-    one.
+    A model may round the rewards of equal texts in different positions of a batch differently, but ties must
+    stay ties.
     """
     distinct = DistinctConversations()
     places = [distinct.add(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
@@ -206,27 +215,34 @@ def _distinct(rows: Rows) -> tuple[list[list[dict[str, str]]], list[int]]:
 
 
 def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> list[float]:
-    """Rewards of some rows, checked.
+    """Checked rewards of rows.
 
     Args:
-        source: where they come from.
+        source: source of the rewards.
         rows: columns prompt and completion; for `ColumnReward` also reward.
-        name: what messages call the rows.
+        name: name of the rows in messages.
 
     Raises:
-        DataError: another number of rewards than of rows, or one that is no finite number.
+        DataError: the number of rewards is not that of rows, or a reward is not a finite number.
     """
-    values = source(rows)
-    count = len(rows["completion"])
+    return checked_rewards(source(rows), len(rows["completion"]), name)
+
+
+def checked_rewards(values: Sequence[Any], count: int, name: str) -> list[float]:
+    """Rewards as numbers.
+
+    Raises:
+        DataError: there are not `count` of them, or one is not a finite number.
+    """
     if len(values) != count:
-        raise DataError(f"{name}: {count} completions were given {len(values)} rewards; one each is needed")
+        raise DataError(f"{name}: received {len(values)} rewards for {count} completions; one each is needed")
     wrong = [row for row, value in enumerate(values) if not is_finite_number(value)]
     if wrong:
         first = wrong[0]
         raise DataError(
-            f"{name}: {len(wrong)} of {count} rewards are no finite numbers; the first is "
+            f"{name}: {len(wrong)} of {count} rewards are not finite numbers; the first is "
             f"{preview(values[first])}, of completion {first}. Allowed: an int or a float. A "
-            "completion that cannot be judged needs a number too, or must be left out"
+            "completion that cannot be scored also needs a number, or must be left out"
         )
     return [float(value) for value in values]
 
@@ -234,13 +250,13 @@ def rewards_of(source: RewardSource, rows: Rows, name: str = "completions") -> l
 def reward_samples(
     samples: str | Path, source: RewardSource, path: str | Path, *, progress: Progress | None = None
 ) -> Path:
-    """Rewards every completion of a finished folder; one shard of rewards per shard of samples.
+    """Computes rewards for all completions of a finished folder; one shard of rewards per shard of samples.
 
     Args:
-        samples: what `sample_references` or `import_samples` gave.
-        source: where rewards come from.
-        path: the folder to write; the same call continues an unfinished one.
-        progress: called with (shards done, shards in all).
+        samples: the folder from `sample_references` or `import_samples`.
+        source: source of the rewards.
+        path: the output folder; the same call continues an unfinished one.
+        progress: called with (shards done, total shards).
 
     Returns:
         The folder.
@@ -248,7 +264,7 @@ def reward_samples(
     Raises:
         ArtifactError: the samples are not finished.
         RunError: the folder was made from other samples or by another source.
-        DataError: a reward is no finite number.
+        DataError: a reward is not a finite number.
     """
     import pyarrow as pa
 
@@ -267,21 +283,21 @@ def reward_samples(
 
 
 def read_rewards(samples: str | Path, rewards: str | Path) -> datasets.Dataset:
-    """The samples with their rewards: one row per completion, column `reward` filled.
+    """The samples with their rewards: one row per completion, with the column `reward`.
 
     Raises:
         ArtifactError: a folder is missing, not finished or damaged.
-        ArgumentError: the rewards are those of other samples.
+        ArgumentError: the rewards belong to other samples.
     """
     if read_manifest(rewards)["description"].get("samples") != read_manifest(samples)["description"]:
-        raise ArgumentError(f"{rewards} holds the rewards of other samples than {samples}")
+        raise ArgumentError(f"{rewards} has the rewards of other samples than {samples}")
     import datasets
 
     texts, numbers = read_shards(samples).remove_columns("reward"), read_shards(rewards)
     whole = all(texts[name][:] == numbers[name][:] for name in ("prompt_id", "index"))
     if not whole or not all(map(is_finite_number, numbers["reward"])):
         raise ArtifactError(
-            f"{rewards} is damaged: its rows are not those of {samples}, or a reward is no number. Remove "
-            "it; the command that made it makes it again"
+            f"{rewards} is damaged: its rows are not those of {samples}, or a reward is not a number. "
+            "Remove it and repeat the command to write it again"
         )
     return datasets.concatenate_datasets([texts, numbers.select_columns("reward")], axis=1)

@@ -1,8 +1,8 @@
-"""The texts of a training table, from any of TRL's shapes: prompts as messages, responses as text.
+"""The texts of a training table in any of TRL's shapes: prompts as messages, responses as text.
 
-In: a table whose prompt and responses are text, message lists or message lists as text, the prompt perhaps
-only as the common beginning of the sides. Out: the same table with `prompt` as a message list and every
-response as text, read by `data.sides` as `fit` reads them. It does not know what the rows are for.
+In: a table whose prompt and responses are text, message lists or message lists as text; the prompt may be
+only the common beginning of the sides. Out: the same table with `prompt` as a message list and all responses
+as text, read by `data.sides` as in `fit`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ __all__ = ["read_texts"]
 
 _log = logging.getLogger("pluralign.policy")
 
-_PROBLEMS, _NOTES = "_problems", "_notes"  # columns while the table is read
+_PROBLEMS, _NOTES = "_problems", "_notes"  # temporary columns while the table is read
 
 
 def read_texts(table: Any, name: str, num_proc: int | None = None) -> Any:
-    """The table with its prompts and responses as the package takes them.
+    """The table with its prompts and responses in the package's form.
 
     Args:
-        table: a `datasets.Dataset`; one whose columns are not those of a training table comes back as it is.
-        name: what messages call it.
-        num_proc: processes that read.
+        table: a `datasets.Dataset`; one without the columns of a training table is returned unchanged.
+        name: its name in messages.
+        num_proc: number of processes.
 
     Returns:
         A table with the same rows and other columns untouched.
 
     Raises:
-        DataError: rows cannot be read; each in `.problems`.
+        DataError: rows cannot be read; all are in `.problems`.
     """
     columns = set(table.column_names)
     shapes = [sides for sides in TEXTS.values() if columns >= set(sides)]
@@ -47,7 +47,7 @@ def read_texts(table: Any, name: str, num_proc: int | None = None) -> Any:
     if implicit and all(_is_text(table, side) for side in sides):
         first = {side: table[0][side] for side in sides}
         if None in first.values() or read_implicit_prompt(first) is None:
-            return table  # nothing says where the prompt ends
+            return table  # the end of the prompt is unknown
 
     def read(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
         rows = []
@@ -93,13 +93,13 @@ def read_texts(table: Any, name: str, num_proc: int | None = None) -> Any:
         raise_problems(name, problems)
     notes = Counter(note for several in found[_NOTES] for note in several)
     if notes:
-        told = ", ".join(f"{note} ({count} times)" for note, count in notes.items())
-        _log.warning("%s: %s", name, told)
+        listed = ", ".join(f"{note} ({count} times)" for note, count in notes.items())
+        _log.warning("%s: %s", name, listed)
     return found.remove_columns([_PROBLEMS, _NOTES])
 
 
 class _Collect:
-    """Keeps what `read_prompt_and_sides` complains about."""
+    """Collects the problems found by `read_prompt_and_sides`."""
 
     def __init__(self, problems: list[tuple[str, str, str]]) -> None:
         self._problems = problems
@@ -113,7 +113,7 @@ def _is_text(table: Any, column: str) -> bool:
 
 
 def _features(table: Any, sides: tuple[str, ...]) -> Any:
-    """Types of the columns; written out, because a batch may hold nothing to infer them from."""
+    """Types of the columns; explicit, because they cannot always be inferred from a batch."""
     import datasets
 
     text = datasets.Value("string")

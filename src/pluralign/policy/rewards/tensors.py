@@ -1,7 +1,6 @@
-"""Rewards and masks of a caller as checked tensors, and the precision that they share.
+"""A caller's rewards and masks as checked tensors, and their common precision.
 
-In: tensors, arrays, lists. Out: float64 and bool tensors, or an error that names the argument. It knows
-nothing about ranks.
+In: tensors, arrays, lists. Out: float64 and bool tensors, or an error that names the argument.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ __all__ = ["as_flags", "as_mask", "as_rewards", "comparable", "floating_dtypes",
 def as_rewards(
     name: str, value: Any, ndim: int, *, like: Tensor | None = None, keep_mask: Tensor | None = None
 ) -> Tensor:
-    """The value as a float64 tensor of this many dimensions, finite where it counts."""
+    """The value as a float64 tensor with this number of dimensions, finite where it is not masked."""
     try:
         tensor = torch.as_tensor(
             value, dtype=torch.float64, device=None if like is None else like.device
         ).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(f"{name}: received {type(value).__name__} that is no tensor: {error}") from error
+        raise ArgumentError(f"{name}: received {type(value).__name__}, not a tensor: {error}") from error
     if tensor.ndim != ndim or (ndim == 2 and tensor.shape[-1] == 0):
         wanted = "[B]" if ndim == 1 else "[B, N] with N > 0"
         raise ArgumentError(f"{name} must have shape {wanted}, received {list(tensor.shape)}")
@@ -38,19 +37,19 @@ def as_rewards(
         place = (~finite).nonzero()[0].tolist()
         found = float(tensor[tuple(place)])
         raise ArgumentError(
-            f"{name}{place}: received {found}; allowed: finite numbers. Leave out what was not judged"
+            f"{name}{place}: received {found}; allowed: finite numbers. Leave out responses without a reward"
         )
     return tensor
 
 
 def floating_dtypes(*given: Any) -> list[torch.dtype]:
-    """Floating dtypes of the tensors and arrays that were given."""
+    """Floating dtypes of the given tensors and arrays."""
     found = [torch.as_tensor(value).dtype for value in given if hasattr(value, "dtype")]
     return [dtype for dtype in found if dtype.is_floating_point]
 
 
 def widest_dtype(*given: Any) -> torch.dtype:
-    """The widest floating dtype of what was given, at least float32; float64 where nothing is floating."""
+    """The widest of the given floating dtypes, at least float32; float64 if there are none."""
     floating = floating_dtypes(*given)
     return functools.reduce(torch.promote_types, floating, torch.float32) if floating else torch.float64
 
@@ -62,7 +61,7 @@ def comparable(reward: Tensor, references: Tensor, dtypes: Sequence[torch.dtype]
 
 
 def as_mask(keep_mask: Tensor | None, references: Tensor) -> Tensor:
-    """The mask, bool in the shape of the references; all true where there is none."""
+    """The mask, bool in the shape of the references; all true if there is none."""
     if keep_mask is None:
         return torch.ones_like(references, dtype=torch.bool)
     mask = as_flags("keep_mask", keep_mask, references.device)
@@ -75,7 +74,7 @@ def as_mask(keep_mask: Tensor | None, references: Tensor) -> Tensor:
 
 
 def as_flags(name: str, value: Any, device: torch.device) -> Tensor:
-    """The value as a tensor, if it can be one."""
+    """The value as a tensor."""
     try:
         return torch.as_tensor(value, device=device)
     except (TypeError, ValueError, RuntimeError) as error:

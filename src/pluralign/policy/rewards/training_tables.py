@@ -1,11 +1,11 @@
-"""From rewarded completions to the table that a policy is trained on (see `columns`).
+"""From completions with rewards to the training table of a policy (see `columns`).
 
-In: one row per completion with its reward, as `rewarding.read_rewards` gives them. Out: a training table, and
-how many rows were left out and why. It knows nothing about models or objectives.
+In: one row per completion with its reward, from `sources.read_rewards`. Out: a training table, and the number
+of rows that were left out, by reason.
 
-    unpaired_table     every completion is a training response, its siblings are its references
-    pairs_table        the best against the worst completion of a prompt
-    attach_references  responses from elsewhere, with the references of their prompts
+    unpaired_table     every completion is a training response, the others of its prompt are its references
+    pairs_table        the best and the worst completion of each prompt
+    attach_references  other responses, with the references of their prompts
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ import torch
 
 from pluralign.data import conversation
 from pluralign.errors import ArgumentError, DataError
-from pluralign.policy.rewards.columns import CUT_OFF, REFERENCES, REWARDS, TEXTS, check_training_table
+from pluralign.policy.rewards.columns import (
+    CUT_OFF,
+    PAIRS,
+    REFERENCES,
+    REWARDS,
+    TEXTS,
+    TOKEN_IDS,
+    TOKENIZER,
+    UNPAIRED,
+    Shape,
+    check_training_table,
+)
 from pluralign.policy.rewards.length_control import LengthControl, fit_length_control
 from pluralign.policy.rewards.ranks import pad_references
 from pluralign.policy.rewards.sources import RewardSource, rewards_of
@@ -39,7 +50,7 @@ class TrainingTable:
 
     Attributes:
         rows: `datasets.Dataset`, columns as in `columns`.
-        left_out: reason -> how many completions or pairs it kept out.
+        left_out: reason -> number of completions or pairs that were left out.
     """
 
     rows: datasets.Dataset
@@ -47,23 +58,25 @@ class TrainingTable:
 
 
 class References:
-    """Rewarded completions, prompt by prompt.
+    """Completions with rewards, by prompt.
 
     Args:
-        rewarded: rows with prompt_id, prompt, completion, num_tokens, cut_off, reward.
-        length_control: take the part of the reward that follows length out of it.
+        rewarded: rows with prompt_id, prompt, completion, num_tokens, cut_off, reward; also token_ids and
+            tokenizer, where they are known.
+        length_control: remove the part of the reward that depends on length.
 
     Attributes:
         control: the fitted length control, or None.
 
     Raises:
-        DataError: there are no rows, or lengths are needed and not known.
+        DataError: there are no rows, or lengths are needed but not known.
     """
 
     def __init__(self, rewarded: datasets.Dataset, *, length_control: bool = False) -> None:
         if not len(rewarded):
             raise DataError("rewarded completions: received no rows; at least one is needed")
         columns = {name: rewarded[name][:] for name in rewarded.column_names}
+        self._drawn = any(columns.get(TOKENIZER, ()))
         self._groups: dict[str, list[dict[str, Any]]] = {}
         for row in range(len(rewarded)):
             one = {name: values[row] for name, values in columns.items()}
@@ -87,15 +100,23 @@ class References:
         }
 
     def groups(self) -> list[list[dict[str, Any]]]:
-        """The completions of each prompt, with the rewards to train on."""
+        """The completions of each prompt, with the rewards for training."""
         return list(self._groups.values())
 
     def of(self, prompt: Prompt) -> list[dict[str, Any]] | None:
-        """The completions of one prompt; None where it was not sampled."""
+        """The completions of one prompt; None if it was not sampled."""
         return self._groups.get(prompt_key(prompt))
 
+    def drawn(self, shape: Shape, *completions: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of a training row that say which tokens were drawn; none where nobody knows any."""
+        if not self._drawn:
+            return {}
+        tokenizers = [one[TOKENIZER] for one in completions if one[TOKENIZER] is not None]
+        ids = [one["token_ids"] for one in completions]
+        return dict(zip(TOKEN_IDS[shape], ids, strict=True)) | {TOKENIZER: next(iter(tokenizers), None)}
+
     def controlled(self, prompt: Prompt, reward: float, num_tokens: int) -> float:
-        """The reward of another response to a sampled prompt, length-controlled as the references are."""
+        """The reward of another response to a sampled prompt, length-controlled like the references."""
         if self.control is None:
             return reward
         group = self._raw[prompt_key(prompt)]
@@ -112,17 +133,17 @@ def unpaired_table(
     leave_out_tied: bool = True,
     leave_out_cut_off: bool = False,
 ) -> TrainingTable:
-    """Every completion as a training response whose siblings, and itself, are its references.
+    """Every completion as a training response whose references are all completions of its prompt.
 
     Args:
         references: rewarded completions.
-        per_prompt: take only the first so many completions of a prompt to train on; all stay references.
-        leave_out_tied: leave out prompts whose references all tie: ranks tell nothing about them.
+        per_prompt: train only on this number of completions per prompt, the first ones; all stay references.
+        leave_out_tied: leave out prompts whose references all tie: ranks have no information for them.
         leave_out_cut_off: do not train on completions without an end; they stay references.
 
     Raises:
-        DataError: a prompt has a single completion, which cannot be left out of its own references, or
-            nothing is left.
+        DataError: a prompt has a single completion, which cannot be left out of its own references, or no
+            rows are left.
     """
     if per_prompt is not None and per_prompt < 1:
         raise ArgumentError(f"per_prompt must be at least 1, received {per_prompt}")
@@ -146,20 +167,21 @@ def unpaired_table(
                     "num_tokens": one["num_tokens"],
                     "cut_off": bool(one["cut_off"]),
                     "among_references": True,
+                    **references.drawn(UNPAIRED, one),
                 }
             )
     return _table(rows, left_out)
 
 
 def pairs_table(references: References, *, leave_out_cut_off: bool = False) -> TrainingTable:
-    """The best against the worst completion of each prompt; the first of several equals.
+    """Pairs of the best and the worst completion of each prompt; the first one if several are equal.
 
     Args:
         references: rewarded completions.
-        leave_out_cut_off: choose among completions that ended.
+        leave_out_cut_off: choose only from completions that ended.
 
     Raises:
-        DataError: a prompt has a single completion, or nothing is left.
+        DataError: a prompt has a single completion, or no rows are left.
     """
     rows, left_out = [], Counter[str]()
     _need_two(references.groups())
@@ -184,6 +206,7 @@ def pairs_table(references: References, *, leave_out_cut_off: bool = False) -> T
                 "cut_off_chosen": bool(best["cut_off"]),
                 "cut_off_rejected": bool(worst["cut_off"]),
                 "among_references": True,
+                **references.drawn(PAIRS, best, worst),
             }
         )
     return _table(rows, left_out)
@@ -195,20 +218,20 @@ def attach_references(
     source: RewardSource,
     lengths: Mapping[str, Sequence[int]] | None = None,
 ) -> TrainingTable:
-    """Responses from elsewhere with the rewards of the same source and the references of their prompts.
+    """Other responses, with rewards of the same source and the references of their prompts.
 
     Args:
-        table: {prompt, completion} or {prompt, chosen, rejected}; other columns pass through.
+        table: {prompt, completion} or {prompt, chosen, rejected}; other columns are kept.
         references: rewarded completions of the same prompts.
-        source: what rewarded them.
-        lengths: text column -> tokens of each response; needed where the references are length-controlled.
+        source: source of the rewards of the references.
+        lengths: text column -> tokens of each response; required if the references are length-controlled.
 
     Returns:
         Rows whose prompt was not sampled are left out and counted.
 
     Raises:
-        DataError: the table is none, a reward is no finite number, or nothing is left.
-        ArgumentError: lengths are needed and not given.
+        DataError: the table is not valid, a reward is not a finite number, or no rows are left.
+        ArgumentError: lengths are required but not given.
     """
     shape = check_training_table(table, rewards=False, references=False)
     rows = table.to_list()
@@ -264,6 +287,8 @@ def _table(rows: list[dict[str, Any]], left_out: Counter[str]) -> TrainingTable:
 
     if not rows:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in left_out.items())
-        advice = "; rewards that tell completions of a prompt apart are needed" if _TIES in left_out else ""
+        advice = (
+            "; rewards that differ between completions of a prompt are needed" if _TIES in left_out else ""
+        )
         raise DataError(f"no training rows are left ({reasons}){advice}")
     return TrainingTable(datasets.Dataset.from_list(rows), dict(left_out))

@@ -1,1 +1,1 @@
-"""Prompts to completions on disk: drawn in this process, by a server, or imported."""
+"""Prompts to completions on disk: sampled in this process, by a server, or imported."""

@@ -1,7 +1,6 @@
-"""Completions in the format that AlpacaEval reads: a JSON list of {instruction, output, generator, dataset}.
+"""Completions in the format of AlpacaEval: a JSON list of {instruction, output, generator, dataset}.
 
-In: completions of the reference stage. Out: one file. It judges nothing: `alpaca_eval --model_outputs FILE`
-does.
+In: completions of the reference stage. Out: one file, for `alpaca_eval --model_outputs FILE`.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ def instructions(prompts: Iterable[Prompt]) -> list[str]:
     """The text of each prompt's user message.
 
     Raises:
-        DataError: a prompt is not one user message; a system message beside it is allowed and not written.
+        DataError: a prompt has not exactly one user message; a system message is allowed but not written.
     """
     found = []
     for prompt in prompts:
         users = [message for message in prompt if message["role"] != "system"]
         if [message["role"] for message in users] != ["user"]:
             roles = [message["role"] for message in prompt]
-            raise DataError(f"AlpacaEval has single instructions; received a prompt with the roles {roles}")
+            raise DataError(f"AlpacaEval needs single instructions; received a prompt with the roles {roles}")
         found.append(users[0]["content"])
     return found
 
@@ -43,16 +42,16 @@ def write_alpaca_eval(
     """Writes the first completion of each prompt.
 
     Args:
-        samples: rows with prompt, index, completion; see `read_samples`.
-        path: the JSON file; replaced as a whole.
+        samples: rows with prompt, index, completion, from `read_samples`.
+        path: the JSON file; replaced if it exists.
         generator: name of the policy in the leaderboard.
-        dataset: name of the set of prompts.
+        dataset: name of the prompt set.
 
     Returns:
         The file.
 
     Raises:
-        DataError: a prompt is not one user message; a system message beside it is allowed and not written.
+        DataError: a prompt has not exactly one user message; a system message is allowed but not written.
         ArgumentError: the generator has no name.
         ArtifactError: the file cannot be written.
     """

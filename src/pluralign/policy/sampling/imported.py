@@ -1,7 +1,7 @@
-"""Completions that were made elsewhere -> a folder of the reference stage.
+"""Imports completions of other programs into a folder of the reference stage.
 
-In: files of another program (a batch job on GPUs, a published set). Out: the shards that `sampling_stage`
-would have made, every row checked. It knows nothing about models or rewards.
+In: files of another program (a batch job on GPUs, a published data set). Out: the same shards as from
+`stage`, with every row checked.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pluralign.data.sources import find_tables, source_name
 from pluralign.errors import ArgumentError, DataError
 from pluralign.policy.sampling.settings import Prompt, prompt_key
 from pluralign.policy.sampling.shards import ShardFolder
-from pluralign.policy.sampling.stage import Told, sample_columns, sample_schema
+from pluralign.policy.sampling.stage import CompletionRow, sample_columns, sample_schema
 
 __all__ = ["import_samples"]
 
-_MOST_TOKENS = 2**31 - 1  # of the column's type
+_MOST_TOKENS = 2**31 - 1  # the maximum of the column's type
 _COLUMNS = ("prompt", "completion", "completions", "num_tokens", "cut_off", "reward")
 
 
@@ -39,37 +39,38 @@ def import_samples(
     note: Mapping[str, Any] | None = None,
     prompts_per_shard: int = 64,
 ) -> Path:
-    """Checks completions that were made elsewhere and stores them as a folder of this stage.
+    """Checks completions of another program and stores them as a folder of the reference stage.
 
-    Rows are one per completion {prompt, completion}, with `num_tokens`, `cut_off` and `reward` where they are
-    known, or one per prompt {prompt, completions: [text, ...]} with lists of these. Rows of one prompt need
-    not stand together.
+    There is one row per completion {prompt, completion}, with `num_tokens`, `cut_off` and `reward` if they
+    are known, or one per prompt {prompt, completions: [text, ...]} with lists of these. Rows of one prompt
+    need not be adjacent.
 
     Args:
-        source: path, folder, hub id, data set or rows; see `load_ratings`.
-        path: the folder to write.
-        columns: our column names to the file's.
-        split: which split of a hub set.
-        note: what made them (model, temperature ...), kept in the manifest; JSON-able.
-        prompts_per_shard: how much an interruption of the rewarding can lose.
+        source: path, folder, hub id, data set or rows, as in `load_ratings`.
+        path: the output folder.
+        columns: canonical column name -> the file's name.
+        split: split of a hub data set.
+        note: how they were made (model, temperature ...), stored in the manifest; JSON types.
+        prompts_per_shard: maximum number of prompts that are lost if computing rewards is interrupted.
 
     Returns:
         The folder.
 
     Raises:
         ArgumentError: an unknown column, or prompts_per_shard is less than 1.
-        DataError: rows are illegal; each problem in `.problems`.
-        RunError: the folder holds something else.
+        DataError: rows are invalid; all problems are in `.problems`.
+        RunError: the folder has other content.
     """
     names = dict(columns or {})
     if unknown := set(names) - set(_COLUMNS):
         raise ArgumentError(
-            f"columns: {', '.join(sorted(unknown))} is no column of samples; allowed: {', '.join(_COLUMNS)}"
+            f"columns: {', '.join(sorted(unknown))} is not a column of samples; "
+            f"allowed: {', '.join(_COLUMNS)}"
         )
     if prompts_per_shard < 1:
         raise ArgumentError(f"prompts_per_shard must be at least 1, received {prompts_per_shard}")
     problems: list[Problem] = []
-    groups: dict[str, tuple[Prompt, list[Told]]] = {}
+    groups: dict[str, tuple[Prompt, list[CompletionRow]]] = {}
     for table in find_tables(source, split):
         for number, raw in typed_rows(table, {theirs: ours for ours, theirs in names.items()}):
             if isinstance(raw, BadRow):
@@ -77,27 +78,27 @@ def import_samples(
                 continue
             row = {ours: raw.get(names.get(ours, ours)) for ours in _COLUMNS}
             reader = _ForeignRow(table.name, number, row, names, raw)
-            told = list(reader.completions())
+            completions = list(reader.completions())
             problems += reader.problems
             if reader.prompt and not reader.problems:
-                groups.setdefault(prompt_key(reader.prompt), (reader.prompt, []))[1].extend(told)
+                groups.setdefault(prompt_key(reader.prompt), (reader.prompt, []))[1].extend(completions)
     if problems:
         raise_problems(source_name(source), problems)
     if not groups:
         raise DataError(f"{source_name(source)}: received no rows; at least one is needed")
-    digest = hashlib.sha256(json.dumps(sorted((key, told) for key, (_, told) in groups.items())).encode())
+    digest = hashlib.sha256(json.dumps(sorted((k, rows) for k, (_, rows) in groups.items())).encode())
     description = {"stage": "samples", "imported": dict(note or {}), "digest": digest.hexdigest()}
     found = list(groups.values())
     starts = range(0, len(found), prompts_per_shard)
     folder = ShardFolder(path, description, len(starts), sample_schema())
     for number in folder.missing():
         part = found[starts[number] : starts[number] + prompts_per_shard]
-        folder.write(number, sample_columns([prompt for prompt, _ in part], [told for _, told in part]))
+        folder.write(number, sample_columns([prompt for prompt, _ in part], [rows for _, rows in part]))
     return folder.path
 
 
 class _ForeignRow:
-    """Reads one row of samples made elsewhere, collecting what is wrong with it."""
+    """Reads one row of another program's samples, and collects its problems."""
 
     def __init__(
         self, file: str, number: int, row: Mapping[str, Any], names: Mapping[str, str], raw: Mapping[str, Any]
@@ -110,8 +111,8 @@ class _ForeignRow:
         if not self.prompt and not self.problems:
             self._complain("prompt", "nothing", "text, or a list of messages")
 
-    def completions(self) -> Iterator[Told]:
-        """Its legal completions."""
+    def completions(self) -> Iterator[CompletionRow]:
+        """Its valid completions."""
         if self._row["completions"] is None and self._row["completion"] is None:
             there = ", ".join(map(repr, self._raw))
             self._complain(
@@ -120,7 +121,7 @@ class _ForeignRow:
             return
         many = self._row["completions"] is not None
         if many and self._row["completion"] is not None:
-            self._complain("completions", "a completion beside it", "one of completion and completions")
+            self._complain("completions", "also a completion", "either completion or completions")
             return
         texts = self._row["completions"] if many else [self._row["completion"]]
         if not isinstance(texts, list) or not texts:
@@ -157,5 +158,5 @@ class _ForeignRow:
 
 
 def _is_count(value: Any) -> bool:
-    """Whether the value is a whole number of tokens; files with gaps hold 3.0 for 3."""
+    """Whether the value is a whole number of tokens; files with missing values have 3.0 for 3."""
     return is_finite_number(value) and value == int(value) and 0 <= value <= _MOST_TOKENS

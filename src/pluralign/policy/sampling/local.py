@@ -1,10 +1,10 @@
 """Sampling with transformers in this process.
 
-In: a causal language model and its tokenizer. Out: completions. It knows nothing about files or rewards.
+In: a causal language model and its tokenizer. Out: completions.
 
-Each completion draws its own uniform numbers, and each token is the inverse of the distribution function at
-the next of them. So a completion depends on its batch only through the rounding of logits, which seldom moves
-a token. The model's own generation defaults (penalties, top_k ...) are not applied.
+Each completion has its own stream of uniform random numbers, and each token is the inverse distribution
+function at the next of them. So a completion depends on its batch only through the rounding of logits, which
+rarely changes a token. The model's own generation defaults (penalties, top_k ...) are not applied.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class LocalSampler:
     """Samples from a model in this process.
 
     Args:
-        model: a causal language model of transformers; put into evaluation mode while it samples.
+        model: a causal language model of transformers; in evaluation mode while it samples.
         tokenizer: its tokenizer.
-        identity: what `describe` says; needed where completions are stored.
-        batch_size: completions at a time; it does not decide what they are.
-        end_tokens: tokens that end a response, by text; None for what the chat template says, the tokenizer's
+        identity: the result of `describe`; required if completions are stored.
+        batch_size: completions at a time; it does not change them.
+        end_tokens: tokens that end a response, by text; None for that of the chat template, the tokenizer's
             end-of-sequence token and those of the model's generation defaults.
-        sharded: processes share the weights (FSDP), so each goes on until all have finished, and all are
-            given equally many completions to draw.
+        sharded: the weights are sharded over processes (FSDP), so each continues until all have finished, and
+            all must get the same number of completions.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class LocalSampler:
             revision: branch, tag or commit on the hub.
             dtype: float32, bfloat16 or float16.
             device: cpu, cuda, ...; None for a GPU if there is one.
-            batch_size: see the class.
-            end_tokens: see the class.
+            batch_size: as for the class.
+            end_tokens: as for the class.
 
         Raises:
-            ArtifactError: there is no such model, or it is no causal language model.
+            ArtifactError: there is no such model, or it is not a causal language model.
         """
         from transformers import AutoModelForCausalLM
 
@@ -128,16 +128,17 @@ class LocalSampler:
         )
 
     def describe(self) -> dict[str, Any]:
-        """The model's name, commit and fingerprint, and what ends a response."""
+        """The model's name, commit and fingerprint, and the tokens that end a response."""
         if self._identity is None:
             raise ArgumentError(
-                "stored completions name their model: pass identity={'model': ..., 'fingerprint': ...}"
+                "stored completions need the name of their model: "
+                "pass identity={'model': ..., 'fingerprint': ...}"
             )
         ends = self.tokenizer.convert_ids_to_tokens(list(self._ends))
         return {**self._identity, "end_tokens": list(ends)}
 
     def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
-        """Raise where a prompt is too long; see `Sampler`.
+        """Raises if a prompt is too long; see `Sampler`.
 
         Raises:
             DataError: a prompt and max_new_tokens together exceed the model's positions.
@@ -150,13 +151,13 @@ class LocalSampler:
         """N completions of each prompt; see `Sampler`.
 
         Raises:
-            DataError: as `check`.
-            ArtifactError: the model gives logits that are no numbers.
+            DataError: as for `check`.
+            ArtifactError: the model returns logits that are not finite.
         """
         self.check(prompts, settings)
         ids = [self._reader.prompt_ids(prompt) for prompt in prompts]
         jobs = [(row, index) for row in range(len(prompts)) for index in range(settings.completions)]
-        jobs.sort(key=lambda job: len(ids[job[0]]))  # like lengths together: less padding
+        jobs.sort(key=lambda job: len(ids[job[0]]))  # similar lengths together, for less padding
         found: dict[tuple[int, int], Completion] = {}
         with _plain_generation(self.model):
             for start in range(0, len(jobs), self.batch_size):
@@ -172,7 +173,7 @@ class LocalSampler:
         from transformers import GenerationConfig, LogitsProcessorList
 
         width = max(map(len, prompts))
-        pad = self._ends[0]  # masked before the prompt, cut away behind the end
+        pad = self._ends[0]  # masked before the prompt, removed after the end
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         device = self.model.device
@@ -181,7 +182,7 @@ class LocalSampler:
             ids.to(device),
             attention_mask=mask.to(device),
             generation_config=GenerationConfig(
-                do_sample=False,  # the processor below draws
+                do_sample=False,  # the processor below samples
                 max_new_tokens=settings.max_new_tokens,
                 eos_token_id=list(self._ends),
                 pad_token_id=pad,
@@ -204,7 +205,7 @@ class LocalSampler:
 
 
 class _Draws:
-    """A logits processor that leaves one token possible: the one that each row's next uniform number says."""
+    """A logits processor that allows only one token: that of each row's next uniform random number."""
 
     def __init__(self, seeds: Sequence[int], settings: SamplingSettings, device: torch.device) -> None:
         rows = [
@@ -228,14 +229,14 @@ class _Draws:
 
 
 def _base_of(folder: Path) -> Path:
-    """Where the model is that an adapter belongs to."""
+    """The location of an adapter's base model."""
     try:
         name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         base = name["base_model_name_or_path"]
         return find_folder(base)[0]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{folder} holds an adapter whose base cannot be found: base_model_name_or_path of its "
+            f"{folder} has an adapter whose base cannot be found: base_model_name_or_path of its "
             f"adapter_config.json ({error})"
         ) from error
 
@@ -258,11 +259,11 @@ def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> Any:
 def draw_tokens(
     logits: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"], temperature: float, top_p: float
 ) -> Tensor:
-    """Tokens by inverse distribution function, one per row.
+    """Samples tokens by the inverse distribution function, one per row.
 
     Args:
         logits: [B, V].
-        uniforms: in [0, 1), [B], float64.
+        uniforms: uniform random numbers in [0, 1), [B], float64.
         temperature: positive.
         top_p: in (0, 1].
 
@@ -281,7 +282,7 @@ def draw_tokens(
 
 @contextmanager
 def _plain_generation(model: Any) -> Iterator[None]:
-    """Evaluation mode and no generation defaults of the model's publisher."""
+    """Evaluation mode without the generation defaults of the model."""
     from transformers import GenerationConfig
 
     kept, training = model.generation_config, model.training

@@ -1,8 +1,8 @@
-"""Prompts to sample from: any file with prompts -> distinct prompts, in order.
+"""Prompts for sampling: from any file with prompts to distinct prompts, in order.
 
-In: a path, folder, hub id, data set or rows. Out: message lists. Rows may carry anything else: ratings, pairs
-and TRL's shapes do, and the common beginning of two conversations is their prompt. Each distinct prompt is
-sampled once. It knows nothing about models.
+In: a path, folder, hub id, data set or rows. Out: message lists. Rows can have other columns, as ratings,
+pairs and TRL's shapes do, and the common beginning of two conversations is their prompt. Each distinct prompt
+is sampled once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PromptSet:
 
     Attributes:
         prompts: message lists, in the order of their first appearance.
-        rows: rows that were read.
+        rows: number of rows that were read.
     """
 
     prompts: tuple[Prompt, ...]
@@ -49,13 +49,13 @@ def load_prompts(
 
     Args:
         source: as in `load_ratings`.
-        columns: {"prompt": name in the file}, for instance {"prompt": "instruction"}.
-        split: which split of a hub set or `DatasetDict`.
-        config: which configuration of a hub set.
+        columns: {"prompt": name in the file}, for example {"prompt": "instruction"}.
+        split: split of a hub data set or `DatasetDict`.
+        config: configuration of a hub data set.
         limit: stop after this many distinct prompts.
 
     Raises:
-        DataError: rows without a legal prompt; each in `.problems`.
+        DataError: rows without a valid prompt; all are in `.problems`.
     """
     name = (columns or {}).get("prompt") or "prompt"
     found: dict[str, Prompt] = {}

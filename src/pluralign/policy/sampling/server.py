@@ -1,10 +1,11 @@
-"""Sampling from a server that speaks the OpenAI completions protocol, such as vLLM.
+"""Sampling from a server with the OpenAI completions protocol, such as vLLM.
 
-In: prompts. Out: completions. Only the standard library is used, so the server's environment (its own torch
-and transformers) stays apart from ours. It knows nothing about files or rewards.
+In: prompts. Out: completions. Only the standard library is used, so the server can have its own environment
+(with other versions of torch and transformers).
 
-Prompts are sent as token ids made by the policy's own tokenizer, so that the policy sees exactly what
-training will show it. What a server might fill in from the publisher's defaults (top_k, penalties) is stated.
+Prompts are sent as token ids of the policy's own tokenizer, so that the policy sees exactly the same tokens
+as in training. Settings that a server could take from the model's defaults (top_k, penalties) are sent
+explicitly.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ class ServerSampler:
 
     Args:
         url: base address, with or without `/v1`.
-        tokenizer: of the policy.
-        model: name that the server gives the model; None for the only one it serves.
+        tokenizer: tokenizer of the policy.
+        model: the server's name for the model; None for the only one it serves.
         api_key: sent as a bearer token; None for none.
-        concurrency: requests at a time.
-        timeout: seconds that one request may take.
-        patience: seconds to wait after a first failed try; doubled each time.
+        concurrency: number of requests at a time.
+        timeout: seconds allowed for one request.
+        patience: seconds to wait after a first failed attempt; doubled each time.
 
     Raises:
-        ConfigError: the address is none.
+        ConfigError: the address is not valid.
         RunError: the server does not answer, or serves no such model.
     """
 
@@ -88,15 +89,15 @@ class ServerSampler:
         name = next(iter(served)) if wanted is None and len(served) == 1 else wanted
         if name is None or name not in served:
             raise RunError(
-                f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}: name "
+                f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}: pass "
                 "one that it serves (--served_model)"
             )
         return dict(served[name])
 
     def describe(self) -> dict[str, Any]:
-        """The model's name and root on the server, and the tokenizer; not where the server is.
+        """The model's name and root on the server, and the tokenizer; not the address of the server.
 
-        A server does not tell the fingerprint of its weights: serve them under a name that does.
+        A server does not report a fingerprint of its weights: use a model name that identifies them.
         """
         return {
             "kind": "server",
@@ -106,7 +107,7 @@ class ServerSampler:
         }
 
     def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
-        """Raise where a prompt is too long, as far as the server tells its limit; see `Sampler`.
+        """Raises if a prompt is too long, if the server reports its limit; see `Sampler`.
 
         Raises:
             DataError: a prompt and max_new_tokens together exceed it.
@@ -117,7 +118,7 @@ class ServerSampler:
         """N completions of each prompt; see `Sampler`.
 
         Raises:
-            RunError: the server refuses a request, or does not answer after 5 tries.
+            RunError: the server refuses a request, or does not respond after 5 attempts.
         """
         waiting, done = deque(range(len(prompts))), SimpleQueue[tuple[int, Any]]()
 
@@ -132,7 +133,7 @@ class ServerSampler:
                 except BaseException as error:
                     done.put((row, error))
 
-        # Not a pool: leaving one waits for its requests, so Ctrl-C would hang for as long as the server does.
+        # Not a pool: its exit waits for its requests, so Ctrl-C would hang as long as the server does.
         for _ in range(min(self._concurrency, len(prompts))):
             Thread(target=work, daemon=True).start()
         found: dict[int, list[Completion]] = {}
@@ -159,9 +160,9 @@ class ServerSampler:
                 "seed": completion_seed(settings.seed, prompt, 0),
                 "presence_penalty": 0.0,
                 "frequency_penalty": 0.0,
-                # of vLLM: what ends a turn by the chat template, beside the model's own end tokens
+                # for vLLM: the end of a turn in the chat template, besides the model's own end tokens
                 "stop_token_ids": self._stops,
-                # of vLLM: off, whatever the model's generation_config says
+                # for vLLM: off, whatever the model's generation_config says
                 "top_k": -1,
                 "min_p": 0.0,
                 "repetition_penalty": 1.0,
@@ -170,20 +171,20 @@ class ServerSampler:
         )
         if answer.get("model", self.model) != self.model:
             raise RunError(
-                f"{self.url} answered with the model {answer['model']!r}; asked was {self.model!r}"
+                f"{self.url} responded with the model {answer['model']!r}; requested was {self.model!r}"
             )
         choices = answer.get("choices", [])
         if not _are_objects(choices):
-            raise RunError(f"{self.url} gave choices that are no list of objects")
+            raise RunError(f"{self.url} returned choices that are not a list of objects")
         if len(choices) != settings.completions:
             raise RunError(
-                f"{self.url} gave {len(choices)} completions of a prompt; "
-                f"{settings.completions} were asked for (n of the completions protocol)"
+                f"{self.url} returned {len(choices)} completions of a prompt; "
+                f"{settings.completions} were requested (n of the completions protocol)"
             )
         by_index = {choice.get("index"): choice for choice in choices}
         if by_index.keys() != set(range(len(choices))):
             raise RunError(
-                f"{self.url} gave completions whose index is not 0 to {len(choices) - 1}, once each"
+                f"{self.url} returned completions whose index is not 0 to {len(choices) - 1}, once each"
             )
         return [self._read(by_index[index]) for index in range(len(choices))]
 
@@ -191,21 +192,30 @@ class ServerSampler:
         reason, text = choice.get("finish_reason"), choice.get("text")
         if reason not in ("stop", "length") or not isinstance(text, str):
             raise RunError(
-                f"{self.url} gave a completion that ended by {reason!r}; allowed: stop or length, with a text"
+                f"{self.url} returned a completion that ended by {reason!r}; allowed: stop or length, "
+                "with a text"
             )
         if text.encode("utf-8", "ignore").decode() != text:
-            raise RunError(f"{self.url} gave a completion with half a surrogate pair; allowed: valid Unicode")
+            raise RunError(
+                f"{self.url} returned a completion with half a surrogate pair; allowed: valid Unicode"
+            )
         ids = choice.get("token_ids")
         cut_off = reason == "length"
-        # Servers that do not tell the ids: counted by our tokenizer, the end token included.
-        count = len(ids) if ids else self._count(text) + (not cut_off)
-        return Completion(text, count, cut_off)
+        # Servers that do not report the ids: counted by our tokenizer, including the end token.
+        count = len(ids) if ids and isinstance(ids, list) else self._count(text) + (not cut_off)
+        return Completion(text, count, cut_off, self._drawn(ids, cut_off))
+
+    def _drawn(self, ids: Any, cut_off: bool) -> tuple[int, ...] | None:
+        """The ids that a server reports, if they are those of a whole response with its end."""
+        if not isinstance(ids, list) or not ids or not all(type(one) is int for one in ids):
+            return None
+        return tuple(ids) if cut_off or ids[-1] in self._stops else None
 
     def _count(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request; waits and tries again where the server is busy or away."""
+        """One request; waits and tries again if the server is busy or not reachable."""
         headers = {"Content-Type": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -216,19 +226,19 @@ class ServerSampler:
                 with urllib.request.urlopen(request, timeout=self._timeout) as response:
                     answer = json.load(response)
                 if not isinstance(answer, dict):
-                    raise RunError(f"{self.url}{path} answered {type(answer).__name__} instead of an object")
+                    raise RunError(f"{self.url}{path} returned {type(answer).__name__} instead of an object")
                 return answer
             except urllib.error.HTTPError as error:
                 problem = f"{error.code} {error.read(300).decode(errors='replace')}"
                 if error.code not in _BUSY:
                     raise RunError(f"{self.url}{path} refused the request: {problem}") from error
             except ValueError as error:
-                problem = f"its answer is not JSON: {error}"
+                problem = f"its response is not JSON: {error}"
             except (OSError, http.client.HTTPException) as error:  # no route, refused, reset, timed out
                 problem = str(getattr(error, "reason", error))
             if attempt + 1 < _TRIES:
                 time.sleep(self._patience * 2**attempt)
-        raise RunError(f"{self.url}{path} does not answer after {_TRIES} tries: {problem}")
+        raise RunError(f"{self.url}{path} did not respond after {_TRIES} attempts: {problem}")
 
 
 def _are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:

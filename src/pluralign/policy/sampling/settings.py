@@ -1,11 +1,10 @@
-"""What sampling from a policy means: settings, completions, and the seam that every sampler fits.
+"""Sampling from a policy: settings, completions, and the interface of all samplers.
 
-A sampler takes prompts and gives N completions of each; `sampling_local` does it with transformers in this
-process, `sampling_server` asks a server over HTTP, `sampling_stage` stores what they give. Nothing here knows
-about rewards or files.
+A sampler returns N completions for each prompt: `local` with transformers in this process, `server` from a
+server over HTTP. `stage` stores the completions.
 
-Randomness belongs to a completion, not to a batch: each has its own seed, made of the run's seed, its prompt
-and its number. So prompts may be reordered, batched and resumed at will.
+Each completion has its own seed, derived from the run's seed, its prompt and its number. So the order of
+prompts, batching and resuming do not change completions.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ Prompt = Sequence[Mapping[str, str]]  # messages, without the response
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """What decides which completions are drawn, beside the model and the prompts.
+    """Settings that determine the completions, besides the model and the prompts.
 
-    Quantile rewards are ranks under the reference policy itself, so temperature and top_p are 1 unless that
-    is not the policy to stay close to.
+    Quantile rewards are ranks under the reference policy, so temperature and top_p are 1 unless the reference
+    is another distribution.
 
     Attributes:
         completions: Completions per prompt, N.
-        max_new_tokens: Most tokens of a completion, its end token included.
+        max_new_tokens: Maximum number of tokens of a completion, including its end token.
         temperature: Divides the logits; 1 samples from the model itself.
-        top_p: Sample from the smallest set of tokens with this probability; 1 from all.
-        seed: Of all draws.
+        top_p: Sample from the smallest set of tokens with this probability; 1 for all tokens.
+        seed: Random seed.
     """
 
     completions: int = 8
@@ -71,10 +70,10 @@ class Completion:
     """One sampled response.
 
     Attributes:
-        text: without special tokens; "" where the model ended at once.
-        num_tokens: tokens drawn, the end token included.
-        cut_off: whether it hit the token limit before its end.
-        token_ids: what was drawn, the end token included, where the sampler knows; it does not take part in
+        text: the text without special tokens; "" if the first token was the end token.
+        num_tokens: number of sampled tokens, including the end token.
+        cut_off: whether it reached the token limit before its end.
+        token_ids: the sampled tokens, including the end token, if the sampler knows them; not part of
             comparisons.
     """
 
@@ -85,14 +84,14 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """Something that answers prompts."""
+    """Anything that samples completions of prompts."""
 
     def describe(self) -> dict[str, Any]:
-        """What of the sampler decides the completions: JSON-able, the same on every machine."""
+        """The properties of the sampler that determine the completions: JSON types, machine-independent."""
         ...
 
     def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
-        """Called once with all prompts before the first is sampled, so that nothing fails late.
+        """Called once with all prompts before the first is sampled, so that problems are found early.
 
         Raises:
             DataError: prompts are too long for the model.
@@ -105,12 +104,12 @@ class Sampler(Protocol):
 
 
 def check_lengths(lengths: Sequence[int], limit: int | None, settings: SamplingSettings) -> None:
-    """Raise where a prompt and its completion may not fit into the model.
+    """Raises if a prompt and its completion may not fit into the model.
 
     Args:
         lengths: tokens of each prompt.
-        limit: positions of the model; None where it states none.
-        settings: say how long completions may be.
+        limit: number of positions of the model; None if it is unknown.
+        settings: settings with the maximum length of completions.
 
     Raises:
         DataError: at least one does not fit.
@@ -127,7 +126,7 @@ def check_lengths(lengths: Sequence[int], limit: int | None, settings: SamplingS
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """A name of the prompt by its content: 16 hexadecimal digits.
+    """A name of the prompt derived from its content: 16 hexadecimal digits.
 
     >>> prompt_key([{"role": "user", "content": "Hello"}])
     '2230da7da8c97b94'
@@ -140,7 +139,7 @@ def completion_seed(seed: int, prompt: Prompt, index: int) -> int:
     """The seed of one completion, in [0, 2^63).
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
         prompt: messages.
         index: number of the completion, from 0.
     """

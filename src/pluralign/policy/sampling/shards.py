@@ -1,10 +1,10 @@
-"""A folder of Parquet shards with a manifest: how the stages before training keep their work.
+"""A folder of Parquet shards with a manifest: the output format of the stages before training.
 
-    manifest.json        what decides the content (settings, model, digest of the input), number of shards
-    shard-00000.parquet  rows, written under a temporary name and renamed: a shard is whole or absent
+    manifest.json        description of the content (settings, model, digest of the input), number of shards
+    shard-00000.parquet  rows, written under a temporary name and renamed: a shard is complete or absent
 
 In: a description and one table per shard. Out: a folder that can be continued after any interruption, and
-that refuses another description. It does not know what rows mean.
+that refuses other descriptions.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class ShardFolder:
 
     Args:
         path: the folder.
-        description: what decides the rows; JSON-able.
-        num_shards: how many there will be.
+        description: everything that determines the rows; JSON types.
+        num_shards: total number of shards.
         columns: Arrow schema of every shard.
 
-    Nothing is written before the first shard, or `begin`: what fails earlier leaves no folder.
+    Nothing is written before the first shard or `begin`, so earlier errors leave no folder.
 
     Raises:
-        RunError: the folder belongs to another description, or holds other files.
+        RunError: the folder has another description, or has other files.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class ShardFolder:
         if (self.path / _MANIFEST).exists():
             self._compare(self._description)
         elif self.path.is_file() or (self.path.is_dir() and not all(map(is_temporary, self.path.iterdir()))):
-            raise RunError(f"{self.path} exists and holds no shards of ours; choose another folder")
+            raise RunError(f"{self.path} exists and has other content than shards; choose another folder")
 
     def begin(self) -> None:
-        """Writes the manifest, unless it is there; the first shard does so too."""
+        """Writes the manifest unless it exists; writing the first shard does this too."""
         if (self.path / _MANIFEST).exists():
             return
         content = {
@@ -72,21 +72,23 @@ class ShardFolder:
         found = stored["description"]
         if found == wanted and stored["shards"] == self.num_shards:
             return
-        changes = list(_changes(found, wanted)) or [f"{stored['shards']} shards then, {self.num_shards} now"]
+        changes = list(_changes(found, wanted)) or [
+            f"{stored['shards']} shards before, {self.num_shards} now"
+        ]
         raise RunError(
-            f"{self.path} holds shards made with other settings ({'; '.join(changes)}). They are not mixed: "
+            f"{self.path} has shards made with other settings ({'; '.join(changes)}), which cannot be mixed: "
             "choose another folder, or remove this one"
         )
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are still to be made; a damaged one is made again."""
+        """Numbers of the shards that are still to be written; a damaged one is written again."""
         return [number for number in range(self.num_shards) if not self._is_whole(number)]
 
     def write(self, number: int, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Stores one shard, whole or not at all.
+        """Stores one shard, completely or not at all.
 
         Raises:
-            ArtifactError: it cannot be written, for instance because the disk is full.
+            ArtifactError: it cannot be written, for example because the disk is full.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -117,11 +119,13 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
         known = content["format"] == _FORMAT and {"shards", "description"} <= content.keys()
     except OSError as error:
-        raise ArtifactError(f"{path} is no folder of shards: {file} cannot be read ({error})") from error
+        raise ArtifactError(f"{path} is not a folder of shards: {file} cannot be read ({error})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{file} is damaged: {error}") from error
     if not known:
-        raise ArtifactError(f"{file} is of format {content['format']}, this version reads {_FORMAT}")
+        raise ArtifactError(
+            f"{file} has format {content['format']}; this version of pluralign reads {_FORMAT}"
+        )
     return dict(content)
 
 
@@ -137,7 +141,7 @@ def finished_shards(path: str | Path) -> list[Path]:
     if absent:
         raise ArtifactError(
             f"{path} is not finished: {len(absent)} of {count} shards are missing, the first is {absent[0]}. "
-            "The command that began it continues it"
+            "Repeat the command to continue it"
         )
     return files
 
@@ -167,7 +171,7 @@ def read_shard(file: Path) -> pa.Table:
         return pq.read_table(file, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(
-            f"{file} is damaged ({error}). Remove it; the command that made it makes it again"
+            f"{file} is damaged ({error}). Remove it and repeat the command to write it again"
         ) from error
 
 
@@ -176,8 +180,8 @@ def _shard_file(path: Path, number: int) -> Path:
 
 
 def _changes(found: Any, wanted: Any, place: str = "") -> list[str]:
-    """Every leaf that differs, as `settings.seed: 0 then, 1 now`."""
+    """Every leaf that differs, as `settings.seed: 0 before, 1 now`."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = sorted({*found, *wanted})
         return [c for k in keys for c in _changes(found.get(k), wanted.get(k), f"{place}.{k}".lstrip("."))]
-    return [] if found == wanted else [f"{place}: {found!r} then, {wanted!r} now"]
+    return [] if found == wanted else [f"{place}: {found!r} before, {wanted!r} now"]

@@ -1,1 +1,1 @@
-"""What offline and online trainers share: which checkpoint a run continues from, whole writing."""
+"""Shared by offline and online trainers: finding the checkpoint to continue from, and complete writing."""

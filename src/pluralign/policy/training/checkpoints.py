@@ -1,7 +1,6 @@
-"""Which checkpoint a run continues from, and that one which could not be written leaves nothing behind.
+"""Finding the checkpoint that a run continues from, and removing one that could not be written.
 
-In: the folder that a trainer writes into. Out: the last checkpoint that was written to its end. It knows
-nothing about models.
+In: a trainer's output folder. Out: the last complete checkpoint.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ __all__ = ["STATE", "last_checkpoint", "whole_or_absent"]
 
 _log = logging.getLogger("pluralign.policy")
 
-STATE = "trainer_state.json"  # transformers writes it last; online training gives the folder its name last
+STATE = "trainer_state.json"  # transformers writes it last; online training renames the folder last
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint with the most steps whose state can be read; None where there is none.
+    """The checkpoint with the most steps whose state can be read; None if there is none.
 
-    A run that was killed while it saved leaves a checkpoint without a state: it is passed over, with a
-    warning.
+    A run that was killed while saving leaves a checkpoint without a state: it is skipped, with a warning.
     """
     found = {}
     for path in Path(folder).glob("checkpoint-*"):
@@ -38,7 +36,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
         try:
             json.loads((path / STATE).read_text(encoding="utf-8"))["global_step"]
         except (OSError, ValueError, KeyError, TypeError):
-            _log.warning("%s was not written to its end; passed over", path)
+            _log.warning("%s was not written completely; skipped", path)
             continue
         return path
     return None
@@ -46,12 +44,12 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 @contextmanager
 def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
-    """Sees to it that a folder is on the disk; one that could not be written to its end is removed.
+    """Ensures that a folder is on the disk, or is removed if it could not be written completely.
 
     Args:
-        folder: of a checkpoint or a model.
-        remove: whether this process is the one that tidies up.
-        advice: what to do then.
+        folder: folder of a checkpoint or a model.
+        remove: whether this process removes the folder.
+        advice: what the user can do, for the message.
 
     Raises:
         RunError: it could not be written.
@@ -60,10 +58,10 @@ def whole_or_absent(folder: Path, remove: bool, advice: str) -> Iterator[None]:
         yield
         if remove and folder.is_dir():
             finish_folder(folder)
-    except Exception as error:  # safetensors has its own for a full disk
+    except Exception as error:  # safetensors has its own error for a full disk
         if remove:
             shutil.rmtree(folder, ignore_errors=True)
         free = shutil.disk_usage(folder.parent).free / 2**30
         raise RunError(
-            f"{folder} could not be written ({error}); {free:.1f} GiB are free there. {advice}"
+            f"{folder} could not be written ({error}); {free:.1f} GiB are free on its disk. {advice}"
         ) from error

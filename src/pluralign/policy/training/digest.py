@@ -1,6 +1,6 @@
-"""The digest of a model's weights: equal where all weights are equal, on every device.
+"""The digest of a model's weights: equal if all weights are equal, on every device.
 
-In: a module. Out: text. It knows nothing of what the model is for.
+In: a module. Out: text.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _WORDS = 2**22  # 64-bit words of a weight at a time
 def model_digest(model: Any) -> str:
     """SHA-256 over names, shapes, dtypes and exact checksums of all weights.
 
-    The checksums are integer sums of the weights' bits, plain and weighted by place, modulo 2^64: equal on
-    every device, and much quicker than hashing what may be 16 GB on a GPU.
+    The checksums are integer sums of the weights' bits, plain and weighted by position, modulo 2^64: equal on
+    every device, and much faster than hashing all weights, which may be 16 GB on a GPU.
 
     Args:
         model: a module.
 
     Returns:
-        64 hexadecimal digits; "" in a process that has no weights (sharded loading leaves them to another).
+        64 hexadecimal digits; "" in a process without weights (in sharded loading, another process has them).
     """
     if any(tensor.is_meta for tensor in model.state_dict().values()):
         return ""
@@ -44,7 +44,7 @@ def model_digest(model: Any) -> str:
 
 
 def _checksums(words: Tensor) -> tuple[int, int]:
-    """Sum of the 64-bit words, and sum weighted by place, modulo 2^64: integers wrap alike everywhere."""
+    """Sum of the 64-bit words, and sum weighted by position, modulo 2^64; integers wrap on every device."""
     plain, weighted = 0, 0
     for start in range(0, len(words), _WORDS):
         part = words[start : start + _WORDS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pluralign.policy.rewards.programs import launching
+from pluralign.policy.rewards.programs import surroundings
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 
 SHORT = ProgramLimits(test_seconds=2.0, total_seconds=8.0, cpu_seconds=4, memory_mib=256, processes=8)
@@ -30,7 +30,7 @@ def processes():
 def of_programs():
     """Processes of user ids that only programs of this process have, judges aside: (id, command)."""
     found = []
-    first = launching._uid(0)
+    first = surroundings.unused_uid(0)
     for pid in processes():
         try:
             uid = os.stat(f"/proc/{pid}").st_uid

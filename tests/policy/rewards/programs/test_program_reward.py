@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import datasets
 import pytest
 from program_runs import one, reasons
 
@@ -21,6 +22,16 @@ def test_shares_of_text_and_messages(reward):
     said = [{"role": "assistant", "content": f"Here:\n```python\n{SQUARE}```\nDone."}]
     rows = {"completion": [SQUARE, said, "I cannot.", "def f(x):\n    return 1"], "tests": [tests] * 4}
     assert reward(rows) == [0.75, 0.75, 0.0, 0.5]
+
+
+def test_tables_and_lists_of_rows_are_read_as_columns_are(reward):
+    rows = [
+        {"completion": SQUARE, "tests": ["assert f(2) == 4"]},
+        {"completion": "no", "tests": ["assert f()"]},
+    ]
+    assert reward(rows) == reward(datasets.Dataset.from_list(rows)) == [1.0, 0.0]
+    assert reward([]) == []
+    assert reward([{**rows[0], "setup": "import math"}, rows[1]]) == [1.0, 0.0]
 
 
 def test_public_name_is_a_reward_source(reward):
@@ -218,6 +229,10 @@ def test_tests_may_print_and_define(reward):
         ({"completion": ["x"], "tests": [{"inputs": ["1"], "outputs": []}]}, "1 inputs and 0 outputs"),
         ({"completion": ["def f(): pass"], "tests": [["assert f()"]], "setup": ["import nothing_like_it"]}, "row 0: tests: their setup fails: ModuleNotFoundError"),
         ({"completion": ["x"], "tests": []}, "one each"),
+        ({"completion": "x", "tests": ["assert f(1)"]}, "column 'completion' is 'x'; allowed: a list"),
+        ([{"completion": "x"}], "needs a column 'tests'"),
+        ("x", "rows: received str 'x'; allowed: columns"),
+        (None, "rows: received NoneType"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(reward, rows, message):

@@ -31,7 +31,9 @@ from pluralign.policy.rewards.programs.shapes import Suite, read_tests
 
 __all__ = ["ProgramReward"]
 
-Rows = Mapping[str, Sequence[Any]]
+Columns = Mapping[str, Sequence[Any]]
+Rows = Columns | Sequence[Mapping[str, Any]]  # or a table of datasets
+_COLUMNS = ("completion", "tests", "entry_point", "setup", "prefix")
 _MOST_WORKERS = 60  # each needs two user ids of 128
 
 
@@ -98,8 +100,9 @@ class ProgramReward:
         """One number in [0, 1] per row.
 
         Args:
-            rows: columns completion (text, or messages of which the last is the policy's) and tests, and
-                where the tests need them entry_point, setup and prefix (`shapes`).
+            rows: a mapping of columns, a table of `datasets`, or a list of rows: completion (text, or
+                messages of which the last is the policy's) and tests, and where the tests need them
+                entry_point, setup and prefix (`shapes`).
 
         Raises:
             DataError: a column is missing, or tests are not what they should be; the message names the row.
@@ -109,7 +112,8 @@ class ProgramReward:
 
     def results(self, rows: Rows) -> list[ProgramResult]:
         """How each test of each row ended; raises as `__call__`."""
-        jobs = [self._job(rows, row) for row in range(_count(rows))]
+        columns = _columns(rows)
+        jobs = [self._job(columns, row) for row in range(_count(columns))]
         keys = [None if source is None else _key(source, suite) for source, suite in jobs]
         pool = self._own_pool()
         waiting: dict[str, Any] = {}
@@ -149,9 +153,9 @@ class ProgramReward:
         self.__dict__.update(state, _lock=threading.Lock(), _pool=None)
         self.sandbox = find_sandbox(self.sandbox.level)  # perhaps on another machine
 
-    def _job(self, rows: Rows, row: int) -> tuple[str | None, Suite]:
+    def _job(self, rows: Columns, row: int) -> tuple[str | None, Suite]:
         try:
-            extras = {name: rows[name][row] for name in ("entry_point", "setup", "prefix") if name in rows}
+            extras = {name: rows[name][row] for name in _COLUMNS[2:] if name in rows}
             for name, value in extras.items():
                 if value is not None and not isinstance(value, str):
                     raise DataError(f"{name} is {preview(value)}; allowed: text, or nothing")
@@ -240,8 +244,27 @@ def _close_all() -> None:
             pool.close()
 
 
-def _count(rows: Rows) -> int:
-    for name in ("completion", "tests"):
+def _columns(rows: Any) -> Columns:
+    """The rows by columns; rows that lack what others have hold nothing there."""
+    if isinstance(rows, Mapping):
+        return rows
+    if hasattr(rows, "column_names"):
+        return {name: rows[name] for name in rows.column_names}
+    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+        names = [name for name in _COLUMNS if any(name in row for row in rows) or not rows]
+        return {name: [row.get(name) for row in rows] for name in names}
+    raise DataError(
+        f"rows: received {type(rows).__name__} {preview(rows)}; allowed: columns, a table of datasets, or a "
+        "list of rows"
+    )
+
+
+def _count(rows: Columns) -> int:
+    for name in _COLUMNS[:2]:
+        if name in rows and (isinstance(rows[name], str) or not hasattr(rows[name], "__len__")):
+            raise DataError(
+                f"column {name!r} is {preview(rows[name])}; allowed: a list with one entry per row"
+            )
         if name not in rows:
             have = ", ".join(rows) or "none"
             raise DataError(

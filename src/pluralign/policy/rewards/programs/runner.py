@@ -13,7 +13,8 @@ from typing import Any
 
 from pluralign.errors import DataError
 from pluralign.policy.rewards.programs import wire
-from pluralign.policy.rewards.programs.launching import Confined, Launcher, plain_only
+from pluralign.policy.rewards.programs.confined import Confined, plain_only
+from pluralign.policy.rewards.programs.launching import Launcher
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.results import ProgramResult, TestResult, ended
 from pluralign.policy.rewards.programs.sandbox import Sandbox

@@ -10,7 +10,8 @@ import os
 import selectors
 import time
 
-from pluralign.policy.rewards.programs.launching import Confined, Launcher
+from pluralign.policy.rewards.programs.confined import Confined
+from pluralign.policy.rewards.programs.launching import Launcher
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.results import ProgramResult, TestResult, ended
 from pluralign.policy.rewards.programs.shapes import Suite

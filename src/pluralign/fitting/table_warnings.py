@@ -1,6 +1,6 @@
-"""Warnings about the tables that a fit was given: what it will leave aside, and what it may read wrongly.
+"""Warnings about the tables given to a fit: what it will ignore, and what it may misinterpret.
 
-In: a family and its tables. Out: warnings. It changes no table and refuses none.
+In: a family and its tables. Out: warnings. No table is changed or rejected.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pluralign.heads.categories import CATEGORY_ATTRIBUTE
 if TYPE_CHECKING:
     from pluralign.fitting.tables.inputs import Inputs
 
-__all__ = ["warn_of_tables"]
+__all__ = ["warn_about_tables"]
 
 
-def warn_of_tables(family: str, inputs: Inputs) -> None:
-    """Warns of votes that pairs push aside, and of categories that would be read upside down."""
+def warn_about_tables(family: str, inputs: Inputs) -> None:
+    """Warns about votes that are ignored because of pairs, and about categories that would be read in
+    reverse."""
     if inputs.pairs is not None and inputs.votes is not None:
         warnings.warn(
             "received pairs and votes: preferences (Bradley-Terry, the gate) are learned from the pairs "
@@ -40,13 +41,14 @@ def warn_of_tables(family: str, inputs: Inputs) -> None:
         readers = " or ".join(name for name in FAMILIES if HEADS[name].reads_categories)
         warnings.warn(
             f"ratings of {CATEGORY_ATTRIBUTE!r} from 0 to 5 are numbers of the six categories, 0 the best; "
-            f"{family} reads them as ratings, more is better. Fit them with the family {readers}",
+            f"{family} treats them as ratings, where more is better. Fit them with the family {readers}",
             CategoryWarning,
             stacklevel=3,
         )
     elif reads_categories and not six:
         warnings.warn(
-            f"{CATEGORY_ATTRIBUTE!r} is rated from {low:g} to {high:g}: read as ratings, more is better. The "
+            f"{CATEGORY_ATTRIBUTE!r} is rated from {low:g} to {high:g}: treated as ratings, where more is "
+            f"better. The "
             "six categories are numbered from 0, the best, to 5, on the scale [0, 5]",
             CategoryWarning,
             stacklevel=3,

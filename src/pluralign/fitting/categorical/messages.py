@@ -1,6 +1,6 @@
-"""What a categorical fit says of its data and of itself: errors, warnings, and the mapping written down.
+"""Messages of a categorical fit about its data and result: errors, warnings, and the mapping to categories.
 
-In: what the crowd said by attribute, and how far the average prediction is from it. It does not train.
+In: the crowd's ratings by attribute, and the distance of the average prediction from them.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from pluralign.fitting.categorical.targets import CategoryRows, rewards_in_order
 from pluralign.fitting.tables.category_ratings import is_six
 from pluralign.fitting.tables.inputs import Inputs
 
-__all__ = ["check_rows", "few_raters", "report_categories", "warn_of_gaps"]
+__all__ = ["check_rows", "few_raters", "report_categories", "warn_about_gaps"]
 
-FAR = 0.1  # total variation of two averages over all rows, which chance alone does not reach
-ENOUGH_RATERS = 5  # from here on a crowd of 60 : 40 is learned as it is
+FAR = 0.1  # total variation between two averages over all rows, which chance alone does not reach
+ENOUGH_RATERS = 5  # from this number a crowd of 60 : 40 is learned correctly
 
 
 def few_raters(raters: Tensor, config: CategoricalConfig) -> bool:
-    """Whether transport would learn another distribution than the crowd's, because too few people rated."""
+    """Whether transport would learn a distribution other than the crowd's, because there are too few
+    raters."""
     return config.loss == "transport" and not config.smoothing and float(raters.median()) < ENOUGH_RATERS
 
 
 def check_rows(rows: list[CategoryRows], config: CategoricalConfig) -> None:
-    """What the data does not allow is an error, what it makes doubtful a warning."""
+    """Raises errors for options that the data does not allow, and warns about doubtful ones."""
     names = [part.attribute.name for part in rows]
     if config.cost == "two_axis" and not all(is_six(part.attribute) for part in rows):
         raise DataError(
-            f"cost = 'two_axis' is for votes on the six categories; these are ratings of {', '.join(names)}"
+            f"cost = 'two_axis' applies to votes on the six categories; these are ratings of "
+            f"{', '.join(names)}"
         )
     table = config.rewards
     if table is not None and all(rewards_in_order(part.categories.names, table) is None for part in rows):
@@ -44,7 +46,7 @@ def check_rows(rows: list[CategoryRows], config: CategoricalConfig) -> None:
     if few:
         counts = ", ".join(f"{part.attribute.name} has {float(part.raters.median()):g}" for part in few)
         warnings.warn(
-            f"{counts} raters per response: with under {ENOUGH_RATERS} the transport loss learns a more "
+            f"{counts} raters per response: with fewer than {ENOUGH_RATERS} the transport loss learns a more "
             "extreme distribution than the crowd's. Use loss = 'cross_entropy' or 'rps', or smoothing = 0.1",
             CategoryWarning,
             stacklevel=4,
@@ -57,7 +59,7 @@ def check_rows(rows: list[CategoryRows], config: CategoricalConfig) -> None:
             )
             warnings.warn(
                 f"every rating of {part.attribute.name} is {only!r}: the model will predict hardly anything "
-                "else, and a unit of reward is next to nothing",
+                "else, and the unit of reward is close to 0",
                 ConstantHeadWarning,
                 stacklevel=4,
             )
@@ -65,21 +67,22 @@ def check_rows(rows: list[CategoryRows], config: CategoricalConfig) -> None:
         unused = [name for name, used in zip(part.categories.names, chosen.tolist(), strict=True) if not used]
         if unused:
             warnings.warn(
-                f"nobody chose {', '.join(map(repr, unused))} of {part.attribute.name}: what the model says "
-                "of it is a guess",
+                f"nobody chose {', '.join(map(repr, unused))} of {part.attribute.name}: the model's "
+                f"prediction "
+                "for it is a guess",
                 CategoryWarning,
                 stacklevel=4,
             )
 
 
-def warn_of_gaps(gaps: dict[str, float], config: CategoricalConfig) -> None:
-    """A warning where the transport loss has lost a part of the crowd."""
+def warn_about_gaps(gaps: dict[str, float], config: CategoricalConfig) -> None:
+    """Warns if the transport loss has lost a part of the crowd."""
     far = {name: gap for name, gap in gaps.items() if gap > FAR}
     if config.loss == "transport" and far:
         found = ", ".join(f"{name} by {gap:.0%}" for name, gap in far.items())
         warnings.warn(
             f"on average the model and the crowd differ: {found} of the votes. The transport loss follows "
-            "the median of what few raters say, so rare categories get lost; use loss = 'cross_entropy' or "
+            "the median of a few raters, so rare categories are lost; use loss = 'cross_entropy' or "
             "'rps'",
             CategoryWarning,
             stacklevel=5,
@@ -87,7 +90,7 @@ def warn_of_gaps(gaps: dict[str, float], config: CategoricalConfig) -> None:
 
 
 def report_categories(inputs: Inputs, rows: CategoryRows) -> None:
-    """The mapping, written down, with how often each category was chosen."""
+    """Reports the mapping to categories, and how often each was chosen."""
     categories = rows.categories
     shares = rows.target.mean(0).tolist()
     listed = ", ".join(

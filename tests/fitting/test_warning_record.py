@@ -11,7 +11,7 @@ import torch
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, votes_rows
 from pluralign.errors import CategoryWarning, ConstantHeadWarning, PluralignWarning
-from pluralign.fitting.warned import remembered_warnings
+from pluralign.fitting.warning_record import recorded_warnings
 
 OPTIONS = {"backbone": FakeBackbone(), "cache": None, "config": {"l2": 0.1, "steps": 5}}
 FEW = OPTIONS | {"config": OPTIONS["config"] | {"loss": "transport"}}  # too few raters for it
@@ -19,7 +19,7 @@ FEW = OPTIONS | {"config": OPTIONS["config"] | {"loss": "transport"}}  # too few
 
 @pytest.mark.filterwarnings("default")
 def test_our_warnings_are_kept_once_and_shown_as_ever(recwarn):
-    with remembered_warnings() as texts:
+    with recorded_warnings() as texts:
         for _ in range(2):
             warnings.warn("few raters", CategoryWarning, stacklevel=1)
         warnings.warn("of another package", DeprecationWarning, stacklevel=1)
@@ -59,7 +59,9 @@ def tied(rows):
 )
 def test_ties_alone_teach_nothing_and_every_family_says_so(family, config):
     options = {"backbone": FakeBackbone(), "cache": None, "config": config}
-    with pytest.warns(ConstantHeadWarning, match="these pairs teach nothing: all of them are tied"):
+    with pytest.warns(
+        ConstantHeadWarning, match="nothing can be learned from these pairs: all of them are tied"
+    ):
         pl.fit(family, votes=tied(votes_rows(20)), **options)
     pl.fit(family, votes=pl.load_comparisons(votes_rows(20)), **options)  # a warning would be an error
 
@@ -87,9 +89,9 @@ def test_votes_that_pairs_push_aside_are_not_dropped_silently():
 @pytest.mark.parametrize(
     ("family", "scale", "message"),
     [
-        ("quantile", [0, 5], "0 the best; quantile reads them as ratings, more is better"),
-        ("bradley_terry", [0, 5], "0 the best; bradley_terry reads them"),
-        ("categorical", [1, 6], "rated from 1 to 6: read as ratings, more is better"),
+        ("quantile", [0, 5], "0 the best; quantile treats them as ratings, where more is better"),
+        ("bradley_terry", [0, 5], "0 the best; bradley_terry treats them"),
+        ("categorical", [1, 6], "rated from 1 to 6: treated as ratings, where more is better"),
     ],
 )
 def test_categories_that_would_be_read_upside_down_are_named(family, scale, message):

@@ -1,0 +1,75 @@
+"""From flags to a scorer: one reward model, the folder of a combination, or several models on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pluralign.cli.objects import cache_from, load_model
+from pluralign.cli.parsing import UsageError
+
+__all__ = ["check_combination", "load_scorer", "response_columns"]
+
+_SIDES = ("response", "chosen", "rejected", "response_a", "response_b")
+
+
+def check_combination(combine: Sequence[str], reference: str | None) -> None:
+    """Rejects one of --combine and --reference without the other.
+
+    Raises:
+        UsageError: one of them is missing.
+    """
+    if bool(combine) != (reference is not None):
+        raise UsageError("--combine and --reference go together: the reference responses set the scale")
+
+
+def load_scorer(
+    model: str,
+    *,
+    device: str | None,
+    cache: str | None,
+    combine: Sequence[str] = (),
+    reference: str | None = None,
+    how: Literal["mixture", "vincentize"] = "mixture",
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+) -> Any:
+    """The model that was named, or its combination with others.
+
+    Args:
+        model: a model folder, the run folder of a fit, or the folder of a combination.
+        device: cpu, cuda, ...; None for a GPU if there is one.
+        cache: of embeddings; see `cache_from`.
+        combine: more models.
+        reference: file with responses that set their scale.
+        how: see `pluralign.combine`.
+        columns: of the reference: our column names to the file's.
+        split: which split of a hub set the reference is.
+
+    Raises:
+        UsageError: a combination is to be combined again.
+        PluralignError: a model or the reference cannot be read.
+    """
+    from pluralign import backbones, data
+    from pluralign.model import Combination
+    from pluralign.model import combine as combined
+    from pluralign.model.combination_folder import is_combination
+
+    if is_combination(model):
+        if combine:
+            raise UsageError(f"{model} is a combination; --combine is for one model")
+        backbones.use_idle_cores()
+        return Combination.from_pretrained(model, device=device, cache=cache_from(cache))
+    # Read before any backbone is loaded, so that a wrong file fails at once.
+    table = data.load_responses(reference, columns=columns, split=split) if reference is not None else None
+    first = load_model(model, device, cache)
+    if table is None:
+        return first
+    others = [load_model(path, device, cache) for path in combine]
+    texts = [data.conversation(row["prompt"], row[side]) for row in table for side in response_columns(table)]
+    return combined([first, *others], texts, how=how)
+
+
+def response_columns(table: Any) -> list[str]:
+    """The columns of a table that hold responses."""
+    return [column for column in _SIDES if column in table.column_names]

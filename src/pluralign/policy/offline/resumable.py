@@ -1,0 +1,85 @@
+"""A `transformers.Trainer` whose result does not depend on interruptions, with complete checkpoints.
+
+In: the arguments of `Trainer`. Out: a run that can be resumed from a checkpoint, with the mean loss of all
+its steps, and checkpoints that are complete or absent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import Trainer
+
+from pluralign.errors import RunError
+from pluralign.policy.offline.resuming import NothingLeft, RunLoss
+from pluralign.policy.training.checkpoints import last_checkpoint, whole_or_absent
+
+__all__ = ["ResumableTrainer"]
+
+
+class ResumableTrainer(Trainer):
+    """A `Trainer`, with the same arguments."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._end = NothingLeft()
+        for callback in (RunLoss(), self._end):
+            self.add_callback(callback)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the checkpoint that this run resumed from is that of the last step."""
+        return self._end.reached
+
+    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
+        """As in `Trainer`; `True` resumes from the last complete checkpoint.
+
+        A checkpoint of the last step gives its model unchanged, and `train_loss` is the mean over all steps
+        of the run, including those before an interruption.
+        """
+        if resume_from_checkpoint is True:
+            found = last_checkpoint(self.args.output_dir)
+            if found is None:
+                raise RunError(f"{self.args.output_dir} has no complete checkpoint to resume from")
+            resume_from_checkpoint = str(found)
+        done = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        return done._replace(training_loss=done.metrics["train_loss"])
+
+    def training_step(self, *args: Any, **options: Any) -> Tensor:
+        """As in `Trainer`; the loss is also added to the mean of the whole run."""
+        loss: Tensor = super().training_step(*args, **options)
+        self._run_loss.add(loss, self.args.logging_nan_inf_filter)
+        return loss
+
+    @property
+    def _run_loss(self) -> RunLoss:
+        """Looked up each time, because transformers may replace it by the one that it restored."""
+        return next(each for each in self.callback_handler.callbacks if isinstance(each, RunLoss))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in `Trainer`, whose `train_loss` would only be that of the steps since the run was resumed."""
+        if "train_loss" in logs:
+            self._run_loss.settle(self._mean_over_processes)
+            if self._run_loss.mean is not None:
+                logs["train_loss"] = self._run_loss.mean
+        super().log(logs, start_time)
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        mean: Tensor = self.accelerator.reduce(value, "mean")
+        return mean
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in `Trainer`; a model for `from_pretrained` even if checkpoints are sharded."""
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        if plugin is not None and not _internal_call and "FULL" not in str(plugin.state_dict_type):
+            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
+        super().save_model(output_dir, _internal_call)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._run_loss.settle(self._mean_over_processes)
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        advice = "Earlier checkpoints are complete: free some space and resume"
+        with whole_or_absent(folder, self.args.should_save, advice):
+            super()._save_checkpoint(model, trial)

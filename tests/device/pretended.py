@@ -1,0 +1,214 @@
+"""A pretended accelerator, by which tests on a CPU find what would fail or wait on a real one.
+
+A tensor on it holds a tensor of the CPU, and every operation is the CPU's own, so that numbers are equal. As
+on a real device
+
+- operations do not take tensors of the CPU beside its own, but for copies, indices, and single numbers that
+  go into elementwise operations;
+- some operations make the host wait until the device has finished: reading values, sizes that depend on
+  values, copies to and from it. `waits()` lists them, each with the place in pluralign that caused it.
+
+`install` registers it with torch as the backend for private use, for the whole process and for good; so the
+tests that need it run in a process of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import return_and_correct_aliasing
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+
+import pluralign
+
+__all__ = ["DEVICE", "NAME", "OnDevice", "install", "on_cpu", "waits"]
+
+NAME = "pretended"
+DEVICE = torch.device("privateuseone", 0)  # called NAME once installed
+
+_SOURCE = str(Path(pluralign.__file__).parent)
+_aten = torch.ops.aten
+_libraries: list[torch.library.Library] = []
+_listeners: list[list[str]] = []
+
+# What reads values or makes a size of them, and so waits for the device.
+_READS = {
+    *(
+        "_local_scalar_dense",
+        "item",
+        "equal",
+        "is_nonzero",
+        "nonzero",
+        "masked_select",
+        "_unique2",
+        "unique_dim",
+    ),
+    *("unique_consecutive", "bincount", "repeat_interleave", "_linalg_check_errors", "_assert_async"),
+    *("linalg_lstsq", "multinomial", "histc", "argwhere"),
+}
+# What makes tensors; torch composes the other functions that do of `empty` and what fills it.
+_MAKERS = [
+    *(_aten.empty.memory_format, _aten.empty_strided.default, _aten.eye.default, _aten.eye.m),
+    *(_aten.arange.default, _aten.arange.start, _aten.arange.start_step, _aten.linspace.default),
+    *(_aten.randperm.default, _aten.randperm.generator),
+]
+_INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
+
+
+class OnDevice(Tensor):
+    """A tensor on the pretended device."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> OnDevice:
+        made = Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=DEVICE,
+        )
+        made.held = held
+        return made
+
+    def tolist(self) -> Any:
+        return self.detach().cpu().tolist()
+
+    def __repr__(self, **_: Any) -> str:
+        return f"OnDevice({self.held!r})"
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return _run(func, args, dict(kwargs or {}))
+
+
+def install() -> None:
+    """Registers the device with torch; from then on `device="pretended"` makes tensors there."""
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+    _setup_privateuseone_for_python_backend(NAME)
+    module: Any = getattr(torch, NAME)
+    module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
+    library = torch.library.Library("aten", "IMPL", "PrivateUse1")
+    for func in _MAKERS:
+        name = func.name().removeprefix("aten::")
+        library.impl(name, lambda *args, func=func, **kwargs: _made(func, args, kwargs))
+    library.impl("_copy_from", _copied)  # within `torch.tensor`, where torch asks no subclass
+    _libraries.append(library)
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """Lists what makes the host wait inside, as `losses/quantile.py:46 _local_scalar_dense`."""
+    found: list[str] = []
+    _listeners.append(found)
+    try:
+        yield found
+    finally:
+        _listeners.remove(found)
+
+
+def on_cpu(value: Any) -> Any:
+    """The same with tensors of the CPU; everything must have been on the device."""
+
+    def bring(tensor: Tensor) -> Tensor:
+        assert isinstance(tensor, OnDevice), f"left on the {tensor.device.type}: {tensor}"
+        return tensor.held
+
+    return tree_map_only(Tensor, bring, value)
+
+
+def _made(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> OnDevice:
+    return OnDevice(func(*args, **kwargs | {"device": torch.device("cpu"), "pin_memory": None}))
+
+
+def _copied(source: Tensor, target: OnDevice, non_blocking: bool = False) -> OnDevice:
+    _note_wait("copy_", (target, source, non_blocking), {}, True, True)
+    target.held.copy_(source)
+    return target
+
+
+def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    name = func.overloadpacket.__name__
+    asked = kwargs.get("device")
+    given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+    here = any(isinstance(one, OnDevice) for one in given)
+    there = here if asked is None else torch.device(asked).type == NAME
+    if asked is not None:
+        kwargs["device"] = torch.device("cpu")
+    _check_places(func, name, args, given)
+    _note_wait(name, args, kwargs, here, there)
+    held_args, held_kwargs = tree_map(_held, (args, kwargs))
+    out = func(*held_args, **held_kwargs)
+    if func is _aten.copy_.default or (given and func._schema.is_mutable and not here):
+        return args[0]
+    if not there:
+        return out
+    wrapped = tree_map_only(Tensor, OnDevice, out)
+    wrapped = return_and_correct_aliasing(func, args, kwargs, wrapped) if here else wrapped
+    for one in given:
+        assert not isinstance(one, OnDevice) or one.shape == one.held.shape, (
+            f"{func} changed a shape in place"
+        )
+    return wrapped
+
+
+def _held(value: Any) -> Any:
+    return value.held if isinstance(value, OnDevice) else value
+
+
+def _check_places(func: Any, name: str, args: Sequence[Any], given: list[Tensor]) -> None:
+    """Raises where tensors of the CPU stand beside those of the device, as a device does."""
+    if name in ("copy_", "_to_copy", "_copy_from") or not any(isinstance(one, OnDevice) for one in given):
+        return
+    if name in _INDEXED:  # indices may be anywhere
+        given = [one for one in (args[0], *args[2:3]) if isinstance(one, Tensor)]
+    single = torch.Tag.pointwise in func.tags or name in _INDEXED
+    strangers = [one for one in given if not isinstance(one, OnDevice) and not (single and one.ndim == 0)]
+    if strangers:
+        places = ", ".join(str(one.device) for one in given)
+        raise RuntimeError(f"Expected all tensors to be on the same device: {func} received {places}")
+
+
+def _note_wait(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], here: bool, there: bool) -> None:
+    if not _listeners:
+        return
+    free = bool(kwargs.get("non_blocking"))
+    if name == "copy_":
+        source, free = args[1], len(args) > 2 and bool(args[2])
+        wait = isinstance(source, OnDevice) != isinstance(args[0], OnDevice) and not free
+    elif name == "_to_copy":
+        wait = here != there and not free
+    elif name in _INDEXED:
+        indices = [one for one in args[1] if isinstance(one, Tensor)]
+        by_mask = any(one.dtype in (torch.bool, torch.uint8) for one in indices)
+        filled = name.startswith(("index_put", "_index_put")) and args[2].numel() == 1
+        uploaded = any(not isinstance(one, OnDevice) for one in indices)
+        wait = here and (uploaded or (by_mask and not filled))
+    else:
+        wait = here and name in _READS
+    if wait:
+        place = _place()
+        for listener in _listeners:
+            listener.append(f"{place} {name}")
+
+
+def _place() -> str:
+    """The innermost line of pluralign that is running, as `losses/quantile.py:46`."""
+    frame: Any = sys._getframe()
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(_SOURCE):
+            return f"{file[len(_SOURCE) + 1 :]}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "elsewhere"
