@@ -37,7 +37,7 @@ from pluralign.policy.online.journal import Best, Journal, Log
 from pluralign.policy.online.judging import Gold, Judge, gold_of
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
-from pluralign.policy.online.processes import gathered, mean_over, sum_over
+from pluralign.policy.online.processes import agreed, gathered, mean_over, sum_over
 from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
 from pluralign.policy.online.shaping import shape
 from pluralign.policy.online.state import load_state, save_state
@@ -208,9 +208,12 @@ class PPOTrainer:
     def _one_step(self) -> None:
         """Samples, computes rewards, updates."""
         start = time.perf_counter()
-        rollouts = self._draw_rollouts(self._rows_of(self.step), self._settings(self.step))
+        rollouts = agreed(
+            self.accelerator,
+            lambda: self._draw_rollouts(self._rows_of(self.step), self._settings(self.step)),
+        )
         drawn_at = time.perf_counter()
-        judgement = self._judge(rollouts)
+        judgement = agreed(self.accelerator, lambda: self._judge(rollouts))
         judged_at = time.perf_counter()
         with self._interrupts.deferred():
             self._whole = False
@@ -333,9 +336,16 @@ class PPOTrainer:
     def _evaluated(self) -> tuple[dict[str, float], list[JudgedSample]]:
         if not self._eval_rows:
             raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts to the trainer")
-        rollouts = self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
-        judgement = self._judge(rollouts, trained_on=False)
-        gold = None if self._gold is None else gold_of(self._gold, rollouts)
+        rollouts = agreed(
+            self.accelerator, lambda: self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
+        )
+        judgement, gold = agreed(
+            self.accelerator,
+            lambda: (
+                self._judge(rollouts, trained_on=False),
+                None if self._gold is None else gold_of(self._gold, rollouts),
+            ),
+        )
         keep = keep_masks(rollouts, self.accelerator.device)
         with self._interrupts.deferred():
             log_probs, _ = self._models.scores(rollouts, keep.shape[1])
