@@ -159,6 +159,23 @@ class RewardModel(BaseScorer):
         )
 
     @torch.no_grad()
+    def distributions_and_gate(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> tuple[RewardDistribution, dict[str, RewardDistribution], Float[Tensor, "B A"] | None]:
+        """`distributions`, and the gate's weights, from one pass through the backbone.
+
+        They are None without a gate, and if `weights` replace it.
+        """
+        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        gate = self.head.gate_weights(inputs.prompt) if self.head.has_gate and weights is None else None
+        distribution = self.head.distribution(*inputs, steering=steering)
+        return distribution, self._attributes(inputs.response, False), gate
+
+    @torch.no_grad()
     def gate_weights(self, conversations: Sequence[Conversation]) -> Float[Tensor, "B A"]:
         """The weight of each attribute for each prompt, in the order of `model.head.attributes`."""
         return self.head.gate_weights(self.embed(conversations).prompt)

@@ -36,7 +36,7 @@ from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
-from pluralign.policy.online.processes import gathered, mean_over, sum_over
+from pluralign.policy.online.processes import agreed, gathered, mean_over, sum_over
 from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
 from pluralign.policy.online.scoring import Gold, RolloutScorer, gold_of
 from pluralign.policy.online.shaping import shape
@@ -50,6 +50,7 @@ from pluralign.policy.sampling.settings import SamplingSettings
 from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
 from pluralign.policy.training.sample_files import write_samples
 from pluralign.policy.training.watch import Watch
+from pluralign.risk.robust_weight import variance_between_heads
 
 __all__ = ["PPOTrainer"]
 
@@ -130,6 +131,7 @@ class PPOTrainer:
         self.step = 0
         self._moments = Moments()
         self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
+        self._reference_variance: float | None = None  # between heads, over the first step's responses
         self._whole = True  # false while weights change; then the state is not saved
         self._interrupts = Interrupts()
         folder, first = Path(config.output_dir), self.accelerator.is_main_process
@@ -206,14 +208,18 @@ class PPOTrainer:
     def _one_step(self) -> None:
         """Samples, computes rewards, updates."""
         start = time.perf_counter()
-        rollouts = self._draw_rollouts(self._rows_of(self.step), self._settings(self.step))
+        rollouts = agreed(
+            self.accelerator,
+            lambda: self._draw_rollouts(self._rows_of(self.step), self._settings(self.step)),
+        )
         drawn_at = time.perf_counter()
-        scores = self._scorer(rollouts)
+        scores = agreed(self.accelerator, lambda: self._scorer(rollouts))
         scored_at = time.perf_counter()
         with self._interrupts.deferred():
             self._whole = False
             signs = self._signs(scores)
             metrics, moments = self._learn(rollouts, scores)
+            metrics |= self._next_weight(scores)
             self._moments = moments
             self.step += 1
             self._whole = True
@@ -233,6 +239,27 @@ class PPOTrainer:
             self._reference_heads = None if listed is None else torch.tensor(listed, dtype=torch.float64)
         found = sign_values(scores.columns, self._reference_heads)
         return {f"signs/{name}": value for name, value in found.items()}
+
+    def _next_weight(self, scores: ResponseScores) -> dict[str, float]:
+        """Sets the w of the next step's `robust:w` from how far heads disagree; metrics of this step."""
+        if self.config.robust_weight == "fixed":
+            return {}
+        heads = heads_of(scores.columns)
+        if heads is None:
+            raise ConfigError(
+                "robust_weight: received disagreement; needed: a reward model with several heads"
+            )
+        count = torch.full((1,), len(heads), dtype=torch.float64)
+        sums = torch.cat([count, variance_between_heads(heads).sum()[None]]).to(self.accelerator.device)
+        number, total = sum_over(self.accelerator, sums).tolist()
+        if self._reference_variance is None:
+            self._reference_variance = total / number
+        used, most = self._scorer.measure, risk.parse(self.config.risk)
+        assert isinstance(used, risk.Robust)  # the config saw to it
+        assert isinstance(most, risk.Robust)
+        weight = risk.robust_weight_from_disagreement(total / number, self._reference_variance, most.weight)
+        self._scorer.measure = risk.Robust(weight)
+        return {"reward/robust_weight": used.weight, "reward/variance_between_heads": total / number}
 
     def _learn(self, rollouts: Sequence[Rollout], scores: ResponseScores) -> tuple[dict[str, float], Moments]:
         """Everything after the reward: scores, advantages, epochs of minibatches."""
@@ -309,9 +336,16 @@ class PPOTrainer:
     def _evaluated(self) -> tuple[dict[str, float], list[ScoredSample]]:
         if not self._eval_rows:
             raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts to the trainer")
-        rollouts = self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
-        scores = self._scorer(rollouts)
-        gold = None if self._gold is None else gold_of(self._gold, rollouts)
+        rollouts = agreed(
+            self.accelerator, lambda: self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
+        )
+        scores, gold = agreed(
+            self.accelerator,
+            lambda: (
+                self._scorer(rollouts, trained_on=False),
+                None if self._gold is None else gold_of(self._gold, rollouts),
+            ),
+        )
         keep = keep_masks(rollouts, self.accelerator.device)
         with self._interrupts.deferred():
             log_probs, _ = self._models.scores(rollouts, keep.shape[1])
@@ -376,6 +410,8 @@ class PPOTrainer:
             "moments": asdict(self._moments),
             "best": self._best.found,
             "reference_heads": None if self._reference_heads is None else self._reference_heads.tolist(),
+            "reference_variance": self._reference_variance,
+            "risk": str(self._scorer.measure),
             "settings": asdict(self.config),
             "reference": self._models.digest,
         }
@@ -394,6 +430,8 @@ class PPOTrainer:
         self.step = int(state["global_step"])
         self._moments = Moments(**state["moments"])
         self._best.found = state["best"]
+        self._reference_variance = state.get("reference_variance")
+        self._scorer.measure = risk.parse(state.get("risk", self._scorer.measure))
         heads = state.get("reference_heads")
         self._reference_heads = None if heads is None else torch.tensor(heads, dtype=torch.float64)
         self._journal.start(self.step)
