@@ -33,7 +33,7 @@ from pluralign.heads import (
 from pluralign.heads.debias import Debias
 from pluralign.heads.ensemble_members import Members
 from pluralign.model.export.chat_text import exported_tokenizer, save_tokenizer
-from tiny_architectures import tiny_model
+from tiny_backbones import tiny_decoder
 from tiny_encoders import encoder_config
 from tiny_tokenizers import FAMILIES, make_tokenizer
 
@@ -95,21 +95,9 @@ def gate() -> Gate:
     return Gate.from_spec(Gate(GateShape(WIDTH, 2, hidden=4, layers=1)).spec())
 
 
-def decoder(folder: Path, kind: str = "llama", tokenizer: str = "chatml-eos", **options: Any) -> Any:
-    """A backbone with random weights; the pad token of its tokenizer is the token that ends a turn."""
-    given = make_tokenizer(tokenizer)
-    model = tiny_model(kind, len(given))
-    getattr(model, model.base_model_prefix, model).save_pretrained(folder)
-    given.save_pretrained(folder)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings["pad_token"] = settings["eos_token"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return pl.backbones.load(str(folder), **{"max_length": 128, **options})
-
-
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("llama"))
+    return tiny_decoder(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +153,7 @@ SLOW = [
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", *SLOW])
 def test_architectures_score_as_we_do(kind, tmp_path):
-    backbone = decoder(tmp_path / "backbone", kind)
+    backbone = tiny_decoder(tmp_path / "backbone", kind)
     model = pl.RewardModel(backbone, linear_head(backbone.response_size))
     shift = model.export(tmp_path / "out", reference=TALKS)
     assert_scores(tmp_path / "out", model, shift)
@@ -201,7 +189,7 @@ def test_the_folders_tokenizer_reads_what_the_backbone_reads(name, tmp_path):
     "name", ["llama-3", *(pytest.param(one, marks=pytest.mark.slow) for one in ("chatml", "base-first"))]
 )
 def test_templates_of_all_kinds_score_as_we_do(name, tmp_path):
-    backbone = decoder(tmp_path / "backbone", tokenizer=name)
+    backbone = tiny_decoder(tmp_path / "backbone", tokenizer=name)
     model = pl.RewardModel(backbone, linear_head())
     assert_scores(tmp_path / "out", model, model.export(tmp_path / "out", reference=TALKS))
     assert texts_of(tmp_path / "out")[0].pad_token_id != tokenize(TALKS[0], backbone.tokenizer).ids[-1]
@@ -326,7 +314,7 @@ def test_parts_that_are_not_linear_are_refused_with_the_reason(head, said, llama
     [({"pooling": "mean"}, "pooling='last'"), ({"length": True}, "length"), ({"surface": True}, "surface")],
 )
 def test_backbones_that_no_stock_checkpoint_pools_as_are_refused(options, said, tmp_path):
-    backbone = decoder(tmp_path / "backbone", **options)
+    backbone = tiny_decoder(tmp_path / "backbone", **options)
     model = pl.RewardModel(backbone, linear_head(backbone.response_size))
     with pytest.raises(ArgumentError, match=said):
         model.export(tmp_path / "out")
@@ -361,7 +349,7 @@ def test_packed_weights_are_refused(llama, tmp_path, monkeypatch):
 
 def test_a_folder_that_scores_otherwise_is_not_kept(tmp_path):
     """In half precision stock classifiers round; with the tolerance for it the folder stands."""
-    backbone = decoder(tmp_path / "backbone", dtype="bfloat16")
+    backbone = tiny_decoder(tmp_path / "backbone", dtype="bfloat16")
     model = pl.RewardModel(backbone, linear_head())
     with pytest.raises(ArtifactError, match="half precision"):
         model.export(tmp_path / "out")
@@ -371,7 +359,7 @@ def test_a_folder_that_scores_otherwise_is_not_kept(tmp_path):
 
 def test_conversations_that_the_template_changes_are_named(tmp_path):
     """A template that leaves reasoning out of a finished turn, which this package reads."""
-    backbone = decoder(tmp_path / "backbone", tokenizer="r1")
+    backbone = tiny_decoder(tmp_path / "backbone", tokenizer="r1")
     model = pl.RewardModel(backbone, linear_head())
     thought = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "a</think>b c"}]
     with pytest.raises(ArtifactError, match="chat template.*'a</think>b c'"):
@@ -390,7 +378,7 @@ def test_the_backbone_is_as_it_was(llama, tmp_path):
 
 def test_an_adapter_is_merged(tmp_path):
     peft = pytest.importorskip("peft")
-    backbone = decoder(tmp_path / "backbone")
+    backbone = tiny_decoder(tmp_path / "backbone")
     plain = pl.RewardModel(backbone, linear_head()).score(TALKS)
     adapted = peft.get_peft_model(
         backbone.model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
