@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pluralign.cli.console import Console, interval
+from pluralign.report.wording import counted, enough
 
 __all__ = ["print_results"]
 
@@ -58,7 +59,8 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
             rows.append((_measure(key, part), *cells, difference))
         if key == "pinball":
             rows += _within(part.get("within_prompt"))
-    title = f"{name}: {part['rows']:,} rows, {part['groups']:,} groups, in {part['unit']}"
+    sizes = f"{counted(part['rows'], 'row')}, {counted(part['groups'], 'group')}"
+    title = f"{name}: {sizes}, in {part['unit']}"
     console.table(title, ("", family, "constant", "difference"), rows)
 
 
@@ -121,16 +123,19 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
 
 
 def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
+    untold = set(part.get("tied_rules", ())) - {"model"}  # it ties nearly all pairs, so it is no comparison
     rows = [
         (
             family if rule == "model" else rule,
-            interval(accuracy, 3),
+            "-" if rule in untold else interval(accuracy, 3),
             part["ties"][rule],
-            interval(part["difference"][rule], 3) if rule in part["difference"] else "",
+            interval(part["difference"].get(rule), 3) if rule not in {"model", *untold} else "",
         )
         for rule, accuracy in part["accuracy"].items()
     ]
-    title = f"{_words(name)}: {part['rows']:,} pairs, {part['groups']:,} groups"
+    title = f"{_words(name)}: {counted(part['rows'], 'pair')}, {counted(part['groups'], 'group')}"
+    if not enough(part["rows"], part["groups"]):
+        title += ", too few to say anything"
     if part["tied_in_data"]:
         title += f", and {part['tied_in_data']:,} that people tied"
     console.table(title, ("", "accuracy", "ties", "difference"), rows)
@@ -142,7 +147,11 @@ def _breakdown(console: Console, family: str, title: str, kinds: Mapping[str, Ma
         return
     rules = list(dict.fromkeys(rule for shares in kinds.values() for rule in shares if rule != "rows"))
     rows = [
-        (kind or "none", f"{shares['rows']:,}", *[f"{shares[rule]:.3f}" for rule in rules])
+        (
+            kind or "none",
+            f"{shares['rows']:,}",
+            *[f"{shares[rule]:.3f}" if enough(shares["rows"]) else "-" for rule in rules],
+        )
         for kind, shares in list(kinds.items())[:_MOST_KINDS]
     ]
     if len(kinds) > _MOST_KINDS:

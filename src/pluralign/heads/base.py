@@ -25,6 +25,7 @@ from pluralign.errors import ArgumentError
 from pluralign.heads import schema
 from pluralign.heads.categories import Categories
 from pluralign.heads.debias import LengthUnit
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.steering import Steering
 
 __all__ = ["RAW_UNITS", "Attribute", "Head", "HeadInputs", "Reference"]
@@ -240,6 +241,17 @@ class Head(nn.Module, abc.ABC):
             ArgumentError: not the width that this head was fitted on, or a length is missing.
         """
         return self.reference.standardise(self.raw(response, prompt, length, steering=steering))
+
+    def linearity(self, steering: Steering | None = None) -> Linearity:
+        """What is known of how utilities depend on the response's vector, for every text.
+
+        Args:
+            steering: replaces the gate, as in `distribution`.
+
+        Returns:
+            By default nothing is known: whether a utility is linear can only be measured.
+        """
+        return Linearity()
 
     def with_parts(self, **parts: Any) -> Self:
         """The same head with other parts, such as `reference`, `gate` or `debias`; tensors are shared."""

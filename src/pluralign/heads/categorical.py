@@ -32,6 +32,7 @@ from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.categories import Categories
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.mixed import Mix, MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
@@ -273,6 +274,9 @@ class CategoricalHead(MixedHead):
             **cls._read_base(spec),
             **cls._read_mixing(spec),
         )
+
+    def _attribute_linearity(self) -> Linearity:
+        return Linearity(obstacle="its probabilities are a softmax of the response's vector")
 
     def _means(self, probs: list[Tensor]) -> Tensor:
         return torch.stack(

@@ -46,6 +46,8 @@ _MEASURE = {
 }
 _WITHIN = {
     "verdict": TEXT,
+    "rows?": NUMBER,
+    "groups?": NUMBER,
     "model?": _INTERVAL,
     "chance?": NUMBER,
     "length?": _INTERVAL,
@@ -78,7 +80,9 @@ _PAIRS = {
     "difference": Each(_INTERVAL),
     "subsets": Each(Each(NUMBER)),
     "attributes?": Each({"rows": NUMBER, "accuracy": Each(_INTERVAL)}),
+    "tied_rules?": [TEXT],
     "brier": _INTERVAL,
+    "brier_of_half?": NUMBER,
     "expected_calibration_error": Maybe(NUMBER),
     "reliability": {"predicted": [Maybe(NUMBER)], "observed": [Maybe(NUMBER)], "count": [NUMBER]},
     "tied_in_data": NUMBER,
@@ -116,6 +120,7 @@ RESULTS = {
     "ratings": Each(_RATINGS),
     "pairs": Each(_PAIRS),
     "gate?": Each(_GATE),
+    "row_digests?": Each(TEXT),
     "ensemble?": {"ratings?": Each(_HEADS), **{f"{table}?": _HEADS for table in _PAIR_TABLES}},
     "part?": TEXT,
     "judged?": TEXT,

@@ -16,6 +16,7 @@ from pluralign.risk.measures import (
     WorstCase,
 )
 from pluralign.risk.parsing import MEASURES, parse
+from pluralign.risk.robust_weight import robust_weight_from_disagreement, robust_weight_from_ratings
 
 __all__ = [
     "MEASURES",
@@ -33,4 +34,6 @@ __all__ = [
     "Robust",
     "WorstCase",
     "parse",
+    "robust_weight_from_disagreement",
+    "robust_weight_from_ratings",
 ]

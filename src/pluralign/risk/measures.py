@@ -62,6 +62,8 @@ class RiskMeasure(ABC):
     """Its name in specifications."""
     allowed: ClassVar[str] = "a finite number"
     """Description of the allowed parameter values."""
+    equivariant: ClassVar[bool] = False
+    """Whether the utility of R + c is that of R plus c, for every distribution and every number c."""
 
     def __call__(self, distribution: RewardDistribution) -> Float[Tensor, " B"]:
         """The utility of each distribution, shape [B], in the dtype and on the device of the distribution.
@@ -111,6 +113,7 @@ class Mean(RiskMeasure):
     """E[R]."""
 
     name: ClassVar[str] = "mean"
+    equivariant: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return distribution.mean()
@@ -122,6 +125,7 @@ class Median(RiskMeasure):
     """The lower median Q(1/2)."""
 
     name: ClassVar[str] = "median"
+    equivariant: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return distribution.quantile(0.5)
@@ -133,6 +137,7 @@ class Quantile(RiskMeasure):
     """The lower quantile Q(t), 0 < t < 1."""
 
     name: ClassVar[str] = "quantile"
+    equivariant: ClassVar[bool] = True
     allowed: ClassVar[str] = "a level in (0, 1)"
     level: float
 
@@ -149,6 +154,7 @@ class CVaR(RiskMeasure):
     """Mean of the worst fraction a of outcomes, 0 < a <= 1; 1 is the mean (Rockafellar and Uryasev 2000)."""
 
     name: ClassVar[str] = "cvar"
+    equivariant: ClassVar[bool] = True
     allowed: ClassVar[str] = "a fraction in (0, 1]"
     fraction: float
 
@@ -169,6 +175,7 @@ class Entropic(RiskMeasure):
     """
 
     name: ClassVar[str] = "entropic"
+    equivariant: ClassVar[bool] = True
     aversion: float
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
@@ -197,6 +204,7 @@ class MeanStd(RiskMeasure):
     """E[R] - k std. Not monotone: 10 with probability .1 and 0 otherwise has 1 - 3 k, a certain 0 has 0."""
 
     name: ClassVar[str] = "mean_std"
+    equivariant: ClassVar[bool] = True
     factor: float
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
@@ -214,6 +222,7 @@ class Nominal(RiskMeasure):
     """
 
     name: ClassVar[str] = "nominal"
+    equivariant: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         heads = self._heads(distribution)
@@ -234,6 +243,7 @@ class WorstCase(RiskMeasure):
     """Smallest mean of the heads, whatever their weights (Yan et al. 2024; Coste et al. 2023)."""
 
     name: ClassVar[str] = "worst_case"
+    equivariant: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return self._heads(distribution).means.amin(-1)
@@ -245,6 +255,7 @@ class BestCase(RiskMeasure):
     """Largest mean of the heads, whatever their weights."""
 
     name: ClassVar[str] = "best_case"
+    equivariant: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return self._heads(distribution).means.amax(-1)
@@ -259,6 +270,7 @@ class UWO(RiskMeasure):
     """
 
     name: ClassVar[str] = "uwo"
+    equivariant: ClassVar[bool] = True
     factor: float
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
@@ -277,6 +289,7 @@ class Robust(RiskMeasure):
     """
 
     name: ClassVar[str] = "robust"
+    equivariant: ClassVar[bool] = True
     allowed: ClassVar[str] = "a weight in [0, 1]"
     weight: float
 

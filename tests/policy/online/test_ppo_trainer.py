@@ -370,6 +370,26 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
         trainer(tmp_path, source=Law()).train()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_reward_on_another_device(tmp_path):
+    """The policy is on the CPU; distributions, numbers and gold come from a GPU."""
+
+    class Far:
+        def distribution(self, conversations):
+            means = torch.tensor(reward(conversations), device="cuda")[:, None] + torch.zeros(
+                3, device="cuda"
+            )
+            return GaussianEnsemble(means, torch.ones_like(means))
+
+    def gold(conversations):
+        return torch.tensor(reward(conversations), device="cuda")
+
+    for source in (Far(), gold):
+        given = {"eval_prompts": ["b"], "gold": gold}
+        made = trainer(tmp_path / type(source).__name__, source=source, made=given)
+        assert abs(made.train()["gold"]) < 10
+
+
 @pytest.mark.parametrize("wrong", ["few", "text", "none"])
 def test_a_reward_that_is_not_a_list_of_numbers(tmp_path, wrong):
     answers = {"few": [1.0], "text": "good", "none": None}

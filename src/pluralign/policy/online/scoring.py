@@ -41,6 +41,9 @@ class RolloutScorer:
         retries: number of further attempts if a reward cannot be reached.
         wait: seconds before the first of these; doubled each time.
 
+    Attributes:
+        measure: the risk measure of rollouts that are trained on; may be set during a run.
+
     Raises:
         ArgumentError: the reward is none of these.
         ConfigError: a risk measure is given, but there are no distributions.
@@ -52,7 +55,7 @@ class RolloutScorer:
             if risk not in ("mean", str(reward.risk)):
                 raise ConfigError(f"risk: received {risk!r}, but the reward has its own, {reward.risk}")
             reward, risk = reward.model, str(reward.risk)
-        self._measure = risk_measures.parse(risk)
+        self._measure = self.measure = risk_measures.parse(risk)
         self._has_distributions = hasattr(reward, "distribution")
         if not self._has_distributions and not callable(reward):
             raise ArgumentError(
@@ -67,8 +70,13 @@ class RolloutScorer:
         self._reward = reward
         self._retries, self._wait = retries, wait
 
-    def __call__(self, rollouts: Sequence[Rollout]) -> ResponseScores:
+    def __call__(self, rollouts: Sequence[Rollout], trained_on: bool = True) -> ResponseScores:
         """Utilities of rollouts.
+
+        Args:
+            rollouts: B rollouts.
+            trained_on: whether `measure` counts, and not the one that was given at first: evaluations have
+                the same measure from the first to the last.
 
         Raises:
             DataError: one is not finite, or their number is not that of the rollouts.
@@ -76,7 +84,7 @@ class RolloutScorer:
         """
         for attempt in range(self._retries + 1):
             try:
-                return self._ask(rollouts)
+                return self._ask(rollouts, self.measure if trained_on else self._measure)
             except Exception as error:
                 if attempt == self._retries or not unreachable(error):
                     raise
@@ -85,10 +93,10 @@ class RolloutScorer:
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _ask(self, rollouts: Sequence[Rollout]) -> ResponseScores:
+    def _ask(self, rollouts: Sequence[Rollout], measure: risk_measures.RiskMeasure) -> ResponseScores:
         conversations = [list(one.messages) for one in rollouts]
         if self._has_distributions:
-            scores = score_responses(self._reward, self._measure, conversations)
+            scores = score_responses(self._reward, measure, conversations)
             _check(scores.utilities, rollouts)
             return replace(scores, utilities=scores.utilities.float())
         if hasattr(self._reward, "describe"):

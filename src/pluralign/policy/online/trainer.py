@@ -30,7 +30,8 @@ from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
-from pluralign.policy.online.processes import gathered, mean_over
+from pluralign.policy.online.processes import agreed, gathered, mean_over
+from pluralign.policy.online.robust_weight import RobustWeight
 from pluralign.policy.online.rollouts import Draw, draw_once, keep_masks, prompt_rows
 from pluralign.policy.online.scoring import Gold, RolloutScorer, gold_of
 from pluralign.policy.online.state import load_state, save_policy, save_state
@@ -117,6 +118,7 @@ class PPOTrainer:
         self.step = 0
         self._moments = Moments()
         self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
+        self._robust_weight = RobustWeight(config, self._scorer, self.accelerator)
         self._whole = True  # false while weights change; then the state is not saved
         self._interrupts = Interrupts()
         folder, first = Path(config.output_dir), self.accelerator.is_main_process
@@ -192,15 +194,17 @@ class PPOTrainer:
     def _one_step(self) -> None:
         """Samples, computes rewards, updates."""
         start = time.perf_counter()
-        rollouts = self._drawing.of_step(self.step)
+        rollouts = agreed(self.accelerator, lambda: self._drawing.of_step(self.step))
         drawn_at = time.perf_counter()
-        scores = self._scorer(rollouts)
+        scores = agreed(self.accelerator, lambda: self._scorer(rollouts))
         scored_at = time.perf_counter()
         with self._interrupts.deferred():
             self._whole = False
             signs = self._signs(scores)
             seed = step_seed(self.config.seed, self.step, "minibatches")
-            metrics, self._moments = self._updates.learn(rollouts, scores, self._moments, seed)
+            metrics, moments = self._updates.learn(rollouts, scores, self._moments, seed)
+            metrics |= self._robust_weight.after(scores)
+            self._moments = moments
             self.step += 1
             self._whole = True
             seconds = {"draw": drawn_at - start, "score": scored_at - drawn_at}
@@ -233,9 +237,14 @@ class PPOTrainer:
     def _evaluated(self) -> tuple[dict[str, float], list[ScoredSample]]:
         if not self._drawing.held_out:
             raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts to the trainer")
-        rollouts = self._drawing.of_held_out()
-        scores = self._scorer(rollouts)
-        gold = None if self._gold is None else gold_of(self._gold, rollouts)
+        rollouts = agreed(self.accelerator, self._drawing.of_held_out)
+        scores, gold = agreed(
+            self.accelerator,
+            lambda: (
+                self._scorer(rollouts, trained_on=False),
+                None if self._gold is None else gold_of(self._gold, rollouts),
+            ),
+        )
         keep = keep_masks(rollouts, self.accelerator.device)
         with self._interrupts.deferred():
             log_probs, _ = self._models.scores(rollouts, keep.shape[1])
@@ -286,7 +295,7 @@ class PPOTrainer:
             "reference_heads": None if self._reference_heads is None else self._reference_heads.tolist(),
             "settings": asdict(self.config),
             "reference": self._models.digest,
-        }
+        } | self._robust_weight.state()
         folder = Path(self.config.output_dir, f"checkpoint-{self.step}")
         keep = self.config.save_total_limit
         save_state(folder, self._models.plain, self._updates.optimizer, self._updates.schedule, state, keep)
@@ -302,6 +311,7 @@ class PPOTrainer:
         self.step = int(state["global_step"])
         self._moments = Moments(**state["moments"])
         self._best.found = state["best"]
+        self._robust_weight.restore(state)
         heads = state.get("reference_heads")
         self._reference_heads = None if heads is None else torch.tensor(heads, dtype=torch.float64)
         self._journal.start(self.step)
