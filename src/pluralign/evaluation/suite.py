@@ -25,6 +25,7 @@ from pluralign.evaluation.pairs import pair_rows, rated_pair_rows
 from pluralign.evaluation.rows import rating_rows
 from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
 from pluralign.evaluation.texts import Columns, Texts
+from pluralign.evaluation.votes import summarise_votes, vote_rows
 from pluralign.evaluation.within import summarise_within
 from pluralign.files import write_json
 from pluralign.fitting.tables.category_ratings import ratings_as_rewards
@@ -58,7 +59,8 @@ def evaluate(
         model: any family.
         ratings: calibration, and pairs of responses to one prompt whose mean ratings differ.
         pairs: accuracy.
-        votes: accuracy on the majority; comparisons with tied votes are counted separately.
+        votes: accuracy on the majority; comparisons with tied votes are counted separately. Of a model that
+            predicts ties also log loss, Brier score and calibration of all votes (`three_way`).
         risk: the risk measure by which responses are compared.
         seed: random seed of the noise, the randomised PIT, the order of pairs and the bootstrap.
         out: a folder for `results.json`, `scores.parquet` and `examples.jsonl`; None to write nothing.
@@ -210,6 +212,8 @@ def _score(
             tables["votes"] = pair_rows(model, majority, risk=risk, progress=progress) | {
                 "tied_in_data": len(votes) - len(majority)
             }
+        if voted := vote_rows(model, votes, progress=progress):
+            tables["vote_shares"] = voted
     if not tables:
         raise DataError("every comparison is tied or has two equal sides: there is nothing to evaluate on")
     return tables
@@ -238,6 +242,8 @@ def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, se
     for name, columns in tables.items():
         if name == "ratings":
             results["ratings"] = summarise_ratings(columns, seed=seed)
+        elif name == "vote_shares":
+            results["votes"] = summarise_votes(columns, seed=seed)
         else:
             tied = columns.get("tied_in_data", 0)
             plain = {k: v for k, v in columns.items() if k != "tied_in_data"}
