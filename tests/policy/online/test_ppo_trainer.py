@@ -80,7 +80,7 @@ def test_how_a_minibatch_is_split_does_not_matter(tmp_path):
 def test_packed_is_padded(tmp_path):
     """Scores of packed rollouts are those of one sequence at a time, and so are the updates."""
     packed, alone = trainer(tmp_path / "a"), trainer(tmp_path / "b", bin_tokens=1)
-    rollouts = packed._draw_rollouts(packed._rows_of(0), packed._settings(0))
+    rollouts = packed._drawing.of_step(0)
     width = max(len(one.response_ids) for one in rollouts)
     scores, values = packed._models.scores(rollouts, width)
     assert values.shape == (8, width, 1)
@@ -162,7 +162,7 @@ def test_the_reference_of_an_adapter_is_its_base(tmp_path):
     pytest.importorskip("peft")
     made = trainer(tmp_path, made={"peft_config": lora()}, learning_rate=3e-2)
     made.train()
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     width = max(len(one.response_ids) for one in rollouts)
     base = trainer(tmp_path / "base")
     expected, _ = base._models.scores(rollouts, width)
@@ -240,7 +240,7 @@ def two_turns(sampler, reader, rows, settings, rank=0, world=1):
 def test_what_a_tool_said_is_not_trained(tmp_path):
     """The gradient of several turns is that of the tokens that the policy chose."""
     made = trainer(tmp_path, made={"draw": two_turns}, steps=1, epochs=1, minibatches=1, advantages="rloo")
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     before = {k: v.clone() for k, v in weights(made).items()}
     made.train()
     line = made.history[-1]
@@ -266,14 +266,13 @@ def test_what_a_tool_said_is_not_trained(tmp_path):
 
 def test_a_prompt_that_stands_in_several_rows_is_drawn_anew_each_time(tmp_path):
     made = trainer(tmp_path, prompts=["xa"], completions=8)
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     assert [one.group for one in rollouts] == [row for row in range(4) for _ in range(8)]
     answers = [tuple(one.response_ids for one in rollouts if one.group == row) for row in range(4)]
     assert len(set(answers)) == 4
-    shares = [
-        draw_once(made._models.sampler(), made._models.reader, made._rows_of(0), made._settings(0), rank, 2)
-        for rank in (0, 1)
-    ]
+    rows, settings = made._drawing.rows_of(0), made._drawing.settings(0)
+    sampler, reader = made._models.sampler(), made._models.reader
+    shares = [draw_once(sampler, reader, rows, settings, rank, 2) for rank in (0, 1)]
     assert sorted((*shares[0], *shares[1]), key=lambda one: one.group) == rollouts
 
 
@@ -290,7 +289,7 @@ class Ensemble:
 
 
 def test_a_risk_measure_acts_on_distributions(tmp_path):
-    rollouts = trainer(tmp_path)._draw_rollouts(
+    rollouts = trainer(tmp_path)._drawing.draw(
         [{"prompt": [{"role": "user", "content": "b"}]}], SamplingSettings(6, 5)
     )
     scores = RolloutScorer(Ensemble(), "worst_case")(rollouts)
@@ -416,7 +415,7 @@ def test_empty_generations(tmp_path):
         model.lm_head.weight[:, 0] = 0.0
         model.lm_head.weight[0, 0] = 10.0
     made = trainer(tmp_path, model, source=lambda talks: [float(one[-1]["content"] == "") for one in talks])
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     assert {one.response_ids for one in rollouts} == {(0,)}
     assert {one.text for one in rollouts} == {""}
     assert made.train()["reward/utility"] == 1.0

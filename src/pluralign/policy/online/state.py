@@ -13,6 +13,7 @@ determine them.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from pluralign.errors import ArtifactError, FingerprintError, RunError
 from pluralign.files import whole_folder
 from pluralign.policy.training.checkpoints import STATE, written_completely
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["load_state", "save_policy", "save_state"]
 
 _WEIGHTS, _OPTIMIZER, _RANDOM = "trained.safetensors", "optimizer.pt", "random.pt"
 
@@ -126,6 +127,23 @@ def load_state(
     schedule.load_state_dict(saved["schedule"])
     _restore(generators)
     return state
+
+
+def save_policy(folder: Path, policy: Any, tokenizer: Any) -> None:
+    """Writes a policy, or its adapter, and its tokenizer, for `from_pretrained`.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    partial = folder / ".partial"
+    with written_completely(partial, True, "Free some space and save again"):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        policy.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        for file in sorted(partial.iterdir()):  # an older file is complete until it is replaced
+            os.replace(file, folder / file.name)
+        partial.rmdir()
 
 
 def _trained(module: Any) -> dict[str, Any]:
