@@ -25,7 +25,7 @@ import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
 from pluralign.files import whole_folder
-from pluralign.policy.training.checkpoints import STATE, written_completely
+from pluralign.policy.training.checkpoints import STATE, usable, written_completely
 
 __all__ = ["load_state", "save_policy", "save_state"]
 
@@ -100,14 +100,12 @@ def load_state(
     """
     from safetensors.torch import load_file
 
-    try:
+    with usable(folder, "files"):
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         weights = load_file(folder / _WEIGHTS)
         saved = torch.load(folder / _OPTIMIZER, weights_only=True, map_location="cpu")
         generators = torch.load(folder / _RANDOM, weights_only=True)
-        before, known = state["settings"], state["reference"]
-    except Exception as error:  # safetensors and torch have errors of their own
-        raise ArtifactError(f"{folder} is not a complete checkpoint: {error}") from error
+        before, known = dict(state["settings"]), state["reference"]
     current = json.loads(json.dumps(settings))
     changed = sorted(k for k in current if k not in _FREE and current[k] != before.get(k))
     if changed:
@@ -120,12 +118,13 @@ def load_state(
     own = _trained(module)
     if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
         raise ArtifactError(f"{folder} has the weights of another model, adapter or critic")
+    with usable(folder, "optimizer, schedule or random numbers"):
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        _restore(generators)
     with torch.no_grad():
         for name, weight in own.items():
             weight.copy_(weights[name])
-    optimizer.load_state_dict(saved["optimizer"])
-    schedule.load_state_dict(saved["schedule"])
-    _restore(generators)
     return state
 
 

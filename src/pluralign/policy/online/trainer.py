@@ -38,7 +38,7 @@ from pluralign.policy.online.state import load_state, save_policy, save_state
 from pluralign.policy.online.updates import Updates
 from pluralign.policy.rewards.samples import ScoredSample, summarize
 from pluralign.policy.rewards.scoring import ResponseScores
-from pluralign.policy.training.checkpoints import last_checkpoint
+from pluralign.policy.training.checkpoints import checkpoint_at, usable
 from pluralign.policy.training.sample_files import write_samples
 from pluralign.policy.training.watch import Watch
 
@@ -156,6 +156,7 @@ class PPOTrainer:
 
         Raises:
             RunError: there is nothing to resume from, the checkpoint is of another run, or a disk is full.
+            ArtifactError: the checkpoint is damaged; with True, a damaged one is skipped.
             DataError: a reward is not finite.
             KeyboardInterrupt: Ctrl-C, after the state was saved.
         """
@@ -301,17 +302,16 @@ class PPOTrainer:
         save_state(folder, self._models.plain, self._updates.optimizer, self._updates.schedule, state, keep)
 
     def _resume(self, source: bool | str | Path) -> None:
-        folder = last_checkpoint(self.config.output_dir) if source is True else Path(str(source))
-        if folder is None:
-            raise RunError(f"{self.config.output_dir} has no complete checkpoint to resume from")
+        folder = checkpoint_at(self.config.output_dir, source)
         settings, digest = asdict(self.config), self._models.digest
         state = load_state(
             folder, self._models.plain, self._updates.optimizer, self._updates.schedule, settings, digest
         )
-        self.step = int(state["global_step"])
-        self._moments = Moments(**state["moments"])
-        self._best.found = state["best"]
-        self._robust_weight.restore(state)
-        heads = state.get("reference_heads")
-        self._reference_heads = None if heads is None else torch.tensor(heads, dtype=torch.float64)
+        with usable(folder, "state"):
+            self.step = int(state["global_step"])
+            self._moments = Moments(**state["moments"])
+            self._best.found = state["best"]
+            self._robust_weight.restore(state)
+            heads = state.get("reference_heads")
+            self._reference_heads = None if heads is None else torch.tensor(heads, dtype=torch.float64)
         self._journal.start(self.step)
