@@ -29,6 +29,7 @@ from torch import Tensor
 from pluralign.conversations import ConversationReader, end_token_id, tokenizer_digest
 from pluralign.conversations.reader import shared_length
 from pluralign.data.messages import conversation
+from pluralign.digests import json_digest
 from pluralign.errors import ArgumentError, DataError
 from pluralign.losses.partition import log_partition
 from pluralign.policy.logprobs.packing import Packed, pack
@@ -140,6 +141,7 @@ def prepare(
         remove_columns=table.column_names,
         num_proc=config.dataset_num_proc,
         load_from_cache_file=False,
+        new_fingerprint=json_digest([table._fingerprint, digest, sides, config.end_token, config.max_length]),
         desc=f"tokenizing {name}",
     )
     _no_empty(rows, sides, name)
