@@ -371,7 +371,6 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
         trainer(tmp_path, judge=Law()).train()
 
 
-@pytest.mark.parametrize("wrong", ["few", "text", "none"])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_reward_on_another_device(tmp_path):
     """The policy is on the CPU; distributions, numbers and gold come from a GPU."""
@@ -392,6 +391,7 @@ def test_a_reward_on_another_device(tmp_path):
         assert abs(made.train()["gold"]) < 10
 
 
+@pytest.mark.parametrize("wrong", ["few", "text", "none"])
 def test_a_reward_that_is_no_list_of_numbers(tmp_path, wrong):
     answers = {"few": [1.0], "text": "good", "none": None}
     with pytest.raises(DataError, match="the reward function"):
