@@ -18,6 +18,7 @@ and per completion, in the trainer's table of completions: `reward_mean` and `re
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,7 @@ class RewardFunction:
             )
         self.model = model
         self.risk = risk_measures.parse(risk)
-        self.__name__ = name or f"pluralign_{self.risk}".replace(":", "_")
+        self.__name__ = name or re.sub(r"[^\w.]+", "_", f"pluralign_{self.risk}").rstrip("_")
         self._prefix = prefix
         self._lock = threading.Lock()
 

@@ -15,6 +15,7 @@ from pluralign.risk.measures import (
     Robust,
     WorstCase,
 )
+from pluralign.risk.nested import Nested
 from pluralign.risk.parsing import MEASURES, parse
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Mean",
     "MeanStd",
     "Median",
+    "Nested",
     "Nominal",
     "Quantile",
     "RiskMeasure",
