@@ -19,6 +19,7 @@ and per completion, in the trainer's table of completions: `reward_mean` and `re
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +89,7 @@ class RewardFunction:
             )
         self.model = model
         self.risk = risk_measures.parse(risk)
-        self.__name__ = name or f"pluralign_{self.risk}".replace(":", "_")
+        self.__name__ = name or re.sub(r"[^\w.]+", "_", f"pluralign_{self.risk}").rstrip("_")
         self._prefix = prefix
         self._lock = threading.Lock()
         self._first_heads: Tensor | None = None
