@@ -30,7 +30,7 @@ READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py t
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
 SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions
 
-.PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types docs wheel results clean
+.PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types structure docs wheel results clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +71,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+structure:              ## files, rooms, imports between them, circles and repeated code, as numbers
+	$(PYTHON) docs/scripts/structure.py
 
 check: lint types test  ## what a change must pass
 

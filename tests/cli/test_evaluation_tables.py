@@ -109,7 +109,7 @@ def test_many_kinds_of_prompt_are_cut_and_the_title_says_so(capsys, results):
 
 
 @pytest.mark.filterwarnings("default::pluralign.errors.CategoryWarning")
-def test_what_the_fit_warned_of_is_said_again(workplace, fake, command):
+def test_what_the_fit_warned_of_is_reported_again(workplace, fake, command):
     Path("one.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ratings_rows(20, raters=1)))
     fit = "fit --family categorical --loss transport --ratings one.jsonl --l2 0.1 --steps 5 --out run"
     _, _, err = command(fit)

@@ -174,7 +174,7 @@ def test_most_rows_need_no_closer_look(tmp_path, monkeypatch):
     assert looked == [1, 1]
 
 
-def test_rows_of_one_rater_each_are_told_of_all_that_their_file_lacks(tmp_path):
+def test_rows_of_one_rater_each_are_reported_of_all_that_their_file_lacks(tmp_path):
     row = {"prompt": "Why?", "response": "So.", "attribute": "help", "ratings": 1, "rater": "a"}
     write([row, {**row, "rater": "b"}], tmp_path / "rows.jsonl")
     with pytest.raises(DataError) as caught:

@@ -70,7 +70,7 @@ def test_a_name_that_is_spelled_out_replaces_no_other() -> None:
     assert read_table(rows, "ratings")[0].to_list()[0]["a\\x00_"] == 1
 
 
-def test_a_weight_that_is_no_number_is_told_where_it_is_needed(tmp_path: Path) -> None:
+def test_a_weight_that_is_not_a_number_is_reported_where_it_is_needed(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "weight": w} for w in (1, "high")]
     with pytest.raises(DataError, match="row 1, column 'weight': found '1'"):
         weighted_pairs(load_pairs(rows))

@@ -82,7 +82,7 @@ def test_cdf(name):
 def test_wasserstein(first, second):
     build, leaves = LAWS[first]
     other, others = LAWS[second]
-    # Shifted copies, so that a law never meets itself, where |F1 - F2| has a kink.
+    # Shifted copies, so that a distribution never meets itself, where |F1 - F2| has a kink.
     others = tuple((1.1 * part.detach() + 0.05).requires_grad_() for part in others)
     n = len(leaves)
     assert gradcheck(
@@ -92,7 +92,7 @@ def test_wasserstein(first, second):
 
 @pytest.mark.parametrize("first", LAWS)
 def test_prob_greater(first):
-    """Two laws with atoms are piecewise constant; against an ensemble everything is smooth."""
+    """Two distributions with atoms are piecewise constant; against an ensemble everything is smooth."""
     build, leaves = LAWS[first]
     other, others = LAWS["ensemble"]
     others = tuple((1.1 * part.detach() + 0.05).requires_grad_() for part in others)

@@ -16,6 +16,7 @@ from pluralign.heads.categories import CATEGORIES, CATEGORY_REWARDS, Categories
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate, GateShape
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
+from pluralign.heads.linearity import LinearForm, Linearity, linear_form
 from pluralign.heads.mixed import MixedHead
 from pluralign.heads.population import PopulationUpdater, vote_likelihoods
 from pluralign.heads.quantile import QuantileHead
@@ -39,6 +40,8 @@ __all__ = [
     "GaussianEnsembleHead",
     "Head",
     "HeadInputs",
+    "LinearForm",
+    "Linearity",
     "MixedHead",
     "PopulationUpdater",
     "PreferenceUpdater",
@@ -46,6 +49,7 @@ __all__ = [
     "Reference",
     "RegressionHead",
     "Steering",
+    "linear_form",
     "vote_likelihoods",
 ]
 
