@@ -37,7 +37,7 @@ from pluralign.policy.online.journal import Best, Journal, Log
 from pluralign.policy.online.judging import Gold, Judge, gold_of
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
-from pluralign.policy.online.processes import agreed, gathered, mean_over, sum_over
+from pluralign.policy.online.processes import agreed, gathered, is_agreed, mean_over, sum_over
 from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
 from pluralign.policy.online.shaping import shape
 from pluralign.policy.online.state import load_state, save_state
@@ -49,6 +49,7 @@ from pluralign.policy.rewards.samples import JudgedSample, summarize
 from pluralign.policy.sampling.settings import SamplingSettings
 from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
 from pluralign.policy.training.sample_files import write_samples
+from pluralign.policy.training.sharding import whole
 from pluralign.policy.training.watch import Watch
 from pluralign.risk.robust_weight import variance_between_heads
 
@@ -133,7 +134,7 @@ class PPOTrainer:
         self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
         self._reference_variance: float | None = None  # between heads, over the first step's responses
         self._whole = True  # false while weights change; then the state is not saved
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(self._any_process if self._models.sharded else bool)
         folder, first = Path(config.output_dir), self.accelerator.is_main_process
         self._journal = Journal(folder / "metrics.jsonl", loggers, first)
         self._best = Best(config.best_metric, config.best_is_lowest)
@@ -181,22 +182,32 @@ class PPOTrainer:
             try:
                 while True:
                     if self._evaluation_is_due():
-                        self._evaluate_and_keep()
+                        with self._interrupts.deferred_if(self._models.sharded):
+                            self._evaluate_and_keep()
                     if self.step >= self.config.steps:
                         break
                     every = self.config.save_steps
                     if every and self.step % every == 0 and self.step > resumed:
                         self._save_checkpoint()
-                    self._one_step()
+                    with self._interrupts.deferred_if(self._models.sharded):
+                        self._one_step()
             except (Exception, KeyboardInterrupt) as error:
                 # Between updates nothing is half done; a disk that is full stays so.
-                if self._whole and self.step and not isinstance(error, RunError):
+                if self._whole and self.step and not isinstance(error, RunError) and self._in_all(error):
                     self._save_checkpoint()
                     _log.warning("stopped; the state after step %d is saved", self.step)
                 raise
             self._save_checkpoint()
         last = self._journal.lines[-1] if self._journal.lines else {}
         return {k.removeprefix("eval/"): v for k, v in last.items() if k != "step"}
+
+    def _any_process(self, here: bool) -> bool:
+        """Whether something is so in any process; all call this."""
+        return any(gathered(self.accelerator, [here]))
+
+    def _in_all(self, error: BaseException) -> bool:
+        """Whether every process has this error, so that all can save their parts of sharded weights."""
+        return not self._models.sharded or isinstance(error, KeyboardInterrupt) or is_agreed(error)
 
     def _evaluation_is_due(self) -> bool:
         """Before the first step, after the last and in between, unless already done."""
@@ -212,6 +223,7 @@ class PPOTrainer:
             self.accelerator,
             lambda: self._draw_rollouts(self._rows_of(self.step), self._settings(self.step)),
         )
+        self._check_equal(rollouts)
         drawn_at = time.perf_counter()
         judgement = agreed(self.accelerator, lambda: self._judge(rollouts))
         judged_at = time.perf_counter()
@@ -323,6 +335,15 @@ class PPOTrainer:
             raise ArgumentError("draw returned no rollouts; needed: at least one per process")
         return found
 
+    def _check_equal(self, rollouts: Sequence[Rollout]) -> None:
+        """Processes that share weights update them together, so they need as many rollouts as each other."""
+        counts = set(gathered(self.accelerator, [len(rollouts)])) if self._models.sharded else set()
+        if len(counts) > 1:
+            raise ArgumentError(
+                f"draw returned {min(counts)} rollouts in one process and {max(counts)} in another; "
+                "with FSDP all need the same number"
+            )
+
     # ---- measurements -------------------------------------------------------------------------------------
 
     def evaluate(self) -> dict[str, float]:
@@ -383,12 +404,15 @@ class PPOTrainer:
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Writes the policy, or its adapter, and the tokenizer, for `from_pretrained`.
 
+        If its weights are sharded, every process must call this.
+
         Args:
             output_dir: None for the output_dir of the settings.
 
         Raises:
             RunError: it cannot be written.
         """
+        state = whole(self.policy.state_dict()) if self._models.sharded else None
         if not self.accelerator.is_main_process:
             return
         folder = Path(output_dir or self.config.output_dir)
@@ -396,14 +420,15 @@ class PPOTrainer:
         with written_completely(partial, True, "Free some space and save again"):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            self.policy.save_pretrained(partial)
+            self.policy.save_pretrained(partial, state_dict=state)
             self.processing_class.save_pretrained(partial)
             for file in sorted(partial.iterdir()):  # an older file is complete until it is replaced
                 os.replace(file, folder / file.name)
             partial.rmdir()
 
     def _save_checkpoint(self) -> None:
-        if not self.accelerator.is_main_process:
+        first = self.accelerator.is_main_process
+        if not first and not self._models.sharded:
             return
         state = {
             "global_step": self.step,
@@ -417,7 +442,8 @@ class PPOTrainer:
         }
         folder = Path(self.config.output_dir, f"checkpoint-{self.step}")
         keep = self.config.save_total_limit
-        save_state(folder, self._models.plain, self._updates.optimizer, self._updates.schedule, state, keep)
+        optimizer, schedule = self._updates.optimizer, self._updates.schedule
+        save_state(folder, self._models.plain, optimizer, schedule, state, keep, first)
 
     def _resume(self, source: bool | str | Path) -> None:
         folder = last_checkpoint(self.config.output_dir) if source is True else Path(str(source))
