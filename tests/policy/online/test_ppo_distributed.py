@@ -24,6 +24,7 @@ if shards:
     }
 import several_processes, tiny_bandit
 several_processes.allow_fsdp_on_cpus()
+from pluralign.distributions import GaussianEnsemble
 from pluralign.policy import PPOConfig, PPOTrainer, lora_config
 
 critic = tiny_bandit.model(7) if options.pop("critic", False) else None
@@ -31,12 +32,21 @@ critic = tiny_bandit.model(7) if options.pop("critic", False) else None
 def reward(talks):
     return [one[-1]["content"].count("a") - 0.1 * len(one[-1]["content"]) for one in talks]
 
+class Heads:
+    # They disagree the more, the more of the letter a there is.
+
+    def distribution(self, talks):
+        liked = torch.tensor([[float(one[-1]["content"].count("a"))] for one in talks])
+        means = liked * torch.tensor([[1.0, 0.5]]) + torch.tensor([[0.0, 0.3]])
+        return GaussianEnsemble(means, torch.tensor([[0.5, 1.0]]).expand(len(talks), -1).contiguous())
+
 config = PPOConfig(
     folder, steps=3, prompts_per_step=4, completions=4, max_new_tokens=4, epochs=2, learning_rate=1e-2,
     critic_learning_rate=1e-2, micro_batch_size=3, normalize_rewards=True, use_cpu=True, **options,
 )
 trainer = PPOTrainer(
-    tiny_bandit.model(), config, prompts=["xa", "xb", "c", "dd", "ab"], reward=reward,
+    tiny_bandit.model(), config, prompts=["xa", "xb", "c", "dd", "ab"],
+    reward=Heads() if "risk" in options else reward,
     processing_class=tiny_bandit.tokenizer(), eval_prompts=["b", "ca", "d"], gold=reward,
     peft_config=lora_config(4, 8, 0.0, "all-linear") if lora else None, critic_model=critic,
 )
@@ -55,6 +65,9 @@ if trainer.accelerator.is_main_process:
 """
 
 
+NAMES = {"reward/utility", "reward/shaped", "kl", "length", "update/grad_norm", "reward/robust_weight"}
+
+
 def run(folder, processes, **options):
     launch(folder, SCRIPT, processes, str(folder), json.dumps(options))
     (weights,) = (folder / "model").glob("*.safetensors")
@@ -71,14 +84,19 @@ def assert_as_one(one, two):
         )
     assert last == pytest.approx(other_last, rel=1e-2, abs=1e-3)
     for line, other in zip(lines, other_lines, strict=True):
-        for name in line.keys() & {"reward/utility", "reward/shaped", "kl", "length", "update/grad_norm"}:
+        for name in line.keys() & NAMES:
             assert line[name] == pytest.approx(other[name], rel=1e-2, abs=1e-3), (line["step"], name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{"advantages": "gae"}, {"advantages": "gae", "critic": True}, {"advantages": "rloo", "lora": True}],
+    [
+        {"advantages": "gae"},
+        {"advantages": "gae", "critic": True},
+        {"advantages": "rloo", "lora": True},
+        {"advantages": "rloo", "risk": "robust:1", "robust_weight": "disagreement"},
+    ],
 )
 def test_two_processes_train_as_one(tmp_path, options):
     assert_as_one(run(tmp_path / "one", 1, **options), run(tmp_path / "two", 2, **options))
