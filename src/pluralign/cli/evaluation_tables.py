@@ -110,13 +110,22 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
     for name, part in parts.items():
         if part:
             plain = [
-                "-" if part.get(k) is None else f"{part[k]:.3f}" for k in ("correlation", "disagreement")
+                "-" if part.get(k) is None else f"{part[k]:.3f}"
+                for k in ("within_std", "between_std", "correlation", "disagreement")
             ]
             doubts = [f"spearman_{doubt}_error" for doubt in ("between", "within")]
             known = part.get("intervals", {})  # missing in results of earlier versions
             rows.append((_words(name), *plain, *[interval(known.get(k), 3) for k in doubts]))
     if rows:
-        head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
+        head = (
+            "",
+            "people's std",
+            "heads' std",
+            "correlation",
+            "disagreement",
+            "between heads ~ error",
+            "own std ~ error",
+        )
         console.table("heads of the ensemble (~ is Spearman's correlation)", head, rows)
 
 
