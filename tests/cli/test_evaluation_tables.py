@@ -58,9 +58,14 @@ def test_the_heads_are_printed_with_intervals(capsys, results):
     line = line_of(printed(capsys, results), "heads of the ensemble", "a1 ")
     found = results["ensemble"]["ratings"]["a1"]["intervals"]["spearman_between_error"]
     assert f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" in line
-    earlier = {k: v for k, v in results["ensemble"]["ratings"]["a1"].items() if k != "intervals"}
+    now = results["ensemble"]["ratings"]["a1"]
+    spreads = [f"{now[f'{kind}_std']:.3f}" for kind in ("within", "between")]
+    assert line.split()[1:3] == spreads
+    later = {"intervals", "within_std", "between_std"}  # than the first results
+    earlier = {k: v for k, v in now.items() if k not in later}
     line = line_of(printed(capsys, results | {"ensemble": {"ratings": {"a1": earlier}}}), "heads of", "a1 ")
-    assert line.split() == ["a1", f"{earlier['correlation']:.3f}", f"{earlier['disagreement']:.3f}", "-", "-"]
+    numbers = [f"{earlier[k]:.3f}" for k in ("correlation", "disagreement")]
+    assert line.split() == ["a1", "-", "-", *numbers, "-", "-"]
 
 
 def test_skill_within_a_prompt_stands_beside_pinball(capsys, results):
