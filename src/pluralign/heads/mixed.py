@@ -113,12 +113,12 @@ class MixedHead(Head):
         steering: Steering | None = None,
     ) -> RewardDistribution:
         """The debiased attributes, mixed on the [0, 1] scale and multiplied by the gate's scale."""
-        wishes = Steering() if steering is None else steering
-        if wishes.weights is None:
+        steered = Steering() if steering is None else steering
+        if steered.weights is None:
             weights = self.gate_weights(prompt)
         else:
-            weights = wishes.weights.to(prompt.device, torch.float32).expand(len(prompt), -1)
-        mixed = self._mixed(response, length, weights, wishes)
+            weights = steered.weights.to(prompt.device, torch.float32).expand(len(prompt), -1)
+        mixed = self._mixed(response, length, weights, steered)
         return mixed if self.gate is None else mixed.scale_shift(self.gate.scale.detach(), 0.0)
 
     def linearity(self, steering: Steering | None = None) -> Linearity:

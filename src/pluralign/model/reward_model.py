@@ -20,10 +20,10 @@ from torch import Tensor
 
 from pluralign import backbones, risk
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import RiskError
+from pluralign.errors import ArgumentError, RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
-from pluralign.model.reading import Conversation, head_inputs
+from pluralign.model.inputs import Conversation, head_inputs
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
 from pluralign.run_layout import model_folder
 
@@ -160,6 +160,23 @@ class RewardModel(BaseScorer):
         )
 
     @torch.no_grad()
+    def distributions_and_gate(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> tuple[RewardDistribution, dict[str, RewardDistribution], Float[Tensor, "B A"] | None]:
+        """`distributions`, and the gate's weights, from one pass through the backbone.
+
+        They are None without a gate, and if `weights` replace it.
+        """
+        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        gate = self.head.gate_weights(inputs.prompt) if self.head.has_gate and weights is None else None
+        distribution = self.head.distribution(*inputs, steering=steering)
+        return distribution, self._attributes(inputs.response, False), gate
+
+    @torch.no_grad()
     def gate_weights(self, conversations: Sequence[Conversation]) -> Float[Tensor, "B A"]:
         """The weight of each attribute for each prompt, in the order of `model.head.attributes`."""
         return self.head.gate_weights(self.embed(conversations).prompt)
@@ -189,6 +206,35 @@ class RewardModel(BaseScorer):
         """
         measure = _parse_risk(risk)
         return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
+
+    @torch.no_grad()
+    def vote_probabilities(
+        self, first: Sequence[Conversation], second: Sequence[Conversation]
+    ) -> Float[Tensor, "B 3"]:
+        """How people would vote on each pair: P(the first is better), P(tie), P(the second is better).
+
+        Args:
+            first: B message lists, each ending in a response.
+            second: as many, with the other responses.
+
+        Raises:
+            ArgumentError: the numbers of conversations differ, or the model was not fitted on comparisons,
+                so that it knows no ties.
+        """
+        a, b = as_conversations(first), as_conversations(second)
+        if len(a) != len(b):
+            raise ArgumentError(
+                f"received {len(a)} first and {len(b)} second conversations; needed: equally many"
+            )
+        both = self.distribution([*a, *b])
+        found = self.head.vote_probabilities(both[: len(a)], both[len(a) :])
+        if found is None:
+            raise ArgumentError(
+                f"this {self.family} model was not fitted on comparisons, so it does not know how often "
+                "people call two responses equal; fit the categorical family on votes, or use "
+                "preference_probability"
+            )
+        return found
 
     def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
         return self.head.preference_probability(chosen, rejected)

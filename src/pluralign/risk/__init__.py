@@ -17,6 +17,7 @@ from pluralign.risk.measures import (
 )
 from pluralign.risk.nested import Nested
 from pluralign.risk.parsing import MEASURES, parse
+from pluralign.risk.robust_weight import robust_weight_from_disagreement, robust_weight_from_ratings
 
 __all__ = [
     "MEASURES",
@@ -35,4 +36,6 @@ __all__ = [
     "Robust",
     "WorstCase",
     "parse",
+    "robust_weight_from_disagreement",
+    "robust_weight_from_ratings",
 ]

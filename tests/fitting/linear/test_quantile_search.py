@@ -61,7 +61,7 @@ def test_it_is_the_penalty_with_the_smallest_loss_over_all_folds(tmp_path):
         assert min(losses, key=losses.get) == penalty
 
 
-def test_many_ratings_are_judged_on_one_fold(tmp_path, monkeypatch):
+def test_many_ratings_are_evaluated_on_one_fold(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "MANY_ROWS", 150)
     searched(*problem(), tmp_path / "j")
     assert {e.split("fold=")[1][0] for e in (tmp_path / "j").read_text().splitlines()} == {"0"}

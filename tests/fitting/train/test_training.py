@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from pluralign.errors import ConfigError, ConvergenceWarning
@@ -82,7 +84,7 @@ def test_the_seed_decides_batches_and_dropout():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_the_best_look_at_held_out_rows_is_kept():
+def test_the_best_evaluation_on_held_out_rows_is_kept():
     """Training rows pull the weights away from where held-out rows are right at the start."""
     problem = Problem(noise=0.0)
     problem.y[150:] = 0.0
@@ -125,7 +127,58 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch):
     assert steps.count(32) == 30
 
 
-def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
+def saved_state(path):
+    """The file of a training that was interrupted, and how it is changed."""
+    problem = Problem()
+    calls = []
+
+    def breaks(rows):
+        calls.append(len(rows))
+        if len(calls) == 35:
+            raise KeyboardInterrupt
+        return problem.mean(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(problem.module, breaks, problem.rows, SHORT, state=TrainingState(path, "k"))
+
+    def change(tensors=None, **facts):
+        with safe_open(path, framework="pt") as file:
+            known = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            save_file(known | (tensors or {}), path, file.metadata() | facts)
+
+    return change
+
+
+SHORT = Schedule(steps=60, batch=32, eval_every=10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path, change: path.write_bytes(path.read_bytes()[:200]),
+        lambda path, change: path.write_bytes(b"no state"),
+        lambda path, change: change(step="many"),
+        lambda path, change: change(best_loss=""),
+        lambda path, change: change({"module.other": torch.zeros(1)}),
+        lambda path, change: change({"module.weight": torch.zeros(1, 7)}),
+        lambda path, change: change({"best.weight": torch.zeros(2)}),
+        lambda path, change: change({"optimizer.0.exp_avg": torch.zeros(7)}),
+        lambda path, change: change({"optimizer.first.exp_avg": torch.zeros(7)}),
+    ],
+)
+def test_a_damaged_state_is_told_and_training_starts_anew(tmp_path, monkeypatch, caplog, damage):
+    monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
+    path = tmp_path / "state.safetensors"
+    damage(path, saved_state(path))
+    whole, again = Problem(), Problem()
+    train(whole.module, whole.mean, whole.rows, SHORT)
+    summary = train(again.module, again.mean, again.rows, SHORT, state=TrainingState(path, "k"))
+    assert f"{path} is damaged (" in caplog.text
+    assert summary["steps"] == 60
+    assert torch.equal(again.module.weight, whole.module.weight)
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_the_best_evaluation():
     problem = Problem()
     calls = []
 
@@ -139,7 +192,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
     assert bool(problem.module.weight.isfinite().all())
 
 
-def test_what_is_no_schedule():
+def test_what_is_not_a_schedule():
     for wrong in ({"lr": 0.0}, {"steps": 0}, {"batch": 0}, {"weight_decay": float("nan")}, {"patience": 0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             Schedule(**wrong)

@@ -63,3 +63,41 @@ def test_two_processes_train_as_one(tmp_path, options):
     for one, two in zip(found[0][1], found[1][1], strict=True):
         for name in one.keys() & {"reward/utility", "reward/shaped", "kl", "length", "update/grad_norm"}:
             assert one[name] == pytest.approx(two[name], rel=1e-2, abs=1e-3), (one["step"], name)
+
+
+FAILING = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import tiny_bandit
+from pluralign.policy import PPOConfig, PPOTrainer
+
+folder = sys.argv[1]
+
+def reward(talks):
+    if made.step == 1 and made.accelerator.process_index == 1:
+        raise TimeoutError("no answer")
+    return tiny_bandit.reward(talks)
+
+config = PPOConfig(folder, **tiny_bandit.SETTINGS, reward_retries=1, use_cpu=True)
+made = PPOTrainer(
+    tiny_bandit.model(), config, prompts=tiny_bandit.PROMPTS, reward=reward,
+    processing_class=tiny_bandit.tokenizer(),
+)
+made._scorer._wait = 0.001
+try:
+    made.train()
+except Exception as error:
+    Path(folder, f"{made.accelerator.process_index}.txt").write_text(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.slow
+def test_a_reward_that_fails_in_one_process_stops_all_with_the_state_saved(tmp_path):
+    """The first process, which writes, is not the one whose reward server stopped answering."""
+    launch(tmp_path, FAILING, 2, str(tmp_path))
+    assert (tmp_path / "1.txt").read_text() == "TimeoutError: no answer"
+    assert (tmp_path / "0.txt").read_text() == "DataError: process 1 stopped the run: TimeoutError: no answer"
+    state = json.loads((tmp_path / "checkpoint-1" / "trainer_state.json").read_text())
+    assert state["global_step"] == 1

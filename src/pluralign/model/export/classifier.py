@@ -24,7 +24,7 @@ from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.model.export.chat_text import exported_tokenizer, reads_as, save_tokenizer
 from pluralign.model.export.facts import ExportFacts, Written
 from pluralign.model.export.weights import num_bytes, plain_model
-from pluralign.model.reading import Conversation
+from pluralign.model.inputs import Conversation
 
 __all__ = ["write"]
 

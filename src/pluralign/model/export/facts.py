@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pluralign._version import __version__
 from pluralign.heads import LinearForm
-from pluralign.model.reading import Conversation
+from pluralign.model.inputs import Conversation
 from pluralign.risk import RiskMeasure
 
 __all__ = ["ExportFacts", "Written"]

@@ -20,7 +20,7 @@ from pluralign.backbones.load import loading_bar
 from pluralign.conversations import response_text
 from pluralign.model.export.facts import ExportFacts, Written
 from pluralign.model.export.weights import num_bytes, plain_model
-from pluralign.model.reading import Conversation
+from pluralign.model.inputs import Conversation
 
 __all__ = ["write"]
 

@@ -28,7 +28,7 @@ from pluralign.heads import LinearForm, linear_form
 from pluralign.model.export import classifier, sentence_folder
 from pluralign.model.export.card import card
 from pluralign.model.export.facts import ExportFacts, Written
-from pluralign.model.reading import Conversation, head_inputs
+from pluralign.model.inputs import Conversation, head_inputs
 from pluralign.model.scorer import as_conversations, utilities
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""The evaluation of responses by a reward model: utilities, logged statistics, and profile.
+"""Scores of responses by a reward model: utilities, logged statistics, and profile.
 
-In: a scorer, a risk measure, conversations. Out: a `Judgement`.
+In: a scorer, a risk measure, conversations. Out: `ResponseScores`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pluralign.model.profiles import heads_of, profile
 from pluralign.model.scorer import distributions_of
 from pluralign.risk import RiskMeasure
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["ResponseScores", "score_responses"]
 
 _TAIL = 0.1
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ResponseScores:
     """The rewards of B responses, with statistics of their distributions.
 
     Attributes:
@@ -42,13 +42,13 @@ class Judgement:
     metrics: Mapping[str, float]
 
     @classmethod
-    def of_numbers(cls, numbers: Float[Tensor, " B"]) -> Judgement:
+    def of_numbers(cls, numbers: Float[Tensor, " B"]) -> ResponseScores:
         """For rewards that are numbers, not distributions."""
         return cls(numbers, {"utility": numbers.double()}, {})
 
 
 @torch.no_grad()
-def judge(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> Judgement:
+def score_responses(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> ResponseScores:
     """Scores conversations with one call of the model.
 
     Args:
@@ -77,4 +77,6 @@ def judge(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> Jud
     if heads is not None:
         metrics["disagreement"] = heads.std(-1)
         metrics["within"] = distribution.variances().within.sqrt()
-    return Judgement(utilities, columns, {key: float(one.float().mean()) for key, one in metrics.items()})
+    return ResponseScores(
+        utilities, columns, {key: float(one.float().mean()) for key, one in metrics.items()}
+    )
