@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes that share cores are many times slower with two threads each; torch reads this once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import itertools
 import signal
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Our own warnings are errors."""
     # Said here: settings in pyproject.toml would import the package before jaxtyping can add its checks.
     config.addinivalue_line("filterwarnings", "error::pluralign.errors.PluralignWarning")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays; it is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

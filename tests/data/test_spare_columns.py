@@ -39,7 +39,13 @@ def test_what_fits_no_type_becomes_text(values: Any, kept: list[str]) -> None:
     assert report.notes == {AS_TEXT: 1}
 
 
-@pytest.mark.parametrize("values", [(1, 2), ("a", None), ({"a": 1}, {"b": "x"}), ([1], [2]), (None, None)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1, 2), ("a", None), ({"a": 1}, {"b": "x"}), ([1], [2]), (None, None),
+        ([None, None], [None]), ([None, None, 3], None), ([[None, None]], [[]]),
+    ],
+)  # fmt: skip
 def test_what_fits_stays_as_it_is(values: Any) -> None:
     table, report = read(*values)
     expected = [{"a": 1, "b": None}, {"a": None, "b": "x"}] if isinstance(values[0], dict) else list(values)

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from scipy import integrate, optimize, special
 from pluralign.distributions import (
     Categorical,
     Empirical,
+    Ensemble,
     GaussianEnsemble,
     Point,
     Quantiles,
@@ -146,6 +148,28 @@ def _empirical(draw: np.random.Generator) -> tuple[RewardDistribution, list[Orac
     return Empirical(torch.tensor(samples), torch.tensor(keep)), oracles
 
 
+def _members(*builders: Callable[..., tuple[RewardDistribution, list[Oracle]]]) -> Callable[..., Any]:
+    """The mixture of several of the above, with unequal weights."""
+
+    def build(draw: np.random.Generator) -> tuple[RewardDistribution, list[Oracle]]:
+        weights = draw.dirichlet(np.ones(len(builders)))
+        laws, oracles = zip(*(builder(draw) for builder in builders), strict=True)
+        mixed = [
+            Oracle(
+                atoms=[(x, w * m) for w, part in zip(weights, parts, strict=True) for x, m in part.atoms],
+                uniforms=[
+                    (low, high, w * m)
+                    for w, part in zip(weights, parts, strict=True)
+                    for low, high, m in part.uniforms
+                ],
+            )
+            for parts in zip(*oracles, strict=True)
+        ]
+        return Ensemble(laws, torch.tensor(weights)), mixed
+
+    return build
+
+
 BUILDERS = {
     "point": _point,
     "quantiles": _quantiles,
@@ -154,6 +178,8 @@ BUILDERS = {
     "ensemble": _ensemble,
     "categorical": _categorical,
     "empirical": _empirical,
+    "quantile_members": _members(_quantiles, _tied_quantiles, _point),
+    "atom_members": _members(_categorical, _empirical),
 }
 
 

@@ -30,7 +30,7 @@ from typing import Any, Self
 from pluralign._version import __version__
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import RunError
-from pluralign.files import is_temporary, sweep, write_file, write_json
+from pluralign.files import append_line, is_temporary, sweep, write_file, write_json
 
 __all__ = ["RunFolder", "default_name", "digest"]
 
@@ -211,8 +211,7 @@ class RunFolder:
 
     def log(self, **values: Any) -> None:
         """Appends one line of measurements."""
-        with (self.path / _LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": _now(), **values}) + "\n")
+        append_line(self.path / _LOG, json.dumps({"time": _now(), **values}))
 
     def finish(self, *made: str, **values: Any) -> None:
         """Marks the run as complete, with the names of its artefacts and any other results to keep."""

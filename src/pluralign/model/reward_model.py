@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pluralign import backbones, risk
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import RiskError
+from pluralign.errors import ArgumentError, RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
 from pluralign.model.inputs import Conversation, head_inputs
@@ -206,6 +206,35 @@ class RewardModel(BaseScorer):
         """
         measure = _parse_risk(risk)
         return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
+
+    @torch.no_grad()
+    def vote_probabilities(
+        self, first: Sequence[Conversation], second: Sequence[Conversation]
+    ) -> Float[Tensor, "B 3"]:
+        """How people would vote on each pair: P(the first is better), P(tie), P(the second is better).
+
+        Args:
+            first: B message lists, each ending in a response.
+            second: as many, with the other responses.
+
+        Raises:
+            ArgumentError: the numbers of conversations differ, or the model was not fitted on comparisons,
+                so that it knows no ties.
+        """
+        a, b = as_conversations(first), as_conversations(second)
+        if len(a) != len(b):
+            raise ArgumentError(
+                f"received {len(a)} first and {len(b)} second conversations; needed: equally many"
+            )
+        both = self.distribution([*a, *b])
+        found = self.head.vote_probabilities(both[: len(a)], both[len(a) :])
+        if found is None:
+            raise ArgumentError(
+                f"this {self.family} model was not fitted on comparisons, so it does not know how often "
+                "people call two responses equal; fit the categorical family on votes, or use "
+                "preference_probability"
+            )
+        return found
 
     def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
         return self.head.preference_probability(chosen, rejected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from dataclasses import replace
 
@@ -145,6 +146,35 @@ def test_what_cannot_be_resumed_says_so(tmp_path):
     (tmp_path / "checkpoint-1" / "optimizer.pt").write_bytes(b"half")
     with pytest.raises(ArtifactError, match="not a complete checkpoint"):
         trainer(tmp_path, steps=1).train(resume_from_checkpoint=True)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, caplog):
+    straight = trainer(tmp_path / "straight", steps=2)
+    straight.train()
+    trainer(tmp_path, steps=2, save_steps=1, save_total_limit=0).train()
+    path = tmp_path / "checkpoint-2" / "trained.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    again = trainer(tmp_path, steps=2)
+    again.train(resume_from_checkpoint=True)
+    assert_equal_weights(straight, again)
+    assert "checkpoint-2 was not written completely or is damaged: trained.safetensors" in caplog.text
+    first = tmp_path / "checkpoint-1"
+    for name, content in (("optimizer.pt", {"optimizer": {}, "schedule": {}}), ("random.pt", {"torch": 1})):
+        copied = tmp_path / "copies" / "checkpoint-1"
+        shutil.copytree(first, copied)
+        torch.save(content, copied / name)
+        with pytest.raises(
+            ArtifactError, match="checkpoint-1: its optimizer, schedule or random numbers can"
+        ):
+            trainer(tmp_path, steps=2).train(resume_from_checkpoint=copied)
+        shutil.rmtree(copied)
+    state = first / "trainer_state.json"
+    for change in ({"settings": 3}, {"moments": {"odd": 1}}, {"reference_heads": "x"}):
+        kept = state.read_text()
+        state.write_text(json.dumps(json.loads(kept) | change))
+        with pytest.raises(ArtifactError, match="checkpoint-1: its .* cannot be used"):
+            trainer(tmp_path, steps=2).train(resume_from_checkpoint=first)
+        state.write_text(kept)
 
 
 def test_only_the_last_checkpoints_stay_and_none_is_half_written(tmp_path):

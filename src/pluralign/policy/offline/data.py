@@ -25,6 +25,7 @@ from typing import Any
 from pluralign.conversations import ConversationReader, end_token_id, tokenizer_digest
 from pluralign.conversations.reader import shared_length
 from pluralign.data.messages import conversation
+from pluralign.digests import json_digest
 from pluralign.errors import ArgumentError, DataError
 from pluralign.policy.offline.config import OfflineConfig
 from pluralign.policy.offline.objectives import Objective
@@ -116,6 +117,7 @@ def prepare(
         remove_columns=table.column_names,
         num_proc=config.dataset_num_proc,
         load_from_cache_file=False,
+        new_fingerprint=json_digest([table._fingerprint, digest, sides, config.end_token, config.max_length]),
         desc=f"tokenizing {name}",
     )
     _no_empty(rows, sides, name)

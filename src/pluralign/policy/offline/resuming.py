@@ -35,9 +35,14 @@ class RunLoss(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Continues from the sum in the checkpoint, or from 0 if it has none."""
-        said = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        (self._total, self._steps), self._new = self.carried(state), None
+
+    @classmethod
+    def carried(cls, state: Any) -> tuple[float, int]:
+        """The sum and its number of steps as the checkpoint of a transformers state has them."""
+        said = state.stateful_callbacks.get(cls.__name__) if state.global_step else None
         kept: dict[str, Any] = said["args"] if said else {"total": 0.0, "steps": 0}
-        self._total, self._steps, self._new = kept["total"], kept["steps"], None
+        return float(kept["total"]), int(kept["steps"])
 
     def add(self, loss: Tensor, filtered: bool = False) -> None:
         """Adds the loss of one batch, divided like that of the whole step.
