@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 
 from pluralign.backbones.fingerprint import file_sha256
-from pluralign.errors import ArtifactError, MissingDependencyError
+from pluralign.errors import ArtifactError, MissingDependencyError, did_you_mean
 
 __all__ = ["MINILM_SHA256", "find_folder"]
 
@@ -66,7 +66,8 @@ def _download(repository: str, revision: str | None) -> tuple[Path, str]:
         )
     except (HFValidationError, OSError) as error:
         raise ArtifactError(
-            f"{repository!r} is neither a folder nor a repository that could be fetched from the hub: {error}"
+            f"{repository!r} is neither a folder nor a repository that could be fetched from the hub"
+            f"{did_you_mean(repository, ['minilm'])}: {error}"
         ) from error
     return folder, folder.name
 
