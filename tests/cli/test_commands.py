@@ -217,7 +217,7 @@ def test_evaluate_warns_where_the_fit_saw_the_groups(workplace, fake, command):
     assert "WARNING: this is not a held-out result" in err
 
 
-def test_evaluate_needs_something_kept_back(workplace, fake, command):
+def test_evaluate_needs_something_held_out(workplace, fake, command):
     command(FIT + " --test_share 0 --out run")
     status, _, err = command("evaluate --model run --ratings ratings.jsonl --out judged")
     assert status == 2

@@ -23,6 +23,7 @@ from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
+from pluralign.heads.ensemble import reader_of
 from pluralign.heads.schema import TensorShapes
 from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
 
@@ -159,10 +160,10 @@ def _checked(config: dict[str, Any], file: str) -> TensorShapes:
                 f"{file} has family {entry['family']!r} at {place}; this version knows "
                 f"{', '.join(sorted(FAMILIES))}"
             )
-        family = FAMILIES[entry["family"]]
+        reader = reader_of(entry["family"], entry["head"])
         where = "config.head" if place == "head" else f"config.{place}.head"
-        family.check_spec(entry["head"], f"{file}: {where}")
-        shapes |= {f"{place}.{name}": shape for name, shape in family.tensor_shapes(entry["head"]).items()}
+        reader.check_spec(entry["head"], f"{file}: {where}")
+        shapes |= {f"{place}.{name}": shape for name, shape in reader.tensor_shapes(entry["head"]).items()}
     return shapes
 
 
@@ -275,7 +276,7 @@ def _build(folder: Path, entry: Mapping[str, Any], tensors: dict[str, Tensor], p
     if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
         raise ArtifactError(f"{folder}: the stored {family} head has NaN or infinite weights; fit it again")
     try:
-        head = FAMILIES[family].from_spec(entry["head"])
+        head = reader_of(family, entry["head"]).from_spec(entry["head"])
         head.load_state_dict(own)
         head.check_state()
     except (ArgumentError, RuntimeError) as error:
@@ -301,14 +302,16 @@ def _card(config: dict[str, Any]) -> str:
             "",
             f"# A `{config['family']}` reward model",
             "",
-            "It predicts the distribution of human reward, not a single number.",
+            "`distribution` is what it predicts of human reward, `score` one number by a risk measure.",
             "",
             "```python",
             "import pluralign as pl",
-            "",
             'model = pl.RewardModel.from_pretrained("path/to/this/folder")',
-            "d = model.distribution(conversations)   # lists of messages that end in the response",
-            'u = model.score(conversations, risk="cvar:0.1")',
+            "",
+            'question = {"role": "user", "content": "How do I ..."}',
+            'response = {"role": "assistant", "content": "First ..."}',
+            "model.distribution([[question, response]]).mean()",
+            'model.score([[question, response]], risk="cvar:0.1")',
             "```",
             "",
             f"Backbone: `{backbone['name_or_path']}`, fingerprint `{str(backbone['fingerprint'])[:16]}`. "
