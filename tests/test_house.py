@@ -142,6 +142,7 @@ OF_FAMILIES = (
 HOMONYMS = {
     "losses/__init__.py": {"bradley_terry"},  # the formula
     "losses/preference.py": {"bradley_terry"},
+    "model/export/classifier.py": {"regression"},  # a problem type of transformers
     "report/pictures.py": {"quantile"},  # of a distribution
     "risk/measures.py": {"quantile"},
 }

@@ -52,7 +52,7 @@ def test_fit_and_evaluate_keep_one_question_on_one_side(workplace, fake, command
     assert said.endswith("groups were in the fit")
 
 
-def test_what_was_held_out_is_told_as_it_is(workplace, fake, command):
+def test_what_was_held_out_is_reported_as_it_is(workplace, fake, command):
     """Sizes that no split by hash would meet: the words have the rows and groups of the evaluation."""
     rows = [r for r in ratings_rows(13, 12) if not (r["group"] == "g3" and r["id"].endswith("-0"))]
     Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -147,7 +147,7 @@ def test_quantile_error_against_the_truth():
 
 @pytest.mark.parametrize("edges", [None, (0.0, 1.1, 2.0, 7.0, 10.0)], ids=["grid", "bins"])
 def test_a_crowd_that_votes_as_predicted_is_covered_as_it_should_be(edges):
-    """Ratings drawn from the predicted categories, which a law without the spreading of ratings holds."""
+    """Ratings drawn from the predicted categories, which fit without the spreading of ratings."""
     values = (0.1, 1.3, 5.0, 9.0) if edges else (0.1, 1.1, 2.1, 3.1)
     probs = [0.5, 0.3, 0.14, 0.06]
     module = CategoryLogits(WIDTH, 4)
@@ -298,7 +298,7 @@ def test_the_baseline_heads_stand_beside_the_model():
     assert "constant" not in derived
 
 
-def test_pairs_from_ratings_are_judged_by_attribute():
+def test_pairs_from_ratings_are_evaluated_by_attribute():
     """a is rated like x, b against it, and the model predicts x for both: right on a, wrong on b."""
     table = pl.load_ratings(
         [
@@ -415,7 +415,7 @@ def test_every_family_on_every_kind(tmp_path, family, kind):
 
 
 def test_a_risk_measure_orders_the_pairs():
-    """The mean prefers the wide law of x = 1, the lower tail the narrow one of x = 0."""
+    """The mean prefers the wide distribution of x = 1, the lower tail the narrow one of x = 0."""
     weight = torch.zeros(1, 5, WIDTH)
     weight[0, :, 0] = torch.tensor([-1.0, -0.5, 0.2, 0.8, 1.5])
     head = QuantileHead(
@@ -428,7 +428,7 @@ def test_a_risk_measure_orders_the_pairs():
     assert tail["accuracy"]["model"]["estimate"] == 0.0
 
 
-def test_what_cannot_be_judged():
+def test_what_cannot_be_evaluated():
     with pytest.raises(ArgumentError, match="no data"):
         evaluate(uniform_model())
     with pytest.raises(DataError, match="attribute 'b' is rated"):
@@ -453,7 +453,7 @@ def test_what_cannot_be_judged():
 # -- cross-fitting ---------------------------------------------------------------------------------
 
 
-def test_cross_fitting_judges_each_row_once_by_a_model_that_has_not_seen_it(tmp_path):
+def test_cross_fitting_evaluates_each_row_once_by_a_model_that_has_not_seen_it(tmp_path):
     table = pl.load_ratings(ratings_rows(15))
     lines: list[str] = []
     results = cross_fit(

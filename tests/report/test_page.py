@@ -268,7 +268,7 @@ def test_results_on_an_edge_can_be_drawn(copy, change):
     Outline(page_of(folder))
 
 
-def test_a_folder_is_no_page(copy, tmp_path):
+def test_a_folder_is_not_a_page(copy, tmp_path):
     content = build_content([read_evaluation(copy("one"))])
     with pytest.raises(ArtifactError, match="is a folder"):
         write_page(content, tmp_path)

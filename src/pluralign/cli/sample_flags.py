@@ -14,7 +14,7 @@ class SampleFlags:
 
     Attributes:
         prompts: File, folder or hub id with prompts; any table with a prompt column.
-        model: Folder or hub id of the policy.
+        model: Folder or hub id of the policy, smollm2 or smollm2-q4.
         server: Address of an OpenAI-compatible server (vLLM) that has the policy; --model then names its
             tokenizer. The key is read from the environment variable PLURALIGN_SERVER_KEY.
         key_over_http: Send that key unencrypted (http) to another machine too.

@@ -131,6 +131,13 @@ class GaussianEnsemble(RewardDistribution):
         """The heads, for measures that compare them."""
         return Heads(self.means, self.stds, self.weights)
 
+    def members(self) -> tuple[GaussianEnsemble, ...]:
+        """Each head as a distribution of its own."""
+        return tuple(
+            GaussianEnsemble(mean.unsqueeze(-1), std.unsqueeze(-1), validate=False)
+            for mean, std in zip(self.means.unbind(-1), self.stds.unbind(-1), strict=True)
+        )
+
     # --- primitives -----------------------------------------------------------------------------------------
 
     @property

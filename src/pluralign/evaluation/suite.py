@@ -26,6 +26,7 @@ from pluralign.evaluation.row_digests import digest_words, row_digest
 from pluralign.evaluation.rows import rating_rows
 from pluralign.evaluation.summary import decided, summarise_gate, summarise_pairs, summarise_ratings
 from pluralign.evaluation.texts import Columns, Texts
+from pluralign.evaluation.votes import summarise_votes, vote_rows
 from pluralign.evaluation.within import summarise_within
 from pluralign.files import write_json
 from pluralign.fitting.tables.category_ratings import ratings_as_rewards
@@ -59,7 +60,8 @@ def evaluate(
         model: any family.
         ratings: calibration, and pairs of responses to one prompt whose mean ratings differ.
         pairs: accuracy.
-        votes: accuracy on the majority; comparisons with tied votes are counted separately.
+        votes: accuracy on the majority; comparisons with tied votes are counted separately. Of a model that
+            predicts ties also log loss, Brier score and calibration of all votes (`three_way`).
         risk: the risk measure by which responses are compared.
         seed: random seed of the noise, the randomised PIT, the order of pairs and the bootstrap.
         out: a folder for `results.json`, `scores.parquet` and `examples.jsonl`; None to write nothing.
@@ -204,14 +206,17 @@ def _score(
             tables["pairs_from_ratings"] = rated_pair_rows(model, ratings, derived, texts, risk=risk)
     if pairs is not None:
         tables["pairs"] = pair_rows(model, pairs, risk=risk, progress=progress) | _about(pairs)
-    if votes is not None and (voted := _vote_rows(model, votes, risk, progress)):
-        tables["votes"] = voted
+    if votes is not None:
+        if majority := _decided_rows(model, votes, risk, progress):
+            tables["votes"] = majority
+        if shares := vote_rows(model, votes, progress=progress):
+            tables["vote_shares"] = shares
     if not tables:
         raise DataError("every comparison is tied or has two equal sides: there is nothing to evaluate on")
     return tables
 
 
-def _vote_rows(
+def _decided_rows(
     model: RewardModel, votes: datasets.Dataset, risk: str, progress: bool | None
 ) -> Columns | None:
     """The majority's side of each comparison as chosen, one side of each tied one, and their shares of votes.
@@ -260,6 +265,8 @@ def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, se
         plain = {key: values for key, values in columns.items() if not isinstance(values, int)}
         if name == "ratings":
             results["ratings"] = summarise_ratings(plain, seed=seed)
+        elif name == "vote_shares":
+            results["votes"] = summarise_votes(plain, seed=seed)
         else:
             tied = columns.get("tied_in_data", 0)
             results["pairs"][name] = summarise_pairs(plain, seed=seed) | {"tied_in_data": tied}

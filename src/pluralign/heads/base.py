@@ -25,6 +25,7 @@ from pluralign.errors import ArgumentError
 from pluralign.heads import schema
 from pluralign.heads.categories import Categories
 from pluralign.heads.debias import LengthUnit
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.steering import Steering
 from pluralign.precision import widened
 
@@ -117,8 +118,10 @@ class Head(nn.Module, abc.ABC):
         reference: the unit of reward.
     """
 
-    family: ClassVar[str]
-    """The name of this class in `pluralign.families.FAMILIES`."""
+    family: str
+    """The name in `pluralign.families.FAMILIES`: of the class, or of the members of an ensemble."""
+    own_ensemble: ClassVar[bool] = False
+    """Whether its recipe fits several heads itself, so that no ensemble is made of it."""
     reads_categories: ClassVar[bool] = False
     """Whether its recipe treats numbers from 0 to 5 of the attribute `category` as the six categories."""
 
@@ -242,6 +245,17 @@ class Head(nn.Module, abc.ABC):
         """
         return self.reference.standardise(self.raw(response, prompt, length, steering=steering))
 
+    def linearity(self, steering: Steering | None = None) -> Linearity:
+        """What is known of how utilities depend on the response's vector, for every text.
+
+        Args:
+            steering: replaces the gate, as in `distribution`.
+
+        Returns:
+            By default nothing is known: whether a utility is linear can only be measured.
+        """
+        return Linearity()
+
     def with_parts(self, **parts: Any) -> Self:
         """The same head with other parts, such as `reference`, `gate` or `debias`; tensors are shared."""
         new = copy.copy(self)
@@ -265,6 +279,17 @@ class Head(nn.Module, abc.ABC):
     ) -> Float[Tensor, " N"]:
         """P(the first is preferred), for rewards on the reference scale; independent rewards by default."""
         return chosen.prob_greater(rejected)
+
+    def vote_probabilities(
+        self, first: RewardDistribution, second: RewardDistribution
+    ) -> Float[Tensor, "N 3"] | None:
+        """P(first is better), P(tie), P(second is better), for rewards on the reference scale.
+
+        Returns:
+            None for a head that has not seen ties of comparisons: how often people call two responses equal
+            does not follow from their rewards.
+        """
+        return None
 
     def _base_spec(self, width: int) -> dict[str, Any]:
         return {

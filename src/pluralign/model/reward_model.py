@@ -20,15 +20,16 @@ from torch import Tensor
 
 from pluralign import backbones, risk
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import RiskError
+from pluralign.errors import ArgumentError, RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
-from pluralign.model.reading import Conversation, head_inputs
+from pluralign.model.inputs import Conversation, head_inputs
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
+    from pluralign.model.export.stage import ExportResult
 
 __all__ = ["Conversation", "RewardModel", "Weights"]
 
@@ -159,6 +160,23 @@ class RewardModel(BaseScorer):
         )
 
     @torch.no_grad()
+    def distributions_and_gate(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> tuple[RewardDistribution, dict[str, RewardDistribution], Float[Tensor, "B A"] | None]:
+        """`distributions`, and the gate's weights, from one pass through the backbone.
+
+        They are None without a gate, and if `weights` replace it.
+        """
+        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        gate = self.head.gate_weights(inputs.prompt) if self.head.has_gate and weights is None else None
+        distribution = self.head.distribution(*inputs, steering=steering)
+        return distribution, self._attributes(inputs.response, False), gate
+
+    @torch.no_grad()
     def gate_weights(self, conversations: Sequence[Conversation]) -> Float[Tensor, "B A"]:
         """The weight of each attribute for each prompt, in the order of `model.head.attributes`."""
         return self.head.gate_weights(self.embed(conversations).prompt)
@@ -189,6 +207,35 @@ class RewardModel(BaseScorer):
         measure = _parse_risk(risk)
         return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
 
+    @torch.no_grad()
+    def vote_probabilities(
+        self, first: Sequence[Conversation], second: Sequence[Conversation]
+    ) -> Float[Tensor, "B 3"]:
+        """How people would vote on each pair: P(the first is better), P(tie), P(the second is better).
+
+        Args:
+            first: B message lists, each ending in a response.
+            second: as many, with the other responses.
+
+        Raises:
+            ArgumentError: the numbers of conversations differ, or the model was not fitted on comparisons,
+                so that it knows no ties.
+        """
+        a, b = as_conversations(first), as_conversations(second)
+        if len(a) != len(b):
+            raise ArgumentError(
+                f"received {len(a)} first and {len(b)} second conversations; needed: equally many"
+            )
+        both = self.distribution([*a, *b])
+        found = self.head.vote_probabilities(both[: len(a)], both[len(a) :])
+        if found is None:
+            raise ArgumentError(
+                f"this {self.family} model was not fitted on comparisons, so it does not know how often "
+                "people call two responses equal; fit the categorical family on votes, or use "
+                "preference_probability"
+            )
+        return found
+
     def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
         return self.head.preference_probability(chosen, rejected)
 
@@ -205,6 +252,80 @@ class RewardModel(BaseScorer):
         return Steering.of([a.name for a in self.head.attributes], weights, measures)
 
     # -- files -----------------------------------------------------------------------------------
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        risk: str | risk.RiskMeasure = "mean",
+        *,
+        tolerance: float = 1e-4,
+        reference: Sequence[Conversation] | None = None,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> float:
+        """Writes the utility as a checkpoint that other software loads: score = output + the returned shift.
+
+        A decoder with `last` pooling becomes a `*ForSequenceClassification` of transformers with one label,
+        whose linear layer has no bias: the constant is the shift, which the card and `config.json` name too.
+        An encoder that reads the response becomes a folder of sentence-transformers (Transformer, Pooling,
+        Dense), which holds the constant. The folder's tokenizer takes the text that the backbone reads: what
+        its chat template writes, or the response alone. An adapter is merged into the weights.
+
+        Means over ensembles and attributes with fixed weights are linear; so is any equivariant measure where
+        only the position of the distribution depends on the text. Of others, the gap to the nearest linear
+        layer is measured on `reference`. After writing, the folder is loaded again and its scores are
+        compared with ours; a folder that fails is not kept.
+
+        Args:
+            path: the folder; it does not exist, or is empty.
+            risk: a risk measure or its name, e.g. `mean`, `cvar:0.1`.
+            tolerance: the largest difference of a score that is accepted, in units of the reference standard
+                deviation; more is needed for backbones in half precision.
+            reference: conversations like those that will be scored, to measure the gap on; needed unless the
+                utility is linear for every text.
+            weights: attribute weights instead of the gate's, as in `distribution`.
+            steer: attributes that are replaced by a measure of their own, as in `distribution`.
+
+        Returns:
+            The shift; 0 for a folder of sentence-transformers.
+
+        Raises:
+            ArgumentError: the model has a gate or another part that no linear layer holds, no stock
+                checkpoint pools as its backbone does, a reference is needed, or the gap is larger than the
+                tolerance.
+            ArtifactError: the path holds something else or cannot be written, or the written folder gave
+                other scores.
+            RiskError: the measure does not exist or does not apply to this family.
+
+        Reference: the classes are transformers' and sentence-transformers'; the linear form is ours.
+        """
+        return self.exported(
+            path, risk, tolerance=tolerance, reference=reference, weights=weights, steer=steer
+        ).shift
+
+    def exported(
+        self,
+        path: str | os.PathLike[str],
+        risk: str | risk.RiskMeasure = "mean",
+        *,
+        tolerance: float = 1e-4,
+        reference: Sequence[Conversation] | None = None,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> ExportResult:
+        """As `export`, and returns also the measured gap and difference."""
+        from pluralign.model.export.stage import export
+
+        return export(
+            self.head,
+            self.backbone,
+            path,
+            measure=_parse_risk(risk),
+            tolerance=tolerance,
+            reference=reference,
+            steering=self._steering(weights, steer),
+            embed=self.embed,
+        )
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
         """Writes the model folder under a temporary name and renames it, so that it is complete or absent.

@@ -171,6 +171,8 @@ def _headlines(name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
         for part, pairs in results["pairs"].items()
         if "model" in pairs["accuracy"] and enough(pairs["rows"], pairs["groups"])
     ]
+    if votes := results.get("votes"):
+        lines += [_votes_line(name, votes)] if "model" in votes["log_loss"]["value"] else []
     if not results["ratings"]:
         return lines
     part = _whole(results)
@@ -210,6 +212,21 @@ def _accuracy_line(name: str, part: str, pairs: Mapping[str, Any]) -> dict[str, 
     sentences += [f"{_capital(against(r, pairs))}." for r in pairs["difference"] if r in pairs["accuracy"]]
     title = f"Accuracy on {part.replace('_', ' ')}"
     return _line(name, title, pairs["accuracy"]["model"], True, sentences)
+
+
+def _votes_line(name: str, votes: Mapping[str, Any]) -> dict[str, Any]:
+    found = votes["log_loss"]
+    predicted, observed = (percent(votes["mean"][kind]["tie"], 0) for kind in ("predicted", "observed"))
+    sentences = [
+        "Log loss of a, tie and b, in nats; lower is better. "
+        f"Ties: {predicted} predicted, {observed} of the votes."
+    ]
+    names = {"constant": "The shares in the data of the fit", "uniform": "1/3 for each"}
+    for who, words in names.items():
+        if who in found["difference"]:
+            loss = number(found["value"][who]["estimate"])
+            sentences.append(f"{words}: {loss}; {model_verdict(found['difference'][who], 'lower')}.")
+    return _line(name, "Votes with ties", found["value"]["model"], False, sentences)
 
 
 def _loss_line(name: str, key: str, part: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -87,6 +87,14 @@ _PAIRS = {
     "reliability": {"predicted": [Maybe(NUMBER)], "observed": [Maybe(NUMBER)], "count": [NUMBER]},
     "tied_in_data": NUMBER,
 }
+_VOTE_LOSS = {"value": Each(_INTERVAL), "difference": Each(_INTERVAL)}
+_VOTES = {
+    "rows": NUMBER,
+    "groups": NUMBER,
+    "log_loss": _VOTE_LOSS,
+    "brier": _VOTE_LOSS,
+    "mean": {"predicted": Each(NUMBER), "observed": Each(NUMBER)},
+}
 _PAIR_TABLES = ("pairs_from_ratings", "pairs", "votes")
 _GATE = {
     "weights": Each(NUMBER),
@@ -99,6 +107,8 @@ _HEADS = {
     "heads?": NUMBER,
     "correlation?": NUMBER,
     "disagreement?": NUMBER,
+    "within_std?": NUMBER,
+    "between_std?": NUMBER,
     "split?": NUMBER,
     "spearman_between_error?": Maybe(NUMBER),
     "spearman_within_error?": Maybe(NUMBER),
@@ -119,6 +129,7 @@ RESULTS = {
     "seed": NUMBER,
     "ratings": Each(_RATINGS),
     "pairs": Each(_PAIRS),
+    "votes?": _VOTES,
     "gate?": Each(_GATE),
     "row_digests?": Each(TEXT),
     "ensemble?": {"ratings?": Each(_HEADS), **{f"{table}?": _HEADS for table in _PAIR_TABLES}},

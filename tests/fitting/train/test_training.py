@@ -86,7 +86,7 @@ def test_the_seed_decides_batches_and_dropout():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_the_best_look_at_held_out_rows_is_kept():
+def test_the_best_evaluation_on_held_out_rows_is_kept():
     """Training rows pull the weights away from where held-out rows are right at the start."""
     problem = Problem(noise=0.0)
     problem.y[150:] = 0.0
@@ -180,7 +180,7 @@ def test_a_damaged_state_is_told_and_training_starts_anew(tmp_path, monkeypatch,
     assert torch.equal(again.module.weight, whole.module.weight)
 
 
-def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
+def test_a_loss_that_is_not_finite_ends_training_with_the_best_evaluation():
     problem = Problem()
     calls = []
 
@@ -235,7 +235,7 @@ def test_random_numbers_of_any_device_are_seeded_and_restored(monkeypatch, one_g
         assert torch.equal(torch.rand(1), first)
 
 
-def test_what_is_no_schedule():
+def test_what_is_not_a_schedule():
     for wrong in ({"lr": 0.0}, {"steps": 0}, {"batch": 0}, {"weight_decay": float("nan")}, {"patience": 0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             Schedule(**wrong)

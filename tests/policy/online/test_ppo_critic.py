@@ -9,7 +9,7 @@ import tiny_bandit
 from pluralign import losses
 from pluralign.errors import ConfigError
 from pluralign.policy import PPOConfig, PPOTrainer
-from pluralign.policy.online.critic_targets import mixture_targets, token_targets, value_levels
+from pluralign.policy.online.critic_targets import baseline_of, mixture_targets, token_targets, value_levels
 
 KEEP = torch.tensor([[True, False, True, True]])
 
@@ -132,12 +132,12 @@ def test_it_learns_how_rewards_spread_where_a_single_value_knows_their_mean(tmp_
         processing_class=tiny_bandit.tokenizer(),
     )
     made.train()
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     _, values = made._models.scores(rollouts, 1)
     low, high = values[..., :3].mean(), values[..., 5:].mean()
     assert float(low) < 0.5 < 1.5 < float(high)
     expected = values.mean(-1) if baseline == "mean" else values[..., :2].mean(-1)
-    torch.testing.assert_close(made._baseline(values), expected, atol=0.15, rtol=0.1)
+    torch.testing.assert_close(baseline_of(values, baseline), expected, atol=0.15, rtol=0.1)
 
 
 def test_a_risk_measure_of_a_single_value_is_refused():

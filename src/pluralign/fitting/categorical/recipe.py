@@ -29,6 +29,7 @@ from pluralign.fitting.categorical.comparisons import (
     comparison_problem,
     comparisons_of,
     equal_scores,
+    log_tie_of,
 )
 from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.categorical.messages import check_rows, report_categories, warn_about_gaps
@@ -65,6 +66,7 @@ def fit(inputs: Inputs, config: CategoricalConfig) -> Fitted:
 
 
 def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    votes = inputs.votes if inputs.ratings is None else None
     inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
     targets = rating_targets(inputs.ratings, raters="raw", dequantise=False)
     rows = [category_rows(attribute, config) for attribute in targets.attributes]
@@ -79,6 +81,10 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         module, facts[part.attribute.name] = fit_logits(problem, inputs, config)
         modules.append(module)
     head = _head(scaling, axes, modules, rows, config)
+    comparisons = None
+    if votes is not None and head.categories[0].values == COMPARED.values:
+        comparisons = comparisons_of(votes)
+        head = head.with_parts(log_tie=log_tie_of(head, comparisons, inputs))
     gaps = _average_gaps(head, rows, embedded)
     warn_about_gaps(gaps, config)
     summary: dict[str, Any] = {
@@ -94,6 +100,8 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     if config.baselines:
         constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
         constant = _head(scaling, None, constants, rows, config)
+        if comparisons is not None:
+            constant = constant.with_parts(log_tie=log_tie_of(constant, comparisons, inputs))
         known = {part.attribute.name: part.categories for part in rows}
         rewards = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
         baselines, found = _baselines(rewards, constant, embedded, config)

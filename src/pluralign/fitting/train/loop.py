@@ -139,7 +139,7 @@ def train(
     return {"steps": state.step, "best_step": state.best_step, "loss": loss_of_best, "diverged": diverged}
 
 
-def _batches(rows: Rows, schedule: Schedule, seed: int, steps: range) -> Sequence[Rows]:
+def _batches(rows: Rows, schedule: Schedule, seed: int, steps: range) -> Sequence[Int[Tensor, " S"] | slice]:
     """The rows of each of some steps; where they are drawn, they go to the device all at once."""
     if schedule.batch is None or not isinstance(rows, Tensor):
         return [rows] * len(steps)

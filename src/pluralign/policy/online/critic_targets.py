@@ -17,14 +17,25 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pluralign import risk
+from pluralign.distributions import Quantiles
 from pluralign.precision import widened
 
-__all__ = ["mixture_targets", "token_targets", "value_levels"]
+__all__ = ["baseline_of", "mixture_targets", "token_targets", "value_levels"]
 
 
 def value_levels(count: int, device: torch.device | str = "cpu") -> Float[Tensor, " K"]:
     """The levels of K value quantiles, (2 k - 1) / 2 K: their plain average is the mean."""
     return (torch.arange(count, device=device) + 0.5) / count
+
+
+def baseline_of(values: Float[Tensor, "B T K"], measure: str) -> Float[Tensor, "B T"]:
+    """The critic's values as one number each: a risk measure of its quantiles, or the single value."""
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    levels = value_levels(values.shape[-1], values.device)
+    quantiles = Quantiles(values.flatten(0, 1), levels, validate=False)
+    return risk.parse(measure)(quantiles).reshape(values.shape[:2])
 
 
 @torch.no_grad()

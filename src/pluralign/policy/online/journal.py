@@ -56,6 +56,12 @@ class Journal:
             for log in self._loggers:
                 log(step, metrics)
 
+    def evaluation(self, step: int) -> dict[str, Any]:
+        """The numbers of the evaluation after a step; empty if there was none."""
+        lines = [line for line in self.lines if line["step"] == step]
+        found = {key: value for line in lines for key, value in line.items() if key.startswith("eval/")}
+        return {key.removeprefix("eval/"): value for key, value in found.items()}
+
 
 class Best:
     """The best evaluation so far.

@@ -1,0 +1,36 @@
+"""The weights of a backbone as a stock checkpoint holds them: adapters merged, nothing packed or absent."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from pluralign.errors import ArgumentError
+
+__all__ = ["num_bytes", "plain_model"]
+
+
+def plain_model(model: Any) -> Any:
+    """The model itself, or a copy with its adapter merged into the weights.
+
+    Args:
+        model: a Hugging Face model without a task head, or one with a PEFT adapter around it.
+
+    Raises:
+        ArgumentError: weights are packed, or not on this machine (offloaded).
+    """
+    if hasattr(model, "merge_and_unload"):
+        model = copy.deepcopy(model).merge_and_unload()
+    for name, tensor in model.named_parameters():
+        if tensor.is_meta or not tensor.is_floating_point():
+            what = "offloaded" if tensor.is_meta else f"packed ({tensor.dtype})"
+            raise ArgumentError(
+                f"the backbone's weight {name} is {what}, and a checkpoint needs it; load the backbone "
+                "unquantised and without offloading"
+            )
+    return model
+
+
+def num_bytes(model: Any) -> int:
+    """The size of a model's weights."""
+    return sum(one.numel() * one.element_size() for one in model.parameters())
