@@ -27,6 +27,7 @@ from pluralign.heads.categories import Categories
 from pluralign.heads.debias import LengthUnit
 from pluralign.heads.linearity import Linearity
 from pluralign.heads.steering import Steering
+from pluralign.precision import widened
 
 __all__ = ["RAW_UNITS", "Attribute", "Head", "HeadInputs", "Reference"]
 
@@ -78,9 +79,9 @@ class Reference:
         A constant head can have a spread of a few units in the last place, which counts as none.
         """
         given = raw.mean()
-        mean = given.double()
+        mean = widened(given)
         rounding = 4 * torch.finfo(given.dtype).eps * float(mean.abs().max())
-        variance = raw.std().double().square().mean() + mean.var(unbiased=False)
+        variance = widened(raw.std()).square().mean() + mean.var(unbiased=False)
         std = float(variance.sqrt())
         return cls(float(mean.mean()), std if std > max(1e-12, rounding) else 1.0)
 
