@@ -401,6 +401,32 @@ def test_encoders_become_folders_of_sentence_transformers(bert, pooling, tmp_pat
     assert [one["path"] for one in modules] == ["", "1_Pooling", "2_Dense"]
 
 
+def test_a_model_that_reads_its_padding_is_refused(tmp_path):
+    from transformers import AutoModel
+
+    tokenizer = make_tokenizer("words")
+    tokenizer.model_max_length = 64
+    torch.manual_seed(0)
+    model = AutoModel.from_config(encoder_config("fnet", len(tokenizer)))
+    model.save_pretrained(tmp_path / "fnet")
+    tokenizer.save_pretrained(tmp_path / "fnet")
+    backbone = pl.backbones.load(str(tmp_path / "fnet"))
+    with pytest.raises(ArgumentError, match="does not ignore padding"):
+        pl.RewardModel(backbone, linear_head(backbone.response_size)).export(tmp_path / "out")
+
+
+def test_what_cannot_be_loaded_again_is_not_kept(llama, tmp_path, monkeypatch):
+    from transformers import AutoModelForSequenceClassification
+
+    def broken(*_args: Any, **_options: Any) -> Any:
+        raise RuntimeError("size mismatch")
+
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", broken)
+    with pytest.raises(ArtifactError, match="not kept.*size mismatch"):
+        pl.RewardModel(llama, linear_head()).export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_pair_is_refused(bert, tmp_path):
     backbone = pl.backbones.load(str(bert), context="pair")
     with pytest.raises(ArgumentError, match="context='response'"):
