@@ -177,6 +177,9 @@ def test_the_folders_tokenizer_reads_what_the_backbone_reads(name, tmp_path):
         ids = tokenize(one, given).ids
         assert tokenizer(text)["input_ids"] == ids
         assert list(tokenizer.apply_chat_template(one, return_dict=False)) == ids
+    prompts = [tokenizer.apply_chat_template(one[:-1], tokenize=False) for one in TALKS]
+    if before is not None:  # what trainers that tokenize prompts apart rely on
+        assert prompts == [given.apply_chat_template(one[:-1], tokenize=False) for one in TALKS]
     options = {"tokenize": False, "add_generation_prompt": True}
     asked = tokenizer.apply_chat_template(TALKS[0][:1], **options)
     if before is not None:
@@ -376,17 +379,21 @@ def test_the_backbone_is_as_it_was(llama, tmp_path):
     assert llama.tokenizer.pad_token == pad
 
 
-def test_an_adapter_is_merged(tmp_path):
+@pytest.mark.parametrize("way", ["around", "inside"])
+def test_an_adapter_is_merged(way, tmp_path):
+    """Around the model, as peft makes it, or in its layers, as it is after `inject_adapter_in_model`."""
     peft = pytest.importorskip("peft")
     backbone = tiny_decoder(tmp_path / "backbone")
     plain = pl.RewardModel(backbone, linear_head()).score(TALKS)
-    adapted = peft.get_peft_model(
-        backbone.model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
-    ).eval()
-    backbone.model = backbone._forward.model = adapted
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    make = peft.get_peft_model if way == "around" else lambda m, c: peft.inject_adapter_in_model(c, m)
+    backbone.model = backbone._forward.model = make(backbone.model, config).eval()
     model = pl.RewardModel(backbone, linear_head())
-    assert float((model.score(TALKS) - plain).abs().max()) > 1e-3
+    scores = model.score(TALKS)
+    assert float((scores - plain).abs().max()) > 1e-3
     assert_scores(tmp_path / "out", model, model.export(tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("adapter*"))
+    assert torch.equal(model.score(TALKS), scores)  # the model itself keeps its adapter
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "last_mean"])
