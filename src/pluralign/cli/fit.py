@@ -27,6 +27,8 @@ class FitFlags:
 
     Attributes:
         family: One of the families above.
+        ensemble: Number of heads, each on its own resample of the groups; how far they differ is what the
+            model does not know, for measures such as worst_case(cvar:0.1). 1 for one head on all groups.
         test_share: Share of the data that is held out for `evaluate`, by groups; 0 fits on everything.
         split_seed: Seed that selects the held-out groups.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.
@@ -34,6 +36,7 @@ class FitFlags:
     """
 
     family: str = DEFAULT
+    ensemble: int = 1
     test_share: float = 0.2
     split_seed: int = 0
     out: str | None = None
@@ -55,6 +58,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     if not 0 <= flags.test_share < 1:
         raise UsageError(f"--test_share: received {flags.test_share}; allowed: at least 0 and below 1")
+    if flags.ensemble < 1:
+        raise UsageError(f"--ensemble: received {flags.ensemble}; allowed: a whole number, at least 1")
     if not data.sources:
         raise UsageError("no data: name a file with --ratings, --pairs or --votes")
     console = Console(flags.json)
@@ -90,6 +95,8 @@ def _result_settings(
     """The settings that determine the result, without output, printing and the embedding cache."""
     ignored = {"out", "json", "cache", "device"}
     merged = asdict(flags) | asdict(data) | asdict(backbone) | saved_settings(config)
+    if flags.ensemble == 1:  # as if the flag did not exist, so that folders of before are found
+        ignored.add("ensemble")
     return {key: value for key, value in merged.items() if key not in ignored}
 
 
@@ -126,6 +133,7 @@ def _fit(
         **given,
         backbone=load_backbone(backbone),
         config=config,
+        ensemble=flags.ensemble,
         cache=cache_from(backbone.cache),
         journal=folder.path / "search.jsonl",
         report=report,

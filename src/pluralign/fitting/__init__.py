@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pluralign.checks import check_plain_types
+from pluralign.checks import check_plain_types, is_whole
 from pluralign.data.given import check_table
 from pluralign.data.leaks import join_groups
 from pluralign.errors import ArgumentError, ConfigError, did_you_mean
-from pluralign.families import CONFIGS, FAMILIES, RECIPES
+from pluralign.families import CONFIGS, FAMILIES, HEADS, RECIPES
 from pluralign.fitting.config import (
     BradleyTerryConfig,
     CategoricalConfig,
@@ -78,6 +79,7 @@ def fit(
     votes: datasets.Dataset | None = None,
     backbone: str | Backbone = "minilm",
     config: FamilyConfig | Mapping[str, Any] | None = None,
+    ensemble: int = 1,
     cache: EmbeddingCache | str | None = "default",
     journal: Path | None = None,
     progress: bool | None = None,
@@ -95,6 +97,9 @@ def fit(
             made for comparisons predicts a, tie or b.
         backbone: a name for `pluralign.backbones.load`, or a loaded backbone.
         config: the family's config, or a mapping of its fields.
+        ensemble: number of heads, each fitted on its own resample of the groups: how far they differ is what
+            the model does not know, for measures such as `worst_case(cvar:0.1)`. 1 for one head on all
+            groups. A family that has several heads by itself takes their number from its config.
         cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
         journal: a JSON Lines file that stores finished steps of the search, so that an interrupted fit does
             not repeat them; one file per set of arguments.
@@ -120,6 +125,7 @@ def fit(
             check_table(name, table)
     settings = _config(family, config)
     check_plain_types(settings)
+    _check_ensemble(family, ensemble)
 
     from pluralign import backbones
     from pluralign.fitting.table_warnings import warn_about_tables
@@ -140,17 +146,24 @@ def fit(
     given = {"ratings": ratings, "pairs": pairs, "votes": votes}
     # Groups that share texts are held out together when penalties are chosen.
     joined = join_groups({name: table for name, table in given.items() if table is not None})
+    embed: Callable[[Any], Any] = partial(loaded.embed, cache=store, progress=progress)
+    if ensemble > 1:
+        from pluralign.fitting.bootstrap import EmbeddedTexts, fit_ensemble
+
+        embed = EmbeddedTexts(embed)
     inputs = Inputs(
         ratings=joined.get("ratings"),
         pairs=joined.get("pairs"),
         votes=joined.get("votes"),
-        embed=lambda conversations: loaded.embed(conversations, cache=store, progress=progress),
+        embed=embed,
         journal=memory,
         report=report or (lambda line: None),
     )
     with recorded_warnings() as warned:
         warn_about_tables(family, inputs)
         result = RECIPES[family](inputs, settings)
+        if ensemble > 1:
+            result = fit_ensemble(RECIPES[family], inputs, settings, result, ensemble)
     memory.finish()
     return RewardModel(
         loaded,
@@ -161,6 +174,15 @@ def fit(
         | ({"warnings": warned} if warned else {}),
         cache=store,
     )
+
+
+def _check_ensemble(family: str, ensemble: Any) -> None:
+    if not is_whole(ensemble, 1):
+        raise ArgumentError(f"ensemble: received {ensemble!r}; allowed: a whole number of heads, at least 1")
+    if ensemble > 1 and HEADS[family].own_ensemble:
+        counts = [f.name for f in fields(CONFIGS[family]) if f.name == "heads"]
+        instead = f"; set {counts[0]} in its config instead" if counts else ""
+        raise ArgumentError(f"ensemble: {family} has several heads by itself{instead}")
 
 
 def _config(family: str, config: Any) -> Any:

@@ -14,6 +14,7 @@ from pluralign.heads.bradley_terry import BradleyTerryHead
 from pluralign.heads.categorical import CategoricalHead
 from pluralign.heads.categories import CATEGORIES, CATEGORY_REWARDS, Categories
 from pluralign.heads.debias import Debias
+from pluralign.heads.ensemble import EnsembleHead
 from pluralign.heads.gate import Gate, GateShape
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
 from pluralign.heads.linearity import LinearForm, Linearity, linear_form
@@ -35,6 +36,7 @@ __all__ = [
     "Categories",
     "ColumnScaling",
     "Debias",
+    "EnsembleHead",
     "Gate",
     "GateShape",
     "GaussianEnsembleHead",

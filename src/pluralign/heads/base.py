@@ -118,8 +118,10 @@ class Head(nn.Module, abc.ABC):
         reference: the unit of reward.
     """
 
-    family: ClassVar[str]
-    """The name of this class in `pluralign.families.FAMILIES`."""
+    family: str
+    """The name in `pluralign.families.FAMILIES`: of the class, or of the members of an ensemble."""
+    own_ensemble: ClassVar[bool] = False
+    """Whether its recipe fits several heads itself, so that no ensemble is made of it."""
     reads_categories: ClassVar[bool] = False
     """Whether its recipe treats numbers from 0 to 5 of the attribute `category` as the six categories."""
 

@@ -69,6 +69,7 @@ class GaussianEnsembleHead(MixedHead):
     """
 
     family = "gaussian_ensemble"
+    own_ensemble = True
     target_center: Tensor
     target_scale: Tensor
     head_scale: Tensor

@@ -23,6 +23,7 @@ from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
+from pluralign.heads.ensemble import reader_of
 from pluralign.heads.schema import TensorShapes
 from pluralign.model.recalibration import Recalibration
 from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
@@ -164,10 +165,10 @@ def _checked(config: dict[str, Any], file: str) -> TensorShapes:
                 f"{file} has family {entry['family']!r} at {place}; this version knows "
                 f"{', '.join(sorted(FAMILIES))}"
             )
-        family = FAMILIES[entry["family"]]
+        reader = reader_of(entry["family"], entry["head"])
         where = "config.head" if place == "head" else f"config.{place}.head"
-        family.check_spec(entry["head"], f"{file}: {where}")
-        shapes |= {f"{place}.{name}": shape for name, shape in family.tensor_shapes(entry["head"]).items()}
+        reader.check_spec(entry["head"], f"{file}: {where}")
+        shapes |= {f"{place}.{name}": shape for name, shape in reader.tensor_shapes(entry["head"]).items()}
     rated = [attribute["name"] for attribute in config["head"]["attributes"]]
     for name in config.get("calibration", {}):
         if name not in rated:
@@ -288,7 +289,7 @@ def _build(folder: Path, entry: Mapping[str, Any], tensors: dict[str, Tensor], p
     if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
         raise ArtifactError(f"{folder}: the stored {family} head has NaN or infinite weights; fit it again")
     try:
-        head = FAMILIES[family].from_spec(entry["head"])
+        head = reader_of(family, entry["head"]).from_spec(entry["head"])
         head.load_state_dict(own)
         head.check_state()
     except (ArgumentError, RuntimeError) as error:

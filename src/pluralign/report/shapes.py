@@ -107,6 +107,8 @@ _HEADS = {
     "heads?": NUMBER,
     "correlation?": NUMBER,
     "disagreement?": NUMBER,
+    "within_std?": NUMBER,
+    "between_std?": NUMBER,
     "split?": NUMBER,
     "spearman_between_error?": Maybe(NUMBER),
     "spearman_within_error?": Maybe(NUMBER),

@@ -38,6 +38,12 @@ class Journal:
                 except (ValueError, KeyError, TypeError):
                     continue  # the line that was being written when the process stopped
 
+    def recalled(self) -> Journal:
+        """A journal in memory that knows the same steps."""
+        new = Journal()
+        new._known = dict(self._known)
+        return new
+
     def beside(self, name: str) -> Path | None:
         """A path for other data, next to the journal's own file; None if there is no file."""
         if self._path is None:

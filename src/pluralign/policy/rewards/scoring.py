@@ -33,7 +33,8 @@ class ResponseScores:
         columns: columns of `model.profiles.profile`; only the utility if rewards are numbers, not
             distributions.
         metrics: means over the responses of their distributions' mean, std, tail (the mean of the worst
-            tenth) and disagreement (spread of the heads' means); empty if rewards are numbers.
+            tenth), disagreement (spread of the heads' means) and within (std within a head); empty if
+            rewards are numbers.
     """
 
     utilities: Float[Tensor, " B"]
@@ -75,6 +76,7 @@ def score_responses(model: Any, measure: RiskMeasure, conversations: Sequence[An
     heads = heads_of(columns)
     if heads is not None:
         metrics["disagreement"] = heads.std(-1)
+        metrics["within"] = distribution.variances().within.sqrt()
     return ResponseScores(
         utilities, columns, {key: float(one.float().mean()) for key, one in metrics.items()}
     )
