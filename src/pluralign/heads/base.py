@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -208,7 +209,11 @@ class Head(nn.Module, abc.ABC):
             A `Categorical` over the grid where an attribute's ratings are on one; else, and for categories
             that are bins of the scale, what `attribute_distributions` answers.
         """
-        found = dict(self.attribute_distributions(response))
+        return self.rounded(self.attribute_distributions(response))
+
+    def rounded(self, distributions: Mapping[str, RewardDistribution]) -> dict[str, RewardDistribution]:
+        """Distributions of the attributes, by name, as `grid_distributions` has them."""
+        found = dict(distributions)
         for a in self.attributes:
             if a.name in found and (step := self.grid_step(a)) is not None:
                 found[a.name] = rounded_to_grid(found[a.name], a.low, a.high, step)
