@@ -29,7 +29,7 @@ from torch import nn
 import pluralign as pl
 import tiny_policy
 from fake_backbone import FakeBackbone, ratings_rows
-from pluralign.backbones import fingerprint
+from pluralign.backbones import fingerprint, smollm2
 from pluralign.cli import evaluate as cli_evaluate
 from pluralign.cli import held_out, lab, sample_rewards, score
 from pluralign.cli.console import Console
@@ -156,8 +156,18 @@ def judged(folder: Path) -> None:
     cli_evaluate.run(line)
 
 
+def unpacked_model(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smollm2, "cache_folder", lambda: folder)
+        patch.setattr(smollm2, "_source", lambda wheel: folder)
+        patch.setattr(smollm2.importlib.util, "find_spec", lambda name: name)
+        patch.setattr(smollm2, "_make", lambda source, work: (work / "model.safetensors").write_text(TEXT))
+        smollm2.find_q4()
+
+
 WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "backbones.fingerprint": [],  # a note that is lost costs time: see below
+    "backbones.smollm2": [unpacked_model],
     "cli.evaluate": [judged],
     "cli.held_out": [lambda folder: held_out.remember(folder, {"ratings": pl.load_ratings(ratings_rows(9))})],
     "cli.lab": [lambda folder: lab.run(["--n", "8", "--out", str(folder / "lab.jsonl.gz")])],

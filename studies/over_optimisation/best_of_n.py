@@ -34,7 +34,8 @@ MEASURES = ("gold", "tail", "harm", "words", "broken")
 
 # name -> family, config, what it is fitted on, and the risk measures that choose
 _HEADS = ("mean", "nominal", "worst_case", "uwo:1", "robust:0.4")
-MODELS: dict[str, tuple[str, dict[str, Any], str, tuple[str, ...]]] = {
+Models = dict[str, tuple[str, dict[str, Any], str, tuple[str, ...]]]
+MODELS: Models = {
     "bradley_terry": ("bradley_terry", {}, "pairs", ("mean",)),
     "bradley_terry, 5 heads": (
         "gaussian_ensemble",
@@ -47,6 +48,13 @@ MODELS: dict[str, tuple[str, dict[str, Any], str, tuple[str, ...]]] = {
     "categorical": ("categorical", {"loss": "transport"}, "ratings", ("mean", "cvar:0.25", "entropic:1")),
     "gaussian_ensemble": ("gaussian_ensemble", {}, "ratings", _HEADS),
 }
+
+# The same families as ensembles of five heads, each on its own resample of the groups.
+_MEMBERS = ("mean", "worst_case", "uwo:1", "cvar:0.25", "worst_case(cvar:0.25)")
+ENSEMBLES: Models = {
+    name: (*MODELS[name][:3], _MEMBERS) for name in ("bradley_terry", "regression", "quantile", "categorical")
+}
+NUM_HEADS = 5
 
 
 def answers() -> Any:
@@ -80,14 +88,24 @@ def grid(seed: int) -> list[dict[str, Any]]:
 
 def run(features: str, seed: int) -> dict[str, Any]:
     """Curves over n of every model and risk measure."""
+    return _curves(features, seed, MODELS, 1)
+
+
+def run_ensembles(features: str, seed: int) -> dict[str, Any]:
+    """The same of every family as an ensemble: does their minimum hold as that of Gaussian heads does?"""
+    return _curves(features, seed, ENSEMBLES, NUM_HEADS)
+
+
+def _curves(features: str, seed: int, models: Models, heads: int) -> dict[str, Any]:
     data = {
         "ratings": {"ratings": CROWD.ratings(RATED, RATERS, seed=200 + seed)},
         "pairs": {"pairs": CROWD.pairs(PAIRS, seed=200 + seed)},
     }
     conversations, curves = answers().conversations, {}
-    for name, (family, config, what, risks) in MODELS.items():
+    for name, (family, config, what, risks) in models.items():
         config = config if family == "bradley_terry" else {"baselines": False, **config}
-        model = pl.fit(family, **data[what], backbone=backbone(features), config=config, progress=False)
+        options = {"backbone": backbone(features), "config": config, "ensemble": heads, "progress": False}
+        model = pl.fit(family, **data[what], **options)
         distribution = model.distribution(conversations)
         for risk in risks:
             utility = pl.risk.parse(risk)(distribution).double()

@@ -177,6 +177,9 @@ def test_the_folders_tokenizer_reads_what_the_backbone_reads(name, tmp_path):
         ids = tokenize(one, given).ids
         assert tokenizer(text)["input_ids"] == ids
         assert list(tokenizer.apply_chat_template(one, return_dict=False)) == ids
+    prompts = [tokenizer.apply_chat_template(one[:-1], tokenize=False) for one in TALKS]
+    if before is not None:  # what trainers that tokenize prompts apart rely on
+        assert prompts == [given.apply_chat_template(one[:-1], tokenize=False) for one in TALKS]
     options = {"tokenize": False, "add_generation_prompt": True}
     asked = tokenizer.apply_chat_template(TALKS[0][:1], **options)
     if before is not None:
@@ -376,17 +379,21 @@ def test_the_backbone_is_as_it_was(llama, tmp_path):
     assert llama.tokenizer.pad_token == pad
 
 
-def test_an_adapter_is_merged(tmp_path):
+@pytest.mark.parametrize("way", ["around", "inside"])
+def test_an_adapter_is_merged(way, tmp_path):
+    """Around the model, as peft makes it, or in its layers, as it is after `inject_adapter_in_model`."""
     peft = pytest.importorskip("peft")
     backbone = tiny_decoder(tmp_path / "backbone")
     plain = pl.RewardModel(backbone, linear_head()).score(TALKS)
-    adapted = peft.get_peft_model(
-        backbone.model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
-    ).eval()
-    backbone.model = backbone._forward.model = adapted
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    make = peft.get_peft_model if way == "around" else lambda m, c: peft.inject_adapter_in_model(c, m)
+    backbone.model = backbone._forward.model = make(backbone.model, config).eval()
     model = pl.RewardModel(backbone, linear_head())
-    assert float((model.score(TALKS) - plain).abs().max()) > 1e-3
+    scores = model.score(TALKS)
+    assert float((scores - plain).abs().max()) > 1e-3
     assert_scores(tmp_path / "out", model, model.export(tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("adapter*"))
+    assert torch.equal(model.score(TALKS), scores)  # the model itself keeps its adapter
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "last_mean"])
@@ -399,6 +406,32 @@ def test_encoders_become_folders_of_sentence_transformers(bert, pooling, tmp_pat
     assert len(modes) == 1 + (pooling == "last_mean")
     modules = json.loads((tmp_path / "out" / "modules.json").read_text())
     assert [one["path"] for one in modules] == ["", "1_Pooling", "2_Dense"]
+
+
+def test_a_model_that_reads_its_padding_is_refused(tmp_path):
+    from transformers import AutoModel
+
+    tokenizer = make_tokenizer("words")
+    tokenizer.model_max_length = 64
+    torch.manual_seed(0)
+    model = AutoModel.from_config(encoder_config("fnet", len(tokenizer)))
+    model.save_pretrained(tmp_path / "fnet")
+    tokenizer.save_pretrained(tmp_path / "fnet")
+    backbone = pl.backbones.load(str(tmp_path / "fnet"))
+    with pytest.raises(ArgumentError, match="does not ignore padding"):
+        pl.RewardModel(backbone, linear_head(backbone.response_size)).export(tmp_path / "out")
+
+
+def test_what_cannot_be_loaded_again_is_not_kept(llama, tmp_path, monkeypatch):
+    from transformers import AutoModelForSequenceClassification
+
+    def broken(*_args: Any, **_options: Any) -> Any:
+        raise RuntimeError("size mismatch")
+
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", broken)
+    with pytest.raises(ArtifactError, match="not kept.*size mismatch"):
+        pl.RewardModel(llama, linear_head()).export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_pair_is_refused(bert, tmp_path):

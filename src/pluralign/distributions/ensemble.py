@@ -62,7 +62,7 @@ class Ensemble(RewardDistribution):
         *,
         validate: bool = True,
     ) -> None:
-        given = tuple(members)
+        given = () if isinstance(members, RewardDistribution) else tuple(members)  # its rows are no members
         if not given or not all(isinstance(one, RewardDistribution) for one in given):
             kinds = ", ".join(type(one).__name__ for one in given) or "none"
             raise ArgumentError(f"members must be reward distributions, at least one; received {kinds}")

@@ -28,6 +28,7 @@ from pluralign.losses.checks import (
     require_real,
     require_tensors,
 )
+from pluralign.precision import wide_dtype, widened
 
 __all__ = ["transport", "two_axis_cost"]
 
@@ -144,7 +145,7 @@ def _between_atoms(probs: Tensor, target: Tensor, atoms: Tensor, floor: float) -
     """
     wide = torch.promote_types(probs.dtype, target.dtype)
     rounded = probs.is_cuda or torch.is_autocast_enabled(probs.device.type)
-    exact = torch.float64 if rounded or wide == torch.float64 else torch.float32
+    exact = wide_dtype(probs.device) if rounded or wide == torch.float64 else torch.float32
     ascending = atoms.to(exact).sort().values
     steps = (atoms.to(exact).unsqueeze(1) <= ascending[:-1]) * ascending.diff()
     if floor:
@@ -158,7 +159,7 @@ class _Solved(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, probs: Tensor, target: Tensor, cost: Tensor, regularization: float) -> Tensor:
-        p, t = (part.double() / part.double().sum(-1, keepdim=True) for part in (probs, target))
+        p, t = (part / part.sum(-1, keepdim=True) for part in map(widened, (probs, target)))
         plan = _entropic(p, t, cost, regularization) if regularization else _exact(p, t, cost)
         ctx.save_for_backward(*(part - part.mean(-1, keepdim=True) for part in (plan.source, plan.sink)))
         ctx.dtypes = probs.dtype, target.dtype
@@ -205,5 +206,5 @@ def _checked_cost(cost: Tensor, probs: Tensor, floor: float, validate: bool) -> 
     if validate:
         require(cost.isfinite() & (cost >= 0), "transport: cost must be finite and not negative")
         require(torch.isclose(cost, cost.T), "transport: cost must be symmetric")
-    wide = cost.to(dtype=torch.float64)
+    wide = widened(cost)
     return wide + floor * (1 - torch.eye(size).to(wide))

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pluralign.checks import check_number
 from pluralign.errors import ConfigError, ConvergenceWarning, PluralignWarning
 from pluralign.fitting.train.state import TrainingState
+from pluralign.precision import widened
 
 __all__ = ["Rows", "Schedule", "train"]
 
@@ -180,7 +181,7 @@ def _is_seen_to_diverge(value: Tensor) -> bool:
 def _read(losses: Sequence[Tensor], module: nn.Module) -> tuple[float, bool]:
     """The last loss, and whether a loss since the last evaluation, or a weight, is not finite."""
     finite = [torch.stack(list(losses)).isfinite().all(), *(p.isfinite().all() for p in module.parameters())]
-    loss, all_finite = torch.stack([losses[-1].double(), torch.stack(finite).all().double()]).tolist()
+    loss, all_finite = torch.stack([widened(losses[-1]), widened(torch.stack(finite).all())]).tolist()
     return loss, not all_finite
 
 

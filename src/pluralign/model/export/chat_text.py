@@ -121,7 +121,7 @@ def _closed(template: str, end: TurnEnd, tokenizer: Any) -> str:
     cut = f"{{% set text = text[:-{len(end.rest)}] %}}" if end.rest else ""
     return (
         "{% set text %}\n" + body + "{{ '' }}{% endset %}"
-        "{% if not add_generation_prompt %}"
+        "{% if not add_generation_prompt and messages[-1]['role'] == 'assistant' %}"
         f"{{% if text.endswith({end.text + end.rest!a}) %}}{cut}{{% endif %}}"
         f"{{% set text = text + {closing!a} %}}"
         "{% endif %}{{ text }}"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pluralign import risk as risk_measures
 from pluralign.checks import as_finite
-from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.errors import ArgumentError, ArtifactError, PluralignError
 from pluralign.files import whole_folder
 from pluralign.heads import LinearForm, linear_form
 from pluralign.model.export import classifier, sentence_folder
@@ -136,7 +136,7 @@ def export(
         backbone, head.family, measure, form, len(listed) if reference is not None else 0, limit
     )
     with whole_folder(path) as work:
-        written = write(work, facts)
+        written = _written(write, work, facts)
         found = written.score([listed[i] for i in kept]).double().cpu() + written.shift
         misses = (found - ours[kept].double()).abs()
         if not float(misses.max()) <= limit:
@@ -150,6 +150,17 @@ def export(
             card(facts, written, float(misses.max()), len(kept)), encoding="utf-8"
         )
     return ExportResult(Path(path), written.shift, form.gap, float(misses.max()), len(kept))
+
+
+def _written(write: Callable[[Path, ExportFacts], Written], work: Path, facts: ExportFacts) -> Written:
+    try:
+        return write(work, facts)
+    except PluralignError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise ArtifactError(
+            f"the checkpoint was not kept: transformers cannot write it, or not load it again: {error}"
+        ) from error
 
 
 def _writer(backbone: Any) -> Callable[[Path, ExportFacts], Written]:
@@ -168,6 +179,11 @@ def _writer(backbone: Any) -> Callable[[Path, ExportFacts], Written]:
         raise ArgumentError(
             f"the backbone appends columns ({', '.join(extra)}) that are counted in the text, and a "
             f"checkpoint has only the states of the model; fit without {' and '.join(extra)}. {_INSTEAD}"
+        )
+    if backbone.run_mode.fill in ("equal", "alone"):
+        raise ArgumentError(
+            f"the backbone {config.name_or_path} does not ignore padding, so other software, which pads its "
+            f"batches, would give a text other scores beside other texts. {_INSTEAD}"
         )
     if config.context == "conversation" and config.pooling == "last":
         return classifier.write

@@ -14,13 +14,16 @@ def plain_model(model: Any) -> Any:
     """The model itself, or a copy with its adapter merged into the weights.
 
     Args:
-        model: a Hugging Face model without a task head, or one with a PEFT adapter around it.
+        model: a Hugging Face model without a task head; with a PEFT adapter around it, in its layers, or
+            none.
 
     Raises:
         ArgumentError: weights are packed, or not on this machine (offloaded).
     """
     if hasattr(model, "merge_and_unload"):
         model = copy.deepcopy(model).merge_and_unload()
+    elif any(_is_adapter(module) for module in model.modules()):
+        model = _merged(model)
     for name, tensor in model.named_parameters():
         if tensor.is_meta or not tensor.is_floating_point():
             what = "offloaded" if tensor.is_meta else f"packed ({tensor.dtype})"
@@ -29,6 +32,22 @@ def plain_model(model: Any) -> Any:
                 "unquantised and without offloading"
             )
     return model
+
+
+def _is_adapter(module: Any) -> bool:
+    return hasattr(module, "base_layer") and hasattr(module, "merge")
+
+
+def _merged(model: Any) -> Any:
+    """A copy with the adapters of its layers added to their weights."""
+    own = copy.deepcopy(model)
+    for name, module in list(own.named_modules()):
+        if _is_adapter(module):
+            module.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(own.get_submodule(parent), child, module.get_base_layer())
+    own._hf_peft_config_loaded = False  # or transformers would save adapters only
+    return own
 
 
 def num_bytes(model: Any) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pluralign import risk
 from pluralign.distributions import Quantiles
+from pluralign.precision import widened
 
 __all__ = ["baseline_of", "mixture_targets", "token_targets", "value_levels"]
 
@@ -82,8 +83,8 @@ def token_targets(
     count = keep_mask.sum(1, keepdim=True)
     order = (~keep_mask).long().argsort(dim=1, stable=True)  # kept tokens first
     kept = keep_mask.gather(1, order)
-    r = rewards.gather(1, order).double().masked_fill(~kept, 0.0)
-    z = quantiles.gather(1, _wide(order, size)).double().masked_fill(~kept.unsqueeze(2), 0.0)
+    r = widened(rewards.gather(1, order)).masked_fill(~kept, 0.0)
+    z = widened(quantiles.gather(1, _wide(order, size))).masked_fill(~kept.unsqueeze(2), 0.0)
     padded = torch.cat([r, r.new_zeros(len(r), 1)], 1)
     behind = torch.cat([z, z.new_zeros(len(z), 1, size)], 1)  # Z = 0 after the last token
     place = torch.arange(keep_mask.shape[1], device=z.device)

@@ -25,6 +25,7 @@ from pluralign.policy.online.shaping import shape
 from pluralign.policy.online.step_metrics import step_metrics
 from pluralign.policy.online.update_loss import Drawn, update_loss
 from pluralign.policy.rewards.scoring import ResponseScores
+from pluralign.precision import widened
 
 __all__ = ["Updates"]
 
@@ -122,10 +123,10 @@ class Updates:
                 norms.append(norm)
                 tokens += count
                 for key, value in sums.items():
-                    totals[key] = totals.get(key, 0.0) + value.double()
+                    totals[key] = totals.get(key, 0.0) + widened(value)
         found = {key: value / max(tokens, 1) for key, value in totals.items()}
-        found["grad_norm"] = torch.stack(norms).double().mean()
-        found["first_ratio_error"] = errors[0].double()
+        found["grad_norm"] = widened(torch.stack(norms)).mean()
+        found["first_ratio_error"] = widened(errors[0])
         # The one place where an update waits for the device.
         read = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
         metrics = {f"update/{key}": value for key, value in read.items()}
