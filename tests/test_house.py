@@ -43,7 +43,7 @@ ALLOWED = {
     "conversations": {"errors", "data"},
     "backbones": {"errors", "files", "conversations"},
     "heads": {"errors", "files", "families", "distributions"},
-    "model": (_MODELS - {"model", "data"}) | {"_version", "run_layout"},
+    "model": (_MODELS - {"model"}) | {"_version", "run_layout"},
     "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers"},
     "evaluation": _ABOVE,
     "policy": _ABOVE - {"families", "fitting"},
