@@ -28,7 +28,7 @@ READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py t
            tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
 
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
-SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions
+SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions tests/heads
 
 .PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types structure docs wheel results clean
 

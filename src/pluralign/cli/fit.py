@@ -163,9 +163,11 @@ def _finish(
             f"on them:\n  {command}"
         )
         if held_out and held_out["groups"] < _FEW_GROUPS:
-            crossed = ["pluralign", "evaluate", "--folds", "5", "--family", family, *data.arguments]
+            folds = str(min(5, held_out["of"]))
+            crossed = ["pluralign", "evaluate", "--folds", folds, "--family", family, *data.arguments]
+            few = "1 group says" if held_out["groups"] == 1 else f"{held_out['groups']} groups say"
             console.say(
-                f"{held_out['groups']} groups say little about a model; to evaluate the family on every row, "
-                f"by models that have not seen it (add the settings of this fit):\n  {shlex.join(crossed)}"
+                f"{few} little about a model; to evaluate the family on every row, by "
+                f"models that have not seen it (add the settings of this fit):\n  {shlex.join(crossed)}"
             )
     console.result({"model": str(path), "run": str(folder.path), "fitted": fitted}, str(path))

@@ -25,6 +25,7 @@ __all__ = ["main"]
 VERBS = {
     "check": "check a data file: shape, counts, raters, agreement, problems",
     "fit": "fit a reward model on ratings, pairs or votes",
+    "calibrate": "correct a model's distributions on ratings that it was not fitted on",
     "score": "score responses with a model and a risk measure",
     "evaluate": "evaluate a model on held-out data, against its baselines",
     "report": "turn evaluations into one HTML page with figures",

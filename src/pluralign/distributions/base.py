@@ -150,6 +150,12 @@ class RewardDistribution(ABC):
         """Rewards and their probabilities if the distribution is discrete; otherwise None."""
         return None
 
+    @property
+    def tail_masses(self) -> tuple[float, float]:
+        """Mass of the atoms at the lowest and at the highest reward, where each row has such ends: nothing is
+        known beyond them."""
+        return 0.0, 0.0
+
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> RewardDistribution | None:
         """The distribution of an increasing function of R if this representation can hold it, otherwise None.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -27,6 +28,7 @@ from pluralign.heads.categories import Categories
 from pluralign.heads.debias import LengthUnit
 from pluralign.heads.linearity import Linearity
 from pluralign.heads.steering import Steering
+from pluralign.precision import widened
 
 __all__ = ["RAW_UNITS", "Attribute", "Head", "HeadInputs", "Reference"]
 
@@ -78,9 +80,9 @@ class Reference:
         A constant head can have a spread of a few units in the last place, which counts as none.
         """
         given = raw.mean()
-        mean = given.double()
+        mean = widened(given)
         rounding = 4 * torch.finfo(given.dtype).eps * float(mean.abs().max())
-        variance = raw.std().double().square().mean() + mean.var(unbiased=False)
+        variance = widened(raw.std()).square().mean() + mean.var(unbiased=False)
         std = float(variance.sqrt())
         return cls(float(mean.mean()), std if std > max(1e-12, rounding) else 1.0)
 
@@ -207,7 +209,11 @@ class Head(nn.Module, abc.ABC):
             A `Categorical` over the grid where an attribute's ratings are on one; else, and for categories
             that are bins of the scale, what `attribute_distributions` answers.
         """
-        found = dict(self.attribute_distributions(response))
+        return self.rounded(self.attribute_distributions(response))
+
+    def rounded(self, distributions: Mapping[str, RewardDistribution]) -> dict[str, RewardDistribution]:
+        """Distributions of the attributes, by name, as `grid_distributions` has them."""
+        found = dict(distributions)
         for a in self.attributes:
             if a.name in found and (step := self.grid_step(a)) is not None:
                 found[a.name] = rounded_to_grid(found[a.name], a.low, a.high, step)

@@ -25,6 +25,7 @@ from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
 from pluralign.heads.ensemble import reader_of
 from pluralign.heads.schema import TensorShapes
+from pluralign.model.recalibration import Recalibration
 from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
 
 __all__ = ["StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
@@ -61,6 +62,7 @@ _SCHEMA = schema.record(
         "baselines": schema.each(schema.record(_HEAD)),
         "fitted": schema.each(schema.anything),
         "sha256": schema.record({_WEIGHTS: schema.text}),
+        "calibration": schema.each(Recalibration.check_spec),
     },
 )
 
@@ -74,12 +76,14 @@ class StoredModel:
         backbone: the description from `Backbone.describe`.
         baselines: other heads on the same embeddings, by name.
         fitted: the record of the fit; serialisable as JSON.
+        calibration: corrections of attributes' distributions, by name.
     """
 
     head: Head
     backbone: Mapping[str, Any]
     baselines: Mapping[str, Head] = field(default_factory=dict)
     fitted: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Recalibration] = field(default_factory=dict)
 
 
 def write(target: Path, model: StoredModel) -> None:
@@ -125,6 +129,7 @@ def read(folder: Path) -> StoredModel:
             for name, entry in config.get("baselines", {}).items()
         },
         config.get("fitted", {}),
+        {name: Recalibration.from_spec(spec) for name, spec in config.get("calibration", {}).items()},
     )
     for name, digest in config.get("sha256", {}).items():
         if file_digest(folder / name) != digest:
@@ -164,6 +169,10 @@ def _checked(config: dict[str, Any], file: str) -> TensorShapes:
         where = "config.head" if place == "head" else f"config.{place}.head"
         reader.check_spec(entry["head"], f"{file}: {where}")
         shapes |= {f"{place}.{name}": shape for name, shape in reader.tensor_shapes(entry["head"]).items()}
+    rated = [attribute["name"] for attribute in config["head"]["attributes"]]
+    for name in config.get("calibration", {}):
+        if name not in rated:
+            raise schema.refuse(f"{file}: config.calibration", name, ", ".join(rated) or "nothing")
     return shapes
 
 
@@ -171,6 +180,8 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that determines scores."""
     decides = {key: config.get(key, {}) for key in ("format", "family", "head", "baselines")}
     backbone = {**_LATER_OPTIONS, **config["backbone"]}
+    if "calibration" in config:
+        decides["calibration"] = config["calibration"]
     decides["backbone"] = {k: v for k, v in backbone.items() if k not in ("name_or_path", "revision")}
     return decides
 
@@ -185,6 +196,8 @@ def _config(model: StoredModel) -> dict[str, Any]:
         "backbone": dict(model.backbone),
         "fitted": dict(model.fitted),
     }
+    if model.calibration:
+        config["calibration"] = {name: part.spec() for name, part in model.calibration.items()}
     try:
         as_read: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -292,6 +305,10 @@ def _card(config: dict[str, Any]) -> str:
     """The model card: what it is, which backbone it needs, how to use it."""
     backbone = config["backbone"]
     attributes = [f"- {a['name']}, rated {a['low']:g} to {a['high']:g}" for a in config["head"]["attributes"]]
+    calibrated = [
+        f"- {name}: {part['rows']:,} ratings in {part['groups']:,} groups"
+        for name, part in config.get("calibration", {}).items()
+    ]
     fitted = [f"- {key}: {json.dumps(value)}" for key, value in config["fitted"].items()]
     return "\n".join(
         [
@@ -318,6 +335,11 @@ def _card(config: dict[str, Any]) -> str:
             f"Made with pluralign {config['pluralign']}.",
             "",
             *(["Attributes:", "", *attributes, ""] if attributes else []),
+            *(
+                ["Calibrated on ratings that it was not fitted on:", "", *calibrated, ""]
+                if calibrated
+                else []
+            ),
             *(["Fit:", "", *fitted, ""] if fitted else []),
         ]
     )

@@ -19,15 +19,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign import backbones, risk
+from pluralign.data import check_table, distinct_conversations
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError, RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
+from pluralign.model.calibrating import recalibrations
 from pluralign.model.inputs import Conversation, head_inputs
+from pluralign.model.recalibration import FEWEST_GROUPS, Recalibration
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
+    import datasets
+
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
     from pluralign.model.export.stage import ExportResult
 
@@ -49,6 +54,7 @@ class RewardModel(BaseScorer):
             `bradley_terry`); evaluation reports them next to the model.
         fitted: record of the fit (data, seed, penalty); serialisable as JSON.
         cache: where embeddings are stored; None embeds every text again.
+        calibration: corrections of the attributes' distributions, by name, from `calibrate`.
     """
 
     def __init__(
@@ -59,12 +65,14 @@ class RewardModel(BaseScorer):
         baselines: Mapping[str, Head] | None = None,
         fitted: Mapping[str, Any] | None = None,
         cache: EmbeddingCache | None = None,
+        calibration: Mapping[str, Recalibration] | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
         self.baselines = dict(baselines or {})
         self.fitted = dict(fitted or {})
         self.cache = cache
+        self.calibration = dict(calibration or {})
 
     @property
     def family(self) -> str:
@@ -137,11 +145,15 @@ class RewardModel(BaseScorer):
                 attribute's ratings are on one (`heads.Head.grid_distributions`).
         """
         response = self.embed(conversations).response
-        return self._attributes(response, on_grid)
+        return self.predicted_attributes(response, on_grid=on_grid)
 
-    def _attributes(self, response: Tensor, on_grid: bool) -> dict[str, RewardDistribution]:
-        head = self.head
-        return head.grid_distributions(response) if on_grid else head.attribute_distributions(response)
+    def predicted_attributes(
+        self, response: Float[Tensor, "N D"], *, on_grid: bool = False
+    ) -> dict[str, RewardDistribution]:
+        """`attribute_distributions` of texts that are embedded already, corrected where it is calibrated."""
+        found = self.head.attribute_distributions(response)
+        found |= {name: correct(found[name]) for name, correct in self.calibration.items()}
+        return self.head.rounded(found) if on_grid else found
 
     @torch.no_grad()
     def distributions(
@@ -156,7 +168,7 @@ class RewardModel(BaseScorer):
         steering, inputs = self._steering(weights, steer), self.read(conversations)
         return (
             self.head.distribution(*inputs, steering=steering),
-            self._attributes(inputs.response, on_grid),
+            self.predicted_attributes(inputs.response, on_grid=on_grid),
         )
 
     @torch.no_grad()
@@ -174,7 +186,7 @@ class RewardModel(BaseScorer):
         steering, inputs = self._steering(weights, steer), self.read(conversations)
         gate = self.head.gate_weights(inputs.prompt) if self.head.has_gate and weights is None else None
         distribution = self.head.distribution(*inputs, steering=steering)
-        return distribution, self._attributes(inputs.response, False), gate
+        return distribution, self.predicted_attributes(inputs.response), gate
 
     @torch.no_grad()
     def gate_weights(self, conversations: Sequence[Conversation]) -> Float[Tensor, "B A"]:
@@ -250,6 +262,71 @@ class RewardModel(BaseScorer):
                     "measures have parameters in units of the whole reward; apply them with risk"
                 )
         return Steering.of([a.name for a in self.head.attributes], weights, measures)
+
+    # -- calibration -----------------------------------------------------------------------------
+
+    def calibrate(
+        self,
+        ratings: datasets.Dataset,
+        *,
+        attributes: Sequence[str] | None = None,
+        fewest_groups: int = FEWEST_GROUPS,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> RewardModel:
+        """This model with distributions of ratings that keep what they promise on people not seen before.
+
+        Each attribute's distribution function F_x is replaced by R(F_x), with one R for all texts that is
+        measured on these ratings (conformal, on the randomised PIT; `model.recalibration`). A group counts
+        as one draw, so an interval of the corrected distributions has its nominal share of the ratings of a
+        new group, on average over what could have been drawn here. Texts keep their order and shape.
+
+        Corrected are `attribute_distributions`, and what evaluation, reports and `score --attributes` make of
+        them. `distribution`, utilities and the gate's mix stay as they were fitted.
+
+        Args:
+            ratings: from `load_ratings`, of groups that the model was not fitted on; evaluate on others.
+            attributes: those to calibrate; None for all.
+            fewest_groups: number of groups of ratings that an attribute needs.
+            seed: of the spreading of ratings on a grid, and of the randomised PIT.
+            progress: True or False for a progress bar or none; None for one if stderr is a terminal.
+
+        Returns:
+            A new model; `uncalibrated` is this one again.
+
+        Raises:
+            ArgumentError: an attribute has too few groups, no ratings, or no distribution (one number per
+                text).
+            DataError: an attribute that the model does not have, or ratings on another scale.
+        """
+        check_table("ratings", ratings)
+        conversations, (item,) = distinct_conversations(ratings, "response")
+        inputs = self.read(conversations, progress=progress)
+        found = recalibrations(
+            self.head,
+            ratings,
+            inputs.response,
+            item,
+            attributes=attributes,
+            fewest=fewest_groups,
+            seed=seed,
+        )
+        return self._with_calibration(found)
+
+    @property
+    def uncalibrated(self) -> RewardModel:
+        """The model as it was fitted."""
+        return self._with_calibration({})
+
+    def _with_calibration(self, calibration: Mapping[str, Recalibration]) -> RewardModel:
+        return RewardModel(
+            self.backbone,
+            self.head,
+            baselines=self.baselines,
+            fitted=self.fitted,
+            cache=self.cache,
+            calibration=calibration,
+        )
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -337,7 +414,10 @@ class RewardModel(BaseScorer):
         """
         target = Path(path)
         folder.write(
-            target, folder.StoredModel(self.head, self.backbone.describe(), self.baselines, self.fitted)
+            target,
+            folder.StoredModel(
+                self.head, self.backbone.describe(), self.baselines, self.fitted, self.calibration
+            ),
         )
         return target
 
@@ -371,7 +451,14 @@ class RewardModel(BaseScorer):
             folder.check_backbone(place, backbone.describe(), stored.backbone)
         folder.check_width(place, stored.head, getattr(backbone, "response_size", None))
         store = backbones.EmbeddingCache() if isinstance(cache, str) else cache
-        return cls(backbone, stored.head, baselines=stored.baselines, fitted=stored.fitted, cache=store)
+        return cls(
+            backbone,
+            stored.head,
+            baselines=stored.baselines,
+            fitted=stored.fitted,
+            cache=store,
+            calibration=stored.calibration,
+        )
 
 
 _parse_risk = risk.parse  # `score` has an argument named risk

@@ -67,6 +67,17 @@ def test_many_ratings_are_evaluated_on_one_fold(tmp_path, monkeypatch):
     assert {e.split("fold=")[1][0] for e in (tmp_path / "j").read_text().splitlines()} == {"0"}
 
 
+@pytest.mark.parametrize(
+    ("rows", "folds"), [(10, 5), (2_499, 5), (2_500, 4), (5_000, 2), (9_999, 2), (10_000, 1), (10**6, 1)]
+)
+def test_the_rows_that_are_held_out_are_about_as_many_from_2000_on(rows, folds):
+    fold = torch.arange(rows) % search.NUM_FOLDS
+    assert search.held_out_folds(fold) == range(folds)
+    assert search.held_out_folds(fold % 2) == range(min(folds, 2))
+    held_out = int((fold < folds).sum())
+    assert held_out == rows or held_out >= 0.99 * search.MANY_ROWS / search.NUM_FOLDS
+
+
 def test_no_group_is_on_both_sides(monkeypatch):
     features, targets = problem()
     real = quantile.held_out_loss

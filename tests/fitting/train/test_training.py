@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -9,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pluralign.errors import ConfigError, ConvergenceWarning
-from pluralign.fitting.train.loop import Schedule, train
+from pluralign.fitting.train.loop import Schedule, _seeded, train
 from pluralign.fitting.train.state import TrainingState
 
 
@@ -190,6 +192,47 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_best_evaluation():
         summary = train(problem.module, breaks, problem.rows, Schedule(eval_every=10))
     assert (summary["diverged"], summary["best_step"]) == (True, 20)
     assert bool(problem.module.weight.isfinite().all())
+
+
+@pytest.mark.parametrize("one_generator", [False, True])
+def test_random_numbers_of_any_device_are_seeded_and_restored(monkeypatch, one_generator):
+    """Devices have a module of their own in torch; Apple's has one generator, and takes no device."""
+    device, states, calls = torch.device("xpu", 1), {0: "before 0", 1: "before 1", None: "before"}, []
+
+    class On:
+        now = None if one_generator else 0
+
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            On.now, self.then = self.device.index, On.now
+
+        def __exit__(self, *_):
+            On.now = self.then
+
+    def place(given):
+        assert len(given) == (0 if one_generator else 1)
+        return given[0].index if given else None
+
+    module = SimpleNamespace(
+        get_rng_state=lambda *given: states[place(given)],
+        set_rng_state=lambda state, *given: states.update({place(given): state}),
+        manual_seed=lambda seed: (calls.append(seed), states.update({On.now: f"seed {seed}"})),
+        **({} if one_generator else {"device": On}),
+    )
+    monkeypatch.setattr(torch, "xpu", module)
+    outside, before = torch.get_rng_state(), dict(states)
+    with _seeded(device, 7):
+        assert states == before | {None if one_generator else 1: "seed 7"}
+        first = torch.rand(1)
+    assert states == before
+    assert torch.equal(torch.get_rng_state(), outside)
+    with _seeded(torch.device("cpu"), 7):
+        assert torch.equal(torch.rand(1), first)
+    monkeypatch.setattr(torch, "xpu", None)
+    with _seeded(device, 7):
+        assert torch.equal(torch.rand(1), first)
 
 
 def test_what_is_not_a_schedule():

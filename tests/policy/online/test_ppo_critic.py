@@ -9,7 +9,7 @@ import tiny_bandit
 from pluralign import losses
 from pluralign.errors import ConfigError
 from pluralign.policy import PPOConfig, PPOTrainer
-from pluralign.policy.online.critic_targets import baseline_of, mixture_targets, value_levels
+from pluralign.policy.online.critic_targets import baseline_of, mixture_targets, token_targets, value_levels
 
 KEEP = torch.tensor([[True, False, True, True]])
 
@@ -41,6 +41,27 @@ def test_targets_are_a_mixture_over_n_step_returns(lam):
             moment = (samples[place] ** power * weights[place]).sum()
             own = sum(weight * (one**power).mean() for weight, one in expected)
             torch.testing.assert_close(moment, own, atol=1e-5, rtol=1e-5)
+
+
+def test_targets_stand_at_the_place_of_their_token():
+    torch.manual_seed(3)
+    keep = torch.tensor([[False, True, False, True, True], [True] * 5, [False] * 5])
+    rewards, quantiles = torch.randn(3, 5), torch.randn(3, 5, 2)
+    hidden = rewards.masked_fill(~keep, torch.nan), quantiles.masked_fill(~keep[..., None], torch.inf)
+    samples, weights = token_targets(*hidden, keep, 0.9, 0.6, 3)
+    assert samples.shape == weights.shape == (3, 5, 8)
+    assert not samples[~keep].any()
+    torch.testing.assert_close(weights.sum(2), torch.ones(3, 5))
+    for row in range(2):  # alone, and without the tokens that are not kept
+        alone = mixture_targets(
+            rewards[row][keep[row]][None],
+            quantiles[row][keep[row]][None],
+            torch.ones(1, int(keep[row].sum())).bool(),
+            0.9,
+            0.6,
+            3,
+        )
+        torch.testing.assert_close((samples[row][keep[row]], weights[row][keep[row]]), alone)
 
 
 def test_its_mean_is_the_lambda_return():

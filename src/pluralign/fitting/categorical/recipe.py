@@ -213,7 +213,7 @@ def _score(
         )
     # In float64; otherwise rounding would break ties between costs, and the fast solver would reject them.
     axes = torch.tensor([HELPFULNESS, HARM], dtype=torch.float64)
-    cost = two_axis_cost(axes[0], axes[1], config.axis_weights).to(device)
+    cost = two_axis_cost(axes[0], axes[1], config.axis_weights)  # the solver reads it on the CPU
     return lambda logits, target: transport(
         logits.softmax(-1),
         target,

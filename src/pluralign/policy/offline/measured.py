@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy.logprobs.loading import num_positions
+from pluralign.policy.offline.config import OfflineConfig
 from pluralign.policy.offline.distributed import new_rows
 from pluralign.policy.offline.measurements import RunningMeans
 from pluralign.policy.offline.resumable import ResumableTrainer
@@ -30,6 +31,7 @@ __all__ = ["MeasuredTrainer"]
 class MeasuredTrainer(ResumableTrainer):
     """A `Trainer`, with the same arguments; a subclass has the loss, and calls `_measure` in it."""
 
+    args: OfflineConfig
     _ref_model: Any = None  # the reference, if it is not the initial model and still needed
 
     def __init__(self, *args: Any, **options: Any) -> None:

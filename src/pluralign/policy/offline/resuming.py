@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from pluralign.precision import widened
+
 __all__ = ["NothingLeft", "RunLoss"]
 
 _log = logging.getLogger("pluralign.policy")
@@ -52,7 +54,7 @@ class RunLoss(TrainerCallback, ExportableState):
             filtered: whether a loss that is not finite is replaced by the mean so far
                 (`logging_nan_inf_filter`).
         """
-        loss = loss.detach().double()
+        loss = widened(loss.detach())
         if filtered:
             so_far = self._total if self._new is None else self._total + self._new
             loss = torch.where(loss.isfinite(), loss, so_far / max(1, self._steps))

@@ -47,13 +47,13 @@ from pluralign.policy.offline import references
 from pluralign.policy.offline.batches import Collator, packed_of
 from pluralign.policy.offline.config import OfflineConfig
 from pluralign.policy.offline.data import prepare_all
-from pluralign.policy.offline.distributed import keep_float32
 from pluralign.policy.offline.measured import MeasuredTrainer
 from pluralign.policy.offline.measurements import batch_values, qrpo_constants
 from pluralign.policy.offline.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline.optimum import Optimum, optimum_of
 from pluralign.policy.offline.reference_stage import fingerprints_of, score_rows
 from pluralign.policy.rewards.sources import RewardSource
+from pluralign.policy.training.sharding import keep_float32
 
 __all__ = ["OfflineTrainer"]
 

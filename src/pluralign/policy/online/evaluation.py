@@ -14,6 +14,7 @@ from torch import Tensor
 from pluralign.policy.online.rollouts import Rollout
 from pluralign.policy.rewards.samples import ScoredSample, kl_at_least, rows_of
 from pluralign.policy.rewards.scoring import ResponseScores
+from pluralign.precision import widened
 
 __all__ = ["kl_beyond_gain", "scored_samples"]
 
@@ -36,7 +37,7 @@ def scored_samples(
         log_ratios: log pi - log ref of tokens, [B, T].
         keep_mask: tokens that the policy chose, [B, T].
     """
-    ratios = log_ratios.double().masked_fill(~keep_mask, 0.0)
+    ratios = widened(log_ratios).masked_fill(~keep_mask, 0.0)
     sums, k3 = ratios.sum(1).tolist(), (torch.expm1(-ratios) + ratios).sum(1).tolist()
     lengths, utilities = keep_mask.sum(1).tolist(), scores.utilities.tolist()
     golds = [None] * len(rollouts) if gold is None else gold.tolist()

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from pluralign.errors import DataError
 
-__all__ = ["agreed", "gathered", "mean_over", "sum_over"]
+__all__ = ["agreed", "gathered", "is_agreed", "mean_over", "sum_over"]
 
 Found = TypeVar("Found")
+
+_AGREED = "_in_every_process"
 
 
 def agreed(accelerator: Any, work: Callable[[], Found]) -> Found:
@@ -39,12 +41,17 @@ def agreed(accelerator: Any, work: Callable[[], Found]) -> Found:
     except Exception as problem:
         error = problem
     told = gathered(accelerator, ["" if error is None else f"{type(error).__name__}: {error}"])
-    if error is not None:
-        raise error
     failed = [rank for rank, text in enumerate(told) if text]
     if failed:
-        raise DataError(f"process {failed[0]} stopped the run: {told[failed[0]]}")
+        raised = error or DataError(f"process {failed[0]} stopped the run: {told[failed[0]]}")
+        raised.__dict__[_AGREED] = True
+        raise raised
     return found  # type: ignore[return-value]
+
+
+def is_agreed(error: BaseException) -> bool:
+    """Whether every process has this error, or one that tells of it."""
+    return _AGREED in vars(error)
 
 
 def sum_over(accelerator: Any, tensor: Tensor) -> Tensor:

@@ -30,9 +30,9 @@ from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
-from pluralign.policy.online.processes import agreed, gathered, mean_over
+from pluralign.policy.online.processes import agreed, gathered, is_agreed, mean_over
 from pluralign.policy.online.robust_weight import RobustWeight
-from pluralign.policy.online.rollouts import Draw, draw_once, keep_masks, prompt_rows
+from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
 from pluralign.policy.online.scoring import Gold, RolloutScorer, gold_of
 from pluralign.policy.online.state import load_state, save_policy, save_state
 from pluralign.policy.online.updates import Updates
@@ -40,6 +40,7 @@ from pluralign.policy.rewards.samples import ScoredSample, summarize
 from pluralign.policy.rewards.scoring import ResponseScores
 from pluralign.policy.training.checkpoints import checkpoint_at, usable
 from pluralign.policy.training.sample_files import write_samples
+from pluralign.policy.training.sharding import whole
 from pluralign.policy.training.watch import Watch
 
 __all__ = ["PPOTrainer"]
@@ -120,7 +121,7 @@ class PPOTrainer:
         self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
         self._robust_weight = RobustWeight(config, self._scorer, self.accelerator)
         self._whole = True  # false while weights change; then the state is not saved
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(self._any_process if self._models.sharded else bool)
         folder, first = Path(config.output_dir), self.accelerator.is_main_process
         self._journal = Journal(folder / "metrics.jsonl", loggers, first)
         self._best = Best(config.best_metric, config.best_is_lowest)
@@ -169,22 +170,32 @@ class PPOTrainer:
             try:
                 while True:
                     if self._evaluation_is_due():
-                        self._evaluate_and_keep()
+                        with self._interrupts.deferred_if(self._models.sharded):
+                            self._evaluate_and_keep()
                     if self.step >= self.config.steps:
                         break
                     every = self.config.save_steps
                     if every and self.step % every == 0 and self.step > resumed:
                         self._save_checkpoint()
-                    self._one_step()
+                    with self._interrupts.deferred_if(self._models.sharded):
+                        self._one_step()
             except (Exception, KeyboardInterrupt) as error:
                 # Between updates nothing is half done; a disk that is full stays so.
-                if self._whole and self.step and not isinstance(error, RunError):
+                if self._whole and self.step and not isinstance(error, RunError) and self._in_all(error):
                     self._save_checkpoint()
                     _log.warning("stopped; the state after step %d is saved", self.step)
                 raise
             self._save_checkpoint()
         last = self._journal.lines[-1] if self._journal.lines else {}
         return {k.removeprefix("eval/"): v for k, v in last.items() if k != "step"}
+
+    def _any_process(self, here: bool) -> bool:
+        """Whether something is so in any process; all call this."""
+        return any(gathered(self.accelerator, [here]))
+
+    def _in_all(self, error: BaseException) -> bool:
+        """Whether every process has this error, so that all can save their parts of sharded weights."""
+        return not self._models.sharded or isinstance(error, KeyboardInterrupt) or is_agreed(error)
 
     def _evaluation_is_due(self) -> bool:
         """Before the first step, after the last and in between, unless already done."""
@@ -196,6 +207,7 @@ class PPOTrainer:
         """Samples, computes rewards, updates."""
         start = time.perf_counter()
         rollouts = agreed(self.accelerator, lambda: self._drawing.of_step(self.step))
+        self._check_equal(rollouts)
         drawn_at = time.perf_counter()
         scores = agreed(self.accelerator, lambda: self._scorer(rollouts))
         scored_at = time.perf_counter()
@@ -224,6 +236,15 @@ class PPOTrainer:
             self._reference_heads = None if listed is None else torch.tensor(listed, dtype=torch.float64)
         found = sign_values(scores.columns, self._reference_heads)
         return {f"signs/{name}": value for name, value in found.items()}
+
+    def _check_equal(self, rollouts: Sequence[Rollout]) -> None:
+        """Processes that share weights update them together, so they need as many rollouts as each other."""
+        counts = set(gathered(self.accelerator, [len(rollouts)])) if self._models.sharded else set()
+        if len(counts) > 1:
+            raise ArgumentError(
+                f"draw returned {min(counts)} rollouts in one process and {max(counts)} in another; "
+                "with FSDP all need the same number"
+            )
 
     # ---- measurements -------------------------------------------------------------------------------------
 
@@ -276,18 +297,22 @@ class PPOTrainer:
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Writes the policy, or its adapter, and the tokenizer, for `from_pretrained`.
 
+        If its weights are sharded, every process must call this.
+
         Args:
             output_dir: None for the output_dir of the settings.
 
         Raises:
             RunError: it cannot be written.
         """
+        state = whole(self.policy.state_dict()) if self._models.sharded else None
         if not self.accelerator.is_main_process:
             return
-        save_policy(Path(output_dir or self.config.output_dir), self.policy, self.processing_class)
+        save_policy(Path(output_dir or self.config.output_dir), self.policy, self.processing_class, state)
 
     def _save_checkpoint(self) -> None:
-        if not self.accelerator.is_main_process:
+        first = self.accelerator.is_main_process
+        if not first and not self._models.sharded:
             return
         state = {
             "global_step": self.step,
@@ -299,7 +324,8 @@ class PPOTrainer:
         } | self._robust_weight.state()
         folder = Path(self.config.output_dir, f"checkpoint-{self.step}")
         keep = self.config.save_total_limit
-        save_state(folder, self._models.plain, self._updates.optimizer, self._updates.schedule, state, keep)
+        optimizer, schedule = self._updates.optimizer, self._updates.schedule
+        save_state(folder, self._models.plain, optimizer, schedule, state, keep, first)
 
     def _resume(self, source: bool | str | Path) -> None:
         folder = checkpoint_at(self.config.output_dir, source)

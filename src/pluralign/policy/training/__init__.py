@@ -1,1 +1,1 @@
-"""Shared by offline and online trainers: finding the checkpoint to continue from, and complete writing."""
+"""Shared by offline and online trainers: checkpoints, complete writing, shards, warning signs."""
