@@ -47,16 +47,16 @@ from pluralign.policy.logprobs.scored_forward import (
 from pluralign.policy.offline import references
 from pluralign.policy.offline.config import OfflineConfig
 from pluralign.policy.offline.data import Collator, packed_of, prepare_all
-from pluralign.policy.offline.distributed import keep_float32, new_rows
 from pluralign.policy.offline.measurements import RunningMeans, batch_values, qrpo_constants
 from pluralign.policy.offline.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline.optimum import Optimum, optimum_of
 from pluralign.policy.offline.reference_stage import fingerprints_of, score_rows
-from pluralign.policy.offline.resumable import ResumableTrainer
 from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
 from pluralign.policy.training.sample_files import read_samples, write_samples
 from pluralign.policy.training.watch import Watch
+from pluralign.training.distributed import keep_float32, new_rows
+from pluralign.training.resumable import ResumableTrainer
 
 __all__ = ["OfflineTrainer"]
 

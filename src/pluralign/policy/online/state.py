@@ -24,7 +24,7 @@ import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
 from pluralign.files import whole_folder
-from pluralign.policy.training.checkpoints import STATE, written_completely
+from pluralign.training.checkpoints import STATE, written_completely
 
 __all__ = ["load_state", "save_state"]
 

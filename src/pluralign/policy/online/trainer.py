@@ -47,9 +47,9 @@ from pluralign.policy.online.updates import Updates
 from pluralign.policy.rewards.judgement import Judgement
 from pluralign.policy.rewards.samples import JudgedSample, summarize
 from pluralign.policy.sampling.settings import SamplingSettings
-from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
 from pluralign.policy.training.sample_files import write_samples
 from pluralign.policy.training.watch import Watch
+from pluralign.training.checkpoints import last_checkpoint, written_completely
 
 __all__ = ["PPOTrainer"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from pluralign.policy.training.checkpoints import last_checkpoint
+from pluralign.training.checkpoints import last_checkpoint
 
 
 def test_the_last_whole_one(tmp_path, caplog):

@@ -17,7 +17,7 @@ from transformers.trainer_callback import ExportableState
 
 __all__ = ["NothingLeft", "RunLoss"]
 
-_log = logging.getLogger("pluralign.policy")
+_log = logging.getLogger("pluralign.training")
 
 
 class RunLoss(TrainerCallback, ExportableState):

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 import tiny_policy
 import tiny_tables
 from pluralign.policy import OfflineConfig, OfflineTrainer
-from pluralign.policy.offline.resuming import RunLoss
+from pluralign.training.resuming import RunLoss
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from pluralign.files import finish_folder
 
 __all__ = ["STATE", "last_checkpoint", "written_completely"]
 
-_log = logging.getLogger("pluralign.policy")
+_log = logging.getLogger("pluralign.training")
 
 STATE = "trainer_state.json"  # transformers writes it last; online training renames the folder last
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import Trainer
 
 from pluralign.errors import RunError
-from pluralign.policy.offline.resuming import NothingLeft, RunLoss
-from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
+from pluralign.training.checkpoints import last_checkpoint, written_completely
+from pluralign.training.resuming import NothingLeft, RunLoss
 
 __all__ = ["ResumableTrainer"]
 
