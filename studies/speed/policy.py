@@ -139,12 +139,12 @@ def make_model() -> Any:
     )
 
 
-def make_tokenizer() -> Any:
+def make_tokenizer(vocabulary: int = VOCABULARY) -> Any:
     """One token per word."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(VOCABULARY - 3))]
+    words = ["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(vocabulary - 3))]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ import tiny_policy
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows
 from pluralign.errors import ArgumentError, RiskError
 from pluralign.integrations.trl import RewardFunction
+from pluralign.model.profiles import sign_values
+from pluralign.policy.rewards.scoring import score_responses
+from pluralign.warning_signs import SIGNS
 
 USER = tiny_policy.user("q")
 TEXTS = ["0.5 -1 yes", "1.5 0.2 no", "-2 0 maybe", "0.1 0.1 so"]
@@ -72,6 +76,60 @@ def test_every_family_gives_its_own_scores(family: str) -> None:
     for name, one in model.attribute_distributions(talks(TEXTS)).items():
         assert log.metrics[f"pluralign/attribute/{name}"] == pytest.approx(one.mean().mean().item(), rel=1e-5)
     assert log.columns["reward_std"] == pytest.approx(law.std().tolist(), rel=1e-5)
+
+
+def many() -> list[str]:
+    return [f"{0.1 * n:.1f} {0.3 * (n % 7):.1f} so" for n in range(40)]
+
+
+def signs(log: Log, prefix: str = "pluralign") -> dict[str, float]:
+    start = f"{prefix}/signs/"
+    return {key.removeprefix(start): value for key, value in log.metrics.items() if key.startswith(start)}
+
+
+def gated() -> pl.RewardModel:
+    data = {"ratings": pl.load_ratings(ratings_rows(attributes=2)), "pairs": pl.load_pairs(pairs_rows())}
+    return pl.fit("quantile", **data, backbone=FakeBackbone(), config=CONFIGS["quantile"], cache=None)
+
+
+@pytest.mark.parametrize("family", [*CONFIGS, "gated"])
+def test_warning_signs_are_those_of_the_same_responses_elsewhere(family: str) -> None:
+    """Under the names and with the numbers of runs of `align`, which `score_responses` computes."""
+    model, log, few = gated() if family == "gated" else fit(family), Log(), Log()
+    RewardFunction(model)(["q"] * 40, many(), **log.options)
+    expected = sign_values(score_responses(model, pl.risk.parse("mean"), talks(many())).columns)
+    assert signs(log) == pytest.approx(expected)
+    assert set(signs(log)) <= set(SIGNS)
+    assert ("uniform_gate" in signs(log)) == (family == "gated")
+    RewardFunction(model, prefix="other")(["q"] * 4, TEXTS, **few.options)
+    assert set(signs(few, "other")) == set(expected) - {"unstable_utility", "equal_stds", "correlated_heads"}
+
+
+def test_given_weights_leave_no_gate_to_warn_of() -> None:
+    log = Log()
+    RewardFunction(gated(), weights=[1.0, 2.0])(["q"] * 4, TEXTS, **log.options)
+    assert set(signs(log)) == {"crossing", "peaked_predictions"}
+
+
+class TwoHeads:
+    """Heads that read two numbers of a text."""
+
+    def distribution(self, conversations: list[Any]) -> Any:
+        texts = [one[-1]["content"].split()[:2] for one in conversations]
+        means = torch.tensor([[float(x), float(y)] for x, y in texts])
+        return pl.distributions.GaussianEnsemble(means, torch.ones_like(means))
+
+
+def test_heads_are_held_against_those_of_the_first_step() -> None:
+    function, log = RewardFunction(TwoHeads()), Log()
+    first = [f"{n} {-n}" for n in range(100)]  # of 100, 95 % are below 94.05 and below -4.95
+    function(["q"] * 100, first, **log.options)
+    assert "heads_above_reference" not in signs(log)  # nothing says that this was the first step
+    function(["q"] * 100, first, trainer_state=SimpleNamespace(global_step=0), **log.options)
+    assert signs(log)["heads_above_reference"] == 0
+    later = ["95 -4", "95 -5", "94 -4", "200 3"]
+    function(["q"] * 4, later, trainer_state=SimpleNamespace(global_step=3), **log.options)
+    assert signs(log)["heads_above_reference"] == 0.5
 
 
 def test_several_turns_and_turns_that_end_in_a_tool() -> None:
@@ -171,4 +229,5 @@ def test_trl_trains_with_it(name: str, tmp_path: Path) -> None:
     trainer.train()
     logged = {key for line in trainer.state.log_history for key in line}
     assert {"pluralign/mean", "pluralign/disagreement", "rewards/pluralign_robust_0.5/mean"} <= logged
+    assert "pluralign/signs/peaked_predictions" in logged
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())

@@ -27,7 +27,7 @@ from pluralign.backbones.probe import looks_ahead
 from pluralign.checks import check_choice
 from pluralign.errors import ArtifactError, ConfigError, FingerprintError, MissingDependencyError
 
-__all__ = ["load", "load_tuned"]
+__all__ = ["load", "load_tuned", "loading_bar"]
 
 # Smaller models are loaded before a bar could be read.
 _LARGE_BYTES = 2**30
@@ -186,7 +186,7 @@ def _load_model(
     if device_map is not None:
         options["device_map"] = device_map
     try:
-        with _loading_bar(folder):
+        with loading_bar(sum(file.stat().st_size for file in weight_files(folder))):
             model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
     except ImportError as error:
         raise MissingDependencyError(
@@ -222,11 +222,15 @@ def _text_part(model: Any) -> Any:
 
 
 @contextmanager
-def _loading_bar(folder: Path) -> Iterator[None]:
-    """Lets transformers show its bar only for weights that take a while, once, and on a terminal."""
+def loading_bar(num_bytes: int) -> Iterator[None]:
+    """Lets transformers show its bar only for weights that take a while, once, and on a terminal.
+
+    Args:
+        num_bytes: of the weights that are loaded or written inside.
+    """
     from transformers.utils import logging
 
-    large = sum(file.stat().st_size for file in weight_files(folder)) >= _LARGE_BYTES
+    large = num_bytes >= _LARGE_BYTES
     hide = logging.is_progress_bar_enabled() and not (large and is_first() and sys.stderr.isatty())
     if hide:
         logging.disable_progress_bar()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pluralign.backbones import smollm2
 from pluralign.backbones.fingerprint import file_sha256, fingerprint
-from pluralign.errors import ArtifactError, MissingDependencyError
+from pluralign.errors import ArtifactError, MissingDependencyError, did_you_mean
 
 __all__ = ["MINILM_SHA256", "find_folder", "fingerprint_of", "short_name"]
 
@@ -88,7 +88,8 @@ def _download(repository: str, revision: str | None) -> tuple[Path, str]:
         )
     except (HFValidationError, OSError) as error:
         raise ArtifactError(
-            f"{repository!r} is neither a folder nor a repository that could be fetched from the hub: {error}"
+            f"{repository!r} is neither a folder nor a repository that could be fetched from the hub"
+            f"{did_you_mean(repository, ['minilm'])}: {error}"
         ) from error
     return folder, folder.name
 

@@ -29,6 +29,8 @@ class FitFlags:
 
     Attributes:
         family: One of the families above.
+        ensemble: Number of heads, each on its own resample of the groups; how far they differ is what the
+            model does not know, for measures such as worst_case(cvar:0.1). 1 for one head on all groups.
         test_share: Share of the data that is held out for `evaluate`, by groups; 0 fits on everything.
         split_seed: Seed that selects the held-out groups.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.
@@ -38,6 +40,7 @@ class FitFlags:
     """
 
     family: str = DEFAULT
+    ensemble: int = 1
     test_share: float = 0.2
     split_seed: int = 0
     out: str | None = None
@@ -61,6 +64,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     if not 0 <= flags.test_share < 1:
         raise UsageError(f"--test_share: received {flags.test_share}; allowed: at least 0 and below 1")
+    if flags.ensemble < 1:
+        raise UsageError(f"--ensemble: received {flags.ensemble}; allowed: a whole number, at least 1")
     if not data.sources:
         raise UsageError("no data: name a file with --ratings, --pairs or --votes")
     console = Console(flags.json)
@@ -104,6 +109,8 @@ def _result_settings(
         ignored.add("tune")  # runs of earlier versions have no such setting
     merged = asdict(flags) | asdict(data) | asdict(backbone) | saved_settings(config)
     trained = {} if flags.tune is None else {"tuning": asdict(tuning)}
+    if flags.ensemble == 1:  # as if the flag did not exist, so that folders of before are found
+        ignored.add("ensemble")
     return {key: value for key, value in merged.items() if key not in ignored} | trained
 
 
@@ -143,6 +150,7 @@ def _fit(
         config=config,
         tune=flags.tune,
         tuning=None if flags.tune is None else tuning,
+        ensemble=flags.ensemble,
         cache=cache_from(backbone.cache),
         journal=folder.path / "search.jsonl",
         report=report,
@@ -172,9 +180,11 @@ def _finish(
             f"on them:\n  {command}"
         )
         if held_out and held_out["groups"] < _FEW_GROUPS:
-            crossed = ["pluralign", "evaluate", "--folds", "5", "--family", family, *data.arguments]
+            folds = str(min(5, held_out["of"]))
+            crossed = ["pluralign", "evaluate", "--folds", folds, "--family", family, *data.arguments]
+            few = "1 group says" if held_out["groups"] == 1 else f"{held_out['groups']} groups say"
             console.say(
-                f"{held_out['groups']} groups say little about a model; to evaluate the family on every row, "
-                f"by models that have not seen it (add the settings of this fit):\n  {shlex.join(crossed)}"
+                f"{few} little about a model; to evaluate the family on every row, by "
+                f"models that have not seen it (add the settings of this fit):\n  {shlex.join(crossed)}"
             )
     console.result({"model": str(path), "run": str(folder.path), "fitted": fitted}, str(path))

@@ -12,11 +12,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pluralign.checks import check_plain_types
+from pluralign.checks import check_plain_types, is_whole
 from pluralign.data.given import check_table
 from pluralign.data.leaks import join_groups
 from pluralign.errors import ArgumentError, ConfigError, did_you_mean
-from pluralign.families import CONFIGS, FAMILIES, RECIPES, TUNING
+from pluralign.families import CONFIGS, FAMILIES, HEADS, RECIPES, TUNING
 from pluralign.fitting.config import (
     BradleyTerryConfig,
     CategoricalConfig,
@@ -82,6 +82,7 @@ def fit(
     config: FamilyConfig | Mapping[str, Any] | None = None,
     tune: str | None = None,
     tuning: TuningConfig | Mapping[str, Any] | None = None,
+    ensemble: int = 1,
     cache: EmbeddingCache | str | None = "default",
     journal: Path | None = None,
     progress: bool | None = None,
@@ -103,6 +104,9 @@ def fit(
             together with the head, from the head's fit on the frozen backbone. The given backbone is not
             changed.
         tuning: settings of that training, or a mapping of them.
+        ensemble: number of heads, each fitted on its own resample of the groups: how far they differ is what
+            the model does not know, for measures such as `worst_case(cvar:0.1)`. 1 for one head on all
+            groups. A family that has several heads by itself takes their number from its config.
         cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
         journal: a JSON Lines file that stores finished steps of the search, so that an interrupted fit does
             not repeat them; one file per set of arguments.
@@ -130,6 +134,9 @@ def fit(
     settings = _made(family, CONFIGS[family], config)
     check_plain_types(settings)
     training = _tuning(family, tune, tuning)
+    _check_ensemble(family, ensemble)
+    if tune is not None and ensemble > 1:
+        raise ArgumentError("ensemble and tune: members on a tuned backbone are not supported; leave one out")
 
     from pluralign import backbones
     from pluralign.fitting.table_warnings import warn_about_tables
@@ -155,11 +162,16 @@ def fit(
         known = store if of is given_backbone or of.fingerprint is not None else None
         return lambda conversations: of.embed(conversations, cache=known, progress=progress)
 
+    embed = embedder(given_backbone)
+    if ensemble > 1:
+        from pluralign.fitting.bootstrap import EmbeddedTexts, fit_ensemble
+
+        embed = EmbeddedTexts(embed)
     inputs = Inputs(
         ratings=joined.get("ratings"),
         pairs=joined.get("pairs"),
         votes=joined.get("votes"),
-        embed=embedder(given_backbone),
+        embed=embed,
         journal=memory,
         report=report or (lambda line: None),
     )
@@ -167,6 +179,8 @@ def fit(
         warn_about_tables(family, inputs)
         if tune is None:
             final, result = given_backbone, RECIPES[family](inputs, settings)
+            if ensemble > 1:
+                result = fit_ensemble(RECIPES[family], inputs, settings, result, ensemble)
         else:
             from pluralign.fitting.tuning import run
 
@@ -209,6 +223,15 @@ def _tuning(family: str, tune: str | None, tuning: Any) -> TuningConfig:
     made: TuningConfig = _made("tuning", TuningConfig, tuning)
     check_plain_types(made)
     return made
+
+
+def _check_ensemble(family: str, ensemble: Any) -> None:
+    if not is_whole(ensemble, 1):
+        raise ArgumentError(f"ensemble: received {ensemble!r}; allowed: a whole number of heads, at least 1")
+    if ensemble > 1 and HEADS[family].own_ensemble:
+        counts = [f.name for f in fields(CONFIGS[family]) if f.name == "heads"]
+        instead = f"; set {counts[0]} in its config instead" if counts else ""
+        raise ArgumentError(f"ensemble: {family} has several heads by itself{instead}")
 
 
 def _made(of: str, kind: Any, config: Any) -> Any:

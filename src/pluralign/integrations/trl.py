@@ -10,14 +10,17 @@ Logged as metrics (means over the batch), under names that do not depend on the 
     pluralign/mean             mean of the predicted rewards
     pluralign/std              their standard deviation
     pluralign/tail             the mean of their worst tenth
-    pluralign/disagreement     standard deviation of the heads' means, if the model has several heads
+    pluralign/disagreement     standard deviation of the heads' means, if there are several: its doubt
+    pluralign/within           then also the standard deviation within a head: how people differ
     pluralign/attribute/NAME   mean of an attribute, on the scale of its ratings
+    pluralign/signs/NAME       the numbers of `pluralign.warning_signs` that this batch can show
 
 and per completion, in the trainer's table of completions: `reward_mean` and `reward_std`.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +33,7 @@ from pluralign import risk as risk_measures
 from pluralign.data.messages import conversation
 from pluralign.distributions import Point, RewardDistribution
 from pluralign.errors import ArgumentError, TailWarning
+from pluralign.model.profiles import heads_of, profile, sign_values
 from pluralign.model.scorer import distributions_of, utilities
 
 __all__ = ["RewardFunction"]
@@ -86,9 +90,10 @@ class RewardFunction:
             )
         self.model = model
         self.risk = risk_measures.parse(risk)
-        self.__name__ = name or f"pluralign_{self.risk}".replace(":", "_")
+        self.__name__ = name or re.sub(r"[^\w.]+", "_", f"pluralign_{self.risk}").rstrip("_")
         self._prefix = prefix
         self._lock = threading.Lock()
+        self._first_heads: Tensor | None = None
 
     def __call__(
         self,
@@ -109,7 +114,8 @@ class RewardFunction:
             completions: texts or message lists; the last message of several turns is the response, those
                 before it are part of the context.
             completion_ids: not used.
-            trainer_state: not used.
+            trainer_state: its `global_step` tells the first step, when the policy is still the reference;
+                None leaves out the sign that needs this.
             log_extra: called with a column of the trainer's table and its values.
             log_metric: called with the name of a metric and its value.
             environments: not used; results of tools are in the messages.
@@ -123,7 +129,7 @@ class RewardFunction:
             ArgumentError: there are more prompts than completions, one is neither text nor messages, or a
                 utility is not finite.
         """
-        del completion_ids, trainer_state, environments, columns
+        del completion_ids, environments, columns
         if len(prompts) != len(completions):
             raise ArgumentError(f"received {len(prompts)} prompts and {len(completions)} completions")
         talks = [_talk(*pair) for pair in zip(prompts, completions, strict=True)]
@@ -133,7 +139,7 @@ class RewardFunction:
         if not scored:
             return found
         with self._lock:
-            distribution, attributes = self._answer(scored)
+            distribution, attributes, gate = self._answer(scored)
             with warnings.catch_warnings():  # about a tail beyond the lowest level; it is only logged
                 warnings.simplefilter("ignore", TailWarning)
                 tail = distribution.cvar(_TAIL)
@@ -152,26 +158,39 @@ class RewardFunction:
             heads = distribution.heads()
             if heads is not None and heads.means.shape[-1] > 1:
                 metrics["disagreement"] = heads.means.std(-1)
+                metrics["within"] = distribution.variances().within.sqrt()
             metrics |= {f"attribute/{key}": one.mean() for key, one in attributes.items()}
             for key, numbers in metrics.items():
                 log_metric(f"{self._prefix}/{key}", float(numbers.float().mean()))
+            columns = profile(distribution, values, gate)
+            for key, number in sign_values(columns, self._reference_heads(columns, trainer_state)).items():
+                log_metric(f"{self._prefix}/signs/{key}", number)
         return found
 
-    def _answer(self, talks: list[Messages]) -> tuple[RewardDistribution, Mapping[str, RewardDistribution]]:
-        """The reward distributions, and those of attributes if the model has several; one forward pass."""
+    def _reference_heads(self, columns: Mapping[str, Tensor], trainer_state: Any) -> Tensor | None:
+        """What an ensemble's heads said before the first update, when the policy was still the reference."""
+        with self._lock:
+            if self._first_heads is None and getattr(trainer_state, "global_step", None) == 0:
+                self._first_heads = heads_of(columns)
+            return self._first_heads
+
+    def _answer(
+        self, talks: list[Messages]
+    ) -> tuple[RewardDistribution, Mapping[str, RewardDistribution], Tensor | None]:
+        """The reward distributions, those of attributes, and the gate's weights; one forward pass."""
         model = self.model
         if hasattr(model, "head"):
-            distribution, attributes = model.distributions(talks, **self._options)
-            return distribution, attributes
+            distribution, attributes, gate = model.distributions_and_gate(talks, **self._options)
+            return distribution, attributes, gate
         if hasattr(model, "distribution"):
-            return distributions_of(model, talks, type(model).__name__), {}
+            return distributions_of(model, talks, type(model).__name__), {}, None
         numbers = torch.as_tensor(model(talks), dtype=torch.float32)
         if numbers.shape != (len(talks),):
             raise ArgumentError(
                 f"the reward function returned numbers of shape {list(numbers.shape)} for {len(talks)} "
                 "conversations"
             )
-        return Point(_finite(numbers)), {}
+        return Point(_finite(numbers)), {}, None
 
 
 def _finite(numbers: Tensor) -> Tensor:

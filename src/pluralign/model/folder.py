@@ -24,7 +24,9 @@ from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
+from pluralign.heads.ensemble import reader_of
 from pluralign.heads.schema import TensorShapes
+from pluralign.model.recalibration import Recalibration
 from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
 
 __all__ = ["BACKBONE", "StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
@@ -72,6 +74,7 @@ _SCHEMA = schema.record(
                 "targets": schema.text,
             }
         ),
+        "calibration": schema.each(Recalibration.check_spec),
     },
 )
 
@@ -85,6 +88,7 @@ class StoredModel:
         backbone: the description from `Backbone.describe`.
         baselines: other heads on the same embeddings, by name.
         fitted: the record of the fit; serialisable as JSON.
+        calibration: corrections of attributes' distributions, by name.
         tuning: how the backbone's weights were trained on; None if they were not.
     """
 
@@ -92,6 +96,7 @@ class StoredModel:
     backbone: Mapping[str, Any]
     baselines: Mapping[str, Head] = field(default_factory=dict)
     fitted: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Recalibration] = field(default_factory=dict)
     tuning: tuned.Tuning | None = None
 
 
@@ -148,6 +153,7 @@ def read(folder: Path) -> StoredModel:
             for name, entry in config.get("baselines", {}).items()
         },
         config.get("fitted", {}),
+        {name: Recalibration.from_spec(spec) for name, spec in config.get("calibration", {}).items()},
         tuned.Tuning(**config["tuning"]) if "tuning" in config else None,
     )
     for name, digest in config.get("sha256", {}).items():
@@ -185,10 +191,14 @@ def _checked(config: dict[str, Any], file: str) -> TensorShapes:
                 f"{file} has family {entry['family']!r} at {place}; this version knows "
                 f"{', '.join(sorted(FAMILIES))}"
             )
-        family = FAMILIES[entry["family"]]
+        reader = reader_of(entry["family"], entry["head"])
         where = "config.head" if place == "head" else f"config.{place}.head"
-        family.check_spec(entry["head"], f"{file}: {where}")
-        shapes |= {f"{place}.{name}": shape for name, shape in family.tensor_shapes(entry["head"]).items()}
+        reader.check_spec(entry["head"], f"{file}: {where}")
+        shapes |= {f"{place}.{name}": shape for name, shape in reader.tensor_shapes(entry["head"]).items()}
+    rated = [attribute["name"] for attribute in config["head"]["attributes"]]
+    for name in config.get("calibration", {}):
+        if name not in rated:
+            raise schema.refuse(f"{file}: config.calibration", name, ", ".join(rated) or "nothing")
     return shapes
 
 
@@ -198,6 +208,8 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     if "tuning" in config:
         decides["tuning"] = config["tuning"]
     backbone = {**_LATER_OPTIONS, **config["backbone"]}
+    if "calibration" in config:
+        decides["calibration"] = config["calibration"]
     decides["backbone"] = {k: v for k, v in backbone.items() if k not in ("name_or_path", "revision")}
     return decides
 
@@ -213,6 +225,8 @@ def _config(model: StoredModel) -> dict[str, Any]:
         "fitted": dict(model.fitted),
         **({} if model.tuning is None else {"tuning": asdict(model.tuning)}),
     }
+    if model.calibration:
+        config["calibration"] = {name: part.spec() for name, part in model.calibration.items()}
     try:
         as_read: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -304,7 +318,7 @@ def _build(folder: Path, entry: Mapping[str, Any], tensors: dict[str, Tensor], p
     if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
         raise ArtifactError(f"{folder}: the stored {family} head has NaN or infinite weights; fit it again")
     try:
-        head = FAMILIES[family].from_spec(entry["head"])
+        head = reader_of(family, entry["head"]).from_spec(entry["head"])
         head.load_state_dict(own)
         head.check_state()
     except (ArgumentError, RuntimeError) as error:
@@ -320,6 +334,10 @@ def _card(config: dict[str, Any]) -> str:
     """The model card: what it is, which backbone it needs, how to use it."""
     backbone = config["backbone"]
     attributes = [f"- {a['name']}, rated {a['low']:g} to {a['high']:g}" for a in config["head"]["attributes"]]
+    calibrated = [
+        f"- {name}: {part['rows']:,} ratings in {part['groups']:,} groups"
+        for name, part in config.get("calibration", {}).items()
+    ]
     fitted = [f"- {key}: {json.dumps(value)}" for key, value in config["fitted"].items()]
     return "\n".join(
         [
@@ -330,20 +348,27 @@ def _card(config: dict[str, Any]) -> str:
             "",
             f"# A `{config['family']}` reward model",
             "",
-            "It predicts the distribution of human reward, not a single number.",
+            "`distribution` is what it predicts of human reward, `score` one number by a risk measure.",
             "",
             "```python",
             "import pluralign as pl",
-            "",
             'model = pl.RewardModel.from_pretrained("path/to/this/folder")',
-            "d = model.distribution(conversations)   # lists of messages that end in the response",
-            'u = model.score(conversations, risk="cvar:0.1")',
+            "",
+            'question = {"role": "user", "content": "How do I ..."}',
+            'response = {"role": "assistant", "content": "First ..."}',
+            "model.distribution([[question, response]]).mean()",
+            'model.score([[question, response]], risk="cvar:0.1")',
             "```",
             "",
             f"Backbone: `{backbone['name_or_path']}`{_tuned_words(config)}, fingerprint "
             f"`{str(backbone['fingerprint'])[:16]}`. Made with pluralign {config['pluralign']}.",
             "",
             *(["Attributes:", "", *attributes, ""] if attributes else []),
+            *(
+                ["Calibrated on ratings that it was not fitted on:", "", *calibrated, ""]
+                if calibrated
+                else []
+            ),
             *(["Fit:", "", *fitted, ""] if fitted else []),
         ]
     )

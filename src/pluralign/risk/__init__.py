@@ -15,7 +15,9 @@ from pluralign.risk.measures import (
     Robust,
     WorstCase,
 )
+from pluralign.risk.nested import Nested
 from pluralign.risk.parsing import MEASURES, parse
+from pluralign.risk.robust_weight import robust_weight_from_disagreement, robust_weight_from_ratings
 
 __all__ = [
     "MEASURES",
@@ -27,10 +29,13 @@ __all__ = [
     "Mean",
     "MeanStd",
     "Median",
+    "Nested",
     "Nominal",
     "Quantile",
     "RiskMeasure",
     "Robust",
     "WorstCase",
     "parse",
+    "robust_weight_from_disagreement",
+    "robust_weight_from_ratings",
 ]

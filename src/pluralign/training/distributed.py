@@ -1,19 +1,16 @@
 """Training in several processes: what is needed in addition to accelerate.
 
-In: accelerate's state. Out: which rows of a batch count, and FSDP settings that keep float32 where needed.
+In: accelerate's state. Out: which rows of a batch count.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pluralign.errors import ConfigError
-
-__all__ = ["keep_float32", "new_rows"]
+__all__ = ["new_rows"]
 
 
 def new_rows(state: Any, count: int, rank: int, device: Any = None) -> Tensor:
@@ -31,25 +28,3 @@ def new_rows(state: Any, count: int, rank: int, device: Any = None) -> Tensor:
     left = state.remainder if state.end_of_dataloader else 0
     places = torch.arange(rank * count, (rank + 1) * count, device=device)
     return places < left if left > 0 else torch.ones_like(places, dtype=torch.bool)
-
-
-def keep_float32(plugin: Any) -> None:
-    """Lets FSDP compute in half precision without rounding sums of gradients or outputs of the model to it.
-
-    accelerate's policy rounds both; sequence log-probabilities in bfloat16 have a step of half a nat at -100.
-
-    Args:
-        plugin: accelerate's `FullyShardedDataParallelPlugin`.
-
-    Raises:
-        ConfigError: it selects FSDP 1.
-    """
-    if plugin.fsdp_version != 2:
-        raise ConfigError(
-            "FSDP: received version 1; allowed: 2 (`accelerate launch --fsdp_version 2`, or "
-            "fsdp_config={'version': 2})"
-        )
-    if plugin.mixed_precision_policy is not None:
-        plugin.mixed_precision_policy = replace(
-            plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None
-        )

@@ -30,6 +30,7 @@ from pluralign.fitting.categorical.comparisons import (
     comparison_problem,
     comparisons_of,
     equal_scores,
+    log_tie_of,
 )
 from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.categorical.messages import check_rows, report_categories, warn_about_gaps
@@ -76,6 +77,7 @@ def compares(inputs: Inputs, config: CategoricalConfig) -> bool:
 
 
 def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    votes = inputs.votes if inputs.ratings is None else None
     inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
     targets = rating_targets(inputs.ratings, raters="raw", dequantise=False)
     rows = [category_rows(attribute, config) for attribute in targets.attributes]
@@ -90,7 +92,7 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         module, facts[part.attribute.name] = fit_logits(problem, inputs, config)
         modules.append(module)
     head = _head(scaling, axes, modules, rows, config)
-    found = finished_ratings(head, inputs, config, targets, rows, embedded)
+    found = finished_ratings(head, inputs, config, targets, rows, embedded, votes)
     summary = {"l2": {name: fact["l2"] for name, fact in facts.items()}}
     return replace(found, summary=summary | dict(found.summary))
 
@@ -102,6 +104,7 @@ def finished_ratings(
     targets: RatingTargets,
     rows: list[CategoryRows],
     embedded: Embeddings,
+    votes: Any = None,
 ) -> Fitted:
     """A head on ratings with its gate and its unit, and the baselines on the same embeddings.
 
@@ -112,7 +115,12 @@ def finished_ratings(
         targets: of those ratings, neither reduced nor dequantised.
         rows: the categories of each attribute's ratings.
         embedded: embeddings of their texts.
+        votes: the comparisons that the ratings were made of, if they were.
     """
+    comparisons = None
+    if votes is not None and head.categories[0].values == COMPARED.values:
+        comparisons = comparisons_of(votes)
+        head = head.with_parts(log_tie=log_tie_of(head, comparisons, inputs))
     gaps = _average_gaps(head, rows, embedded)
     warn_about_gaps(gaps, config)
     summary: dict[str, Any] = {
@@ -128,6 +136,8 @@ def finished_ratings(
         scaling = head.scaling
         constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
         constant = _head(scaling, None, constants, rows, config)
+        if comparisons is not None:
+            constant = constant.with_parts(log_tie=log_tie_of(constant, comparisons, inputs))
         known = {part.attribute.name: part.categories for part in rows}
         rewards = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
         baselines, found = _baselines(rewards, constant, embedded, config)
@@ -261,7 +271,7 @@ def score_of(
         )
     # In float64; otherwise rounding would break ties between costs, and the fast solver would reject them.
     axes = torch.tensor([HELPFULNESS, HARM], dtype=torch.float64)
-    cost = two_axis_cost(axes[0], axes[1], config.axis_weights).to(device)
+    cost = two_axis_cost(axes[0], axes[1], config.axis_weights)  # the solver reads it on the CPU
     return lambda logits, target: transport(
         logits.softmax(-1),
         target,

@@ -120,10 +120,11 @@ def _finish(
         with torch.no_grad():  # an opponent of score 0 is the average response
             model.center.add_(model.score(head.scaling(embedded.response)).mean())
         return recipe.finished_comparisons(head, inputs, config, comparisons, embedded)
+    votes = inputs.votes if inputs.ratings is None else None
     inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
     targets, rows = _rows(inputs, config, head)
     embedded = inputs.embed(targets.conversations)
-    return recipe.finished_ratings(head, inputs, config, targets, list(rows.values()), embedded)
+    return recipe.finished_ratings(head, inputs, config, targets, list(rows.values()), embedded, votes)
 
 
 CATEGORICAL = TuningRecipe(_stages, _finish)

@@ -39,7 +39,7 @@ from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_
 from pluralign.heads import ColumnScaling
 from pluralign.heads.agreement import head_agreement
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
-from pluralign.model.reading import head_inputs
+from pluralign.model.inputs import head_inputs
 
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings

@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from pluralign.files import append_line
+
 __all__ = ["Journal"]
 
 
@@ -37,6 +39,12 @@ class Journal:
                 except (ValueError, KeyError, TypeError):
                     continue  # the line that was being written when the process stopped
 
+    def recalled(self) -> Journal:
+        """A journal in memory that knows the same steps."""
+        new = Journal()
+        new._known = dict(self._known)
+        return new
+
     def beside(self, name: str) -> Path | None:
         """A path for other data, next to the journal's own file; None if there is no file."""
         if self._path is None:
@@ -57,8 +65,7 @@ class Journal:
         if key not in self._known:
             self._known[key] = compute()
             if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    start = "\n" if self._cut else ""
-                    file.write(start + json.dumps({"key": key, "value": self._known[key]}) + "\n")
+                start = "\n" if self._cut else ""
+                append_line(self._path, start + json.dumps({"key": key, "value": self._known[key]}))
                 self._cut = False
         return self._known[key]

@@ -44,6 +44,8 @@ class PPOConfig:
         advantages: gae (with a critic), rloo or grpo.
         risk: Risk measure that turns a reward distribution into a number: mean, cvar:0.1, entropic:1,
             robust:0.6 ...
+        robust_weight: fixed; or disagreement, to lower the w of robust:w during training as heads disagree
+            more about the policy's responses than about the reference's.
         beta: Weight of the KL to the reference, in units of the reward per nat.
         gamma: Discount per token, in [0, 1].
         lam: Decay of gae, in [0, 1].
@@ -96,6 +98,7 @@ class PPOConfig:
     max_new_tokens: int = 256
     advantages: str = "gae"
     risk: str = "mean"
+    robust_weight: Literal["fixed", "disagreement"] = "fixed"
     beta: float = 0.05
     gamma: float = 1.0
     lam: float = 0.95
@@ -159,7 +162,16 @@ class PPOConfig:
                 f"minibatches: received {self.minibatches}; allowed: at most the "
                 f"{self.prompts_per_step * self.completions} responses of a step"
             )
-        risk_measures.parse(self.risk)
+        measure = risk_measures.parse(self.risk)
+        if self.robust_weight not in ("fixed", "disagreement"):
+            raise ConfigError(f"robust_weight: received {self.robust_weight!r}; allowed: fixed, disagreement")
+        if self.robust_weight != "fixed" and not (
+            isinstance(measure, risk_measures.Robust) and measure.weight > 0
+        ):
+            raise ConfigError(
+                f"robust_weight: received {self.robust_weight!r} with risk {self.risk!r}; it lowers the w of "
+                "robust:w, so risk must be robust:w with w above 0"
+            )
         if str(risk_measures.parse(self.critic_baseline)) != "mean" and self.critic_quantiles == 1:
             raise ConfigError(
                 f"critic_baseline: received {self.critic_baseline!r}; a risk measure of values needs "

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -20,9 +20,15 @@ _log = logging.getLogger("pluralign.policy")
 
 
 class Interrupts:
-    """A context in which Ctrl-C can be deferred; outside the main thread it changes nothing."""
+    """A context in which Ctrl-C can be deferred; outside the main thread it changes nothing.
 
-    def __init__(self) -> None:
+    Args:
+        agree: whether there was a Ctrl-C in any process, told whether there was one here; asked at the end of
+            what is deferred, by all processes.
+    """
+
+    def __init__(self, agree: Callable[[bool], bool] = bool) -> None:
+        self._agree = agree
         self._deferring = False
         self._pending = False
         self._before: Any = None
@@ -39,19 +45,26 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Ctrl-C inside the context is raised at its end.
+        """Ctrl-C inside the context is raised at its end; inside another such context, at the end of that.
 
         Raises:
             KeyboardInterrupt: it came inside.
         """
+        if self._deferring:
+            yield
+            return
         self._deferring = True
         try:
             yield
         finally:
             self._deferring = False
-        if self._pending:
+        if self._agree(self._pending):
             self._pending = False
             raise KeyboardInterrupt
+
+    def deferred_if(self, condition: bool) -> AbstractContextManager[None]:
+        """`deferred` on a condition."""
+        return self.deferred() if condition else nullcontext()
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if self._deferring and not self._pending:

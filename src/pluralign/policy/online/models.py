@@ -38,21 +38,24 @@ from pluralign.policy.logprobs.scored_forward import (
 from pluralign.policy.online.actor_critic import ActorCritic, CriticModel, ValueHead, token_scores
 from pluralign.policy.online.advantages import ADVANTAGES
 from pluralign.policy.online.config import PPOConfig
+from pluralign.policy.online.processes import gathered
 from pluralign.policy.online.rollouts import Rollout, padded
 from pluralign.policy.sampling.local import LocalSampler
 from pluralign.policy.sampling.settings import Prompt
 from pluralign.policy.training.digest import model_digest
+from pluralign.policy.training.sharding import keep_float32
 
 __all__ = ["Models", "make_accelerator"]
 
 _PLAIN_PROCESSES = ("NO", "MULTI_GPU", "MULTI_CPU")
+_SHARDS = "FSDP"
 
 
 def make_accelerator(config: PPOConfig) -> Any:
     """The accelerator, which knows the device and the other processes.
 
     Raises:
-        ConfigError: it was started to shard weights.
+        ConfigError: it was started to shard weights, and not by FSDP 2 from whole models.
     """
     from accelerate import Accelerator
 
@@ -60,12 +63,25 @@ def make_accelerator(config: PPOConfig) -> Any:
     if half is None:
         half = torch.cuda.is_available() and not config.use_cpu and torch.cuda.is_bf16_supported()
     made = Accelerator(cpu=config.use_cpu, mixed_precision="bf16" if half else "no")
-    kind = str(made.distributed_type).rpartition(".")[2]
-    if kind not in _PLAIN_PROCESSES:
+    kind = _kind(made)
+    if kind == _SHARDS:
+        plugin = made.state.fsdp_plugin
+        keep_float32(plugin)
+        if plugin.cpu_ram_efficient_loading:
+            raise ConfigError(
+                "FSDP: received cpu_ram_efficient_loading, with which only one process loads the model; "
+                "needed: a model in each (`accelerate launch --fsdp_cpu_ram_efficient_loading false`)"
+            )
+    elif kind not in _PLAIN_PROCESSES:
         raise ConfigError(
-            f"PPOTrainer runs in one process or with DDP, not with {kind}; allowed: --multi_gpu"
+            f"PPOTrainer runs in one process, with DDP or with FSDP 2, not with {kind}; allowed: "
+            "--multi_gpu, --use_fsdp --fsdp_version 2"
         )
     return made
+
+
+def _kind(accelerator: Any) -> str:
+    return str(accelerator.distributed_type).rpartition(".")[2]
 
 
 class Models:
@@ -86,12 +102,14 @@ class Models:
         reader: conversation reader of its prompts.
         module: policy and critic, wrapped if there are several processes.
         plain: the same without wrapper.
+        sharded: whether each process has a part of the policy's weights (FSDP 2).
         digest: digest of the reference's weights; "" for an adapter that came with the model.
         log_prob_kernel: kernels for the logits.
 
     Raises:
         ArgumentError: model and tokenizer do not fit, or nothing ends a response.
-        ConfigError: there is a model for the critic, but the settings do not use one.
+        ConfigError: there is a model for the critic, but the settings do not use one; or weights are sharded
+            and there is a second model.
     """
 
     def __init__(
@@ -105,6 +123,12 @@ class Models:
         critic_model: Any = None,
     ) -> None:
         self._config, self._accelerator = config, accelerator
+        self.sharded = _kind(accelerator) == _SHARDS
+        if self.sharded and (critic_model is not None or ref_model is not None):
+            raise ConfigError(
+                "ref_model, critic_model: received with FSDP, which shards one model; leave them out: the "
+                "reference is the model as given, and the critic a head on the policy's states"
+            )
         if critic_model is not None:
             _check_critic(critic_model, config, model, ref_model)
         model, tokenizer = load_policy(model, tokenizer, dtype="float32" if peft_config is None else "auto")
@@ -122,6 +146,8 @@ class Models:
         check_precision(model)
         stop_at(model, ends[0])
         self.policy = model.to(accelerator.device)
+        if self.sharded:
+            self._shard()
         self.log_prob_kernel, self._bin_tokens = self._install(self.policy)
         self._other: Any = None
         self._start: KeptWeights | None = None
@@ -131,8 +157,24 @@ class Models:
         elif not hasattr(model, "disable_adapter"):
             self._start = KeptWeights(model)
         self.plain = ActorCritic(self.policy, self._critic(critic_model)).to(accelerator.device)
-        several = accelerator.num_processes > 1
+        several = accelerator.num_processes > 1 and not self.sharded
         self.module = accelerator.prepare(self.plain) if several else self.plain
+
+    def _shard(self) -> None:
+        """FSDP shards the policy in place; the value head, which is small, stays whole everywhere.
+
+        The language model inside an adapter is what is sharded, since `generate` does not call the adapter.
+        """
+        attach(self.policy)
+        inner = _base(self.policy)
+        if len(list(self.policy.parameters())) > len(list(inner.parameters())):
+            raise ConfigError(
+                "peft_config: received an adapter with weights beside the model; allowed with FSDP: one with "
+                "weights in the layers of the model, such as LoRA"
+            )
+        unused = torch.optim.SGD(inner.parameters(), lr=0.0)  # accelerate takes both or neither
+        self._accelerator.prepare(inner, unused)
+        self._accelerator._optimizers.clear()
 
     def _install(self, model: Any) -> tuple[str, int | None]:
         """Adds the second call to a model; returns its kernel and the number of tokens per bin."""
@@ -140,8 +182,9 @@ class Models:
         half = torch.bfloat16 if self._accelerator.mixed_precision == "bf16" else None
         kernel = use_kernels(model, self._config.log_prob_kernel, self._accelerator.device, half)
         with self._accelerator.autocast():
-            apart = examine(model, without_dropout=True)
-        return kernel, row_tokens(model, apart, self._config.bin_tokens, self._accelerator.device)
+            apart = examine(model, model if self.sharded else None, without_dropout=True)
+        size = self._config.bin_tokens
+        return kernel, row_tokens(model, apart, size, self._accelerator.device, self.sharded)
 
     def _critic(self, model: Any) -> ValueHead | CriticModel | None:
         if not ADVANTAGES[self._config.advantages].critic:
@@ -176,6 +219,7 @@ class Models:
             self.tokenizer,
             batch_size=self._config.rollout_batch_size,
             end_tokens=self._ends,
+            sharded=self.sharded,
         )
 
     def packed(self, rollouts: Sequence[Rollout], bin_tokens: int | None = None) -> Packed:
@@ -195,7 +239,8 @@ class Models:
         """The same without gradient, `micro_batch_size` rollouts at a time."""
         parts = [self.forward(some, width) for some in self._parts(rollouts)]
         values = [one for _, one in parts if one is not None]
-        return torch.cat([one for one, _ in parts]), torch.cat(values) if values else None
+        log_probs = torch.cat([one for one, _ in parts])[: len(rollouts)]
+        return log_probs, torch.cat(values)[: len(rollouts)] if values else None
 
     @torch.no_grad()
     def reference_scores(self, rollouts: Sequence[Rollout], width: int) -> Tensor:
@@ -205,10 +250,14 @@ class Models:
         with self._as_reference() as model, self._accelerator.autocast():
             for some in self._parts(rollouts):
                 found += response_token_log_probs(model, self.packed(some, size))
-        return padded(found, width)
+        return padded(found[: len(rollouts)], width)
 
     def _parts(self, rollouts: Sequence[Rollout]) -> Iterator[Sequence[Rollout]]:
+        """Micro-batches; if weights are sharded as many in each process, the last rollout repeated."""
         size = self._config.micro_batch_size
+        if self.sharded:
+            most = max(gathered(self._accelerator, [len(rollouts)]))
+            rollouts = [*rollouts, *[rollouts[-1]] * (most - len(rollouts))]
         return (rollouts[start : start + size] for start in range(0, len(rollouts), size))
 
     @contextmanager

@@ -96,17 +96,20 @@ def draw_once(
         ArgumentError: the sampler does not return the sampled tokens.
     """
     seen: Counter[str] = Counter()
-    rounds: dict[int, list[int]] = {}
+    rounds: dict[int, list[list[int]]] = {}  # by number of the repetition, the places of each process
     for place, row in enumerate(rows):
         key = prompt_key(row["prompt"])
-        if place % world == rank:
-            rounds.setdefault(seen[key], []).append(place)
+        rounds.setdefault(seen[key], [[] for _ in range(world)])[place % world].append(place)
         seen[key] += 1
     found: dict[int, list[Rollout]] = {}
-    for repeat, places in rounds.items():
-        prompts = [rows[place]["prompt"] for place in places]
+    for repeat, by_process in rounds.items():
+        places = by_process[rank]
+        # Processes that share weights sample as often as each other: one with fewer prompts draws its last
+        # or the first one more than once.
+        surplus = max(map(len, by_process)) - len(places)
+        prompts = [rows[place]["prompt"] for place in (*places, *[(places or [0])[-1]] * surplus)]
         drawn = sampler.sample(prompts, replace(settings, seed=_repeated(settings.seed, repeat)))
-        for place, completions in zip(places, drawn, strict=True):
+        for place, completions in zip(places, drawn, strict=False):
             prompt_ids = tuple(reader.prompt_ids(rows[place]["prompt"]))
             found[place] = [_rollout(rows[place], place, prompt_ids, one, sampler) for one in completions]
     return [one for place in sorted(found) for one in found[place]]

@@ -19,10 +19,10 @@ from torch import Tensor
 from pluralign import risk as risk_measures
 from pluralign.errors import ArgumentError, ConfigError, DataError
 from pluralign.policy.online.rollouts import Rollout
-from pluralign.policy.rewards.judgement import Judgement, judge
+from pluralign.policy.rewards.scoring import ResponseScores, score_responses
 from pluralign.policy.rewards.sources import ModelReward, RewardSource, rewards_of
 
-__all__ = ["Judge", "gold_of", "unreachable"]
+__all__ = ["RolloutScorer", "gold_of", "unreachable"]
 
 _log = logging.getLogger("pluralign.policy")
 
@@ -31,7 +31,7 @@ _FIRST_WAIT = 1.0  # seconds, doubled at each further attempt
 Gold = Callable[[list[list[Mapping[str, str]]]], Any]
 
 
-class Judge:
+class RolloutScorer:
     """Computes rewards.
 
     Args:
@@ -40,6 +40,9 @@ class Judge:
         risk: risk measure that turns distributions into numbers; for reward models.
         retries: number of further attempts if a reward cannot be reached.
         wait: seconds before the first of these; doubled each time.
+
+    Attributes:
+        measure: the risk measure of rollouts that are trained on; may be set during a run.
 
     Raises:
         ArgumentError: the reward is none of these.
@@ -52,7 +55,7 @@ class Judge:
             if risk not in ("mean", str(reward.risk)):
                 raise ConfigError(f"risk: received {risk!r}, but the reward has its own, {reward.risk}")
             reward, risk = reward.model, str(reward.risk)
-        self._measure = risk_measures.parse(risk)
+        self._measure = self.measure = risk_measures.parse(risk)
         self._has_distributions = hasattr(reward, "distribution")
         if not self._has_distributions and not callable(reward):
             raise ArgumentError(
@@ -67,8 +70,13 @@ class Judge:
         self._reward = reward
         self._retries, self._wait = retries, wait
 
-    def __call__(self, rollouts: Sequence[Rollout]) -> Judgement:
+    def __call__(self, rollouts: Sequence[Rollout], trained_on: bool = True) -> ResponseScores:
         """Utilities of rollouts.
+
+        Args:
+            rollouts: B rollouts.
+            trained_on: whether `measure` counts, and not the one that was given at first: evaluations have
+                the same measure from the first to the last.
 
         Raises:
             DataError: one is not finite, or their number is not that of the rollouts.
@@ -76,7 +84,7 @@ class Judge:
         """
         for attempt in range(self._retries + 1):
             try:
-                return self._ask(rollouts)
+                return self._ask(rollouts, self.measure if trained_on else self._measure)
             except Exception as error:
                 if attempt == self._retries or not unreachable(error):
                     raise
@@ -85,19 +93,19 @@ class Judge:
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _ask(self, rollouts: Sequence[Rollout]) -> Judgement:
+    def _ask(self, rollouts: Sequence[Rollout], measure: risk_measures.RiskMeasure) -> ResponseScores:
         conversations = [list(one.messages) for one in rollouts]
         if self._has_distributions:
-            judgement = judge(self._reward, self._measure, conversations)
-            _check(judgement.utilities, rollouts)
-            return replace(judgement, utilities=judgement.utilities.float())
+            scores = score_responses(self._reward, measure, conversations)
+            _check(scores.utilities, rollouts)
+            return replace(scores, utilities=scores.utilities.float())
         if hasattr(self._reward, "describe"):
             source: RewardSource = self._reward
             numbers = rewards_of(source, _columns(rollouts), "rollouts")
-            return Judgement.of_numbers(torch.tensor(numbers, dtype=torch.float32))
+            return ResponseScores.of_numbers(torch.tensor(numbers, dtype=torch.float32))
         utilities = _numbers(self._reward(conversations), len(rollouts), "the reward function")
         _check(utilities, rollouts)
-        return Judgement.of_numbers(utilities)
+        return ResponseScores.of_numbers(utilities)
 
 
 def gold_of(gold: Gold, rollouts: Sequence[Rollout]) -> Float[Tensor, " B"]:
