@@ -45,8 +45,18 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return (folder / str(number) for number in itertools.count())
 
 
+@pytest.fixture
+def same_current_folder() -> Iterator[None]:
+    """After a test and what `monkeypatch` undoes: the folder of a test that passed is removed."""
+    before = os.getcwd()
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture(autouse=True)
-def own_default_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_default_cache(
+    same_current_folder: None, caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """PLURALIGN_CACHE points into a fresh folder, for this process and those that a test starts."""
     folder = next(caches)
     folder.mkdir()

@@ -54,8 +54,8 @@ from pluralign.policy.rewards.samples import ScoredSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
 from pluralign.policy.training import sample_files
-from pluralign.policy.training.checkpoints import written_completely
 from pluralign.report import alignment, canvas, page, run_page
+from pluralign.training.checkpoints import written_completely
 from tiny_backbones import tiny_decoder
 
 SOURCE = Path(pl.__file__).parent

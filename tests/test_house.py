@@ -23,7 +23,7 @@ SOURCE = Path(pl.__file__).parent
 _BELOW_ALL = ("checks", "digests", "precision", "warning_signs")
 # What each part may import of the package, beside itself. DESIGN: data flows one way.
 _MODELS = {"errors", "files", "distributions", "risk", "data", "conversations", "backbones", "heads", "model"}
-_ABOVE = _MODELS | {"_version", "rank_correlation", "families", "losses", "fitting"}
+_ABOVE = _MODELS | {"_version", "rank_correlation", "families", "losses", "fitting", "training"}
 ALLOWED = {
     "_version": set(),
     "errors": set(),
@@ -41,10 +41,11 @@ ALLOWED = {
     "risk": {"errors", "distributions"},
     "data": {"errors", "files"},
     "conversations": {"errors", "data"},
-    "backbones": {"errors", "files", "conversations"},
+    "backbones": {"errors", "files", "conversations", "training"},
     "heads": {"errors", "files", "families", "distributions"},
-    "model": (_MODELS - {"model", "data"}) | {"_version", "run_layout"},
-    "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers"},
+    "model": (_MODELS - {"model"}) | {"_version", "run_layout"},
+    "training": {"errors", "files"},  # of policies and of backbones: how, not what
+    "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers", "training"},
     "evaluation": _ABOVE,
     "policy": _ABOVE - {"families", "fitting"},
     "report": {"errors", "files", "families"},
@@ -69,10 +70,11 @@ ROOMS = {
         "train": set(),
         "tables": {"train"},
         "mix": {"train", "tables"},
-        "linear": {"train", "tables", "mix"},
-        "categorical": {"train", "tables", "mix", "linear"},
-        "ensemble": {"train", "tables", "mix", "linear"},
-        ".": {"train", "tables", "mix", "linear", "categorical", "ensemble"},
+        "tuning": {"train", "tables"},
+        "linear": {"train", "tables", "mix", "tuning"},
+        "categorical": {"train", "tables", "mix", "linear", "tuning"},
+        "ensemble": {"train", "tables", "mix", "linear", "tuning"},
+        ".": {"train", "tables", "mix", "tuning", "linear", "categorical", "ensemble"},
     },
 }
 

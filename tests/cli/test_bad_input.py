@@ -233,7 +233,7 @@ def test_other_weights_are_refused(workplace, fake, command, monkeypatch):
     )
     command(FIT)
     monkeypatch.undo()
-    os.chdir(workplace)
+    monkeypatch.chdir(workplace)
     for line in ("score --model run --data ratings.jsonl", "evaluate --model run --ratings ratings.jsonl"):
         status, _, err = command(line)
         assert status == 1

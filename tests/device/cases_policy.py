@@ -14,7 +14,6 @@ import tiny_policy
 from pluralign.policy.logprobs.chunked import token_log_probs
 from pluralign.policy.logprobs.packing import pack
 from pluralign.policy.logprobs.scored_forward import attach, response_log_probs
-from pluralign.policy.offline.distributed import new_rows
 from pluralign.policy.offline.measurements import RunningMeans, batch_values
 from pluralign.policy.offline.objectives import OBJECTIVES, Responses, Settings
 from pluralign.policy.online.actor_critic import ActorCritic, ValueHead, token_scores
@@ -25,6 +24,7 @@ from pluralign.policy.online.update_loss import (
     update_loss,
 )
 from pluralign.policy.rewards.columns import PAIRS
+from pluralign.training.distributed import new_rows
 
 B = 4
 SEQUENCES = [((5, 6, 7), (8, 9, 1)), ((5, 6), (10, 11, 12, 1)), ((7,), (9, 1)), ((5, 6, 7, 8), (13, 1))]

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from pluralign.backbones import tuned
 from pluralign.backbones.backbone import Backbone
 from pluralign.backbones.config import CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS, BackboneConfig
 from pluralign.backbones.distributed import is_first, local_device
@@ -25,7 +27,7 @@ from pluralign.backbones.probe import looks_ahead
 from pluralign.checks import check_choice
 from pluralign.errors import ArtifactError, ConfigError, FingerprintError, MissingDependencyError
 
-__all__ = ["load", "loading_bar"]
+__all__ = ["load", "load_tuned", "loading_bar"]
 
 # Smaller models are loaded before a bar could be read.
 _LARGE_BYTES = 2**30
@@ -307,3 +309,40 @@ def _sentence_limit(folder: Path) -> int | None:
         return None
     limit = json.loads(file.read_text(encoding="utf-8")).get("max_seq_length")
     return None if limit is None else int(limit)
+
+
+def load_tuned(
+    folder: Path, description: Mapping[str, Any], tuning: tuned.Tuning, **options: Any
+) -> Backbone:
+    """Loads a backbone whose weights were trained on.
+
+    Args:
+        folder: with the files of the trained weights.
+        description: what `Backbone.describe` said of the tuned backbone.
+        tuning: how it was trained.
+        options: of `load`, such as `device`.
+
+    Raises:
+        ArtifactError: as in `load`, or the files are missing or do not fit.
+        FingerprintError: the weights, or those before, are not the expected ones.
+        MissingDependencyError: there is an adapter, and peft is not installed.
+    """
+    if tuning.kind == "full":
+        place = {"name_or_path": str(folder), "revision": None, "fingerprint": None}
+    else:
+        place = {"fingerprint": tuning.base}
+    before = load(**{**description, **place}, **options)
+    if tuning.kind == "lora":
+        tuned.open_weights(before.model, tuning)
+        tuned.load_tensors(folder, before.model, tuning)
+    before.model.requires_grad_(False).eval()
+    found = tuned.tuned_fingerprint(tuned.tensors_of(before.model, tuning), tuning)
+    if description["fingerprint"] not in (None, found):
+        raise FingerprintError(
+            f"the weights in {folder} have the fingerprint {found[:16]}..., expected "
+            f"{str(description['fingerprint'])[:16]}...; they are not those that the head was fitted on"
+        )
+    before.config = replace(
+        before.config, name_or_path=description["name_or_path"], revision=description["revision"]
+    )
+    return before.with_model(before.model, fingerprint=description["fingerprint"], tuning=tuning)

@@ -93,7 +93,7 @@ def _align(
     folder: RunFolder | None,
     console: Console,
 ) -> dict[str, Any]:
-    from pluralign.policy.training.checkpoints import last_checkpoint
+    from pluralign.training.checkpoints import last_checkpoint
 
     prompts = _prompts(flags.prompts, flags)
     held_out = None if flags.eval_data is None else _prompts(flags.eval_data, flags)

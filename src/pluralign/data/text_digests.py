@@ -45,19 +45,20 @@ def text_digests(texts: pa.Array | pa.ChunkedArray) -> tuple[Digests, NDArray[np
     if not count or data is None:
         return digests, long
     ends = np.frombuffer(ends, np.int32, count + 1, 4 * texts.offset)
+    data = memoryview(data)[int(ends[0]) : int(ends[-1])]  # an array may be a small part of its buffers
+    ends = ends - ends[0]
     starts, sizes = ends[:-1], np.diff(ends)
     filled = np.flatnonzero(sizes)
     if not len(filled):
         return digests, long
-    letters = np.frombuffer(data, np.uint8, int(ends[-1]))
+    letters = np.frombuffer(data, np.uint8)
     odd = letters >= 128
     odd |= letters == _CARRIAGE_RETURN
     plain = ~np.logical_or.reduceat(odd, starts[filled])
     plain &= ~(_SPACE[letters[starts[filled]]] | _SPACE[letters[ends[1:][filled] - 1]])
     own, other = filled[plain], filled[~plain]
-    view = memoryview(data)
     places = zip(starts[own].tolist(), ends[1:][own].tolist(), strict=True)
-    digests[own] = _numbers([hashlib.blake2b(view[a:b], digest_size=8).digest() for a, b in places])
+    digests[own] = _numbers([hashlib.blake2b(data[a:b], digest_size=8).digest() for a, b in places])
     long[own] = sizes[own] >= _LONG
     if len(other):
         normal = [normal_text(text) for text in texts.take(pa.array(other)).to_pylist()]

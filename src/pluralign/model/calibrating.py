@@ -78,7 +78,7 @@ def recalibrations(
         if predicted[name].is_point:
             raise ArgumentError(
                 f"this {head.family} model predicts one number per text for {name}, which has no spread to "
-                "calibrate; fit the quantile, gaussian_ensemble or categorical family"
+                "calibrate; fit a family that predicts how raters differ"
             )
         rows = np.flatnonzero(names == name)
         own = given[rows]

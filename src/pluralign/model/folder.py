@@ -1,16 +1,16 @@
 """The folder of a reward model: written atomically, read with every part checked.
 
 In: heads and descriptions. Out: `config.json`, `model.safetensors` (only the heads) and a card, `README.md`;
-and
-back. Backbones are not stored: the backbone is identified by id, revision and fingerprint.
+and back. The backbone is identified by id, revision and fingerprint; it is not stored, unless its weights
+were tuned: the adapter, or all of them, are then in `backbone/` (`backbones.tuned`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pluralign._version import __version__
+from pluralign.backbones import tuned
 from pluralign.backbones.config import CONTEXTS, CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
@@ -28,10 +29,12 @@ from pluralign.heads.schema import TensorShapes
 from pluralign.model.recalibration import Recalibration
 from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
 
-__all__ = ["StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
+__all__ = ["BACKBONE", "StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
 
 _FORMAT = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+BACKBONE = "backbone"
+"""The folder inside, of the weights of a tuned backbone."""
 
 # Options added after the first models were saved; a folder without them means the default.
 _LATER_OPTIONS = {"length": False, "surface": False}
@@ -61,7 +64,16 @@ _SCHEMA = schema.record(
         "pluralign": schema.text,
         "baselines": schema.each(schema.record(_HEAD)),
         "fitted": schema.each(schema.anything),
-        "sha256": schema.record({_WEIGHTS: schema.text}),
+        "sha256": schema.each(schema.text),
+        "tuning": schema.record(
+            {
+                "kind": schema.choice(*tuned.KINDS),
+                "base": schema.optional(schema.text),
+                "rank": schema.whole(0),
+                "alpha": schema.number(),
+                "targets": schema.text,
+            }
+        ),
         "calibration": schema.each(Recalibration.check_spec),
     },
 )
@@ -77,6 +89,7 @@ class StoredModel:
         baselines: other heads on the same embeddings, by name.
         fitted: the record of the fit; serialisable as JSON.
         calibration: corrections of attributes' distributions, by name.
+        tuning: how the backbone's weights were trained on; None if they were not.
     """
 
     head: Head
@@ -84,10 +97,16 @@ class StoredModel:
     baselines: Mapping[str, Head] = field(default_factory=dict)
     fitted: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Recalibration] = field(default_factory=dict)
+    tuning: tuned.Tuning | None = None
 
 
-def write(target: Path, model: StoredModel) -> None:
+def write(target: Path, model: StoredModel, write_backbone: Callable[[Path], None] | None = None) -> None:
     """Writes the folder atomically.
+
+    Args:
+        target: the folder.
+        model: its content.
+        write_backbone: writes the weights of a tuned backbone into a folder.
 
     Raises:
         ArtifactError: the path is a file or a folder with other contents, or cannot be written; or the
@@ -101,6 +120,11 @@ def write(target: Path, model: StoredModel) -> None:
         metadata = {"format": "pt", CONFIG_DIGEST: json_digest(_deciding(config))}
         (work / _WEIGHTS).write_bytes(save(tensors, metadata=metadata))
         config["sha256"] = {_WEIGHTS: file_digest(work / _WEIGHTS)}
+        if write_backbone is not None:
+            (work / BACKBONE).mkdir()
+            write_backbone(work / BACKBONE)
+            for file in sorted((work / BACKBONE).glob("*.safetensors")):
+                config["sha256"][f"{BACKBONE}/{file.name}"] = file_digest(file)
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (work / _CARD).write_text(_card(config), encoding="utf-8")
 
@@ -130,9 +154,11 @@ def read(folder: Path) -> StoredModel:
         },
         config.get("fitted", {}),
         {name: Recalibration.from_spec(spec) for name, spec in config.get("calibration", {}).items()},
+        tuned.Tuning(**config["tuning"]) if "tuning" in config else None,
     )
     for name, digest in config.get("sha256", {}).items():
-        if file_digest(folder / name) != digest:
+        inside = Path(name).parent == Path() or Path(name).parent == Path(BACKBONE)
+        if not inside or file_digest(folder / name) != digest:
             raise ArtifactError(
                 f"{folder / name} is not the file that was saved; fit or copy the model again"
             )
@@ -179,6 +205,8 @@ def _checked(config: dict[str, Any], file: str) -> TensorShapes:
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that determines scores."""
     decides = {key: config.get(key, {}) for key in ("format", "family", "head", "baselines")}
+    if "tuning" in config:
+        decides["tuning"] = config["tuning"]
     backbone = {**_LATER_OPTIONS, **config["backbone"]}
     if "calibration" in config:
         decides["calibration"] = config["calibration"]
@@ -195,6 +223,7 @@ def _config(model: StoredModel) -> dict[str, Any]:
         "baselines": {n: {"family": h.family, "head": h.spec()} for n, h in model.baselines.items()},
         "backbone": dict(model.backbone),
         "fitted": dict(model.fitted),
+        **({} if model.tuning is None else {"tuning": asdict(model.tuning)}),
     }
     if model.calibration:
         config["calibration"] = {name: part.spec() for name, part in model.calibration.items()}
@@ -331,8 +360,8 @@ def _card(config: dict[str, Any]) -> str:
             'model.score([[question, response]], risk="cvar:0.1")',
             "```",
             "",
-            f"Backbone: `{backbone['name_or_path']}`, fingerprint `{str(backbone['fingerprint'])[:16]}`. "
-            f"Made with pluralign {config['pluralign']}.",
+            f"Backbone: `{backbone['name_or_path']}`{_tuned_words(config)}, fingerprint "
+            f"`{str(backbone['fingerprint'])[:16]}`. Made with pluralign {config['pluralign']}.",
             "",
             *(["Attributes:", "", *attributes, ""] if attributes else []),
             *(
@@ -343,3 +372,10 @@ def _card(config: dict[str, Any]) -> str:
             *(["Fit:", "", *fitted, ""] if fitted else []),
         ]
     )
+
+
+def _tuned_words(config: dict[str, Any]) -> str:
+    if "tuning" not in config:
+        return ""
+    which = "an adapter (LoRA)" if config["tuning"]["kind"] == "lora" else "all weights"
+    return f", tuned with the head: {which} in `{BACKBONE}/`"

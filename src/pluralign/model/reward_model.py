@@ -3,8 +3,9 @@
 In: conversations, each a list of {role, content} messages that ends in the response to score. Out:
 `RewardDistribution`, or a number through a risk measure.
 
-A model folder (`folder`) holds only heads. The backbone is identified by id, revision and fingerprint and
-loaded from its own location; weights other than those that the head was fitted on are refused.
+A model folder (`folder`) holds heads, and the weights of a backbone that was tuned with them. Any other
+backbone is identified by id, revision and fingerprint and loaded from its own location; weights other than
+those that the head was fitted on are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign import backbones, risk
+from pluralign.backbones import tuned
 from pluralign.data import check_table, distinct_conversations
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError, RiskError
@@ -45,7 +47,7 @@ _STEERS = (risk.Mean, risk.Median, risk.Quantile, risk.CVaR)
 
 
 class RewardModel(BaseScorer):
-    """A frozen backbone with a reward head.
+    """A backbone with a reward head.
 
     Args:
         backbone: turns conversations into embeddings.
@@ -412,12 +414,20 @@ class RewardModel(BaseScorer):
         Raises:
             ArtifactError: the path is a file or a folder with other contents, or cannot be written.
         """
-        target = Path(path)
+        target, backbone = Path(path), self.backbone
+        tuning = getattr(backbone, "tuning", None)
+
+        def write_backbone(place: Path) -> None:
+            assert tuning is not None
+            name = backbone.config.name_or_path
+            tuned.write(place, backbone.model, backbone.tokenizer, tuning, name)
+
         folder.write(
             target,
             folder.StoredModel(
-                self.head, self.backbone.describe(), self.baselines, self.fitted, self.calibration
+                self.head, backbone.describe(), self.baselines, self.fitted, self.calibration, tuning
             ),
+            write_backbone if tuning is not None else None,
         )
         return target
 
@@ -445,7 +455,10 @@ class RewardModel(BaseScorer):
         """
         place = model_folder(path)
         stored = folder.read(place)
-        if backbone is None:
+        if backbone is None and stored.tuning is not None:
+            weights = place / folder.BACKBONE
+            backbone = backbones.load_tuned(weights, stored.backbone, stored.tuning, device=device)
+        elif backbone is None:
             backbone = backbones.load(**stored.backbone, device=device)
         else:
             folder.check_backbone(place, backbone.describe(), stored.backbone)

@@ -8,6 +8,7 @@ ignored.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,9 +53,12 @@ class Journal:
         return self._beside[-1]
 
     def finish(self) -> None:
-        """Removes the files next to the journal, once their fit is complete."""
+        """Removes the files and folders next to the journal, once their fit is complete."""
         for path in self._beside:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def remember(self, key: str, compute: Callable[[], float]) -> float:
         """The value of a step: read if it is stored, otherwise computed and stored."""

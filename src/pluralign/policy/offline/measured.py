@@ -17,13 +17,13 @@ from torch import Tensor
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy.logprobs.loading import num_positions
 from pluralign.policy.offline.config import OfflineConfig
-from pluralign.policy.offline.distributed import new_rows
 from pluralign.policy.offline.measurements import RunningMeans
-from pluralign.policy.offline.resumable import ResumableTrainer
 from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
 from pluralign.policy.training.sample_files import read_samples, write_samples
 from pluralign.policy.training.watch import Watch
+from pluralign.training.distributed import new_rows
+from pluralign.training.resumable import ResumableTrainer
 
 __all__ = ["MeasuredTrainer"]
 

@@ -25,8 +25,8 @@ import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
 from pluralign.files import whole_folder
-from pluralign.policy.training.checkpoints import STATE, usable, written_completely
 from pluralign.policy.training.sharding import put, shard_like, whole
+from pluralign.training.checkpoints import STATE, usable, written_completely
 
 __all__ = ["load_state", "save_policy", "save_state"]
 

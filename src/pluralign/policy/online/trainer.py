@@ -38,10 +38,10 @@ from pluralign.policy.online.state import load_state, save_policy, save_state
 from pluralign.policy.online.updates import Updates
 from pluralign.policy.rewards.samples import ScoredSample, summarize
 from pluralign.policy.rewards.scoring import ResponseScores
-from pluralign.policy.training.checkpoints import checkpoint_at, usable
 from pluralign.policy.training.sample_files import write_samples
 from pluralign.policy.training.sharding import whole
 from pluralign.policy.training.watch import Watch
+from pluralign.training.checkpoints import checkpoint_at, usable
 
 __all__ = ["PPOTrainer"]
 

@@ -21,7 +21,7 @@ from pluralign.files import finish_folder
 
 __all__ = ["STATE", "checkpoint_at", "damage_of", "last_checkpoint", "usable", "written_completely"]
 
-_log = logging.getLogger("pluralign.policy")
+_log = logging.getLogger("pluralign.training")
 
 STATE = "trainer_state.json"  # transformers writes it last; online training renames the folder last
 

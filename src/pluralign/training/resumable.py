@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 from transformers import Trainer, TrainerState
 
-from pluralign.policy.offline.resuming import NothingLeft, RunLoss
-from pluralign.policy.training.checkpoints import STATE, checkpoint_at, usable, written_completely
+from pluralign.training.checkpoints import STATE, checkpoint_at, usable, written_completely
+from pluralign.training.resuming import NothingLeft, RunLoss
 
 __all__ = ["ResumableTrainer"]
 

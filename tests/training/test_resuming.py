@@ -14,7 +14,7 @@ import tiny_policy
 import tiny_tables
 from pluralign.errors import ArtifactError
 from pluralign.policy import OfflineConfig, OfflineTrainer
-from pluralign.policy.offline.resuming import RunLoss
+from pluralign.training.resuming import RunLoss
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from pluralign.precision import widened
 
 __all__ = ["NothingLeft", "RunLoss"]
 
-_log = logging.getLogger("pluralign.policy")
+_log = logging.getLogger("pluralign.training")
 
 
 class RunLoss(TrainerCallback, ExportableState):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from pluralign.errors import ArtifactError, RunError
-from pluralign.policy.training.checkpoints import checkpoint_at, damage_of, last_checkpoint, usable
+from pluralign.training.checkpoints import checkpoint_at, damage_of, last_checkpoint, usable
 
 
 def test_the_last_whole_one(tmp_path, caplog):
