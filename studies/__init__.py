@@ -23,6 +23,7 @@ NAMES = (
     "updater",
     "over_optimisation",
     "lab_policy",
+    "ppo_lab",
     "transport",
     "speed",
     "gpu",

@@ -56,7 +56,8 @@ class Updates:
         if models.plain.critic is not None:
             critic = [p for p in models.plain.critic.parameters() if p.requires_grad]
             groups.append({"params": critic, "lr": config.critic_learning_rate})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        fused = accelerator.device.type in ("cpu", "cuda")  # a pass over memory where there would be ten
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
         total = config.steps * config.epochs * config.minibatches
         try:
             self.schedule = get_scheduler(
