@@ -235,9 +235,9 @@ def _check_ensemble(family: str, ensemble: Any, tune: str | None) -> None:
         raise ArgumentError(f"ensemble: {family} has several heads by itself{instead}")
     if ensemble > 1 and tune is not None:
         raise ArgumentError(
-            "ensemble and tune: received both, and members are heads on one frozen backbone. Tune first, then "
-            "fit the ensemble on the tuned backbone (backbone=model.backbone); it has seen all groups, so its "
-            "members differ by less than what is unknown"
+            "ensemble and tune: received both, and members are heads on one frozen backbone. Tune first, "
+            "then fit the ensemble on the tuned backbone (backbone=model.backbone); it has seen all groups, "
+            "so its members differ by less than what is unknown"
         )
 
 
