@@ -212,6 +212,8 @@ def test_bad_numbers_and_data_are_refused():
         pl.fit(
             "gaussian_ensemble", ratings=pl.load_ratings(ratings_rows()), ensemble=2, backbone=FakeBackbone()
         )
+    with pytest.raises(ArgumentError, match="ensemble and tune: received both.*backbone=model.backbone"):
+        fit("quantile", 2, tune="lora")
     single = pl.load_ratings([row | {"group": "g"} for row in ratings_rows()])
     options: dict[str, Any] = {"config": CONFIGS["quantile"], "backbone": FakeBackbone(), "cache": None}
     with pytest.raises(DataError, match="only one"):

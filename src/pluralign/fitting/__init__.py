@@ -106,7 +106,8 @@ def fit(
         tuning: settings of that training, or a mapping of them.
         ensemble: number of heads, each fitted on its own resample of the groups: how far they differ is what
             the model does not know, for measures such as `worst_case(cvar:0.1)`. 1 for one head on all
-            groups. A family that has several heads by itself takes their number from its config.
+            groups. A family that has several heads by itself takes their number from its config. Not
+            together with `tune`.
         cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
         journal: a JSON Lines file that stores finished steps of the search, so that an interrupted fit does
             not repeat them; one file per set of arguments.
@@ -134,7 +135,7 @@ def fit(
     settings = _made(family, CONFIGS[family], config)
     check_plain_types(settings)
     training = _tuning(family, tune, tuning)
-    _check_ensemble(family, ensemble)
+    _check_ensemble(family, ensemble, tune)
     if tune is not None and ensemble > 1:
         raise ArgumentError("ensemble and tune: members on a tuned backbone are not supported; leave one out")
 
@@ -225,13 +226,19 @@ def _tuning(family: str, tune: str | None, tuning: Any) -> TuningConfig:
     return made
 
 
-def _check_ensemble(family: str, ensemble: Any) -> None:
+def _check_ensemble(family: str, ensemble: Any, tune: str | None) -> None:
     if not is_whole(ensemble, 1):
         raise ArgumentError(f"ensemble: received {ensemble!r}; allowed: a whole number of heads, at least 1")
     if ensemble > 1 and HEADS[family].own_ensemble:
         counts = [f.name for f in fields(CONFIGS[family]) if f.name == "heads"]
         instead = f"; set {counts[0]} in its config instead" if counts else ""
         raise ArgumentError(f"ensemble: {family} has several heads by itself{instead}")
+    if ensemble > 1 and tune is not None:
+        raise ArgumentError(
+            "ensemble and tune: received both, and members are heads on one frozen backbone. Tune first, "
+            "then fit the ensemble on the tuned backbone (backbone=model.backbone); it has seen all groups, "
+            "so its members differ by less than what is unknown"
+        )
 
 
 def _made(of: str, kind: Any, config: Any) -> Any:

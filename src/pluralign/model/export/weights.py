@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from pluralign.backbones.tuned import merged
 from pluralign.errors import ArgumentError
 
 __all__ = ["num_bytes", "plain_model"]
@@ -23,7 +24,7 @@ def plain_model(model: Any) -> Any:
     if hasattr(model, "merge_and_unload"):
         model = copy.deepcopy(model).merge_and_unload()
     elif any(_is_adapter(module) for module in model.modules()):
-        model = _merged(model)
+        model = merged(model)
     for name, tensor in model.named_parameters():
         if tensor.is_meta or not tensor.is_floating_point():
             what = "offloaded" if tensor.is_meta else f"packed ({tensor.dtype})"
@@ -36,18 +37,6 @@ def plain_model(model: Any) -> Any:
 
 def _is_adapter(module: Any) -> bool:
     return hasattr(module, "base_layer") and hasattr(module, "merge")
-
-
-def _merged(model: Any) -> Any:
-    """A copy with the adapters of its layers added to their weights."""
-    own = copy.deepcopy(model)
-    for name, module in list(own.named_modules()):
-        if _is_adapter(module):
-            module.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(own.get_submodule(parent), child, module.get_base_layer())
-    own._hf_peft_config_loaded = False  # or transformers would save adapters only
-    return own
 
 
 def num_bytes(model: Any) -> int:
