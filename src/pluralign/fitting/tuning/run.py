@@ -186,7 +186,13 @@ def _run(stage: Stage, given: _Given, module: TunedModule, inputs: Inputs) -> di
     with _folder(inputs.journal.beside(f"tuning-{stage.name}")) as folder:
         _check_same(folder, stage, given, sizes)
         args = arguments(
-            config, given.tune, str(folder), sizes["train"], sizes.get("held_out", 0), given.progress
+            config,
+            given.tune,
+            str(folder),
+            sizes["train"],
+            sizes.get("held_out", 0),
+            on_cpu=module.model.device.type == "cpu",
+            bar=given.progress,
         )
         trainer = TuningTrainer(module, args, config, inputs.report)
         first = module.state()

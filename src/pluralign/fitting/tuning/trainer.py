@@ -29,7 +29,14 @@ _NAMED = 5  # units in a message
 
 
 def arguments(
-    config: TuningConfig, tune: str, folder: str, units: int, held_out: int, bar: bool | None
+    config: TuningConfig,
+    tune: str,
+    folder: str,
+    units: int,
+    held_out: int,
+    *,
+    on_cpu: bool,
+    bar: bool | None,
 ) -> Any:
     """Trainer's settings.
 
@@ -39,6 +46,7 @@ def arguments(
         folder: for checkpoints.
         units: units that are trained on.
         held_out: units that are held out.
+        on_cpu: whether the model is on a CPU, and stays there.
         bar: whether to show a bar; None for one on a terminal.
     """
     import os
@@ -73,11 +81,10 @@ def arguments(
         remove_unused_columns=False,
         label_names=[],
         seed=config.tune_seed,
-        data_seed=config.tune_seed,
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
         disable_tqdm=not sys.stderr.isatty() if bar is None else not bar,
-        use_cpu=False,
+        use_cpu=on_cpu,  # several processes on CPUs work together only if it is said
     )
 
 
