@@ -12,6 +12,11 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
+# Tests run in as many processes as there are cores, at most 8: one takes 1 GiB. `make test WORKERS=0` runs them in one.
+# Each begins with its own part of the files, in order, and then helps the others, so that little is set up twice.
+WORKERS  ?= auto
+PARALLEL := -n $(WORKERS) --maxprocesses=8 --dist worksteal
+
 # Other kernels of torch, MKL, oneDNN and OpenBLAS than this processor's own, and two threads.
 OTHER_KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
                  OPENBLAS_CORETYPE=Nehalem OMP_NUM_THREADS=2
@@ -23,9 +28,9 @@ READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py t
            tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
 
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
-SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions
+SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions tests/heads
 
-.PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types docs wheel results clean
+.PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types structure docs wheel results clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,24 +46,24 @@ demo: $(READY)          ## the main job on the lab's crowd, ends with the path o
 	$(BIN)/python examples/demo.py
 
 test: $(READY)          ## all tests but slow, browser and peer
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(READY)      ## every test; says what it skipped and why
-	$(BIN)/python -m pytest -m '' -rs
+	$(BIN)/python -m pytest $(PARALLEL) -m '' -rs
 
 test-rest: $(READY)     ## what `make test` leaves out; stops at the first failure
-	$(BIN)/python -m pytest -m 'slow or browser or peer' -rs -x
+	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or browser or peer' -rs -x
 
 test-portable: $(READY) ## the numerical tests as another processor would compute them; stops at the first failure
-	$(OTHER_KERNELS) $(BIN)/python -m pytest -x $(NUMERIC)
+	$(OTHER_KERNELS) $(BIN)/python -m pytest $(PARALLEL) -x $(NUMERIC)
 
 test-shapes: $(READY)   ## tests with every shape annotation held against the tensors that pass; stops at the first failure
-	$(BIN)/python -m pytest -x --jaxtyping-packages=pluralign,shape_checks.checked $(SHAPED)
+	$(BIN)/python -m pytest $(PARALLEL) -x --jaxtyping-packages=pluralign,shape_checks.checked $(SHAPED)
 
 oldest: $(READY_OLDEST) ## an environment with the oldest versions that are allowed (torch for CUDA: about 6 GB)
 
 test-oldest: oldest     ## what depends on other packages, with the oldest of them; stops at the first failure
-	$(OLDEST)/bin/python -m pytest -x $(READERS)
+	$(OLDEST)/bin/python -m pytest $(PARALLEL) -x $(READERS)
 
 lint: $(READY)
 	$(BIN)/ruff check src tests studies examples docs
@@ -66,6 +71,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+structure:              ## files, rooms, imports between them, circles and repeated code, as numbers
+	$(PYTHON) docs/scripts/structure.py
 
 check: lint types test  ## what a change must pass
 

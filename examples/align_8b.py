@@ -6,7 +6,7 @@
     accelerate launch --num_processes 8 --use_fsdp --fsdp_version 2 --mixed_precision bf16 \
         --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP examples/align_8b.py
 
-The first command asks a vLLM server for 16 completions per prompt and judges them by the worst quarter of
+The first command asks a vLLM server for 16 completions per prompt and scores them by the worst quarter of
 the predicted rewards. The second trains all weights, sharded. With `ADAPTER = True` it trains a LoRA adapter
 under plain DDP instead: leave out the FSDP flags.
 

@@ -2,8 +2,8 @@
 
     python examples/align_tiny.py
 
-A small language model answers prompts; the crowd's true reward distribution judges the answers, and the mean
-of its worst quarter is the reward, so that nobody is left behind; QRPO moves the policy. Because the truth is
+A small language model answers prompts; the answers are rewarded by the mean of the worst quarter of the
+crowd's true reward distribution, so that nobody is left behind; QRPO moves the policy. Because the truth is
 known, the reward of samples before and after is the true one.
 """
 

@@ -1,8 +1,8 @@
 """The main job, end to end, on a crowd whose true rewards are known: `make demo`.
 
-A simulated crowd rates responses; MiniLM embeds them; a quantile model and a Bradley-Terry model are
-fitted and judged on prompts that they have not seen; a report puts them side by side, and because the truth
-is known, shows predicted against true distributions. Then a small policy is aligned to the quantile model
+A simulated crowd rates responses; MiniLM embeds them; a quantile model and a Bradley-Terry model are fitted,
+and evaluated on prompts that they have not seen; a report puts them side by side, and because the truth is
+known, shows predicted against true distributions. Then a small policy is aligned to the quantile model
 (`demo_policy`). Each step is a command that works on your own files too.
 """
 
@@ -65,7 +65,7 @@ def picture(model_folder: Path, ratings_file: Path, target: Path) -> Path:
 
 
 def demo() -> None:
-    """Draws, fits, judges, reports; ends with the path of the page."""
+    """Draws, fits, evaluates, reports; ends with the path of the page."""
     started = time.monotonic()
     RUN.mkdir(parents=True, exist_ok=True)
     ratings = RUN / "ratings.jsonl"

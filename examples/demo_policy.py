@@ -1,7 +1,7 @@
 """The second half of `make demo`: a small policy is aligned to the reward model of the first half.
 
 The policy is a language model of 0.4 million weights that learns the simulated crowd's texts from scratch. It
-answers prompts, the reward model judges the answers by the mean of the worst quarter of its predicted
+answers prompts, the reward model scores the answers by the mean of the worst quarter of its predicted
 distribution, and QRPO moves the policy. Because the crowd's true rewards are known, the page at the end shows
 what people would really think: gold beside proxy, before and after, on prompts that training did not see.
 """
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 BETA, RATE = 0.3, 3e-4
-NUM_TRAIN, NUM_JUDGED = 160, 64
+NUM_TRAIN, NUM_HELD_OUT = 160, 64
 RISK = "cvar:0.25"
 
 
 def align(run: Path, ratings_file: Path, reward_model: Path, command: Callable[..., None]) -> Path:
-    """Samples, aligns and judges; returns the page.
+    """Samples, aligns and evaluates; returns the page.
 
     Args:
         run: folder of the demo.
@@ -35,7 +35,7 @@ def align(run: Path, ratings_file: Path, reward_model: Path, command: Callable[.
     print("\nA small language model learns the crowd's texts from scratch ...", flush=True)
     start = cached_language_model(run, progress=True)
     prompts = list({repr(p): p for p in pl.load_ratings(ratings_file)["prompt"]}.values())
-    asked, judged = prompts[:NUM_TRAIN], prompts[NUM_TRAIN : NUM_TRAIN + NUM_JUDGED]
+    asked, held_out = prompts[:NUM_TRAIN], prompts[NUM_TRAIN : NUM_TRAIN + NUM_HELD_OUT]
     lines = [json.dumps({"prompt": prompt}) + "\n" for prompt in asked]
     (run / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
     command(
@@ -53,7 +53,13 @@ def align(run: Path, ratings_file: Path, reward_model: Path, command: Callable[.
     model = pl.RewardModel.from_pretrained(reward_model / "model")
     before, after = (
         sample_policy(
-            policy, policies[0], tokenizer, judged, 8, max_new_tokens=64, score=lambda c: model.score(c, RISK)
+            policy,
+            policies[0],
+            tokenizer,
+            held_out,
+            8,
+            max_new_tokens=64,
+            score=lambda c: model.score(c, RISK),
         )
         for policy in policies
     )

@@ -61,8 +61,8 @@ def run(world: World, arm: str, settings: dict[str, Any]) -> dict[str, Any]:
     steps = [line for line in trainer.history if "seconds/draw" in line]
     shares = {
         key: sum(line[f"seconds/{key}"] for line in steps)
-        / sum(line[f"seconds/{other}"] for line in steps for other in ("draw", "judge", "learn"))
-        for key in ("draw", "judge", "learn")
+        / sum(line[f"seconds/{other}"] for line in steps for other in ("draw", "score", "learn"))
+        for key in ("draw", "score", "learn")
     }
     return {
         "arm": arm,

@@ -4,7 +4,7 @@
     python examples/trl_tiny.py RLOO
 
 A small language model answers prompts, a quantile model fitted on what a simulated crowd said of other texts
-judges the answers by the mean of the worst quarter of its predictions, and TRL trains. What the crowd truly
+scores the answers by the mean of the worst quarter of its predictions, and TRL trains. What the crowd truly
 thinks is logged beside it and not trained on: a second reward function of weight 0.
 """
 

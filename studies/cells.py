@@ -1,6 +1,6 @@
 """Runs of the lab as cells of a table: means over seeds, and Student t intervals.
 
-In: records of studies whose settings name the features and the seed. It knows nothing of what was measured.
+In: records of studies whose settings name the features and the seed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pictures of the studies: a mean and its interval along one axis, a line per method, panels side by side.
 
-In: numbers and words. Out: an SVG under docs/images. It knows nothing of what was measured.
+In: numbers and words. Out: an SVG under docs/images.
 """
 
 from __future__ import annotations

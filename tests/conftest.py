@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that share cores are many times slower with two threads each; torch reads this once.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
+import itertools
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +32,33 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::pluralign.errors.PluralignWarning")
 
 
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays; it is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders; pytest finds its own by listing all that there are, every time."""
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(number) for number in itertools.count())
+
+
+@pytest.fixture
+def same_current_folder() -> Iterator[None]:
+    """After a test and what `monkeypatch` undoes: the folder of a test that passed is removed."""
+    before = os.getcwd()
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture(autouse=True)
-def own_default_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_default_cache(
+    same_current_folder: None, caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """PLURALIGN_CACHE points into a fresh folder, for this process and those that a test starts."""
-    folder = tmp_path_factory.mktemp("cache")
+    folder = next(caches)
+    folder.mkdir()
     monkeypatch.setenv("PLURALIGN_CACHE", str(folder))
     return folder

@@ -21,7 +21,7 @@ def test_numbers_of_any_library(value):
 @pytest.mark.parametrize(
     "value", ["2", b"2", True, None, math.inf, math.nan, 10**400, torch.ones(2), [2.0], 1j]
 )
-def test_what_is_no_finite_number(value):
+def test_what_is_not_a_finite_number(value):
     assert math.isnan(as_finite(value))
 
 

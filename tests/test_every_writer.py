@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import errno
+import functools
 import os
 import resource
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -27,7 +29,7 @@ from torch import nn
 import pluralign as pl
 import tiny_policy
 from fake_backbone import FakeBackbone, ratings_rows
-from pluralign.backbones import fingerprint
+from pluralign.backbones import fingerprint, smollm2
 from pluralign.cli import evaluate as cli_evaluate
 from pluralign.cli import held_out, lab, sample_rewards, score
 from pluralign.cli.console import Console
@@ -39,7 +41,7 @@ from pluralign.errors import ArtifactError, PluralignError, RunError
 from pluralign.evaluation import files as evaluation_files
 from pluralign.evaluation import suite
 from pluralign.fitting.train.state import TrainingState
-from pluralign.heads import Attribute, QuantileHead, Reference
+from pluralign.heads import Attribute, BradleyTerryHead, QuantileHead, Reference
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.state_file import write_state
 from pluralign.lab import language_model
@@ -47,17 +49,19 @@ from pluralign.model import combination_folder
 from pluralign.model.quantile_map import QuantileMap
 from pluralign.policy.offline import references
 from pluralign.policy.online import state
-from pluralign.policy.rewards.samples import JudgedSample
+from pluralign.policy.online.journal import Journal
+from pluralign.policy.rewards.samples import ScoredSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
 from pluralign.policy.training import sample_files
-from pluralign.policy.training.checkpoints import written_completely
 from pluralign.report import alignment, canvas, page, run_page
+from pluralign.training.checkpoints import written_completely
+from tiny_backbones import tiny_decoder
 
 SOURCE = Path(pl.__file__).parent
 TEXT = "more than the limit leaves room for, " * 9
 ROW = {"prompt": tiny_policy.user("p"), "index": 0, "completion": TEXT}
-SAMPLE = JudgedSample(3, False, 0.5, None, None, None, None, text=TEXT)
+SAMPLE = ScoredSample(3, False, 0.5, None, None, None, None, text=TEXT)
 
 
 def reward_model() -> pl.RewardModel:
@@ -70,6 +74,16 @@ def reward_model() -> pl.RewardModel:
         Reference(0.0, 1.0),
     )
     return pl.RewardModel(FakeBackbone(), head)
+
+
+@functools.cache
+def decoder() -> Any:
+    return tiny_decoder(Path(tempfile.mkdtemp()) / "backbone")
+
+
+def exported(folder: Path) -> None:
+    head = BradleyTerryHead(ColumnScaling.empty(32), torch.ones(32))
+    pl.RewardModel(decoder(), head).export(folder / "checkpoint")
 
 
 def combination(folder: Path) -> None:
@@ -142,8 +156,18 @@ def judged(folder: Path) -> None:
     cli_evaluate.run(line)
 
 
+def unpacked_model(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smollm2, "cache_folder", lambda: folder)
+        patch.setattr(smollm2, "_source", lambda wheel: folder)
+        patch.setattr(smollm2.importlib.util, "find_spec", lambda name: name)
+        patch.setattr(smollm2, "_make", lambda source, work: (work / "model.safetensors").write_text(TEXT))
+        smollm2.find_q4()
+
+
 WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "backbones.fingerprint": [],  # a note that is lost costs time: see below
+    "backbones.smollm2": [unpacked_model],
     "cli.evaluate": [judged],
     "cli.held_out": [lambda folder: held_out.remember(folder, {"ratings": pl.load_ratings(ratings_rows(9))})],
     "cli.lab": [lambda folder: lab.run(["--n", "8", "--out", str(folder / "lab.jsonl.gz")])],
@@ -160,8 +184,10 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "heads.state_file": [lambda folder: write_state(folder / "state", "x", {}, {"a": torch.ones(99)})],
     "lab.language_model": [language_model_folder],
     "model.combination_folder": [combination],
+    "model.export.stage": [exported],
     "model.folder": [lambda folder: reward_model().save_pretrained(folder / "model")],
     "policy.offline.references": [lambda folder: references.save(folder / "ref", torch.zeros(99, 2), {})],
+    "policy.online.journal": [lambda folder: Journal(folder / "metrics.jsonl", [], True).start(1)],
     "policy.online.state": [checkpoint],
     "policy.sampling.alpaca_eval": [
         lambda folder: write_alpaca_eval(Dataset.from_list([ROW]), folder / "out.json", generator="g")
@@ -187,6 +213,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "folder"
     folder.mkdir()
     (tmp_path / "in.jsonl").write_text('{"prompt": "p", "response": "r"}\n')
+    decoder()  # has files of its own
     (folder / "metrics.jsonl").write_text(f'{{"step": 1, "text": "{TEXT}"}}\n{{"st')
     shards(folder).begin()
     run = SimpleNamespace(path=folder / "judged", finished=False, finish=lambda *_: None)
@@ -287,11 +314,18 @@ def test_every_writer_is_here_and_nothing_else_renames_files() -> None:
     for path in SOURCE.rglob("*.py"):
         name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "pluralign.files":
+            if _imports(node) - {"append_line"}:  # for which see test_files
                 writers.add(name)
-            if name not in ("files", "policy.online.trainer"):  # which puts a model's files among others
+            if name not in ("files", "policy.online.state"):  # which puts a model's files among others
                 assert not _renames(node), f"{name}, line {node.lineno}: pluralign.files does that"
     assert writers == set(WRITERS)
+
+
+def _imports(node: ast.AST) -> set[str]:
+    """What code imports of `pluralign.files`."""
+    if not isinstance(node, ast.ImportFrom) or node.module != "pluralign.files":
+        return set()
+    return {alias.name for alias in node.names}
 
 
 def _renames(node: ast.AST) -> bool:

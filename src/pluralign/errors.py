@@ -28,6 +28,7 @@ ValueError` works without knowing this package.
     stopped early ├── VoterWarning                        votes without names each count as a person
     ├── SandboxWarning                      programs run with less protection than namespaces provide
     ├── RiskWarning                         a risk measure that was not better than a simpler one
+    ├── TuningWarning                       tuning a backbone did not help
     └── RenamedWarning                      an option or attribute was used by its old name
 
 A message says what was received, what is allowed and what to do; `did_you_mean` adds the nearest allowed
@@ -63,6 +64,7 @@ __all__ = [
     "SandboxError",
     "SandboxWarning",
     "TailWarning",
+    "TuningWarning",
     "VoterWarning",
     "did_you_mean",
     "nearest",
@@ -186,6 +188,10 @@ class SandboxWarning(PluralignWarning):
 
 class RiskWarning(PluralignWarning):
     """A risk measure that was not better than a simpler one in our own results."""
+
+
+class TuningWarning(PluralignWarning):
+    """Tuning a backbone did not lower the loss on held-out groups."""
 
 
 class RenamedWarning(PluralignWarning):

@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-__all__ = ["CONFIGS", "DEFAULT", "FAMILIES", "HEADS", "RECIPES", "Family", "families_for", "title_of"]
+__all__ = [
+    "CONFIGS",
+    "DEFAULT",
+    "FAMILIES",
+    "HEADS",
+    "RECIPES",
+    "TUNING",
+    "Family",
+    "families_for",
+    "title_of",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class Family:
         recipe: `recipe(inputs, config)`, a `fitting.Inputs` to a `fitting.Fitted`.
         config: a frozen dataclass whose fields all have defaults; its documentation is the help of its flags,
             and its module imports nothing heavy.
+        tuning: a `fitting.tuning.problem.TuningRecipe`, for training the backbone with the head; empty where
+            the family has none.
     """
 
     title: str
@@ -40,6 +52,7 @@ class Family:
     head: str | type[Any]
     recipe: str | Callable[[Any, Any], Any]
     config: str | type[Any]
+    tuning: str | Any = ""
 
 
 FAMILIES: dict[str, Family] = {
@@ -50,6 +63,7 @@ FAMILIES: dict[str, Family] = {
         "pluralign.heads.bradley_terry:BradleyTerryHead",
         "pluralign.fitting.linear.bradley_terry:fit",
         "pluralign.fitting.linear.config:BradleyTerryConfig",
+        "pluralign.fitting.linear.tuning:BRADLEY_TERRY",
     ),
     "categorical": Family(
         "categorical",
@@ -59,6 +73,7 @@ FAMILIES: dict[str, Family] = {
         "pluralign.heads.categorical:CategoricalHead",
         "pluralign.fitting.categorical.recipe:fit",
         "pluralign.fitting.categorical.config:CategoricalConfig",
+        "pluralign.fitting.categorical.tuning:CATEGORICAL",
     ),
     "gaussian_ensemble": Family(
         "Gaussian ensemble",
@@ -67,6 +82,7 @@ FAMILIES: dict[str, Family] = {
         "pluralign.heads.gaussian_ensemble:GaussianEnsembleHead",
         "pluralign.fitting.ensemble.recipe:fit",
         "pluralign.fitting.ensemble.config:GaussianEnsembleConfig",
+        "pluralign.fitting.ensemble.tuning:GAUSSIAN_ENSEMBLE",
     ),
     "quantile": Family(
         "quantile",
@@ -75,6 +91,7 @@ FAMILIES: dict[str, Family] = {
         "pluralign.heads.quantile:QuantileHead",
         "pluralign.fitting.linear.quantile:fit",
         "pluralign.fitting.linear.config:QuantileConfig",
+        "pluralign.fitting.linear.tuning:QUANTILE",
     ),
     "regression": Family(
         "regression",
@@ -83,6 +100,7 @@ FAMILIES: dict[str, Family] = {
         "pluralign.heads.regression:RegressionHead",
         "pluralign.fitting.linear.regression:fit",
         "pluralign.fitting.linear.config:RegressionConfig",
+        "pluralign.fitting.linear.tuning:REGRESSION",
     ),
 }
 
@@ -127,3 +145,4 @@ class _Parts(Mapping[str, Any]):
 HEADS: Mapping[str, type[Any]] = _Parts("head")
 RECIPES: Mapping[str, Callable[[Any, Any], Any]] = _Parts("recipe")
 CONFIGS: Mapping[str, type[Any]] = _Parts("config")
+TUNING: Mapping[str, Any] = _Parts("tuning")

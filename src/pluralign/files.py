@@ -36,7 +36,16 @@ from typing import Any
 
 from pluralign.errors import ArtifactError
 
-__all__ = ["finish_folder", "is_temporary", "sweep", "whole_file", "whole_folder", "write_file", "write_json"]
+__all__ = [
+    "append_line",
+    "finish_folder",
+    "is_temporary",
+    "sweep",
+    "whole_file",
+    "whole_folder",
+    "write_file",
+    "write_json",
+]
 
 _GRACE = 60.0  # seconds for which leftovers stay, and after which a folder is searched for them again
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<machine>\w{8})-(?P<process>\d+)-\w{8}\.(?P<kind>partial|old)")
@@ -111,6 +120,23 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     """
     with whole_file(path) as work:
         work.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a journal, which may end in part of one: readers of journals skip what is no line.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise ArtifactError(
+            f"{path} cannot be written: {_FULL.get(number, 'writing is refused')} ({os.strerror(number)}). "
+            "Free some space, or choose another place, and repeat: finished steps are kept"
+        ) from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -42,17 +42,17 @@ def fit(features: str, seed: int, **config: Any) -> Any:
 
 def spread(features: str, seed: int) -> dict[str, Any]:
     """Trap 1: mean std of the heads over the true one, and its rank correlation, by loss and steps."""
-    judged, found = world.held_out(), {}
+    texts, found = world.held_out(), {}
     for loss in LOSSES:
         for steps in STEPS:
             distribution = fit(features, seed, loss=loss, steps=steps).attribute_distributions(
-                judged.conversations
+                texts.conversations
             )["overall"]
             within = distribution.stds.double().mean(1)
             found[f"{loss}/{steps}"] = {
-                "ratio": float(within.mean() / judged.std.mean()),
-                "rank": spearman(within, judged.std),
-                "mean_error": float((distribution.mean() - judged.mean).square().mean().sqrt()),
+                "ratio": float(within.mean() / texts.std.mean()),
+                "rank": spearman(within, texts.std),
+                "mean_error": float((distribution.mean() - texts.mean).square().mean().sqrt()),
             }
     return found
 
@@ -66,14 +66,14 @@ def heads(features: str, seed: int) -> dict[str, Any]:
             model = fit(features, seed, bootstrap=bootstrap, anchor=anchor)
             cell: dict[str, Any] = head_agreement(model.distribution(usual.conversations).means)
             errors, between = [], []
-            for style, judged in zip(("behaviour", *world.STYLES), (usual, *unusual), strict=True):
-                distribution = model.distribution(judged.conversations)
+            for style, texts in zip(("behaviour", *world.STYLES), (usual, *unusual), strict=True):
+                distribution = model.distribution(texts.conversations)
                 between.append(distribution.means.double().std(1, unbiased=False))
-                rated = model.attribute_distributions(judged.conversations)["overall"].mean()
-                errors.append((rated - judged.mean).abs())
+                rated = model.attribute_distributions(texts.conversations)["overall"].mean()
+                errors.append((rated - texts.mean).abs())
                 cell[f"between_{style}"] = float(between[-1].mean())
-                cell[f"bias_{style}"] = float((rated - judged.mean).mean())
-                gap = model.score(judged.conversations) - model.score(judged.conversations, "worst_case")
+                cell[f"bias_{style}"] = float((rated - texts.mean).mean())
+                gap = model.score(texts.conversations) - model.score(texts.conversations, "worst_case")
                 cell[f"minimum_takes_{style}"] = float(gap.mean())
             cell["warns_usual"] = spearman(between[0], errors[0])
             cell["warns_all"] = spearman(torch.cat(between), torch.cat(errors))

@@ -32,9 +32,7 @@ def section() -> str | None:
         return None
     intro = (
         "## Gaussian ensembles\n\nBRME's heads in the lab, where mean and spread of what people think are known exactly "
-        "(`python -m studies brme`): 5 linear heads on 1,200 responses rated by 5 people each, on MiniLM and on features "
-        "that hold all the crowd looks at. Seeds draw other responses, raters, resamples and anchors; what is judged stays the "
-        "same. Penalties are fixed, and ratings are judgements before rounding. Intervals are Student t over 5 seeds."
+        "(`python -m studies brme`): 5 linear heads on 1,200 responses rated by 5 people each, on MiniLM and on features that hold everything the crowd responds to. Seeds draw other responses, raters, resamples and anchors; the evaluation texts stay the same. Penalties are fixed, and ratings are judgements before rounding. Intervals are Student t over 5 seeds."
     )
     return "\n\n".join([intro, *parts])
 
@@ -119,7 +117,7 @@ def _heads(records: Records) -> str | None:
     return (
         "**Are heads different?** Correlation between heads, and the standard deviation between them (in units of the reward's "
         "own) on familiar responses, on four styles that the data hardly holds, and on one of these, text that does not parse; "
-        "rank correlation of that with the error over all of them; and what the minimum takes off unparsable text. "
+        "rank correlation of that with the error over all of them; and how much the minimum lowers the reward of unparsable text. "
         + findings.section("brme", "Heads")
         + " "
         + findings.section("brme", "Minimum")
@@ -162,8 +160,7 @@ def _choice(records: Records) -> str | None:
     return (
         "**What do the measures choose?** Correlation of the utility with gold reward on familiar responses; gold of the best of "
         "4 and of all 32 responses by utility, where a quarter of the pool is of the four unfamiliar styles (a random one has "
-        f"{first['random']:.2f}, the best {first['oracle']:.2f}); that of 32 against the mean of a single head; and how often the "
-        "choice is of an unfamiliar style.\n\n"
+        f"{first['random']:.2f}, the best {first['oracle']:.2f}); that of 32 against the mean of a single head; and how often the choice has an unfamiliar style.\n\n"
         + table(
             [
                 "features, model, measure",

@@ -1,11 +1,11 @@
 """What the studies of Gaussian ensembles share: features, data and truth of the lab.
 
-In:  a seed. Out: ratings to fit on; texts to judge on, with the crowd's exact mean and standard deviation. It
-does not know what is fitted.
+In:  a seed. Out: ratings to fit on; texts to evaluate on, with the crowd's exact mean and standard deviation.
+It does not know what is fitted.
 
-Seeds draw other responses and other raters to fit on; what is judged is the same for all, so that a seed
-stands for another data set of the same size. Ratings are judgements before rounding: their distribution is
-exactly the crowd's.
+Seeds draw other responses and other raters to fit on; the texts to evaluate on are the same for all, so that
+a seed stands for another data set of the same size. Ratings are judgements before rounding: their
+distribution is exactly the crowd's.
 
 Features: `minilm` is the frozen backbone. `traits` are what the lab's own parser reads, saturated and crossed
 with the kind of prompt, so that nothing the crowd looks at is missing.
@@ -28,9 +28,9 @@ from pluralign.lab import KINDS, parse_prompt, parser
 FEATURES = ("minilm", "traits")
 STYLES = ("broken", "stuffed", "padded", "long")  # what data hardly holds
 TEXTS, RATERS = 1200, 5
-JUDGED, PER_STYLE = 500, 100
+HELD_OUT, PER_STYLE = 500, 100
 PROMPTS, USUAL, UNUSUAL = 48, 24, 2  # a pool of best of n: 24 usual responses, 2 of each style
-ELSEWHERE = 1000  # seed of what is judged
+ELSEWHERE = 1000  # seed of the texts to evaluate on
 
 Conversation = list[dict[str, str]]
 
@@ -79,7 +79,7 @@ def ratings(seed: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ExactTexts:
     """Texts with the crowd's exact mean and standard deviation, each [N]."""
 
     conversations: list[Conversation]
@@ -87,20 +87,20 @@ class Judged:
     std: Tensor
 
 
-def _judged(conversations: list[Conversation]) -> Judged:
+def _rated_exactly(conversations: list[Conversation]) -> ExactTexts:
     truth = CROWD.truth(conversations)
-    return Judged(conversations, truth.mean(), truth.std())
+    return ExactTexts(conversations, truth.mean(), truth.std())
 
 
 @functools.cache
-def held_out(style: str = "behaviour") -> Judged:
+def held_out(style: str = "behaviour") -> ExactTexts:
     """Texts of one style that nobody fits on."""
-    count = JUDGED if style == "behaviour" else PER_STYLE
-    return _judged(CROWD.conversations(count, seed=ELSEWHERE, responses_per_prompt=2, style=style))
+    count = HELD_OUT if style == "behaviour" else PER_STYLE
+    return _rated_exactly(CROWD.conversations(count, seed=ELSEWHERE, responses_per_prompt=2, style=style))
 
 
 @functools.cache
-def pools() -> Judged:
+def pools() -> ExactTexts:
     """PROMPTS pools, one after the other, each of usual responses and then of every unusual style."""
     parts = [
         CROWD.conversations(PROMPTS * size, seed=ELSEWHERE + 1, responses_per_prompt=size, style=style)
@@ -113,7 +113,7 @@ def pools() -> Judged:
             mixed += part[prompt * size : (prompt + 1) * size]
         pool = mixed[prompt * POOL :]
         assert len({c[0]["content"] for c in pool}) == 1, "styles were drawn for other prompts"
-    return _judged(mixed)
+    return _rated_exactly(mixed)
 
 
 POOL = USUAL + UNUSUAL * len(STYLES)

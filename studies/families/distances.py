@@ -142,7 +142,7 @@ def _normal(distribution: Any) -> pl.GaussianEnsemble:
     return pl.GaussianEnsemble(distribution.mean()[:, None], distribution.std()[:, None].clamp_min(1e-6))
 
 
-def judge(distribution: Any, ratings: list[list[float]], atoms: torch.Tensor) -> dict[str, np.ndarray]:
+def distances_to(distribution: Any, ratings: list[list[float]], atoms: torch.Tensor) -> dict[str, np.ndarray]:
     """Distances of distributions to their raters, read on the categories; a point stays the number it is."""
     padded = np.full((len(ratings), max(map(len, ratings))), np.nan)
     for i, row in enumerate(ratings):
@@ -199,7 +199,7 @@ def run(data: str, method: str, share: float, raters: int | None, seed: int) -> 
             family, config, thinned(train, share, raters), test, _backbone()
         ).values():
             distribution = _normal(distribution) if method.endswith("_gaussian") else distribution
-            distances = judge(distribution, [test["ratings"][i] for i in index], atoms)
+            distances = distances_to(distribution, [test["ratings"][i] for i in index], atoms)
             for place, i in enumerate(index):
                 own = measured.setdefault(units[i], {})
                 for key, values in distances.items():

@@ -44,8 +44,7 @@ INTRO = (
     "the number it is. W1 is the Wasserstein distance; the floor is what the true distribution would score against so few raters. "
     "The squared distance is the integral of the squared difference of distribution functions, unbiased for the number of "
     "independent raters: 0 is perfect. {proper} Each group counts alike; differences are paired "
-    "over groups. The average distribution is the same for every response. Intervals are for the models as fitted, with one seed: how "
-    "another draw of the training data would turn out is not in them, and of so many a few leave out 0 by chance."
+    "over groups. The average distribution is the same for every response. Intervals are for the models as fitted, with one seed: they do not include the variation between draws of the training data, and with so many of them a few exclude 0 by chance."
 )
 ABOUT = {
     "emobank": "1,260 sentences of 75 documents, valence and arousal, 5 to 7 readers",
@@ -79,7 +78,7 @@ def _within_prompts() -> str:
             told = f"{interval(within['model'], 3)}, {within['verdict']}, the longer text {interval(within['length'], 3)}"
             found.append(f"{name} {told}")
     return (
-        "Distances are over all responses, and can be won by knowing which prompt has good ones. Of pairs of responses to one "
+        "Distances are over all responses, and can be lowered by knowing which prompts have good ones. Of pairs of responses to one "
         f'prompt the quantile family orders as their mean ratings do ("Real data"): {"; ".join(found)}. In ukpconvarg an argument\'s '
         "prompt is its topic and side, and its votes are on pairs within it."
     )
@@ -286,11 +285,11 @@ def _other_topics(records: Records) -> str:
     return (
         "### Other topics than trained on\n\n`ukpconvarg` with three things held out: single arguments, so that others of their "
         "topic were seen; whole topics, each one side of a debate, so that the other side may have been seen; whole debates. "
-        "The same arguments are judged and about as many are learned from, so differences are paired by topic, with "
+        "The same arguments are evaluated and about as many are learned from, so differences are paired by topic, with "
         "intervals over 14 debates. A vote counts for both arguments of its pair: the mean vote of a topic is 0, which no model "
         "can learn by seeing it, and with single arguments held out some of their votes are in training, for the other side. "
         "Squared distance with all data; `gain kept` is what a method is ahead of the average distribution in a new debate, as a share of "
-        f"what it is ahead with single arguments held out. The gap to single arguments leaves out 0 with {told}.\n\n"
+        f"what it is ahead with single arguments held out. The gap to single arguments excludes 0 with {told}.\n\n"
         + table([*head, *(f"{HELD_OUT[name]} minus single" for name in costs), "gain kept"], rows)
     )
 

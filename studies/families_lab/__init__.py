@@ -2,7 +2,8 @@
 
 Arms: `recovery` of the true distribution of ratings as rated responses grow; `bounds`, what is left of W1
 when nothing is left to learn; `categories`, how many of them; `tables` of rewards, and costs of transport;
-`personas`, other people than those who judge. Processor time is measured, so each runs on one thread.
+`personas`, votes of other people than the target crowd. Processor time is measured, so each runs on one
+thread.
 """
 
 from __future__ import annotations

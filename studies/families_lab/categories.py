@@ -3,7 +3,7 @@
 In:  features, number of responses, seed. Out: numbers by C and loss, on the scale of ratings. It does not
 know files.
 
-Five people judge each response; their judgements before rounding fall into C bins that hold as many each,
+Five people rate each response; their judgements before rounding fall into C bins that hold as many each,
 the package's own rule, and the mean of a bin stands for it. `w1` is from the predicted distribution to the
 exact one before binning; `binning` is what the true distribution, put into the same bins, would have;
 `learning` is from the predicted distribution to that one. `path` is by penalty; `chosen` has the penalty with
@@ -41,9 +41,9 @@ def grid(seed: int) -> list[dict[str, Any]]:
 
 def run(features: str, responses: int, seed: int) -> dict[str, Any]:
     """Every C and loss on the same judgements, beside the quantile family."""
-    talks = world.rows_of(responses, seed)
-    judged = world.judgements(qrm_world.crowd().truth(talks), RATERS, seed).clamp(LOW, HIGH)
-    table = world.table(talks, judged, "overall", [LOW, HIGH])
+    conversations = world.rows_of(responses, seed)
+    judgements = world.judgements(qrm_world.crowd().truth(conversations), RATERS, seed).clamp(LOW, HIGH)
+    table = world.table(conversations, judgements, "overall", [LOW, HIGH])
     one = (L2_GRID[0],) if responses >= world.MANY else L2_GRID
     result: dict[str, Any] = {}
     for count in COUNTS:

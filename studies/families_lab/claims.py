@@ -280,18 +280,18 @@ def rps_says_less_harm_without_the_tie() -> bool:
     return all(equal < paper for equal, paper in said)
 
 
-def _lost(features: str, loss: str, known: str, judge: str) -> Any:
+def _lost(features: str, loss: str, known: str, other: str) -> Any:
     """W1 of a fit with one table under another, minus that of a fit with that other."""
 
     def of_fit(table: str) -> Value:
         paper = _NO_FLOOR if loss == "transport" else "rps, paper"
-        return of(paper if table == "paper" else f"{loss}, {table}", judge, "w1")
+        return of(paper if table == "paper" else f"{loss}, {table}", other, "w1")
 
-    return apart(_votes(features), of_fit(known), of_fit(judge))
+    return apart(_votes(features), of_fit(known), of_fit(other))
 
 
 def rps_loses_under_other_tables() -> bool:
-    return all(_lost(f, "rps", "paper", judge).low > 0 for f in _BOTH for judge in _TABLES[1:])
+    return all(_lost(f, "rps", "paper", other).low > 0 for f in _BOTH for other in _TABLES[1:])
 
 
 def rps_loses_nothing_under_the_papers_table() -> bool:
@@ -299,8 +299,8 @@ def rps_loses_nothing_under_the_papers_table() -> bool:
 
 
 def transport_loses_on_minilm() -> bool:
-    found = [_lost("minilm", "transport", "paper", judge) for judge in _TABLES[1:]]
-    rivals = [_lost("minilm", "rps", "paper", judge).estimate for judge in _TABLES[1:]]
+    found = [_lost("minilm", "transport", "paper", other) for other in _TABLES[1:]]
+    rivals = [_lost("minilm", "rps", "paper", other).estimate for other in _TABLES[1:]]
     return all(one.low > 0 and abs(one.estimate - r) < 0.005 for one, r in zip(found, rivals, strict=True))
 
 

@@ -1,12 +1,11 @@
-"""Other people than those who will judge: what a categorical head learns of one crowd says of another.
+"""Votes of other people than the target crowd: what a head that learned one crowd predicts of another.
 
-In:  features, seed. Out: numbers by crowd and loss. It does not know files.
+In:  features, seed. Out: numbers by crowd and loss.
 
-Each crowd votes on the same responses; a head is fitted on its votes and judged by the exact distribution of
-that crowd (`own`) and of everybody (`everybody`). `apart` is how far the two exact distributions are from
-each
-other: the error that a perfect model of the wrong people would make. A panel is a few people, drawn anew for
-each seed, who judge everything; what they say is learned as if they were the crowd.
+Each crowd votes on the same responses; a head is fitted on its votes and compared with the exact distribution
+of that crowd (`own`) and of everybody (`everybody`). `apart` is how far the two exact distributions are from
+each other: the error that a perfect model of the wrong people would make. A panel is a few people, drawn anew
+for each seed, who vote on everything; what they say is learned as if they were the crowd.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ def run(features: str, seed: int) -> dict[str, Any]:
         table = tables.votes(crowd, seed)
         own = crowd.category_truth(world.held_out())
         entry: dict[str, Any] = {
-            "apart": tables.judged(own, everybody),
-            "constant": tables.judged(tables.average(table), crowd),
+            "apart": tables.errors(own, everybody),
+            "constant": tables.errors(tables.average(table), crowd),
             "entropy": float(-torch.special.xlogy(own, own).sum(-1).mean()),
         }
         for loss in LOSSES:
@@ -63,8 +62,8 @@ def run(features: str, seed: int) -> dict[str, Any]:
             distribution, fitted = world.fitted_distribution(categorical.fit, config, features, table)
             penalty.setdefault(loss, fitted.summary["l2"]["category"])
             entry[loss] = {
-                "own": tables.judged(distribution.probs, crowd),
-                "everybody": tables.judged(distribution.probs, everybody),
+                "own": tables.errors(distribution.probs, crowd),
+                "everybody": tables.errors(distribution.probs, everybody),
             }
         result[name] = entry
     return {"l2": penalty, "crowds": result}

@@ -15,7 +15,7 @@ from studies.records import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "families_recovery"
 TITLE = "How near the families come to the true distribution of ratings"
-PANELS = {"minilm": "MiniLM", "traits": "features that hold all that people look at"}
+PANELS = {"minilm": "MiniLM", "traits": "features that hold everything people respond to"}
 # family -> words and colour, of Okabe and Ito's palette
 LINES = {
     "quantile": ("quantile", "#0072b2"),

@@ -1,7 +1,7 @@
 """All families in the lab: how near each comes to the true distribution of ratings as rated responses grow.
 
 In:  features, raters per response, number of ratings, seed. Out: numbers by family, on the scale of ratings
-(1 to 5). It does not know files.
+(1 to 5).
 
 `w1` is between distributions of a dequantised rating, as in the recovery study of QRM: categories are
 spread over their step, other distributions are as predicted. `on_categories` reads every distribution on
@@ -67,19 +67,19 @@ def grid(seed: int) -> list[dict[str, Any]]:
 
 def run(features: str, raters: int, ratings: int, seed: int) -> dict[str, Any]:
     """Every family on the same ratings, beside the average distribution and Bradley-Terry."""
-    talks = world.rows_of(ratings // raters, seed)
-    probs = qrm_world.crowd().rating_truth(talks).probs
+    conversations = world.rows_of(ratings // raters, seed)
+    probs = qrm_world.crowd().rating_truth(conversations).probs
     drawn = 1 + world.drawn(probs, raters, seed)
-    table = world.table(talks, drawn, "overall", [1.0, 5.0])
+    table = world.table(conversations, drawn, "overall", [1.0, 5.0])
     shares = torch.bincount(drawn.flatten() - 1, minlength=5).double() / drawn.numel()
     constant = pl.Categorical(shares.expand(len(world.held_out()), -1), ATOMS)
-    result: dict[str, Any] = {"constant": judged(constant)}
-    for name, (fit, config) in families(len(talks), seed).items():
+    result: dict[str, Any] = {"constant": errors(constant)}
+    for name, (fit, config) in families(len(conversations), seed).items():
         started = time.process_time()
         distribution, fitted = world.fitted_distribution(fit, config, features, table)
         seconds = time.process_time() - started
         penalty = {key: fitted.summary[key] for key in ("l1", "l2", "std_l2") if key in fitted.summary}
-        result[name] = {**judged(distribution), **penalty, "cpu_seconds": round(seconds, 2)}
+        result[name] = {**errors(distribution), **penalty, "cpu_seconds": round(seconds, 2)}
     result["bradley_terry"] = {"order": bradley_terry_order(features, table, seed)}
     return result
 
@@ -96,10 +96,10 @@ def bounds(seed: int) -> dict[str, Any]:
     variance = probs @ ATOMS.square() - mean.square() + 1 / 12  # of a dequantised rating
     same = variance.mean().sqrt().expand(len(probs))
     return {
-        "quantile": judged(pl.Quantiles(dequantised_quantile(probs, edges), edges)),
-        "gaussian": judged(_gaussian(mean, same)),
-        "gaussian_ensemble": judged(_gaussian(mean, variance.sqrt())),
-        **{f"transport, {n} raters": judged(pl.Categorical(medians(probs, n), ATOMS)) for n in (1, 5, 20)},
+        "quantile": errors(pl.Quantiles(dequantised_quantile(probs, edges), edges)),
+        "gaussian": errors(_gaussian(mean, same)),
+        "gaussian_ensemble": errors(_gaussian(mean, variance.sqrt())),
+        **{f"transport, {n} raters": errors(pl.Categorical(medians(probs, n), ATOMS)) for n in (1, 5, 20)},
     }
 
 
@@ -131,7 +131,7 @@ def bradley_terry_order(features: str, table: Any, seed: int) -> float | None:
     return world.gold_order(scores, _gold())
 
 
-def judged(distribution: Any) -> dict[str, float]:
+def errors(distribution: Any) -> dict[str, float]:
     """A predicted distribution of ratings against the exact one."""
     probs = _truth()
     discrete = isinstance(distribution, pl.Categorical)

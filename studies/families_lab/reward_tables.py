@@ -1,10 +1,10 @@
 """Votes for the six categories in the lab: what the cost of transport and the table of rewards change.
 
-In:  features, seed. Out: numbers by loss, cost and table. It does not know files.
+In:  features, seed. Out: numbers by loss, cost and table.
 
-The same votes are fitted with each cost and table, and judged by the exact probabilities of the categories.
-A table's rewards are mapped to [0, 1], so that errors under different tables have one unit: the difference
-between the best and the worst category.
+The same votes are fitted with each cost and table, and compared with the exact probabilities of the
+categories. A table's rewards are mapped to [0, 1], so that errors under different tables have one unit: the
+difference between the best and the worst category.
 """
 
 from __future__ import annotations
@@ -55,22 +55,22 @@ def run(features: str, seed: int) -> dict[str, Any]:
         own = {"rewards": {str(i): reward for i, reward in enumerate(rewards)}}
         jobs |= {f"{loss}, {name}": (loss, own) for loss in ("transport", "rps")}
     table = votes(qrm_world.crowd(), seed)
-    result = {"constant": judged(average(table))}
+    result = {"constant": errors(average(table))}
     for name, (loss, options) in jobs.items():
         started = time.process_time()
         config = world.categorical(loss, RESPONSES, seed, **{"l2_grid": L2_GRID} | options)
         distribution, fitted = world.fitted_distribution(categorical.fit, config, features, table)
         seconds = time.process_time() - started
         facts = {"l2": fitted.summary["l2"]["category"], "cpu_seconds": round(seconds, 2)}
-        result[name] = {**judged(distribution.probs), **facts}
+        result[name] = {**errors(distribution.probs), **facts}
     return result
 
 
 def votes(crowd: pl.lab.Crowd, seed: int) -> Any:
     """Votes of a crowd, as a table to fit on."""
-    talks = world.rows_of(RESPONSES, seed)
-    drawn = world.drawn(crowd.category_truth(talks), RATERS, seed)
-    return world.table(talks, drawn, "category", [0.0, 5.0])
+    conversations = world.rows_of(RESPONSES, seed)
+    drawn = world.drawn(crowd.category_truth(conversations), RATERS, seed)
+    return world.table(conversations, drawn, "category", [0.0, 5.0])
 
 
 def average(table: Any) -> Tensor:
@@ -80,7 +80,7 @@ def average(table: Any) -> Tensor:
     return shares.expand(len(world.held_out()), -1)
 
 
-def judged(probs: Tensor, crowd: pl.lab.Crowd | None = None) -> dict[str, Any]:
+def errors(probs: Tensor, crowd: pl.lab.Crowd | None = None) -> dict[str, Any]:
     """Probabilities [N, 6] against the truth of a crowd, and what each table makes of them."""
     truth = _truth() if crowd is None else crowd.category_truth(world.held_out())
     result: dict[str, Any] = {

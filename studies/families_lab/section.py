@@ -114,7 +114,7 @@ def _why(records: Records) -> str:
     text = (
         f"\n\nWhat is behind W1 at {most:,} ratings, one rater each: W1 where every distribution is read on the five ratings, the error of "
         f"the mean rating, the mean standard deviation (the truth: {true:.3f}), and the share of pairs of responses to one "
-        "prompt that the mean orders as the crowd's true mean does. Bradley-Terry has no scale, so only its order can be judged; "
+        "prompt that the mean orders as the crowd's true mean does. Bradley-Terry has no scale, so only its order can be evaluated; "
         "it learns from at most 30 pairs of a prompt.\n\n"
     )
     return text + table(["", "W1 on the ratings", "error of the mean", "standard deviation", "order"], rows)
@@ -150,7 +150,7 @@ def _categories(records: Records) -> str | None:
         "many each. W1 is to the true distribution before binning, on the scale of ratings; `binning` is that of the true distribution in the same "
         "bins, the least that C categories allow. First the penalty that held-out loss chooses, then the one of 0.0003 to 0.03 "
         "that comes nearest to the truth (with 10,000 responses only 0.0003), and the seconds of one training on one core. The "
-        "quantile family saw the same judgements; its penalty is chosen, and its seconds hold the choice.\n\n"
+        "quantile family saw the same judgements; its penalty is chosen, and its seconds include that choice.\n\n"
     )
     head = [words for loss in LOSSES.values() for words in (f"{loss}, chosen", "best", "s")]
     return (

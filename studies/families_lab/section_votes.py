@@ -16,7 +16,7 @@ CROSSED = ("rps", "transport")  # losses that know the table
 
 
 def costs(records: Records) -> str | None:
-    """Each cost judged under the paper's table, and each table judged under each."""
+    """Each cost evaluated under the paper's table, and each table evaluated under each."""
     own = [r for r in records if r["arm"] == "tables"]
     if not own:
         return None
@@ -25,9 +25,8 @@ def costs(records: Records) -> str | None:
     text = (
         f"### Costs of transport, and tables of rewards\n\nVotes of 20 people for the six categories on 1,000 responses, {seeds} "
         "seeds. Rewards of a table are mapped to [0, 1], so errors are shares of the distance between its best and its worst "
-        "category. Under `rewards` confusing two categories costs the difference of their rewards, and in the paper's table two of "
-        "the six are worth the same; under `two axes` their distance in helpfulness and in harm; `0 or 1` asks only whether they "
-        f"differ. The floor is added for any confusion. Harm is what the average text is said to be; the truth is {true:.4f}. W1, "
+        "category. Under `rewards` confusing two categories costs the difference of their rewards, and in the paper's table two of the six have the same reward; under `two axes` their distance in helpfulness and in harm; `0 or 1` asks only whether they "
+        f"differ. The floor is added for any confusion. Harm is the predicted probability of harm, averaged over texts; the truth is {true:.4f}. W1, "
         "the error of the expected reward and its rank correlation with the true one over texts are under the paper's table.\n\n"
     )
     text += (
@@ -35,8 +34,7 @@ def costs(records: Records) -> str | None:
         + "\n\n"
         + findings.section("families_lab", "Costs")
         + (
-            "\n\nFitted with one table and judged by another: W1, and in the next column the difference from the fit with the table "
-            "that judges. Equal steps order the categories by their number; where harm counts double, a harmful text loses 4 "
+            "\n\nFitted with one table and evaluated under another: W1, and in the next column the difference from a fit with the latter. Equal steps order the categories by their number; where harm counts double, a harmful text loses 4 "
             "instead of 2 of the paper's points.\n\n"
         )
     )
@@ -66,21 +64,21 @@ def _crossed(records: Records) -> str:
         for loss in CROSSED:
             for known in TABLES:
                 row = [f"{NAMES[features]}: {_words(loss)}, {known}"]
-                for judge in TABLES:
-                    row.append(plus_minus(runs, of(_fit(loss, known), judge, "w1"), 4))
-                    row.append(_minus_own(runs, loss, known, judge))
+                for other in TABLES:
+                    row.append(plus_minus(runs, of(_fit(loss, known), other, "w1"), 4))
+                    row.append(_minus_own(runs, loss, known, other))
                 rows.append(row)
-        cells = [(plus_minus(runs, of("cross_entropy", judge, "w1"), 4), "") for judge in TABLES]
+        cells = [(plus_minus(runs, of("cross_entropy", other, "w1"), 4), "") for other in TABLES]
         rows.append([f"{NAMES[features]}: cross-entropy", *(cell for pair in cells for cell in pair)])
-    head = [words for judge in TABLES for words in (f"judged by {judge}", "minus refitted")]
+    head = [words for other in TABLES for words in (f"evaluated under {other}", "minus refitted")]
     return table(["fitted with", *head], rows)
 
 
-def _minus_own(runs: list[dict[str, Any]], loss: str, known: str, judge: str) -> str:
-    if known == judge:
+def _minus_own(runs: list[dict[str, Any]], loss: str, known: str, other: str) -> str:
+    if known == other:
         return ""
-    fit, refitted = _fit(loss, known), _fit(loss, judge)
-    return plus_minus(runs, lambda r: r[fit][judge]["w1"] - r[refitted][judge]["w1"], 4, "+")
+    fit, refitted = _fit(loss, known), _fit(loss, other)
+    return plus_minus(runs, lambda r: r[fit][other]["w1"] - r[refitted][other]["w1"], 4, "+")
 
 
 def _fit(loss: str, known: str) -> str:
@@ -114,10 +112,9 @@ def personas(records: Records) -> str | None:
         return None
     seeds = len({r["settings"]["seed"] for r in own})
     text = (
-        f"### Other people than those who judge\n\nThe same 1,000 responses and 20 votes each, from other crowds, {seeds} seeds; "
+        f"### Votes of other people than the target crowd\n\nThe same 1,000 responses and 20 votes each, from other crowds, {seeds} seeds; "
         "W1 under the paper's table, on [0, 1]. `apart` is how far the exact distributions of that crowd and of everybody (all six "
-        "personas) are from each other: what a perfect model of the wrong people would be wrong by. A panel is a few people, "
-        "drawn anew for each seed, who judge everything.\n\n"
+        "personas) are from each other: the error of a perfect model of the wrong people. A panel is a few people, drawn anew for each seed, who vote on everything.\n\n"
     )
     head = [
         f"{words}, to {whose}" for words in ("cross-entropy", "transport") for whose in ("them", "everybody")

@@ -1,7 +1,7 @@
 """What the lab studies of all families share: texts, features, distributions of the crowd, drawn ratings.
 
 In:  a kind of features, a crowd, a seed. Out: tables to fit on, and exact truth on prompts that no fit has
-seen. It does not know what is fitted.
+seen.
 
 Texts, features and the split by unseen objects and unseen tasks are those of `qrm_world`, with the same
 held-out texts and a larger pool without repeats to fit on. Ratings are drawn from the crowd's exact
@@ -37,18 +37,18 @@ Conversation = list[dict[str, str]]
 
 @functools.cache
 def texts() -> dict[str, list[Conversation]]:
-    """Distinct conversations by part: POOL to fit on, HELD_OUT of each kind to judge on."""
+    """Distinct conversations by part: POOL to fit on, HELD_OUT of each kind to evaluate on."""
     found: dict[str, dict[tuple[str, str], Conversation]] = {name: {} for name in qrm_world.SPLITS}
     sizes = {"train": POOL, **dict.fromkeys(PARTS, HELD_OUT)}
-    for talk in qrm_world.crowd().conversations(2 * POOL + 6000, seed=1):
-        found[qrm_world.split_of(talk)].setdefault(_key(talk), talk)
+    for conversation in qrm_world.crowd().conversations(2 * POOL + 6000, seed=1):
+        found[qrm_world.split_of(conversation)].setdefault(_key(conversation), conversation)
     return {name: list(found[name].values())[:size] for name, size in sizes.items()}
 
 
 @functools.cache
 def held_out() -> list[Conversation]:
-    """What is judged: both kinds of unseen prompts, as many of each."""
-    return [talk for part in PARTS for talk in texts()[part]]
+    """What is evaluated on: both kinds of unseen prompts, as many of each."""
+    return [conversation for part in PARTS for conversation in texts()[part]]
 
 
 def group_of(conversation: Conversation) -> str:
@@ -62,8 +62,8 @@ def group_of(conversation: Conversation) -> str:
 def pairs() -> Tensor:
     """All pairs of held-out responses to the same prompt, as two rows of indices, [2, P]."""
     members: dict[str, list[int]] = {}
-    for i, talk in enumerate(held_out()):
-        members.setdefault(group_of(talk), []).append(i)
+    for i, conversation in enumerate(held_out()):
+        members.setdefault(group_of(conversation), []).append(i)
     return torch.cat([torch.combinations(torch.tensor(m)) for m in members.values() if len(m) > 1]).T
 
 
@@ -75,8 +75,8 @@ def inputs(features: str, ratings: Any) -> Inputs:
 def embedded(features: str, conversations: Sequence[Conversation]) -> Embeddings:
     """Vectors of texts of the pool or held out; every text is embedded once."""
     place, response, prompt = _vectors(features)
-    rows = torch.tensor([place[_key(talk)] for talk in conversations])
-    words = torch.tensor([len(talk[-1]["content"].split()) for talk in conversations])
+    rows = torch.tensor([place[_key(conversation)] for conversation in conversations])
+    words = torch.tensor([len(conversation[-1]["content"].split()) for conversation in conversations])
     whole = torch.zeros(len(rows), dtype=torch.bool)
     return Embeddings(response[rows], prompt[rows], words, whole, EmbeddingStats())
 
@@ -85,7 +85,7 @@ def embedded(features: str, conversations: Sequence[Conversation]) -> Embeddings
 def _vectors(features: str) -> tuple[dict[tuple[str, str], int], Tensor, Tensor]:
     every = [*texts()["train"], *held_out()]
     vectors = qrm_world.embedded(features, every)
-    return {_key(talk): i for i, talk in enumerate(every)}, vectors.response, vectors.prompt
+    return {_key(conversation): i for i, conversation in enumerate(every)}, vectors.response, vectors.prompt
 
 
 def rows_of(count: int, seed: int) -> list[Conversation]:
@@ -98,12 +98,12 @@ def table(conversations: list[Conversation], ratings: Tensor, attribute: str, sc
     """Ratings [N, raters] of N responses, as a table to fit on."""
     from datasets import Dataset
 
-    groups = [group_of(talk) for talk in conversations]
+    groups = [group_of(conversation) for conversation in conversations]
     columns = {
         "id": [str(i) for i in range(len(conversations))],
         "subset": ["lab"] * len(conversations),
-        "prompt": [talk[:-1] for talk in conversations],
-        "response": [talk[-1]["content"] for talk in conversations],
+        "prompt": [conversation[:-1] for conversation in conversations],
+        "response": [conversation[-1]["content"] for conversation in conversations],
         "group": groups,
         "attribute": [attribute] * len(conversations),
         "ratings": ratings.double().tolist(),
@@ -146,8 +146,8 @@ def gold_order(score: Tensor, gold: Tensor) -> float:
     return float((0.5 * (1 + said * true)).mean())
 
 
-def _key(talk: Conversation) -> tuple[str, str]:
-    return talk[0]["content"], talk[-1]["content"]
+def _key(conversation: Conversation) -> tuple[str, str]:
+    return conversation[0]["content"], conversation[-1]["content"]
 
 
 def _silent(line: str) -> None:

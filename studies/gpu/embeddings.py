@@ -16,11 +16,11 @@ import torch
 from pluralign.backbones import load
 from studies.shared_data import shared_data
 from studies.speed.embeddings import (
+    conversations_and_texts,
     matmul_rate,
     measure_decoder,
     plain_loop,
     sample_pairs,
-    talks_and_texts,
     work_of,
 )
 from studies.speed.timing import Timing, rounds
@@ -43,17 +43,20 @@ def run(seed: int) -> dict[str, Any]:
         raise SystemExit("this needs a GPU that torch can use")
     logging.getLogger("pluralign").setLevel(logging.ERROR)  # cut texts are cut on both sides
     data = shared_data()
-    talks, texts = talks_and_texts(sample_pairs(data)[:2000])
+    conversations, texts = conversations_and_texts(sample_pairs(data)[:2000])
     result: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "texts": len(texts)}
     for name in ("float32", "bfloat16"):
         for budget in BATCHES:
             backbone = load("minilm", dtype=name, device="cuda", max_tokens_per_batch=budget)
-            backbone.embed(talks[:200])  # kernels are chosen on first use
+            backbone.embed(conversations[:200])  # kernels are chosen on first use
             timing = Timing()
             for number in rounds(SECONDS / 10):
                 timing.in_turn(
                     number,
-                    {"plain": partial(plain_loop, backbone, texts), "ours": partial(backbone.embed, talks)},
+                    {
+                        "plain": partial(plain_loop, backbone, texts),
+                        "ours": partial(backbone.embed, conversations),
+                    },
                 )
             rate = matmul_rate(getattr(torch, name), "cuda")
             result[f"{name}, {budget} tokens"] = {

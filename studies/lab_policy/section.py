@@ -20,8 +20,8 @@ _NAMES = {"qrpo": "QRPO", "rebel": "REBEL", "dpo": "DPO", "simpo": "SimPO"}
 _WHY = {
     "rank-differences": "differences of ranks (REBEL's loss, QRPO's rewards)",
     "reward-levels": "levels of normal scores (QRPO's loss, rewards as steep as REBEL's)",
-    "qrpo-winner": "QRPO told only who won each pair",
-    "rebel-winner": "REBEL told only who won each pair",
+    "qrpo-winner": "QRPO given only the winner of each pair",
+    "rebel-winner": "REBEL given only the winner of each pair",
 }
 _COLUMNS: tuple[tuple[str, Callable[[Record], float | None], int], ...] = (
     ("gold", lambda r: _measure(r, "gold"), 3),
@@ -95,8 +95,7 @@ def section() -> str | None:
 _INTRODUCTION = (
     "## Policies in the lab\n\nA language model of 0.4 million weights, trained from scratch on the behaviour policy's "
     "texts, is fitted offline to a proxy: a quantile model on 2,000 rated texts, on the frozen language model. "
-    "256 prompts with 4 sampled responses each, one epoch; judged on 4 samples to each of 128 other prompts by the "
-    "crowd's exact truth (`python -m studies lab_policy`). Each method has the best of its grid of beta and "
+    "256 prompts with 4 sampled responses each, one epoch; evaluated on 4 samples to each of 128 other prompts by the crowd's exact reward (`python -m studies lab_policy`). Each method has the best of its grid of beta and "
     "learning rate by gold, on a seed of its own; rewards are in standard deviations over the "
     "model's responses. Numbers are means over seeds with 95 % t intervals. `broken` is the share of responses with "
     "words outside any clause of the lab's world, which cost everybody's judgement 4 points times their share of the text. What a KL can buy is the mean gold of the language "
@@ -161,8 +160,7 @@ def _betas(arms: Arms, before: dict[int, Record]) -> str:
         name = f"{_NAMES[method]}, beta {beta}, {_count(seeds)}"
         rows.append([name, *_cells(seeds.values()), optimum, _ceiling(seeds, before, "mean")])
     return (
-        "### Gold at equal distance\n\nOther betas at each method's learning rate. QRPO's optimum has a KL that is "
-        "known beforehand; a policy that is farther away than that has learned something else.\n\n"
+        "### Gold at equal distance\n\nOther betas at each method's learning rate. The KL of QRPO's optimum is known beforehand; a policy with a larger KL has learned something else.\n\n"
         + table(["", *_HEAD, "KL of the optimum", "gold that this KL can buy"], rows)
     )
 

@@ -57,11 +57,11 @@ def world(seed: int) -> World:
 
 
 def perform(arm: str, **settings: Any) -> dict[str, Any]:
-    """Train, judge, and everything worth keeping."""
+    """Trains and evaluates, and returns everything to keep."""
     run = Run(arm, **settings)
     _quiet()
     model, log = train(world(run.seed), run)
-    samples = world(run.seed).judge(model, run.reward)
+    samples = world(run.seed).evaluated(model, run.reward)
     return {
         "outcome": summarise_samples(CROWD, samples, world(run.seed).before.samples()),
         "log": log,

@@ -57,10 +57,10 @@ class Responses:
 
     def samples(self, **known: Any) -> Samples:
         """As the lab measures them, with what else is known."""
-        talks = self.conversations
+        conversations = self.conversations
         return Samples(
-            [talk[:-1] for talk in talks],
-            [talk[-1]["content"] for talk in talks],
+            [conversation[:-1] for conversation in conversations],
+            [conversation[-1]["content"] for conversation in conversations],
             cut_off=self.cut_off.flatten(),
             **known,
         )
@@ -150,7 +150,7 @@ class World:
     def _sample(self, prompts: list[Request], count: int, stream: int) -> Responses:
         return sample(base_model(self.base), prompts, count, seed=1000 * self.seed + stream)[0]
 
-    def judge(self, model: Any, reward: str) -> Samples:
+    def evaluated(self, model: Any, reward: str) -> Samples:
         """Samples of a trained model on the held-out prompts, with log-ratios and the reward it learned."""
         responses, tokens = sample(model, self.held_out, NUM_TEST, seed=1000 * self.seed + 9)
         with torch.inference_mode():

@@ -8,5 +8,8 @@ from studies.study import Arm, Study
 STUDY = Study(
     "over_optimisation",
     "What is the best of n responses worth to people, by family and risk measure?",
-    {"best_of_n": Arm(best_of_n.grid, best_of_n.run, threads=1)},
+    {
+        "best_of_n": Arm(best_of_n.grid, best_of_n.run, threads=1),
+        "ensembles": Arm(best_of_n.grid, best_of_n.run_ensembles, threads=1),
+    },
 )

@@ -65,8 +65,7 @@ def section() -> str | None:
     amounts, average = first["amounts"], first["average"]
     text = (
         "## Over-optimisation\n\nA language model of the lab answers each of "
-        f"{amounts['prompts']} prompts {amounts['answers']:,} times; reward models choose the best of n, and the crowd's exact "
-        f"truth judges (`python -m studies over_optimisation`). They were fitted on {amounts['rated']:,} other texts rated by "
+        f"{amounts['prompts']} prompts {amounts['answers']:,} times; reward models choose the best of n, and the crowd's exact reward measures the choice (`python -m studies over_optimisation`). They were fitted on {amounts['rated']:,} other texts rated by "
         f"{amounts['raters']} people each, or on {amounts['pairs']:,} pairs, by people who are the same crowd. A random answer has gold "
         f"{average['gold']:.2f}, harm {100 * average['harm']:.1f} %, {average['words']:.1f} words, and {100 * average['broken']:.1f} % have "
         f"words outside any clause; the best of {amounts['answers']:,} has {first['best'][-1]:.2f}. Best of n has a KL of at most "

@@ -57,7 +57,7 @@ def grid(seed: int) -> list[dict[str, Any]]:
 def run(
     features: str, seed: int, shape: str, temperature: float, pairs: int, start: str = "constant"
 ) -> dict[str, Any]:
-    """Trains one gate and judges it beside the references."""
+    """Trains one gate and measures it beside the references."""
     differences = _differences(features, seed)
     train = world.paired()["train"]
     rows = world.dealt(pairs, len(train.groups), 100 + seed)
@@ -85,7 +85,7 @@ def run(
         }
         ideal = _true_differences(part)
         result[part] = {
-            name: _judged(
+            name: _measures(
                 scale * (weights * (ideal if name == "ideal" else differences[part])).sum(1),
                 test.win,
                 test.gold,
@@ -93,13 +93,13 @@ def run(
             for name, (weights, scale) in models.items()
         }
         if baseline is not None:
-            result[part]["bradley_terry"] = _judged(baseline[part], test.win, test.gold)
-        result[part]["exact"] = _judged(torch.logit(test.win), test.win, test.gold)
+            result[part]["bradley_terry"] = _measures(baseline[part], test.win, test.gold)
+        result[part]["exact"] = _measures(torch.logit(test.win), test.win, test.gold)
         result[part]["weights"] = _nearness(learned, test.kinds, {n: w for n, (w, _) in references.items()})
     return result
 
 
-def _judged(margin: Tensor, win: Tensor, gold: Tensor) -> dict[str, float]:
+def _measures(margin: Tensor, win: Tensor, gold: Tensor) -> dict[str, float]:
     """Exact expected loss and accuracy on one person's choice, and accuracy on the crowd's mean judgement."""
     return {
         "loss": float(_loss(margin, win)),

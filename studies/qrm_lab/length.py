@@ -2,7 +2,7 @@
 
 In:  features, seeds, and how much every rater over-rates each word. Out: rank correlations with the number of
 words, and accuracy on pairs of unseen prompts against the crowd as it votes and against what it likes without
-the bias. It does not know files.
+the bias.
 
 At a bias of 0 length is worth what the crowd says: longer texts hold more details. At 0.05 rating units per
 word (half a unit between short and ordinary texts) ratings, votes and training pairs are all tilted, and the
@@ -23,7 +23,7 @@ from pluralign.fitting.linear import quantile
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.heads import MixedHead, QuantileHead
 from pluralign.lab.personas import VALUED
-from pluralign.model.reading import head_inputs
+from pluralign.model.inputs import head_inputs
 from pluralign.rank_correlation import spearman
 from studies.qrm_lab import world
 from studies.qrm_lab.gate import PARTS, SHAPES
@@ -69,7 +69,7 @@ def run(features: str, bias: float, seed: int) -> dict[str, Any]:
         head, facts = add_mixing(
             head, world.inputs(features, pairs=pairs_table), mixing, conversations, embedded, seed=seed
         )
-        result[name] = _judged(head, features, bias)
+        result[name] = _errors(head, features, bias)
         if "debias" in facts:
             result[name] |= {k: facts["debias"][k] for k in ("lambdas", "spearman_before", "spearman_after")}
     return result
@@ -81,7 +81,7 @@ def _without_verbosity(head: QuantileHead) -> QuantileHead:
     )
 
 
-def _judged(head: MixedHead, features: str, bias: float) -> dict[str, float]:
+def _errors(head: MixedHead, features: str, bias: float) -> dict[str, float]:
     """Correlation with length on unseen prompts, and accuracy on their pairs."""
     distribution, words = _law(head, features, bias, "rated"), _words(_conversations(bias, "rated"))
     first = _law(head, features, bias, "first").mean() > _law(head, features, bias, "second").mean()

@@ -61,9 +61,9 @@ def recovery(features: str, seed: int, ratings: int) -> dict[str, Any]:
     for part in ("objects", "tasks"):
         values = fitted.head.values(_vectors(features, part))[:, 0].double()
         result[part] = {
-            "model": judged(values, QRM_LEVELS, part),
-            "constant": judged(constant.expand(len(values), -1), QRM_LEVELS, part),
-            "true": judged(_truth(part)[1] / 4 - 0.25, QRM_LEVELS, part),
+            "model": errors(values, QRM_LEVELS, part),
+            "constant": errors(constant.expand(len(values), -1), QRM_LEVELS, part),
+            "true": errors(_truth(part)[1] / 4 - 0.25, QRM_LEVELS, part),
         }
     return result
 
@@ -78,7 +78,7 @@ def levels(features: str, seed: int) -> dict[str, Any]:
         chosen = tuple((k + 1) / (count + 1) for k in range(count))
         head = _head(targets, vectors, scaling, chosen, l1)
         result[str(count)] = {
-            part: judged(head.values(_vectors(features, part))[:, 0].double(), chosen, part)
+            part: errors(head.values(_vectors(features, part))[:, 0].double(), chosen, part)
             for part in ("objects", "tasks")
         }
     return result
@@ -92,12 +92,12 @@ def penalties(features: str, seed: int) -> dict[str, Any]:
         head = _head(targets, vectors, scaling, QRM_LEVELS, l1)
         values = {p: head.values(_vectors(features, p))[:, 0].double() for p in ("objects", "tasks")}
         result[f"{l1:g}"] = {"used": _used(head.weight)} | {
-            part: judged(value, QRM_LEVELS, part) for part, value in values.items()
+            part: errors(value, QRM_LEVELS, part) for part, value in values.items()
         }
     return result
 
 
-def judged(values: Tensor, chosen: tuple[float, ...], part: str) -> dict[str, Any]:
+def errors(values: Tensor, chosen: tuple[float, ...], part: str) -> dict[str, Any]:
     """Predicted quantiles on [0, 1], as fitted, against the exact distribution. [N, K]"""
     distribution, true_quantiles = _truth(part)
     given = 1 + 4 * values

@@ -26,9 +26,7 @@ def section() -> str | None:
     intro = (
         "## QRM in the lab\n\nThe lab's crowd has an exact distribution of reward (`python -m studies qrm_lab`). Nothing "
         "here is measured on drawn ratings or votes: errors, losses and accuracies are exact expectations on texts of "
-        "prompts that no fit has seen, half with objects and half with tasks that training never names, unless said "
-        "otherwise. Seeds share one pool of texts and differ in which texts are dealt to the fit, who rates them and "
-        "who decides each pair; intervals are Student t over 5 seeds."
+        "prompts that no fit has seen, half with objects and half with tasks that training never names, unless stated otherwise. Seeds share one pool of texts and differ in which texts are fitted on, who rates them and who decides each pair; intervals are Student t over 5 seeds."
     )
     return "\n\n".join([intro, *parts])
 
@@ -67,8 +65,7 @@ def _recovery(records: Records) -> str | None:
         "### True quantiles, as ratings grow\n\nW1 between the predicted and the true distribution of a rating of 1 to 5 (spread "
         "over its grid step), five ratings to a text. The constant model predicts the training ratings' quantiles for "
         f"every text. The true quantiles at the 19 levels, with flat tails, have W1 {_floor(records)}. `error` is the mean "
-        "absolute error of one predicted quantile. Traits hold all that the crowd looks at, so what is left there is the "
-        "estimator's error and what a linear head cannot say; the rest of MiniLM's error is what its features do not carry."
+        "absolute error of one predicted quantile. Traits hold everything that the crowd responds to, so what is left there is the estimator's error and what a linear head cannot express; the rest of MiniLM's error is what its features do not carry."
     )
     head = ["features, ratings", "W1", "minus constant", "error at .05", "at .5", "at .95"]
     return text + "\n\n" + table([*head, "true coverage of 5-95 %", "crossing", "median l1"], rows)

@@ -15,7 +15,7 @@ def gate(records: Records) -> str | None:
     usual = {"shape": "small", "start": "constant", "pairs": 5000}
     parts = [
         "### The gate\n\nHeads on 2,000 rated texts (4 attributes, 5 raters each); 5,000 pairs, decided by one person "
-        "each, train the gate: one hidden layer of 64, batches of 256, unless said otherwise. Weights are identified up "
+        "each, train the gate: one hidden layer of 64, batches of 256, unless stated otherwise. Weights are identified up "
         "to their sum, which is the gate's scale, and not by a centre, which no pair shows. `best` are the weights by "
         "kind of prompt that minimise the exact expected loss on the training prompts, `one` the best single set for "
         "all prompts, `named` those of `Crowd.attribute_weights` (an average over people who also perceive differently, "

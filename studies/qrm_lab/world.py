@@ -1,10 +1,10 @@
 """What the lab studies of QRM share: texts, features, and what each seed draws of the crowd.
 
-In:  a seed, and how much longer texts are over-rated. Out: tables to fit on and exact truth to judge by,
-on prompts that no fit has seen. It does not know what is fitted.
+In:  a seed, and how much longer texts are over-rated. Out: tables to fit on and exact truth to compare with,
+on prompts that no fit has seen.
 
 Every text is embedded once: seeds share one pool of texts and differ in which of them are dealt to the
-fit, in which 5 of 25 raters judge each, and in who decides each pair. Two kinds of prompt are held out:
+fit, in which 5 of 25 raters rate each, and in who decides each pair. Two kinds of prompt are held out:
 those with an object that training never names (their task is known), and those with a task that training
 never names.
 

@@ -46,9 +46,9 @@ def run(seed: int) -> dict[str, Any]:
         for residual in ("point", "gaussian"):
             config = {"residual": residual, "baselines": False}
             heads[residual] = pl.fit("regression", ratings=train, backbone=backbone, config=config).head
-        judged = pl.RewardModel(backbone, model.head, baselines=heads, cache=model.cache)
-        parts.append(rating_rows(judged, test, seed=seed))
-        sentences += _predictions(judged, test)
+        fitted = pl.RewardModel(backbone, model.head, baselines=heads, cache=model.cache)
+        parts.append(rating_rows(fitted, test, seed=seed))
+        sentences += _predictions(fitted, test)
     rows = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return {
         "source": {"attribute": ATTRIBUTE} | asdict(SOURCE),

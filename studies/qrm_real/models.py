@@ -151,7 +151,7 @@ def compare(
     """
     a, b = first["by_group"][part], second["by_group"][part]
     if (a["groups"], a["count"]) != (b["groups"], b["count"]):
-        raise ValueError(f"{part}: the two runs judged different rows")
+        raise ValueError(f"{part}: the two runs have different rows")
     interval = pl.evaluation.difference_interval(
         np.array(a["mean"][ours]), np.array(b["mean"][other]), a["groups"], weights=a["count"], method="t"
     )

@@ -62,19 +62,22 @@ def _models() -> str | None:
         "5-fold cross-fitting over groups (`python -m studies qrm_real --arms models`), all attributes together. Losses are in shares of "
         "the rating scale and always against the ratings as people gave them, one by one; coverage is that of the central "
         "90 % interval. Accuracy is on pairs of responses to one prompt whose mean ratings differ, by the mix of all "
-        "attributes in equal parts. `raw minus it` is the quantile model on raw ratings minus the row, paired: below 0 it is "
-        "better in a loss, above 0 in accuracy. Losses are over all responses, and can be won by knowing which prompt has good "
-        "ones; the last column says in words whether the accuracy, within a prompt, is above that of knowing nothing. "
+        "attributes in equal parts. `raw minus this` is the quantile model on raw ratings minus the row, paired: below 0 it is "
+        "better in a loss, above 0 in accuracy. Losses are over all responses, and can be lowered by knowing which prompts have good ones; the last column says whether the accuracy, within a prompt, is above chance. "
         f"{_shares()}"
     )
-    less = "raw minus it"
+    less = "raw minus this"
     head = ["", "pinball", less, "CRPS", less, "coverage", "accuracy within a prompt", less, "which is"]
     return f"{text}\n\n{table(head, rows)}"
 
 
 def _shares() -> str:
     cut = [f"{name} ({100 * source.share:.0f} %)" for name, source in SOURCES.items() if source.share < 1]
-    return f"For time, some sets are a share of their groups, drawn by hash: {', '.join(cut)}." if cut else ""
+    return (
+        f"To save time, only a share of the groups of some sets is used, drawn by hash: {', '.join(cut)}."
+        if cut
+        else ""
+    )
 
 
 def _cells(raw: dict[str, Any], run: dict[str, Any], head: str) -> Iterator[str]:
@@ -127,11 +130,7 @@ def _attributes() -> str | None:
                 )
     if not rows:
         return None
-    text = (
-        "### Accuracy by attribute\n\nThe same pairs, by the attribute whose mean ratings order them: who chooses is the mix of "
-        "all attributes, the quantile model's mean of that attribute alone, one Bradley-Terry score for all attributes, or "
-        "length. A tie, such as of an attribute whose penalty left it constant, is no success."
-    )
+    text = "### Accuracy by attribute\n\nThe same pairs, by the attribute whose mean ratings order them: the choice is made by the mix of all attributes, the quantile model's mean of that attribute alone, one Bradley-Terry score for all attributes, or length. A tie, as with an attribute that its penalty left constant, does not count as right."
     head = ["", "pairs", "mix", "own attribute", "Bradley-Terry", "longer wins", "mix minus Bradley-Terry"]
     return f"{text}\n\n{table(head, rows)}"
 
@@ -169,7 +168,7 @@ def _first_experiment() -> str | None:
         "90 % point of the point estimates, the narrowest and the widest prediction among sentences of 30 to 90 letters."
     )
     return (
-        f"{text}\n\n{table(['', 'CRPS, points of the scale', 'five quantiles minus it'], rows)}\n\n"
+        f"{text}\n\n{table(['', 'CRPS, points of the scale', 'five quantiles minus this'], rows)}\n\n"
         f"Five quantiles have flat tails beyond 1/6 and 5/6, which CRPS counts against them.{nineteen} The central two thirds hold {interval(numbers['coverage_two_thirds'], 3)} of the ratings (nominal 0.667); levels "
         f"crossed in {100 * numbers['crossing']['estimate']:.1f} % of neighbours. In the tenth of the sentences with the "
         f"narrowest prediction the five ratings have a standard deviation of {interval(spread['narrowest_tenth'], 3)}, in the "

@@ -65,7 +65,7 @@ def run(data: str, seed: int) -> dict[str, Any]:
         for way, config in chosen.ways.items():
             settings = {"l1": chosen.l1, "baselines": False} | config
             model = pl.fit("quantile", **{chosen.kind: train}, backbone=backbone, config=settings)
-            found[way].append(_judged(model, chosen.kind, test))
+            found[way].append(_evaluated(model, chosen.kind, test))
             fitted[way].append(model.fitted.get("debias"))
     joined = {way: _joined(parts) for way, parts in found.items()}
     return {
@@ -77,7 +77,7 @@ def run(data: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _judged(model: Any, kind: str, test: Any) -> dict[str, Any]:
+def _evaluated(model: Any, kind: str, test: Any) -> dict[str, Any]:
     """Held-out rows of one fold: correlation per group, outcome and lengths per pair."""
     if kind == "ratings":
         responses, pairs = test, pairs_from_ratings(test, max_pairs_per_group=MAX_PAIRS)
@@ -90,15 +90,15 @@ def _judged(model: Any, kind: str, test: Any) -> dict[str, Any]:
     score = model.score(list(texts.values())).numpy()
     length = np.array([len(text) for _, text in texts])
     group = np.array([name for name, _ in texts])
-    judged = pair_rows(model, pairs)
+    rows = pair_rows(model, pairs)
     chosen, rejected = (np.array([len(text) for text in pairs[side]]) for side in ("chosen", "rejected"))
     return {
         "group": np.unique(group),
         "spearman": np.array(
             [spearman(score[group == g], length[group == g]) for g in np.unique(group)], float
         ),
-        "pair_group": np.array(judged["group"]),
-        "right": (judged["model_outcome"] > 0).astype(float),
+        "pair_group": np.array(rows["group"]),
+        "right": (rows["model_outcome"] > 0).astype(float),
         "shorter_won": chosen < rejected,
     }
 

@@ -35,11 +35,10 @@ def section() -> str:
         "## Real data: people that the model has not seen\n\nFrozen MiniLM, 5-fold cross-fitting over groups "
         "(`python -m studies real_data`). Pinball loss is the mean over the levels 0.05 ... 0.95 on ratings spread over "
         "their grid step, in units of the scale; coverage is the randomised coverage of the central 90 % interval; the "
-        "constant model predicts every text's distribution as that of the training ratings. All of these are over all "
-        "responses, and knowing which prompt has good ones is enough to win them; so beside them stands the share of pairs "
+        "constant model predicts every text's distribution as that of the training ratings. All of these are over all responses, and knowing which prompts have good ones is enough to do well on them; so the table also has the share of pairs "
         "of responses **to one prompt** that the model, by the mix of all attributes, puts in the order of their mean "
         "ratings, and the same of a rule that takes the longer text. Chance is half of the pairs. "
-        "(By attribute only where the run kept it.)"
+        "(By attribute only where the run recorded it.)"
     )
     calibration: Rows = []
     pairs: Rows = []
@@ -121,7 +120,7 @@ def _no_success() -> str:
                 found.append(f"{name} ({interval(within['model'], 3)}, {within['verdict']})")
     if not found:
         return ""
-    return f"\n\n**No success** in spite of a better pinball loss: {'; '.join(found)}. " + findings.section(
+    return f"\n\n**Not a success**, despite a better pinball loss: {'; '.join(found)}. " + findings.section(
         "real_data", "wmt_mqm23"
     )
 

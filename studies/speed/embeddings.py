@@ -35,7 +35,7 @@ PLAIN_BATCH = 32
 SECONDS, PAIRS = 360.0, 80  # about how long to measure, at least 3 repeats; preference pairs in each
 
 Row = dict[str, Any]
-Talk = list[dict[str, str]]
+Conversation = list[dict[str, str]]
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -43,7 +43,7 @@ def read_rows(file: Path) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
-def talks_of(row: Row, *names: str) -> list[Talk]:
+def conversations_of(row: Row, *names: str) -> list[Conversation]:
     return [[*row["prompt"], {"role": "assistant", "content": row[name]}] for name in names]
 
 
@@ -98,10 +98,12 @@ def sample_pairs(data: Path) -> list[Row]:
     return random.Random(SEED).sample(rows, len(rows))
 
 
-def talks_and_texts(rows: Sequence[Row]) -> tuple[list[Talk], list[str]]:
+def conversations_and_texts(rows: Sequence[Row]) -> tuple[list[Conversation], list[str]]:
     """The same work for both: conversations for ours, their texts in file order for the plain loop."""
-    talks = [talk for row in rows for talk in talks_of(row, "chosen", "rejected")]
-    return talks, [text for row in rows for text in (prompt_of(row), row["chosen"], row["rejected"])]
+    conversations = [
+        conversation for row in rows for conversation in conversations_of(row, "chosen", "rejected")
+    ]
+    return conversations, [text for row in rows for text in (prompt_of(row), row["chosen"], row["rejected"])]
 
 
 def work_of(backbone: Backbone, texts: Sequence[str]) -> float:
@@ -116,7 +118,7 @@ def measure_texts(data: Path, num_pairs: int, seconds: float) -> dict[str, Any]:
     timing, work, count = Timing(), 0.0, 0
     rates = {"float32": 0.0, "bfloat16": 0.0}
     for number in rounds(seconds):
-        talks, texts = talks_and_texts(rows[number * num_pairs : (number + 1) * num_pairs])
+        conversations, texts = conversations_and_texts(rows[number * num_pairs : (number + 1) * num_pairs])
         work, count = work + work_of(exact, texts), count + len(texts)
         rates = {name: max(rate, matmul_rate(getattr(torch, name))) for name, rate in rates.items()}
         for kind, backbone in (("", exact), ("_bfloat16", half)):
@@ -124,11 +126,11 @@ def measure_texts(data: Path, num_pairs: int, seconds: float) -> dict[str, Any]:
                 number,
                 {
                     f"plain{kind}": partial(plain_loop, backbone, texts),
-                    f"ours{kind}": partial(backbone.embed, talks),
+                    f"ours{kind}": partial(backbone.embed, conversations),
                 },
             )
-    full, short = exact.embed(talks), half.embed(talks)
-    responses = plain_loop(exact, [talk[-1]["content"] for talk in talks])
+    full, short = exact.embed(conversations), half.embed(conversations)
+    responses = plain_loop(exact, [conversation[-1]["content"] for conversation in conversations])
     cosine = torch.nn.functional.cosine_similarity(full.response, short.response)
     return {
         "pairs_per_repeat": num_pairs,
@@ -151,21 +153,23 @@ def measure_texts(data: Path, num_pairs: int, seconds: float) -> dict[str, Any]:
 
 def measure_pairs(data: Path, num_pairs: int, seconds: float) -> dict[str, Any]:
     rows = read_rows(data / "ukpconvarg" / "comparisons.jsonl.gz")[: 20 * num_pairs]
-    talks = [talk for row in rows for talk in talks_of(row, "response_a", "response_b")]
+    conversations = [
+        conversation for row in rows for conversation in conversations_of(row, "response_a", "response_b")
+    ]
     backbone, chance, timing = load("minilm", device="cpu"), random.Random(SEED), Timing()
     for number in rounds(seconds):
         # The plain loop's cost per pair is the same throughout: a sample of the pairs stands for all.
         sample = chance.sample(rows, num_pairs)
         texts = [text for row in sample for text in (prompt_of(row), row["response_a"], row["response_b"])]
         with tempfile.TemporaryDirectory() as folder:
-            embed = partial(backbone.embed, talks, cache=EmbeddingCache(folder))
+            embed = partial(backbone.embed, conversations, cache=EmbeddingCache(folder))
             timing.in_turn(number, {"plain": partial(plain_loop, backbone, texts), "ours": embed})
             timing.run("cached", embed)
     share = len(rows) / num_pairs
     return {
         "pairs": len(rows),
         "pairs_of_the_plain_loop": num_pairs,
-        "distinct_responses": len({talk[-1]["content"] for talk in talks}),
+        "distinct_responses": len({conversation[-1]["content"] for conversation in conversations}),
         "seconds": timing.seconds(),
         "speedup": timing.ratio("plain", "ours", share),
         "speedup_cached": timing.ratio("plain", "cached", share),
@@ -215,18 +219,19 @@ def measure_decoder(
         path = build_decoder(Path(folder), texts, **sizes)
         apart, shared = load(path, share_prompts=False, **options), load(path, **options)
         for number in rounds(seconds):
-            talks = [
+            conversations = [
                 [*prompts[number + place * 15], {"role": "assistant", "content": answer}]
                 for place in range(num_prompts)
                 for answer in answers[8 * place : 8 * place + 8]
             ]
             timing.in_turn(
-                number, {"plain": partial(apart.embed, talks), "ours": partial(shared.embed, talks)}
+                number,
+                {"plain": partial(apart.embed, conversations), "ours": partial(shared.embed, conversations)},
             )
-        expected, found = apart.embed(talks), shared.embed(talks)
+        expected, found = apart.embed(conversations), shared.embed(conversations)
     return {
         "prompts": num_prompts,
-        "responses": len(talks),
+        "responses": len(conversations),
         "tokens": expected.stats.tokens,
         "seconds": timing.seconds(),
         "speedup": timing.ratio("plain", "ours"),

@@ -1,6 +1,6 @@
 """Timing on a machine that others use too: neighbours in time are compared, and the median pair counts.
 
-In: functions. Out: wall and CPU seconds, and ratios of pairs. Knows nothing of what is measured.
+In: functions. Out: wall and CPU seconds, and ratios of pairs.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def run(seed: int) -> dict[str, Any]:
     unseen = crowd.conversations(HELD_OUT, seed=seed + 1000)
     rated: dict[int, Any] = {n: crowd.category_votes(TEXTS, n, seed=seed) for n in RATERS}
     fitted = {row["prompt"][-1]["content"] for row in rated[1]}
-    unseen = [talk for talk in unseen if talk[-2]["content"] not in fitted] or unseen
+    unseen = [one for one in unseen if one[-2]["content"] not in fitted] or unseen
     truth = pl.Categorical(crowd.category_truth(unseen), ATOMS.double())
     texts = [conversation(row["prompt"], row["response"]) for row in rated[1]]
     constant = pl.Categorical(crowd.category_truth(texts).mean(0).expand(len(unseen), -1), ATOMS.double())

@@ -18,7 +18,7 @@ def section() -> str | None:
 
 
 def headlines() -> list[Headline]:
-    """Speed against POT's two solvers, forward and backward, ours looking at its input."""
+    """Speed against POT's two solvers, forward and backward, ours validating its input."""
     times = [record["results"]["times_faster"] for record in read("speed", "transport")]
     found = []
     for peer, goal in (("POT exact by row", 2000), ("POT batched 1-D", 150)) if times else ():
@@ -34,8 +34,7 @@ def _speed(record: Record) -> str:
     differences = ", ".join(f"{name} {value:.0e}" for name, value in result["largest_difference"].items())
     text = (
         f"`pl.losses.transport` against POT {record['versions']['POT']} (`python -m studies speed --arms transport`), batch "
-        f"{result['rows']:,}, 6 categories, {record['hardware']['threads']} thread, float32; the median of pairs measured next to "
-        "each other on a machine that others used too, by processor time. Ours look at their input unless they say `unchecked` "
+        f"{result['rows']:,}, 6 categories, {record['hardware']['threads']} thread, float32; the median of pairs measured next to each other on a shared machine, by processor time. Ours validate their input unless marked `unchecked` "
         "(`validate=False`); POT does not. "
         f"{findings.section('transport', 'Speed')} Largest difference from POT's exact solver: {differences}."
     )
@@ -68,7 +67,7 @@ def _raters(seeds: list[dict[str, Any]]) -> str:
         f"Few raters (`python -m studies transport`): votes on the six categories for {first['texts']} "
         "texts of the lab, a linear head on MiniLM, distances to the crowd's true distribution on "
         f"{first['unseen']} unseen texts, {len(seeds)} seeds, 95 % t intervals over seeds. Wasserstein-1 is in units of the "
-        "paper's rewards; an entropy gap below 0 means that the head is surer than the crowd is divided."
+        "paper's rewards; an entropy gap below 0 means that the head is more certain than the crowd."
     )
     head = ["loss", "Wasserstein-1", "total variation", "entropy gap", "minus cross-entropy's"]
     return text + "\n\n" + table(head, rows)

@@ -12,7 +12,7 @@ SCENARIOS = {
     "steady": "Nothing changes",
     "shift": "The population shifts from scientists and teachers to teenagers and artists",
     "heterogeneity": "One persona becomes six",
-    "contradiction": "At half time everybody says the opposite",
+    "contradiction": "At half time everybody reverses their opinion",
 }
 AMOUNTS = {"dense": "900 votes per batch", "sparse": "30 votes per batch"}
 HALF_LIVES = ("none", "0.5", "0.2", "0.1", "0.05")
@@ -47,7 +47,7 @@ def section() -> str | None:
         "and on 150 other texts that nobody votes on. Half-lives are shares of the stream. A panel at time 0 (3 votes "
         "per text and persona) makes the prediction that is never updated, the prior of the items (worth 5 votes) and "
         "the personas of the population updater; the refit on all votes begins with 3 of its votes per text. Refits "
-        "are of the categorical family by cross-entropy, on features that miss nothing, with the penalty that was "
+        "are of the categorical family by cross-entropy, on features that hold everything, with the penalty that was "
         "best for them. Student t intervals over seeds. The best half-life is not known in advance.",
         _times(records),
     ]
@@ -110,5 +110,6 @@ def _times(records: list[Record]) -> str:
             spent = [1e3 * s for r in runs for s in r["curves"][method]["seconds"]]
             rows.append([f"{name}, {votes}", f"{statistics.median(spent):.1f}", f"{max(spent):.1f}"])
     return "Processor time of one batch, adding it and predicting, in ms on one thread; " + (
-        "refits are given features, so no embedding is counted.\n\n" + table(["", "median", "largest"], rows)
+        "refits are given features, so embedding time is not counted.\n\n"
+        + table(["", "median", "largest"], rows)
     )

@@ -181,7 +181,7 @@ def test_numbers_that_are_not_finite_are_an_error(llama: Path, conversations: Co
         ([{"role": "assistant", "content": "half \ud83d"}], "not Unicode"),
     ],
 )
-def test_what_is_no_conversation_is_named(bert: Path, conversation: Any, message: str) -> None:
+def test_what_is_not_a_conversation_is_named(bert: Path, conversation: Any, message: str) -> None:
     good = [{"role": "assistant", "content": "fine"}]
     with pytest.raises(ArgumentError, match=f"(?s)conversation 1.*{message}"):
         load_one(bert).embed([good, conversation])
@@ -241,5 +241,5 @@ def test_surface_columns_follow_the_vector_and_precede_length(
     assert torch.equal(result.response[:, :width], plain.response[:, :width])
     assert torch.equal(result.response[:, -1], plain.response[:, -1])
     expected = surface([one[-1]["content"] for one in conversations])
-    assert torch.equal(result.response[:, width:-1], expected)
+    torch.testing.assert_close(result.response[:, width:-1], expected)
     assert load(**backbone.describe()).config == backbone.config

@@ -262,7 +262,7 @@ def test_a_model_in_memory_cannot_be_cached(bert: Path, tmp_path: Path) -> None:
         unknown.embed([talk("yes")], cache=EmbeddingCache(tmp_path))
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"something else" * 1000)
     with pytest.raises(CacheError, match=str(tmp_path)):
         EmbeddingCache(tmp_path)

@@ -99,7 +99,7 @@ def test_positions_are_left_to_models_that_count_them_in_another_way() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_no_reason_to_run_in_another_way(dtype: torch.dtype) -> None:
+def test_half_precision_is_not_a_reason_to_run_in_another_way(dtype: torch.dtype) -> None:
     for name in ("gpt2", "mixtral", "mistral"):
         for side in ("right", "left"):
             exact, half = decoder(name, padding_side=side), decoder(name, dtype, padding_side=side)
@@ -156,7 +156,7 @@ def test_texts_that_are_too_short_for_a_model_are_named() -> None:
         backbone.embed(rows, progress=False)
 
 
-def test_numbers_that_are_not_finite_are_told_at_load() -> None:
+def test_numbers_that_are_not_finite_are_reported_at_load() -> None:
     tokenizer = byte_tokenizer(TEMPLATE)
     model = model_of(tiny_config("llama", len(tokenizer)))
     model.norm.weight.fill_(torch.inf)

@@ -20,7 +20,8 @@ from pluralign.backbones import EmbeddingCache
 from pluralign.cli.run_folder import RunFolder
 from without_privileges import forbidden_to_write
 
-FIT = "fit --ratings ratings.jsonl --l1_grid [0.003,0.01,0.03] --levels [0.1,0.3,0.5,0.7,0.9] --out run"
+FIT = "fit --ratings ratings.jsonl --l1 0.01 --levels [0.1,0.5,0.9] --out run"
+SEARCH = "fit --ratings ratings.jsonl --l1_grid [0.003,0.01,0.03] --levels [0.1,0.3,0.5,0.7,0.9] --out run"
 GOOD = ratings_rows(6)
 
 
@@ -232,7 +233,7 @@ def test_other_weights_are_refused(workplace, fake, command, monkeypatch):
     )
     command(FIT)
     monkeypatch.undo()
-    os.chdir(workplace)
+    monkeypatch.chdir(workplace)
     for line in ("score --model run --data ratings.jsonl", "evaluate --model run --ratings ratings.jsonl"):
         status, _, err = command(line)
         assert status == 1
@@ -313,13 +314,13 @@ def full(*_args, **_options):
 def test_a_full_disk_while_saving(workplace, fake, command, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("pluralign.files.finish_folder", full)
-        status, _, err = command(FIT)
+        status, _, err = command(SEARCH)
     assert status == 1
     assert "run/model cannot be written: the disk is full (No space left on device)" in err
     assert not Path("run/model").exists()
     assert not [p for p in Path("run").iterdir() if p.name.startswith(".model")]
     searched = Path("run/search.jsonl").read_text()
-    assert command(FIT)[0] == 0
+    assert command(SEARCH)[0] == 0
     assert Path("run/search.jsonl").read_text() == searched
 
 
@@ -398,12 +399,12 @@ def test_ctrl_c_during_the_search(workplace, fake, command, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(quantile, "held_out_loss", strike(quantile.held_out_loss, 4))
-        interrupted(command(FIT))
+        interrupted(command(SEARCH))
     assert len(Path("run/search.jsonl").read_text().splitlines()) == 3
     computed = []
     real = quantile.held_out_loss
     monkeypatch.setattr(quantile, "held_out_loss", lambda *args: computed.append(args[-1]) or real(*args))
-    status, out, _ = command(FIT + " --json")
+    status, out, _ = command(SEARCH + " --json")
     assert status == 0
     steps = [line for line in Path("run/search.jsonl").read_text().splitlines() if "quantile" in line]
     assert len(steps) == 3 + len(computed)
@@ -411,7 +412,7 @@ def test_ctrl_c_during_the_search(workplace, fake, command, monkeypatch):
 
 
 def command_without_interruption(command) -> dict:
-    status, out, _ = command(FIT.replace("--out run", "--out whole") + " --json")
+    status, out, _ = command(SEARCH.replace("--out run", "--out whole") + " --json")
     assert status == 0
     return json.loads(out)["fitted"]
 

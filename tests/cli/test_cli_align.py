@@ -129,7 +129,7 @@ def test_a_run_that_was_killed_after_its_last_step_is_not_trained_further(policy
         ("dpo", "KL of the optimum: unknown", False),
     ],
 )
-def test_the_optimum_is_told_before_training(policy, command, caplog, monkeypatch, objective, told, warned):
+def test_the_optimum_is_named_before_training(policy, command, caplog, monkeypatch, objective, told, warned):
     from pluralign.policy import OfflineTrainer
 
     def stops(self, *args, **options):
@@ -177,7 +177,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_no_half_model(policy, command, mo
     assert command(line)[0] == 0
 
 
-def test_a_judge_that_fails_at_the_end_leaves_the_policy(policy, command):
+def test_a_reward_that_fails_at_the_end_leaves_the_policy(policy, command):
     Path("judge.py").write_text("def length(prompts, completions):\n    raise KeyError('answer')\n")
     status, _, err = command(
         f"align --model policy --data train.jsonl --eval_data eval.jsonl --reward_function judge.py:length "
@@ -299,7 +299,7 @@ def test_an_adapter_on_unpaired_rows(policy, command):
         ),
     ],
 )
-def test_what_cannot_be_done_is_said(policy, command, line, message):
+def test_what_cannot_be_done_is_reported(policy, command, line, message):
     texts = {"chosen": "a", "rejected": "b"}
     mixed = [{"prompt": "p", **texts}, {"prompt": tiny_policy.user("p"), **texts}]
     Path("mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mixed))

@@ -13,7 +13,7 @@ import fake_backbone
 import pluralign as pl
 import tiny_bandit
 from pluralign.policy import PPOConfig, PPOTrainer
-from pluralign.policy.online.judging import Judge
+from pluralign.policy.online.scoring import RolloutScorer
 from tiny_bandit import SETTINGS
 
 SMALL = (
@@ -203,13 +203,13 @@ def test_distributions_of_a_fitted_model_under_a_risk_measure(fitted, command):
 def test_several_models_on_one_scale(fitted, command, monkeypatch):
     """--combine gives the trainer what `pluralign.combine` makes, and a stored combination is the same."""
     seen = []
-    plain = Judge.__init__
+    plain = RolloutScorer.__init__
 
     def noted(self, reward, risk, *more):
         seen.append((reward, risk))
         plain(self, reward, risk, *more)
 
-    monkeypatch.setattr(Judge, "__init__", noted)
+    monkeypatch.setattr(RolloutScorer, "__init__", noted)
     status, _, err = command(
         f"{LINE} --reward_model quantile --combine [bt] --reference ratings.jsonl --risk cvar:0.2 --out run"
     )
@@ -310,7 +310,7 @@ def test_a_policy_without_an_end_token(policy, command):
 
 
 def test_a_reward_server_that_stops_answering(policy, command, monkeypatch):
-    monkeypatch.setattr("pluralign.policy.online.judging.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pluralign.policy.online.scoring.time.sleep", lambda seconds: None)
     line = f"{LINE} --reward_function judge.py:server --reward_retries 2 --out run"
     status, _, err = command(line)
     assert status == 1

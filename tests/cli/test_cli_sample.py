@@ -315,6 +315,19 @@ def test_a_prompt_that_alpaca_eval_cannot_take_is_named_before_sampling(place, c
     assert not Path("run").exists()
 
 
+def test_address_and_key_of_a_server_are_checked_before_anything_is_made(place, command, monkeypatch):
+    status, _, err = command(f"{SAMPLE} --server http://me:hunter2@gpu-7:8000")
+    assert status == 1
+    assert "with a user, a password or a query" in err
+    assert "hunter2" not in err
+    monkeypatch.setenv("PLURALIGN_SERVER_KEY", "hunter2")
+    status, _, err = command(f"{SAMPLE} --server http://gpu-7:8000")
+    assert status == 1
+    assert "--key_over_http true" in err
+    assert "hunter2" not in err
+    assert not Path("run").exists()
+
+
 def test_a_server_that_is_away(place, command, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     status, _, err = command(f"{SAMPLE} --server http://127.0.0.1:9")

@@ -58,8 +58,14 @@ def test_the_heads_are_printed_with_intervals(capsys, results):
     line = line_of(printed(capsys, results), "heads of the ensemble", "a1 ")
     found = results["ensemble"]["ratings"]["a1"]["intervals"]["spearman_between_error"]
     assert f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" in line
-    earlier = {k: v for k, v in results["ensemble"]["ratings"]["a1"].items() if k != "intervals"}
-    line = line_of(printed(capsys, results | {"ensemble": {"ratings": {"a1": earlier}}}), "heads of", "a1 ")
+    now = results["ensemble"]["ratings"]["a1"]
+    parts = line_of(printed(capsys, results), "in its two parts", "a1 ").split()[1:]
+    assert parts == [f"{now[f'{kind}_std']:.3f}" for kind in ("within", "between")]
+    later = {"intervals", "within_std", "between_std"}  # than the first results
+    earlier = {k: v for k, v in now.items() if k not in later}
+    out = printed(capsys, results | {"ensemble": {"ratings": {"a1": earlier}}})
+    assert "in its two parts" not in out
+    line = line_of(out, "heads of", "a1 ")
     assert line.split() == ["a1", f"{earlier['correlation']:.3f}", f"{earlier['disagreement']:.3f}", "-", "-"]
 
 
@@ -109,7 +115,7 @@ def test_many_kinds_of_prompt_are_cut_and_the_title_says_so(capsys, results):
 
 
 @pytest.mark.filterwarnings("default::pluralign.errors.CategoryWarning")
-def test_what_the_fit_warned_of_is_said_again(workplace, fake, command):
+def test_what_the_fit_warned_of_is_reported_again(workplace, fake, command):
     Path("one.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ratings_rows(20, raters=1)))
     fit = "fit --family categorical --loss transport --ratings one.jsonl --l2 0.1 --steps 5 --out run"
     _, _, err = command(fit)

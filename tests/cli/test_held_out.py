@@ -52,7 +52,7 @@ def test_fit_and_evaluate_keep_one_question_on_one_side(workplace, fake, command
     assert said.endswith("groups were in the fit")
 
 
-def test_what_was_held_out_is_told_as_it_is(workplace, fake, command):
+def test_what_was_held_out_is_reported_as_it_is(workplace, fake, command):
     """Sizes that no split by hash would meet: the words have the rows and groups of the evaluation."""
     rows = [r for r in ratings_rows(13, 12) if not (r["group"] == "g3" and r["id"].endswith("-0"))]
     Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -130,3 +130,29 @@ def test_check_and_cross_fitting_tell(workplace, fake, command, renamed):
     status, out, _ = command(flags, renamed)
     assert status == 0
     assert "20 prompts appear in several groups" in json.loads(out)["judged"]
+
+
+def test_the_advice_for_few_groups_is_a_command_that_works(workplace, fake, command):
+    rows = [row | {"group": f"g{i // 12}"} for i, row in enumerate(ratings_rows(9))]  # 3 groups
+    Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = "fit --ratings few.jsonl --levels [0.2,0.5,0.8] --l1 0.1 --out run"
+    status, _, err = command(fit)
+    assert status == 0
+    assert "1 group says little about a model" in err
+    (advised,) = [line.strip() for line in err.splitlines() if "--folds" in line]
+    assert "--folds 3 " in advised
+    settings = "--levels [0.2,0.5,0.8] --l1 0.1 --out cross"
+    status, _, err = command(f"{advised.removeprefix('pluralign ')} {settings}")
+    assert status == 0, err
+    status, _, err = command("evaluate --folds 5 --family quantile --ratings few.jsonl --out more")
+    assert status == 1
+    assert "--folds: 5 folds for 3 groups; allowed: at most one fold per group" in err
+
+
+def test_a_fit_that_is_not_finished_is_told_from_what_is_no_model(workplace, fake, command):
+    command("fit --ratings ratings.jsonl --levels [0.2,0.5,0.8] --l1 0.1 --out run")
+    Path("run/model/config.json").unlink()
+    for line in ("evaluate --model run --ratings ratings.jsonl", "score --model run --data ratings.jsonl"):
+        status, _, err = command(f"{line} --out made")
+        assert status == 2, err
+        assert "run is a run folder without a finished model: run its command again" in err

@@ -111,10 +111,13 @@ def test_flags_win_over_the_file(tmp_path):
         (["--file", "x", "--qqqq", "1"], "unknown option --qqqq: pluralign verb --help"),
         (["--file", "x", "--size", "big"], "--size: received 'big'; allowed: float or null"),
         (["--file", "x", "--kind", "c"], "--kind: received 'c'; allowed: a, b"),
-        (["--file", "x", "--levels", "c"], "--levels: received 'c'; allowed: a list such as [a,b]"),
+        (
+            ["--file", "x", "--levels", "c"],
+            "--levels: received 'c'; allowed: a list such as [a,b], or [0.1,0.9] of",
+        ),
         (
             ["--file", "x", "--table", "c"],
-            """--table: received 'c'; allowed: a mapping such as {"a": 1} or null""",
+            """--table: received 'c'; allowed: a mapping such as {"a": 1}, that is, --table.a 1 or null""",
         ),
         (["--file", "x", "--choice", "c"], "--choice: received 'c'; allowed: a, b or null"),
         (["--file", "x", "--config", "absent.yaml"], "absent.yaml"),

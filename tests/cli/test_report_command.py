@@ -99,7 +99,7 @@ def test_the_page_makes_its_folders(judged, command):
     assert "<!doctype html>" in Path("no/where/page.html").read_text()[:100]
 
 
-def test_a_fit_that_nobody_judged(judged, command):
+def test_a_fit_without_an_evaluation(judged, command):
     shutil.rmtree("runs/judged")
     Path("runs/other").mkdir()
     Path("runs/other/results.json").write_text("{}")

@@ -39,9 +39,9 @@ def test_a_run_remembers_what_it_is_and_what_it_made(tmp_path):
 def test_another_configuration_is_refused_and_says_what_differs(tmp_path):
     with open_folder(tmp_path / "run"):
         pass
-    with pytest.raises(RunError, match="family: 'quantile' then, 'bradley_terry' now"):
+    with pytest.raises(RunError, match="family: 'quantile' in that run, 'bradley_terry' in this one"):
         open_folder(tmp_path / "run", CONFIG | {"family": "bradley_terry"}).__enter__()
-    with pytest.raises(RunError, match="inputs differ: ratings: 'abc' then, 'abd' now"):
+    with pytest.raises(RunError, match="different inputs: ratings: 'abc' in that run, 'abd' in this one"):
         open_folder(tmp_path / "run", inputs={"ratings": "abd"}).__enter__()
     with open_folder(tmp_path / "run"):  # the refusals released the lock
         pass
@@ -76,7 +76,7 @@ def test_a_second_process_is_refused(tmp_path):
     assert done.stdout == ""
 
 
-def test_what_a_killed_process_left_is_no_obstacle_and_goes(tmp_path, monkeypatch):
+def test_what_a_killed_process_left_is_not_an_obstacle_and_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_GRACE", 0.0)
     left = [tmp_path / "run" / f".{name}.{files._machine()}-{10**30}-00000000.partial" for name in "ab"]
     (tmp_path / "run").mkdir()
@@ -121,7 +121,7 @@ def finished_run(path):
     return path
 
 
-def test_a_damaged_artefact_is_no_finished_run(tmp_path):
+def test_a_damaged_artefact_is_not_a_finished_run(tmp_path):
     path = finished_run(tmp_path / "run")
     (path / "model" / "README.md").write_text("what the owner wrote on the card")
     (path / "model" / "notes").write_text("and beside it")

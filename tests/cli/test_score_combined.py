@@ -63,7 +63,7 @@ def test_two_models_and_their_stored_combination_score_alike(fitted, command):
         ("--model quantile --combine [bt] --reference ratings.jsonl --how sum", "--how"),
     ],
 )
-def test_what_does_not_go_together_is_said(fitted, command, flags, message):
+def test_what_does_not_go_together_is_reported(fitted, command, flags, message):
     status, out, err = command(f"score --data ratings.jsonl {flags}")
     assert status != 0
     assert out == ""

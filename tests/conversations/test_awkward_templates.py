@@ -73,7 +73,7 @@ def test_a_template_that_never_shows_a_response_is_refused_whatever_the_response
         tokenize(talk, tokenizer)
 
 
-def test_messages_that_a_template_does_not_show_are_told() -> None:
+def test_messages_that_a_template_does_not_show_are_reported() -> None:
     each = "{% for m in messages %}"
     tokenizer = with_template(CHATML.replace(each, "{% for m in messages if m.role != 'system' %}"))
     for generated in (False, True):
@@ -82,7 +82,7 @@ def test_messages_that_a_template_does_not_show_are_told() -> None:
     assert tokenize(TALK, tokenizer).changes == ()
 
 
-def test_white_space_that_a_template_leaves_out_is_told() -> None:
+def test_white_space_that_a_template_leaves_out_is_reported() -> None:
     tokenizer = make_tokenizer("llama-3")
     spaced = [TALK[0], {"role": "assistant", "content": " yes\n"}]
     assert tokenize(spaced, tokenizer).ids == tokenize(TALK, tokenizer).ids
@@ -91,7 +91,7 @@ def test_white_space_that_a_template_leaves_out_is_told() -> None:
     assert tokenize(spaced, make_tokenizer("chatml")).changes == ()
 
 
-def test_a_date_that_a_template_writes_is_told() -> None:
+def test_a_date_that_a_template_writes_is_reported() -> None:
     dated = "{{ strftime_now('%d %b %Y') }}" + CHATML
     assert tokenize(TALK, with_template(dated)).changes == (
         "it writes today's date, so another day gives other tokens",
@@ -132,7 +132,7 @@ def test_a_template_that_fails_is_an_error_that_says_so(template: Any, said: str
 
 
 @pytest.mark.parametrize("tokenizer", [None, "gpt2"])
-def test_what_is_no_tokenizer_is_refused(tokenizer: Any) -> None:
+def test_what_is_not_a_tokenizer_is_refused(tokenizer: Any) -> None:
     with pytest.raises(ArgumentError, match="pass a tokenizer of transformers"):
         tokenize(TALK, tokenizer)
 

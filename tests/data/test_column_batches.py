@@ -15,6 +15,7 @@ import pytest
 from pluralign.data import (
     batches,
     formats,
+    json_lines,
     load_comparisons,
     read_table,
     sources,
@@ -36,17 +37,17 @@ CELLS: dict[str, tuple[list[Any], list[Any]]] = {
     "attribute": (["help", "harm"], [None, "", 1, True]),
     "ratings": (
         [[3], [1, 2.5], [4, 4, 1]],
-        [[], None, 2, [9], [True], [1, True, 2.5], [None], ["3"], "[1, 2]"],
+        [[], None, 2, [9], [True], [1, True, 2.5], [None], [None, None, 3], ["3"], "[1, 2]"],
     ),
     "votes": ([[1], [1, -1, 0], -1], [[], None, [2], [0.5], "tie", [True], ["A"], [1.0, None]]),
     "scale": ([[0, 4], [0.0, 4.0]], [None, [4, 0], [0], [0, 5], [0, None], "0-4"]),
-    "rater_ids": ([None], [["a"], ["a", "b"], [], "a", [1], ["a", None], ["\ud800"]]),
+    "rater_ids": ([None], [["a"], ["a", "b"], [], "a", [1], ["a", None], [None, None, "a"], ["\ud800"]]),
     "rater": (["a", "b"], [None, 1, 1.5, ["a"]]),
     "subset": (["x", "y"], [None, "", 1, 1.5]),
     "group": (["g", "h"], [None, "", 2, ["g"]]),
     "true_mean": ([1.5, 2], [None, "1", True, 10**400]),
     "true_quantiles": ([[1, 2]], [None, [], 1, ["a"]]),
-    "spare": ([1, 2.5, "a", None, [1]], [True, {}, {"b": 1}, 2**70, "\ud800"]),
+    "spare": ([1, 2.5, "a", None, [1]], [True, {}, {"b": 1}, 2**70, "\ud800", "2025-01-31", [None, None]]),
 }
 JUDGED = ("attribute", "ratings", "scale")
 SHAPES: dict[str, tuple[str, ...]] = {
@@ -136,7 +137,7 @@ def test_neither_the_size_of_batches_nor_a_closer_look_changes_anything(tmp_path
         for seed, before in enumerate(found):
             write(a_file(seed)[1], path)
             assert what_came(path, seed) == before, f"a closer look, seed {seed}"
-    for module in (batches, formats, sources, table_reading):
+    for module in (batches, formats, json_lines, sources, table_reading):
         monkeypatch.setattr(module, "BATCH_ROWS", 3)
     monkeypatch.setattr(table_columns, "BATCH_ROWS", 2)
     for seed, before in enumerate(found):
@@ -173,7 +174,7 @@ def test_most_rows_need_no_closer_look(tmp_path, monkeypatch):
     assert looked == [1, 1]
 
 
-def test_rows_of_one_rater_each_are_told_of_all_that_their_file_lacks(tmp_path):
+def test_rows_of_one_rater_each_are_reported_of_all_that_their_file_lacks(tmp_path):
     row = {"prompt": "Why?", "response": "So.", "attribute": "help", "ratings": 1, "rater": "a"}
     write([row, {**row, "rater": "b"}], tmp_path / "rows.jsonl")
     with pytest.raises(DataError) as caught:

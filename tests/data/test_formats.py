@@ -111,7 +111,7 @@ def test_utf_16_is_an_error_and_a_utf_8_mark_is_not(tmp_path: Path) -> None:
     ("line", "found"),
     [(b"{broken", "{broken"), (b"[1, 2]", "list"), (b"7", "int"), (b'"text"', "str"), (b"null", "None")],
 )
-def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: bytes, found: str) -> None:
+def test_a_line_that_is_not_a_json_object_is_named(tmp_path: Path, line: bytes, found: str) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(jsonl(2) + b"\n" + line + b"\n")
     (problem,) = fails(path).problems

@@ -14,7 +14,7 @@ PAIRS = datasets.Dataset.from_dict(
 
 
 @pytest.mark.parametrize("given", [[{"response": "x"}], "ratings.jsonl", 3, {"response": ["x"]}])
-def test_what_is_no_data_set_names_the_loader(given):
+def test_what_is_not_a_data_set_names_the_loader(given):
     with pytest.raises(ArgumentError, match="pass what load_ratings returns"):
         check_table("ratings", given)
 

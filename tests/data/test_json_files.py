@@ -52,7 +52,7 @@ def test_lists_and_indented_objects(
     assert rows["id"][2] == f"{path.name}:3"
 
 
-def test_a_file_of_lines_is_no_list(tmp_path: Path) -> None:
+def test_a_file_of_lines_is_not_a_list(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     assert load(path)[1].read_as == ()
@@ -85,7 +85,7 @@ def test_latin_1_in_a_list_is_named(tmp_path: Path) -> None:
         load(path)
 
 
-def test_what_is_no_object_in_a_list_is_a_bad_row(tmp_path: Path) -> None:
+def test_what_is_not_an_object_in_a_list_is_a_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([*ROWS[:2], 3, "text", *ROWS[2:]]))
     rows, report = load(path, on_bad_row="quarantine", quarantine_path=tmp_path / "q" / "aside")
@@ -104,7 +104,7 @@ def test_what_is_no_object_in_a_list_is_a_bad_row(tmp_path: Path) -> None:
         ('{"prompt": "q", "response": "a", "rating": 1, "meta": {"x": 1, "x": 2}}', None),
     ],
 )
-def test_a_key_twice_is_told_where_it_matters(tmp_path: Path, line: str, told: str | None) -> None:
+def test_a_key_twice_is_reported_where_it_matters(tmp_path: Path, line: str, told: str | None) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(line + "\n")
     if told is None:

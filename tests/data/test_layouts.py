@@ -59,7 +59,7 @@ def test_helpsteer(tmp_path: Path, form: str) -> None:
     assert load_responses(source).num_rows == 2  # as responses to score they stay two
 
 
-def test_another_scale_of_helpsteers_attributes_is_said() -> None:
+def test_another_scale_of_helpsteers_attributes_is_reported() -> None:
     rows = [{"prompt": "p", "response": "r", **HELPSTEER, "verbosity": 5}]
     with pytest.raises(DataError, match=r"'ratings': found 5; allowed: numbers on the scale \[0, 4\]"):
         load_ratings(rows)
@@ -185,7 +185,7 @@ def test_judges_of_one_arena_question_are_merged() -> None:
     assert (table["votes"][:], table["rater_ids"][:]) == ([[1, 0, -1]], [["j1", "j2", "j1"]])
 
 
-def test_what_is_no_winner_is_told() -> None:
+def test_what_is_not_a_winner_is_reported() -> None:
     with pytest.raises(DataError, match="row 1, column 'votes': found str 'model_c'"):
         load_comparisons([arena("model_c")])
 

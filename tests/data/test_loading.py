@@ -168,7 +168,7 @@ def test_where_keeps_exact_matches_and_counts_the_rest(tmp_path: Path) -> None:
         load_ratings(path, where={"topic": "x"})
 
 
-def test_where_is_applied_before_rows_are_judged() -> None:
+def test_where_is_applied_before_rows_are_checked() -> None:
     rows = [*ROWS["ratings"], {**ROWS["ratings"][0], "subset": "broken", "ratings": []}]
     assert len(load_ratings(rows, where={"subset": "s"})) == 3
 

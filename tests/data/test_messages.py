@@ -81,7 +81,7 @@ def test_trl_preferences_give_prompt_chosen_rejected(
         ({"chosen": [user("Hi"), assistant("A")], "rejected": [user("Hi"), assistant("")]}, "an empty text"),
     ],
 )
-def test_sides_that_are_no_responses_to_one_prompt_are_errors(row: dict[str, Any], found: str) -> None:
+def test_sides_that_are_not_responses_to_one_prompt_are_errors(row: dict[str, Any], found: str) -> None:
     with pytest.raises(DataError) as caught:
         load_pairs([row])
     assert found in str(caught.value)
@@ -133,7 +133,7 @@ def system(text: str) -> dict[str, str]:
         ([user("Q")], [user("Q"), assistant("r"), user("Q")], [user("Q"), assistant("r"), user("Q")]),
     ],
 )
-def test_what_prompt_and_sides_have_in_common_is_said_once(
+def test_what_prompt_and_sides_have_in_common_is_reported_once(
     prompt: Any, before: list[dict[str, str]], joined: list[dict[str, str]]
 ) -> None:
     row = {"prompt": prompt, "chosen": [*before, assistant("A")], "rejected": [*before, assistant("B")]}

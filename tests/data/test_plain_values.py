@@ -26,7 +26,7 @@ def test_numbers(text: str, number: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["1_0", "\uff13", "\u0663", "3,5", "0x10", "", ".", "1e", "three", "1 0"])
-def test_what_is_no_number_stays_text(text: str) -> None:
+def test_what_is_not_a_number_stays_text(text: str) -> None:
     assert number_in(text) is None
     assert value_in(text) == text
 
@@ -47,7 +47,7 @@ def test_plain_at_any_depth() -> None:
 
 
 @pytest.mark.parametrize("rating", ["1_0", "\uff13", "3,5"])
-def test_a_rating_in_another_spelling_is_told(tmp_path: Path, rating: str) -> None:
+def test_a_rating_in_another_spelling_is_reported(tmp_path: Path, rating: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f'prompt,response,rating\nq,a,"{rating}"\n', encoding="utf-8")
     with pytest.raises(DataError, match=f"row 2, column 'ratings': found str '{rating}'"):

@@ -197,12 +197,12 @@ def test_a_problem_survives_pickling() -> None:
     assert (copy, copy.row, copy.column) == (problem, 1, "ratings")
 
 
-def test_rows_that_are_no_dicts_are_errors() -> None:
+def test_rows_that_are_not_dicts_are_errors() -> None:
     with pytest.raises(DataError, match="a dict per row"):
         load_ratings([GOOD["ratings"], "text"])
 
 
-def test_system_prompts_in_the_column_of_systems_are_told() -> None:
+def test_system_prompts_in_the_column_of_systems_are_reported() -> None:
     rating = {"prompt": "Q", "response": "A", "attribute": "q", "ratings": [3], "scale": [1, 5]}
     prompt = "You are an AI assistant. Provide a detailed answer so that the user need not search outside."
     _, report = read_table([{**rating, "system": prompt}, {**rating, "system": "gpt-4 (0613)"}], "ratings")

@@ -53,7 +53,7 @@ def test_the_three_shapes_come_back_as_their_own_loaders_read_them() -> None:
         assert load_responses(rows).to_list() == load(rows).to_list()
 
 
-def test_a_file_of_bad_rows_is_no_unknown_shape(tmp_path: Path) -> None:
+def test_a_file_of_bad_rows_is_not_an_unknown_shape(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_bytes('{"response": "é"}\n'.encode("latin-1"))
     for read in (detect_shape, load_responses):

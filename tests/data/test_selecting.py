@@ -52,7 +52,7 @@ def test_rows_are_found_whatever_the_type(where: dict[str, Any], left: int) -> N
 @pytest.mark.parametrize(
     ("cell", "wanted"), [(True, "1"), (1, "true"), ("01", "1"), (10, "1_0"), ([1], "1"), (None, "")]
 )
-def test_what_is_no_such_value(cell: Any, wanted: Any) -> None:
+def test_what_is_not_such_a_value(cell: Any, wanted: Any) -> None:
     assert not is_value(cell, wanted)
 
 

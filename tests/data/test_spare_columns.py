@@ -39,7 +39,13 @@ def test_what_fits_no_type_becomes_text(values: Any, kept: list[str]) -> None:
     assert report.notes == {AS_TEXT: 1}
 
 
-@pytest.mark.parametrize("values", [(1, 2), ("a", None), ({"a": 1}, {"b": "x"}), ([1], [2]), (None, None)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1, 2), ("a", None), ({"a": 1}, {"b": "x"}), ([1], [2]), (None, None),
+        ([None, None], [None]), ([None, None, 3], None), ([[None, None]], [[]]),
+    ],
+)  # fmt: skip
 def test_what_fits_stays_as_it_is(values: Any) -> None:
     table, report = read(*values)
     expected = [{"a": 1, "b": None}, {"a": None, "b": "x"}] if isinstance(values[0], dict) else list(values)
@@ -64,7 +70,7 @@ def test_a_name_that_is_spelled_out_replaces_no_other() -> None:
     assert read_table(rows, "ratings")[0].to_list()[0]["a\\x00_"] == 1
 
 
-def test_a_weight_that_is_no_number_is_told_where_it_is_needed(tmp_path: Path) -> None:
+def test_a_weight_that_is_not_a_number_is_reported_where_it_is_needed(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "weight": w} for w in (1, "high")]
     with pytest.raises(DataError, match="row 1, column 'weight': found '1'"):
         weighted_pairs(load_pairs(rows))

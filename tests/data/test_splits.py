@@ -148,7 +148,7 @@ def test_a_group_is_held_out_from_all_tables_at_once(first: list[str], second: l
         assert sorted(row for _, test in parts for row in test[name]["row"]) == list(range(len(groups)))
 
 
-def test_a_table_is_absent_where_it_has_nothing_to_judge() -> None:
+def test_a_table_is_absent_where_it_has_nothing_to_evaluate() -> None:
     many, few = [f"g{i}" for i in range(20)], ["g0", "g1", "g2"]
     parts = folds_of_tables({"ratings": table(many), "pairs": table(few)}, 10)
     assert sorted(g for _, test in parts if "pairs" in test for g in test["pairs"]["group"]) == few

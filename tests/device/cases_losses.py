@@ -54,6 +54,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
     "ranked_probability_score, by atoms": (LOSSES.ranked_probability_score, (probs(), probs(), ATOMS), {}),
     "smooth_neighbours": (LOSSES.smooth_neighbours, (probs(), 0.1), {}),
     "transport": (LOSSES.transport, (probs(), probs()), {"atoms": ATOMS, "floor": 0.2}),
+    "transport, cost of the CPU": (
+        LOSSES.transport,
+        (probs(), probs()),
+        {"cost": [LOSSES.two_axis_cost(ATOMS, ATOMS.flip(0))], "floor": 0.1},
+    ),
     "qrpo": (LOSSES.qrpo, (normal(B), normal(B), uniform(B)), {"beta": 0.3}),
     "qrpo, beta and partition per row": (
         LOSSES.qrpo,

@@ -14,10 +14,17 @@ import tiny_policy
 from pluralign.policy.logprobs.chunked import token_log_probs
 from pluralign.policy.logprobs.packing import pack
 from pluralign.policy.logprobs.scored_forward import attach, response_log_probs
-from pluralign.policy.offline.distributed import new_rows
 from pluralign.policy.offline.measurements import RunningMeans, batch_values
 from pluralign.policy.offline.objectives import OBJECTIVES, Responses, Settings
+from pluralign.policy.online.actor_critic import ActorCritic, ValueHead, token_scores
+from pluralign.policy.online.update_loss import (
+    Drawn,
+    quantile_value_error,
+    scalar_value_error,
+    update_loss,
+)
 from pluralign.policy.rewards.columns import PAIRS
+from pluralign.training.distributed import new_rows
 
 B = 4
 SEQUENCES = [((5, 6, 7), (8, 9, 1)), ((5, 6), (10, 11, 12, 1)), ((7,), (9, 1)), ((5, 6, 7, 8), (13, 1))]
@@ -86,6 +93,80 @@ def test_log_probs_of_tokens(bias):
         found.append((scored, [one.grad for one in inputs]))
     torch.testing.assert_close(on_cpu(found[1]), found[0], rtol=0, atol=0)
     assert waited == []
+
+
+KEEP = torch.tensor([[True, True, False, True, True], [False, True, True, False, False], [True] * 5])
+
+
+@pytest.mark.parametrize("error", [scalar_value_error(0.1), quantile_value_error(3, 0.9, 0.6, 4, 1.0), None])
+def test_the_loss_of_an_online_update(error):
+    shape = KEEP.shape
+    drawn = Drawn(
+        log_probs=normal(*shape) - 3,
+        keep_mask=KEEP,
+        advantages=normal(*shape, seed=1),
+        rewards=normal(*shape, seed=2),
+        values=normal(*shape, 3, seed=3),
+        returns=normal(*shape, seed=4),
+    )
+    found = []
+    for device in ("cpu", DEVICE):
+        parts = {name: value.clone().to(device) for name, value in vars(drawn).items()}
+        new = [(normal(*shape, seed=5) - 3).to(device), normal(*shape, 3, seed=6).to(device)]
+        inputs = [one.requires_grad_() for one in (new if error else new[:1])]
+        with waits() as waited:
+            values = new[1] if error else None
+            loss, sums = update_loss(new[0], values, Drawn(**parts), 0.2, error, 0.5)
+            loss.backward()
+        found.append((loss, sums, [one.grad for one in inputs], waited))
+    torch.testing.assert_close(on_cpu(found[1][:3]), found[0][:3])
+    assert found[1][3] == []
+
+
+@pytest.mark.parametrize("outputs", [None, 1, 3])
+def test_policy_and_critic_score_tokens(outputs):
+    model = tiny_policy.model()
+    critic = None if outputs is None else ValueHead(model.config.hidden_size, outputs)
+    if critic is not None:
+        torch.nn.init.normal_(critic.linear.weight)
+    plain = ActorCritic(model, critic)
+    other = copy.deepcopy(plain).to(DEVICE)
+    for one in (plain, other):
+        one.policy.set_attn_implementation("eager")
+        attach(one.policy)
+    packed = pack(SEQUENCES, 1)
+    there = packed.to(DEVICE)
+    wanted = token_scores(plain, packed)
+    with waits() as waited:
+        found = token_scores(other, there)
+    torch.testing.assert_close(on_cpu(found), wanted)
+    assert len(waited) == len(packed.bins)  # see below
+
+
+def test_a_model_that_ends_on_another_device_than_it_begins():
+    """As `device_map` spreads one: ids and the first layers here, the last states and the head there."""
+    model = tiny_policy.model()
+    attach(model)
+    critic = ValueHead(model.config.hidden_size)
+    torch.nn.init.normal_(critic.linear.weight)
+    spread = copy.deepcopy(model)
+    spread.set_attn_implementation("eager")
+    spread.model.to(DEVICE)
+    attach(spread)
+
+    def to_cpu(_module, _inputs, out):
+        out.last_hidden_state = out.last_hidden_state.cpu()
+        return out
+
+    spread.model.register_forward_hook(to_cpu)
+    spread.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    packed = pack(SEQUENCES, 1)
+    wanted = token_scores(ActorCritic(model, critic), packed)
+    found = token_scores(ActorCritic(spread, copy.deepcopy(critic)), packed.to(DEVICE))
+    torch.testing.assert_close(on_cpu(found), wanted)
+    torch.testing.assert_close(
+        on_cpu(response_log_probs(spread, packed.to(DEVICE))), response_log_probs(model, packed)
+    )
 
 
 def test_a_language_model_scores_packed_responses():

@@ -26,8 +26,9 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 import pluralign
+from pluralign import precision
 
-__all__ = ["DEVICE", "NAME", "OnDevice", "install", "on_cpu", "waits"]
+__all__ = ["DEVICE", "NAME", "OnDevice", "install", "on_cpu", "waits", "without_float64"]
 
 NAME = "pretended"
 DEVICE = torch.device("privateuseone", 0)  # called NAME once installed
@@ -36,6 +37,7 @@ _SOURCE = str(Path(pluralign.__file__).parent)
 _aten = torch.ops.aten
 _libraries: list[torch.library.Library] = []
 _listeners: list[list[str]] = []
+_lacks_float64 = False
 
 # What reads values or makes a size of them, and so waits for the device.
 _READS = {
@@ -118,6 +120,20 @@ def waits() -> Iterator[list[str]]:
         _listeners.remove(found)
 
 
+@contextmanager
+def without_float64() -> Iterator[None]:
+    """The device has no float64 inside, as some have not."""
+    global _lacks_float64
+    _lacks_float64 = True
+    kinds = precision._WITHOUT_FLOAT64
+    kinds.add(DEVICE.type)
+    try:
+        yield
+    finally:
+        _lacks_float64 = False
+        kinds.discard(DEVICE.type)
+
+
 def on_cpu(value: Any) -> Any:
     """The same with tensors of the CPU; everything must have been on the device."""
 
@@ -129,6 +145,7 @@ def on_cpu(value: Any) -> Any:
 
 
 def _made(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> OnDevice:
+    _check_width([kwargs.get("dtype")], "make")
     return OnDevice(func(*args, **kwargs | {"device": torch.device("cpu"), "pin_memory": None}))
 
 
@@ -154,6 +171,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return args[0]
     if not there:
         return out
+    _check_width([one.dtype for one in tree_leaves(out) if isinstance(one, Tensor)], name)
     wrapped = tree_map_only(Tensor, OnDevice, out)
     wrapped = return_and_correct_aliasing(func, args, kwargs, wrapped) if here else wrapped
     for one in given:
@@ -161,6 +179,11 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             f"{func} changed a shape in place"
         )
     return wrapped
+
+
+def _check_width(dtypes: Sequence[Any], name: str) -> None:
+    if _lacks_float64 and torch.float64 in dtypes:
+        raise TypeError(f"the device has no float64: {_place()} {name}")
 
 
 def _held(value: Any) -> Any:

@@ -1,23 +1,26 @@
 """One batch of every representation, each with an oracle that shares no code with the package.
 
 The oracle knows a law as a heap of atoms, uniform pieces and normal components, computes its CDF with
-scipy.stats and everything else by scipy's adaptive quadrature or bisection.
+scipy.special and everything else by scipy's adaptive quadrature or bisection.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, optimize, stats
+from scipy import integrate, optimize, special
 
 from pluralign.distributions import (
     Categorical,
     Empirical,
+    Ensemble,
     GaussianEnsemble,
     Point,
     Quantiles,
@@ -37,8 +40,8 @@ class Oracle:
 
     def cdf(self, x: float, left: bool = False) -> float:
         total = sum(mass for atom, mass in self.atoms if (atom < x if left else atom <= x))
-        total += sum(mass * stats.uniform.cdf(x, low, high - low) for low, high, mass in self.uniforms)
-        return total + sum(mass * stats.norm.cdf(x, mean, std) for mean, std, mass in self.normals)
+        total += sum(mass * min(max((x - low) / (high - low), 0.0), 1.0) for low, high, mass in self.uniforms)
+        return total + sum(mass * float(special.ndtr((x - mean) / std)) for mean, std, mass in self.normals)
 
     def points(self) -> list[float]:
         """Where the CDF is not smooth, and the ends beyond which nothing is left."""
@@ -53,8 +56,11 @@ class Oracle:
         for mean, std, mass in self.normals:
             cuts = (marks or []) + [mean + reach * std for reach in (-9, -3, 0, 3, 9)]
             ends = mean - 15 * std, mean + 15 * std
-            law = stats.norm(mean, std)
-            total += mass * quad(lambda x, law=law: function(x) * law.pdf(x), *ends, cuts)
+
+            def weighted(x: float, mean: float = mean, std: float = std) -> float:
+                return function(x) * math.exp(-0.5 * ((x - mean) / std) ** 2)
+
+            total += mass * quad(weighted, *ends, cuts) / (std * math.sqrt(2 * math.pi))
         return total
 
     def quantile(self, level: float) -> float:
@@ -142,6 +148,28 @@ def _empirical(draw: np.random.Generator) -> tuple[RewardDistribution, list[Orac
     return Empirical(torch.tensor(samples), torch.tensor(keep)), oracles
 
 
+def _members(*builders: Callable[..., tuple[RewardDistribution, list[Oracle]]]) -> Callable[..., Any]:
+    """The mixture of several of the above, with unequal weights."""
+
+    def build(draw: np.random.Generator) -> tuple[RewardDistribution, list[Oracle]]:
+        weights = draw.dirichlet(np.ones(len(builders)))
+        laws, oracles = zip(*(builder(draw) for builder in builders), strict=True)
+        mixed = [
+            Oracle(
+                atoms=[(x, w * m) for w, part in zip(weights, parts, strict=True) for x, m in part.atoms],
+                uniforms=[
+                    (low, high, w * m)
+                    for w, part in zip(weights, parts, strict=True)
+                    for low, high, m in part.uniforms
+                ],
+            )
+            for parts in zip(*oracles, strict=True)
+        ]
+        return Ensemble(laws, torch.tensor(weights)), mixed
+
+    return build
+
+
 BUILDERS = {
     "point": _point,
     "quantiles": _quantiles,
@@ -150,6 +178,8 @@ BUILDERS = {
     "ensemble": _ensemble,
     "categorical": _categorical,
     "empirical": _empirical,
+    "quantile_members": _members(_quantiles, _tied_quantiles, _point),
+    "atom_members": _members(_categorical, _empirical),
 }
 
 

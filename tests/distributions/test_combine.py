@@ -1,4 +1,4 @@
-"""Vincentization averages quantile functions, the mixture averages CDFs; these are different laws."""
+"""Vincentization averages quantile functions, the mixture averages CDFs; these are not the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every summary of every representation against quadrature of an independent description of the law."""
+"""Every summary of every representation against quadrature of an independent description of it."""
 
 from __future__ import annotations
 

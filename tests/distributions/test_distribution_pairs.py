@@ -19,7 +19,7 @@ LEVELS = torch.tensor([0.1, 0.3, 0.5, 0.8], dtype=torch.float64)
 
 
 def random_distribution(kind, draw, rows=4):
-    """A batch with values on a coarse grid, so that ties between laws are common."""
+    """A batch with values on a coarse grid, so that ties between distributions are common."""
     grid = torch.tensor(np.round(draw.normal(size=(rows, 4)) * 2) / 2)
     share = torch.tensor(draw.dirichlet(np.ones(4), size=rows))
     spread = torch.tensor(draw.choice([0.0, 0.01, 0.5, 3.0], size=(rows, 4)))
@@ -140,7 +140,7 @@ def test_prob_greater_of_short_pieces_does_not_cancel():
 
 
 def test_independence_is_not_the_same_rater():
-    """The same law compared with itself is a coin toss, whatever one rater would say."""
+    """The same distribution compared with itself is a coin toss, whatever one rater would say."""
     law = Categorical([[0.3, 0.7]], [0.0, 1.0])
     assert law.prob_greater(law).item() == pytest.approx(0.5)
 

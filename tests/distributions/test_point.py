@@ -1,4 +1,4 @@
-"""Point: the law of a known reward."""
+"""Point: the distribution of a known reward."""
 
 from __future__ import annotations
 

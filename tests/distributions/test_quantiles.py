@@ -1,4 +1,4 @@
-"""Quantiles: the law between the levels, rearrangement, and the warning about tails."""
+"""Quantiles: the distribution between the levels, rearrangement, and the warning about tails."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ import tiny_policy
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, votes_rows
 from pluralign.backbones import Embeddings
 from pluralign.data import conversation
+from pluralign.heads import BradleyTerryHead, ColumnScaling
+from tiny_backbones import tiny_decoder
 
 Names = dict[str, Any]
 Rows = list[dict[str, Any]]
@@ -211,6 +213,14 @@ def nothing() -> Names:
     return {}
 
 
+def exporting() -> Names:
+    """A model on a tiny decoder."""
+    backbone = tiny_decoder(Path("backbone"))
+    head = BradleyTerryHead(ColumnScaling.empty(32), torch.linspace(-1, 1, 32))
+    talk = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]
+    return {"model": pl.RewardModel(backbone, head), "conversations": [talk]}
+
+
 WORLDS: dict[str, Callable[[], Names]] = {
     "README.md": policy,
     "docs/index.md": files,
@@ -218,6 +228,7 @@ WORLDS: dict[str, Callable[[], Names]] = {
     "docs/how-to/attributes.md": attributes,
     "docs/how-to/combining.md": combining,
     "docs/how-to/conversations.md": conversations,
+    "docs/how-to/export.md": exporting,
     "docs/how-to/sampling.md": sampling,
     "docs/how-to/updating.md": updating,
     "docs/explanations/categorical.md": categorical,

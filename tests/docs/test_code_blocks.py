@@ -15,7 +15,7 @@ from doc_blocks import LANGUAGES, blocks, pages, run_json, run_python, run_shell
 # On the real backbone; each goes on where the page before it stopped.
 TUTORIAL = [
     "docs/tutorial/index.md",
-    "docs/tutorial/judging.md",
+    "docs/tutorial/evaluating.md",
     "docs/tutorial/risk.md",
     "docs/tutorial/policy.md",
 ]

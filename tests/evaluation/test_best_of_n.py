@@ -1,4 +1,4 @@
-"""Best of n against all subsets, the KL bound against an exact law, the fits against their own laws."""
+"""Best of n against all subsets, the KL bound against an exact distribution, fits against known curves."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_many_samples_give_the_expected_maximum() -> None:
 
 
 def test_kl_is_that_of_the_distribution_of_the_maximum() -> None:
-    """Under the base policy ranks are uniform on [0, 1]; the best of n has the law Beta(n, 1)."""
+    """Under the base policy ranks are uniform on [0, 1]; the best of n has the distribution Beta(n, 1)."""
     for n in (1, 2, 5, 64):
-        expected = -stats.beta(n, 1).entropy()  # KL to the uniform law
+        expected = -stats.beta(n, 1).entropy()  # KL to the uniform distribution
         assert best_of_n_kl([n])[0] == pytest.approx(expected, abs=1e-12)
 
 

@@ -20,7 +20,7 @@ FIVE = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
 
 @pytest.fixture(scope="module")
 def model():
-    """Two attributes on the scale 1 to 5; the second number of a response widens its laws."""
+    """Two attributes on the scale 1 to 5; the second number of a response widens its distributions."""
     weight = torch.zeros(2, 5, WIDTH)
     weight[:, :, 1] = torch.tensor([-0.3, -0.1, 0.0, 0.1, 0.3])
     names = tuple(Attribute(name, 1.0, 5.0) for name in ("a0", "a1"))

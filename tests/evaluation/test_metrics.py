@@ -1,4 +1,4 @@
-"""Pair outcomes, calibration and rank correlation against scipy, closed forms and draws from known laws."""
+"""Pair outcomes, calibration and rank correlation against scipy, closed forms and known distributions."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_curves_give_each_row_the_same_weight():
 
 
 def test_closed_interval_flatters_a_distribution_with_atoms():
-    # METHODS: the true law on an integer grid covers far more than its nominal mass with closed ends.
+    # The true distribution on an integer grid covers far more than its nominal mass with closed ends.
     probs = torch.tensor([[0.04, 0.2, 0.5, 0.22, 0.04]]).double().expand(4000, 5)
     law = Categorical(probs, torch.arange(1, 6).double())
     ratings = law.sample(1, generator=torch.Generator().manual_seed(0)).squeeze(1)

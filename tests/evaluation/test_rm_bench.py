@@ -85,7 +85,7 @@ def test_a_copy_without_math_says_so():
     assert result["overall"] == 1.0
 
 
-def test_half_of_safety_is_no_safety():
+def test_half_of_safety_is_not_safety():
     result = rm_bench(*full_table(lambda right, style: float(right), subsets=["chat", "safety-refuse"]))
     assert set(result["domains"]) == {"chat"}
     assert set(result["matrices"]) == {"chat", "safety-refuse"}

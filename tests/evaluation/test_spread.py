@@ -1,4 +1,4 @@
-"""Spread laws over categories: closed forms, a sample, and no advantage of a family that is continuous."""
+"""Spread distributions over categories: closed forms, a sample, and no advantage for continuous families."""
 
 from __future__ import annotations
 

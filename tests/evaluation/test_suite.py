@@ -147,7 +147,7 @@ def test_quantile_error_against_the_truth():
 
 @pytest.mark.parametrize("edges", [None, (0.0, 1.1, 2.0, 7.0, 10.0)], ids=["grid", "bins"])
 def test_a_crowd_that_votes_as_predicted_is_covered_as_it_should_be(edges):
-    """Ratings drawn from the predicted categories, which a law without the spreading of ratings holds."""
+    """Ratings drawn from the predicted categories, which fit without the spreading of ratings."""
     values = (0.1, 1.3, 5.0, 9.0) if edges else (0.1, 1.1, 2.1, 3.1)
     probs = [0.5, 0.3, 0.14, 0.06]
     module = CategoryLogits(WIDTH, 4)
@@ -207,6 +207,78 @@ def test_ties_of_the_crowd_are_counted_apart():
     assert results["accuracy"]["model"]["estimate"] == 0.5
 
 
+def voted(*rows):
+    return pl.load_comparisons(
+        [
+            {"prompt": f"p{i}", "response_a": a, "response_b": b, "votes": v, "group": f"g{i}"}
+            for i, (a, b, v) in enumerate(rows)
+        ]
+    )
+
+
+def test_the_probability_is_compared_with_the_shares_of_votes(tmp_path):
+    """P(a over b) is sigmoid(x_a - x_b); a tie is half a vote, and a tied comparison counts like others."""
+    drawn = ([1, 1, -1], [-1, -1, 0, -1], [0], [1, -1])
+    table = voted(*((f"{i} 0 x", "0.5 0 yy", votes) for i, votes in enumerate(drawn)))
+    part = evaluate(linear_model(), votes=table, out=tmp_path)["pairs"]["votes"]
+    share_of_a = np.array([2 / 3, 1 / 8, 1 / 2, 1 / 2])
+    probability = 1 / (1 + np.exp(-(np.arange(4) - 0.5)))
+    assert part["brier"]["estimate"] == pytest.approx(np.square(probability - share_of_a).mean())
+    assert part["brier_of_half"] == pytest.approx(np.square(0.5 - share_of_a).mean())
+    assert sum(part["reliability"]["count"]) == 4
+    assert (part["rows"], part["tied_in_data"], part["accuracy"]["model"]["estimate"]) == (2, 2, 0.0)
+    rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert [row["vote_share"] for row in rows] == pytest.approx([2 / 3, 7 / 8, 1 / 2, 1 / 2])
+    assert [row["id"][-2:] for row in rows] == [":a", ":b", ":a", ":a"]
+
+
+def test_a_model_that_knows_the_shares_is_calibrated():
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-2, 2, size=600)
+    votes = [np.where(generator.uniform(size=5) < 1 / (1 + np.exp(-v)), 1, -1).tolist() for v in x]
+    table = voted(
+        *((f"{v:.4f} 0 a{i}", f"0 0 b{i}", of) for i, (v, of) in enumerate(zip(x, votes, strict=True)))
+    )
+    part = evaluate(linear_model(), votes=table)["pairs"]["votes"]
+    # The error of a mean of 60 shares of 5 votes is about .02. By majorities it was .13: they are surer.
+    assert part["expected_calibration_error"] < 0.04
+    shares = zip(part["reliability"]["predicted"], part["reliability"]["observed"], strict=True)
+    assert max(abs(p - o) for p, o in shares if p is not None) < 0.1
+
+
+def test_a_rule_that_hardly_decides_is_named():
+    rows = [(f"{i} 0 xxx", f"{-i} 0 x", [1]) for i in range(1, 3)]
+    same = [(f"{i / 9:.2f} 0 x", f"{(i + 1) / 9:.2f} 0 x", [-1]) for i in range(1, 20)]
+    part = evaluate(linear_model(), votes=voted(*rows, *same[:8]))["pairs"]["votes"]
+    assert part["tied_rules"] == []
+    part = evaluate(linear_model(), votes=voted(rows[0], *same))["pairs"]["votes"]
+    assert (part["rows"], part["tied_rules"]) == (20, ["length"])
+    table = ratings(
+        *({"response": f"{i} 0 x", "ratings": [1 + i % 5], "group": "g"} for i in range(9)),
+    )
+    found = evaluate(uniform_model(slope=0.01), ratings=table)["ratings"]["a"]["within_prompt"]
+    assert "length" not in found
+    assert "difference" not in found
+
+
+def test_the_digest_of_the_rows_is_theirs_alone():
+    """Equal for the same rows in another order, under other ids and in folds; not for other ratings."""
+    rows = ratings_rows(12)
+    table = pl.load_ratings(rows)
+    digest = evaluate(uniform_model(("a0",)), ratings=table)["row_digests"]["ratings"]
+    turned = pl.load_ratings([row | {"id": f"x{i}"} for i, row in enumerate(rows[::-1])])
+    assert evaluate(uniform_model(("a0",), slope=0.1), ratings=turned)["row_digests"]["ratings"] == digest
+    options = {"num_folds": 3, "backbone": FakeBackbone(), "config": {"l1": 0.01}, "cache": None}
+    assert cross_fit("quantile", ratings=table, **options)["row_digests"] == {"ratings": digest}
+    for change in ({"ratings": [5]}, {"response": "1 0 other"}):
+        other = pl.load_ratings([rows[0] | change, *rows[1:]])
+        assert evaluate(uniform_model(("a0",)), ratings=other)["row_digests"]["ratings"] != digest
+    twice = evaluate(
+        linear_model(), pairs=pl.load_pairs(pairs_rows(9)), votes=pl.load_comparisons(votes_rows(9))
+    )
+    assert list(twice["row_digests"]) == ["pairs", "votes"]
+
+
 def test_the_baseline_heads_stand_beside_the_model():
     model = uniform_model(slope=0.2, constant=uniform_model().head, bradley_terry=linear_model(-1.0).head)
     table = ratings(
@@ -226,7 +298,7 @@ def test_the_baseline_heads_stand_beside_the_model():
     assert "constant" not in derived
 
 
-def test_pairs_from_ratings_are_judged_by_attribute():
+def test_pairs_from_ratings_are_evaluated_by_attribute():
     """a is rated like x, b against it, and the model predicts x for both: right on a, wrong on b."""
     table = pl.load_ratings(
         [
@@ -334,6 +406,7 @@ def test_every_family_on_every_kind(tmp_path, family, kind):
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
     scores = pq.read_table(folder / "scores.parquet").to_pylist()
     judged = sum(part["rows"] for part in results["pairs"].values())
+    judged += sum(part["tied_in_data"] for part in results["pairs"].values())  # for calibration alone
     judged += sum(part["rows"] for name, part in results["ratings"].items() if name != "all")
     assert len(scores) == (judged if family == "quantile" or kind != "ratings" else judged + len(rows))
     examples = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
@@ -342,7 +415,7 @@ def test_every_family_on_every_kind(tmp_path, family, kind):
 
 
 def test_a_risk_measure_orders_the_pairs():
-    """The mean prefers the wide law of x = 1, the lower tail the narrow one of x = 0."""
+    """The mean prefers the wide distribution of x = 1, the lower tail the narrow one of x = 0."""
     weight = torch.zeros(1, 5, WIDTH)
     weight[0, :, 0] = torch.tensor([-1.0, -0.5, 0.2, 0.8, 1.5])
     head = QuantileHead(
@@ -355,7 +428,7 @@ def test_a_risk_measure_orders_the_pairs():
     assert tail["accuracy"]["model"]["estimate"] == 0.0
 
 
-def test_what_cannot_be_judged():
+def test_what_cannot_be_evaluated():
     with pytest.raises(ArgumentError, match="no data"):
         evaluate(uniform_model())
     with pytest.raises(DataError, match="attribute 'b' is rated"):
@@ -380,7 +453,7 @@ def test_what_cannot_be_judged():
 # -- cross-fitting ---------------------------------------------------------------------------------
 
 
-def test_cross_fitting_judges_each_row_once_by_a_model_that_has_not_seen_it(tmp_path):
+def test_cross_fitting_evaluates_each_row_once_by_a_model_that_has_not_seen_it(tmp_path):
     table = pl.load_ratings(ratings_rows(15))
     lines: list[str] = []
     results = cross_fit(

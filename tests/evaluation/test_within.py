@@ -32,7 +32,7 @@ def test_a_verdict_is_what_the_interval_says(found, words):
     assert chance_verdict(found) == words
 
 
-def test_a_tie_is_no_win_so_chance_is_half_of_the_others():
+def test_a_tie_is_not_a_win_so_chance_is_half_of_the_others():
     """Of 100 pairs 60 tie and 20 are won: a coin on the other 40 would win as many."""
     pairs = {
         "rows": 100,
@@ -77,7 +77,7 @@ def table(attributes, sign):
 
 
 @pytest.mark.parametrize(("sign", "words"), [(-1, "below chance"), (1, "above chance")])
-def test_a_better_pinball_loss_is_no_skill_within_a_prompt(sign, words):
+def test_a_better_pinball_loss_is_not_skill_within_a_prompt(sign, words):
     """Simpson's: the loss beats the constant model's either way, by knowing prompts."""
     model = pl.RewardModel(FakeBackbone(), reader_of([0.2]), baselines={"constant": reader_of([0.0])})
     part = evaluate(model, ratings=table(["a0"], sign))["ratings"]["a0"]
@@ -89,7 +89,7 @@ def test_a_better_pinball_loss_is_no_skill_within_a_prompt(sign, words):
     assert (found["rows"], found["groups"], found["chance"]) == (8, 8, 0.5)
 
 
-def test_each_attribute_is_judged_by_its_own_mean_and_a_constant_one_is_at_chance():
+def test_each_attribute_is_evaluated_by_its_own_mean_and_a_constant_one_is_at_chance():
     results = evaluate(pl.RewardModel(FakeBackbone(), reader_of([0.2, 0.0])), ratings=table(["a0", "a1"], 1))
     parts = {name: part["within_prompt"] for name, part in results["ratings"].items()}
     assert {name: part["verdict"] for name, part in parts.items()} == {

@@ -141,7 +141,7 @@ class TestMix:
         torch.testing.assert_close(mixed.weights, weights)
         torch.testing.assert_close(mixed.mean(), average.mean())
 
-    def test_a_tail_below_the_levels_is_said(self):
+    def test_a_tail_below_the_levels_is_reported(self):
         for head in (quantile(), quantile(gate=a_gate(), mix="mixture", debias=attribute_debias())):
             with pytest.warns(TailWarning, match="lowest level 0.1"):
                 head.distribution(RESPONSE, PROMPT).cvar(0.05)
@@ -259,7 +259,7 @@ class TestSteering:
             ((), {"help": 1}, "has none"),
         ],
     )
-    def test_wishes_that_cannot_be_met(self, names, weights, message):
+    def test_steering_that_is_not_possible(self, names, weights, message):
         with pytest.raises(ArgumentError, match=message):
             Steering.of(names, weights)
 
@@ -267,7 +267,7 @@ class TestSteering:
         with pytest.raises(ArgumentError, match="unknown attribute 'x'"):
             Steering.of(NAMES, None, {"x": lambda law: law.mean()})
 
-    def test_no_wish_is_no_change(self):
+    def test_no_steering_changes_nothing(self):
         head = BradleyTerryHead(ColumnScaling.fitted(RESPONSE), torch.ones(WIDTH))
         steering = Steering.of((), None, {})
         assert torch.equal(

@@ -111,7 +111,7 @@ def test_a_person_who_voted_in_both_counts_once_after_merging():
     assert float(merged.alpha().sum()) == pytest.approx(4 / 4 + 1 / 2 + 1)
 
 
-def test_votes_without_names_are_said_once():
+def test_votes_without_names_are_reported_once():
     people = PopulationUpdater(PERSONAS)
     people.update([[0.1, 0.2, 0.3]], 0.0, raters=["zoe"])
     with pytest.warns(VoterWarning, match="1 of 2 votes have no rater, and each counts as a separate person"):
@@ -190,7 +190,7 @@ def test_weights_solve_their_equations(num_rows, spread, count):
     torch.testing.assert_close(w, shared / shared.sum(), rtol=0, atol=1e-9)
 
 
-def test_a_solution_that_is_not_reached_is_said(monkeypatch):
+def test_a_solution_that_is_not_reached_is_reported(monkeypatch):
     monkeypatch.setattr(module, "_STEPS", 2)
     with pytest.warns(ConvergenceWarning, match="after 2 steps"):
         mixture_weights(torch.ones(2).double(), torch.tensor([[0.0, -3.0]]).double(), torch.ones(1).double())

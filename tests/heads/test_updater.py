@@ -19,7 +19,7 @@ PRIOR = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
 
 
 def by_formula(prior, votes, times, half_life, at, fade_prior=True):
-    """METHODS' alpha(T), vote by vote with Python numbers."""
+    """alpha(T), vote by vote with Python numbers."""
     g = 1.0 if half_life is None else 2 ** (-1 / half_life)
     alpha = [float(p) * (g**at if fade_prior else 1.0) for p in prior]
     for vote, time in zip(votes, times, strict=True):

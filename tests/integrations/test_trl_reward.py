@@ -16,7 +16,7 @@ from fake_backbone import FakeBackbone, pairs_rows, ratings_rows
 from pluralign.errors import ArgumentError, RiskError
 from pluralign.integrations.trl import RewardFunction
 from pluralign.model.profiles import sign_values
-from pluralign.policy.rewards.judgement import judge
+from pluralign.policy.rewards.scoring import score_responses
 from pluralign.warning_signs import SIGNS
 
 USER = tiny_policy.user("q")
@@ -94,10 +94,10 @@ def gated() -> pl.RewardModel:
 
 @pytest.mark.parametrize("family", [*CONFIGS, "gated"])
 def test_warning_signs_are_those_of_the_same_responses_elsewhere(family: str) -> None:
-    """Under the names and with the numbers of runs of `align`, which `judge` computes."""
+    """Under the names and with the numbers of runs of `align`, which `score_responses` computes."""
     model, log, few = gated() if family == "gated" else fit(family), Log(), Log()
     RewardFunction(model)(["q"] * 40, many(), **log.options)
-    expected = sign_values(judge(model, pl.risk.parse("mean"), talks(many())).columns)
+    expected = sign_values(score_responses(model, pl.risk.parse("mean"), talks(many())).columns)
     assert signs(log) == pytest.approx(expected)
     assert set(signs(log)) <= set(SIGNS)
     assert ("uniform_gate" in signs(log)) == (family == "gated")

@@ -1,4 +1,4 @@
-"""Data drawn from the crowd follows the exact law, in the canonical shapes, and reproducibly."""
+"""Data drawn from the crowd follows the exact distribution, in the canonical shapes, and reproducibly."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_pool_shares_by_largest_remainder() -> None:
     assert sum(a != b for a, b in pairwise(pool.personas)) > 3  # the ids do not tell who is who
 
 
-def test_unrounded_scale_holds_whatever_is_said() -> None:
+def test_unrounded_scale_holds_whatever_is_reported() -> None:
     crowd = Crowd(noise=2, bias={"length": 0.2})
     for style in ("padded", "broken", "stuffed", "long"):
         rows = crowd.ratings(200, 10, ATTRIBUTES, rounded=False, style=style)

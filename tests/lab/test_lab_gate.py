@@ -47,9 +47,9 @@ def crowd():
 @pytest.mark.parametrize("family", ["quantile", "regression"])
 def test_the_gate_finds_the_crowds_weights_on_prompts_it_has_not_seen(crowd, family):
     ratings = crowd.ratings(800, 5, VALUED, seed=1)
-    _, kept_back = pl.split(crowd.pairs(6000, seed=2), test_share=0.25)
+    _, held_out = pl.split(crowd.pairs(6000, seed=2), test_share=0.25)
     train = pl.split(crowd.pairs(3000, seed=3), test_share=0.25)[0]
-    assert not set(train["group"]) & set(kept_back["group"])
+    assert not set(train["group"]) & set(held_out["group"])
     config = {
         "baselines": False,
         "gate_hidden": 32,
@@ -61,19 +61,19 @@ def test_the_gate_finds_the_crowds_weights_on_prompts_it_has_not_seen(crowd, fam
         "gate_temperature": 1.0,
     } | ({"l1": 0.001, "levels": (0.1, 0.3, 0.5, 0.7, 0.9)} if family == "quantile" else {"l2": 0.01})
     model = pl.fit(family, ratings=ratings, pairs=train, backbone=TraitBackbone(), cache=None, config=config)
-    gated, equal = outcomes(model, kept_back), outcomes(model, kept_back, weights=[1, 1, 1, 1])
+    gated, equal = outcomes(model, held_out), outcomes(model, held_out, weights=[1, 1, 1, 1])
     gain = gated - equal
     assert float(gain.mean()) > 2 * float(gain.std()) / len(gain) ** 0.5
     assert float(gain.mean()) > 0.01
     names = [a.name for a in model.head.attributes]
     weights = model.gate_weights(
-        [[*row["prompt"], {"role": "assistant", "content": "x"}] for row in kept_back]
+        [[*row["prompt"], {"role": "assistant", "content": "x"}] for row in held_out]
     )
     # Each attribute weighs most in the kind of prompt where the crowd weighs it most.
     for name in ("safety", "courtesy", "conciseness"):
         truth = {kind: crowd.attribute_weights(kind)[name] for kind in KINDS}
         found = {
-            kind: float(weights[[s == kind for s in kept_back["subset"]], names.index(name)].mean())
+            kind: float(weights[[s == kind for s in held_out["subset"]], names.index(name)].mean())
             for kind in KINDS
         }
         assert max(found, key=found.get) == max(truth, key=truth.get), (name, found, truth)

@@ -54,7 +54,7 @@ def test_worst_is_the_tail_of_all_judgements() -> None:
 
 
 def test_kl_estimators_have_the_mean_of_the_exact_kl() -> None:
-    """Two tokens out of three-letter alphabets whose laws are known: the mean over all texts is the KL."""
+    """Two tokens out of three-letter alphabets whose distributions are known: the mean over all is the KL."""
     policy = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], dtype=torch.float64)
     reference = torch.tensor([[0.2, 0.3, 0.5], [0.3, 0.3, 0.4]], dtype=torch.float64)
     exact = float((policy * (policy / reference).log()).sum())

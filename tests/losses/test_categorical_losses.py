@@ -51,7 +51,7 @@ def minimiser(loss, raters, truth=0.4):
 
 
 @pytest.mark.parametrize(("raters", "share"), [(1, 0.0), (3, 1 / 3), (5, 0.4)])
-def test_transport_is_no_proper_score_for_few_raters_and_rps_is(raters, share):
+def test_transport_is_not_a_proper_score_for_few_raters_and_rps_is(raters, share):
     atoms = torch.tensor([0.0, 1.0], dtype=torch.float64)
     assert minimiser(lambda p, t: transport(p, t, atoms=atoms), raters) == pytest.approx(share, abs=0.002)
     assert minimiser(lambda p, t: ranked_probability_score(p, t, atoms), raters) == pytest.approx(

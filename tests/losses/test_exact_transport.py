@@ -16,7 +16,7 @@ from pluralign.losses import _dual_vertices, _exact_transport, transport, two_ax
 
 @st.composite
 def problems(draw, most):
-    """Four laws with zeros on either side, and a cost, with ties or without."""
+    """Four distributions with zeros on either side, and a cost, with ties or without."""
     size = draw(st.integers(1, most))
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     sides = []

@@ -108,6 +108,6 @@ def test_a_standard_deviation_that_is_none(loss, std):
 
 
 @pytest.mark.parametrize("loss", [gaussian_nll, beta_nll, reparameterized_mse])
-def test_nan_is_no_loss(loss):
+def test_nan_is_not_a_loss(loss):
     with pytest.raises(ArgumentError, match="must not be NaN"):
         loss(torch.zeros(2), torch.ones(2), torch.tensor([0.0, float("nan")]))

@@ -63,7 +63,7 @@ def test_illegal_levels(levels):
         pinball(torch.zeros(1, 2), torch.zeros(1), torch.tensor(levels))
 
 
-def test_nan_is_no_loss():
+def test_nan_is_not_a_loss():
     with pytest.raises(ArgumentError, match="must not be NaN"):
         pinball(torch.zeros(2, 1), torch.tensor([0.0, float("nan")]), torch.tensor([0.5]))
     with pytest.raises(ArgumentError, match="levels must be a tensor, received list"):

@@ -31,7 +31,7 @@ def draws(rows=64, seed=0):
 
 
 def table(transform, beta, atoms=200, seed=0):
-    """A tabular reference policy, the exact ranks of its responses and the optimum for their finite law."""
+    """A tabular reference policy, the exact ranks of its responses, and the optimum for them."""
     g = torch.Generator().manual_seed(seed)
     reference = torch.softmax(torch.randn(atoms, generator=g, dtype=torch.float64), 0)
     reward = torch.randn(atoms, generator=g, dtype=torch.float64).round(decimals=1)  # with ties

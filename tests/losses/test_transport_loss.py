@@ -31,7 +31,7 @@ def pot(p, t, cost):
 
 @st.composite
 def problems(draw):
-    """Two laws with zeros and ties over 1 to 5 categories, and a seed for a cost."""
+    """Two distributions with zeros and ties over 1 to 5 categories, and a seed for a cost."""
     size = draw(st.integers(1, 5))
     counts = st.lists(st.integers(0, 4), min_size=size, max_size=size).filter(any)
     p, t = (torch.tensor([draw(counts)], dtype=torch.float64) for _ in range(2))
@@ -194,7 +194,7 @@ def test_half_precision_is_widened(regularization):
         )
 
 
-def test_a_slow_plan_is_said(monkeypatch):
+def test_a_slow_plan_is_reported(monkeypatch):
     monkeypatch.setattr("pluralign.losses._sinkhorn._MAX_ITERATIONS", 20)
     with pytest.warns(ConvergenceWarning, match="Sinkhorn is off by .* larger regularization than 0.01"):
         transport(

@@ -20,7 +20,7 @@ ASKED = REFERENCE[::7]
 
 
 class Stub:
-    """Answers "x ..." with a law made from x."""
+    """Answers "x ..." with a distribution made from x."""
 
     def __init__(self, law) -> None:
         self.law = law

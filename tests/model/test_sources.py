@@ -78,7 +78,7 @@ def test_illegal_judgements_are_named(make, message):
         make()
 
 
-def test_no_rows_are_judged_with_no_scores():
+def test_no_rows_are_evaluated_with_no_scores():
     for judge in (judge_scores([], []), judge_scores([], torch.zeros(0, 2))):
         assert judge.score([]).shape == (0,)
 

@@ -262,7 +262,7 @@ def test_backbones_of_another_width_are_refused(saved: Saved) -> None:
         pl.RewardModel.from_pretrained(saved[0], backbone=backbone, cache=None)
 
 
-def test_keys_that_come_twice_and_depths_without_end_are_no_json(tmp_path: Path) -> None:
+def test_keys_that_come_twice_and_depths_without_end_are_not_json(tmp_path: Path) -> None:
     path = make("debiased").save_pretrained(tmp_path / "model")
     content = (path / "config.json").read_text()
     for wrong in (

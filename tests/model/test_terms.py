@@ -1,4 +1,4 @@
-"""Plain terms: counts, patterns, functions; their sum shifts the whole law."""
+"""Plain terms: counts, patterns, functions; their sum shifts the whole distribution."""
 
 from __future__ import annotations
 

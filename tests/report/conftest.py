@@ -19,7 +19,7 @@ from pluralign.heads import Attribute, BradleyTerryHead, ColumnScaling, Quantile
 LEVELS = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
 
 
-def judged_quantiles(folder: Path, attributes: int) -> None:
+def evaluated_quantiles(folder: Path, attributes: int) -> None:
     """A quantile model on rows of two kinds of prompt, whose true quantiles are known."""
     weight = torch.zeros(attributes, 5, WIDTH)
     weight[:, :, 0] = 0.2
@@ -52,13 +52,13 @@ def judged_quantiles(folder: Path, attributes: int) -> None:
     (folder / "run.json").write_text(json.dumps(record))
 
 
-def judged_scores(folder: Path) -> None:
+def evaluated_scores(folder: Path) -> None:
     """A Bradley-Terry model, which predicts no distributions, on the same rows."""
     model = pl.RewardModel(FakeBackbone(), BradleyTerryHead(ColumnScaling.empty(WIDTH), torch.eye(WIDTH)[0]))
     evaluate(model, ratings=pl.load_ratings(ratings_rows(30)), out=folder)
 
 
-def judged_ensemble(folder: Path) -> None:
+def evaluated_ensemble(folder: Path) -> None:
     """Three Gaussian heads on the same rows, and the warnings of their fit."""
     ratings = pl.load_ratings(ratings_rows(30))
     config = {"heads": 3, "l2": 0.1, "std_l2": 1.0, "steps": 30}
@@ -70,10 +70,10 @@ def judged_ensemble(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    judged_quantiles(folder / "one", 1)
-    judged_quantiles(folder / "two", 2)
-    judged_scores(folder / "scores")
-    judged_ensemble(folder / "heads")
+    evaluated_quantiles(folder / "one", 1)
+    evaluated_quantiles(folder / "two", 2)
+    evaluated_scores(folder / "scores")
+    evaluated_ensemble(folder / "heads")
     return folder
 
 

@@ -45,10 +45,10 @@ def test_headlines_are_the_numbers_of_the_results(copy):
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.01, 0.03, "(better)"),
-        (-0.03, -0.01, "(worse)"),
-        (-0.01, 0.02, "(no difference: the interval contains 0)"),
-        (None, None, "(no interval: one group)"),
+        (0.01, 0.03, "; the model is better."),
+        (-0.03, -0.01, "; the model is worse."),
+        (-0.01, 0.02, "; no difference: the interval contains 0."),
+        (None, None, "; no interval: one group."),
     ],
 )
 def test_a_difference_is_put_into_words(copy, change, low, high, words):
@@ -240,7 +240,8 @@ def test_predictions_are_shown_on_the_grid_of_the_ratings(copy, change):
         grid = entry["grid"]["quantile"]
         assert grid == lines[entry["response"]]["grid"]["a0"]
         law = pl.Categorical(torch.tensor([grid["shares"]]).double(), torch.tensor(grid["ratings"]).double())
-        assert entry["predicted"]["quantile"] == law.quantile(torch.tensor(entry["levels"]))[0].tolist()
+        expected = law.quantile(torch.tensor(entry["levels"]))[0].tolist()
+        assert entry["predicted"]["quantile"] == pytest.approx(expected)
 
     def continuous(line):
         del line["grid"]
@@ -265,7 +266,7 @@ def test_what_is_missing_has_a_reason(copy):
     assert "attributes" in content["ratings"]
 
 
-def test_a_model_that_judged_pairs_only_still_shows_its_predictions(copy, change):
+def test_a_model_evaluated_on_pairs_only_still_shows_its_predictions(copy, change):
     folder = copy("one")
     change(folder / "results.json", lambda r: r.update(ratings={}))
     assert content_of(folder)["responses"]["contested"]
@@ -277,13 +278,94 @@ def test_several_runs_stand_side_by_side(copy, change):
     assert [run["name"] for run in content["runs"]] == ["one", "other"]
     assert list(content["ratings"]["attributes"]["a0"]) == ["one", "other"]
     assert list(content["responses"]["contested"][0]["predicted"]) == ["one", "other"]
-    assert not any("are not comparable" in note for note in content["notes"])
-    change(other / "run.json", lambda r: r["inputs"].update(ratings="ef" * 32))
-    assert any("are not comparable" in note for note in content_of(one, other)["notes"])
-    (other / "run.json").unlink()
-    assert any("not known" in note for note in content_of(one, other)["notes"])
     names = [run["name"] for run in content_of(one, copy("scores"))["runs"]]
     assert names == ["quantile", "Bradley-Terry"]
+
+
+def test_runs_on_different_rows_are_told_apart_by_the_rows_alone(copy, change):
+    one, other = copy("one"), copy("one", "other")
+
+    def notes():
+        return " ".join(content_of(one, other)["notes"])
+
+    change(other / "run.json", lambda r: r["inputs"].update(ratings="ef" * 32))  # the same rows, another file
+    assert "different" not in notes()
+    (other / "run.json").unlink()
+    assert "not known" not in notes()
+    change(other / "results.json", lambda r: r["row_digests"].update(pairs="0" * 32))  # only one has pairs
+    assert "different" not in notes()
+    change(other / "results.json", lambda r: r["row_digests"].update(ratings="0" * 32))
+    assert "evaluated on different ratings: " in notes()
+
+
+def test_results_without_digests_are_compared_by_their_files(copy, change):
+    one, other = copy("one"), copy("one", "other")
+
+    def notes():
+        return " ".join(content_of(one, other)["notes"])
+
+    for folder in (one, other):
+        change(folder / "results.json", lambda r: r.pop("row_digests"))
+    assert "different" not in notes()
+    change(other / "run.json", lambda r: r["inputs"].update(votes="ef" * 32))  # of no table that both have
+    assert "different" not in notes()
+    change(other / "run.json", lambda r: r["inputs"].update(ratings="ef" * 32))
+    assert "evaluated on different ratings: " in notes()
+    change(other / "run.json", lambda r: r["inputs"].update(ratings="ab" * 32))
+    change(other / "results.json", lambda r: r.update(judged="every row"))
+    assert "evaluated on different ratings: " in notes()
+    (other / "run.json").unlink()
+    assert "not known" in notes()
+
+
+def test_few_pairs_have_no_accuracy(copy, change):
+    folder = copy("one")
+
+    def size(rows, groups):
+        change(
+            folder / "results.json",
+            lambda r: r["pairs"]["pairs_from_ratings"].update(rows=rows, groups=groups),
+        )
+        content = content_of(folder)
+        titles = {line["title"] for line in content["headlines"]}
+        assert ("missing" in content["pairs"]) == ("Accuracy on pairs from ratings" not in titles)
+        return content["too_few"]
+
+    assert size(10, 2) == []
+    assert size(1, 1) == [
+        "Pairs from ratings: 1 pair in 1 group, too few for an accuracy, which needs 10 in 2 groups."
+    ]
+    assert size(9, 9)[0].startswith("Pairs from ratings: 9 pairs in 9 groups, too few")
+    assert size(40, 1)[0].startswith("Pairs from ratings: 40 pairs in 1 group, too few")
+
+
+def test_few_ratings_have_no_headlines(copy, change):
+    folder = copy("one")
+    change(folder / "results.json", lambda r: r["ratings"]["a0"].update(rows=3, groups=3))
+    content = content_of(folder)
+    assert [line["title"] for line in content["headlines"]] == ["Accuracy on pairs from ratings"]
+    assert content["too_few"] == [
+        "Ratings: 3 rows in 3 groups, too few for calibration, which needs 10 in 2 groups."
+    ]
+
+
+def test_a_rule_that_ties_nearly_all_pairs_is_no_comparison(copy, change):
+    folder = copy("one")
+    rows = json.loads((folder / "results.json").read_text())["pairs"]["pairs_from_ratings"]["rows"]
+
+    def tie(rule):
+        def tied(results):
+            part = results["pairs"]["pairs_from_ratings"]
+            part["tied_rules"], part["ties"][rule] = [rule], rows
+            part["accuracy"][rule] = interval(0.0, 0.0, 0.0)
+
+        change(folder / "results.json", tied)
+        return content_of(folder)["headlines"][0]["sentences"]
+
+    sentences = tie("length")
+    assert "The longer response is no comparison: it ties 100 % of pairs." in sentences
+    assert not any("0.0 %" in sentence for sentence in sentences)
+    assert "The model ties 100 % of the pairs, and a tie is no success." in tie("model")
 
 
 def test_too_many_and_the_same_twice_are_refused(copy):

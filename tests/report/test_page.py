@@ -168,7 +168,7 @@ def test_more_baselines_and_attributes_have_their_own_columns_and_rows(copy, cha
     text = bare(page_of(folder))
     assert "Gaussian ensemble" in text
     assert "0.876 [0.870, 0.880]" in text or "0.877 [0.870, 0.880]" in text
-    assert "\u22120.432 [\u22120.500, \u22120.400] better" in text
+    assert "\u22120.432 [\u22120.500, \u22120.400] the model is better" in text
     row = text[text.index("By attribute") :]
     assert f"{100 * shares['model']['estimate']:.1f} %" in row[row.index("a1") :][:80]
     assert "its mean of that attribute" in text
@@ -178,7 +178,7 @@ def test_an_end_of_an_interval_beside_zero_does_not_look_like_zero(copy, change)
     folder = copy("one")
     ends = {"estimate": -0.002, "low": -0.0036, "high": -0.0004}
     change(folder / "results.json", lambda r: r["ratings"]["a0"]["crps"]["difference"].update(ends))
-    assert "−0.0020 [−0.0036, −0.0004] better" in bare(page_of(folder))
+    assert "−0.0020 [−0.0036, −0.0004] the model is better" in bare(page_of(folder))
 
 
 def test_a_page_says_what_is_missing(copy):
@@ -190,6 +190,49 @@ def test_a_page_says_what_is_missing(copy):
     assert "there is no run.json" in text
     assert "predicts more than one number" not in text
     assert "calibration does not apply" in bare(page_of(copy("scores")))
+
+
+def test_sections_without_content_are_not_on_the_page(copy):
+    outline = Outline(page_of(copy("scores")))
+    links = [value for value in outline.values("href") if value.startswith("#")]
+    assert links == ["#short", "#run", "#accuracy"]
+    assert set(outline.values("id")) >= {"short", "run", "accuracy", "h-absent"}
+    assert not {"calibration", "truth", "responses", "attributes", "signs"} & set(outline.values("id"))
+    text = " ".join("".join(outline.text).split())
+    end = text[text.index("Not on this page") :]
+    assert "Calibration: Bradley-Terry: no distribution on a rating scale was evaluated" in end
+    assert "Texts: No run predicts more than one number per response" in end
+    full = Outline(page_of(copy("one")))
+    assert "h-absent" not in full.values("id")
+    assert "#truth" in full.values("href")
+
+
+def test_few_rows_have_no_curves_and_no_shares(copy, change):
+    folder = copy("one")
+    marks = ('role="img" aria-label="Observed share', "Histogram of where ratings", "Share of ratings below")
+    assert all(mark in page_of(folder) for mark in marks)
+
+    def one_dot(results):
+        part = results["pairs"]["pairs_from_ratings"]
+        count = part["reliability"]["count"]
+        part["reliability"]["count"] = [max(count)] + [0] * (len(count) - 1)
+
+    change(folder / "results.json", one_dot)
+    assert marks[0] not in page_of(folder)
+    assert marks[1] in page_of(folder)
+
+    def few(results):
+        results["ratings"]["a0"].update(rows=3, groups=3)
+        kinds = results["pairs"]["pairs_from_ratings"]["subsets"]
+        kinds["care"] |= {"rows": 1, "model": 1.0}
+
+    change(folder / "results.json", few)
+    page = page_of(folder)
+    assert not any(mark in page for mark in marks)
+    row = re.search(r'<th scope="row">care</th>(.*?)</tr>', page, re.DOTALL)
+    assert re.sub(r"<.*?>|\s", "", row[1]) == "1" + "–" * row[1].count("–")
+    assert "By kind of prompt; – for fewer than 10 pairs" in page
+    Outline(page)
 
 
 def test_one_level_equal_quantiles_and_one_response_can_be_drawn(copy, change):
@@ -225,7 +268,7 @@ def test_results_on_an_edge_can_be_drawn(copy, change):
     Outline(page_of(folder))
 
 
-def test_a_folder_is_no_page(copy, tmp_path):
+def test_a_folder_is_not_a_page(copy, tmp_path):
     content = build_content([read_evaluation(copy("one"))])
     with pytest.raises(ArtifactError, match="is a folder"):
         write_page(content, tmp_path)

@@ -296,7 +296,7 @@ def test_files_that_are_damaged_or_foreign(folder, name, content, message):
         read_training_run(folder)
 
 
-def test_other_folders_are_no_training_runs(tmp_path):
+def test_other_folders_are_not_training_runs(tmp_path):
     assert not is_training_run(tmp_path)
     assert not is_training_run(Path("absent"))
     (tmp_path / "run.json").write_text('{"verb": "evaluate"}')

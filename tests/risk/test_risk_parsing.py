@@ -33,7 +33,7 @@ def test_text_to_measure_and_back(text):
 
 
 def test_the_table_holds_every_measure_under_its_name():
-    concrete = set(risk.RiskMeasure.__subclasses__())
+    concrete = set(risk.RiskMeasure.__subclasses__()) - {risk.Nested}  # made of two of them
     assert set(risk.MEASURES.values()) == concrete
     assert {text.split(":")[0] for text in CANONICAL} == set(risk.MEASURES)
     assert all(measure.name == name for name, measure in risk.MEASURES.items())

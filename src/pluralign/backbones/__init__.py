@@ -15,7 +15,7 @@ from pluralign.backbones.backbone import Backbone
 from pluralign.backbones.cache import EmbeddingCache
 from pluralign.backbones.config import BackboneConfig
 from pluralign.backbones.embeddings import Embeddings, EmbeddingStats
-from pluralign.backbones.load import load
+from pluralign.backbones.load import load, load_tuned
 from pluralign.backbones.threads import choose_num_threads, torch_threads, use_idle_cores
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Embeddings",
     "choose_num_threads",
     "load",
+    "load_tuned",
     "torch_threads",
     "use_idle_cores",
 ]

@@ -1,6 +1,7 @@
 """A backbone: conversations in, one vector for the response and one for the prompt out.
 
-In: conversations and optionally a cache. Out: `Embeddings`. Weights are loaded in `load.py`.
+In: conversations and optionally a cache. Out: `Embeddings`. Weights are loaded in `load.py`, and trained ones
+described in `tuned.py`.
 
     conversations -> distinct texts -> (cache | tokens -> batches -> states -> pooled vectors) -> rows
 
@@ -9,6 +10,7 @@ Under `accelerate launch` or `torchrun` the processes divide the texts among the
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import time
@@ -22,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pluralign.backbones import shared_prompt
 from pluralign.backbones.cache import EmbeddingCache, Record
@@ -38,7 +41,8 @@ from pluralign.backbones.run_mode import RunMode
 from pluralign.backbones.schedule import divide, estimate_tokens, prompts_together
 from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.backbones.threads import choose_num_threads, torch_threads
-from pluralign.backbones.tokens import Reader
+from pluralign.backbones.tokens import Reader, Tokens
+from pluralign.backbones.tuned import Tuning
 from pluralign.backbones.vocabulary import Vocabulary
 from pluralign.checks import check_choice
 from pluralign.conversations import Conversation, check, has_prompt, response_text
@@ -65,7 +69,7 @@ class _Call:
 
 
 class Backbone:
-    """A frozen language model that embeds conversations. Usually made by `load`.
+    """A language model that embeds conversations. Usually made by `load`.
 
     Args:
         model: a Hugging Face model without a task head, in evaluation mode.
@@ -85,6 +89,7 @@ class Backbone:
     Attributes:
         prompt_size: D, the width of the prompt's vector.
         response_size: W, the width of the response's vector.
+        tuning: how its weights were trained on from those of its name; None where they were not.
 
     Raises:
         ArgumentError: an option is invalid, or the model's states are not finite.
@@ -115,6 +120,7 @@ class Backbone:
         self.config = config
         self.fingerprint = fingerprint
         self.distributed = distributed
+        self.tuning: Tuning | None = None
         self._on_cpu = model.device.type == "cpu"
         self._threads_asked = num_threads
         self._threads = num_threads if isinstance(num_threads, int) else None
@@ -162,6 +168,66 @@ class Backbone:
         refuses."""
         reading = {"reading": CONVERSATION_FORMAT} if self.config.context == "conversation" else {}
         return {**asdict(self.config), "fingerprint": self.fingerprint, **reading}
+
+    def with_model(self, model: Any, *, fingerprint: str | None, tuning: Tuning | None) -> Backbone:
+        """The same backbone with other weights of the same architecture; it is not probed again.
+
+        Args:
+            model: as for the class.
+            fingerprint: of its weights; None where they still change.
+            tuning: how they were trained.
+        """
+        new = copy.copy(self)
+        new.model, new.fingerprint, new.tuning = model, fingerprint, tuning
+        new._forward = copy.copy(self._forward)
+        new._forward.model = model
+        return new
+
+    def read(self, conversations: Sequence[Conversation]) -> list[tuple[str, Tokens]]:
+        """What the model reads for the response of each conversation: the kind of text and its tokens.
+
+        Args:
+            conversations: as for `embed`.
+
+        Raises:
+            ArgumentError: a conversation does not have the right shape, or has tokens unknown to the model.
+        """
+        listed = [check(one, row) for row, one in enumerate(conversations)]
+        context = self.config.context
+        kinds = ["response" if context == "pair" and not has_prompt(one) else context for one in listed]
+        found: dict[int, tuple[str, Tokens]] = {}
+        for kind in dict.fromkeys(kinds):
+            rows = [row for row, own in enumerate(kinds) if own == kind]
+            for row, text in zip(rows, self._reader.read(kind, [listed[row] for row in rows]), strict=True):
+                found[row] = (kind, self._vocabulary.checked(text, kind, row))
+        return [found[row] for row in range(len(listed))]
+
+    def pooled(self, texts: Sequence[tuple[str, Tokens]], max_tokens: int | None = None) -> Tensor:
+        """Pooled vectors of responses, with gradients where they are on; each batch has texts of like length.
+
+        Args:
+            texts: from `read`.
+            max_tokens: maximum tokens of a padded batch; None for that of this object.
+
+        Returns:
+            `[N, P]` float32 where the model is: the first columns of `embed`'s response vectors.
+        """
+        order: list[int] = []
+        parts = []
+        for kind in dict.fromkeys(kind for kind, _ in texts):
+            rows = [row for row, (own, _) in enumerate(texts) if own == kind]
+            tokens = [texts[row][1] for row in rows]
+            for batch in self._forward.batches(tokens, max_tokens):
+                parts.append(
+                    self._forward.pooled(kind, [tokens[one] for one in batch])[:, : self._pooled_size]
+                )
+                order += [rows[one] for one in batch]
+        return torch.cat(parts)[torch.tensor(order, device=parts[0].device).argsort()]
+
+    @property
+    def pooled_size(self) -> int:
+        """P, the width of a response's vector without the columns for surface and length."""
+        return self._pooled_size
 
     def embed(
         self,

@@ -74,18 +74,32 @@ class Forward:
         Yields:
             Positions in `texts`, and their vectors `[B, W]`, float32 on the CPU.
         """
-        for side in by_side([len(one.ids) for one in texts], self.limit):
-            for batch in self._batches([len(texts[place].ids) for place in side]):
-                places = [side[one] for one in batch]
-                yield places, self.vectors(kind, [texts[place] for place in places])
+        for places in self.batches(texts):
+            yield places, self.vectors(kind, [texts[place] for place in places])
 
-    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
+    def batches(self, texts: Sequence[Tokens], max_tokens: int | None = None) -> Iterator[list[int]]:
+        """Positions in `texts`, batch by batch, as `run` would make them.
+
+        Args:
+            texts: what is to be run.
+            max_tokens: maximum tokens of a padded batch; None for that of this object.
+        """
+        limit = self.max_tokens if max_tokens is None else max_tokens
+        for side in by_side([len(one.ids) for one in texts], self.limit):
+            for batch in self._batches([len(texts[place].ids) for place in side], limit):
+                yield [side[one] for one in batch]
+
+    def _batches(self, lengths: list[int], max_tokens: int) -> Iterator[list[int]]:
         if self.mode.fill == "equal":
-            return by_equal_length(lengths, self.max_tokens)
-        return by_token_budget(lengths, 1 if self.mode.fill == "alone" else self.max_tokens)
+            return by_equal_length(lengths, max_tokens)
+        return by_token_budget(lengths, 1 if self.mode.fill == "alone" else max_tokens)
 
     def vectors(self, kind: str, texts: Sequence[Tokens]) -> Tensor:
         """Vectors of one batch, `[B, W]`, float32 on the CPU; as `run`."""
+        return self.pooled(kind, texts).cpu()
+
+    def pooled(self, kind: str, texts: Sequence[Tokens]) -> Tensor:
+        """Vectors of one batch, `[B, W]`, float32 where the model is, with gradients where they are on."""
         side = "left" if self.mode.fill == "left" else "right"
         padded = collate(texts, pad_id=self.pad_id, side=side)
         states = self.states(padded).last_hidden_state
@@ -94,10 +108,10 @@ class Forward:
         # An empty response is represented by the last token of the text.
         first = torch.minimum(begin + start, stop - 1)
         if kind != "conversation":
-            return pool(states, first, stop, "mean" if kind == "prompt" else self._pooling).cpu()
+            return pool(states, first, stop, "mean" if kind == "prompt" else self._pooling)
         response = pool(states, first, stop, self._pooling)
         prompt = state_at(states, begin + (start - 1).clamp(min=0))
-        return torch.cat([response, prompt], dim=-1).cpu()
+        return torch.cat([response, prompt], dim=-1)
 
     def pool_response(self, states: Tensor, stop: Tensor) -> Tensor:
         """Pools states that all belong to the response: tokens `0 <= t < stop`."""

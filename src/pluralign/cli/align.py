@@ -128,7 +128,7 @@ def _align(
     folder: RunFolder | None,
     console: Console,
 ) -> dict[str, Any]:
-    from pluralign.policy.training.checkpoints import last_checkpoint
+    from pluralign.training.checkpoints import last_checkpoint
 
     tables = {"data": read_table(flags.data, flags.hub_split)}
     if flags.eval_data is not None:
@@ -172,7 +172,7 @@ def _align(
 
 def _save(trainer: OfflineTrainer, folder: Path) -> None:
     """Saves the policy; a file that could not be written completely is removed."""
-    from pluralign.policy.training.checkpoints import written_completely
+    from pluralign.training.checkpoints import written_completely
 
     advice = "Free some space; the same command continues from the last checkpoint"
     with written_completely(folder, trainer.args.should_save, advice):

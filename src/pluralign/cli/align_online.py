@@ -93,13 +93,13 @@ def _align(
     folder: RunFolder | None,
     console: Console,
 ) -> dict[str, Any]:
-    from pluralign.policy.training.checkpoints import last_checkpoint
+    from pluralign.training.checkpoints import last_checkpoint
 
     prompts = _prompts(flags.prompts, flags)
     held_out = None if flags.eval_data is None else _prompts(flags.eval_data, flags)
     if folder is not None:
         console.say(_plan(policy, flags, config, prompts, out))
-        _tell_of_shared(prompts, held_out, console)
+        _say_what_is_held_out(prompts, held_out, console)
     start = last_checkpoint(out / TRAINING)
     step = 0 if start is None else int(start.name.rpartition("-")[2])
     if start is not None:
@@ -145,7 +145,7 @@ def _plan(policy: PolicyFlags, flags: OnlineFlags, config: PPOConfig, prompts: A
     )
 
 
-def _tell_of_shared(prompts: Any, held_out: Any, console: Console) -> None:
+def _say_what_is_held_out(prompts: Any, held_out: Any, console: Console) -> None:
     """Says how many held-out prompts are trained on, and where nothing will be evaluated."""
     from pluralign.policy.sampling.settings import prompt_key
 
@@ -228,7 +228,7 @@ def _train(trainer: PPOTrainer, start: Path | None, config: PPOConfig) -> dict[s
     Raises:
         RunError: the reward cannot be reached any more; the state is saved.
     """
-    from pluralign.policy.online.judging import unreachable
+    from pluralign.policy.online.scoring import unreachable
 
     try:
         return trainer.train(resume_from_checkpoint=start)

@@ -39,7 +39,7 @@ class PolicyFlags:
     """Which policy is trained, and how much of it.
 
     Attributes:
-        model: Folder or hub id of the policy; it is also the reference.
+        model: Folder or hub id of the policy, smollm2 or smollm2-q4; it is also the reference.
         tokenizer: Folder or hub id of the tokenizer; null for the model's own.
         dtype: Precision of the weights; null for float32, or with an adapter the stored precision.
         attn_implementation: Passed on to transformers, e.g. flash_attention_2.

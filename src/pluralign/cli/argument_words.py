@@ -29,6 +29,7 @@ _OF_PYTHON = (
     ("load_comparisons and --votes read this file", "--votes reads this file"),
     ("; all of them are in the error's `problems`", ""),
     (", config=None apply only", " applies only"),
+    ("folds: k=", "--folds: "),
 )
 
 

@@ -150,7 +150,7 @@ def _part(tables: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
     """How many of the rows were evaluated."""
     count, total = (sum(map(len, of.values())) for of in (tables, whole))
     if count == total:
-        return f"all {total:,} rows"
+        return f"all {total:,} rows" if total > 1 else "one row"
     groups, of = ({g for table in part.values() for g in table["group"]} for part in (tables, whole))
     share = 100 * count / total
     return f"{count:,} of {total:,} rows ({share:.0f} %), in {len(groups):,} of {len(of):,} groups"

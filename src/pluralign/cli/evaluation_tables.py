@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pluralign.cli.console import Console, interval
+from pluralign.report.wording import counted, enough
 
 __all__ = ["print_results"]
 
@@ -28,7 +29,7 @@ _MOST_KINDS = 12  # of prompts in one table; the others are in results.json
 
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
-    """Calibration per attribute, the gate, the heads of an ensemble, accuracy per kind of pair."""
+    """Calibration per attribute, the gate, the heads of an ensemble, votes, accuracy per kind of pair."""
     family = results["family"]
     for name, part in results["ratings"].items():
         _calibration(console, family, name, part)
@@ -38,6 +39,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     for name, part in results.get("gate", {}).items():
         _gate(console, name, part)
     _ensemble(console, results.get("ensemble", {}))
+    _votes(console, family, results.get("votes"))
     for name, part in results["pairs"].items():
         _accuracy(console, family, name, part)
         shares = {
@@ -58,8 +60,27 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
             rows.append((_measure(key, part), *cells, difference))
         if key == "pinball":
             rows += _within(part.get("within_prompt"))
-    title = f"{name}: {part['rows']:,} rows, {part['groups']:,} groups, in {part['unit']}"
+    sizes = f"{counted(part['rows'], 'row')}, {counted(part['groups'], 'group')}"
+    title = f"{name}: {sizes}, in {part['unit']}"
     console.table(title, ("", family, "constant", "difference"), rows)
+
+
+def _votes(console: Console, family: str, found: Mapping[str, Any] | None) -> None:
+    """Losses of a, tie and b beside two that know nothing of the texts, and the shares of ties."""
+    if not found:
+        return
+    rows = []
+    for key, title in (("log_loss", "log loss"), ("brier", "Brier score")):
+        values, differences = found[key]["value"], found[key]["difference"]
+        constant = interval(values.get("constant"), 3).partition(" ")[0]
+        uniform = f"{values['uniform']['estimate']:.3f}"
+        difference = interval(differences.get("constant"), 3)
+        rows.append((title, interval(values.get("model"), 3), constant, uniform, difference))
+    predicted, observed = (found["mean"][kind]["tie"] for kind in ("predicted", "observed"))
+    rows.append(("ties", f"{predicted:.3f}", "", "", f"people: {observed:.3f}"))
+    sizes = f"{counted(found['rows'], 'comparison')}, {counted(found['groups'], 'group')}"
+    heads = ("", family, "constant", "1/3 each", "difference")
+    console.table(f"votes (a, tie, b): {sizes}", heads, rows)
 
 
 def _within(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
@@ -118,19 +139,29 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
     if rows:
         head = ("", "correlation", "disagreement", "between heads ~ error", "own std ~ error")
         console.table("heads of the ensemble (~ is Spearman's correlation)", head, rows)
+    known = {name: part for name, part in parts.items() if part.get("between_std") is not None}
+    if known:
+        spreads = [
+            (_words(name), f"{p['within_std']:.3f}", f"{p['between_std']:.3f}") for name, p in known.items()
+        ]
+        names = ("", "within a head: how people differ", "between heads: what the model does not know")
+        console.table("std of a prediction, in its two parts", names, spreads)
 
 
 def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
+    untold = set(part.get("tied_rules", ())) - {"model"}  # it ties nearly all pairs, so it is no comparison
     rows = [
         (
             family if rule == "model" else rule,
-            interval(accuracy, 3),
+            "-" if rule in untold else interval(accuracy, 3),
             part["ties"][rule],
-            interval(part["difference"][rule], 3) if rule in part["difference"] else "",
+            interval(part["difference"].get(rule), 3) if rule not in {"model", *untold} else "",
         )
         for rule, accuracy in part["accuracy"].items()
     ]
-    title = f"{_words(name)}: {part['rows']:,} pairs, {part['groups']:,} groups"
+    title = f"{_words(name)}: {counted(part['rows'], 'pair')}, {counted(part['groups'], 'group')}"
+    if not enough(part["rows"], part["groups"]):
+        title += ", too few to say anything"
     if part["tied_in_data"]:
         title += f", and {part['tied_in_data']:,} that people tied"
     console.table(title, ("", "accuracy", "ties", "difference"), rows)
@@ -142,7 +173,11 @@ def _breakdown(console: Console, family: str, title: str, kinds: Mapping[str, Ma
         return
     rules = list(dict.fromkeys(rule for shares in kinds.values() for rule in shares if rule != "rows"))
     rows = [
-        (kind or "none", f"{shares['rows']:,}", *[f"{shares[rule]:.3f}" for rule in rules])
+        (
+            kind or "none",
+            f"{shares['rows']:,}",
+            *[f"{shares[rule]:.3f}" if enough(shares["rows"]) else "-" for rule in rules],
+        )
         for kind, shares in list(kinds.items())[:_MOST_KINDS]
     ]
     if len(kinds) > _MOST_KINDS:

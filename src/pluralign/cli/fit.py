@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pluralign.cli.console import Console
 from pluralign.cli.flags import BackboneFlags, DataFlags, flags_of_other_families
@@ -13,8 +13,10 @@ from pluralign.cli.held_out import held_out_counts, held_out_words, remember
 from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
 from pluralign.cli.run_folder import RunFolder, default_name
+from pluralign.cli.tuning_flags import TuningFlags, tuning_from
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES
 from pluralign.fitting.config import saved_settings
+from pluralign.fitting.tuning.config import TuningConfig
 
 __all__ = ["run"]
 
@@ -27,23 +29,29 @@ class FitFlags:
 
     Attributes:
         family: One of the families above.
+        ensemble: Number of heads, each on its own resample of the groups; how far they differ is what the
+            model does not know, for measures such as worst_case(cvar:0.1). 1 for one head on all groups.
         test_share: Share of the data that is held out for `evaluate`, by groups; 0 fits on everything.
         split_seed: Seed that selects the held-out groups.
         out: Run folder; null for runs/fit-FAMILY-DIGEST, the same for the same command.
         json: Print the result as JSON.
+        tune: lora trains an adapter of the backbone together with the head, full all of its weights, by the
+            flags that begin with tune_; null leaves the backbone as it is.
     """
 
     family: str = DEFAULT
+    ensemble: int = 1
     test_share: float = 0.2
     split_seed: int = 0
     out: str | None = None
     json: bool = False
+    tune: Literal["lora", "full"] | None = None
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, fits and saves."""
     family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)
-    flags, data, backbone, config = parse(
+    flags, data, backbone, config, stated = parse(
         "fit",
         _purpose(),
         arguments,
@@ -51,14 +59,20 @@ def run(arguments: Sequence[str]) -> None:
         DataFlags,
         BackboneFlags,
         CONFIGS[family],
+        TuningFlags,
         elsewhere=flags_of_other_families(family),
     )
     if not 0 <= flags.test_share < 1:
         raise UsageError(f"--test_share: received {flags.test_share}; allowed: at least 0 and below 1")
+    if flags.ensemble < 1:
+        raise UsageError(f"--ensemble: received {flags.ensemble}; allowed: a whole number, at least 1")
     if not data.sources:
         raise UsageError("no data: name a file with --ratings, --pairs or --votes")
     console = Console(flags.json)
-    decisive = _result_settings(flags, data, backbone, config)
+    tuning = tuning_from(stated)
+    if flags.tune is None and tuning != TuningConfig():
+        raise UsageError("flags that begin with --tune_ need --tune lora or --tune full")
+    decisive = _result_settings(flags, data, backbone, config, tuning)
     inputs = data.digests()
     name = default_name(decisive, inputs)
     out = flags.out or f"runs/fit-{family}-{name}"
@@ -71,26 +85,33 @@ def run(arguments: Sequence[str]) -> None:
             _finish(console, folder, family, data, stored)
             return
         sources = ", ".join(f"{kind} {source}" for kind, source in data.sources.items())
-        console.say(f"fit {family} on {sources}, backbone {backbone.backbone}, into {folder.path}")
-        _fit(console, folder, family, flags, data, backbone, config)
+        how = "" if flags.tune is None else f", tuned ({flags.tune})"
+        console.say(f"fit {family} on {sources}, backbone {backbone.backbone}{how}, into {folder.path}")
+        _fit(console, folder, family, flags, data, backbone, config, tuning)
 
 
 def _purpose() -> str:
     """The introduction of `--help`: what each family is for, and which tables it takes."""
     which = "; ".join(f"{name} ({', '.join(one.data)}): {one.advice}" for name, one in FAMILIES.items())
     return (
-        "Fit a reward model on a frozen backbone. The families, with the data that each can be fitted on: "
+        "Fit a reward model: a head on a frozen backbone, or with --tune both together. The families, with "
+        "the data that each can be fitted on: "
         f"{which}. docs/how-to/choosing.md says more, also about losses and risk measures."
     )
 
 
 def _result_settings(
-    flags: FitFlags, data: DataFlags, backbone: BackboneFlags, config: Any
+    flags: FitFlags, data: DataFlags, backbone: BackboneFlags, config: Any, tuning: TuningConfig
 ) -> dict[str, Any]:
     """The settings that determine the result, without output, printing and the embedding cache."""
     ignored = {"out", "json", "cache", "device"}
+    if flags.tune is None:
+        ignored.add("tune")  # runs of earlier versions have no such setting
     merged = asdict(flags) | asdict(data) | asdict(backbone) | saved_settings(config)
-    return {key: value for key, value in merged.items() if key not in ignored}
+    trained = {} if flags.tune is None else {"tuning": asdict(tuning)}
+    if flags.ensemble == 1:  # as if the flag did not exist, so that folders of before are found
+        ignored.add("ensemble")
+    return {key: value for key, value in merged.items() if key not in ignored} | trained
 
 
 def _fit(
@@ -101,6 +122,7 @@ def _fit(
     data: DataFlags,
     backbone: BackboneFlags,
     config: Any,
+    tuning: TuningConfig,
 ) -> None:
     from pluralign import data as tables_of
     from pluralign.fitting import fit
@@ -126,6 +148,9 @@ def _fit(
         **given,
         backbone=load_backbone(backbone),
         config=config,
+        tune=flags.tune,
+        tuning=None if flags.tune is None else tuning,
+        ensemble=flags.ensemble,
         cache=cache_from(backbone.cache),
         journal=folder.path / "search.jsonl",
         report=report,
@@ -155,9 +180,11 @@ def _finish(
             f"on them:\n  {command}"
         )
         if held_out and held_out["groups"] < _FEW_GROUPS:
-            crossed = ["pluralign", "evaluate", "--folds", "5", "--family", family, *data.arguments]
+            folds = str(min(5, held_out["of"]))
+            crossed = ["pluralign", "evaluate", "--folds", folds, "--family", family, *data.arguments]
+            few = "1 group says" if held_out["groups"] == 1 else f"{held_out['groups']} groups say"
             console.say(
-                f"{held_out['groups']} groups say little about a model; to evaluate the family on every row, "
-                f"by models that have not seen it (add the settings of this fit):\n  {shlex.join(crossed)}"
+                f"{few} little about a model; to evaluate the family on every row, by "
+                f"models that have not seen it (add the settings of this fit):\n  {shlex.join(crossed)}"
             )
     console.result({"model": str(path), "run": str(folder.path), "fitted": fitted}, str(path))

@@ -85,7 +85,7 @@ class BackboneFlags:
     """The frozen language model, and how it embeds text.
 
     Attributes:
-        backbone: minilm, a hub id or a folder.
+        backbone: minilm, smollm2, smollm2-q4, a hub id or a folder.
         revision: Branch, tag or commit on the hub.
         pooling: last, mean or last_mean over the response; null for the default of the architecture.
         context: Input of an encoder, response or pair (prompt and response); null for the default.

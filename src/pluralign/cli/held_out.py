@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pluralign.data import TextRecord
 
-__all__ = ["held_out_counts", "held_out_words", "remember", "seen_before", "unseen"]
+__all__ = ["held_out_counts", "held_out_words", "remember", "remember_also", "seen_before", "unseen"]
 
 _GROUPS, _TEXTS = "train_groups.json", "train_texts.npz"
 
@@ -31,14 +31,32 @@ Tables = Mapping[str, "datasets.Dataset"]
 
 def remember(folder: Path, tables: Tables) -> None:
     """Records the groups and texts of these tables in the run folder of their fit."""
-    import numpy as np
-
     from pluralign.data import text_record
 
-    write_json(folder / _GROUPS, sorted(_groups(tables)))
-    record = text_record(tables)
+    _write(folder, _groups(tables), text_record(tables))
+
+
+def _write(folder: Path, groups: set[Any], record: TextRecord) -> None:
+    import numpy as np
+
+    write_json(folder / _GROUPS, sorted(groups))
     with whole_file(folder / _TEXTS) as work, work.open("wb") as stream:
         np.savez_compressed(stream, **record._asdict())
+
+
+def remember_also(folder: Path, before: Path, tables: Tables) -> None:
+    """As `remember`, of these tables and of what the run folder `before` has on record, if anything."""
+    import numpy as np
+
+    from pluralign.data import TextRecord, text_record
+
+    groups = _groups(tables)
+    if (before / _GROUPS).is_file():
+        groups |= set(json.loads((before / _GROUPS).read_text(encoding="utf-8")))
+    record, older = text_record(tables), _stored(before / _TEXTS)
+    if older is not None:
+        record = TextRecord(*map(np.union1d, record, older))
+    _write(folder, groups, record)
 
 
 def held_out_counts(train: Tables, test: Tables) -> dict[str, Any]:

@@ -25,11 +25,13 @@ __all__ = ["main"]
 VERBS = {
     "check": "check a data file: shape, counts, raters, agreement, problems",
     "fit": "fit a reward model on ratings, pairs or votes",
+    "calibrate": "correct a model's distributions on ratings that it was not fitted on",
     "score": "score responses with a model and a risk measure",
     "evaluate": "evaluate a model on held-out data, against its baselines",
     "report": "turn evaluations into one HTML page with figures",
     "sample": "sample reference completions and score them: the table to train a policy on",
     "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
+    "export": "write a model as a checkpoint that other software loads",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 

@@ -105,6 +105,8 @@ def load_model(path: str, device: str | None, cache: str | None) -> RewardModel:
     from pluralign.backbones import use_idle_cores
     from pluralign.model import RewardModel
 
+    if (Path(path) / "run.json").is_file() and not (model_folder(path) / "config.json").is_file():
+        raise UsageError(f"{path} is a run folder without a finished model: run its command again")
     _quiet_transformers()
     use_idle_cores()
     return RewardModel.from_pretrained(model_folder(path), device=device, cache=cache_from(cache))

@@ -200,19 +200,19 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
         if plain:
             expected, given = [plain.group(1)], [plain.group(2)]
         if given and expected:
-            kinds = " or ".join(dict.fromkeys(_kind_in_words(e) for e in expected))
+            kinds = " or ".join(dict.fromkeys(_kind_in_words(e, value.group(1)) for e in expected))
             return f"--{value.group(1)}: received {cut(given[0], _LONGEST_VALUE)!r}; allowed: {kinds}"
         return f"--{value.group(1)}: {cut(' '.join(lines), _LONGEST_VALUE)}"
     return cut(" ".join(message.split()), _LONGEST_VALUE)
 
 
-def _kind_in_words(kind: str) -> str:
+def _kind_in_words(kind: str, flag: str) -> str:
     """A type from the parser's messages, described by how its values are written."""
     words = {
         "NoneType": "null",
-        "tuple": "a list such as [a,b]",
-        "list": "a list such as [a,b]",
-        "dict": 'a mapping such as {"a": 1}',
+        "tuple": "a list such as [a,b], or [0.1,0.9] of numbers",
+        "list": "a list such as [a,b], or [0.1,0.9] of numbers",
+        "dict": f'a mapping such as {{"a": 1}}, that is, --{flag}.a 1',
     }
     name = re.sub(r"<class '(\w+)'>", r"\1", kind)
     choices = re.findall(r"'([^']*)'", name) if name.startswith("typing.Literal[") else []

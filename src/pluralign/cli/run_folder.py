@@ -30,7 +30,7 @@ from typing import Any, Self
 from pluralign._version import __version__
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import RunError
-from pluralign.files import is_temporary, sweep, write_file, write_json
+from pluralign.files import append_line, is_temporary, sweep, write_file, write_json
 
 __all__ = ["RunFolder", "default_name", "digest"]
 
@@ -140,11 +140,13 @@ class RunFolder:
                 continue
             if isinstance(found, dict) and isinstance(wanted, dict):
                 keys = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
-                changes = "; ".join(f"{k}: {found.get(k)!r} then, {wanted.get(k)!r} now" for k in keys)
+                changes = "; ".join(
+                    f"{k}: {found.get(k)!r} in that run, {wanted.get(k)!r} in this one" for k in keys
+                )
             else:
-                changes = f"{found!r} then, {wanted!r} now"
+                changes = f"{found!r} in that run, {wanted!r} in this one"
             raise RunError(
-                f"{self.path} belongs to another run ({part} differ: {changes}). "
+                f"{self.path} belongs to another run (different {part}: {changes}). "
                 f"Choose another --out, or remove the folder."
             )
 
@@ -209,14 +211,17 @@ class RunFolder:
 
     def log(self, **values: Any) -> None:
         """Appends one line of measurements."""
-        with (self.path / _LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": _now(), **values}) + "\n")
+        append_line(self.path / _LOG, json.dumps({"time": _now(), **values}))
 
     def finish(self, *made: str, **values: Any) -> None:
         """Marks the run as complete, with the names of its artefacts and any other results to keep."""
         files = [file for name in made for file in _files(self.path / name) if file.name != _CARD]
         digests = {str(file.relative_to(self.path)): file_digest(file) for file in files}
         write_json(self.path / _DONE, {"finished": _now(), "made": made, "sha256": digests, **values})
+
+
+def _change(before: Any, wanted: Any) -> str:
+    return f"{before!r} in that run, {wanted!r} in this one"
 
 
 def default_name(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -37,7 +37,10 @@ _KEY_VARIABLE = "PLURALIGN_SERVER_KEY"
 _SAMPLES, _ALPACA = "samples", "alpaca_eval.json"
 
 # Flags that do not change the result.
-_IGNORED = {"out", "json", "device", "batch_size", "concurrency", "cache", "beta", "transform", "server"}
+_IGNORED = {
+    *("out", "json", "device", "batch_size", "concurrency", "cache", "beta", "transform"),
+    *("server", "key_over_http"),
+}
 _INPUTS = ("prompts", "shards", "samples", "reward_model", "reward_function")
 
 
@@ -105,6 +108,11 @@ def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
         raise UsageError("--model needs --prompts: a file, folder or hub id with prompts")
     if flags.model is None and flags.server is not None:
         raise UsageError("--server needs --model: the folder or hub id of the policy's tokenizer")
+    if flags.server is not None:
+        from pluralign.policy.sampling.server_requests import check_address
+
+        has_key = bool(os.environ.get(_KEY_VARIABLE, "").strip())
+        check_address(flags.server, has_key=has_key, key_over_http=flags.key_over_http)
     if flags.server is not None and flags.end_tokens:
         raise UsageError("--end_tokens: a server ends completions at the policy's own end tokens")
     if flags.samples is not None and not rewards.sources and flags.alpaca_eval is None:
@@ -210,6 +218,7 @@ def _sampler(flags: SampleFlags) -> Sampler:
         policy.load_tokenizer(name, revision=flags.revision),
         model=flags.served_model,
         api_key=os.environ.get(_KEY_VARIABLE),
+        key_over_http=flags.key_over_http,
         concurrency=flags.concurrency,
     )
     return remote

@@ -14,9 +14,10 @@ class SampleFlags:
 
     Attributes:
         prompts: File, folder or hub id with prompts; any table with a prompt column.
-        model: Folder or hub id of the policy.
+        model: Folder or hub id of the policy, smollm2 or smollm2-q4.
         server: Address of an OpenAI-compatible server (vLLM) that has the policy; --model then names its
             tokenizer. The key is read from the environment variable PLURALIGN_SERVER_KEY.
+        key_over_http: Send that key unencrypted (http) to another machine too.
         served_model: Name of the policy on the server, if it serves several.
         shards: Completions made elsewhere, which are checked and used as they are.
         samples: Run or samples folder of an earlier call, whose completions are scored.
@@ -44,6 +45,7 @@ class SampleFlags:
     prompts: str | None = None
     model: str | None = None
     server: str | None = None
+    key_over_http: bool = False
     served_model: str | None = None
     shards: str | None = None
     samples: str | None = None

@@ -76,7 +76,7 @@ def _check_risk(measure: RiskMeasure, model: Path) -> None:
     """Rejects a measure that compares heads if the model does not have several."""
     from pluralign.distributions import Point
     from pluralign.errors import RiskError
-    from pluralign.heads import FAMILIES
+    from pluralign.heads.ensemble import reader_of
     from pluralign.model.combination_folder import is_combination
     from pluralign.model.folder import read_spec
 
@@ -86,7 +86,7 @@ def _check_risk(measure: RiskMeasure, model: Path) -> None:
         what = "a combination"  # whose rewards are normal scores, without separate heads
         if not is_combination(model):
             family, spec = read_spec(model)
-            if FAMILIES[family].has_heads(spec):
+            if reader_of(family, spec).has_heads(spec):
                 return
             what = f"of the family {family}"
         raise UsageError(f"--risk {measure}: {model} is {what}: {error}") from None

@@ -175,6 +175,7 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, overall: _Su
                 distribution = model.distribution(texts, **options)
             if wanted is not None:
                 found["quantiles"] = distribution.quantile(wanted).tolist()
+            found |= _both_spreads(distribution)
             answers[side] = {"utility": utilities(measure, distribution).tolist()} | found
             overall.add(answers[side]["utility"])
         for i, identity in enumerate(rows["id"]):
@@ -183,6 +184,15 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, overall: _Su
                 suffix = "" if side == "response" else f"_{side.removeprefix('response_')}"
                 line |= {f"{key}{suffix}": values[i] for key, values in found.items()}
             yield json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _both_spreads(distribution: Any) -> dict[str, list[float]]:
+    """Of an ensemble, the standard deviation within its heads and that between them; else nothing."""
+    members = distribution.members()
+    if members is None or len(members) < 2:
+        return {}
+    parts = distribution.variances()
+    return {f"{name}_std": part.sqrt().tolist() for name, part in parts._asdict().items()}
 
 
 def _attributes(distributions: Mapping[str, Any], levels: Any) -> list[dict[str, Any]]:

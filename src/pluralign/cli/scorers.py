@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pluralign.cli.objects import cache_from, load_model
 from pluralign.cli.parsing import UsageError
 
-__all__ = ["check_combination", "load_scorer", "response_columns"]
+__all__ = ["check_combination", "conversations_of", "load_scorer", "response_columns"]
 
 _SIDES = ("response", "chosen", "rejected", "response_a", "response_b")
 
@@ -66,14 +66,20 @@ def load_scorer(
     if table is None:
         return first
     others = [load_model(path, device, cache) for path in combine]
+    return combined([first, *others], conversations_of(table), how=how)
+
+
+def conversations_of(table: Any) -> list[Any]:
+    """Every response of a table behind its prompt."""
+    from pluralign import data
+
     whole = table[:]
     sides = [whole[side] for side in response_columns(table)]
-    texts = [
+    return [
         data.conversation(prompt, response)
         for prompt, *responses in zip(whole["prompt"], *sides, strict=True)
         for response in responses
     ]
-    return combined([first, *others], texts, how=how)
 
 
 def response_columns(table: Any) -> list[str]:

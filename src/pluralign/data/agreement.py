@@ -9,14 +9,15 @@ Paper: Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from pluralign.data.table_columns import Ragged
 from pluralign.errors import ArgumentError
 
-__all__ = ["Metric", "grid_step", "krippendorff_alpha"]
+__all__ = ["Metric", "alpha_of_lists", "grid_step", "krippendorff_alpha"]
 
 Metric = Literal["nominal", "ordinal", "interval"]
 
@@ -51,10 +52,16 @@ def krippendorff_alpha(units: Sequence[Sequence[float]], metric: Metric = "ordin
     values = np.asarray([value for unit in paired for value in unit], dtype=np.float64)
     if not np.isfinite(values).all():
         raise ArgumentError("units: received a rating that is not finite; leave missing ratings out")
+    return alpha_of_lists(Ragged(values, np.asarray([len(unit) for unit in paired], np.int64)), metric)
+
+
+def alpha_of_lists(units: Ragged, metric: Metric) -> float | None:
+    """`krippendorff_alpha` of finite ratings in one array."""
+    units = units[np.flatnonzero(units.sizes >= 2)]
+    values, sizes = units.values, units.sizes
     if values.size == 0:
         return None
-    sizes = np.asarray([len(unit) for unit in paired])
-    unit_of = np.repeat(np.arange(len(paired)), sizes)
+    unit_of = np.repeat(np.arange(len(sizes)), sizes)
     levels, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(levels) == 1:
         return None
@@ -62,7 +69,7 @@ def krippendorff_alpha(units: Sequence[Sequence[float]], metric: Metric = "ordin
         # sum over i != j of [x_i != x_j] = m^2 - sum over values of (number of that value)^2
         cells, repeats = np.unique(unit_of * len(levels) + codes, return_counts=True)
         same = np.bincount(cells // len(levels), weights=repeats.astype(np.float64) ** 2)
-        within = sizes.astype(np.float64) ** 2 - same
+        within: NDArray[Any] = sizes.astype(np.float64) ** 2 - same
         total = float(values.size) ** 2 - float((counts.astype(np.float64) ** 2).sum())
     else:
         places = levels if metric == "interval" else np.cumsum(counts) - counts / 2

@@ -56,6 +56,10 @@ class RowBatch:
         except KeyError:
             return [row.get(name) for row in self._rows]
 
+    def kept(self, name: str) -> Sequence[Any]:
+        """The same, as the file has them."""
+        return self.column(name)
+
     def values(self, name: str) -> Sequence[Any]:
         """The same as Python values."""
         return self.column(name)
@@ -81,31 +85,38 @@ class ArrowBatch:
     Args:
         numbers: of the rows in their file.
         arrays: name -> values.
+
+    Attributes:
+        arrays: the same.
     """
 
     def __init__(self, numbers: Numbers, arrays: Mapping[str, pa.Array]) -> None:
         self.numbers = numbers
-        self._arrays = dict(arrays)
+        self.arrays = dict(arrays)
 
     @property
     def columns(self) -> dict[str, None]:
         """Names, in order."""
-        return dict.fromkeys(self._arrays)
+        return dict.fromkeys(self.arrays)
 
     def column(self, name: str) -> pa.Array:
         """The values of a column."""
-        return self._arrays[name]
+        return self.arrays[name]
+
+    def kept(self, name: str) -> Sequence[Any] | pa.Array:
+        """The same, as the file has them."""
+        return self.column(name)
 
     def values(self, name: str) -> Sequence[Any]:
         """The same as Python values, None in all rows where there is no such column."""
-        array = self._arrays.get(name)
+        array = self.arrays.get(name)
         return [None] * len(self.numbers) if array is None else array.to_pylist()
 
     def rows(self, places: Numbers | None = None) -> Sequence[Row]:
         """All rows as dicts, or those at some places."""
         import pyarrow as pa
 
-        table = pa.table(self._arrays)
+        table = pa.table(self.arrays)
         rows: Sequence[Row] = (table if places is None else table.take(pa.array(places))).to_pylist()
         return rows
 
@@ -115,7 +126,7 @@ class ArrowBatch:
 
         chosen = pa.array(places)
         return ArrowBatch(
-            self.numbers[places], {name: array.take(chosen) for name, array in self._arrays.items()}
+            self.numbers[places], {name: array.take(chosen) for name, array in self.arrays.items()}
         )
 
     def with_column(self, name: str, values: Sequence[Any] | pa.Array) -> Batch:
@@ -126,7 +137,7 @@ class ArrowBatch:
             array = values if isinstance(values, pa.Array) else pa.array(values)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return RowBatch(self.numbers, self.rows()).with_column(name, values)
-        return ArrowBatch(self.numbers, {**self._arrays, name: array})
+        return ArrowBatch(self.numbers, {**self.arrays, name: array})
 
 
 Batch = RowBatch | ArrowBatch
@@ -145,12 +156,12 @@ def arrow_batches(columns: Mapping[str, pa.ChunkedArray], count: int) -> Iterato
         yield ArrowBatch(np.arange(start + 1, start + size + 1), arrays)
 
 
-def in_batches(rows: Iterable[NumberedRow], seen: Callable[[int, BadRow | None], None]) -> Iterator[RowBatch]:
+def in_batches(rows: Iterable[NumberedRow], bad: Callable[[int, BadRow], None]) -> Iterator[RowBatch]:
     """The rows of a reader in batches; what it has read before it fails comes first.
 
     Args:
         rows: numbered; what is not a record is left out.
-        seen: called with the number of each row, and what is wrong if it is not a record.
+        bad: called with the number of each row that is not a record, and what is wrong with it.
 
     Raises:
         DataError: the reader's, behind the rows that it read.
@@ -160,9 +171,8 @@ def in_batches(rows: Iterable[NumberedRow], seen: Callable[[int, BadRow | None],
     try:
         for number, row in rows:
             if isinstance(row, BadRow):
-                seen(number, row)
+                bad(number, row)
                 continue
-            seen(number, None)
             numbers.append(number)
             kept.append(row)
             if len(kept) == BATCH_ROWS:

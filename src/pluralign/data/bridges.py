@@ -148,7 +148,7 @@ def weighted_pairs(comparisons_or_pairs: datasets.Dataset) -> datasets.Dataset:
 
     Returns:
         Columns id (of the comparison with ":a" or ":b" for the chosen side; of the pair unchanged),
-        prompt, chosen, rejected, subset, group, weight (in (0, 1] for votes).
+        prompt, chosen, rejected, subset, group, weight (in (0, 1] for votes), and the pairs' margin if any.
 
     Raises:
         DataError: the table is of another shape, or a weight is not a positive finite number.
@@ -173,6 +173,7 @@ def weighted_pairs(comparisons_or_pairs: datasets.Dataset) -> datasets.Dataset:
             "group": of_row("group"),
             "weight": weighed.weight[keep],
         }
+        | ({"margin": of_row("margin")} if "margin" in comparisons_or_pairs.column_names else {})
     )
 
 

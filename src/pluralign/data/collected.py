@@ -127,7 +127,7 @@ class Collected:
             return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
         chunks, done = [], 0
         for first, part in parts:
-            chunks += [pa.nulls(first - done, whole), part.cast(whole)]
+            chunks += [pa.nulls(first - done, whole), _as(part, whole)]
             done = first + len(part)
         return pa.chunked_array([*chunks, pa.nulls(self.count - done, whole)], whole)
 
@@ -150,7 +150,7 @@ def _lossless(values: Values) -> Values:
 
     if isinstance(values, pa.Array):
         kind = _widest(values.type)
-        return values.cast(kind) if _kept_as_it_is(kind) else values.to_pylist()
+        return _as(values, kind) if _kept_as_it_is(kind) else values.to_pylist()
     try:
         array = pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError):
@@ -163,6 +163,11 @@ def _lossless(values: Values) -> Values:
         flat = list(itertools.chain.from_iterable(value for value in values if value is not None))
     plain = {pa.null(): type(None), pa.bool_(): bool, pa.int64(): int, pa.float64(): float, pa.string(): str}
     return array if kind in plain and set(map(type, flat)) <= {plain[kind], type(None)} else values
+
+
+def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The array with this type; a cast of lists of nulls to their own type would lose some of these."""
+    return array if array.type == kind else array.cast(kind)
 
 
 def _widest(kind: pa.DataType) -> pa.DataType:

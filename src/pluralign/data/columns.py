@@ -13,6 +13,7 @@ from typing import Any
 
 from pluralign.data.batches import ArrowBatch, Batch, RowBatch
 from pluralign.data.formats import BadRow, NumberedRow
+from pluralign.data.json_lines import LineBatch
 from pluralign.data.layouts import HELPSTEER
 from pluralign.data.plain_values import value_in
 from pluralign.data.problems import Problem
@@ -108,7 +109,11 @@ def renamed(batch: Batch, names: Mapping[str, str], notes: Counter[str]) -> Batc
     """A batch under canonical names, as `rename` gives its rows."""
     if not names:
         return batch
-    if isinstance(batch, RowBatch):
+    columns = batch.columns
+    replaced = isinstance(batch, LineBatch) and any(
+        name in columns and of_file in columns for of_file, name in names.items()
+    )
+    if isinstance(batch, RowBatch) or replaced:  # how many rows have both, only the rows tell
         return RowBatch(batch.numbers, [rename(row, names, notes) for row in batch.rows()])
     arrays = {name: batch.column(name) for name in batch.columns if name not in names}
     for of_file, name in names.items():
@@ -117,6 +122,8 @@ def renamed(batch: Batch, names: Mapping[str, str], notes: Counter[str]) -> Batc
         if of_file in batch.columns:
             array = batch.column(of_file)
             arrays[name] = array.cast("float64") if of_file == "label" and array.type == "bool" else array
+    if isinstance(batch, LineBatch):
+        return batch.renamed(arrays, lambda row: rename(row, names, Counter()))
     return ArrowBatch(batch.numbers, arrays)
 
 

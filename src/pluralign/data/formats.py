@@ -22,14 +22,14 @@ import numpy as np
 
 from pluralign.data.batches import BATCH_ROWS, ArrowBatch, Batch, RowBatch
 from pluralign.data.gzip_files import is_gzip, open_gzip
-from pluralign.data.json_files import read_json
+from pluralign.data.json_files import json_batches, read_json
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_file", "read_parquet"]
+__all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_batches", "read_file"]
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -65,37 +65,51 @@ def read_file(path: Path, name: str, note: Callable[[str], None] = lambda _: Non
         DataError: the file as a whole cannot be read.
     """
     readers = {"jsonl": read_json, "csv": _read_csv, "parquet": _read_parquet}
-    kind = file_format(path)
-    if kind is None:
-        _fail(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
+    kind = _known_format(path, name)
     with _open_checked(path, name) as (stream, count):
         for number, row in readers[kind](stream, name, note):
             count()
             yield number, row
 
 
-def read_parquet(path: Path, name: str) -> Iterator[Batch]:
-    """The rows of a Parquet file in batches, as its columns; as `read_file` otherwise."""
+def read_batches(
+    path: Path, name: str, note: Callable[[str], None], bad: Callable[[int, BadRow], None]
+) -> Iterator[Batch]:
+    """The rows of a JSON or Parquet file in batches, as columns where that is possible.
+
+    Args:
+        path: as in `read_file`.
+        name: the name of the file in messages.
+        note: called with how the file was read, if it could have been read in another way.
+        bad: called with the number of each row that is not a record, and what is wrong with it.
+    """
+    reader = {"jsonl": json_batches, "parquet": _parquet_tables}[_known_format(path, name)]
     with _open_checked(path, name) as (stream, count):
-        number = 0
-        for batch in _parquet_batches(stream, name):
+
+        def bad_row(number: int, row: BadRow) -> None:
             count()
-            numbers = np.arange(number + 1, number + len(batch) + 1)
-            number += len(batch)
-            if isinstance(batch, list):
-                yield RowBatch(numbers, batch)
-            else:
-                yield ArrowBatch(numbers, dict(zip(batch.schema.names, batch.columns, strict=True)))
+            bad(number, row)
+
+        for batch in reader(stream, name, note, bad_row):
+            count(len(batch.numbers))
+            yield batch
+
+
+def _known_format(path: Path, name: str) -> str:
+    kind = file_format(path)
+    if kind is None:
+        _fail(name, f"the ending {''.join(path.suffixes) or 'of no file type'}", SUFFIXES_TEXT)
+    return kind
 
 
 @contextmanager
-def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
-    """The file's bytes, and what to call for each readable row; a damaged or empty file is refused."""
+def _open_checked(path: Path, name: str) -> Iterator[tuple[IO[bytes], Callable[..., None]]]:
+    """The file's bytes, and what to call with the number of readable rows; damaged files are refused."""
     rows = 0
 
-    def count() -> None:
+    def count(new: int = 1) -> None:
         nonlocal rows
-        rows += 1
+        rows += new
 
     try:
         with _open(path, name) as stream:
@@ -187,6 +201,19 @@ def _read_parquet(stream: IO[bytes], name: str, note: Callable[[str], None]) -> 
         for row in batch if isinstance(batch, list) else batch.to_pylist():
             number += 1
             yield number, row
+
+
+def _parquet_tables(
+    stream: IO[bytes], name: str, note: Callable[[str], None], bad: Callable[[int, BadRow], None]
+) -> Iterator[Batch]:
+    number = 0
+    for batch in _parquet_batches(stream, name):
+        numbers = np.arange(number + 1, number + len(batch) + 1)
+        number += len(batch)
+        if isinstance(batch, list):
+            yield RowBatch(numbers, batch)
+        else:
+            yield ArrowBatch(numbers, dict(zip(batch.schema.names, batch.columns, strict=True)))
 
 
 def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:

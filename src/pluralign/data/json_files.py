@@ -11,12 +11,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NoReturn
 
+from pluralign.data.batches import Batch, in_batches
+from pluralign.data.json_lines import line_batches
 from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, preview, raise_problems
 
-__all__ = ["read_json"]
+__all__ = ["json_batches", "read_json"]
 
 _MARK = b"\xef\xbb\xbf"
 _WINDOW = 1 << 20  # bytes that are read at a time
@@ -76,26 +78,52 @@ def read_json(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iter
     Raises:
         DataError: a list is cut off, or followed by more data.
     """
+    kind = _kind(stream)
+    if kind is not None:
+        note(kind)
+        return _read_values(stream, name)
+    lines = ((i, line.removeprefix(_MARK) if i == 1 else line) for i, line in enumerate(stream, start=1))
+    return _read_lines(((i, line) for i, line in lines if line.strip()), name)
+
+
+def json_batches(
+    stream: IO[bytes],
+    name: str,
+    note: Callable[[str], None],
+    bad: Callable[[int, BadRow], None],
+) -> Iterator[Batch]:
+    """The same rows in batches, as columns where all lines of one are sound.
+
+    Args:
+        stream: as in `read_json`, and so are the other arguments.
+        name: the name of the file in messages.
+        note: called with how the file was read.
+        bad: called with the number of each row that is not a record, and what is wrong with it.
+    """
+    kind = _kind(stream)
+    if kind is not None:
+        note(kind)
+        return in_batches(_read_values(stream, name), bad)
+    return line_batches(stream, lambda lines: _read_lines(lines, name), bad)
+
+
+def _kind(stream: IO[bytes]) -> str | None:
+    """What a file is that does not have a row per line, by its first line."""
     first = stream.readline(_WINDOW).removeprefix(_MARK).strip()
     while not first and (line := stream.readline(_WINDOW)):
         first = line.strip()
     stream.seek(0)
     if first[:1] == b"[":
-        note("a JSON list")
-        return _read_values(stream, name)
+        return "a JSON list"
     # In a pretty-printed object lines end after a brace, bracket or comma; a cut-off line seldom does.
     if first[:1] == b"{" and first[-1:] in (b"{", b"[", b","):
-        note("JSON objects over several lines")
-        return _read_values(stream, name)
-    return _read_lines(stream, name)
+        return "JSON objects over several lines"
+    return None
 
 
-def _read_lines(stream: IO[bytes], name: str) -> Iterator[NumberedRow]:
+def _read_lines(lines: Iterable[tuple[int, bytes]], name: str) -> Iterator[NumberedRow]:
     decoder = _Decoder()
-    for number, line in enumerate(stream, start=1):
-        data = line.removeprefix(_MARK) if number == 1 else line
-        if not data.strip():
-            continue
+    for number, data in lines:
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -14,9 +14,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pluralign.data.records import Shape
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "HELPSTEER",
@@ -87,30 +90,41 @@ def typed_columns(columns: set[str], layout: Layout) -> set[str]:
     return {*layout.columns, *_ONE_HOT, *(HELPSTEER if columns >= set(HELPSTEER) else ())}
 
 
-def is_arranged(shape: Shape, layout: Layout, columns: Collection[str], judgements: Iterable[Any]) -> bool:
+def is_arranged(
+    shape: Shape, layout: Layout, columns: Collection[str], judgements: Sequence[Any] | pa.Array
+) -> bool:
     """Whether rows are as `arrange` would leave them.
 
     Args:
         shape: what they should become.
         layout: what the caller said about their columns.
         columns: of the whole file.
-        judgements: what stands in the column of `JUDGEMENTS`.
+        judgements: what stands in the column of `JUDGEMENTS`, nothing where there is none.
     """
     if shape == "ratings":
         if layout.columns or "ratings" not in columns:
             return not (layout.columns or _is_helpsteer(columns))
-        return str not in set(map(type, judgements))
+        return not _has_text(judgements)
     if shape != "comparisons":
         return True
     if "response_a" not in columns and {"conversation_a", "conversation_b"} <= {*columns}:
         return False
     if "votes" not in columns:
         return not ("winner" in columns or {*columns} >= {*_ONE_HOT})
-    given = set(map(type, judgements := list(judgements)))
-    if list in given:
+    return not _has_text(judgements, in_lists=True)
+
+
+def _has_text(judgements: Sequence[Any] | pa.Array, in_lists: bool = False) -> bool:
+    """Whether there is a text among judgements, or in a list of them."""
+    import pyarrow as pa
+
+    if isinstance(judgements, pa.Array):
+        judgements = judgements.to_pylist()
+    given = set(map(type, judgements))
+    if in_lists and list in given:
         flat = (vote for votes in judgements if isinstance(votes, list) for vote in votes)
         given |= set(map(type, flat))
-    return str not in given
+    return str in given
 
 
 def _is_helpsteer(columns: Collection[str]) -> bool:

@@ -12,7 +12,6 @@ plain texts without a prompt, long common first lines count as the prompt. Texts
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,18 +23,17 @@ from pluralign.data.arrow import data_set
 from pluralign.data.batches import BATCH_ROWS
 from pluralign.data.records import SIDES
 from pluralign.data.same_text import normal_text, shared_start
-from pluralign.data.table_columns import arrow_column, column_values
+from pluralign.data.table_columns import arrow_column, column_values, text_codes
+from pluralign.data.text_digests import Digests, digests_of, is_long, prompt_digests, text_digests
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
 __all__ = ["SharedTexts", "TextRecord", "join_groups", "joint_groups", "shared_texts", "text_record"]
 
-_LONG = 40  # bytes of UTF-8 from which an equal text shows that two rows have the same source
 _MOST = 4  # at most 1 in this many groups is joined into one; more would leave too little to split
 _SIDES = tuple(dict.fromkeys(side for sides in SIDES.values() for side in sides))
-
-Digests = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -149,9 +147,8 @@ class _Side(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Some rows of a table: their groups, the digest of each row's source (0 for none), the sides."""
+    """Some rows of a table: the digest of each row's source (0 for none), and the sides."""
 
-    groups: list[str]
     source: Digests
     sides: list[_Side]
 
@@ -160,13 +157,14 @@ class _Found:
     """The keys that appear in several groups, and the groups that they join."""
 
     def __init__(self, tables: Mapping[str, datasets.Dataset]) -> None:
-        batches = [batch for table in tables.values() for batch in _batches(table)]
-        # Numbers in alphabetical order, so that nothing depends on the order of rows or tables.
-        self._groups = sorted({group for batch in batches for group in batch.groups})
-        number = {group: i for i, group in enumerate(self._groups)}
+        self._groups, numbers = _numbered([arrow_column(table, "group") for table in tables.values()])
         self._parent = list(range(len(self._groups)))
         self._size = [1] * len(self._groups)
-        of_batch = [(b, np.array([number[group] for group in b.groups], np.int64)) for b in batches]
+        of_batch = [
+            (batch, groups[BATCH_ROWS * i : BATCH_ROWS * (i + 1)])
+            for table, groups in zip(tables.values(), numbers, strict=True)
+            for i, batch in enumerate(_batches(table))
+        ]
         sides = [(side, groups) for batch, groups in of_batch for side in batch.sides]
         self._prompts = _in_several([(batch.source, groups) for batch, groups in of_batch])
         self._texts = _in_several([(side.text, groups) for side, groups in sides])
@@ -215,6 +213,23 @@ class _Found:
         self._size[roots[0]] = size
 
 
+def _numbered(columns: Sequence[pa.ChunkedArray]) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """All names of groups in alphabetical order, and for each row the place of its own."""
+    import pyarrow as pa
+
+    if not columns:
+        return [], []
+    columns = [column.cast(pa.string()) for column in columns]
+    codes = text_codes(*columns)
+    joined = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+    names: list[str] = joined.unique().to_pylist()
+    # In alphabetical order nothing depends on the order of rows or tables.
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return [names[i] for i in order], [place[of_rows] for of_rows in codes]
+
+
 def _in_several(parts: Sequence[tuple[Digests, NDArray[np.int64]]]) -> list[tuple[int, ...]]:
     """The groups of each key that appears in several of them; a key of 0 means none."""
     keys, groups = [key for key, _ in parts], [group for _, group in parts]
@@ -234,57 +249,30 @@ def _in_several(parts: Sequence[tuple[Digests, NDArray[np.int64]]]) -> list[tupl
 
 def _batches(table: datasets.Dataset) -> Iterator[_Batch]:
     """The digests of a table's rows, in batches."""
-    sides = [side for side in _SIDES if side in table.column_names]
-    prompted = "prompt" in table.column_names
-    columns = ["group", *(["prompt"] if prompted else []), *sides]
-    for rows in table.select_columns(columns).with_format("arrow").iter(batch_size=BATCH_ROWS):
-        prompts = _prompt_texts(rows["prompt"]) if prompted else [""] * len(rows)
-        prompt = _digests(prompts)
-        texts = [rows[side].to_pylist() for side in sides]
-        source = prompt.copy()
-        if len(sides) > 1:
-            bare = np.flatnonzero(prompt == 0)
-            starts = [normal_text(shared_start([said[i] for said in texts])) for i in bare.tolist()]
-            source[bare] = _digests([start if _is_long(start) else "" for start in starts])
-        yield _Batch(
-            rows["group"].to_pylist(), source, [_side(prompt, [*map(normal_text, t)]) for t in texts]
-        )
-
-
-def _side(prompt: Digests, texts: Sequence[str]) -> _Side:
-    response = _digests(texts)
-    # Wraps around; a product by an odd number keeps (a, b) and (b, a) apart.
-    text = np.where(response > 0, prompt * np.uint64(0x9E3779B97F4A7C15) + response, np.uint64(0))
-    return _Side(response, text, np.array([_is_long(text) for text in texts], bool))
-
-
-def _is_long(text: str) -> bool:
-    return len(text) >= _LONG or len(text.encode("utf-8", "surrogatepass")) >= _LONG
-
-
-def _prompt_texts(column: Any) -> list[str]:
-    """Each prompt as one text; an empty one for a prompt without messages."""
     import pyarrow as pa
 
-    if not pa.types.is_list(column.type):
-        return [normal_text(text or "") for text in column.to_pylist()]
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    messages = column.flatten()
-    roles = messages.field("role").to_pylist()
-    said = [normal_text(content or "") for content in messages.field("content").to_pylist()]
-    lines = iter([f"{role}\x1f{content}" for role, content in zip(roles, said, strict=True)])
-    return ["\x1e".join(next(lines) for _ in range(n or 0)) for n in column.value_lengths().to_pylist()]
+    sides = {side: arrow_column(table, side) for side in _SIDES if side in table.column_names}
+    prompts = arrow_column(table, "prompt") if "prompt" in table.column_names else None
+    for start in range(0, len(table), BATCH_ROWS):
+        said = [column.slice(start, BATCH_ROWS) for column in sides.values()]
+        if prompts is None:
+            prompt = np.zeros(min(BATCH_ROWS, len(table) - start), np.uint64)
+        else:
+            prompt = prompt_digests(prompts.slice(start, BATCH_ROWS))
+        source = prompt.copy()
+        bare = np.flatnonzero(prompt == 0) if len(said) > 1 else ()
+        if len(bare):
+            texts = zip(*(column.take(pa.array(bare)).to_pylist() for column in said), strict=True)
+            starts = [normal_text(shared_start(of_row)) for of_row in texts]
+            source[bare] = digests_of([start if is_long(start) else "" for start in starts])
+        yield _Batch(source, [_side(prompt, column) for column in said])
 
 
-def _digests(texts: Sequence[str]) -> Digests:
-    """BLAKE2b of each text, 64 bits; 0 for an empty one."""
-    found = [_digest(text) if text else 0 for text in texts]
-    return np.array(found, np.uint64)
-
-
-def _digest(text: str) -> int:
-    data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+def _side(prompt: Digests, texts: Any) -> _Side:
+    response, long = text_digests(texts)
+    # Wraps around; a product by an odd number keeps (a, b) and (b, a) apart.
+    text = np.where(response > 0, prompt * np.uint64(0x9E3779B97F4A7C15) + response, np.uint64(0))
+    return _Side(response, text, long)
 
 
 def _count(count: int, noun: str) -> str:

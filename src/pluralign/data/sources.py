@@ -18,8 +18,8 @@ from pluralign.data.formats import (
     BadRow,
     NumberedRow,
     file_format,
+    read_batches,
     read_file,
-    read_parquet,
 )
 from pluralign.data.plain_values import plain
 from pluralign.data.problems import Problem, preview
@@ -39,14 +39,15 @@ class Table:
         name: its name in messages.
         rows: yields the numbered raw rows; raises `DataError` if the file as a whole is damaged.
         cells_are_text: the format has no types (CSV): cells are text that still has to be read.
-        arrow: yields the same rows as Arrow columns, where the format has them; None elsewhere.
+        batches: yields the same rows in batches, where the format has a faster way to them, and calls its
+            argument with rows that are not a record; None elsewhere.
         read_as: how the file was read, once it has been, where it could have been read in another way.
     """
 
     name: str
     rows: Callable[[], Iterator[NumberedRow]]
     cells_are_text: bool = False
-    arrow: Callable[[], Iterator[Batch]] | None = None
+    batches: Callable[[Callable[[int, BadRow], None]], Iterator[Batch]] | None = None
     read_as: list[str] = field(default_factory=list)
 
 
@@ -110,7 +111,7 @@ def _file_table(path: Path) -> Table:
         path.name,
         lambda: read_file(path, path.name, note),
         cells_are_text=kind == "csv",
-        arrow=(lambda: read_parquet(path, path.name)) if kind == "parquet" else None,
+        batches=None if kind == "csv" else lambda bad: read_batches(path, path.name, note, bad),
         read_as=read_as,
     )
 
@@ -146,7 +147,7 @@ def _dataset_table(name: str, dataset: Any) -> Table:
                 yield number, dict(zip(columns, values, strict=True))
         refuse_empty(number)
 
-    def arrow() -> Iterator[Batch]:
+    def batches(bad: Callable[[int, BadRow], None]) -> Iterator[Batch]:
         columns = {column: arrow_column(dataset, column) for column in dataset.column_names}
         refuse_empty(len(dataset))
         yield from arrow_batches(columns, len(dataset))
@@ -158,7 +159,7 @@ def _dataset_table(name: str, dataset: Any) -> Table:
     decimal = "decimal" in str(dataset.features)
     # Pictures and sounds are decoded as they are read; nobody here needs them, but they must not get lost.
     as_arrow = not decimal and all(_is_plain(feature) for feature in dataset.features.values())
-    return Table(name, rows, arrow=arrow if as_arrow else None)
+    return Table(name, rows, batches=batches if as_arrow else None)
 
 
 def _is_plain(feature: Any) -> bool:

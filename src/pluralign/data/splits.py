@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pluralign.checks import as_finite, is_whole
 from pluralign.data.leaks import joint_groups
 from pluralign.data.table_columns import column_values
@@ -261,4 +263,4 @@ def _groups(dataset: Any) -> list[str]:
 
 
 def _part(dataset: datasets.Dataset, groups: Sequence[str], keep: set[str]) -> datasets.Dataset:
-    return dataset.select([i for i, group in enumerate(groups) if group in keep])
+    return dataset.select(np.flatnonzero([group in keep for group in groups]))

@@ -6,20 +6,33 @@ which `dataclasses.asdict` makes serialisable as JSON.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pluralign.data.agreement import grid_step, krippendorff_alpha
+from pluralign.data.agreement import alpha_of_lists, grid_step
 from pluralign.data.arrow import canonical_columns
 from pluralign.data.columns import shape_of
 from pluralign.data.leaks import SharedTexts, shared_texts
 from pluralign.data.loading import detect_shape
 from pluralign.data.records import SIDES, Shape
+from pluralign.data.table_columns import (
+    Ragged,
+    arrow_column,
+    by_appearance,
+    has_plain_prompts,
+    joint_codes,
+    prompt_codes,
+    ragged,
+    text_codes,
+)
 from pluralign.data.tables import read_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["AttributeSummary", "LengthCue", "Spread", "Summary", "VoteSummary", "summarise"]
 
@@ -156,56 +169,72 @@ def summarise(source: Any) -> Summary:
     Raises:
         DataError: the source has problems, or no known shape.
     """
+    import pyarrow.compute as pc
+
     shape = shape_of(set(getattr(source, "column_names", ()) or ()))
     table = source
     if shape is None or not set(canonical_columns(shape)) <= set(source.column_names):
         shape = detect_shape(source)
         table, _ = read_table(source, shape)
-    columns = {name: table[name][:] for name in canonical_columns(shape)}
-    prompts = [tuple((m["role"], m["content"]) for m in prompt) for prompt in columns["prompt"]]
-    texts = {pair for side in SIDES[shape] for pair in zip(prompts, columns[side], strict=True)}
+    prompts = _prompt_numbers(arrow_column(table, "prompt"))
+    sides = text_codes(*(arrow_column(table, side) for side in SIDES[shape]))
+    texts = joint_codes([np.tile(prompts, len(sides)), np.concatenate(sides)])
     return Summary(
         shape=shape,
         rows=len(table),
-        distinct_texts=len(texts),
-        groups=len(set(columns["group"])),
-        subsets=dict(Counter(columns["subset"]).most_common()),
-        attributes=_attributes(columns) if shape == "ratings" else (),
-        votes=_votes(columns) if shape == "comparisons" else None,
-        length=_length(columns, shape) if len(SIDES[shape]) == 2 else None,
+        distinct_texts=len(np.unique(texts)),
+        groups=pc.count_distinct(arrow_column(table, "group"), mode="all").as_py(),
+        subsets=_counted(arrow_column(table, "subset")),
+        attributes=_attributes(table) if shape == "ratings" else (),
+        votes=_votes(table) if shape == "comparisons" else None,
+        length=_length(table, shape) if len(SIDES[shape]) == 2 else None,
         shared=shared_texts({shape: table}),
     )
 
 
-def _attributes(columns: Mapping[str, list[Any]]) -> tuple[AttributeSummary, ...]:
-    rows_of: dict[str, list[int]] = {}
-    for i, name in enumerate(columns["attribute"]):
-        rows_of.setdefault(name, []).append(i)
+def _prompt_numbers(prompts: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A number for each prompt, the same where roles and texts are equal."""
+    if has_plain_prompts(prompts):
+        return prompt_codes(prompts)[0]
+    number: dict[tuple[Any, ...], int] = {}
+    said = (tuple((m["role"], m["content"]) for m in prompt) for prompt in prompts.to_pylist())
+    return np.array([number.setdefault(prompt, len(number)) for prompt in said], np.int64)
+
+
+def _counted(names: pa.ChunkedArray) -> dict[str, int]:
+    """How many rows each name has, the most first; of equally many, the first to appear."""
+    import pyarrow.compute as pc
+
+    counts = pc.value_counts(names).to_pylist()
+    return {one["values"]: one["counts"] for one in sorted(counts, key=lambda one: -one["counts"])}
+
+
+def _attributes(table: Any) -> tuple[AttributeSummary, ...]:
+    names = arrow_column(table, "attribute")
+    (attribute,) = text_codes(names)
+    (subset,) = text_codes(arrow_column(table, "subset"))
+    items, scales = ragged(table, "ratings"), arrow_column(table, "scale")
+    subsets = arrow_column(table, "subset").unique().to_pylist()
+    order = np.argsort(attribute, kind="stable")
+    of_each = np.split(order, np.flatnonzero(np.diff(attribute[order])) + 1)
     return tuple(
-        _attribute(
-            name,
-            [columns["ratings"][i] for i in rows],
-            [columns["subset"][i] for i in rows],
-            columns["scale"][rows[0]],
-        )
-        for name, rows in rows_of.items()
+        _attribute(name, items[rows], subset[rows], subsets, scales[int(rows[0])].as_py())
+        for name, rows in zip(names.unique().to_pylist(), of_each if len(order) else (), strict=True)
     )
 
 
 def _attribute(
-    name: str, items: list[list[float]], subsets: list[str], scale: Sequence[float]
+    name: str, items: Ragged, subset: NDArray[np.int64], subsets: Sequence[str], scale: Sequence[float]
 ) -> AttributeSummary:
     low, high = scale
-    values = np.asarray([rating for item in items for rating in item])
+    values = items.values
     step = grid_step(values, (low, high))
     edges = _bin_edges(low, high, step)
-    by_subset: dict[str, list[list[float]]] = {}
-    for item, subset in zip(items, subsets, strict=True):
-        by_subset.setdefault(subset, []).append(item)
-    several = by_subset if len(by_subset) > 1 else {}
+    numbers, first = by_appearance(subset)
+    several = range(len(first)) if len(first) > 1 else ()
     return AttributeSummary(
         name=name,
-        rows=len(items),
+        rows=len(items.sizes),
         raters=_spread(items),
         scale=(low, high),
         grid_step=step,
@@ -217,9 +246,12 @@ def _attribute(
         bin_counts=tuple(np.histogram(values, edges)[0].tolist()),
         constant=bool((values == values[0]).all()),
         share_unanimous=_share_unanimous(items),
-        alpha_ordinal=krippendorff_alpha(items, "ordinal"),
-        alpha_interval=krippendorff_alpha(items, "interval"),
-        alpha_by_subset={subset: krippendorff_alpha(part, "ordinal") for subset, part in several.items()},
+        alpha_ordinal=alpha_of_lists(items, "ordinal"),
+        alpha_interval=alpha_of_lists(items, "interval"),
+        alpha_by_subset={
+            subsets[subset[first[one]]]: alpha_of_lists(items[np.flatnonzero(numbers == one)], "ordinal")
+            for one in several
+        },
     )
 
 
@@ -230,41 +262,49 @@ def _bin_edges(low: float, high: float, step: float | None) -> np.ndarray[Any, n
     return np.linspace(low - step / 2, high + step / 2, points + 1)
 
 
-def _votes(columns: Mapping[str, list[Any]]) -> VoteSummary:
-    items: list[list[int]] = columns["votes"]
-    count = Counter(vote for item in items for vote in item)
-    total = sum(count.values())
-    sides = list(zip(columns["response_a"], columns["response_b"], strict=True))
-    both_orders = items + [[-vote for vote in item] for item in items]
+def _votes(table: Any) -> VoteSummary:
+    import pyarrow.compute as pc
+
+    items = ragged(table, "votes")
+    values, count = items.values, len(items.sizes)
+    item_of = np.repeat(np.arange(count), items.sizes)
+    sides = [arrow_column(table, side) for side in SIDES["comparisons"]]
+    both_orders = Ragged(np.concatenate([values, -values]), np.tile(items.sizes, 2))
     return VoteSummary(
         raters=_spread(items),
-        share_a=count[1] / total,
-        share_tie=count[0] / total,
-        share_b=count[-1] / total,
-        share_tied=sum(sum(item) == 0 for item in items) / len(items),
+        share_a=float((values == 1).mean()),
+        share_tie=float((values == 0).mean()),
+        share_b=float((values == -1).mean()),
+        share_tied=float((np.bincount(item_of, values, count) == 0).mean()),
         share_unanimous=_share_unanimous(items),
-        alpha_ordinal=krippendorff_alpha(both_orders, "ordinal"),
-        identical_sides=sum(a == b for a, b in sides),
-        empty_responses=sum(not text.strip() for texts in sides for text in texts),
+        alpha_ordinal=alpha_of_lists(both_orders, "ordinal"),
+        identical_sides=pc.sum(pc.equal(*sides)).as_py() or 0,
+        empty_responses=sum(not text.strip() for side in sides for text in side.to_pylist()),
     )
 
 
-def _length(columns: Mapping[str, list[Any]], shape: Shape) -> LengthCue:
-    first, second = (columns[side] for side in SIDES[shape])
-    preferred = [sum(votes) for votes in columns["votes"]] if shape == "comparisons" else [1] * len(first)
-    signs = [(len(a) - len(b)) * sign for a, b, sign in zip(first, second, preferred, strict=True)]
-    decided = sum(sign != 0 for sign in signs)
-    longer = sum(sign > 0 for sign in signs)
+def _length(table: Any, shape: Shape) -> LengthCue:
+    import pyarrow.compute as pc
+
+    first, second = (np.asarray(pc.utf8_length(arrow_column(table, side)), np.int64) for side in SIDES[shape])
+    longer_first = np.sign(first - second)
+    if shape == "comparisons":
+        votes = ragged(table, "votes")
+        item_of = np.repeat(np.arange(len(first)), votes.sizes)
+        longer_first = longer_first * np.sign(np.bincount(item_of, votes.values, len(first)))
+    decided, longer = int((longer_first != 0).sum()), int((longer_first > 0).sum())
     return LengthCue(decided, longer / decided if decided else None)
 
 
-def _spread(items: Sequence[Sequence[float]]) -> Spread:
-    sizes = [len(item) for item in items]
-    return Spread(min(sizes), float(np.median(sizes)), max(sizes))
+def _spread(items: Ragged) -> Spread:
+    sizes = items.sizes
+    return Spread(int(sizes.min()), float(np.median(sizes)), int(sizes.max()))
 
 
-def _share_unanimous(items: Sequence[Sequence[float]]) -> float | None:
-    shared = [item for item in items if len(item) >= 2]
-    if not shared:
+def _share_unanimous(items: Ragged) -> float | None:
+    shared = items[np.flatnonzero(items.sizes >= 2)]
+    if not len(shared.sizes):
         return None
-    return sum(len(set(item)) == 1 for item in shared) / len(shared)
+    start = np.cumsum(shared.sizes) - shared.sizes
+    lowest, highest = (of.reduceat(shared.values, start) for of in (np.minimum, np.maximum))
+    return float((lowest == highest).mean())

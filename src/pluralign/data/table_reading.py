@@ -195,27 +195,27 @@ class _Reading:
         return found
 
     def _batches(self) -> Iterator[Batch]:
-        if self._table.arrow is not None:
-            for batch in self._table.arrow():
-                self._found.count += len(batch.numbers)
-                yield batch
+        if self._table.batches is not None:
+            batches: Iterator[Batch] = self._table.batches(self._refuse)
         elif self._table.cells_are_text:
-            yield from self._typed_batches()
+            batches = self._typed_batches()
         else:
-            yield from in_batches(self._table.rows(), self._take)
+            batches = in_batches(self._table.rows(), self._refuse)
+        for batch in batches:
+            self._found.count += len(batch.numbers)
+            yield batch
 
-    def _take(self, number: int, bad: BadRow | None) -> None:
-        """Counts a row, and keeps it if it is not a record."""
+    def _refuse(self, number: int, bad: BadRow) -> None:
+        """Counts and keeps a row that is not a record."""
         self._found.count += 1
-        if bad is not None:
-            self._found.refused.append(RefusedRow(self._table.name, number, bad.raw, [bad.problem]))
+        self._found.refused.append(RefusedRow(self._table.name, number, bad.raw, [bad.problem]))
 
     def _typed_batches(self) -> Iterator[RowBatch]:
         """Which type a column of cells has, only all of its cells tell."""
         whole: list[tuple[int, dict[str, Any]]] = []
         damage = None
         try:
-            for batch in in_batches(self._table.rows(), self._take):
+            for batch in in_batches(self._table.rows(), self._refuse):
                 whole += zip(batch.numbers.tolist(), batch.rows(), strict=True)
         except DataError as error:
             damage = error
@@ -240,7 +240,8 @@ class _Reading:
         batch = renamed(batch, names, self._found.notes)
         columns = self._columns(names)
         where = JUDGEMENTS.get(request.shape, "")
-        if not is_arranged(request.shape, request.layout, columns, batch.values(where)):
+        judgements = batch.column(where) if where in batch.columns else ()
+        if not is_arranged(request.shape, request.layout, columns, judgements):
             numbered = list(zip(batch.numbers.tolist(), batch.rows(), strict=True))
             arranged = arrange(numbered, request.shape, request.layout, columns)
             self._arranging |= dict.fromkeys(arranged.read_as)
@@ -349,7 +350,7 @@ class _Reading:
             batch = batch if len(kept) == len(batch.numbers) else batch.take(kept)
             # Columns that are typed although they may be absent keep their place among the others.
             others = [name for name in batch.columns if name not in canonical or name in OPTIONAL]
-            spare = {name: None if name in canonical else batch.column(name) for name in others}
+            spare = {name: None if name in canonical else batch.kept(name) for name in others}
             self._found.kept.append(Part(batch.numbers, canonical, spare))
 
     def _look_closer(

@@ -37,7 +37,7 @@ from pluralign.distributions.indexing import rows_of
 from pluralign.distributions.quadrature import cdf_distance
 from pluralign.errors import ArgumentError
 
-__all__ = ["Heads", "RewardDistribution"]
+__all__ = ["Heads", "RewardDistribution", "Variances"]
 
 
 class Heads(NamedTuple):
@@ -46,6 +46,18 @@ class Heads(NamedTuple):
     means: Float[Tensor, "B H"]
     stds: Float[Tensor, "B H"]
     weights: Float[Tensor, "B H"]
+
+
+class Variances(NamedTuple):
+    """The two parts of a variance by the law of total variance; they sum to the square of `std`.
+
+    Attributes:
+        within: [B], mean of the members' variances: how people differ, as far as each member says.
+        between: [B], variance of the members' means: what the model does not know; 0 without members.
+    """
+
+    within: Float[Tensor, " B"]
+    between: Float[Tensor, " B"]
 
 
 class RewardDistribution(ABC):
@@ -138,6 +150,12 @@ class RewardDistribution(ABC):
         """Rewards and their probabilities if the distribution is discrete; otherwise None."""
         return None
 
+    @property
+    def tail_masses(self) -> tuple[float, float]:
+        """Mass of the atoms at the lowest and at the highest reward, where each row has such ends: nothing is
+        known beyond them."""
+        return 0.0, 0.0
+
     def transformed(self, increasing: Callable[[Tensor], Tensor]) -> RewardDistribution | None:
         """The distribution of an increasing function of R if this representation can hold it, otherwise None.
 
@@ -150,7 +168,25 @@ class RewardDistribution(ABC):
         """The heads that measures such as `worst_case` compare; None if there are none."""
         return None
 
+    def members(self) -> tuple[RewardDistribution, ...] | None:
+        """The distributions of which this is the mixture, for measures of members; None if there are none."""
+        return None
+
+    def mixture(self) -> RewardDistribution:
+        """The same distribution without its members."""
+        return self
+
     # --- summaries ------------------------------------------------------------------------------------------
+
+    def variances(self) -> Variances:
+        """The variance within and between members (heads), [B] each; all within where there are none."""
+        heads = self.heads()
+        if heads is None:
+            within = self.std().square()
+            return Variances(within, torch.zeros_like(within))
+        offset = heads.means - (heads.weights * heads.means).sum(-1, keepdim=True)
+        parts = (heads.stds.square(), offset.square())
+        return Variances(*((heads.weights * part).sum(-1) for part in parts))
 
     def cvar(self, fraction: float) -> Float[Tensor, " B"]:
         """Mean of the worst fraction of outcomes: (1/a) * integral of Q(t) over t in (0, a).
@@ -372,7 +408,7 @@ class RewardDistribution(ABC):
                 f"and {list(other.batch_shape)}"
             )
         wide = torch.promote_types(self.dtype, other.dtype)
-        return self.to(dtype=wide), other.to(dtype=wide)
+        return self.to(dtype=wide), other.mixture().to(dtype=wide)
 
     def _shaped(self, x: TensorLike, function: Callable[[Tensor], Tensor]) -> Tensor:
         points = as_float(x, "x", like=self._first)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pluralign.checks import as_finite, is_whole
 from pluralign.errors import ArgumentError
+from pluralign.precision import wide_dtype
 
 __all__ = ["as_float", "as_number", "check_draws", "check_fraction", "check_shape", "place_of", "require"]
 
@@ -36,7 +37,8 @@ def as_float(value: TensorLike, name: str, like: Tensor | None = None) -> Tensor
     try:
         if like is not None and isinstance(value, int | float) and not isinstance(value, bool):
             # Without waiting for a copy; what is too large for the dtype becomes infinite.
-            return torch.full((), value, dtype=torch.float64, device=like.device).to(like.dtype)
+            wide = wide_dtype(like.device)
+            return torch.full((), value, dtype=wide, device=like.device).to(like.dtype)
         # A Python number is converted directly: going through float32 would cost a float64 distribution
         # digits.
         dtype = None if like is None else like.dtype

@@ -27,6 +27,7 @@ from pluralign.distributions.special import (
     normal_excess,
     safe_sqrt,
 )
+from pluralign.precision import wide_dtype, widened
 
 __all__ = ["GaussianEnsemble"]
 
@@ -130,28 +131,35 @@ class GaussianEnsemble(RewardDistribution):
         """The heads, for measures that compare them."""
         return Heads(self.means, self.stds, self.weights)
 
+    def members(self) -> tuple[GaussianEnsemble, ...]:
+        """Each head as a distribution of its own."""
+        return tuple(
+            GaussianEnsemble(mean.unsqueeze(-1), std.unsqueeze(-1), validate=False)
+            for mean, std in zip(self.means.unbind(-1), self.stds.unbind(-1), strict=True)
+        )
+
     # --- primitives -----------------------------------------------------------------------------------------
 
     @property
     def _level_dtype(self) -> torch.dtype:
-        return torch.float64  # 1 - 1e-8 is 1 in float32, where a Gaussian has no finite quantile
+        return wide_dtype(self.device)  # 1 - 1e-8 is 1 in float32, where a Gaussian has no finite quantile
 
     def _cvar(self, fraction: float) -> Tensor:
         # Q - E[(Q - R)+] / a is largest at the quantile, so the quantile's own gradient drops out (envelope
         # theorem).
-        wide = self.to(dtype=torch.float64)
-        level = torch.full((len(self), 1), fraction, dtype=torch.float64, device=self.device)
+        wide = self.to(dtype=wide_dtype(self.device))
+        level = torch.full((len(self), 1), fraction, dtype=wide.dtype, device=self.device)
         at = wide._quantile(level).detach()
         return (at - wide._integrated_cdf(at) / fraction).squeeze(-1).to(self.dtype)
 
     def _certainty_equivalent(self, aversion: float) -> Tensor:
-        wide = self.to(dtype=torch.float64)
+        wide = self.to(dtype=wide_dtype(self.device))
         mean = wide.mean()
         exponents = 0.5 * (aversion * wide.stds) ** 2 - aversion * (wide.means - mean.unsqueeze(-1))
         return mean - log_mean_exp(wide.weights, exponents) / aversion
 
     def _quantile(self, levels: Tensor) -> Tensor:
-        wide, levels = self.to(dtype=torch.float64), levels.double()
+        wide, levels = self.to(dtype=wide_dtype(self.device)), widened(levels)
         with torch.no_grad():
             heads = torch.special.ndtri(levels).unsqueeze(-1) * wide.stds.unsqueeze(1)
             heads = wide.means.unsqueeze(1) + torch.where(wide.stds.unsqueeze(1) > 0, heads, 0.0)

@@ -21,6 +21,7 @@ from torch import Tensor
 from pluralign.distributions.base import RewardDistribution
 from pluralign.distributions.checks import check_draws
 from pluralign.distributions.special import divide, log_mean_exp, log_sinhc, safe_sqrt
+from pluralign.precision import widened
 
 __all__ = ["PiecewiseLinear", "Segments"]
 
@@ -99,7 +100,7 @@ class PiecewiseLinear(RewardDistribution):
         return (taken * torch.lerp(segments.lower, segments.upper, 0.5 * part)).sum(-1) / taken.sum(-1)
 
     def _certainty_equivalent(self, aversion: float) -> Tensor:
-        lower, upper, cum = (part.double() for part in self._segments())
+        lower, upper, cum = map(widened, self._segments())
         segments = Segments(lower, upper, cum)
         mean = (segments.mass * segments.middle).sum(-1)
         offset = segments.middle - mean.unsqueeze(-1)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign.distributions.special import bisect, divide
+from pluralign.precision import wide_dtype
 
 __all__ = ["cdf_distance"]
 
@@ -27,6 +28,8 @@ _EXTREMUM, _ZERO = 10, 12
 class Integrable(Protocol):
     """The primitives of a distribution that its distance to another needs; they are defined in `base`."""
 
+    @property
+    def device(self) -> torch.device: ...
     def to(self, *, dtype: torch.dtype) -> Self: ...
     def _cdf(self, x: Tensor, *, left: bool = False) -> Tensor: ...
     def _density(self, x: Tensor, *, left: bool = False) -> Tensor: ...
@@ -41,7 +44,7 @@ def cdf_distance(first: Integrable, second: Integrable) -> Float[Tensor, " B"]:
         first: any distribution.
         second: any distribution of the same batch shape.
     """
-    first, second = first.to(dtype=torch.float64), second.to(dtype=torch.float64)
+    first, second = (part.to(dtype=wide_dtype(part.device)) for part in (first, second))
 
     def gap(x: Tensor, *, left: bool = False) -> Tensor:
         return first._cdf(x, left=left) - second._cdf(x, left=left)

@@ -89,6 +89,11 @@ class Quantiles(PiecewiseLinear):
         """
         return self.values.mean(-1)
 
+    @property
+    def tail_masses(self) -> tuple[float, float]:
+        """t_1 and 1 - t_K."""
+        return float(self.levels[0]), 1 - float(self.levels[-1])
+
     def scale_shift(self, scale: TensorLike, shift: TensorLike) -> Self:
         """The distribution of `scale * R + shift`, scale > 0; both [] or [B]."""
         scales, shifts = (part.unsqueeze(-1) for part in self._affine(scale, shift))

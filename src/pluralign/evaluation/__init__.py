@@ -1,7 +1,8 @@
 """Evaluation: how good is a reward model on people and texts that it has not seen?
 
 `evaluate` and `cross_fit` compare a model with its baselines; `rewardbench`, `rewardbench2` and `rm_bench`
-compute the scores of the published benchmarks; the formulas are in `metrics` and `intervals`.
+compute the scores of the published benchmarks, `three_way` those of votes with ties; the formulas are in
+`metrics` and `intervals`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pluralign.evaluation.intervals import Interval, difference_interval, mean_i
 from pluralign.evaluation.rewardbench import rewardbench, rewardbench2
 from pluralign.evaluation.rm_bench import rm_bench
 from pluralign.evaluation.suite import cross_fit, evaluate
+from pluralign.evaluation.three_way import three_way
 
 __all__ = [
     "Interval",
@@ -20,4 +22,5 @@ __all__ = [
     "rewardbench",
     "rewardbench2",
     "rm_bench",
+    "three_way",
 ]

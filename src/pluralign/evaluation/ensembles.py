@@ -36,8 +36,8 @@ def distribution_columns(distribution: RewardDistribution) -> dict[str, Tensor]:
     if heads is None or heads.means.shape[1] < 2:
         return {}
     means = {f"head_{h}": heads.means[:, h] for h in range(heads.means.shape[1])}
-    within = heads.stds.square().mean(1).sqrt()
-    return means | {"within_std": within, "between_std": heads.means.std(1, unbiased=False)}
+    within, between = distribution.variances()
+    return means | {"within_std": within.sqrt(), "between_std": between.sqrt()}
 
 
 def margin_columns(head: Head, chosen: RewardDistribution, rejected: RewardDistribution) -> dict[str, Any]:
@@ -61,9 +61,11 @@ def summarise_ensemble(columns: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         For ratings by attribute, for pairs at once: `heads`, `correlation` and `disagreement` as
-        `head_agreement` returns them, and Spearman's correlation of each kind of uncertainty with the error:
-        |mean - observed mean|, or 1 if the wrong side of the pair won. Pairs also have `split`, the share on
-        which some head prefers the other side. `intervals` has the defined ones of these numbers with their
+        `head_agreement` returns them, `within_std` and `between_std`, the square roots of the two variances'
+        means over the rows, on the scale of the ratings; and Spearman's correlation of each kind of
+        uncertainty with the error: |mean - observed mean|, or 1 if the wrong side of the pair won. Pairs
+        also have `split`, the share on which some head prefers the other side. `intervals` has the defined
+        ones of these numbers with their
         interval over groups. Empty unless the model is an ensemble.
     """
     margins = _stacked(columns, _MARGIN)
@@ -87,10 +89,16 @@ def _of_ratings(columns: dict[str, Any], means: Any, error: Any, where: Any) -> 
         rows = where[rows]
         if len(rows) < 2:
             return {}
-        return head_agreement(torch.from_numpy(means[rows])) | {
-            f"spearman_{name}_error": metrics.spearman(columns[column][rows], error[rows])
-            for name, column in doubts.items()
-        }
+        parts = {f"{kind}_std": columns[f"model_{kind}_std"][rows] for kind in ("within", "between")}
+        typical = {name: float(np.sqrt(np.mean(np.square(part)))) for name, part in parts.items()}
+        return (
+            head_agreement(torch.from_numpy(means[rows]))
+            | typical
+            | {
+                f"spearman_{name}_error": metrics.spearman(columns[column][rows], error[rows])
+                for name, column in doubts.items()
+            }
+        )
 
     return _with_intervals(means.shape[1], measured, np.asarray(columns["group"])[where])
 

@@ -114,11 +114,11 @@ def _with_predictions(model: RewardModel, texts: Sequence[Mapping[str, Any]]) ->
     levels = torch.tensor(LEVELS, dtype=torch.float64)
     inputs = model.read([conversation(text["prompt"], text["response"]) for text in texts])
     reward = model.head.distribution(*inputs).to(dtype=torch.float64)
-    rounded = model.head.grid_distributions(inputs.response)
+    rounded = model.predicted_attributes(inputs.response, on_grid=True)
     on_grid = [a.name for a in model.head.attributes if model.head.grid_step(a) is not None]
     attributes = {
         name: _rounded(distribution.to(dtype=torch.float64).quantile(levels))
-        for name, distribution in model.head.attribute_distributions(inputs.response).items()
+        for name, distribution in model.predicted_attributes(inputs.response).items()
     }
     grid = {
         name: (masses[0][0].tolist(), _rounded(masses[1]))

@@ -33,24 +33,29 @@ class ReliabilityCurve(TypedDict):
     count: list[int]
 
 
-def randomise_orientation(prob_chosen: Values, seed: int = 0) -> tuple[Floats, Floats]:
+def randomise_orientation(
+    prob_chosen: Values, seed: int = 0, share_chosen: Values | None = None
+) -> tuple[Floats, Floats]:
     """Shows each pair in a random order, as raters see it: otherwise every outcome would be 1.
 
     Args:
         prob_chosen: [N] predicted probability that the chosen response is preferred.
         seed: random seed of the order.
+        share_chosen: [N] share of the votes for the chosen response, a tie as half a vote; None for 1.
 
     Returns:
-        `(probs, outcomes)`, [N] each: the probability that the first response is preferred, and 1 if the
-        chosen one comes first, else 0. The Brier score of a row does not depend on the order; calibration
-        does.
+        `(probs, outcomes)`, [N] each: the probability that the first response is preferred, and the share of
+        votes for it: without shares 1 if the chosen one comes first, else 0. The Brier score of a row does
+        not depend on the order; calibration does.
 
     Raises:
-        ArgumentError: a probability is NaN or outside [0, 1].
+        ArgumentError: a probability or a share is NaN or outside [0, 1], or their numbers differ.
     """
     probs = _probabilities(prob_chosen)
+    shares = np.ones_like(probs) if share_chosen is None else _probabilities(share_chosen)
+    probs, shares = columns(prob_chosen=probs, share_chosen=shares)
     chosen_first = uniform_noise(probs.shape, seed, "orientation") < 0.5
-    return np.where(chosen_first, probs, 1 - probs), chosen_first.astype(np.float64)
+    return np.where(chosen_first, probs, 1 - probs), np.where(chosen_first, shares, 1 - shares)
 
 
 def brier(probs: Values, outcomes: Values) -> Floats:

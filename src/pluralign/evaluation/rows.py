@@ -14,7 +14,6 @@ grid, and the ratings are as they are. They are about what people are shown; the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +24,11 @@ from torch import Tensor
 
 from pluralign.data.table_columns import arrow_column, column_values, ragged
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import DataError
 from pluralign.evaluation.calibration import COVERAGE, LEVELS, Rated, calibration
 from pluralign.evaluation.pairs import pair_rows
 from pluralign.evaluation.texts import Columns, Texts, gate_columns, host_array
-from pluralign.heads import Attribute, Head
+from pluralign.heads import Attribute
+from pluralign.model.calibrating import check_rated_attributes
 from pluralign.risk import RiskMeasure, parse
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def rating_rows(
     columns["observed_mean"] = np.bincount(row_of, observed.values, len(ratings)) / observed.sizes
     columns |= gate_columns(model.head, inputs.prompt[item])
     attribute = np.asarray(columns["attribute"], dtype=object)
-    _check_attributes(model.head, zip(attribute, low.tolist(), high.tolist(), strict=True))
+    check_rated_attributes(model.head, ratings)
     truth, width = _true_quantiles(ratings), int(observed.sizes.max())
 
     @cache
@@ -96,7 +95,12 @@ def rating_rows(
     for name, head in {"model": model.head, **model.baselines}.items():
         if not head.attributes:
             continue
-        predicted = head.attribute_distributions(inputs.response)
+        own = name == "model"
+        predicted = (
+            model.predicted_attributes(inputs.response)
+            if own
+            else head.attribute_distributions(inputs.response)
+        )
         for a in head.attributes:
             where, given = rated(a)
             if not len(where):
@@ -112,23 +116,6 @@ def rating_rows(
 def _some(distribution: RewardDistribution, item: Tensor, rows: Tensor) -> RewardDistribution:
     """The distributions of the texts that some rows have."""
     return distribution[item[rows]].to("cpu", torch.float64)
-
-
-def _check_attributes(head: Head, given: Iterable[tuple[str, float, float]]) -> None:
-    known = {a.name: a for a in head.attributes}
-    for name, low, high in dict.fromkeys(given):
-        if not known:
-            return
-        if name not in known:
-            raise DataError(
-                f"attribute {name!r} is rated in this data, but the model was fitted on {', '.join(known)}; "
-                f"select rows with where, or fit the model on this attribute"
-            )
-        if (low, high) != (known[name].low, known[name].high):
-            raise DataError(
-                f"attribute {name!r} is rated from {low:g} to {high:g} here, but the model was fitted on "
-                f"{known[name].low:g} to {known[name].high:g}; convert the ratings to that scale"
-            )
 
 
 def _true_quantiles(ratings: datasets.Dataset) -> Tensor | None:

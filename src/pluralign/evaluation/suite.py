@@ -22,9 +22,11 @@ from pluralign.evaluation.ensembles import summarise_ensemble
 from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_scores
 from pluralign.evaluation.pairs import pair_rows, rated_pair_rows
+from pluralign.evaluation.row_digests import digest_words, row_digest
 from pluralign.evaluation.rows import rating_rows
-from pluralign.evaluation.summary import summarise_gate, summarise_pairs, summarise_ratings
+from pluralign.evaluation.summary import decided, summarise_gate, summarise_pairs, summarise_ratings
 from pluralign.evaluation.texts import Columns, Texts
+from pluralign.evaluation.votes import summarise_votes, vote_rows
 from pluralign.evaluation.within import summarise_within
 from pluralign.files import write_json
 from pluralign.fitting.tables.category_ratings import ratings_as_rewards
@@ -58,7 +60,8 @@ def evaluate(
         model: any family.
         ratings: calibration, and pairs of responses to one prompt whose mean ratings differ.
         pairs: accuracy.
-        votes: accuracy on the majority; comparisons with tied votes are counted separately.
+        votes: accuracy on the majority; comparisons with tied votes are counted separately. Of a model that
+            predicts ties also log loss, Brier score and calibration of all votes (`three_way`).
         risk: the risk measure by which responses are compared.
         seed: random seed of the noise, the randomised PIT, the order of pairs and the bootstrap.
         out: a folder for `results.json`, `scores.parquet` and `examples.jsonl`; None to write nothing.
@@ -197,22 +200,44 @@ def _score(
             check_table(name, table)
     if ratings is not None:
         texts = Texts.read(model, ratings, "response", progress=progress)
-        tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, texts=texts)
+        tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, texts=texts) | _about(ratings)
         derived = rated_pairs(_reward_ratings(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
         if len(derived.better):
             tables["pairs_from_ratings"] = rated_pair_rows(model, ratings, derived, texts, risk=risk)
     if pairs is not None:
-        tables["pairs"] = pair_rows(model, pairs, risk=risk, progress=progress)
+        tables["pairs"] = pair_rows(model, pairs, risk=risk, progress=progress) | _about(pairs)
     if votes is not None:
-        weighted = weighted_pairs(votes)
-        majority = weighted.select(np.flatnonzero(np.asarray(column_values(weighted, "weight")) > 0.5))
-        if len(majority):
-            tables["votes"] = pair_rows(model, majority, risk=risk, progress=progress) | {
-                "tied_in_data": len(votes) - len(majority)
-            }
+        if majority := _decided_rows(model, votes, risk, progress):
+            tables["votes"] = majority
+        if shares := vote_rows(model, votes, progress=progress):
+            tables["vote_shares"] = shares
     if not tables:
         raise DataError("every comparison is tied or has two equal sides: there is nothing to evaluate on")
     return tables
+
+
+def _decided_rows(
+    model: RewardModel, votes: datasets.Dataset, risk: str, progress: bool | None
+) -> Columns | None:
+    """The majority's side of each comparison as chosen, one side of each tied one, and their shares of votes.
+
+    None if all are tied.
+    """
+    weighted = weighted_pairs(votes)
+    share = np.asarray(column_values(weighted, "weight"))
+    majority, tied = (
+        np.flatnonzero(share > 0.5),
+        np.flatnonzero(share == 0.5)[::2],
+    )  # ties are there both ways
+    if not len(majority):
+        return None
+    shown = np.concatenate([majority, tied])
+    columns = pair_rows(model, weighted.select(shown), risk=risk, progress=progress)
+    return columns | _about(votes) | {"vote_share": share[shown], "tied_in_data": len(votes) - len(majority)}
+
+
+def _about(table: datasets.Dataset) -> Columns:
+    return {"row_digest": row_digest(table)}
 
 
 def _reward_ratings(model: RewardModel, ratings: datasets.Dataset) -> datasets.Dataset:
@@ -232,16 +257,22 @@ def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, se
         "seed": seed,
         "ratings": {},
         "pairs": {},
-        "gate": {name: gate for name, columns in tables.items() if (gate := summarise_gate(columns))},
-        "ensemble": {name: part for name, columns in tables.items() if (part := summarise_ensemble(columns))},
+        "gate": {},
+        "ensemble": {},
+        "row_digests": {k: digest_words(c["row_digest"]) for k, c in tables.items() if "row_digest" in c},
     }
     for name, columns in tables.items():
+        plain = {key: values for key, values in columns.items() if not isinstance(values, int)}
         if name == "ratings":
-            results["ratings"] = summarise_ratings(columns, seed=seed)
+            results["ratings"] = summarise_ratings(plain, seed=seed)
+        elif name == "vote_shares":
+            results["votes"] = summarise_votes(plain, seed=seed)
         else:
             tied = columns.get("tied_in_data", 0)
-            plain = {k: v for k, v in columns.items() if k != "tied_in_data"}
             results["pairs"][name] = summarise_pairs(plain, seed=seed) | {"tied_in_data": tied}
+            plain = decided(plain)
+        results["gate"] |= {name: gate} if (gate := summarise_gate(plain)) else {}
+        results["ensemble"] |= {name: part} if (part := summarise_ensemble(plain)) else {}
     _skill_within_prompts(results)
     return results
 

@@ -8,7 +8,7 @@ is smaller; it is not significant if its interval contains 0.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from pluralign.evaluation.columns import group_codes
 from pluralign.evaluation.intervals import difference_interval, mean_interval
 from pluralign.evaluation.texts import Columns
 
-__all__ = ["summarise_gate", "summarise_pairs", "summarise_ratings"]
+__all__ = ["decided", "summarise_gate", "summarise_pairs", "summarise_ratings"]
 
 _GRID_LOSSES = ("pinball_on_grid", "crps_on_grid")  # where ratings are on a grid
 _LOSSES = ("pinball", "crps", *_GRID_LOSSES, "quantile_error")
 _SHARES = ("coverage", "closed_coverage", "peaked", "crossing")
+_MOST_TIES = 0.9  # share of pairs that a rule may tie; beyond it, it says nothing about the pairs
 
 
 def summarise_ratings(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
@@ -108,12 +109,16 @@ def _measure(columns: Columns, key: str, where: Any, groups: Any, seed: int) -> 
 
 
 def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
-    """Accuracy of the model beside its baselines, ties apart, and how far the probability can be believed."""
+    """Accuracy of the model beside its baselines, ties apart, and how far the probability can be believed.
+
+    Where the table has the share of votes for the chosen side (`vote_share`), probabilities are compared with
+    it, also where votes are tied; accuracy is about the rest.
+    """
+    calibration = _probability(columns, seed)
+    columns = decided(columns)
     groups = group_codes(columns["group"])
     rules = [key.removesuffix("_outcome") for key in columns if key.endswith("_outcome")]
     wins = {rule: (columns[f"{rule}_outcome"] > 0).astype(float) for rule in rules}
-    probability, outcome = probabilities.randomise_orientation(columns["probability"], seed=seed)
-    curve = probabilities.reliability_curve(probability, outcome)
     return {
         "rows": len(groups),
         "groups": len(np.unique(groups)),
@@ -126,10 +131,45 @@ def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
         },
         "subsets": _by_subset(columns, wins),
         "attributes": _by_attribute(columns, wins, groups, seed),
+        "tied_rules": _tied_rules(columns, rules),
+    } | calibration
+
+
+def decided(columns: Columns) -> Columns:
+    """The rows of a table of pairs whose votes are not tied; all rows where there are no votes."""
+    if "vote_share" not in columns or (columns["vote_share"] > 0.5).all():
+        return columns
+    keep = columns["vote_share"] > 0.5
+    return {key: _rows_of(values, keep) for key, values in columns.items()}
+
+
+def _rows_of(values: Any, keep: Any) -> Any:
+    if isinstance(values, int):
+        return values
+    if isinstance(values, list):
+        return list(itertools.compress(values, keep))
+    return values[keep] if isinstance(values, np.ndarray) else values.filter(keep)
+
+
+def _probability(columns: Columns, seed: int) -> dict[str, Any]:
+    """How near the predicted probability is to what people said."""
+    probability, outcome = probabilities.randomise_orientation(
+        columns["probability"], seed, columns.get("vote_share")
+    )
+    curve = probabilities.reliability_curve(probability, outcome)
+    groups = group_codes(columns["group"])
+    half = probabilities.brier(np.full_like(outcome, 0.5), outcome)
+    return {
         "brier": _interval(probabilities.brier(probability, outcome), groups, seed),
+        "brier_of_half": float(half.mean()),
         "expected_calibration_error": probabilities.expected_calibration_error(curve),
         "reliability": curve,
     }
+
+
+def _tied_rules(columns: Columns, rules: Iterable[str], where: Any = slice(None)) -> list[str]:
+    """Rules that hardly ever decide, such as length where texts are equally long: no comparison."""
+    return [rule for rule in rules if (columns[f"{rule}_outcome"][where] == 0).mean() > _MOST_TIES]
 
 
 def _by_subset(columns: Columns, wins: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +198,7 @@ def _by_attribute(columns: Columns, wins: dict[str, Any], groups: Any, seed: int
                 for rule, values in wins.items()
             },
             "ties": {rule: int((columns[f"{rule}_outcome"][about == name] == 0).sum()) for rule in wins},
+            "tied_rules": _tied_rules(columns, wins, about == name),
         }
         for name in names
     }

@@ -22,7 +22,8 @@ def summarise_within(pairs: Mapping[str, Any] | None, rule: str = "model") -> di
         rule: whose choice it is, `model` or `own_attribute`.
 
     Returns:
-        `model` and, if they are known, `length` and `difference` (the model minus length) as intervals;
+        `model` and, if they are known and most texts differ in length, `length` and `difference` (the model
+        minus length) as intervals;
         `rows` and `groups`; `chance`, half of the pairs that the rule does not tie, because a tie is not a
         success; `verdict`. Only `verdict` if there are no pairs.
     """
@@ -31,9 +32,10 @@ def summarise_within(pairs: Mapping[str, Any] | None, rule: str = "model") -> di
     chance = 0.5 * (1 - pairs.get("ties", {}).get(rule, 0) / pairs["rows"])
     own = pairs["accuracy"][rule]
     found = {"rows": pairs["rows"], "groups": pairs["groups"], "model": own, "chance": chance}
-    if "length" in pairs["accuracy"]:
+    compares = "length" not in pairs.get("tied_rules", ())
+    if compares and "length" in pairs["accuracy"]:
         found["length"] = pairs["accuracy"]["length"]
-    if rule == "model" and "length" in pairs.get("difference", {}):
+    if compares and rule == "model" and "length" in pairs.get("difference", {}):
         found["difference"] = pairs["difference"]["length"]
     return found | {"verdict": chance_verdict(own, chance)}
 

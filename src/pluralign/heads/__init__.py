@@ -14,8 +14,10 @@ from pluralign.heads.bradley_terry import BradleyTerryHead
 from pluralign.heads.categorical import CategoricalHead
 from pluralign.heads.categories import CATEGORIES, CATEGORY_REWARDS, Categories
 from pluralign.heads.debias import Debias
+from pluralign.heads.ensemble import EnsembleHead
 from pluralign.heads.gate import Gate, GateShape
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
+from pluralign.heads.linearity import LinearForm, Linearity, linear_form
 from pluralign.heads.mixed import MixedHead
 from pluralign.heads.population import PopulationUpdater, vote_likelihoods
 from pluralign.heads.quantile import QuantileHead
@@ -34,11 +36,14 @@ __all__ = [
     "Categories",
     "ColumnScaling",
     "Debias",
+    "EnsembleHead",
     "Gate",
     "GateShape",
     "GaussianEnsembleHead",
     "Head",
     "HeadInputs",
+    "LinearForm",
+    "Linearity",
     "MixedHead",
     "PopulationUpdater",
     "PreferenceUpdater",
@@ -46,6 +51,7 @@ __all__ = [
     "Reference",
     "RegressionHead",
     "Steering",
+    "linear_form",
     "vote_likelihoods",
 ]
 

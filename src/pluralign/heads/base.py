@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -25,7 +26,9 @@ from pluralign.errors import ArgumentError
 from pluralign.heads import schema
 from pluralign.heads.categories import Categories
 from pluralign.heads.debias import LengthUnit
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.steering import Steering
+from pluralign.precision import widened
 
 __all__ = ["RAW_UNITS", "Attribute", "Head", "HeadInputs", "Reference"]
 
@@ -77,9 +80,9 @@ class Reference:
         A constant head can have a spread of a few units in the last place, which counts as none.
         """
         given = raw.mean()
-        mean = given.double()
+        mean = widened(given)
         rounding = 4 * torch.finfo(given.dtype).eps * float(mean.abs().max())
-        variance = raw.std().double().square().mean() + mean.var(unbiased=False)
+        variance = widened(raw.std()).square().mean() + mean.var(unbiased=False)
         std = float(variance.sqrt())
         return cls(float(mean.mean()), std if std > max(1e-12, rounding) else 1.0)
 
@@ -116,8 +119,10 @@ class Head(nn.Module, abc.ABC):
         reference: the unit of reward.
     """
 
-    family: ClassVar[str]
-    """The name of this class in `pluralign.families.FAMILIES`."""
+    family: str
+    """The name in `pluralign.families.FAMILIES`: of the class, or of the members of an ensemble."""
+    own_ensemble: ClassVar[bool] = False
+    """Whether its recipe fits several heads itself, so that no ensemble is made of it."""
     reads_categories: ClassVar[bool] = False
     """Whether its recipe treats numbers from 0 to 5 of the attribute `category` as the six categories."""
 
@@ -204,7 +209,11 @@ class Head(nn.Module, abc.ABC):
             A `Categorical` over the grid where an attribute's ratings are on one; else, and for categories
             that are bins of the scale, what `attribute_distributions` answers.
         """
-        found = dict(self.attribute_distributions(response))
+        return self.rounded(self.attribute_distributions(response))
+
+    def rounded(self, distributions: Mapping[str, RewardDistribution]) -> dict[str, RewardDistribution]:
+        """Distributions of the attributes, by name, as `grid_distributions` has them."""
+        found = dict(distributions)
         for a in self.attributes:
             if a.name in found and (step := self.grid_step(a)) is not None:
                 found[a.name] = rounded_to_grid(found[a.name], a.low, a.high, step)
@@ -241,6 +250,17 @@ class Head(nn.Module, abc.ABC):
         """
         return self.reference.standardise(self.raw(response, prompt, length, steering=steering))
 
+    def linearity(self, steering: Steering | None = None) -> Linearity:
+        """What is known of how utilities depend on the response's vector, for every text.
+
+        Args:
+            steering: replaces the gate, as in `distribution`.
+
+        Returns:
+            By default nothing is known: whether a utility is linear can only be measured.
+        """
+        return Linearity()
+
     def with_parts(self, **parts: Any) -> Self:
         """The same head with other parts, such as `reference`, `gate` or `debias`; tensors are shared."""
         new = copy.copy(self)
@@ -264,6 +284,17 @@ class Head(nn.Module, abc.ABC):
     ) -> Float[Tensor, " N"]:
         """P(the first is preferred), for rewards on the reference scale; independent rewards by default."""
         return chosen.prob_greater(rejected)
+
+    def vote_probabilities(
+        self, first: RewardDistribution, second: RewardDistribution
+    ) -> Float[Tensor, "N 3"] | None:
+        """P(first is better), P(tie), P(second is better), for rewards on the reference scale.
+
+        Returns:
+            None for a head that has not seen ties of comparisons: how often people call two responses equal
+            does not follow from their rewards.
+        """
+        return None
 
     def _base_spec(self, width: int) -> dict[str, Any]:
         return {

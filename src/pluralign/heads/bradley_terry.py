@@ -16,6 +16,7 @@ from pluralign.distributions import Point, RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.heads import schema
 from pluralign.heads.base import RAW_UNITS, Head, Reference
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
 
@@ -72,6 +73,10 @@ class BradleyTerryHead(Head):
     ) -> Float[Tensor, " N"]:
         """sigmoid of the difference in logits."""
         return torch.sigmoid((chosen.mean() - rejected.mean()) * self.reference.std)
+
+    def linearity(self, steering: Steering | None = None) -> Linearity:
+        """The score is linear, and a point."""
+        return Linearity(mean=True, position_only=True)
 
     def spec(self) -> dict[str, Any]:
         """Width and units."""

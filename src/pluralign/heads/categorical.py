@@ -12,6 +12,11 @@ That is Davidson's model of ties, so that two such distributions determine every
 log-odds of winning is s, and P(a), P(tie), P(b) are proportional to exp(d/2), v, exp(-d/2) with d = s_a -
 s_b. Swapping the responses swaps P(a) and P(b) and leaves P(tie) unchanged.
 
+Fitted on the votes that each side received, its categories are the same three, and pairs are predicted by
+the same formula, with s the log-odds of winning and v fitted to the ties of the comparisons. (Two sides are
+not
+independent: that would turn 12 % of ties into 40 %.)
+
 Paper: Li et al. 2024 (DPRM), arXiv 2402.09764; Davidson 1970 (JASA 65). Gate, bins and the comparison with an
 average opponent are this project's.
 """
@@ -32,6 +37,7 @@ from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.categories import Categories
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.mixed import Mix, MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
@@ -111,6 +117,7 @@ class CategoricalHead(MixedHead):
         gate: weights by prompt; None for equal weights.
         debias: what is subtracted from the attributes before they are mixed; None for nothing.
         mix: `vincentize` or `mixture`, exact both.
+        log_tie: log v of a head fitted on the votes that each side received; None for any other.
 
     Raises:
         ArgumentError: parts that do not fit together.
@@ -131,6 +138,7 @@ class CategoricalHead(MixedHead):
         gate: Gate | None = None,
         debias: Debias | None = None,
         mix: Mix = "vincentize",
+        log_tie: float | None = None,
     ) -> None:
         super().__init__(scaling, attributes, reference, gate, debias, mix)
         if not len(logits) == len(categories) == len(attributes):
@@ -143,7 +151,8 @@ class CategoricalHead(MixedHead):
         self.categories = categories
         self.hidden = hidden
         self.logits = nn.ModuleList(logits)
-        if self.comparison is not None and (len(logits), len(categories[0])) != (1, 3):
+        self.log_tie = log_tie
+        if self.compares and (len(logits), len(categories[0])) != (1, 3):
             raise ArgumentError("a head fitted on comparisons has one attribute of three categories")
 
     @property
@@ -151,6 +160,11 @@ class CategoricalHead(MixedHead):
         """The model of comparisons, where the head was fitted on them."""
         first = self.logits[0]
         return first if isinstance(first, ComparisonLogits) else None
+
+    @property
+    def compares(self) -> bool:
+        """Whether it was fitted on comparisons, so that `comparison_probs` applies."""
+        return self.comparison is not None or self.log_tie is not None
 
     def categories_of(self, attribute: str) -> Categories:
         """The categories of an attribute, by its name."""
@@ -179,10 +193,16 @@ class CategoricalHead(MixedHead):
         self, chosen: RewardDistribution, rejected: RewardDistribution
     ) -> Float[Tensor, " N"]:
         """P(a) + P(tie) / 2 of the pair; from ratings, P(R1 > R2) + P(R1 = R2) / 2 of independent raters."""
-        if self.comparison is None:
+        votes = self.vote_probabilities(chosen, rejected)
+        if votes is None:
             return super().preference_probability(chosen, rejected)
-        votes = self.comparison_probs(chosen, rejected)
         return votes[:, 0] + 0.5 * votes[:, 1]
+
+    def vote_probabilities(
+        self, first: RewardDistribution, second: RewardDistribution
+    ) -> Float[Tensor, "N 3"] | None:
+        """`comparison_probs` of a head fitted on comparisons; None from ratings."""
+        return self.comparison_probs(first, second) if self.compares else None
 
     def comparison_probs(self, first: RewardDistribution, second: RewardDistribution) -> Float[Tensor, "N 3"]:
         """P(a), P(tie), P(b) for two batches of distributions from a head fitted on comparisons.
@@ -196,9 +216,8 @@ class CategoricalHead(MixedHead):
         Raises:
             ArgumentError: the head was fitted on ratings, or the distributions are not its own.
         """
-        model = self.comparison
         if (
-            model is None
+            not self.compares
             or not isinstance(first, Categorical)
             or not isinstance(second, Categorical)
             or not len(first) == len(second)
@@ -208,7 +227,8 @@ class CategoricalHead(MixedHead):
                 "comparison_probs needs a head fitted on comparisons, and two batches of its distributions"
             )
         half = 0.5 * (_log_odds(first) - _log_odds(second))
-        log_tie = model.log_tie.to(half)
+        known = self.log_tie if self.comparison is None else self.comparison.log_tie
+        log_tie = torch.as_tensor(known, dtype=half.dtype, device=half.device)
         largest = torch.maximum(half.abs(), log_tie)
         a, b, tie = (half - largest).exp(), (-half - largest).exp(), (log_tie - largest).exp()
         return torch.stack([a, tie, b], -1) / ((a + b) + tie).unsqueeze(-1)
@@ -220,7 +240,8 @@ class CategoricalHead(MixedHead):
             "hidden": self.hidden,
             "compares": self.comparison is not None,
         }
-        return self._base_spec(len(self.scaling.center)) | own | self._mixing_spec()
+        ties = {} if self.log_tie is None else {"log_tie": self.log_tie}
+        return self._base_spec(len(self.scaling.center)) | own | ties | self._mixing_spec()
 
     @classmethod
     def check_spec(cls, spec: Any, where: str) -> None:
@@ -230,12 +251,19 @@ class CategoricalHead(MixedHead):
             "hidden": schema.whole(0),
             "compares": schema.flag,
         }
-        schema.record(cls._base_schema(1) | own | cls._mixing_schema())(spec, where)
+        may = {"log_tie": schema.number()}
+        schema.record(cls._base_schema(1) | own | cls._mixing_schema(), may)(spec, where)
         categories, count = spec["categories"], len(spec["attributes"])
         if len(categories) != count:
             raise schema.refuse(f"{where}.categories", categories, f"{count} of them, as attributes")
         if spec["compares"] and (count, len(categories[0]["names"])) != (1, 3):
             raise schema.refuse(f"{where}.compares", True, "false, but for one attribute of three categories")
+        if "log_tie" in spec and (spec["compares"] or (count, len(categories[0]["names"])) != (1, 3)):
+            raise schema.refuse(
+                f"{where}.log_tie",
+                spec["log_tie"],
+                "only for one attribute of three categories, not compared",
+            )
         if spec["debias"] is not None and spec["debias"]["coupling"] == "parity":
             raise schema.refuse(f"{where}.debias.coupling", "parity", "shift, in this family")
         cls._check_mixing(spec, where)
@@ -270,9 +298,13 @@ class CategoricalHead(MixedHead):
             logits,
             categories,
             hidden=hidden,
+            log_tie=spec.get("log_tie"),
             **cls._read_base(spec),
             **cls._read_mixing(spec),
         )
+
+    def _attribute_linearity(self) -> Linearity:
+        return Linearity(obstacle="its probabilities are a softmax of the response's vector")
 
     def _means(self, probs: list[Tensor]) -> Tensor:
         return torch.stack(

@@ -34,6 +34,7 @@ from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.debias import Debias
 from pluralign.heads.ensemble_members import Members
 from pluralign.heads.gate import Gate
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.mixed import MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
@@ -68,6 +69,7 @@ class GaussianEnsembleHead(MixedHead):
     """
 
     family = "gaussian_ensemble"
+    own_ensemble = True
     target_center: Tensor
     target_scale: Tensor
     head_scale: Tensor
@@ -253,6 +255,11 @@ class GaussianEnsembleHead(MixedHead):
             debias=mixing["debias"],
             **base,
         )
+
+    def _attribute_linearity(self) -> Linearity:
+        if self.members.hidden:
+            return Linearity(obstacle="its heads have a hidden layer")
+        return Linearity(mean=True, position_only=self.num_heads == 1 and not self.has_std)
 
     def _mixed(
         self, response: Tensor, length: Tensor | None, weights: Tensor, steering: Steering

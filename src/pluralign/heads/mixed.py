@@ -22,6 +22,7 @@ from pluralign.heads import schema
 from pluralign.heads.base import Attribute, Head, Reference
 from pluralign.heads.debias import Debias, LengthUnit
 from pluralign.heads.gate import Gate
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
 
@@ -112,13 +113,30 @@ class MixedHead(Head):
         steering: Steering | None = None,
     ) -> RewardDistribution:
         """The debiased attributes, mixed on the [0, 1] scale and multiplied by the gate's scale."""
-        wishes = Steering() if steering is None else steering
-        if wishes.weights is None:
+        steered = Steering() if steering is None else steering
+        if steered.weights is None:
             weights = self.gate_weights(prompt)
         else:
-            weights = wishes.weights.to(prompt.device, torch.float32).expand(len(prompt), -1)
-        mixed = self._mixed(response, length, weights, wishes)
+            weights = steered.weights.to(prompt.device, torch.float32).expand(len(prompt), -1)
+        mixed = self._mixed(response, length, weights, steered)
         return mixed if self.gate is None else mixed.scale_shift(self.gate.scale.detach(), 0.0)
+
+    def linearity(self, steering: Steering | None = None) -> Linearity:
+        """Linear as far as the attributes are, unless a gate or a length changes their mix by text."""
+        wishes = Steering() if steering is None else steering
+        if self.gate is not None and wishes.weights is None:
+            return Linearity(
+                obstacle="its gate weighs the attributes by prompt, which no single linear layer does "
+                "(fixed attribute weights, passed as weights, are linear)"
+            )
+        if self.length_unit is not None:
+            return Linearity(obstacle=f"it is debiased by the number of {self.length_unit} of a response")
+        known = self._attribute_linearity()
+        return known if known.obstacle or not wishes.measures else Linearity()
+
+    def _attribute_linearity(self) -> Linearity:
+        """The same for the mix of the attributes under fixed weights."""
+        return Linearity()
 
     def _mixing_spec(self) -> dict[str, Any]:
         return {

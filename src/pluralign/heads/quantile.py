@@ -21,6 +21,7 @@ from pluralign.heads import schema
 from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.mixed import Mix, MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
@@ -150,6 +151,13 @@ class QuantileHead(MixedHead):
             for i, measure in steering.measures.items():
                 values[:, i] = measure(self._quantiles(values[:, i]))[:, None]
         return _MIXES[self.mix](values, weights.to(values), self._levels, validate=False)
+
+    def _attribute_linearity(self) -> Linearity:
+        # Values that cross are sorted, and of all their weighted sums only the plain average ignores the
+        # order. It is the mean where the levels are the midpoints of equal parts.
+        num = len(self._levels)
+        midpoints = all(abs(t * 2 * num - (2 * k + 1)) < 1e-6 for k, t in enumerate(self._levels))
+        return Linearity(mean=midpoints and self.mix == "vincentize")
 
     def _debiased(self, values: Tensor, length: Tensor | None) -> Tensor:
         if self.debias is None:

@@ -24,6 +24,7 @@ from pluralign.heads import schema
 from pluralign.heads.base import RAW_UNITS, Attribute, Reference
 from pluralign.heads.debias import Debias
 from pluralign.heads.gate import Gate
+from pluralign.heads.linearity import Linearity
 from pluralign.heads.mixed import Mix, MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
@@ -167,6 +168,10 @@ class RegressionHead(MixedHead):
             return GaussianEnsemble(means, stds, weights, validate=False)
         mean, std = ((weights * part).sum(1, keepdim=True) for part in (means, stds))
         return GaussianEnsemble(mean, std, validate=False)
+
+    def _attribute_linearity(self) -> Linearity:
+        # The spread is the same for every text, so only the position of the one Gaussian depends on it.
+        return Linearity(mean=True, position_only=self.mix == "vincentize" or len(self.attributes) == 1)
 
     def _distribution_of(self, means: Tensor, attribute: int) -> RewardDistribution:
         if self.residual_std is None:

@@ -10,7 +10,8 @@ Logged as metrics (means over the batch), under names that do not depend on the 
     pluralign/mean             mean of the predicted rewards
     pluralign/std              their standard deviation
     pluralign/tail             the mean of their worst tenth
-    pluralign/disagreement     standard deviation of the heads' means, if the model has several heads
+    pluralign/disagreement     standard deviation of the heads' means, if there are several: its doubt
+    pluralign/within           then also the standard deviation within a head: how people differ
     pluralign/attribute/NAME   mean of an attribute, on the scale of its ratings
     pluralign/signs/NAME       the numbers of `pluralign.warning_signs` that this batch can show
 
@@ -19,6 +20,7 @@ and per completion, in the trainer's table of completions: `reward_mean` and `re
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +90,7 @@ class RewardFunction:
             )
         self.model = model
         self.risk = risk_measures.parse(risk)
-        self.__name__ = name or f"pluralign_{self.risk}".replace(":", "_")
+        self.__name__ = name or re.sub(r"[^\w.]+", "_", f"pluralign_{self.risk}").rstrip("_")
         self._prefix = prefix
         self._lock = threading.Lock()
         self._first_heads: Tensor | None = None
@@ -156,6 +158,7 @@ class RewardFunction:
             heads = distribution.heads()
             if heads is not None and heads.means.shape[-1] > 1:
                 metrics["disagreement"] = heads.means.std(-1)
+                metrics["within"] = distribution.variances().within.sqrt()
             metrics |= {f"attribute/{key}": one.mean() for key, one in attributes.items()}
             for key, numbers in metrics.items():
                 log_metric(f"{self._prefix}/{key}", float(numbers.float().mean()))

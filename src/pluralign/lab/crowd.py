@@ -187,8 +187,8 @@ class Crowd:
         if kind not in world.KINDS:
             raise ArgumentError(f"kind must be one of {', '.join(world.KINDS)}; got {kind!r}")
         tastes = torch.tensor([persona.taste for persona in PERSONAS], dtype=torch.float64)
-        worth = (self._weights(time) @ tastes) * torch.tensor(KIND_WEIGHTS[kind], dtype=torch.float64)
-        return dict(zip(VALUED, (worth / worth.sum()).tolist(), strict=True))
+        effects = (self._weights(time) @ tastes) * torch.tensor(KIND_WEIGHTS[kind], dtype=torch.float64)
+        return dict(zip(VALUED, (effects / effects.sum()).tolist(), strict=True))
 
     def conversations(
         self, n: int, *, seed: int = 0, responses_per_prompt: int = 4, style: str = "behaviour"

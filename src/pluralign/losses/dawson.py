@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.precision import widened
+
 __all__ = ["dawson"]
 
 _SWITCH = 7.0
@@ -35,7 +37,7 @@ def dawson(x: Tensor) -> Float[Tensor, " *B"]:
     >>> dawson(torch.tensor([0.0, 1.0]))
     tensor([0.0000, 0.5381], dtype=torch.float64)
     """
-    wide = x.to(torch.float64)
+    wide = widened(x)
     far = wide.abs() > _SWITCH
     # Each series gets harmless values where the other one is used, so that no gradient is infinite.
     return torch.where(far, _far(torch.where(far, wide, _SWITCH)), _near(torch.where(far, 0.0, wide)))

@@ -14,6 +14,7 @@ from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError
 from pluralign.losses.checks import require, require_tensors
 from pluralign.losses.transforms import TransformLike, parse_transform
+from pluralign.precision import wide_dtype, widened
 
 __all__ = ["as_beta", "break_even_quantile", "log_partition", "optimum_kl"]
 
@@ -73,7 +74,7 @@ def log_partition(
         ((reference_ranks >= 0) & (reference_ranks <= 1)) | ~keep, "log_partition: ranks must lie in [0, 1]"
     )
     exponents = f(torch.where(keep, reference_ranks, 0.5)) / b.reshape(-1, 1)
-    result = torch.logsumexp(exponents.masked_fill(~keep, -torch.inf), -1) - keep.sum(-1).double().log()
+    result = torch.logsumexp(exponents.masked_fill(~keep, -torch.inf), -1) - widened(keep.sum(-1)).log()
     require(result.isfinite(), "log_partition: all references of a row have f = +-inf; clamp their ranks")
     return result
 
@@ -158,9 +159,11 @@ def as_beta(
     if isinstance(beta, int | float) and not isinstance(beta, bool):
         if not as_finite(beta) > 0:
             raise ArgumentError(f"beta must be positive and finite, received {beta!r}")
-        return torch.full((), beta, dtype=torch.float64, device=device)  # no copy that a device waits for
+        wide = wide_dtype(device or "cpu")
+        return torch.full((), beta, dtype=wide, device=device)  # no copy that a device waits for
     try:
-        b = torch.as_tensor(beta, dtype=torch.float64, device=device)
+        place = device or (beta.device if isinstance(beta, Tensor) else torch.device("cpu"))
+        b = torch.as_tensor(beta, dtype=wide_dtype(place), device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(
             f"beta must be a positive number or a tensor of them, received {beta!r}"

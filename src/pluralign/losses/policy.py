@@ -30,6 +30,7 @@ from pluralign.losses.checks import require, require_tensors
 from pluralign.losses.partition import as_beta
 from pluralign.losses.partition import log_partition as exact_log_partition
 from pluralign.losses.transforms import TransformLike, parse_transform
+from pluralign.precision import widened
 
 __all__ = [
     "dpo",
@@ -251,7 +252,7 @@ def rebel(
     margin = _margin("rebel", chosen, rejected, reference_chosen, reference_rejected)
     require_tensors("rebel", reward_chosen=reward_chosen, reward_rejected=reward_rejected)
     _same_shape("rebel", chosen, reward_chosen, reward_rejected)
-    difference = reward_chosen.double() - reward_rejected.double()
+    difference = widened(reward_chosen) - widened(reward_rejected)
     require(difference.isfinite(), "rebel: rewards must be finite")
     return ((difference / as_beta(beta, len(margin), margin.device)).to(margin) - margin) ** 2
 
@@ -300,7 +301,7 @@ def _qrpo_error(
     require_tensors("qrpo", quantile_rewards=quantile_rewards)
     _same_shape("qrpo", log_probs, reference_log_probs, quantile_rewards)
     target = qrpo_target(quantile_rewards, beta, transform, log_partition)
-    log_ratio = log_probs.double() - reference_log_probs.double()
+    log_ratio = widened(log_probs) - widened(reference_log_probs)
     require(~log_ratio.isnan(), "qrpo: log-probabilities must not be NaN")
     error = target - as_beta(beta, device=target.device) * log_ratio
     return error.to(torch.promote_types(log_probs.dtype, torch.float32))

@@ -32,6 +32,7 @@ from torch import Tensor
 from pluralign.errors import ArgumentError, did_you_mean
 from pluralign.losses.dawson import dawson
 from pluralign.losses.log_quadrature import log_nodes
+from pluralign.precision import widened
 
 __all__ = [
     "TRANSFORMS",
@@ -69,11 +70,11 @@ class Identity(Transform):
 
     def __call__(self, ranks: Tensor) -> Tensor:
         """The ranks."""
-        return ranks.to(torch.float64)
+        return widened(ranks)
 
     def log_partition(self, beta: Tensor) -> Tensor:
         """log Z = 1/b + log(b (1 - e^(-1/b))); the published log b + 1/b is off by .46 at b = 1."""
-        x = 1 / beta.to(torch.float64)
+        x = 1 / widened(beta)
         return x + torch.log(-torch.expm1(-x) / x)
 
 
@@ -84,11 +85,11 @@ class Log(Transform):
 
     def __call__(self, ranks: Tensor) -> Tensor:
         """log t."""
-        return ranks.to(torch.float64).log()
+        return widened(ranks).log()
 
     def log_partition(self, beta: Tensor) -> Tensor:
         """log Z = -log(1 + 1/b)."""
-        return -torch.log1p(beta.to(torch.float64).reciprocal())
+        return -torch.log1p(widened(beta).reciprocal())
 
 
 @final
@@ -98,11 +99,11 @@ class Square(Transform):
 
     def __call__(self, ranks: Tensor) -> Tensor:
         """t^2."""
-        return ranks.to(torch.float64).square()
+        return widened(ranks).square()
 
     def log_partition(self, beta: Tensor) -> Tensor:
         """log Z = 1/b + log(sqrt(b) D(1 / sqrt b)) with Dawson's D, which does not overflow."""
-        x = beta.to(torch.float64).rsqrt()
+        x = widened(beta).rsqrt()
         return x * x + torch.log(dawson(x) / x)
 
 
@@ -113,11 +114,11 @@ class Sqrt(Transform):
 
     def __call__(self, ranks: Tensor) -> Tensor:
         """sqrt t."""
-        return torch.sqrt(ranks.to(torch.float64))
+        return torch.sqrt(widened(ranks))
 
     def log_partition(self, beta: Tensor) -> Tensor:
         """With x = 1/b: x + log(2 (e^-x - 1 + x) / x^2); its Taylor series where the bracket cancels."""
-        x = 1 / beta.to(torch.float64)
+        x = 1 / widened(beta)
         small = x < 1
         large = torch.where(small, 1.0, x)
         direct = large + torch.log(2 * (torch.expm1(-large) + large) / large**2)
@@ -149,12 +150,12 @@ class Normal(Transform):
 
     def __call__(self, ranks: Tensor) -> Tensor:
         """mu + s Phi^-1(t)."""
-        score: Tensor = torch.special.ndtri(ranks.to(torch.float64))
+        score: Tensor = torch.special.ndtri(widened(ranks))
         return self.mean + self.std * score
 
     def log_partition(self, beta: Tensor) -> Tensor:
         """log Z = mu/b + s^2 / (2 b^2)."""
-        x = 1 / beta.to(torch.float64)
+        x = 1 / widened(beta)
         return self.mean * x + 0.5 * (self.std * x) ** 2
 
 
@@ -171,11 +172,11 @@ class Custom(Transform):
 
     def __call__(self, ranks: Tensor) -> Tensor:
         """f(t)."""
-        return self.function(ranks.to(torch.float64))
+        return self.function(widened(ranks))
 
     def log_partition(self, beta: Tensor) -> Tensor:
         """log Z by adaptive quadrature in log space, to about 1e-12."""
-        wide = beta.to(torch.float64)
+        wide = widened(beta)
         distinct, place = torch.unique(wide.detach(), return_inverse=True)
         grids = []
         for value in distinct.cpu():

@@ -28,6 +28,7 @@ from pluralign.losses.checks import (
     require_real,
     require_tensors,
 )
+from pluralign.precision import wide_dtype, widened
 
 __all__ = ["transport", "two_axis_cost"]
 
@@ -144,7 +145,7 @@ def _between_atoms(probs: Tensor, target: Tensor, atoms: Tensor, floor: float) -
     """
     wide = torch.promote_types(probs.dtype, target.dtype)
     rounded = probs.is_cuda or torch.is_autocast_enabled(probs.device.type)
-    exact = torch.float64 if rounded or wide == torch.float64 else torch.float32
+    exact = wide_dtype(probs.device) if rounded or wide == torch.float64 else torch.float32
     ascending = atoms.to(exact).sort().values
     steps = (atoms.to(exact).unsqueeze(1) <= ascending[:-1]) * ascending.diff()
     if floor:
@@ -158,8 +159,8 @@ class _Solved(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, probs: Tensor, target: Tensor, cost: Tensor, regularization: float) -> Tensor:
-        p, t = (part.double() / part.double().sum(-1, keepdim=True) for part in (probs, target))
-        plan = _sinkhorn.solve(p, t, cost, regularization) if regularization else _exact(p, t, cost)
+        p, t = (part / part.sum(-1, keepdim=True) for part in map(widened, (probs, target)))
+        plan = _entropic(p, t, cost, regularization) if regularization else _exact(p, t, cost)
         ctx.save_for_backward(*(part - part.mean(-1, keepdim=True) for part in (plan.source, plan.sink)))
         ctx.dtypes = probs.dtype, target.dtype
         wide = torch.promote_types(torch.promote_types(*ctx.dtypes), torch.float32)
@@ -175,12 +176,16 @@ class _Solved(torch.autograd.Function):
         return by_probs, by_target, None, None
 
 
+def _entropic(probs: Tensor, target: Tensor, cost: Tensor, regularization: float) -> _sinkhorn.Plan:
+    return _sinkhorn.solve(probs, target, cost.to(probs.device, non_blocking=True), regularization)
+
+
 def _exact(probs: Tensor, target: Tensor, cost: Tensor) -> _exact_transport.Plan:
     """By the vertices of the dual if there are few categories, otherwise by shortest paths."""
     vertices = _dual_vertices.vertices(cost) if len(cost) <= _dual_vertices.MOST_CATEGORIES else None
     if vertices is None:
-        return _exact_transport.solve(probs, target, cost)
-    return _dual_vertices.solve(probs, target, vertices)
+        return _exact_transport.solve(probs, target, cost.to(probs.device, non_blocking=True))
+    return _dual_vertices.solve(probs, target, vertices.to(probs.device, non_blocking=True))
 
 
 def _checked_atoms(atoms: Tensor, probs: Tensor, validate: bool) -> Tensor:
@@ -194,12 +199,12 @@ def _checked_atoms(atoms: Tensor, probs: Tensor, validate: bool) -> Tensor:
 
 
 def _checked_cost(cost: Tensor, probs: Tensor, floor: float, validate: bool) -> Tensor:
-    """The cost with its floor, float64."""
+    """The cost with its floor, float64, where it is: one of the CPU is read without waiting for a device."""
     size = probs.shape[-1]
     if cost.shape != (size, size):
         raise ArgumentError(f"transport needs cost [{size}, {size}], received {list(cost.shape)}")
     if validate:
         require(cost.isfinite() & (cost >= 0), "transport: cost must be finite and not negative")
         require(torch.isclose(cost, cost.T), "transport: cost must be symmetric")
-    wide = cost.to(probs.device, torch.float64)
+    wide = widened(cost)
     return wide + floor * (1 - torch.eye(size).to(wide))

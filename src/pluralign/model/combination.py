@@ -35,8 +35,8 @@ from pluralign.distributions import (
 )
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.model import combination_folder
+from pluralign.model.inputs import Conversation
 from pluralign.model.quantile_map import LEVELS, QuantileMap
-from pluralign.model.reading import Conversation
 from pluralign.model.scorer import BaseScorer, Scorer, as_conversations, distributions_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pluralign import risk as measures
 from pluralign.errors import ArgumentError
-from pluralign.model.reading import Conversation
+from pluralign.model.inputs import Conversation
 from pluralign.model.reward_model import RewardModel
 from pluralign.model.scorer import BaseScorer, as_conversations
 

@@ -1,16 +1,16 @@
 """The folder of a reward model: written atomically, read with every part checked.
 
 In: heads and descriptions. Out: `config.json`, `model.safetensors` (only the heads) and a card, `README.md`;
-and
-back. Backbones are not stored: the backbone is identified by id, revision and fingerprint.
+and back. The backbone is identified by id, revision and fingerprint; it is not stored, unless its weights
+were tuned: the adapter, or all of them, are then in `backbone/` (`backbones.tuned`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,23 @@ import torch
 from torch import Tensor
 
 from pluralign._version import __version__
+from pluralign.backbones import tuned
 from pluralign.backbones.config import CONTEXTS, CONVERSATION_FORMAT, DTYPES, POOLINGS, QUANTIZATIONS
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.files import whole_folder
 from pluralign.heads import FAMILIES, Head, schema
+from pluralign.heads.ensemble import reader_of
 from pluralign.heads.schema import TensorShapes
+from pluralign.model.recalibration import Recalibration
 from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
 
-__all__ = ["StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
+__all__ = ["BACKBONE", "StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
 
 _FORMAT = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+BACKBONE = "backbone"
+"""The folder inside, of the weights of a tuned backbone."""
 
 # Options added after the first models were saved; a folder without them means the default.
 _LATER_OPTIONS = {"length": False, "surface": False}
@@ -59,7 +64,17 @@ _SCHEMA = schema.record(
         "pluralign": schema.text,
         "baselines": schema.each(schema.record(_HEAD)),
         "fitted": schema.each(schema.anything),
-        "sha256": schema.record({_WEIGHTS: schema.text}),
+        "sha256": schema.each(schema.text),
+        "tuning": schema.record(
+            {
+                "kind": schema.choice(*tuned.KINDS),
+                "base": schema.optional(schema.text),
+                "rank": schema.whole(0),
+                "alpha": schema.number(),
+                "targets": schema.text,
+            }
+        ),
+        "calibration": schema.each(Recalibration.check_spec),
     },
 )
 
@@ -73,16 +88,25 @@ class StoredModel:
         backbone: the description from `Backbone.describe`.
         baselines: other heads on the same embeddings, by name.
         fitted: the record of the fit; serialisable as JSON.
+        calibration: corrections of attributes' distributions, by name.
+        tuning: how the backbone's weights were trained on; None if they were not.
     """
 
     head: Head
     backbone: Mapping[str, Any]
     baselines: Mapping[str, Head] = field(default_factory=dict)
     fitted: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Recalibration] = field(default_factory=dict)
+    tuning: tuned.Tuning | None = None
 
 
-def write(target: Path, model: StoredModel) -> None:
+def write(target: Path, model: StoredModel, write_backbone: Callable[[Path], None] | None = None) -> None:
     """Writes the folder atomically.
+
+    Args:
+        target: the folder.
+        model: its content.
+        write_backbone: writes the weights of a tuned backbone into a folder.
 
     Raises:
         ArtifactError: the path is a file or a folder with other contents, or cannot be written; or the
@@ -96,6 +120,11 @@ def write(target: Path, model: StoredModel) -> None:
         metadata = {"format": "pt", CONFIG_DIGEST: json_digest(_deciding(config))}
         (work / _WEIGHTS).write_bytes(save(tensors, metadata=metadata))
         config["sha256"] = {_WEIGHTS: file_digest(work / _WEIGHTS)}
+        if write_backbone is not None:
+            (work / BACKBONE).mkdir()
+            write_backbone(work / BACKBONE)
+            for file in sorted((work / BACKBONE).glob("*.safetensors")):
+                config["sha256"][f"{BACKBONE}/{file.name}"] = file_digest(file)
         (work / _CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (work / _CARD).write_text(_card(config), encoding="utf-8")
 
@@ -124,9 +153,12 @@ def read(folder: Path) -> StoredModel:
             for name, entry in config.get("baselines", {}).items()
         },
         config.get("fitted", {}),
+        {name: Recalibration.from_spec(spec) for name, spec in config.get("calibration", {}).items()},
+        tuned.Tuning(**config["tuning"]) if "tuning" in config else None,
     )
     for name, digest in config.get("sha256", {}).items():
-        if file_digest(folder / name) != digest:
+        inside = Path(name).parent == Path() or Path(name).parent == Path(BACKBONE)
+        if not inside or file_digest(folder / name) != digest:
             raise ArtifactError(
                 f"{folder / name} is not the file that was saved; fit or copy the model again"
             )
@@ -159,17 +191,25 @@ def _checked(config: dict[str, Any], file: str) -> TensorShapes:
                 f"{file} has family {entry['family']!r} at {place}; this version knows "
                 f"{', '.join(sorted(FAMILIES))}"
             )
-        family = FAMILIES[entry["family"]]
+        reader = reader_of(entry["family"], entry["head"])
         where = "config.head" if place == "head" else f"config.{place}.head"
-        family.check_spec(entry["head"], f"{file}: {where}")
-        shapes |= {f"{place}.{name}": shape for name, shape in family.tensor_shapes(entry["head"]).items()}
+        reader.check_spec(entry["head"], f"{file}: {where}")
+        shapes |= {f"{place}.{name}": shape for name, shape in reader.tensor_shapes(entry["head"]).items()}
+    rated = [attribute["name"] for attribute in config["head"]["attributes"]]
+    for name in config.get("calibration", {}):
+        if name not in rated:
+            raise schema.refuse(f"{file}: config.calibration", name, ", ".join(rated) or "nothing")
     return shapes
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that determines scores."""
     decides = {key: config.get(key, {}) for key in ("format", "family", "head", "baselines")}
+    if "tuning" in config:
+        decides["tuning"] = config["tuning"]
     backbone = {**_LATER_OPTIONS, **config["backbone"]}
+    if "calibration" in config:
+        decides["calibration"] = config["calibration"]
     decides["backbone"] = {k: v for k, v in backbone.items() if k not in ("name_or_path", "revision")}
     return decides
 
@@ -183,7 +223,10 @@ def _config(model: StoredModel) -> dict[str, Any]:
         "baselines": {n: {"family": h.family, "head": h.spec()} for n, h in model.baselines.items()},
         "backbone": dict(model.backbone),
         "fitted": dict(model.fitted),
+        **({} if model.tuning is None else {"tuning": asdict(model.tuning)}),
     }
+    if model.calibration:
+        config["calibration"] = {name: part.spec() for name, part in model.calibration.items()}
     try:
         as_read: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -275,7 +318,7 @@ def _build(folder: Path, entry: Mapping[str, Any], tensors: dict[str, Tensor], p
     if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
         raise ArtifactError(f"{folder}: the stored {family} head has NaN or infinite weights; fit it again")
     try:
-        head = FAMILIES[family].from_spec(entry["head"])
+        head = reader_of(family, entry["head"]).from_spec(entry["head"])
         head.load_state_dict(own)
         head.check_state()
     except (ArgumentError, RuntimeError) as error:
@@ -291,6 +334,10 @@ def _card(config: dict[str, Any]) -> str:
     """The model card: what it is, which backbone it needs, how to use it."""
     backbone = config["backbone"]
     attributes = [f"- {a['name']}, rated {a['low']:g} to {a['high']:g}" for a in config["head"]["attributes"]]
+    calibrated = [
+        f"- {name}: {part['rows']:,} ratings in {part['groups']:,} groups"
+        for name, part in config.get("calibration", {}).items()
+    ]
     fitted = [f"- {key}: {json.dumps(value)}" for key, value in config["fitted"].items()]
     return "\n".join(
         [
@@ -301,20 +348,34 @@ def _card(config: dict[str, Any]) -> str:
             "",
             f"# A `{config['family']}` reward model",
             "",
-            "It predicts the distribution of human reward, not a single number.",
+            "`distribution` is what it predicts of human reward, `score` one number by a risk measure.",
             "",
             "```python",
             "import pluralign as pl",
-            "",
             'model = pl.RewardModel.from_pretrained("path/to/this/folder")',
-            "d = model.distribution(conversations)   # lists of messages that end in the response",
-            'u = model.score(conversations, risk="cvar:0.1")',
+            "",
+            'question = {"role": "user", "content": "How do I ..."}',
+            'response = {"role": "assistant", "content": "First ..."}',
+            "model.distribution([[question, response]]).mean()",
+            'model.score([[question, response]], risk="cvar:0.1")',
             "```",
             "",
-            f"Backbone: `{backbone['name_or_path']}`, fingerprint `{str(backbone['fingerprint'])[:16]}`. "
-            f"Made with pluralign {config['pluralign']}.",
+            f"Backbone: `{backbone['name_or_path']}`{_tuned_words(config)}, fingerprint "
+            f"`{str(backbone['fingerprint'])[:16]}`. Made with pluralign {config['pluralign']}.",
             "",
             *(["Attributes:", "", *attributes, ""] if attributes else []),
+            *(
+                ["Calibrated on ratings that it was not fitted on:", "", *calibrated, ""]
+                if calibrated
+                else []
+            ),
             *(["Fit:", "", *fitted, ""] if fitted else []),
         ]
     )
+
+
+def _tuned_words(config: dict[str, Any]) -> str:
+    if "tuning" not in config:
+        return ""
+    which = "an adapter (LoRA)" if config["tuning"]["kind"] == "lora" else "all weights"
+    return f", tuned with the head: {which} in `{BACKBONE}/`"

@@ -3,8 +3,9 @@
 In: conversations, each a list of {role, content} messages that ends in the response to score. Out:
 `RewardDistribution`, or a number through a risk measure.
 
-A model folder (`folder`) holds only heads. The backbone is identified by id, revision and fingerprint and
-loaded from its own location; weights other than those that the head was fitted on are refused.
+A model folder (`folder`) holds heads, and the weights of a backbone that was tuned with them. Any other
+backbone is identified by id, revision and fingerprint and loaded from its own location; weights other than
+those that the head was fitted on are refused.
 """
 
 from __future__ import annotations
@@ -19,16 +20,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pluralign import backbones, risk
+from pluralign.backbones import tuned
+from pluralign.data import check_table, distinct_conversations
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import RiskError
+from pluralign.errors import ArgumentError, RiskError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
-from pluralign.model.reading import Conversation, head_inputs
+from pluralign.model.calibrating import recalibrations
+from pluralign.model.inputs import Conversation, head_inputs
+from pluralign.model.recalibration import FEWEST_GROUPS, Recalibration
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
+    import datasets
+
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
+    from pluralign.model.export.stage import ExportResult
 
 __all__ = ["Conversation", "RewardModel", "Weights"]
 
@@ -39,7 +47,7 @@ _STEERS = (risk.Mean, risk.Median, risk.Quantile, risk.CVaR)
 
 
 class RewardModel(BaseScorer):
-    """A frozen backbone with a reward head.
+    """A backbone with a reward head.
 
     Args:
         backbone: turns conversations into embeddings.
@@ -48,6 +56,7 @@ class RewardModel(BaseScorer):
             `bradley_terry`); evaluation reports them next to the model.
         fitted: record of the fit (data, seed, penalty); serialisable as JSON.
         cache: where embeddings are stored; None embeds every text again.
+        calibration: corrections of the attributes' distributions, by name, from `calibrate`.
     """
 
     def __init__(
@@ -58,12 +67,14 @@ class RewardModel(BaseScorer):
         baselines: Mapping[str, Head] | None = None,
         fitted: Mapping[str, Any] | None = None,
         cache: EmbeddingCache | None = None,
+        calibration: Mapping[str, Recalibration] | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
         self.baselines = dict(baselines or {})
         self.fitted = dict(fitted or {})
         self.cache = cache
+        self.calibration = dict(calibration or {})
 
     @property
     def family(self) -> str:
@@ -136,11 +147,15 @@ class RewardModel(BaseScorer):
                 attribute's ratings are on one (`heads.Head.grid_distributions`).
         """
         response = self.embed(conversations).response
-        return self._attributes(response, on_grid)
+        return self.predicted_attributes(response, on_grid=on_grid)
 
-    def _attributes(self, response: Tensor, on_grid: bool) -> dict[str, RewardDistribution]:
-        head = self.head
-        return head.grid_distributions(response) if on_grid else head.attribute_distributions(response)
+    def predicted_attributes(
+        self, response: Float[Tensor, "N D"], *, on_grid: bool = False
+    ) -> dict[str, RewardDistribution]:
+        """`attribute_distributions` of texts that are embedded already, corrected where it is calibrated."""
+        found = self.head.attribute_distributions(response)
+        found |= {name: correct(found[name]) for name, correct in self.calibration.items()}
+        return self.head.rounded(found) if on_grid else found
 
     @torch.no_grad()
     def distributions(
@@ -155,7 +170,7 @@ class RewardModel(BaseScorer):
         steering, inputs = self._steering(weights, steer), self.read(conversations)
         return (
             self.head.distribution(*inputs, steering=steering),
-            self._attributes(inputs.response, on_grid),
+            self.predicted_attributes(inputs.response, on_grid=on_grid),
         )
 
     @torch.no_grad()
@@ -173,7 +188,7 @@ class RewardModel(BaseScorer):
         steering, inputs = self._steering(weights, steer), self.read(conversations)
         gate = self.head.gate_weights(inputs.prompt) if self.head.has_gate and weights is None else None
         distribution = self.head.distribution(*inputs, steering=steering)
-        return distribution, self._attributes(inputs.response, False), gate
+        return distribution, self.predicted_attributes(inputs.response), gate
 
     @torch.no_grad()
     def gate_weights(self, conversations: Sequence[Conversation]) -> Float[Tensor, "B A"]:
@@ -206,6 +221,35 @@ class RewardModel(BaseScorer):
         measure = _parse_risk(risk)
         return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
 
+    @torch.no_grad()
+    def vote_probabilities(
+        self, first: Sequence[Conversation], second: Sequence[Conversation]
+    ) -> Float[Tensor, "B 3"]:
+        """How people would vote on each pair: P(the first is better), P(tie), P(the second is better).
+
+        Args:
+            first: B message lists, each ending in a response.
+            second: as many, with the other responses.
+
+        Raises:
+            ArgumentError: the numbers of conversations differ, or the model was not fitted on comparisons,
+                so that it knows no ties.
+        """
+        a, b = as_conversations(first), as_conversations(second)
+        if len(a) != len(b):
+            raise ArgumentError(
+                f"received {len(a)} first and {len(b)} second conversations; needed: equally many"
+            )
+        both = self.distribution([*a, *b])
+        found = self.head.vote_probabilities(both[: len(a)], both[len(a) :])
+        if found is None:
+            raise ArgumentError(
+                f"this {self.family} model was not fitted on comparisons, so it does not know how often "
+                "people call two responses equal; fit the categorical family on votes, or use "
+                "preference_probability"
+            )
+        return found
+
     def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
         return self.head.preference_probability(chosen, rejected)
 
@@ -221,7 +265,146 @@ class RewardModel(BaseScorer):
                 )
         return Steering.of([a.name for a in self.head.attributes], weights, measures)
 
+    # -- calibration -----------------------------------------------------------------------------
+
+    def calibrate(
+        self,
+        ratings: datasets.Dataset,
+        *,
+        attributes: Sequence[str] | None = None,
+        fewest_groups: int = FEWEST_GROUPS,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> RewardModel:
+        """This model with distributions of ratings that keep what they promise on people not seen before.
+
+        Each attribute's distribution function F_x is replaced by R(F_x), with one R for all texts that is
+        measured on these ratings (conformal, on the randomised PIT; `model.recalibration`). A group counts
+        as one draw, so an interval of the corrected distributions has its nominal share of the ratings of a
+        new group, on average over what could have been drawn here. Texts keep their order and shape.
+
+        Corrected are `attribute_distributions`, and what evaluation, reports and `score --attributes` make of
+        them. `distribution`, utilities and the gate's mix stay as they were fitted.
+
+        Args:
+            ratings: from `load_ratings`, of groups that the model was not fitted on; evaluate on others.
+            attributes: those to calibrate; None for all.
+            fewest_groups: number of groups of ratings that an attribute needs.
+            seed: of the spreading of ratings on a grid, and of the randomised PIT.
+            progress: True or False for a progress bar or none; None for one if stderr is a terminal.
+
+        Returns:
+            A new model; `uncalibrated` is this one again.
+
+        Raises:
+            ArgumentError: an attribute has too few groups, no ratings, or no distribution (one number per
+                text).
+            DataError: an attribute that the model does not have, or ratings on another scale.
+        """
+        check_table("ratings", ratings)
+        conversations, (item,) = distinct_conversations(ratings, "response")
+        inputs = self.read(conversations, progress=progress)
+        found = recalibrations(
+            self.head,
+            ratings,
+            inputs.response,
+            item,
+            attributes=attributes,
+            fewest=fewest_groups,
+            seed=seed,
+        )
+        return self._with_calibration(found)
+
+    @property
+    def uncalibrated(self) -> RewardModel:
+        """The model as it was fitted."""
+        return self._with_calibration({})
+
+    def _with_calibration(self, calibration: Mapping[str, Recalibration]) -> RewardModel:
+        return RewardModel(
+            self.backbone,
+            self.head,
+            baselines=self.baselines,
+            fitted=self.fitted,
+            cache=self.cache,
+            calibration=calibration,
+        )
+
     # -- files -----------------------------------------------------------------------------------
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        risk: str | risk.RiskMeasure = "mean",
+        *,
+        tolerance: float = 1e-4,
+        reference: Sequence[Conversation] | None = None,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> float:
+        """Writes the utility as a checkpoint that other software loads: score = output + the returned shift.
+
+        A decoder with `last` pooling becomes a `*ForSequenceClassification` of transformers with one label,
+        whose linear layer has no bias: the constant is the shift, which the card and `config.json` name too.
+        An encoder that reads the response becomes a folder of sentence-transformers (Transformer, Pooling,
+        Dense), which holds the constant. The folder's tokenizer takes the text that the backbone reads: what
+        its chat template writes, or the response alone. An adapter is merged into the weights.
+
+        Means over ensembles and attributes with fixed weights are linear; so is any equivariant measure where
+        only the position of the distribution depends on the text. Of others, the gap to the nearest linear
+        layer is measured on `reference`. After writing, the folder is loaded again and its scores are
+        compared with ours; a folder that fails is not kept.
+
+        Args:
+            path: the folder; it does not exist, or is empty.
+            risk: a risk measure or its name, e.g. `mean`, `cvar:0.1`.
+            tolerance: the largest difference of a score that is accepted, in units of the reference standard
+                deviation; more is needed for backbones in half precision.
+            reference: conversations like those that will be scored, to measure the gap on; needed unless the
+                utility is linear for every text.
+            weights: attribute weights instead of the gate's, as in `distribution`.
+            steer: attributes that are replaced by a measure of their own, as in `distribution`.
+
+        Returns:
+            The shift; 0 for a folder of sentence-transformers.
+
+        Raises:
+            ArgumentError: the model has a gate or another part that no linear layer holds, no stock
+                checkpoint pools as its backbone does, a reference is needed, or the gap is larger than the
+                tolerance.
+            ArtifactError: the path holds something else or cannot be written, or the written folder gave
+                other scores.
+            RiskError: the measure does not exist or does not apply to this family.
+
+        Reference: the classes are transformers' and sentence-transformers'; the linear form is ours.
+        """
+        return self.exported(
+            path, risk, tolerance=tolerance, reference=reference, weights=weights, steer=steer
+        ).shift
+
+    def exported(
+        self,
+        path: str | os.PathLike[str],
+        risk: str | risk.RiskMeasure = "mean",
+        *,
+        tolerance: float = 1e-4,
+        reference: Sequence[Conversation] | None = None,
+        weights: Weights | None = None,
+        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
+    ) -> ExportResult:
+        """As `export`, and returns also the measured gap and difference."""
+        from pluralign.model.export.stage import export
+
+        return export(
+            self.head,
+            self.backbone,
+            path,
+            measure=_parse_risk(risk),
+            tolerance=tolerance,
+            reference=reference,
+            steering=self._steering(weights, steer),
+            embed=self.embed,
+        )
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
         """Writes the model folder under a temporary name and renames it, so that it is complete or absent.
@@ -231,9 +414,20 @@ class RewardModel(BaseScorer):
         Raises:
             ArtifactError: the path is a file or a folder with other contents, or cannot be written.
         """
-        target = Path(path)
+        target, backbone = Path(path), self.backbone
+        tuning = getattr(backbone, "tuning", None)
+
+        def write_backbone(place: Path) -> None:
+            assert tuning is not None
+            name = backbone.config.name_or_path
+            tuned.write(place, backbone.model, backbone.tokenizer, tuning, name)
+
         folder.write(
-            target, folder.StoredModel(self.head, self.backbone.describe(), self.baselines, self.fitted)
+            target,
+            folder.StoredModel(
+                self.head, backbone.describe(), self.baselines, self.fitted, self.calibration, tuning
+            ),
+            write_backbone if tuning is not None else None,
         )
         return target
 
@@ -261,13 +455,23 @@ class RewardModel(BaseScorer):
         """
         place = model_folder(path)
         stored = folder.read(place)
-        if backbone is None:
+        if backbone is None and stored.tuning is not None:
+            weights = place / folder.BACKBONE
+            backbone = backbones.load_tuned(weights, stored.backbone, stored.tuning, device=device)
+        elif backbone is None:
             backbone = backbones.load(**stored.backbone, device=device)
         else:
             folder.check_backbone(place, backbone.describe(), stored.backbone)
         folder.check_width(place, stored.head, getattr(backbone, "response_size", None))
         store = backbones.EmbeddingCache() if isinstance(cache, str) else cache
-        return cls(backbone, stored.head, baselines=stored.baselines, fitted=stored.fitted, cache=store)
+        return cls(
+            backbone,
+            stored.head,
+            baselines=stored.baselines,
+            fitted=stored.fitted,
+            cache=store,
+            calibration=stored.calibration,
+        )
 
 
 _parse_risk = risk.parse  # `score` has an argument named risk

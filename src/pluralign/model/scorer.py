@@ -16,7 +16,7 @@ from torch import Tensor
 from pluralign import risk
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
-from pluralign.model.reading import Conversation
+from pluralign.model.inputs import Conversation
 
 __all__ = ["BaseScorer", "Scorer", "as_conversations", "distributions_of", "utilities"]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from pluralign.conversations import check
 from pluralign.distributions import Categorical, Empirical, Point, RewardDistribution
 from pluralign.errors import ArgumentError
-from pluralign.model.reading import Conversation
+from pluralign.model.inputs import Conversation
 from pluralign.model.scorer import BaseScorer, as_conversations
 
 __all__ = ["JudgedResponses", "judge_probabilities", "judge_scores"]

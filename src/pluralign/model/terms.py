@@ -21,7 +21,7 @@ from pluralign.checks import as_finite
 from pluralign.distributions import RewardDistribution
 from pluralign.distributions.checks import as_number
 from pluralign.errors import ArgumentError
-from pluralign.model.reading import Conversation
+from pluralign.model.inputs import Conversation
 from pluralign.model.scorer import BaseScorer, Scorer, as_conversations, distributions_of
 
 __all__ = ["Format", "Length", "Sum", "Term"]

@@ -38,7 +38,7 @@ _NAMES: dict[str, str] = {
     "fit_length_control": "rewards.length_control",
     "import_samples": "sampling.imported",
     "instructions": "sampling.alpaca_eval",
-    "last_checkpoint": "training.checkpoints",
+    "last_checkpoint": "training",
     "length_bias": "rewards.length_control",
     "load_prompts": "sampling.prompt_sets",
     "load_tokenizer": "sampling.local",
@@ -166,7 +166,7 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.sampling.server import ServerSampler
     from pluralign.policy.sampling.settings import Completion, SamplingSettings
     from pluralign.policy.sampling.stage import read_samples, sample_references
-    from pluralign.policy.training.checkpoints import last_checkpoint
+    from pluralign.policy.training import last_checkpoint
 else:
 
     def __getattr__(name: str) -> Any:

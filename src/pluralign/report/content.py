@@ -12,19 +12,23 @@ from typing import Any
 
 from pluralign.errors import ArgumentError
 from pluralign.families import title_of
+from pluralign.report.comparable import comparison_notes
 from pluralign.report.evaluations import Evaluation, evaluated_on
 from pluralign.report.heads import heads_of
 from pluralign.report.prompts import kinds_of_prompt
 from pluralign.report.responses import chosen_responses
 from pluralign.report.scored import agreement_by_spread, error_shares, true_and_predicted
 from pluralign.report.wording import (
+    FEWEST,
     MEASURES,
+    against,
+    counted,
     coverage_verdict,
+    enough,
+    model_verdict,
     number,
     percent,
-    rule_words,
     unit_words,
-    verdict,
     within_words,
 )
 
@@ -40,9 +44,10 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         evaluations: one to six; several are shown side by side.
 
     Returns:
-        A dict of JSON types: `runs`, `notes`, `headlines`, `pairs`, `ratings`, `truth`, `responses`,
-        `prompts`, `heads`, `warnings`; a section that cannot be shown is `{"missing": reason}`. `heads` has
-        the runs with an ensemble, and `warnings` those whose fit gave warnings.
+        A dict of JSON types: `runs`, `notes`, `headlines`, `too_few`, `pairs`, `ratings`, `truth`,
+        `responses`, `prompts`, `heads`, `warnings`; a section that cannot be shown is `{"missing": reason}`.
+        `too_few` has a sentence for each table that is too small for an accuracy or for measures, `heads` the
+        runs with an ensemble, and `warnings` those whose fit gave warnings.
 
     Raises:
         ArgumentError: none or too many evaluations.
@@ -55,8 +60,9 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     named = dict(zip(_names(evaluations), evaluations, strict=True))
     return {
         "runs": [_run(name, evaluation) for name, evaluation in named.items()],
-        "notes": _notes(evaluations),
+        "notes": comparison_notes(evaluations),
         "headlines": [line for name, e in named.items() for line in _headlines(name, e)],
+        "too_few": [line for name, e in named.items() for line in _too_few(name, e, len(named) > 1)],
         "pairs": _pairs(named),
         "ratings": _ratings(named),
         "truth": _truth(named),
@@ -120,8 +126,7 @@ def _sizes(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Rows and groups of each table; of the ratings also the attributes."""
     sizes = {}
     if results["ratings"]:
-        parts = results["ratings"]
-        whole = parts.get("all") or next(iter(parts.values()))
+        parts, whole = results["ratings"], _whole(results)
         sizes["ratings"] = {
             "rows": whole["rows"],
             "groups": whole["groups"],
@@ -158,52 +163,70 @@ def _command(verb: str, config: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _notes(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Cautions for comparing several runs."""
-    if len(evaluations) == 1:
-        return []
-    notes = []
-    data = {
-        tuple(sorted((k, v) for k, v in e.run["inputs"].items() if k != "model")) if e.run else None
-        for e in evaluations
-    }
-    sizes = {tuple((k, v["rows"], v["groups"]) for k, v in e.results["pairs"].items()) for e in evaluations}
-    if None in data:
-        notes.append("Whether the runs were evaluated on the same data is not known: a run.json is missing.")
-    elif len(data) > 1 or len(sizes) > 1:
-        notes.append("These runs were evaluated on different rows: their numbers are not comparable.")
-    notes.append(
-        "Intervals are per run. Two runs may differ significantly although their intervals overlap: only the "
-        "differences within a run are paired."
-    )
-    return notes
-
-
 def _headlines(name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
     """The main numbers, each with a sentence: accuracy, distances, coverage."""
     results = evaluation.results
     lines = [
         _accuracy_line(name, part, pairs)
         for part, pairs in results["pairs"].items()
-        if "model" in pairs["accuracy"]
+        if "model" in pairs["accuracy"] and enough(pairs["rows"], pairs["groups"])
     ]
+    if votes := results.get("votes"):
+        lines += [_votes_line(name, votes)] if "model" in votes["log_loss"]["value"] else []
     if not results["ratings"]:
         return lines
-    attribute = "all" if "all" in results["ratings"] else next(iter(results["ratings"]))
-    part = results["ratings"][attribute]
+    part = _whole(results)
+    if not enough(part["rows"], part["groups"]):
+        return lines
     where = "" if len(results["ratings"]) == 1 else " over all attributes"
     lines += [_loss_line(name, key, part, where) for key in ("quantile_error", "crps") if key in part]
     return [*lines, _coverage_line(name, part["coverage"], where)]
 
 
+def _whole(results: Mapping[str, Any]) -> Any:
+    """The measures of all attributes together, or of the only one."""
+    rated = results["ratings"]
+    return rated.get("all") or next(iter(rated.values()))
+
+
+def _too_few(name: str, evaluation: Evaluation, several: bool) -> list[str]:
+    """What has no number at the top of the page, and how many rows it takes."""
+    results = evaluation.results
+    tables = {part: (pairs, "pair", "an accuracy") for part, pairs in results["pairs"].items()}
+    if results["ratings"]:
+        tables["ratings"] = (_whole(results), "row", "calibration")
+    lines = [
+        f"{part.replace('_', ' ')}: {counted(found['rows'], noun)} in {counted(found['groups'], 'group')}, "
+        f"too few for {what}, which needs {FEWEST} in 2 groups."
+        for part, (found, noun, what) in tables.items()
+        if not enough(found["rows"], found["groups"])
+    ]
+    return [f"{name}, {line}" if several else _capital(line) for line in lines]
+
+
 def _accuracy_line(name: str, part: str, pairs: Mapping[str, Any]) -> dict[str, Any]:
     sentences = ["How often the preferred response got the higher score. Higher is better; chance is 50 %."]
-    for rule, difference in pairs["difference"].items():
-        if rule in pairs["accuracy"]:
-            other = percent(pairs["accuracy"][rule]["estimate"])
-            sentences.append(f"{_capital(rule_words(rule))}: {other} ({verdict(difference, 'higher')}).")
+    if "model" in pairs.get("tied_rules", ()):
+        ties = percent(pairs["ties"]["model"] / pairs["rows"], 0)
+        sentences.append(f"The model ties {ties} of the pairs, and a tie is no success.")
+    sentences += [f"{_capital(against(r, pairs))}." for r in pairs["difference"] if r in pairs["accuracy"]]
     title = f"Accuracy on {part.replace('_', ' ')}"
     return _line(name, title, pairs["accuracy"]["model"], True, sentences)
+
+
+def _votes_line(name: str, votes: Mapping[str, Any]) -> dict[str, Any]:
+    found = votes["log_loss"]
+    predicted, observed = (percent(votes["mean"][kind]["tie"], 0) for kind in ("predicted", "observed"))
+    sentences = [
+        "Log loss of a, tie and b, in nats; lower is better. "
+        f"Ties: {predicted} predicted, {observed} of the votes."
+    ]
+    names = {"constant": "The shares in the data of the fit", "uniform": "1/3 for each"}
+    for who, words in names.items():
+        if who in found["difference"]:
+            loss = number(found["value"][who]["estimate"])
+            sentences.append(f"{words}: {loss}; {model_verdict(found['difference'][who], 'lower')}.")
+    return _line(name, "Votes with ties", found["value"]["model"], False, sentences)
 
 
 def _loss_line(name: str, key: str, part: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -211,8 +234,8 @@ def _loss_line(name: str, key: str, part: Mapping[str, Any], where: str) -> dict
     sentences = [f"{measure.meaning} In {unit_words(part['unit'])}."]
     if "constant" in found and "difference" in found:
         sentences.append(
-            f"The same prediction for every text: {number(found['constant']['estimate'])} "
-            f"({verdict(found['difference'], measure.better)})."
+            f"The same prediction for every text: {number(found['constant']['estimate'])}; "
+            f"{model_verdict(found['difference'], measure.better)}."
         )
     if "within_prompt" in part:
         sentences.append(within_words(part["within_prompt"]))
@@ -250,10 +273,13 @@ def _pairs(named: Mapping[str, Evaluation]) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     for name, evaluation in named.items():
         for part, pairs in evaluation.results["pairs"].items():
-            parts.setdefault(part, {})[name] = pairs
-    if not parts:
-        return {"missing": "There were no pairs, so there is no accuracy."}
-    return {"parts": parts}
+            if enough(pairs["rows"], pairs["groups"]):
+                parts.setdefault(part, {})[name] = pairs
+    if parts:
+        return {"parts": parts}
+    if any(e.results["pairs"] for e in named.values()):
+        return {"missing": "There were too few pairs for an accuracy."}
+    return {"missing": "There were no pairs, so there is no accuracy."}
 
 
 def _ratings(named: Mapping[str, Evaluation]) -> dict[str, Any]:

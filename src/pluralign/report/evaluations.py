@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pluralign.errors import ArtifactError
-from pluralign.report.reading import parsed_json
+from pluralign.report.json_text import parsed_json
 from pluralign.report.shapes import EXAMPLE, RESULTS, RUN, SCHEMA, check
 
 __all__ = ["Evaluation", "Scores", "read_evaluation"]

@@ -33,6 +33,14 @@ class HeadMeasure:
 
 
 HEAD_MEASURES = {
+    "within_std": HeadMeasure(
+        "How people differ",
+        "Standard deviation within a head on the scale of the ratings, the root of the mean variance.",
+    ),
+    "between_std": HeadMeasure(
+        "What the model does not know",
+        "Standard deviation between heads, likewise. The two squares sum to the variance predicted.",
+    ),
     "correlation": HeadMeasure(
         "Correlation between heads",
         "Mean over pairs of heads. At 1 all heads agree, and the lowest of them adds no information.",

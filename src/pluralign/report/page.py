@@ -59,6 +59,9 @@ def render_page(content: Mapping[str, Any]) -> str:
         "pair_counts": _pair_counts,
         "middle": pictures.quantile,
         "coverage_verdict": wording.coverage_verdict,
+        "enough": wording.enough,
+        "fewest": wording.FEWEST,
+        "dots": pictures.dots,
         "head_measures": HEAD_MEASURES,
         "warns_verdict": wording.warns_verdict,
     }
@@ -69,12 +72,18 @@ def render_page(content: Mapping[str, Any]) -> str:
         "family": title_of,
         "rule": wording.rule_words,
         "unit": wording.unit_words,
+        "model_verdict": wording.model_verdict,
+        "counted": wording.counted,
+        "with_enough_rows": _with_enough_rows,
     }
     names = [run["name"] for run in content["runs"]]
+    hidden = _hidden(content)
     return engine.get_template("page.html.jinja").render(
         **content,
         title=_title(content),
-        sections=_SECTIONS,
+        sections=[(id, name) for id, name in _SECTIONS if id not in hidden],
+        hidden=hidden,
+        absent=_absent(content),
         compared=_compared(content["headlines"]),
         colours=themes(_run_colours),
         run_number={name: i for i, name in enumerate(names)},
@@ -93,6 +102,29 @@ def write_page(content: Mapping[str, Any], path: Path) -> None:
         work.write_text(render_page(content), encoding="utf-8")
 
 
+def _hidden(content: Mapping[str, Any]) -> set[str]:
+    """Sections that have nothing to show: why stands at the end of the page."""
+    prompts, responses = content["prompts"], content["responses"]
+    filled = {
+        "accuracy": "missing" not in content["pairs"],
+        "calibration": "missing" not in content["ratings"],
+        "truth": "missing" not in content["truth"],
+        "responses": "missing" not in responses,
+        "attributes": any("missing" not in gate for gate in prompts["gates"].values())
+        or any(len(cells) > 1 for cells in prompts["attributes"].values())
+        or ("missing" not in responses and len(responses["contested"][0]["profile"]) > 1),
+        "signs": "missing" not in content["ratings"] or content["heads"] or content["warnings"],
+    }
+    return {name for name, shown in filled.items() if not shown}
+
+
+def _absent(content: Mapping[str, Any]) -> list[str]:
+    """Why sections are not on the page."""
+    parts = {"accuracy": "pairs", "calibration": "ratings", "truth": "truth", "responses": "responses"}
+    found = {dict(_SECTIONS)[section]: content[name] for section, name in parts.items()}
+    return [f"{name}: {part['missing']}" for name, part in found.items() if "missing" in part]
+
+
 def _title(content: Mapping[str, Any]) -> str:
     runs = content["runs"]
     sources = ("/".join(Path(source).parts[-2:]) for run in runs for source in run["data"].values())
@@ -100,7 +132,9 @@ def _title(content: Mapping[str, Any]) -> str:
     names = [title_of(runs[0]["family"])] if len(runs) == 1 else [run["name"] for run in runs]
     models = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     plural = "s" if len(runs) > 1 else ""
-    return f"{models[:1].upper()}{models[1:]} model{plural} on {data or Path(runs[0]['folder']).name}"
+    if models == title_of(runs[0]["family"]):  # the names of folders are written as they are
+        models = models[:1].upper() + models[1:]
+    return f"{models} model{plural} on {data or Path(runs[0]['folder']).name}"
 
 
 def _compared(headlines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -111,19 +145,27 @@ def _compared(headlines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any
     return rows
 
 
+def _with_enough_rows(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The runs whose rows are enough for a curve."""
+    return {name: part for name, part in found.items() if wording.enough(part["rows"], part["groups"])}
+
+
 def _pair_counts(found: Mapping[str, Any]) -> str:
     """The number of evaluated pairs, per run if runs differ."""
     counts = {}
     for name, pairs in found.items():
         tied = f", and {pairs['tied_in_data']:,} with tied votes" if pairs["tied_in_data"] else ""
-        counts[name] = f"{pairs['rows']:,} pairs in {pairs['groups']:,} groups{tied}"
+        counts[name] = f"{pairs['rows']:,} pairs in {wording.counted(pairs['groups'], 'group')}{tied}"
     if len(set(counts.values())) == 1:
         return next(iter(counts.values()))
     return "; ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _by_kind(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy per kind of prompt: a column per run and per baseline; equal columns only once."""
+    """Accuracy per kind of prompt: a column per run and per baseline; equal columns only once.
+
+    None stands for the accuracy of a kind with too few pairs; without any accuracy there are no kinds.
+    """
     return _broken_down({name: pairs["subsets"] for name, pairs in found.items()})
 
 
@@ -146,13 +188,20 @@ def _broken_down(parts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[s
     columns: dict[tuple[Any, ...], tuple[str, str]] = {}
     for name, shares in parts.items():
         for rule in dict.fromkeys(rule for of_kind in shares.values() for rule in of_kind if rule != "rows"):
-            values = tuple(shares.get(kind, {}).get(rule) for kind in kinds)
+            values = tuple(
+                shares[kind].get(rule) if wording.enough(shares.get(kind, {}).get("rows", 0)) else None
+                for kind in kinds
+            )
             columns.setdefault((rule if rule != "model" else name, values), (name, rule))
     rows = [
         " / ".join(f"{n:,}" for n in dict.fromkeys(s[kind]["rows"] for s in parts.values() if kind in s))
         for kind in kinds
     ]
-    return {"kinds": kinds, "rows": rows, "columns": [(*who, values) for (_, values), who in columns.items()]}
+    shown = [(*who, values) for (_, values), who in columns.items()]
+    cells = [value for *_, values in shown for value in values]
+    if all(value is None for value in cells):
+        return {"kinds": []}
+    return {"kinds": kinds, "rows": rows, "columns": shown, "gaps": None in cells}
 
 
 def _shorten(name: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pluralign.report.density import density
 
-__all__ = ["accuracy_ends", "lowest_coverage", "quantile", "response_picture", "steps"]
+__all__ = ["accuracy_ends", "dots", "lowest_coverage", "quantile", "response_picture", "steps"]
 
 _ROOM = 0.125  # on both sides of the rating scale: half a unit of 1 to 5, the range of the noise on ratings
 _CELL = 0.84  # share of the distance of two ratings that their bars fill
@@ -78,6 +78,11 @@ def lowest_coverage(bins: Sequence[Mapping[str, float]]) -> float:
     """The start of the axis of coverages: 80 %, or below the lowest."""
     shares = [entry[head] for entry in bins for head in ("model", "constant") if head in entry]
     return max(min(0.8, *(share - 0.02 for share in shares)), 0.0)
+
+
+def dots(found: Mapping[str, Any]) -> int:
+    """The most dots that a run's curve of reliability has."""
+    return max(len([n for n in pairs["reliability"]["count"] if n > 0]) for pairs in found.values())
 
 
 def accuracy_ends(found: Mapping[str, Any]) -> tuple[float, float]:

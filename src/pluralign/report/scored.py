@@ -17,6 +17,7 @@ __all__ = ["agreement_by_spread", "error_shares", "true_and_predicted"]
 
 _BINS = 5
 _FEWEST = 20  # minimum number of rows per bin
+_FEWEST_DOTS = 10  # of a cloud, and responses of a histogram: fewer show single texts, no tendency
 _SHOWN_LEVELS = (0.1, 0.5, 0.9)
 
 
@@ -49,13 +50,13 @@ def error_shares(scores: Scores) -> dict[str, Any] | None:
 
     Returns:
         `edges` [21] in points of the scale and, per head, the `share` of responses in each bin; None if the
-        true quantiles are not known.
+        true quantiles of ten responses are not known.
     """
     heads = [h for h in ("model", "constant") if f"{h}_quantile_error" in scores]
     if "model" not in heads:
         return None
     errors = {h: e[np.isfinite(e)] for h in heads for e in (scores[f"{h}_quantile_error"],)}
-    if not len(errors["model"]):
+    if len(errors["model"]) < _FEWEST_DOTS:
         return None
     edges = np.linspace(0, max(float(e.max()) for e in errors.values() if len(e)) or 1.0, 21)
     return {
@@ -71,7 +72,7 @@ def true_and_predicted(examples: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     Quantiles between the given levels are linear in the level. True quantiles are at levels k/(K + 1).
 
     Returns:
-        Per level: `level`, `true` and `predicted`; empty if no true quantiles are known.
+        Per level: `level`, `true` and `predicted`; empty if fewer than ten are known.
     """
     points = [
         (example, name, true)
@@ -79,7 +80,7 @@ def true_and_predicted(examples: Sequence[Mapping[str, Any]]) -> list[dict[str, 
         for name, true in example.get("true_quantiles", {}).items()
         if true and name in example["attributes"]
     ]
-    if not points:
+    if len(points) < _FEWEST_DOTS:
         return []
     clouds = []
     for level in _SHOWN_LEVELS:

@@ -57,11 +57,13 @@ CHARTS = (
     ),
     Chart(
         "Spread of the reward",
-        "Standard deviations: between the answers of a step, within the distribution predicted for an "
-        "answer, and between the heads of an ensemble.",
+        "Standard deviations: between the answers of a step, and within the distribution predicted for an "
+        "answer; of an ensemble also its parts, within a head (how people differ) and between heads (what "
+        "the model does not know).",
         (
             Line("reward/utility_std", "between answers"),
             Line("reward/std", "within an answer"),
+            Line("reward/within", "within a head"),
             Line("reward/disagreement", "between heads"),
         ),
         "reward_std",

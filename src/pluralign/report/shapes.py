@@ -46,6 +46,8 @@ _MEASURE = {
 }
 _WITHIN = {
     "verdict": TEXT,
+    "rows?": NUMBER,
+    "groups?": NUMBER,
     "model?": _INTERVAL,
     "chance?": NUMBER,
     "length?": _INTERVAL,
@@ -78,10 +80,20 @@ _PAIRS = {
     "difference": Each(_INTERVAL),
     "subsets": Each(Each(NUMBER)),
     "attributes?": Each({"rows": NUMBER, "accuracy": Each(_INTERVAL)}),
+    "tied_rules?": [TEXT],
     "brier": _INTERVAL,
+    "brier_of_half?": NUMBER,
     "expected_calibration_error": Maybe(NUMBER),
     "reliability": {"predicted": [Maybe(NUMBER)], "observed": [Maybe(NUMBER)], "count": [NUMBER]},
     "tied_in_data": NUMBER,
+}
+_VOTE_LOSS = {"value": Each(_INTERVAL), "difference": Each(_INTERVAL)}
+_VOTES = {
+    "rows": NUMBER,
+    "groups": NUMBER,
+    "log_loss": _VOTE_LOSS,
+    "brier": _VOTE_LOSS,
+    "mean": {"predicted": Each(NUMBER), "observed": Each(NUMBER)},
 }
 _PAIR_TABLES = ("pairs_from_ratings", "pairs", "votes")
 _GATE = {
@@ -95,6 +107,8 @@ _HEADS = {
     "heads?": NUMBER,
     "correlation?": NUMBER,
     "disagreement?": NUMBER,
+    "within_std?": NUMBER,
+    "between_std?": NUMBER,
     "split?": NUMBER,
     "spearman_between_error?": Maybe(NUMBER),
     "spearman_within_error?": Maybe(NUMBER),
@@ -115,7 +129,9 @@ RESULTS = {
     "seed": NUMBER,
     "ratings": Each(_RATINGS),
     "pairs": Each(_PAIRS),
+    "votes?": _VOTES,
     "gate?": Each(_GATE),
+    "row_digests?": Each(TEXT),
     "ensemble?": {"ratings?": Each(_HEADS), **{f"{table}?": _HEADS for table in _PAIR_TABLES}},
     "part?": TEXT,
     "judged?": TEXT,

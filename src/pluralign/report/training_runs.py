@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.errors import ArtifactError
-from pluralign.report.reading import parsed_json
+from pluralign.report.json_text import parsed_json
 from pluralign.report.shapes import NUMBER, RUN, TEXT, Maybe, check
 
 __all__ = ["TrainingRun", "is_training_run", "read_training_run"]

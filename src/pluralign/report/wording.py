@@ -15,9 +15,13 @@ from pluralign.families import title_of
 __all__ = [
     "MEASURES",
     "Measure",
+    "against",
+    "counted",
     "coverage_verdict",
     "ends_of",
+    "enough",
     "from_to",
+    "model_verdict",
     "number",
     "percent",
     "rule_words",
@@ -29,6 +33,10 @@ __all__ = [
 ]
 
 Interval = Mapping[str, Any]
+
+FEWEST = (
+    10  # rows: below it the interval of a share is more than 60 points wide, and a curve shows single rows
+)
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,16 @@ def unit_words(unit: str) -> str:
     return _UNITS.get(unit, unit)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 pair`, `1,200 pairs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def enough(rows: int, groups: int = 2) -> bool:
+    """Whether so many rows say anything: below ten, or in one group, an accuracy or a curve does not."""
+    return rows >= FEWEST and groups >= 2
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number with a true minus sign; a dash for None."""
     if value is None:
@@ -184,6 +202,22 @@ def verdict(difference: Interval, better: str) -> str:
     return "better" if (low > 0) == (better == "higher") else "worse"
 
 
+def model_verdict(difference: Interval, better: str) -> str:
+    """The verdict with its subject, for places where a baseline's name or number stands before it."""
+    words = verdict(difference, better)
+    return f"the model is {words}" if words in ("better", "worse") else words
+
+
+def against(rule: str, pairs: Mapping[str, Any]) -> str:
+    """How a rule of choice does on pairs, and whether the model does better."""
+    name = rule_words(rule)
+    if rule in pairs.get("tied_rules", ()):
+        ties = percent(pairs["ties"].get(rule, 0) / pairs["rows"], 0)
+        return f"{name} is no comparison: it ties {ties} of pairs"
+    accuracy = percent(pairs["accuracy"][rule]["estimate"])
+    return f"{name}: {accuracy}; {model_verdict(pairs['difference'][rule], 'higher')}"
+
+
 def coverage_verdict(interval: Interval, nominal: float) -> str:
     """Whether central intervals are as wide as they should be."""
     low, high = interval["low"], interval["high"]
@@ -202,6 +236,9 @@ def within_words(found: Mapping[str, Any]) -> str:
     """Whether a model can rank the responses to one prompt, compared with the longer text."""
     if "model" not in found:
         return f"Within a prompt: {found['verdict']}."
+    rows, groups = found.get("rows", FEWEST), found.get("groups", 2)
+    if not enough(rows, groups):
+        return f"Within a prompt there are too few pairs: {rows:,} in {counted(groups, 'group')}."
     words = f"Within a prompt it wins {span(found['model'], share=True)} of pairs: {found['verdict']}"
     if found["chance"] < 0.495:  # a tie is not a win
         words += f", which with its ties is {percent(found['chance'])}"

@@ -15,6 +15,7 @@ from pluralign.risk.measures import (
     Robust,
     WorstCase,
 )
+from pluralign.risk.nested import Nested
 from pluralign.risk.parsing import MEASURES, parse
 from pluralign.risk.robust_weight import robust_weight_from_disagreement, robust_weight_from_ratings
 
@@ -28,6 +29,7 @@ __all__ = [
     "Mean",
     "MeanStd",
     "Median",
+    "Nested",
     "Nominal",
     "Quantile",
     "RiskMeasure",

@@ -16,6 +16,8 @@ is its specification, which `parse` accepts. Parameters are in units of the rewa
     uwo:k            E[R] - k variance between heads             equivariant
     robust:w         w nominal + (1 - w) worst_case              equivariant
 
+`nested` applies one measure to each member and another one over the members: `worst_case(cvar:0.1)`.
+
 Monotone: a reward that is surely higher never has a lower utility. Equivariant: R + c adds c to the utility.
 
 A new measure is one class here and one line in the table of `parsing`.
@@ -62,6 +64,15 @@ class RiskMeasure(ABC):
     """Its name in specifications."""
     allowed: ClassVar[str] = "a finite number"
     """Description of the allowed parameter values."""
+    compares_heads: ClassVar[bool] = False
+    """Whether it compares the heads of a distribution, or the members of an ensemble."""
+    moves_along: ClassVar[bool] = False
+    """What `equivariant` answers."""
+
+    @property
+    def equivariant(self) -> bool:
+        """Whether the utility of R + c is that of R plus c, for every distribution and every number c."""
+        return self.moves_along
 
     def __call__(self, distribution: RewardDistribution) -> Float[Tensor, " B"]:
         """The utility of each distribution, shape [B], in the dtype and on the device of the distribution.
@@ -99,8 +110,9 @@ class RiskMeasure(ABC):
         if heads is None:
             raise RiskError(
                 f"the risk measure {self.name} compares heads, and {type(distribution).__name__} has none; "
-                "use mean, cvar:a, entropic:l or mean_std:k, or a model with several heads, such as those "
-                "that predict a GaussianEnsemble"
+                "use mean, cvar:a, entropic:l or mean_std:k, or a model with several heads: an ensemble of "
+                "any "
+                "family (ensemble=H when it is fitted), or Gaussian heads"
             )
         return heads
 
@@ -111,6 +123,7 @@ class Mean(RiskMeasure):
     """E[R]."""
 
     name: ClassVar[str] = "mean"
+    moves_along: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return distribution.mean()
@@ -122,6 +135,7 @@ class Median(RiskMeasure):
     """The lower median Q(1/2)."""
 
     name: ClassVar[str] = "median"
+    moves_along: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return distribution.quantile(0.5)
@@ -133,6 +147,7 @@ class Quantile(RiskMeasure):
     """The lower quantile Q(t), 0 < t < 1."""
 
     name: ClassVar[str] = "quantile"
+    moves_along: ClassVar[bool] = True
     allowed: ClassVar[str] = "a level in (0, 1)"
     level: float
 
@@ -149,6 +164,7 @@ class CVaR(RiskMeasure):
     """Mean of the worst fraction a of outcomes, 0 < a <= 1; 1 is the mean (Rockafellar and Uryasev 2000)."""
 
     name: ClassVar[str] = "cvar"
+    moves_along: ClassVar[bool] = True
     allowed: ClassVar[str] = "a fraction in (0, 1]"
     fraction: float
 
@@ -169,6 +185,7 @@ class Entropic(RiskMeasure):
     """
 
     name: ClassVar[str] = "entropic"
+    moves_along: ClassVar[bool] = True
     aversion: float
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
@@ -197,6 +214,7 @@ class MeanStd(RiskMeasure):
     """E[R] - k std. Not monotone: 10 with probability .1 and 0 otherwise has 1 - 3 k, a certain 0 has 0."""
 
     name: ClassVar[str] = "mean_std"
+    moves_along: ClassVar[bool] = True
     factor: float
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
@@ -214,6 +232,8 @@ class Nominal(RiskMeasure):
     """
 
     name: ClassVar[str] = "nominal"
+    moves_along: ClassVar[bool] = True
+    compares_heads: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         heads = self._heads(distribution)
@@ -234,6 +254,8 @@ class WorstCase(RiskMeasure):
     """Smallest mean of the heads, whatever their weights (Yan et al. 2024; Coste et al. 2023)."""
 
     name: ClassVar[str] = "worst_case"
+    moves_along: ClassVar[bool] = True
+    compares_heads: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return self._heads(distribution).means.amin(-1)
@@ -245,6 +267,8 @@ class BestCase(RiskMeasure):
     """Largest mean of the heads, whatever their weights."""
 
     name: ClassVar[str] = "best_case"
+    moves_along: ClassVar[bool] = True
+    compares_heads: ClassVar[bool] = True
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
         return self._heads(distribution).means.amax(-1)
@@ -259,6 +283,8 @@ class UWO(RiskMeasure):
     """
 
     name: ClassVar[str] = "uwo"
+    moves_along: ClassVar[bool] = True
+    compares_heads: ClassVar[bool] = True
     factor: float
 
     def _utility(self, distribution: RewardDistribution) -> Tensor:
@@ -277,6 +303,8 @@ class Robust(RiskMeasure):
     """
 
     name: ClassVar[str] = "robust"
+    moves_along: ClassVar[bool] = True
+    compares_heads: ClassVar[bool] = True
     allowed: ClassVar[str] = "a weight in [0, 1]"
     weight: float
 

@@ -1,8 +1,11 @@
-"""Risk measures by name: from "cvar:0.1" to `CVaR(0.1)`; `str` converts back."""
+"""Risk measures by name: from "cvar:0.1" to `CVaR(0.1)`, from "worst_case(cvar:0.1)" to `Nested`; `str`
+converts back.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from pluralign.errors import RiskError, did_you_mean
 from pluralign.risk.measures import (
@@ -20,8 +23,11 @@ from pluralign.risk.measures import (
     Robust,
     WorstCase,
 )
+from pluralign.risk.nested import Nested
 
 __all__ = ["MEASURES", "parse"]
+
+_NESTED = re.compile(r"(?P<outer>[^()]*)\((?P<inner>[^()]*)\)\s*")
 
 MEASURES: dict[str, type[RiskMeasure]] = {
     measure.name: measure
@@ -43,14 +49,16 @@ MEASURES: dict[str, type[RiskMeasure]] = {
 
 
 def parse(measure: str | RiskMeasure) -> RiskMeasure:
-    """Converts a specification `name` or `name:parameter` to a measure; a measure is returned unchanged.
+    """Converts a specification to a measure; a measure is returned unchanged.
 
     Args:
-        measure: such as "mean", "cvar:0.1", "entropic:1", "robust:0.5".
+        measure: `name` or `name:parameter`, such as "mean", "cvar:0.1", "robust:0.5"; or `outer(inner)`, such
+            as "worst_case(cvar:0.1)": the inner one for each member of an ensemble, the outer one over the
+            members.
 
     Raises:
         RiskError: if the name is unknown (the message lists all names and the nearest), the parameter is
-            missing, too many, not a number or out of range.
+            missing, too many, not a number or out of range; or the inner measure compares members itself.
 
     >>> parse("cvar:0.1")
     CVaR(fraction=0.1)
@@ -59,6 +67,15 @@ def parse(measure: str | RiskMeasure) -> RiskMeasure:
         return measure
     if not isinstance(measure, str):
         raise RiskError(f"a risk measure is a string or a RiskMeasure, received {type(measure).__name__}")
+    if "(" in measure or ")" in measure:
+        parts = _NESTED.fullmatch(measure)
+        if parts is None:
+            raise RiskError(
+                f"risk measure {measure!r}: write a nested one as OUTER(INNER), such as "
+                "worst_case(cvar:0.1), with one "
+                "measure inside"
+            )
+        return Nested(parse(parts["outer"]), parse(parts["inner"]))
     name, *given = (part.strip() for part in measure.split(":"))
     if name not in MEASURES:
         known = ", ".join(_usage(m) for m in MEASURES)

@@ -86,9 +86,9 @@ def sharpen(
         fewest = LAST * (columns + 1.0) / num_rows
         width = _width(few, coef, intercept, torch.maximum(share, fewest))
         stride = max(1, int(share.amin() * num_rows) // (2 * BAND * (num_columns + 1)))
-        look = _pass_over(task, coef, intercept, width, stride, dual if last else None)
-        good = look.objective <= best
-        best = torch.where(good, look.objective, best)
+        found = _pass_over(task, coef, intercept, width, stride, dual if last else None)
+        good = found.objective <= best
+        best = torch.where(good, found.objective, best)
         best_coef = torch.where(good[:, None], coef, best_coef)
         best_intercept = torch.where(good, intercept, best_intercept)
         if last:
@@ -98,14 +98,14 @@ def sharpen(
         for m in good.nonzero()[:, 0].tolist():
             per_row = stride / (2.0 * float(width[m]) * num_rows)
             coef[m], intercept[m] = _step(
-                task, coef[m], intercept[m], look.gradient[m], look.band[m], per_row
+                task, coef[m], intercept[m], found.gradient[m], found.band[m], per_row
             )
         last = bool((good & (share <= fewest)).all()) or passes == MAX_PASSES - 1
         left = float((share / fewest).amax().clamp_min(1.0).log()) / -math.log(SHRINK)
         progress(passes / (passes + math.ceil(left) + 1))
         share = torch.where(good, SHRINK * share, share)
     progress(1.0)
-    return RoughFit(best_coef, best_intercept, look.gradient[:, :num_columns], dual, passes)
+    return RoughFit(best_coef, best_intercept, found.gradient[:, :num_columns], dual, passes)
 
 
 def _width(few: Task, coef: Tensor, intercept: Tensor, share: Float[Tensor, " M"]) -> Float[Tensor, " M"]:

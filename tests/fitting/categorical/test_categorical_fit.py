@@ -1,4 +1,4 @@
-"""The categorical recipe: against scikit-learn, known laws, its own comparisons, and doubtful data."""
+"""The categorical recipe: against scikit-learn, known distributions, own comparisons, doubtful data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
 from pluralign.distributions import Categorical
-from pluralign.errors import CategoryWarning, ConfigError, DataError
+from pluralign.errors import ArgumentError, CategoryWarning, ConfigError, DataError
 from pluralign.fitting import CategoricalConfig
 from pluralign.fitting.tables.targets import rating_targets
 
@@ -341,7 +341,7 @@ def test_votes_without_ties_and_one_rater_each():
         {"loss": "transport"},
     ],
 )
-def test_what_is_for_ratings_is_no_option_of_comparisons(config):
+def test_what_is_for_ratings_is_not_an_option_of_comparisons(config):
     with pytest.raises(DataError, match=f"{next(iter(config))}( = '(rps|transport)')? applies to ratings"):
         fit(config, votes=pl.load_comparisons(votes_rows(5)))
 
@@ -351,7 +351,33 @@ def test_pointwise_votes_are_categories_of_each_side():
     law = model.attribute_distributions([talk("1 0 x")])["preference"]
     assert law.atoms[0].tolist() == [-1, 0, 1]
     assert model.head.comparison is None
+    assert model.head.compares
     fit({"comparisons": "pointwise", "smoothing": 0.1} | TRANSPORT, votes=pl.load_comparisons(votes_rows(40)))
+
+
+@pytest.mark.parametrize("comparisons", ["pairwise", "pointwise"])
+def test_votes_have_as_many_ties_as_people_gave(comparisons):
+    """Sides taken as independent had three times as many, and did worse than 1/3 for each outcome."""
+    votes = pl.load_comparisons(davidson_votes())
+    model = fit({"comparisons": comparisons, "baselines": True}, votes=votes)
+    found = pl.evaluation.evaluate(model, votes=votes)["votes"]
+    predicted, observed = found["mean"]["predicted"], found["mean"]["observed"]
+    assert predicted["tie"] == pytest.approx(observed["tie"], abs=0.02)
+    loss = {name: interval["estimate"] for name, interval in found["log_loss"]["value"].items()}
+    assert loss["model"] < loss["constant"] < loss["uniform"]
+    a, b = [talk("1 0 x"), talk("0.2 0 x")], [talk("-0.2 0 y"), talk("0.2 0 y")]
+    forward, backward = model.vote_probabilities(a, b), model.vote_probabilities(b, a)
+    torch.testing.assert_close(forward, backward.flip(1))
+    torch.testing.assert_close(model.preference_probability(a, b), forward[:, 0] + forward[:, 1] / 2)
+    with pytest.raises(ArgumentError, match="2 first and 1 second"):
+        model.vote_probabilities(a, b[:1])
+
+
+def test_a_model_of_ratings_knows_no_ties():
+    model = fit(ratings=pl.load_ratings(crowd()))
+    with pytest.raises(ArgumentError, match="not fitted on comparisons"):
+        model.vote_probabilities([talk("1 0 x")], [talk("0 0 x")])
+    assert "votes" not in pl.evaluation.evaluate(model, votes=pl.load_comparisons(davidson_votes(40)))
 
 
 # -- the same model elsewhere ----------------------------------------------------------------------

@@ -115,6 +115,6 @@ def test_many_equal_ratings_make_fewer_bins():
         ("debias_coupling", "parity"),
     ],
 )
-def test_what_is_no_config(field, value):
+def test_what_is_not_a_config(field, value):
     with pytest.raises(ConfigError, match=field):
         CategoricalConfig(**{field: value})

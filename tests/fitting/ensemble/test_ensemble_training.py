@@ -166,7 +166,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, monkeypa
     assert torch.equal(again.weight, whole.weight)
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_look():
+def test_a_loss_that_is_not_finite_keeps_the_last_evaluation():
     objective = problem()
     real, calls = objective.losses, []
 

@@ -1,4 +1,4 @@
-"""The recipe of Gaussian ensembles: a known law, the three traps, pairs, resuming, and what it refuses."""
+"""The recipe of Gaussian ensembles: a known distribution, the three traps, pairs, resuming, refusals."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class NoiseBackbone(FakeBackbone):
 
 
 def test_heads_stay_together_where_the_embeddings_say_nothing():
-    """The anchors' spread follows the penalty: a grid that ends early leaves the prior's noise in the law."""
+    """The anchors' spread follows the penalty: a grid that ends early leaves the prior's noise in it."""
     generator = np.random.default_rng(0)
     rows = [
         {
@@ -321,7 +321,7 @@ def test_illegal_configurations_are_named(config, match):
         fit(pairs=pl.load_pairs(pairs_rows(4)), config=config)
 
 
-def test_ratings_that_never_vary_and_a_single_group_are_said():
+def test_ratings_that_never_vary_and_a_single_group_are_reported():
     rows = ratings_rows(6)
     for row in rows:
         row["ratings"] = [3, 3, 3]

@@ -61,10 +61,21 @@ def test_it_is_the_penalty_with_the_smallest_loss_over_all_folds(tmp_path):
         assert min(losses, key=losses.get) == penalty
 
 
-def test_many_ratings_are_judged_on_one_fold(tmp_path, monkeypatch):
+def test_many_ratings_are_evaluated_on_one_fold(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "MANY_ROWS", 150)
     searched(*problem(), tmp_path / "j")
     assert {e.split("fold=")[1][0] for e in (tmp_path / "j").read_text().splitlines()} == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "folds"), [(10, 5), (2_499, 5), (2_500, 4), (5_000, 2), (9_999, 2), (10_000, 1), (10**6, 1)]
+)
+def test_the_rows_that_are_held_out_are_about_as_many_from_2000_on(rows, folds):
+    fold = torch.arange(rows) % search.NUM_FOLDS
+    assert search.held_out_folds(fold) == range(folds)
+    assert search.held_out_folds(fold % 2) == range(min(folds, 2))
+    held_out = int((fold < folds).sum())
+    assert held_out == rows or held_out >= 0.99 * search.MANY_ROWS / search.NUM_FOLDS
 
 
 def test_no_group_is_on_both_sides(monkeypatch):

@@ -1,4 +1,4 @@
-"""Recipes: penalties, held-out groups, journals, and heads against the solvers and a known law."""
+"""Recipes: penalties, held-out groups, journals, and heads against the solvers and a known distribution."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_the_constant_baseline_holds_the_weighted_quantiles():
 
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")
-def test_a_penalty_that_leaves_nothing_is_said():
+def test_a_penalty_that_leaves_nothing_is_reported():
     ratings = pl.load_ratings(ratings_rows(10))
     with pytest.warns(ConstantHeadWarning, match="all weights are 0 for a0"):
         model = fit("quantile", ratings=ratings, config={"levels": LEVELS, "l1": 10.0})

@@ -109,7 +109,7 @@ def test_published_architectures_train(regularisation):
     torch.testing.assert_close(gate(pairs.prompt[:3]), gate(pairs.prompt)[:3])
 
 
-def test_a_training_that_diverges_keeps_its_best_look(trained, monkeypatch):
+def test_a_training_that_diverges_keeps_its_best_evaluation(trained, monkeypatch):
     pairs, _ = pairs_of_two_kinds()
     real, calls = gate_module._loss, []
 
@@ -127,7 +127,7 @@ def test_a_training_that_diverges_keeps_its_best_look(trained, monkeypatch):
     assert bool(torch.isfinite(gate(pairs.prompt)).all())
 
 
-def test_attributes_that_always_agree_leave_equal_weights_and_that_is_said():
+def test_attributes_that_always_agree_leave_equal_weights_and_that_is_reported():
     pairs, _ = pairs_of_two_kinds(300)
     same = GatePairs(pairs.prompt, pairs.difference[:, :1].expand(-1, 2), pairs.weight, pairs.groups)
     with pytest.warns(GateWarning, match="nearly equal weights"):
@@ -159,7 +159,7 @@ def test_prompts_that_say_nothing_leave_what_holds_for_all_of_them():
     assert published["loss_of_constant_weights"] == published["loss_of_equal_weights"]
 
 
-def test_weights_count_like_repeated_pairs_when_judged():
+def test_weights_count_like_repeated_pairs_in_evaluation():
     pairs, _ = pairs_of_two_kinds(200)
     weight = torch.arange(200) % 3 + 1.0
     weighted = GatePairs(pairs.prompt, pairs.difference, weight, pairs.groups)

@@ -177,7 +177,7 @@ class TestGate:
             ({"pairs": pairs(20), "config": {"gate": False}}, "gate is false"),
         ],
     )
-    def test_equal_weights_are_said(self, options, reason):
+    def test_equal_weights_are_reported(self, options, reason):
         lines = []
         model = fit("regression", ratings=ratings(20), report=lines.append, **options)
         assert model.fitted["gate"]["trained"] is False
@@ -192,7 +192,7 @@ class TestGate:
         assert model.gate_weights([talk("1 1 x", "1 a")]).tolist() == [[1.0]]
 
     @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")  # of the baseline
-    def test_comparisons_that_are_all_tied_are_said(self):
+    def test_comparisons_that_are_all_tied_are_reported(self):
         rows = [
             {
                 "prompt": row["prompt"],
@@ -208,7 +208,7 @@ class TestGate:
         assert model.fitted["gate"]["trained"] is False
 
     @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")
-    def test_heads_that_tell_nothing_apart_are_said(self):
+    def test_heads_that_tell_nothing_apart_are_reported(self):
         with pytest.warns(GateWarning, match="do not distinguish any two sides"):
             fit("quantile", ratings=ratings(20), pairs=pairs(30), config={"l1": 10.0, "baselines": False})
 
@@ -239,7 +239,7 @@ class TestSteering:
         torch.testing.assert_close(by_quantile, low)
         assert bool((by_quantile < model.score(texts, weights={"a0": 1})).all())
 
-    def test_wishes_that_cannot_be_met(self, gated):
+    def test_steering_that_is_not_possible(self, gated):
         text = [talk("0 0 x", "1 a")]
         with pytest.raises(ArgumentError, match="unknown attribute 'safety'"):
             gated.score(text, weights={"safety": 1})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from pluralign.errors import ConfigError, ConvergenceWarning
-from pluralign.fitting.train.loop import Schedule, train
+from pluralign.fitting.train.loop import Schedule, _seeded, train
 from pluralign.fitting.train.state import TrainingState
 
 
@@ -82,7 +86,7 @@ def test_the_seed_decides_batches_and_dropout():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_the_best_look_at_held_out_rows_is_kept():
+def test_the_best_evaluation_on_held_out_rows_is_kept():
     """Training rows pull the weights away from where held-out rows are right at the start."""
     problem = Problem(noise=0.0)
     problem.y[150:] = 0.0
@@ -125,7 +129,58 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch):
     assert steps.count(32) == 30
 
 
-def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
+def saved_state(path):
+    """The file of a training that was interrupted, and how it is changed."""
+    problem = Problem()
+    calls = []
+
+    def breaks(rows):
+        calls.append(len(rows))
+        if len(calls) == 35:
+            raise KeyboardInterrupt
+        return problem.mean(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(problem.module, breaks, problem.rows, SHORT, state=TrainingState(path, "k"))
+
+    def change(tensors=None, **facts):
+        with safe_open(path, framework="pt") as file:
+            known = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            save_file(known | (tensors or {}), path, file.metadata() | facts)
+
+    return change
+
+
+SHORT = Schedule(steps=60, batch=32, eval_every=10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path, change: path.write_bytes(path.read_bytes()[:200]),
+        lambda path, change: path.write_bytes(b"no state"),
+        lambda path, change: change(step="many"),
+        lambda path, change: change(best_loss=""),
+        lambda path, change: change({"module.other": torch.zeros(1)}),
+        lambda path, change: change({"module.weight": torch.zeros(1, 7)}),
+        lambda path, change: change({"best.weight": torch.zeros(2)}),
+        lambda path, change: change({"optimizer.0.exp_avg": torch.zeros(7)}),
+        lambda path, change: change({"optimizer.first.exp_avg": torch.zeros(7)}),
+    ],
+)
+def test_a_damaged_state_is_told_and_training_starts_anew(tmp_path, monkeypatch, caplog, damage):
+    monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
+    path = tmp_path / "state.safetensors"
+    damage(path, saved_state(path))
+    whole, again = Problem(), Problem()
+    train(whole.module, whole.mean, whole.rows, SHORT)
+    summary = train(again.module, again.mean, again.rows, SHORT, state=TrainingState(path, "k"))
+    assert f"{path} is damaged (" in caplog.text
+    assert summary["steps"] == 60
+    assert torch.equal(again.module.weight, whole.module.weight)
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_the_best_evaluation():
     problem = Problem()
     calls = []
 
@@ -139,7 +194,48 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_best_look():
     assert bool(problem.module.weight.isfinite().all())
 
 
-def test_what_is_no_schedule():
+@pytest.mark.parametrize("one_generator", [False, True])
+def test_random_numbers_of_any_device_are_seeded_and_restored(monkeypatch, one_generator):
+    """Devices have a module of their own in torch; Apple's has one generator, and takes no device."""
+    device, states, calls = torch.device("xpu", 1), {0: "before 0", 1: "before 1", None: "before"}, []
+
+    class On:
+        now = None if one_generator else 0
+
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            On.now, self.then = self.device.index, On.now
+
+        def __exit__(self, *_):
+            On.now = self.then
+
+    def place(given):
+        assert len(given) == (0 if one_generator else 1)
+        return given[0].index if given else None
+
+    module = SimpleNamespace(
+        get_rng_state=lambda *given: states[place(given)],
+        set_rng_state=lambda state, *given: states.update({place(given): state}),
+        manual_seed=lambda seed: (calls.append(seed), states.update({On.now: f"seed {seed}"})),
+        **({} if one_generator else {"device": On}),
+    )
+    monkeypatch.setattr(torch, "xpu", module)
+    outside, before = torch.get_rng_state(), dict(states)
+    with _seeded(device, 7):
+        assert states == before | {None if one_generator else 1: "seed 7"}
+        first = torch.rand(1)
+    assert states == before
+    assert torch.equal(torch.get_rng_state(), outside)
+    with _seeded(torch.device("cpu"), 7):
+        assert torch.equal(torch.rand(1), first)
+    monkeypatch.setattr(torch, "xpu", None)
+    with _seeded(device, 7):
+        assert torch.equal(torch.rand(1), first)
+
+
+def test_what_is_not_a_schedule():
     for wrong in ({"lr": 0.0}, {"steps": 0}, {"batch": 0}, {"weight_decay": float("nan")}, {"patience": 0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             Schedule(**wrong)

@@ -45,7 +45,7 @@ def test_sequences_that_the_model_has_no_positions_for(tmp_path):
     made(tmp_path, tiny_policy.model(positions=32), Dataset.from_list([row]), options={"max_length": 32})
 
 
-def test_training_in_half_precision_is_told(tmp_path, caplog):
+def test_training_in_half_precision_is_reported(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "pluralign"):
         made(tmp_path / "whole")
         adapter = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")

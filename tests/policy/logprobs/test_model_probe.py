@@ -177,7 +177,7 @@ def test_a_model_that_takes_no_packed_row_runs_alone(kind):
     torch.testing.assert_close(found, response_log_probs(other, pack(rows, None)), atol=1e-5, rtol=1e-5)
 
 
-def test_a_number_that_is_none_is_no_agreement():
+def test_a_number_that_is_none_is_not_agreement():
     model = tiny_policy.model()
     with torch.no_grad():
         model.model.norm.weight[0] = torch.nan

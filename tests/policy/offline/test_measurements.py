@@ -43,7 +43,7 @@ def test_without_a_reference_too():
     assert clear["rewards/accuracies"].tolist() == [1.0, 0.0, 0.5, 1.0]
 
 
-def test_sides_of_unequal_length_are_judged_by_their_own_rounding():
+def test_sides_of_unequal_length_are_compared_by_their_own_rounding():
     rows = sides([0.01, -0.01, 0.0, 0.01], None)
     short = Responses(rows["rejected"].log_probs, torch.tensor([40, 60, 50, 5]))
     assert measured(rows | {"rejected": short}, beta=2.0)["rewards/accuracies"].tolist() == [

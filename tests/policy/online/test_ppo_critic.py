@@ -9,7 +9,7 @@ import tiny_bandit
 from pluralign import losses
 from pluralign.errors import ConfigError
 from pluralign.policy import PPOConfig, PPOTrainer
-from pluralign.policy.online.critic_targets import mixture_targets, value_levels
+from pluralign.policy.online.critic_targets import baseline_of, mixture_targets, token_targets, value_levels
 
 KEEP = torch.tensor([[True, False, True, True]])
 
@@ -41,6 +41,27 @@ def test_targets_are_a_mixture_over_n_step_returns(lam):
             moment = (samples[place] ** power * weights[place]).sum()
             own = sum(weight * (one**power).mean() for weight, one in expected)
             torch.testing.assert_close(moment, own, atol=1e-5, rtol=1e-5)
+
+
+def test_targets_stand_at_the_place_of_their_token():
+    torch.manual_seed(3)
+    keep = torch.tensor([[False, True, False, True, True], [True] * 5, [False] * 5])
+    rewards, quantiles = torch.randn(3, 5), torch.randn(3, 5, 2)
+    hidden = rewards.masked_fill(~keep, torch.nan), quantiles.masked_fill(~keep[..., None], torch.inf)
+    samples, weights = token_targets(*hidden, keep, 0.9, 0.6, 3)
+    assert samples.shape == weights.shape == (3, 5, 8)
+    assert not samples[~keep].any()
+    torch.testing.assert_close(weights.sum(2), torch.ones(3, 5))
+    for row in range(2):  # alone, and without the tokens that are not kept
+        alone = mixture_targets(
+            rewards[row][keep[row]][None],
+            quantiles[row][keep[row]][None],
+            torch.ones(1, int(keep[row].sum())).bool(),
+            0.9,
+            0.6,
+            3,
+        )
+        torch.testing.assert_close((samples[row][keep[row]], weights[row][keep[row]]), alone)
 
 
 def test_its_mean_is_the_lambda_return():
@@ -111,12 +132,12 @@ def test_it_learns_how_rewards_spread_where_a_single_value_knows_their_mean(tmp_
         processing_class=tiny_bandit.tokenizer(),
     )
     made.train()
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     _, values = made._models.scores(rollouts, 1)
     low, high = values[..., :3].mean(), values[..., 5:].mean()
     assert float(low) < 0.5 < 1.5 < float(high)
     expected = values.mean(-1) if baseline == "mean" else values[..., :2].mean(-1)
-    torch.testing.assert_close(made._baseline(values), expected, atol=0.15, rtol=0.1)
+    torch.testing.assert_close(baseline_of(values, baseline), expected, atol=0.15, rtol=0.1)
 
 
 def test_a_risk_measure_of_a_single_value_is_refused():

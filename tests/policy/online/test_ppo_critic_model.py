@@ -47,7 +47,7 @@ def test_values_are_the_head_on_the_states_of_its_own_model(tmp_path):
     head = made._models.plain.critic.head
     with torch.no_grad():
         head.linear.weight.normal_()
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     width = max(len(one.response_ids) for one in rollouts)
     log_probs, values = made._models.scores(rollouts, width)
     other = tiny_bandit.model(7)

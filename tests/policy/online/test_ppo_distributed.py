@@ -148,7 +148,7 @@ made = PPOTrainer(
     tiny_bandit.model(), config, prompts=tiny_bandit.PROMPTS, reward=reward,
     processing_class=tiny_bandit.tokenizer(),
 )
-made._judge._wait = 0.001
+made._scorer._wait = 0.001
 try:
     made.train()
 except (Exception, KeyboardInterrupt) as error:

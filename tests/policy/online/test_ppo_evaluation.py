@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from pluralign.policy.online.evaluation import judged_samples, kl_beyond_gain
+from pluralign.policy.online.evaluation import kl_beyond_gain, scored_samples
 from pluralign.policy.online.rollouts import Rollout
-from pluralign.policy.rewards.judgement import Judgement
-from pluralign.policy.rewards.samples import JudgedSample, kl_at_least
+from pluralign.policy.rewards.samples import ScoredSample, kl_at_least
+from pluralign.policy.rewards.scoring import ResponseScores
 
 
 def rollout(text, row=None, ended=True):
@@ -19,11 +19,11 @@ def rollout(text, row=None, ended=True):
 
 
 def test_samples_by_hand():
-    judgement = Judgement.of_numbers(torch.tensor([1.0, 2.0]))
+    scores = ResponseScores.of_numbers(torch.tensor([1.0, 2.0]))
     ratios = torch.tensor([[0.5, -0.25, 9.0], [1.0, 9.0, 2.0]])
     keep = torch.tensor([[True, True, False], [True, False, True]])
     rows = [rollout("one", {"ref_rewards": [0.0]}), rollout("two", ended=False)]
-    first, second = judged_samples(rows, judgement, torch.tensor([5.0, 6.0]), ratios, keep)
+    first, second = scored_samples(rows, scores, torch.tensor([5.0, 6.0]), ratios, keep)
     assert (first.num_tokens, first.cut_off, first.reward, first.gold) == (2, False, 1.0, 5.0)
     assert (first.text, first.prompt, first.ref_rewards) == (
         "one",
@@ -34,11 +34,11 @@ def test_samples_by_hand():
     assert first.log_ratio == pytest.approx(0.25)
     assert second.log_ratio == pytest.approx(3.0)
     assert first.k3 == pytest.approx(sum(math.exp(-d) - 1 + d for d in (0.5, -0.25)))
-    assert judged_samples(rows, judgement, None, ratios, keep)[0].gold is None
+    assert scored_samples(rows, scores, None, ratios, keep)[0].gold is None
 
 
 def sample(log_ratio):
-    return JudgedSample(4, False, 1.0, log_ratio, 0.0, None, None)
+    return ScoredSample(4, False, 1.0, log_ratio, 0.0, None, None)
 
 
 def test_kl_over_what_the_gain_pays_for():

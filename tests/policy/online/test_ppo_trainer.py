@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from dataclasses import replace
 
@@ -16,8 +17,8 @@ import tiny_bandit
 from pluralign.distributions import GaussianEnsemble, Quantiles
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError, DataError, FingerprintError, RunError
 from pluralign.policy import PPOConfig, PPOTrainer
-from pluralign.policy.online.judging import Judge
 from pluralign.policy.online.rollouts import Rollout, draw_once
+from pluralign.policy.online.scoring import RolloutScorer
 from pluralign.policy.sampling.settings import SamplingSettings
 from tiny_bandit import PROMPTS, SETTINGS, reward
 
@@ -27,14 +28,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def trainer(folder, model=None, judge=reward, prompts=PROMPTS, made=None, **options):
+def trainer(folder, model=None, source=reward, prompts=PROMPTS, made=None, **options):
     settings = SETTINGS | {"minibatches": 2, "use_cpu": True}
     config = PPOConfig(str(folder), **(settings | options))
     return PPOTrainer(
         tiny_bandit.model() if model is None else model,
         config,
         prompts=prompts,
-        reward=judge,
+        reward=source,
         processing_class=tiny_bandit.tokenizer(),
         **(made or {}),
     )
@@ -80,7 +81,7 @@ def test_how_a_minibatch_is_split_does_not_matter(tmp_path):
 def test_packed_is_padded(tmp_path):
     """Scores of packed rollouts are those of one sequence at a time, and so are the updates."""
     packed, alone = trainer(tmp_path / "a"), trainer(tmp_path / "b", bin_tokens=1)
-    rollouts = packed._draw_rollouts(packed._rows_of(0), packed._settings(0))
+    rollouts = packed._drawing.of_step(0)
     width = max(len(one.response_ids) for one in rollouts)
     scores, values = packed._models.scores(rollouts, width)
     assert values.shape == (8, width, 1)
@@ -102,7 +103,7 @@ def test_a_resumed_run_is_one_that_was_never_interrupted(tmp_path, kind):
     options = {"advantages": kind, "steps": 4, "normalize_rewards": True, "eval_steps": 2, "save_steps": 2}
     held_out = {"eval_prompts": ["b", "cc"], "gold": reward}
     random.seed(0)
-    whole = trainer(tmp_path / "whole", judge=noisy, made=held_out, **options)
+    whole = trainer(tmp_path / "whole", source=noisy, made=held_out, **options)
     whole.train()
 
     class Down(Exception):
@@ -117,13 +118,13 @@ def test_a_resumed_run_is_one_that_was_never_interrupted(tmp_path, kind):
         return noisy(conversations)
 
     random.seed(0)
-    first = trainer(tmp_path / "parts", judge=fails, made=held_out, **options)
+    first = trainer(tmp_path / "parts", source=fails, made=held_out, **options)
     with pytest.raises(Down):
         first.train()
     assert first.step == 2
     random.seed(99)
     torch.manual_seed(99)
-    second = trainer(tmp_path / "parts", judge=noisy, made=held_out, **options)
+    second = trainer(tmp_path / "parts", source=noisy, made=held_out, **options)
     second.train(resume_from_checkpoint=True)
     assert_equal_weights(whole, second, atol=0, rtol=0)
     lines = [
@@ -147,6 +148,35 @@ def test_what_cannot_be_resumed_says_so(tmp_path):
         trainer(tmp_path, steps=1).train(resume_from_checkpoint=True)
 
 
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, caplog):
+    straight = trainer(tmp_path / "straight", steps=2)
+    straight.train()
+    trainer(tmp_path, steps=2, save_steps=1, save_total_limit=0).train()
+    path = tmp_path / "checkpoint-2" / "trained.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    again = trainer(tmp_path, steps=2)
+    again.train(resume_from_checkpoint=True)
+    assert_equal_weights(straight, again)
+    assert "checkpoint-2 was not written completely or is damaged: trained.safetensors" in caplog.text
+    first = tmp_path / "checkpoint-1"
+    for name, content in (("optimizer.pt", {"optimizer": {}, "schedule": {}}), ("random.pt", {"torch": 1})):
+        copied = tmp_path / "copies" / "checkpoint-1"
+        shutil.copytree(first, copied)
+        torch.save(content, copied / name)
+        with pytest.raises(
+            ArtifactError, match="checkpoint-1: its optimizer, schedule or random numbers can"
+        ):
+            trainer(tmp_path, steps=2).train(resume_from_checkpoint=copied)
+        shutil.rmtree(copied)
+    state = first / "trainer_state.json"
+    for change in ({"settings": 3}, {"moments": {"odd": 1}}, {"reference_heads": "x"}):
+        kept = state.read_text()
+        state.write_text(json.dumps(json.loads(kept) | change))
+        with pytest.raises(ArtifactError, match="checkpoint-1: its .* cannot be used"):
+            trainer(tmp_path, steps=2).train(resume_from_checkpoint=first)
+        state.write_text(kept)
+
+
 def test_only_the_last_checkpoints_stay_and_none_is_half_written(tmp_path):
     trainer(tmp_path, save_steps=1, save_total_limit=2).train()
     assert sorted(path.name for path in tmp_path.glob("*checkpoint*")) == ["checkpoint-2", "checkpoint-3"]
@@ -162,7 +192,7 @@ def test_the_reference_of_an_adapter_is_its_base(tmp_path):
     pytest.importorskip("peft")
     made = trainer(tmp_path, made={"peft_config": lora()}, learning_rate=3e-2)
     made.train()
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     width = max(len(one.response_ids) for one in rollouts)
     base = trainer(tmp_path / "base")
     expected, _ = base._models.scores(rollouts, width)
@@ -240,7 +270,7 @@ def two_turns(sampler, reader, rows, settings, rank=0, world=1):
 def test_what_a_tool_said_is_not_trained(tmp_path):
     """The gradient of several turns is that of the tokens that the policy chose."""
     made = trainer(tmp_path, made={"draw": two_turns}, steps=1, epochs=1, minibatches=1, advantages="rloo")
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     before = {k: v.clone() for k, v in weights(made).items()}
     made.train()
     line = made.history[-1]
@@ -266,14 +296,13 @@ def test_what_a_tool_said_is_not_trained(tmp_path):
 
 def test_a_prompt_that_stands_in_several_rows_is_drawn_anew_each_time(tmp_path):
     made = trainer(tmp_path, prompts=["xa"], completions=8)
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    rollouts = made._drawing.of_step(0)
     assert [one.group for one in rollouts] == [row for row in range(4) for _ in range(8)]
     answers = [tuple(one.response_ids for one in rollouts if one.group == row) for row in range(4)]
     assert len(set(answers)) == 4
-    shares = [
-        draw_once(made._models.sampler(), made._models.reader, made._rows_of(0), made._settings(0), rank, 2)
-        for rank in (0, 1)
-    ]
+    rows, settings = made._drawing.rows_of(0), made._drawing.settings(0)
+    sampler, reader = made._models.sampler(), made._models.reader
+    shares = [draw_once(sampler, reader, rows, settings, rank, 2) for rank in (0, 1)]
     assert sorted((*shares[0], *shares[1]), key=lambda one: one.group) == rollouts
 
 
@@ -290,16 +319,16 @@ class Ensemble:
 
 
 def test_a_risk_measure_acts_on_distributions(tmp_path):
-    rollouts = trainer(tmp_path)._draw_rollouts(
+    rollouts = trainer(tmp_path)._drawing.draw(
         [{"prompt": [{"role": "user", "content": "b"}]}], SamplingSettings(6, 5)
     )
-    judged = Judge(Ensemble(), "worst_case")(rollouts)
+    scores = RolloutScorer(Ensemble(), "worst_case")(rollouts)
     expected = [one.text.count("a") - one.text.count("b") for one in rollouts]
-    assert judged.utilities.tolist() == expected
-    assert judged.metrics["disagreement"] == pytest.approx(
+    assert scores.utilities.tolist() == expected
+    assert scores.metrics["disagreement"] == pytest.approx(
         sum(2**0.5 * one.text.count("b") for one in rollouts) / 6, rel=1e-5
     )
-    made = trainer(tmp_path, judge=Ensemble(), risk="worst_case", steps=1)
+    made = trainer(tmp_path, source=Ensemble(), risk="worst_case", steps=1)
     made.train()
     assert {"reward/mean", "reward/std", "reward/tail", "reward/disagreement"} <= set(made.history[0])
 
@@ -316,7 +345,7 @@ def test_rewards_of_rows_get_the_columns_of_the_prompts(tmp_path):
             ]
 
     table = Dataset.from_list([{"prompt": "xa", "wanted": "a"}, {"prompt": "xb", "wanted": "b"}])
-    made = trainer(tmp_path, judge=Tests(), prompts=table, steps=1)
+    made = trainer(tmp_path, source=Tests(), prompts=table, steps=1)
     assert made.train()["reward/utility"] >= 0
 
 
@@ -329,8 +358,8 @@ def test_a_reward_that_cannot_be_reached_is_asked_again_and_then_the_state_is_sa
             raise ConnectionError("refused")
         return reward(conversations)
 
-    made = trainer(tmp_path, judge=flaky, steps=2)
-    made._judge._wait = 0.001
+    made = trainer(tmp_path, source=flaky, steps=2)
+    made._scorer._wait = 0.001
     made.train()
     assert len(calls) == 4
 
@@ -339,8 +368,8 @@ def test_a_reward_that_cannot_be_reached_is_asked_again_and_then_the_state_is_sa
             raise TimeoutError("no answer")
         return reward(conversations)
 
-    made = trainer(tmp_path / "gone", judge=gone, reward_retries=1)
-    made._judge._wait = 0.001
+    made = trainer(tmp_path / "gone", source=gone, reward_retries=1)
+    made._scorer._wait = 0.001
     with pytest.raises(TimeoutError):
         made.train()
     assert (tmp_path / "gone" / "checkpoint-1" / "trainer_state.json").exists()
@@ -355,7 +384,7 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
         numbers[3] = float("nan")
         return numbers
 
-    made = trainer(tmp_path, judge=broken)
+    made = trainer(tmp_path, source=broken)
     before = weights(made)
     with pytest.raises(DataError, match=r"1 of 8 responses .* nan for response 3"):
         made.train()
@@ -368,7 +397,7 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
             return Quantiles(values, torch.tensor([0.25, 0.75]), validate=False)
 
     with pytest.raises(DataError, match="response 2"):
-        trainer(tmp_path, judge=Law()).train()
+        trainer(tmp_path, source=Law()).train()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -385,23 +414,23 @@ def test_a_reward_on_another_device(tmp_path):
     def gold(conversations):
         return torch.tensor(reward(conversations), device="cuda")
 
-    for judge in (Far(), gold):
+    for source in (Far(), gold):
         given = {"eval_prompts": ["b"], "gold": gold}
-        made = trainer(tmp_path / type(judge).__name__, judge=judge, made=given)
+        made = trainer(tmp_path / type(source).__name__, source=source, made=given)
         assert abs(made.train()["gold"]) < 10
 
 
 @pytest.mark.parametrize("wrong", ["few", "text", "none"])
-def test_a_reward_that_is_no_list_of_numbers(tmp_path, wrong):
+def test_a_reward_that_is_not_a_list_of_numbers(tmp_path, wrong):
     answers = {"few": [1.0], "text": "good", "none": None}
     with pytest.raises(DataError, match="the reward function"):
-        trainer(tmp_path, judge=lambda conversations: answers[wrong]).train()
+        trainer(tmp_path, source=lambda conversations: answers[wrong]).train()
 
 
 @pytest.mark.parametrize("kind", ["gae", "rloo", "grpo"])
 def test_constant_rewards_change_nothing_but_stay_finite(tmp_path, kind):
     made = trainer(
-        tmp_path, judge=lambda talks: [0.1] * len(talks), advantages=kind, normalize_rewards=True, beta=0.0
+        tmp_path, source=lambda talks: [0.1] * len(talks), advantages=kind, normalize_rewards=True, beta=0.0
     )
     made.train()
     assert all(bool(value.isfinite().all()) for value in weights(made).values())
@@ -415,8 +444,8 @@ def test_empty_generations(tmp_path):
         model.model.embed_tokens.weight[:, 0] = 5.0
         model.lm_head.weight[:, 0] = 0.0
         model.lm_head.weight[0, 0] = 10.0
-    made = trainer(tmp_path, model, judge=lambda talks: [float(one[-1]["content"] == "") for one in talks])
-    rollouts = made._draw_rollouts(made._rows_of(0), made._settings(0))
+    made = trainer(tmp_path, model, source=lambda talks: [float(one[-1]["content"] == "") for one in talks])
+    rollouts = made._drawing.of_step(0)
     assert {one.response_ids for one in rollouts} == {(0,)}
     assert {one.text for one in rollouts} == {""}
     assert made.train()["reward/utility"] == 1.0
@@ -486,7 +515,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("phase", ["drawing", "judging", "updating", "evaluating", "logging"])
+@pytest.mark.parametrize("phase", ["drawing", "scoring", "updating", "evaluating", "logging"])
 def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
     held_out = {"eval_prompts": ["b", "cc"]}
     whole = trainer(tmp_path / "whole", made=held_out, eval_steps=1)
@@ -499,8 +528,8 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
             armed.clear()
             interrupt()
 
-    def judge(conversations):
-        strike("evaluating" if len(conversations) == 2 else "judging")
+    def scored(conversations):
+        strike("evaluating" if len(conversations) == 2 else "scoring")
         return reward(conversations)
 
     def drawing(*args):
@@ -508,7 +537,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
         return draw_once(*args)
 
     given = {**held_out, "draw": drawing, "loggers": [lambda step, metrics: strike("logging")]}
-    made = trainer(tmp_path / "parts", judge=judge, made=given, eval_steps=1)
+    made = trainer(tmp_path / "parts", source=scored, made=given, eval_steps=1)
     made._updates.optimizer.register_step_pre_hook(lambda *_: strike("updating"))
     with pytest.raises(KeyboardInterrupt):
         made.train()

@@ -32,7 +32,7 @@ def test_continuous_rewards_of_the_reference_policy():
     assert found.advice == ()
 
 
-def test_a_coin_is_told_to_use_the_finite_partition():
+def test_a_coin_is_reported_to_use_the_finite_partition():
     coin = (continuous() > 0).double()
     found = diagnose(coin[:, 0], coin, beta=0.01, leave_one_out=True)
     assert found.tie_probability == pytest.approx(0.5, abs=0.01)

@@ -14,7 +14,7 @@ import tiny_tables
 from pluralign.errors import ArgumentError, ConfigError
 from pluralign.policy import FunctionReward, OfflineConfig, OfflineTrainer
 from pluralign.policy.rewards.sample_evaluator import evaluation_prompts
-from pluralign.policy.rewards.samples import JudgedSample, draw_and_judge, kl_at_least, summarize
+from pluralign.policy.rewards.samples import ScoredSample, draw_and_score, kl_at_least, summarize
 from pluralign.policy.sampling.settings import Completion, SamplingSettings
 
 
@@ -28,7 +28,7 @@ def sample(**changes):
         "ref_rewards": [0.0, 2.0],
         "ref_lengths": [3, 5],
     }
-    return JudgedSample(**(given | changes))
+    return ScoredSample(**(given | changes))
 
 
 def test_numbers_by_hand():
@@ -82,10 +82,10 @@ def test_both_estimators_tend_to_the_kl():
     draws = torch.randn(50_000, 2, generator=generator, dtype=torch.float64) + 0.3
     ratios = 0.3 * draws - 0.045
     rows, settings = [{"prompt": tiny_policy.user("a")}], SamplingSettings(50_000, 5)
-    judged = draw_and_judge(
+    samples = draw_and_score(
         rows, Sampler(), settings, None, lambda *_: list(ratios), lambda *_: list(torch.zeros_like(ratios))
     )
-    found = summarize(judged)
+    found = summarize(samples)
     assert found["kl"] == pytest.approx(ratios.sum(1).mean().item())
     assert found["kl"] == pytest.approx(0.09, abs=0.006)
     assert found["kl_k3"] == pytest.approx(0.09, abs=0.002)
@@ -98,7 +98,7 @@ def test_rows_samples_and_scores_belong_together():
     def score(scale):
         return lambda prompts, samples: torch.tensor([scale * s.num_tokens for s in samples])
 
-    found = draw_and_judge(rows, Sampler(), SamplingSettings(2, 5), reward, score(-1.0), score(-3.0))
+    found = draw_and_score(rows, Sampler(), SamplingSettings(2, 5), reward, score(-1.0), score(-3.0))
     assert [s.reward for s in found] == [2.0, 2.0, 3.0, 3.0]
     assert [s.log_ratio for s in found] == [2.0, 4.0, 2.0, 4.0]
     assert [s.cut_off for s in found] == [False, True, False, True]
@@ -145,7 +145,7 @@ def test_the_trainer_measures_the_way_from_its_reference(tmp_path, adapter):
     assert {"eval_samples/rank", "eval_samples/cut_off", "eval_samples/reward_q90"} <= set(after)
 
 
-def test_a_policy_far_beyond_its_optimum_is_told_once(tmp_path, caplog):
+def test_a_policy_far_beyond_its_optimum_is_reported_once(tmp_path, caplog):
     config = OfflineConfig(
         str(tmp_path), beta=2.0, report_to="none", use_cpu=True, disable_tqdm=True, eval_max_new_tokens=8
     )

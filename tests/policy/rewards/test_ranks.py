@@ -139,7 +139,7 @@ def test_the_split_into_batches_and_padding_do_not_matter():
             quantile_rewards(rewards[[i]], torch.tensor([lists[i]], dtype=torch.float64), estimator, True)
             for i in range(4)
         ]
-        assert together.tolist() == torch.cat(alone).tolist()
+        torch.testing.assert_close(together, torch.cat(alone))
     hidden = references.masked_fill(~keep, math.nan)  # what a mask hides is not read
     again = quantile_rewards(rewards, hidden, "mid", True, keep_mask=keep)
     assert again.tolist() == together.tolist()
@@ -229,7 +229,7 @@ def test_the_number_of_references_leaves_the_own_entry_out():
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
-def test_rewards_that_are_no_numbers(wrong):
+def test_rewards_that_are_not_numbers(wrong):
     with pytest.raises(ArgumentError, match=r"rewards\[1\]: received -?(nan|inf)"):
         quantile_rewards(torch.tensor([0.0, wrong]), torch.zeros(2, 2))
     with pytest.raises(ArgumentError, match=r"reference_rewards\[0, 1\]: received -?(nan|inf)"):

@@ -144,7 +144,7 @@ def test_smooth_rewards_rank_as_smooth_quantile_rewards(samples, tmp_path):
     assert scores.mean(-1).tolist() == pytest.approx([0.5] * 5)
     table = unpaired_table(References(rows)).rows
     ranks = quantile_rewards(table["reward"][:], table["ref_rewards"][:], leave_one_out=True)
-    assert ranks.tolist() == smooth_reference_ranks(laws, 4).flatten().tolist()
+    assert ranks.tolist() == pytest.approx(smooth_reference_ranks(laws, 4).flatten().tolist())
 
 
 class Drifting:
@@ -199,7 +199,7 @@ def test_interrupted_rewarding_continues(samples, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, None, "3", True])
-def test_rewards_that_are_no_numbers(samples, tmp_path, wrong):
+def test_rewards_that_are_not_numbers(samples, tmp_path, wrong):
     source = FunctionReward(lambda p, c: [*first_number(p, c)[:-1], wrong], "bad")
     with pytest.raises(
         DataError, match="1 of 8 rewards are not finite numbers; the first is .*, of completion 7"

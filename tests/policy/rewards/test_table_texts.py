@@ -55,7 +55,7 @@ def test_unpaired_completions_may_be_messages() -> None:
     assert table[0] == {"prompt": USER, "completion": "yes"}
 
 
-def test_all_problems_are_told_with_their_rows() -> None:
+def test_all_problems_are_reported_with_their_rows() -> None:
     rows = [PLAIN, {**PLAIN, "chosen": None}, {**PLAIN, "prompt": [{"role": "robot", "content": "x"}]}]
     with pytest.raises(DataError) as caught:
         read_texts(datasets.Dataset.from_list(rows), "my data")

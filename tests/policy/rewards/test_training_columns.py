@@ -61,13 +61,13 @@ def test_a_value_that_the_objective_does_not_read_is_not_checked():
 
 
 @pytest.mark.parametrize("flag", ["cut_off", "among_references"])
-def test_flags_are_no_texts(flag):
+def test_flags_are_not_texts(flag):
     check_training_table(table(UNPAIRED | {flag: None}, UNPAIRED | {flag: True}))
     with pytest.raises(DataError, match=f"row 2, column '{flag}': found 'no'; allowed: true, false or null"):
         check_training_table(table(UNPAIRED | {flag: None}, UNPAIRED | {flag: "no"}))
 
 
-def test_an_integer_beyond_every_float_is_no_reward():
+def test_an_integer_beyond_every_float_is_not_a_reward():
     assert is_finite_number(10**308)
     assert not is_finite_number(10**400)
 
@@ -80,7 +80,7 @@ def test_an_integer_beyond_every_float_is_no_reward():
         (table(UNPAIRED).select([]), "received no rows"),
     ],
 )
-def test_what_is_no_training_table(rows, message):
+def test_what_is_not_a_training_table(rows, message):
     with pytest.raises(DataError, match=message):
         check_training_table(rows)
     with pytest.raises(ArgumentError, match="received list"):

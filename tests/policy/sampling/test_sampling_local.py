@@ -1,4 +1,4 @@
-"""Sampling in this process: the right law, independence of batches, cut-off marks, bad input."""
+"""Sampling in this process: the right distribution, independence of batches, cut-off marks, bad input."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_what_fails_before_the_first_prompt_leaves_no_folder(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_what_a_killed_process_leaves_is_no_obstacle(tmp_path):
+def test_what_a_killed_process_leaves_is_not_an_obstacle(tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / f".manifest.json.{'0' * 8}-77-{'0' * 8}.partial").write_text("{")
     assert len(read_samples(run(tmp_path / "s"))) == 21

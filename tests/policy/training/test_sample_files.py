@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pluralign.errors import ArtifactError
-from pluralign.policy.rewards.samples import JudgedSample
+from pluralign.policy.rewards.samples import ScoredSample
 from pluralign.policy.training.sample_files import read_samples, write_samples
 
 
@@ -25,7 +25,7 @@ def sample(**changes):
         "text": 'Because "é"\n\ud83d',  # a lone surrogate, as a cut token may leave
         "profile": {"utility": 1.5, "std": 0.5},
     }
-    return JudgedSample(**(given | changes))
+    return ScoredSample(**(given | changes))
 
 
 def test_what_is_written_is_read(tmp_path):

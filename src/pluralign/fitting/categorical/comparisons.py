@@ -22,15 +22,24 @@ from pluralign.data import distinct_conversations
 from pluralign.data.table_columns import arrow_column, column_values, ragged, text_codes
 from pluralign.errors import DataError
 from pluralign.fitting.categorical.training import Problem
+from pluralign.fitting.tables.inputs import Inputs
 from pluralign.heads.base import Attribute
-from pluralign.heads.categorical import ComparisonLogits
+from pluralign.heads.categorical import CategoricalHead, ComparisonLogits
 from pluralign.heads.categories import Categories
 from pluralign.losses import cross_entropy, smooth_neighbours
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["COMPARED", "PREFERENCE", "Comparisons", "comparison_problem", "comparisons_of", "equal_scores"]
+__all__ = [
+    "COMPARED",
+    "PREFERENCE",
+    "Comparisons",
+    "comparison_problem",
+    "comparisons_of",
+    "equal_scores",
+    "log_tie_of",
+]
 
 PREFERENCE = Attribute("preference", -1.0, 1.0, 1.0)
 COMPARED = Categories(("loses", "tie", "wins"), (-1.0, 0.0, 1.0), (0.0, 0.5, 1.0))
@@ -124,7 +133,38 @@ def equal_scores(target: Float[Tensor, "P 3"], width: int, hidden: int) -> Compa
     """A module with equal scores for all responses and as many ties as in the targets; the start of
     training."""
     module = ComparisonLogits(width, hidden)
-    tie = (target[:, 1].double().sum() + 0.5) / (len(target) + 1.5)
+    tie = _share_of_ties(target)
     with torch.no_grad():  # v / (2 + v) is the share of ties of equal scores
         module.log_tie.fill_(float(torch.log(2 * tie / (1 - tie))))
     return module
+
+
+@torch.no_grad()
+def log_tie_of(head: CategoricalHead, comparisons: Comparisons, inputs: Inputs) -> float:
+    """log v of a head that was fitted on the votes of each side: as many ties as there are.
+
+    The likelihood of v is greatest where the mean of P(tie) over the comparisons is the share of ties, which
+    grows with v. The differences of scores are the head's own: a scale fitted on the same comparisons would
+    make it sure.
+
+    Args:
+        head: of one attribute with the categories of `COMPARED`.
+        comparisons: that it was fitted on.
+        inputs: of the fit.
+    """
+    embedded = inputs.embed(comparisons.conversations)
+    (probs,) = head.probs(embedded.response)
+    scores = (probs[:, 2].double().log() - probs[:, 0].double().log()).cpu()
+    half = 0.5 * (scores[comparisons.first] - scores[comparisons.second])
+    untied = (2 * half.cosh()).log()
+    wanted = float(_share_of_ties(comparisons.target))
+    low, high = -100.0, float(untied.max()) + 100.0  # P(tie) = v / (v + 2 cosh(d/2))
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if float((middle - untied).sigmoid().mean()) > wanted else (middle, high)
+    return 0.5 * (low + high)
+
+
+def _share_of_ties(target: Float[Tensor, "P 3"]) -> Tensor:
+    """Neither 0 nor 1, as if there had been half a vote more for each outcome."""
+    return (target[:, 1].double().sum() + 0.5) / (len(target) + 1.5)

@@ -26,9 +26,11 @@ from pluralign.errors import DataError
 from pluralign.fitting.categorical.comparisons import (
     COMPARED,
     PREFERENCE,
+    Comparisons,
     comparison_problem,
     comparisons_of,
     equal_scores,
+    log_tie_of,
 )
 from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.categorical.messages import check_rows, report_categories, warn_about_gaps
@@ -38,7 +40,7 @@ from pluralign.fitting.linear.baselines import bradley_terry_of
 from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.category_ratings import is_six, ratings_as_rewards
 from pluralign.fitting.tables.inputs import Fitted, Inputs
-from pluralign.fitting.tables.targets import rated_table, rating_targets
+from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
 from pluralign.fitting.train.axes import principal_axes
 from pluralign.heads import CategoricalHead, ColumnScaling, Head
 from pluralign.heads.categorical import CategoryLogits, ComparisonLogits
@@ -54,17 +56,28 @@ from pluralign.losses import (
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings
 
-__all__ = ["fit"]
+__all__ = [
+    "compares",
+    "finished_comparisons",
+    "finished_ratings",
+    "fit",
+    "score_of",
+    "smoothed_target",
+]
 
 
 def fit(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     """Fits categories on ratings, or a model of comparisons on votes alone."""
-    if inputs.ratings is None and inputs.votes is not None and config.comparisons == "pairwise":
-        return _fit_comparisons(inputs, config)
-    return _fit_ratings(inputs, config)
+    return _fit_comparisons(inputs, config) if compares(inputs, config) else _fit_ratings(inputs, config)
+
+
+def compares(inputs: Inputs, config: CategoricalConfig) -> bool:
+    """Whether the fit is one of comparisons, not of ratings."""
+    return inputs.ratings is None and inputs.votes is not None and config.comparisons == "pairwise"
 
 
 def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
+    votes = inputs.votes if inputs.ratings is None else None
     inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
     targets = rating_targets(inputs.ratings, raters="raw", dequantise=False)
     rows = [category_rows(attribute, config) for attribute in targets.attributes]
@@ -79,11 +92,39 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
         module, facts[part.attribute.name] = fit_logits(problem, inputs, config)
         modules.append(module)
     head = _head(scaling, axes, modules, rows, config)
+    found = finished_ratings(head, inputs, config, targets, rows, embedded, votes)
+    summary = {"l2": {name: fact["l2"] for name, fact in facts.items()}}
+    return replace(found, summary=summary | dict(found.summary))
+
+
+def finished_ratings(
+    head: CategoricalHead,
+    inputs: Inputs,
+    config: CategoricalConfig,
+    targets: RatingTargets,
+    rows: list[CategoryRows],
+    embedded: Embeddings,
+    votes: Any = None,
+) -> Fitted:
+    """A head on ratings with its gate and its unit, and the baselines on the same embeddings.
+
+    Args:
+        head: without gate and debiasing.
+        inputs: of the fit, with its ratings.
+        config: of the fit.
+        targets: of those ratings, neither reduced nor dequantised.
+        rows: the categories of each attribute's ratings.
+        embedded: embeddings of their texts.
+        votes: the comparisons that the ratings were made of, if they were.
+    """
+    comparisons = None
+    if votes is not None and head.categories[0].values == COMPARED.values:
+        comparisons = comparisons_of(votes)
+        head = head.with_parts(log_tie=log_tie_of(head, comparisons, inputs))
     gaps = _average_gaps(head, rows, embedded)
     warn_about_gaps(gaps, config)
     summary: dict[str, Any] = {
         "categories": {part.attribute.name: part.categories.mapping for part in rows},
-        "l2": {name: fact["l2"] for name, fact in facts.items()},
         "average_gap": gaps,
         "median_raters": {part.attribute.name: float(part.raters.median()) for part in rows},
         "num_texts": len(targets.conversations),
@@ -92,8 +133,11 @@ def _fit_ratings(inputs: Inputs, config: CategoricalConfig) -> Fitted:
     summary |= mixing
     baselines: dict[str, Head] = {}
     if config.baselines:
+        scaling = head.scaling
         constants = [_start(part.target, len(scaling.center), config.hidden) for part in rows]
         constant = _head(scaling, None, constants, rows, config)
+        if comparisons is not None:
+            constant = constant.with_parts(log_tie=log_tie_of(constant, comparisons, inputs))
         known = {part.attribute.name: part.categories for part in rows}
         rewards = replace(inputs, ratings=ratings_as_rewards(inputs.ratings, known))
         baselines, found = _baselines(rewards, constant, embedded, config)
@@ -123,13 +167,35 @@ def _fit_comparisons(inputs: Inputs, config: CategoricalConfig) -> Fitted:
             module.score(features).mean()
         )  # so that an opponent of score 0 is the average response
     rotate(module, axes)
-    head = _comparison_head(scaling, module, config).in_units_of(embedded.response, embedded.prompt)
+    found = finished_comparisons(
+        _comparison_head(scaling, module, config), inputs, config, comparisons, embedded
+    )
+    return replace(found, summary=facts | dict(found.summary))
+
+
+def finished_comparisons(
+    head: CategoricalHead,
+    inputs: Inputs,
+    config: CategoricalConfig,
+    comparisons: Comparisons,
+    embedded: Embeddings,
+) -> Fitted:
+    """A head on comparisons with its unit, and the baselines on the same embeddings.
+
+    Args:
+        head: of comparisons.
+        inputs: of the fit, with its votes.
+        config: of the fit.
+        comparisons: of those votes.
+        embedded: embeddings of their texts.
+    """
+    head = head.in_units_of(embedded.response, embedded.prompt)
+    module, scaling = head.comparison, head.scaling
     summary = {
-        **facts,
         "categories": {PREFERENCE.name: COMPARED.mapping},
         "comparisons": len(comparisons.first),
         "ties": float(comparisons.target[:, 1].mean()),
-        "log_tie": float(module.log_tie),
+        "log_tie": None if module is None else float(module.log_tie),
         "num_texts": len(comparisons.conversations),
     }
     baselines: dict[str, Head] = {}
@@ -169,7 +235,7 @@ def _baselines(
 def _category_problem(
     rows: CategoryRows, features: Float[Tensor, "N D"], groups: list[str], config: CategoricalConfig
 ) -> Problem[CategoryLogits]:
-    smoothed = smooth_neighbours(rows.target, config.smoothing, _neighbours(rows))
+    smoothed = smoothed_target(rows, config)
     return Problem(
         name=rows.attribute.name,
         inputs=(features[rows.item.to(features.device)],),
@@ -177,7 +243,7 @@ def _category_problem(
         groups=[groups[i] for i in rows.item.tolist()],
         make=lambda target: _start(target, features.shape[1], config.hidden),
         logits=lambda module, own: module(own),
-        score=_score(rows, config, features.device),
+        score=score_of(rows, config, features.device),
         loss=config.loss,
     )
 
@@ -190,7 +256,7 @@ def _start(target: Tensor, width: int, hidden: int) -> CategoryLogits:
     return module
 
 
-def _score(
+def score_of(
     rows: CategoryRows, config: CategoricalConfig, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """From logits and targets to the chosen loss per row."""
@@ -205,7 +271,7 @@ def _score(
         )
     # In float64; otherwise rounding would break ties between costs, and the fast solver would reject them.
     axes = torch.tensor([HELPFULNESS, HARM], dtype=torch.float64)
-    cost = two_axis_cost(axes[0], axes[1], config.axis_weights).to(device)
+    cost = two_axis_cost(axes[0], axes[1], config.axis_weights)  # the solver reads it on the CPU
     return lambda logits, target: transport(
         logits.softmax(-1),
         target,
@@ -214,6 +280,11 @@ def _score(
         regularization=config.regularization,
         validate=False,
     )
+
+
+def smoothed_target(rows: CategoryRows, config: CategoricalConfig) -> Float[Tensor, "R C"]:
+    """The crowd's shares with a little of them moved to neighbouring categories."""
+    return smooth_neighbours(rows.target, config.smoothing, _neighbours(rows))
 
 
 def _neighbours(rows: CategoryRows) -> Tensor | None:

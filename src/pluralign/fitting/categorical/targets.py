@@ -57,18 +57,22 @@ class CategoryRows:
         return replace(self, item=self.item[keep], target=self.target[keep], raters=self.raters[keep])
 
 
-def category_rows(rows: AttributeRows, config: CategoricalConfig) -> CategoryRows:
+def category_rows(
+    rows: AttributeRows, config: CategoricalConfig, categories: Categories | None = None
+) -> CategoryRows:
     """Counts the raters of each response in each category.
 
     Args:
         rows: individual ratings, neither reduced nor dequantised.
         config: bins and rewards.
+        categories: of the attribute; None to make them of these ratings.
 
     Raises:
         DataError: a rating is outside all categories.
     """
     ratings = rows.attribute.low + rows.attribute.span * rows.target
-    categories = categories_of(rows.attribute, ratings, config)
+    if categories is None:
+        categories = categories_of(rows.attribute, ratings, config)
     place = places_of(ratings, categories, rows.attribute.name)
     item, row = torch.unique(rows.item, return_inverse=True)
     counts = torch.zeros(len(item), len(categories), dtype=torch.float64)

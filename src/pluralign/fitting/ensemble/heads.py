@@ -31,7 +31,7 @@ from pluralign.fitting.train.axes import principal_axes
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.ensemble_members import Members
 
-__all__ = ["gaussian_heads", "preference_heads", "rotated", "train_heads"]
+__all__ = ["gaussian_heads", "head_shares", "preference_heads", "rotated", "train_heads"]
 
 
 def rotated(features: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N D"], Float[Tensor, "D D"]]:
@@ -59,15 +59,10 @@ def gaussian_heads(
         groups: the responses' groups.
         l2: penalties for the weights of means and of standard deviations, by attribute.
     """
-    weight = points.present[:, :, None].expand(-1, -1, config.heads)
-    if config.bootstrap:
-        drawn = weight * _bootstrap(config, groups)[:, None]
-        weight = torch.where(
-            drawn.sum(0) > 0, drawn, weight
-        )  # a resample without ratings contains no information
     device = features.device
+    share = head_shares(config, points.present, groups).to(device)
     objective = GaussianObjective(
-        features, points.points.to(device), row_shares(weight).to(device), loss_of(config), config.std_floor
+        features, points.points.to(device), share, loss_of(config), config.std_floor
     )
     penalties = l2.repeat_interleave(config.heads, 0)
     inputs.report(
@@ -84,6 +79,24 @@ def gaussian_heads(
         state=_state(inputs, config, "heads", features, points.points),
         report=inputs.report,
     )
+
+
+def head_shares(
+    config: GaussianEnsembleConfig, present: Float[Tensor, "N A"], groups: Sequence[str]
+) -> Float[Tensor, "N A H"]:
+    """The share of each response in the loss of each head, with mean 1 over the responses.
+
+    Args:
+        config: the configuration of the fit; with its bootstrap, a head has its own resample of the groups.
+        present: 1 where a response was rated.
+        groups: the responses' groups.
+    """
+    weight = present[:, :, None].expand(-1, -1, config.heads)
+    if config.bootstrap:
+        drawn = weight * _bootstrap(config, groups)[:, None]
+        # A resample without ratings contains no information.
+        weight = torch.where(drawn.sum(0) > 0, drawn, weight)
+    return row_shares(weight)
 
 
 def preference_heads(

@@ -36,15 +36,15 @@ from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import training_pairs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
-from pluralign.heads import ColumnScaling, Head
+from pluralign.heads import ColumnScaling
 from pluralign.heads.agreement import head_agreement
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
-from pluralign.model.reading import head_inputs
+from pluralign.model.inputs import head_inputs
 
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings
 
-__all__ = ["fit"]
+__all__ = ["finished", "fit", "uses_ratings"]
 
 _STAGE_2 = 3  # times as many steps if there is no noise, until the std has decreased to its floor
 ALIKE = 0.003  # heads that differ by less than this share of the reward's spread count as equal
@@ -60,10 +60,13 @@ _STD_MEANS = {
 
 def fit(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     """Fits the heads on what was given: ratings, or the rewards of Bradley-Terry heads on pairs."""
+    return _fit_ratings(inputs, config) if uses_ratings(inputs, config) else _fit_pairs(inputs, config)
+
+
+def uses_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> bool:
+    """Whether the heads are Gaussians on ratings, not heads on pairs."""
     target = config.target or ("stage_1" if inputs.ratings is None else "ratings")
-    if config.loss != "bradley_terry" and target == "ratings":
-        return _fit_ratings(inputs, config)
-    return _fit_pairs(inputs, config)
+    return config.loss != "bradley_terry" and target == "ratings"
 
 
 def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
@@ -95,15 +98,33 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
         "std_l2": dict(zip(names, l2[:, 1].tolist(), strict=True)),
         "num_texts": len(targets.conversations),
     }
+    found = finished(head, inputs, config, targets, embedded)
+    return replace(found, summary=summary | dict(found.summary))
+
+
+def finished(
+    head: GaussianEnsembleHead,
+    inputs: Inputs,
+    config: GaussianEnsembleConfig,
+    targets: RatingTargets,
+    embedded: Embeddings,
+) -> Fitted:
+    """Heads on ratings with their gate and their unit, equal in mean and spread, and the baselines.
+
+    Args:
+        head: without gate and debiasing.
+        inputs: of the fit, with its ratings.
+        config: of the fit.
+        targets: of those ratings.
+        embedded: embeddings of their texts.
+    """
     head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
     head, finish = _finish(inputs, config, head, targets.conversations, embedded, config.loss)
-    summary |= mixing | finish
-    baselines: dict[str, Head] = {}
-    if config.baselines:
-        levels = torch.tensor(QRM_LEVELS, dtype=torch.float64)
-        baselines, facts = baselines_of(inputs, targets, scaling, levels, config.seed)
-        summary |= facts
-    return Fitted(head, baselines, summary)
+    if not config.baselines:
+        return Fitted(head, {}, mixing | finish)
+    levels = torch.tensor(QRM_LEVELS, dtype=torch.float64)
+    baselines, facts = baselines_of(inputs, targets, head.scaling, levels, config.seed)
+    return Fitted(head, baselines, mixing | finish | facts)
 
 
 def _fit_pairs(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:

@@ -22,7 +22,7 @@ from pluralign.heads import BradleyTerryHead, ColumnScaling, Reference
 from pluralign.solvers.bradley_terry import fit_bradley_terry
 from pluralign.solvers.pair_design import PairDesign, pair_margins
 
-__all__ = ["fit", "fit_head"]
+__all__ = ["centered", "fit", "fit_head"]
 
 _NOTHING = 1e-9  # logits per standard deviation of a column
 
@@ -57,10 +57,16 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
             stacklevel=5,
         )
     inputs.report(f"Bradley-Terry: {len(weight):,} weighted pairs, l2 {l2:g}, loss {result.objective:.4f}")
-    head = BradleyTerryHead(scaling, result.coef.float())
-    # Centred, but still in logits: the sigmoid of a difference of scores is the probability of preference.
-    center = Reference(head.in_units_of(response, response).reference.mean)
-    return head.with_parts(reference=center), l2, len(weight)
+    head = centered(BradleyTerryHead(scaling, result.coef.float()), response)
+    return head, l2, len(weight)
+
+
+def centered(head: BradleyTerryHead, response: Tensor) -> BradleyTerryHead:
+    """The head with a mean score of 0 over responses [N, D].
+
+    Its scores stay in logits: the sigmoid of a difference is the probability of preference.
+    """
+    return head.with_parts(reference=Reference(head.in_units_of(response, response).reference.mean))
 
 
 def _chosen_penalty(

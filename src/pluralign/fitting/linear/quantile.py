@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,11 +23,14 @@ from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import AttributeRows, RatingTargets, rated_table, rating_targets
 from pluralign.fitting.train.search import fold_of, search_penalty
-from pluralign.heads import ColumnScaling, Head, QuantileHead
+from pluralign.heads import ColumnScaling, QuantileHead
 from pluralign.losses import pinball
 from pluralign.solvers import fit_quantiles
 
-__all__ = ["chosen_penalties", "fit", "held_out_loss"]
+if TYPE_CHECKING:
+    from pluralign.backbones import Embeddings
+
+__all__ = ["chosen_penalties", "finished", "fit", "held_out_loss"]
 
 # The search compares penalties; five levels at a loose gap rank them like nineteen at a tight one.
 SEARCH_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -63,14 +66,29 @@ def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
         )
     inputs.report(f"quantile: {len(config.levels)} levels each, largest certified gap {gap:.1e}")
     chosen = {a.name: l1 for a, l1 in zip(attributes, penalties, strict=True)}
-    summary: dict[str, Any] = {"l1": chosen, "gap": gap, "num_texts": len(targets.conversations)}
+    found = finished(head, inputs, config, targets, embedded)
+    summary = {"l1": chosen, "gap": gap, "num_texts": len(targets.conversations)}
+    return replace(found, summary=summary | dict(found.summary))
+
+
+def finished(
+    head: QuantileHead, inputs: Inputs, config: QuantileConfig, targets: RatingTargets, embedded: Embeddings
+) -> Fitted:
+    """A head with its gate and its unit, and the baselines on the same embeddings.
+
+    Args:
+        head: without gate and debiasing.
+        inputs: of the fit, with its ratings.
+        config: of the fit.
+        targets: of those ratings.
+        embedded: embeddings of their texts.
+    """
     head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
-    summary |= mixing
-    baselines: dict[str, Head] = {}
-    if config.baselines:
-        baselines, facts = baselines_of(inputs, targets, scaling, levels, config.seed)
-        summary |= facts
-    return Fitted(head, baselines, summary)
+    if not config.baselines:
+        return Fitted(head, {}, mixing)
+    levels = torch.tensor(config.levels, dtype=torch.float64)
+    baselines, facts = baselines_of(inputs, targets, head.scaling, levels, config.seed)
+    return Fitted(head, baselines, mixing | facts)
 
 
 def chosen_penalties(

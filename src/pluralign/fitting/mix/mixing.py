@@ -26,7 +26,7 @@ from pluralign.fitting.tables.pairs import pair_index
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads import Debias, Gate, MixedHead
 from pluralign.heads.debias import LENGTH_UNITS, LengthUnit
-from pluralign.model.reading import head_inputs, response_lengths
+from pluralign.model.inputs import head_inputs, response_lengths
 
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings

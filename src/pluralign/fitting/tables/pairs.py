@@ -35,6 +35,8 @@ class PairIndex:
         rejected: [P], index of the rejected side.
         weight: [P], float64.
         groups: [P], the group of each pair.
+        margin: [P], by how much the chosen side is better: the difference of mean ratings, or the column
+            `margin` of the pairs; None where neither is known.
     """
 
     conversations: list[list[dict[str, str]]]
@@ -42,6 +44,7 @@ class PairIndex:
     rejected: Tensor
     weight: Tensor
     groups: list[str]
+    margin: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -75,12 +78,15 @@ def training_pairs(inputs: Inputs, margin: float, max_pairs_per_group: int) -> P
 def pair_index(pairs: datasets.Dataset) -> PairIndex:
     """Numbers the distinct conversations of a weighted pairs table."""
     conversations, (chosen, rejected) = distinct_conversations(pairs, "chosen", "rejected")
+    margins = column_values(pairs, "margin") if "margin" in pairs.column_names else [None]
+    known = None not in margins
     return PairIndex(
         conversations,
         torch.from_numpy(chosen),
         torch.from_numpy(rejected),
         torch.tensor(column_values(pairs, "weight"), dtype=torch.float64),
         column_values(pairs, "group"),
+        torch.tensor(margins, dtype=torch.float64) if known else None,
     )
 
 
@@ -98,4 +104,5 @@ def _index_of_ratings(ratings: datasets.Dataset, margin: float, max_pairs_per_gr
         torch.from_numpy(rejected.copy()),
         torch.ones(len(pairs.better), dtype=torch.float64),
         [groups[row] for row in pairs.better.tolist()],
+        torch.from_numpy(pairs.margin.copy()),
     )

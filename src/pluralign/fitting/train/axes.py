@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.precision import widened
+
 __all__ = ["principal_axes"]
 
 _CHUNK_ROWS = 16_384
@@ -18,7 +20,7 @@ def principal_axes(features: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
     """The eigenvectors of the features' second moments, a rotation, float32."""
     moments = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
     for start in range(0, len(features), _CHUNK_ROWS):
-        rows = features[start : start + _CHUNK_ROWS].double()
+        rows = widened(features[start : start + _CHUNK_ROWS])
         moments += rows.T @ rows
     axes: Tensor = torch.linalg.eigh(moments).eigenvectors
     return axes.float()

@@ -8,8 +8,11 @@ ignored.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from pluralign.files import append_line
 
 __all__ = ["Journal"]
 
@@ -36,6 +39,12 @@ class Journal:
                 except (ValueError, KeyError, TypeError):
                     continue  # the line that was being written when the process stopped
 
+    def recalled(self) -> Journal:
+        """A journal in memory that knows the same steps."""
+        new = Journal()
+        new._known = dict(self._known)
+        return new
+
     def beside(self, name: str) -> Path | None:
         """A path for other data, next to the journal's own file; None if there is no file."""
         if self._path is None:
@@ -44,17 +53,19 @@ class Journal:
         return self._beside[-1]
 
     def finish(self) -> None:
-        """Removes the files next to the journal, once their fit is complete."""
+        """Removes the files and folders next to the journal, once their fit is complete."""
         for path in self._beside:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def remember(self, key: str, compute: Callable[[], float]) -> float:
         """The value of a step: read if it is stored, otherwise computed and stored."""
         if key not in self._known:
             self._known[key] = compute()
             if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    start = "\n" if self._cut else ""
-                    file.write(start + json.dumps({"key": key, "value": self._known[key]}) + "\n")
+                start = "\n" if self._cut else ""
+                append_line(self._path, start + json.dumps({"key": key, "value": self._known[key]}))
                 self._cut = False
         return self._known[key]

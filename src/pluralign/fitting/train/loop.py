@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pluralign.checks import check_number
 from pluralign.errors import ConfigError, ConvergenceWarning, PluralignWarning
 from pluralign.fitting.train.state import TrainingState
+from pluralign.precision import widened
 
 __all__ = ["Rows", "Schedule", "train"]
 
@@ -138,7 +139,7 @@ def train(
     return {"steps": state.step, "best_step": state.best_step, "loss": loss_of_best, "diverged": diverged}
 
 
-def _batches(rows: Rows, schedule: Schedule, seed: int, steps: range) -> Sequence[Rows]:
+def _batches(rows: Rows, schedule: Schedule, seed: int, steps: range) -> Sequence[Int[Tensor, " S"] | slice]:
     """The rows of each of some steps; where they are drawn, they go to the device all at once."""
     if schedule.batch is None or not isinstance(rows, Tensor):
         return [rows] * len(steps)
@@ -180,7 +181,7 @@ def _is_seen_to_diverge(value: Tensor) -> bool:
 def _read(losses: Sequence[Tensor], module: nn.Module) -> tuple[float, bool]:
     """The last loss, and whether a loss since the last evaluation, or a weight, is not finite."""
     finite = [torch.stack(list(losses)).isfinite().all(), *(p.isfinite().all() for p in module.parameters())]
-    loss, all_finite = torch.stack([losses[-1].double(), torch.stack(finite).all().double()]).tolist()
+    loss, all_finite = torch.stack([widened(losses[-1]), widened(torch.stack(finite).all())]).tolist()
     return loss, not all_finite
 
 
@@ -204,10 +205,22 @@ def _evaluated(module: nn.Module, evaluate: Callable[[], float]) -> float:
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers of torch inside depend only on the seed, and the state outside is unchanged."""
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+    """Random numbers of torch inside depend only on the seed, and the state outside is unchanged.
+
+    Of the CPU and of the device, whatever its kind.
+    """
+    module: Any = None if device.type == "cpu" else getattr(torch, device.type, None)
+    draws = all(hasattr(module, name) for name in ("get_rng_state", "set_rng_state", "manual_seed"))
+    place = (device,) if hasattr(module, "device") else ()  # Apple's has one generator, and takes no device
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # `torch.manual_seed` formats a traceback each time
-        if on_gpu:
-            torch.cuda.manual_seed(seed)
-        yield
+        if not draws:
+            yield
+            return
+        before = module.get_rng_state(*place)
+        try:
+            with module.device(device) if place else nullcontext():
+                module.manual_seed(seed)
+            yield
+        finally:
+            module.set_rng_state(before, *place)

@@ -6,7 +6,9 @@ written atomically, contains only tensors, and belongs to one training: a file w
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 from pluralign.files import write_file
 
 __all__ = ["TrainingState"]
+
+_log = logging.getLogger("pluralign.fitting")
 
 REST = 20  # a file that took a second to write is not written again for this many seconds
 
@@ -74,8 +78,11 @@ class TrainingState:
             self._next_save = time.monotonic() + REST * (time.monotonic() - started)
 
     def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-        """Restores module and optimiser from the file; False if there is none for this training."""
-        from safetensors import SafetensorError, safe_open
+        """Restores module and optimiser from the file; False if there is none for this training.
+
+        A damaged file is told in the log, and the training starts anew.
+        """
+        from safetensors import safe_open
 
         if self._path is None or not self._path.is_file():
             return False
@@ -85,21 +92,37 @@ class TrainingState:
                 if facts.get("key") != self._key:
                     return False
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError):
+            self._restore(facts, tensors, module, optimizer)
+        except Exception as error:  # safetensors has an error of its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            _log.warning("%s is damaged (%s); this training starts anew", self._path, reason)
             return False
-        module.load_state_dict(_part(tensors, "module."))
-        self.best = _part(tensors, "best.")
-        self.step, self.best_step, self.evals_since_best = (
-            int(facts[name])
-            for name in ("step", "best_step", "looks_since_best")  # names of the file format
-        )
-        self.best_loss = float(facts["best_loss"])
+        return True
+
+    def _restore(
+        self,
+        facts: Mapping[str, str],
+        tensors: dict[str, Tensor],
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Takes over what a file holds, or nothing of it if it does not fit."""
+        steps = [int(facts[name]) for name in ("step", "best_step", "looks_since_best")]  # as files name them
+        loss, own = float(facts["best_loss"]), module.state_dict()
+        parts = {prefix: _part(tensors, prefix) for prefix in ("module.", "best.")}
+        for part in parts.values():
+            _check_shapes(part, own)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer.").items():
             number, _, moment = name.partition(".")
             moments.setdefault(int(number), {})[moment] = tensor
+        for place, parameter in enumerate(module.parameters()):
+            like = {name: one for name, one in moments.get(place, {}).items() if one.numel() > 1}
+            _check_shapes(like, dict.fromkeys(like, parameter))
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-        return True
+        module.load_state_dict(parts["module."])
+        self.best, self.best_loss = parts["best."], loss
+        self.step, self.best_step, self.evals_since_best = steps
 
     def _save(self, path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         from safetensors.torch import save
@@ -111,6 +134,12 @@ class TrainingState:
         facts = {"key": self._key, "step": repr(self.step), "best_step": repr(self.best_step)}
         facts |= {"looks_since_best": repr(self.evals_since_best), "best_loss": repr(self.best_loss)}
         write_file(path, save({k: v.detach().cpu().clone() for k, v in tensors.items()}, metadata=facts))
+
+
+def _check_shapes(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> None:
+    shapes = [{name: list(tensor.shape) for name, tensor in of.items()} for of in (found, needed)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"it holds {shapes[0]}, and {shapes[1]} is needed")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,13 +6,14 @@ In: a model or its name. Out: the model and tokenizer for a trainer.
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pluralign.errors import ArgumentError, ArtifactError, MissingDependencyError
+from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.training.adapters import lora_targets, peft
+from pluralign.training.dropout import disable_dropout
 
 __all__ = [
     "adapter_of",
@@ -92,10 +93,12 @@ def lora_config(rank: int, alpha: float, dropout: float, target_modules: str) ->
     Raises:
         MissingDependencyError: peft is not installed.
     """
-    names = re.fullmatch(r"\w[\w.]*(\s*,\s*\w[\w.]*)*", target_modules)
-    targets = re.split(r"\s*,\s*", target_modules) if names else target_modules
-    return _peft().LoraConfig(
-        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets
+    return peft().LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=lora_targets(target_modules),
     )
 
 
@@ -112,7 +115,7 @@ def attach_adapter(model: Any, peft_config: Any) -> Any:
     Raises:
         MissingDependencyError: peft is not installed.
     """
-    return _peft().get_peft_model(model, peft_config)
+    return peft().get_peft_model(model, peft_config)
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
@@ -121,41 +124,7 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     Raises:
         MissingDependencyError: peft is not installed.
     """
-    return _peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-
-
-def disable_dropout(model: Any) -> None:
-    """Sets every dropout probability to 0: in modules, in attributes of layers, in configurations.
-
-    This includes dropout of units, attention, whole layers or paths, and the noise on a router's input
-    (`jitter`). Numbers that are also used in evaluation are kept (PhiMoE's `router_jitter_noise` is a
-    threshold there).
-    """
-    configs = {id(model.config): model.config}
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        _zero(module, _NOISE)
-        config = getattr(module, "config", None)
-        if config is not None:
-            configs[id(config)] = config
-    for config in [*configs.values(), *(part for one in configs.values() for part in _parts(one))]:
-        _zero(config, _DROPOUT)
-
-
-_DROPOUT = re.compile(r"drop")
-_NOISE = re.compile(r"drop|^(input_)?jitter_noise$|jitter_eps$")
-
-
-def _zero(holder: Any, names: re.Pattern[str]) -> None:
-    for name, value in list(vars(holder).items()):
-        if isinstance(value, float) and value != 0.0 and names.search(name):
-            setattr(holder, name, 0.0)
-
-
-def _parts(config: Any) -> list[Any]:
-    """Configurations inside a configuration."""
-    return [value for value in vars(config).values() if hasattr(value, "to_diff_dict")]
+    return peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 def check_vocabulary(model: Any, tokenizer: Any) -> None:
@@ -197,11 +166,3 @@ def ordinary_tokens(model: Any) -> list[int]:
         if key.endswith(("token_id", "token_index")) and isinstance(value, int)
     }
     return [token for token in range(min(rows, config.vocab_size)) if token not in special]
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError:
-        raise MissingDependencyError("adapters need peft: pip install peft") from None
-    return peft

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
+from pluralign.precision import widened
 
 __all__ = ["Packed", "TokenPair", "pack", "sequence_sums"]
 
@@ -118,7 +119,7 @@ def sequence_sums(token_log_probs: Float[Tensor, " P"], packed: Packed) -> Float
     Returns:
         [S], in the dtype of `token_log_probs`; 0 for a response without tokens.
     """
-    parts = torch.split(token_log_probs.double(), packed.counts)
+    parts = torch.split(widened(token_log_probs), packed.counts)
     return torch.stack([parts[place].sum() for place in packed.places]).to(token_log_probs.dtype)
 
 

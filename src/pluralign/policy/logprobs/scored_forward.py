@@ -192,7 +192,7 @@ def packed_call(packed: Packed) -> dict[str, Any]:
 
 def _of_tokens(model: Any, packed: Packed) -> Tensor:
     found: Tensor = model(**packed_call(packed))
-    return found
+    return found.to(packed.tokens.device)
 
 
 def _inner(model: Any) -> Any:
@@ -232,7 +232,8 @@ def _scored_forward(self: Any, *args: Any, predictors: Tensor | None = None, **o
         decoder(input_ids=i, use_cache=False, **place).last_hidden_state.flatten(0, 1)
         for i, place in zip(ids, places, strict=True)
     ]
-    hidden = (states[0] if len(states) == 1 else torch.cat(states))[predictors]
+    joined = states[0] if len(states) == 1 else torch.cat(states)
+    hidden = joined[predictors.to(joined.device)]  # a model that is spread over devices ends on another one
     if options.get("states_only"):
         return hidden
     head = self.get_output_embeddings()

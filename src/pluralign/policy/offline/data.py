@@ -1,14 +1,14 @@
-"""From a training table to rows of token ids and targets, and from rows to batches.
+"""From a training table to rows of token ids and targets.
 
 In: a table as in `columns`, a tokenizer. Out: an Arrow table with one row per prompt (ids, lengths, rewards,
-quantile rewards), the numbers of cut texts, and a collator that packs rows without padding. Token ids stay on
-disk if the table is there.
+quantile rewards), and the numbers of cut texts. Token ids stay on disk if the table is there. `batches` makes
+batches of the rows.
 
     prompt_ids             ids of the prompt, without its beginning if prompt and response are too long
     {side}_ids             ids of a response, with the end token unless it was cut off; tokens_{side} is their
                            number
     reward_{side}, rank_{side}, log_partition_{side}
-                           numbers for the objective; a side is completion, chosen or rejected
+                           see `row_numbers`; a side is completion, chosen or rejected
     row                    number of the row
     cut_off                share of the row's responses without an end token
     length                 number of tokens of all sequences of the row
@@ -16,56 +16,33 @@ disk if the table is there.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from pluralign.conversations import ConversationReader, end_token_id, tokenizer_digest
 from pluralign.conversations.reader import shared_length
 from pluralign.data.messages import conversation
+from pluralign.digests import json_digest
 from pluralign.errors import ArgumentError, DataError
-from pluralign.losses.partition import log_partition
-from pluralign.policy.logprobs.packing import Packed, pack
 from pluralign.policy.offline.config import OfflineConfig
-from pluralign.policy.offline.objectives import Objective, Responses, Settings, row_beta
+from pluralign.policy.offline.objectives import Objective
+from pluralign.policy.offline.row_numbers import row_numbers
 from pluralign.policy.rewards.columns import (
     CUT_OFF,
     PAIRS,
-    REFERENCES,
-    REWARDS,
     TEXTS,
     TOKEN_IDS,
     TOKENIZER,
-    among_references,
     check_training_table,
-)
-from pluralign.policy.rewards.diagnostics import (
-    MANY_MATCHES,
-    MANY_TIES,
-    SAY_WHETHER_AMONG,
-    clamp_where_needed,
-    tie_probability,
-)
-from pluralign.policy.rewards.ranks import (
-    matched_share,
-    num_references,
-    pad_references,
-    quantile_rewards,
-    reference_ranks,
 )
 from pluralign.policy.rewards.table_texts import read_texts
 
-__all__ = ["Collator", "Prepared", "data_digest", "packed_of", "prepare", "prepare_all"]
+__all__ = ["Prepared", "prepare", "prepare_all"]
 
 _log = logging.getLogger("pluralign.policy")
-
-_NUMBERS = ("cut_off", "reward_", "rank_", "log_partition_", "tokens_")
 
 
 @dataclass(frozen=True)
@@ -140,6 +117,7 @@ def prepare(
         remove_columns=table.column_names,
         num_proc=config.dataset_num_proc,
         load_from_cache_file=False,
+        new_fingerprint=json_digest([table._fingerprint, digest, sides, config.end_token, config.max_length]),
         desc=f"tokenizing {name}",
     )
     _no_empty(rows, sides, name)
@@ -147,7 +125,7 @@ def prepare(
     if objective.shapes == (PAIRS,):
         _warn_about_equal_sides(rows, name)
     rows = rows.add_column("row", list(range(first_row, first_row + len(rows))))
-    numbers = _numbers(table, rows, shape, sides, places, config, objective, name)
+    numbers = row_numbers(table, rows, shape, sides, places, config, objective, name)
     for column, values in numbers.items():
         rows = rows.add_column(column, values.tolist())
     prompts_cut, responses_cut = (sum(rows[column]) for column in ("prompt_cut", "responses_cut"))
@@ -182,46 +160,6 @@ def prepare_all(
     if len({part.sides for part in found.values()}) != 1:
         raise ArgumentError("needed: a train_dataset or an eval_dataset, all with the same shape")
     return found
-
-
-def data_digest(rows: Any, sides: Sequence[str]) -> str:
-    """SHA-256 of the token ids of all rows."""
-    total = hashlib.sha256()
-    for batch in rows.select_columns(["prompt_ids", *(f"{side}_ids" for side in sides)]).iter(1000):
-        for column in batch.values():
-            for ids in column:
-                total.update(len(ids).to_bytes(8, "little") + torch.tensor(ids).numpy().tobytes())
-    return total.hexdigest()
-
-
-def packed_of(batch: Mapping[str, Any]) -> Packed:
-    """The packed sequences of a batch from a `Collator`."""
-    return Packed(**{field.name: batch[field.name] for field in fields(Packed)})
-
-
-class Collator:
-    """Packs rows into one batch: the first side of all rows, then the second.
-
-    Args:
-        sides: names of the responses of a row.
-        bin_tokens: as in `pack`.
-    """
-
-    def __init__(self, sides: Sequence[str], bin_tokens: int | None) -> None:
-        self.sides = tuple(sides)
-        self.bin_tokens = bin_tokens
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The batch; `row` is first because transformers counts rows by the first tensor."""
-        sequences = [(row["prompt_ids"], row[f"{side}_ids"]) for side in self.sides for row in rows]
-        packed = pack(sequences, self.bin_tokens)
-        numbers = {
-            key: torch.tensor([row[key] for row in rows], dtype=torch.float64)
-            for key in rows[0]
-            if key.startswith(_NUMBERS)
-        }
-        row = torch.tensor([row["row"] for row in rows])
-        return {"row": row, **vars(packed), **numbers}
 
 
 def _encode_row(
@@ -316,72 +254,3 @@ def _no_empty(rows: Any, sides: Sequence[str], name: str) -> None:
             f"{name}: {len(empty)} responses are empty and cut off, so they have no tokens to train on "
             f"(first: row {row}, {side}). Allowed: text, or an empty response that ended"
         )
-
-
-def _numbers(
-    table: Any,
-    rows: Any,
-    shape: Any,
-    sides: Sequence[str],
-    places: Sequence[int],
-    config: OfflineConfig,
-    objective: Objective,
-    name: str,
-) -> dict[str, Tensor]:
-    """The columns of numbers that the objective needs, [rows] each."""
-    found: dict[str, Tensor] = {}
-    if not objective.rewards:
-        return found
-    rewards = {
-        side: torch.tensor(table[REWARDS[shape][place]], dtype=torch.float64)
-        for side, place in zip(sides, places, strict=True)
-    }
-    found |= {f"reward_{side}": values for side, values in rewards.items()}
-    if not objective.ranks:
-        return found
-    references, keep = pad_references(table[REFERENCES])
-    ties = tie_probability(references, keep)
-    if ties > MANY_TIES and config.partition == "exact":
-        _log.warning(
-            "%s: two references of a prompt tie with probability %.1f %%, but the partition function is that "
-            "of continuous rewards; partition=finite accounts for ties",
-            *(name, 100 * ties),
-        )
-    generator = torch.Generator().manual_seed(config.seed)
-    said = among_references(table)
-    own: Any = config.leave_one_out
-    if own is None and said is not None:
-        own = torch.tensor(said)
-    if own is None:
-        shares = [matched_share(values, references, keep) for values in rewards.values()]
-        matched = sum(shares) / len(shares)
-        if matched >= MANY_MATCHES:
-            _log.warning("%s: %.1f %% %s", name, 100 * matched, SAY_WHETHER_AMONG)
-    for side, values in rewards.items():
-        ranks = quantile_rewards(values, references, config.estimator, own, keep, generator)
-        counts = num_references(values, references, own, keep)
-        found[f"rank_{side}"] = clamp_where_needed(ranks, counts, config.transform)
-        if config.partition == "finite":
-            lengths = torch.tensor(rows[f"tokens_{side}"][:])
-            settings = config.settings_of(objective)
-            found[f"log_partition_{side}"] = _finite(references, keep, lengths, config, settings, generator)
-    return found
-
-
-def _finite(
-    references: Tensor,
-    keep: Tensor,
-    lengths: Tensor,
-    config: OfflineConfig,
-    settings: Settings,
-    generator: torch.Generator,
-) -> Tensor:
-    """log Z of each prompt's own references, at the beta of the response."""
-    if int(keep.sum(-1).min()) < 2:
-        raise ArgumentError(
-            "partition=finite needs two reference rewards per prompt; some rows have only one"
-        )
-    ranks = reference_ranks(references, config.estimator, True, keep, generator)
-    ranks = clamp_where_needed(ranks, keep.sum(-1, keepdim=True) - 1, config.transform)
-    beta = row_beta(Responses(torch.zeros(len(lengths)), lengths), settings)
-    return log_partition(beta, config.transform, ranks, keep)

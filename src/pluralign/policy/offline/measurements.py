@@ -23,6 +23,7 @@ from torch import Tensor
 from pluralign.losses.partition import break_even_quantile, optimum_kl
 from pluralign.losses.policy import qrpo_target
 from pluralign.policy.offline.objectives import Responses, Settings, Sides, row_beta
+from pluralign.precision import wide_dtype, widened
 
 __all__ = ["RunningMeans", "batch_values", "qrpo_constants"]
 
@@ -76,9 +77,9 @@ class RunningMeans:
 
     def add(self, values: Mapping[str, Tensor], keep: Tensor) -> None:
         """Adds a batch of values, [B] each, of the rows to keep, [B]; nothing waits for the device."""
-        count = keep.sum(dtype=torch.float64)
+        count = keep.sum(dtype=wide_dtype(keep.device))
         for name, value in values.items():
-            entry = torch.stack([value.detach().double().masked_fill(~keep, 0.0).sum(), count])
+            entry = torch.stack([widened(value.detach()).masked_fill(~keep, 0.0).sum(), count])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 
     def take(self, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from pluralign.conversations import tokenizer_digest
 from pluralign.policy.logprobs.scored_forward import response_log_probs
 from pluralign.policy.offline import references
+from pluralign.policy.offline.batches import Collator, data_digest, packed_of
 from pluralign.policy.offline.config import OfflineConfig
-from pluralign.policy.offline.data import Collator, data_digest, packed_of
 
 __all__ = ["fingerprints_of", "score_rows"]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pluralign.digests import json_digest
 from pluralign.errors import ArtifactError, FingerprintError
-from pluralign.files import write_file
+from pluralign.files import append_line, write_file
 from pluralign.policy.training.digest import model_digest
 
 __all__ = ["Fingerprints", "compute", "load", "model_digest", "save"]
@@ -118,21 +118,19 @@ def compute(
     lengths = rows["length"][:]
     batches = list(_batches([i for i in range(len(rows)) if i not in found], lengths, batch_tokens))
     turns = -(-len(batches) // world)
-    with mine.open("a", encoding="utf-8") as file:
-        for turn in range(turns):
-            # A process without batches repeats the last one: all must make the same calls.
-            batch = batches[min(turn * world + rank, len(batches) - 1)]
-            values = score(batch).float().cpu()
-            if not bool(values.isfinite().all()):
-                worst = batch[int((~values.isfinite().all(-1)).nonzero()[0])]
-                raise ArtifactError(
-                    f"the reference returned a log-probability that is not finite for row {worst + 1}; "
-                    "check its weights and precision"
-                )
-            found |= zip(batch, values.tolist(), strict=True)
-            file.write(json.dumps([batch, values.tolist()]) + "\n")
-            file.flush()
-            report(turn + 1, turns)
+    for turn in range(turns):
+        # A process without batches repeats the last one: all must make the same calls.
+        batch = batches[min(turn * world + rank, len(batches) - 1)]
+        values = score(batch).float().cpu()
+        if not bool(values.isfinite().all()):
+            worst = batch[int((~values.isfinite().all(-1)).nonzero()[0])]
+            raise ArtifactError(
+                f"the reference returned a log-probability that is not finite for row {worst + 1}; "
+                "check its weights and precision"
+            )
+        found |= zip(batch, values.tolist(), strict=True)
+        append_line(mine, json.dumps([batch, values.tolist()]))
+        report(turn + 1, turns)
     found = dict(gather(list(found.items())))
     result = torch.tensor([found[i] for i in range(len(rows))]).reshape(len(rows), num_sides)
     if rank == 0:

@@ -13,7 +13,7 @@ of the whole batch (`packing`, `chunked`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from pluralign.policy.logprobs.loading import (
     check_vocabulary,
     disable_dropout,
     load_policy,
-    num_positions,
     stop_at,
 )
 from pluralign.policy.logprobs.model_checks import (
@@ -45,26 +44,23 @@ from pluralign.policy.logprobs.scored_forward import (
     use_kernels,
 )
 from pluralign.policy.offline import references
+from pluralign.policy.offline.batches import Collator, packed_of
 from pluralign.policy.offline.config import OfflineConfig
-from pluralign.policy.offline.data import Collator, packed_of, prepare_all
-from pluralign.policy.offline.distributed import new_rows
-from pluralign.policy.offline.measurements import RunningMeans, batch_values, qrpo_constants
+from pluralign.policy.offline.data import prepare_all
+from pluralign.policy.offline.measured import MeasuredTrainer
+from pluralign.policy.offline.measurements import batch_values, qrpo_constants
 from pluralign.policy.offline.objectives import Objective, Responses, Settings, find_objective
 from pluralign.policy.offline.optimum import Optimum, optimum_of
 from pluralign.policy.offline.reference_stage import fingerprints_of, score_rows
-from pluralign.policy.offline.resumable import ResumableTrainer
-from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
-from pluralign.policy.training.sample_files import read_samples, write_samples
 from pluralign.policy.training.sharding import keep_float32
-from pluralign.policy.training.watch import Watch
 
 __all__ = ["OfflineTrainer"]
 
 _log = logging.getLogger("pluralign.policy")
 
 
-class OfflineTrainer(ResumableTrainer):
+class OfflineTrainer(MeasuredTrainer):
     """Trains a policy offline: QRPO, DPO, REBEL, SimPO or your own objective.
 
     Args:
@@ -141,7 +137,6 @@ class OfflineTrainer(ResumableTrainer):
         check_positions(model, max(part.longest for part in self.prepared.values()))
         self.sides = next(iter(self.prepared.values())).sides
         evaluation = {name: part.rows for name, part in self.prepared.items() if name != "train"}
-        self._means = {"train": RunningMeans(), "eval": RunningMeans()}
         self._reference: Tensor | None = None
         super().__init__(
             model=model,
@@ -162,11 +157,10 @@ class OfflineTrainer(ResumableTrainer):
         self.can_return_loss = True
         self.data_collator = Collator(self.sides, 1)  # each sequence alone, until the model is tested
         self._examined = False
-        self._constants = qrpo_constants(self.settings) if self._one_partition() else {}
-        self._sampled: SampleEvaluator | None = None
-        self._watch = Watch(self.is_world_process_zero())
+        if self._one_partition():
+            self._constants = qrpo_constants(self.settings)
         if reward is not None:
-            self._sampled = self._evaluator(reward, {k: v for k, v in tables.items() if k != "train"})
+            self._sample_at_evaluations(reward, {k: v for k, v in tables.items() if k != "train"})
         if not self._sharded:
             self._examine()
         self.add_callback(_ReferenceFirst(self))
@@ -176,10 +170,6 @@ class OfflineTrainer(ResumableTrainer):
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:
             keep_float32(self.accelerator.state.fsdp_plugin)
-
-    @property
-    def _sharded(self) -> bool:
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _one_partition(self) -> bool:
         """Whether all responses have the same Z."""
@@ -206,24 +196,6 @@ class OfflineTrainer(ResumableTrainer):
 
     # ---- the loss -----------------------------------------------------------------------------------------
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
-    ) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and their number of counted rows, over all processes."""
-        if self.nothing_left:
-            return [], None
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        for batch in batches:
-            batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
-        if batches:  # only the last one of an epoch can be filled up
-            batches[-1]["new"] = self._new_rows(batches[-1])
-        counts = [batch["new"].sum().to(device) for batch in batches] or [torch.tensor(0, device=device)]
-        return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
-
-    def _new_rows(self, inputs: Mapping[str, Any]) -> Tensor:
-        state, row = self.accelerator.gradient_state, inputs["row"]
-        return new_rows(state, len(row), self.args.process_index, row.device)
-
     def compute_loss(
         self,
         model: Any,
@@ -239,8 +211,7 @@ class OfflineTrainer(ResumableTrainer):
         sides = self._score(model, inputs)
         losses = self.objective.loss(sides, self.settings)
         new = inputs["new"] if "new" in inputs else self._new_rows(inputs)
-        means = self._means["train" if model.training else "eval"]
-        means.add(batch_values(sides, losses, inputs["cut_off"], self.settings), new)
+        self._measure(batch_values(sides, losses, inputs["cut_off"], self.settings), new, model.training)
         if num_items_in_batch is None:
             loss = losses.mean()
         else:
@@ -310,92 +281,6 @@ class OfflineTrainer(ResumableTrainer):
                 self._ref_model.to("cpu")
         self._reference, self._ref_model = stored.to(self.args.device), None
 
-    # ---- measurements -------------------------------------------------------------------------------------
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the measurements since the last log line; `loss` marks a line of training."""
-        if "loss" in logs:
-            means = self._means["train"].take(self._over_processes)
-            means.pop("loss", None)
-            logs |= means | self._constants | {"num_tokens": float(self.state.num_input_tokens_seen)}
-        super().log(logs, start_time)
-
-    def _over_processes(self, sums: Tensor) -> Tensor:
-        total: Tensor = self.accelerator.reduce(sums, "sum")
-        return total
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Loss and measurements on an evaluation table that was passed to the trainer.
-
-        Raises:
-            ArgumentError: another table is given, whose reference log-probabilities are not known.
-        """
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            raise ArgumentError("pass evaluation tables to the trainer's constructor; here pass their names")
-        if self.is_fsdp_enabled and not hasattr(self.model, "reshard"):
-            raise ConfigError(
-                "FSDP shards the model when training begins: evaluate after that, or with eval_on_start"
-            )
-        self.ensure_reference()
-        result: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        return result
-
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
-        """As in `Trainer`; means are over rows, also with a smaller last batch, and samples are measured."""
-        self._means["eval"].take()
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
-        found = self._means["eval"].take(self._over_processes)
-        name = metric_key_prefix.removeprefix("eval_")
-        if self._sampled is not None and name in self._sampled.prompts:
-            found |= self._measure_samples(self._sampled, name)
-        output.metrics.update({f"{metric_key_prefix}_{key}": value for key, value in found.items()})
-        return output
-
-    def _measure_samples(self, evaluator: SampleEvaluator, name: str) -> dict[str, float]:
-        """Measures of samples; the first process stores their texts and logs warnings."""
-        folder, step = Path(self.args.output_dir), self.state.global_step
-        if step > 0 and not evaluator.knows_heads:  # the run was resumed
-            evaluator.remember_heads([one["profile"] for one in read_samples(folder, 0, name)])
-        model = self.accelerator.unwrap_model(self.model)
-        found, samples = evaluator.measure(model, name, is_reference=step == 0)
-        if self.is_world_process_zero():
-            write_samples(folder, step, samples, name)
-        self._watch.read(found)
-        return found
-
-    def _evaluator(self, reward: RewardSource, tables: Mapping[str, Any]) -> SampleEvaluator:
-        """The evaluator that samples at each evaluation; made while the model is still the reference."""
-        if self.is_deepspeed_enabled or (self.is_fsdp_enabled and self._ref_model is not None):
-            raise ConfigError(
-                "a sharded model can be sampled only with FSDP, and compared only with its initial weights; "
-                "with DeepSpeed or a ref_model leave out reward, and sample from checkpoints"
-            )
-        made = SampleEvaluator(
-            self.processing_class,
-            reward,
-            self.args,
-            tables,
-            num_positions(self.model),
-            self._ref_model,
-            self._sharded,
-            self._constants.get("optimum_kl"),
-            self.accelerator.autocast,
-        )
-        if not self._sharded:
-            made.remember(self.model)
-        return made
-
-    def _remember(self) -> None:
-        """Keeps the weights of the reference; called before the first step."""
-        if self._sampled is not None:
-            self._sampled.remember(self.accelerator.unwrap_model(self.model))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._remember()  # a sharded model is loaded after sharding, and then is no longer the reference
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-
 
 def _by_name(train: Any, evaluation: Any) -> dict[str, Any]:
     """The given tables, by name."""
@@ -413,4 +298,4 @@ class _ReferenceFirst(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **options: Any) -> None:
         self._trainer.ensure_reference()
-        self._trainer._remember()
+        self._trainer._remember_reference()

@@ -38,7 +38,7 @@ class ValueHead(nn.Module):
         """[P, D] to [P, outputs], float32."""
         states = states.detach() if self.detached else states
         with torch.autocast(states.device.type, enabled=False):
-            found: Tensor = self.linear(states.float())
+            found: Tensor = self.linear(states.float().to(self.linear.weight.device))
         return found
 
 
@@ -105,9 +105,10 @@ def token_scores(module: Any, packed: Packed) -> tuple[list[Tensor], list[Tensor
         [T_b] each; and [T_b, outputs] each, or None without a critic.
     """
     log_probs, values = module(**packed_call(packed))
-    parts = torch.split(log_probs, packed.counts)
+    device = packed.tokens.device  # a policy that is spread over devices ends on another one
+    parts = torch.split(log_probs.to(device), packed.counts)
     ordered = [parts[place] for place in packed.places]
     if values is None:
         return ordered, None
-    pieces = torch.split(values, packed.counts)
+    pieces = torch.split(values.to(device), packed.counts)
     return ordered, [pieces[place] for place in packed.places]

@@ -17,12 +17,25 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["mixture_targets", "value_levels"]
+from pluralign import risk
+from pluralign.distributions import Quantiles
+from pluralign.precision import widened
+
+__all__ = ["baseline_of", "mixture_targets", "token_targets", "value_levels"]
 
 
 def value_levels(count: int, device: torch.device | str = "cpu") -> Float[Tensor, " K"]:
     """The levels of K value quantiles, (2 k - 1) / 2 K: their plain average is the mean."""
     return (torch.arange(count, device=device) + 0.5) / count
+
+
+def baseline_of(values: Float[Tensor, "B T K"], measure: str) -> Float[Tensor, "B T"]:
+    """The critic's values as one number each: a risk measure of its quantiles, or the single value."""
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    levels = value_levels(values.shape[-1], values.device)
+    quantiles = Quantiles(values.flatten(0, 1), levels, validate=False)
+    return risk.parse(measure)(quantiles).reshape(values.shape[:2])
 
 
 @torch.no_grad()
@@ -49,26 +62,50 @@ def mixture_targets(
         [P, M] each, for the P kept tokens in the order of `keep_mask.nonzero()`; weights sum to 1. With
         l = 1 and `steps` beyond the longest response all weight is on the return to the end.
     """
+    samples, weights = token_targets(rewards, quantiles, keep_mask, gamma, lam, steps)
+    return samples[keep_mask], weights[keep_mask]
+
+
+@torch.no_grad()
+def token_targets(
+    rewards: Float[Tensor, "B T"],
+    quantiles: Float[Tensor, "B T K"],
+    keep_mask: Bool[Tensor, "B T"],
+    gamma: float,
+    lam: float,
+    steps: int,
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"]]:
+    """The same at the place of each token, [B, T, M] each, so that no host waits for the number of tokens.
+
+    Where not kept, samples are 0, with equal weights.
+    """
+    size = quantiles.shape[2]
+    count = keep_mask.sum(1, keepdim=True)
+    order = (~keep_mask).long().argsort(dim=1, stable=True)  # kept tokens first
+    kept = keep_mask.gather(1, order)
+    r = widened(rewards.gather(1, order)).masked_fill(~kept, 0.0)
+    z = widened(quantiles.gather(1, _wide(order, size))).masked_fill(~kept.unsqueeze(2), 0.0)
+    padded = torch.cat([r, r.new_zeros(len(r), 1)], 1)
+    behind = torch.cat([z, z.new_zeros(len(z), 1, size)], 1)  # Z = 0 after the last token
+    place = torch.arange(keep_mask.shape[1], device=z.device)
+    total, discount = torch.zeros_like(r), 1.0
+    left = torch.ones_like(r)  # weight that is not yet assigned
     samples, weights = [], []
-    for row_rewards, row_quantiles, keep in zip(rewards, quantiles, keep_mask, strict=True):
-        r, z = row_rewards[keep].double(), row_quantiles[keep].double()
-        count, size = z.shape
-        behind = torch.cat([z, z.new_zeros(1, size)])  # Z = 0 after the last token
-        place = torch.arange(count, device=z.device)
-        total, discount = torch.zeros_like(r), 1.0
-        left = torch.ones_like(r)  # weight that is not yet assigned
-        own_samples, own_weights = [], []
-        padded = torch.cat([r, r.new_zeros(1)])
-        for n in range(1, steps + 2):
-            now = (place + n - 1).clamp(max=count)
-            total = total + discount * padded[now]
-            discount *= gamma
-            after = (place + n).clamp(max=count)
-            ended = (after == count) | (n == steps + 1)
-            given = torch.where(ended, left, (1 - lam) * left)
-            own_samples.append(total[:, None] + discount * behind[after])
-            own_weights.append((given / size)[:, None].expand(-1, size))
-            left = left - given
-        samples.append(torch.cat(own_samples, 1))
-        weights.append(torch.cat(own_weights, 1))
-    return torch.cat(samples).to(rewards.dtype), torch.cat(weights).to(rewards.dtype)
+    for n in range(1, steps + 2):
+        total = total + discount * padded.gather(1, torch.minimum(place + n - 1, count))
+        discount *= gamma
+        after = torch.minimum(place + n, count)
+        ended = (after == count) | (n == steps + 1)
+        given = torch.where(ended, left, (1 - lam) * left)
+        reached = total.unsqueeze(2) + discount * behind.gather(1, _wide(after, size))
+        samples.append(reached.to(rewards.dtype))
+        weights.append((given / size).to(rewards.dtype).unsqueeze(2).expand(-1, -1, size))
+        left = left - given
+    gone, back = ~kept.unsqueeze(2), order.argsort(1)
+    found = torch.cat(samples, 2).masked_fill(gone, 0.0)
+    shares = torch.cat(weights, 2).masked_fill(gone, 1 / found.shape[2])
+    return found.gather(1, _wide(back, found.shape[2])), shares.gather(1, _wide(back, found.shape[2]))
+
+
+def _wide(places: Tensor, size: int) -> Tensor:
+    return places.unsqueeze(2).expand(-1, -1, size)

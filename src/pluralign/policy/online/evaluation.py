@@ -1,6 +1,6 @@
 """Evaluation of a policy on held-out prompts: its samples, and its KL compared with its gain in reward.
 
-In: rollouts, judgements, log-probabilities under policy and reference. Out: `JudgedSample`s, from which
+In: rollouts, their scores, log-probabilities under policy and reference. Out: `ScoredSample`s, from which
 `rewards.samples` computes numbers.
 """
 
@@ -12,37 +12,38 @@ import torch
 from torch import Tensor
 
 from pluralign.policy.online.rollouts import Rollout
-from pluralign.policy.rewards.judgement import Judgement
-from pluralign.policy.rewards.samples import JudgedSample, kl_at_least, rows_of
+from pluralign.policy.rewards.samples import ScoredSample, kl_at_least, rows_of
+from pluralign.policy.rewards.scoring import ResponseScores
+from pluralign.precision import widened
 
-__all__ = ["judged_samples", "kl_beyond_gain"]
+__all__ = ["kl_beyond_gain", "scored_samples"]
 
 _NO_GAIN = 99.0  # if the gain is 0
 
 
-def judged_samples(
+def scored_samples(
     rollouts: Sequence[Rollout],
-    judgement: Judgement,
+    scores: ResponseScores,
     gold: Tensor | None,
     log_ratios: Tensor,
     keep_mask: Tensor,
-) -> list[JudgedSample]:
+) -> list[ScoredSample]:
     """Combines the data of rollouts.
 
     Args:
         rollouts: B rollouts.
-        judgement: their judgement.
+        scores: their rewards.
         gold: [B], or None.
         log_ratios: log pi - log ref of tokens, [B, T].
         keep_mask: tokens that the policy chose, [B, T].
     """
-    ratios = log_ratios.double().masked_fill(~keep_mask, 0.0)
+    ratios = widened(log_ratios).masked_fill(~keep_mask, 0.0)
     sums, k3 = ratios.sum(1).tolist(), (torch.expm1(-ratios) + ratios).sum(1).tolist()
-    lengths, utilities = keep_mask.sum(1).tolist(), judgement.utilities.tolist()
+    lengths, utilities = keep_mask.sum(1).tolist(), scores.utilities.tolist()
     golds = [None] * len(rollouts) if gold is None else gold.tolist()
-    profiles = rows_of(judgement.columns)
+    profiles = rows_of(scores.columns)
     return [
-        JudgedSample(
+        ScoredSample(
             num_tokens=lengths[place],
             cut_off=not one.ended,
             reward=utilities[place],
@@ -60,7 +61,7 @@ def judged_samples(
 
 
 def kl_beyond_gain(
-    samples: Sequence[JudgedSample],
+    samples: Sequence[ScoredSample],
     now: Mapping[str, float],
     start: Mapping[str, float],
     beta: float,

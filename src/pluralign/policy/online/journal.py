@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.errors import ConfigError
+from pluralign.files import append_line, write_file
 
 __all__ = ["Best", "Journal", "Log"]
 
@@ -43,9 +44,7 @@ class Journal:
                 if line["step"] <= step:
                     self.lines.append(line)
         if self._writes:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            whole = "".join(json.dumps(line) + "\n" for line in self.lines)
-            self._path.write_text(whole, encoding="utf-8")
+            write_file(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds a line; a number that is not finite is null in the file."""
@@ -53,10 +52,15 @@ class Journal:
         self.lines.append(line)
         if self._writes:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            append_line(self._path, json.dumps(line))
             for log in self._loggers:
                 log(step, metrics)
+
+    def evaluation(self, step: int) -> dict[str, Any]:
+        """The numbers of the evaluation after a step; empty if there was none."""
+        lines = [line for line in self.lines if line["step"] == step]
+        found = {key: value for line in lines for key, value in line.items() if key.startswith("eval/")}
+        return {key.removeprefix("eval/"): value for key, value in found.items()}
 
 
 class Best:

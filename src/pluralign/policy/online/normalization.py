@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.precision import widened
+
 __all__ = ["Moments", "Reduce", "normalize"]
 
 Reduce = Callable[[Tensor], Tensor]  # sum over processes
@@ -59,7 +61,7 @@ def normalize(
     Returns:
         [B], and the moments with this batch.
     """
-    r = rewards.double()
+    r = widened(rewards)
     count, total = reduce(torch.stack([r.new_tensor(float(len(r))), r.sum()])).tolist()
     mean = total / count
     (squares,) = reduce(((r - mean) ** 2).sum()[None]).tolist()

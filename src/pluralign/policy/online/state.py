@@ -13,6 +13,7 @@ determine them.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -24,10 +25,10 @@ import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
 from pluralign.files import whole_folder
-from pluralign.policy.training.checkpoints import STATE, written_completely
 from pluralign.policy.training.sharding import put, shard_like, whole
+from pluralign.training.checkpoints import STATE, usable, written_completely
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["load_state", "save_policy", "save_state"]
 
 _WEIGHTS, _OPTIMIZER, _RANDOM = "trained.safetensors", "optimizer.pt", "random.pt"
 
@@ -108,14 +109,12 @@ def load_state(
     """
     from safetensors.torch import load_file
 
-    try:
+    with usable(folder, "files"):
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         weights = load_file(folder / _WEIGHTS)
         saved = torch.load(folder / _OPTIMIZER, weights_only=True, map_location="cpu")
         generators = torch.load(folder / _RANDOM, weights_only=True)
-        before, known = state["settings"], state["reference"]
-    except Exception as error:  # safetensors and torch have errors of their own
-        raise ArtifactError(f"{folder} is not a complete checkpoint: {error}") from error
+        before, known = dict(state["settings"]), state["reference"]
     current = json.loads(json.dumps(settings))
     changed = sorted(k for k in current if k not in _FREE and current[k] != before.get(k))
     if changed:
@@ -128,18 +127,42 @@ def load_state(
     own = _trained(module)
     if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
         raise ArtifactError(f"{folder} has the weights of another model, adapter or critic")
+    with usable(folder, "optimizer, schedule or random numbers"):
+        ordered = [weight for group in optimizer.param_groups for weight in group["params"]]
+        for place, moments in saved["optimizer"]["state"].items():
+            for name, value in moments.items():
+                if value.shape == ordered[place].shape:
+                    moments[name] = shard_like(value, ordered[place])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        _restore(generators)
     with torch.no_grad():
         for name, weight in own.items():
             put(weight, weights[name])
-    ordered = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for place, moments in saved["optimizer"]["state"].items():
-        for name, value in moments.items():
-            if value.shape == ordered[place].shape:
-                moments[name] = shard_like(value, ordered[place])
-    optimizer.load_state_dict(saved["optimizer"])
-    schedule.load_state_dict(saved["schedule"])
-    _restore(generators)
     return state
+
+
+def save_policy(folder: Path, policy: Any, tokenizer: Any, state: Mapping[str, Any] | None = None) -> None:
+    """Writes a policy, or its adapter, and its tokenizer, for `from_pretrained`.
+
+    Args:
+        folder: where to.
+        policy: the policy.
+        tokenizer: its tokenizer.
+        state: its whole state dict, where its own is sharded.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    partial = folder / ".partial"
+    with written_completely(partial, True, "Free some space and save again"):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        policy.save_pretrained(partial, state_dict=state)
+        tokenizer.save_pretrained(partial)
+        for file in sorted(partial.iterdir()):  # an older file is complete until it is replaced
+            os.replace(file, folder / file.name)
+        partial.rmdir()
 
 
 def _trained(module: Any) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from pluralign.losses.online import kl_estimate
 from pluralign.policy.online.shaping import Shaped
-from pluralign.policy.rewards.judgement import Judgement
+from pluralign.policy.rewards.scoring import ResponseScores
 
 __all__ = ["step_metrics"]
 
 
 def step_metrics(
-    judgement: Judgement,
+    scores: ResponseScores,
     ended: Bool[Tensor, " B"],
     log_probs: Float[Tensor, "B T"],
     reference_log_probs: Float[Tensor, "B T"],
@@ -40,15 +40,15 @@ def step_metrics(
         return float(tokens.sum(1).mean())
 
     found = {
-        "reward/utility": float(judgement.utilities.mean()),
-        "reward/utility_std": float(judgement.utilities.std(correction=0)),
+        "reward/utility": float(scores.utilities.mean()),
+        "reward/utility_std": float(scores.utilities.std(correction=0)),
         "reward/shaped": float(shaped.rewards.mean()),
         "kl": per_response("k1"),
         "kl_k3": per_response("k3"),
         "entropy": float(-log_probs.masked_fill(~keep_mask, 0.0).sum() / kept),
         "length": float(keep_mask.sum(1).float().mean()),
         "cut_off": float((~ended).float().mean()),
-        **{f"reward/{key}": value for key, value in judgement.metrics.items()},
+        **{f"reward/{key}": value for key, value in scores.metrics.items()},
     }
     if values is not None and shaped.returns is not None:
         returns, errors = shaped.returns[keep_mask], (shaped.returns - values)[keep_mask]

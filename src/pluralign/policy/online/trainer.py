@@ -1,8 +1,8 @@
 """`PPOTrainer`: a policy samples, a reward model returns distributions, and the policy is updated.
 
 In: a causal language model, prompts, a reward. Out: a trained model, checkpoints, metrics.jsonl. This file
-has only the loop: the steps from a response to its advantages are in `shaping`, the loss in `update_loss`,
-formulas in `losses.online`.
+has only the loop: what is drawn is in `drawing`, how the policy learns from it in `updates`, the steps from a
+response to its advantages in `shaping`, the loss in `update_loss`, formulas in `losses.online`.
 
 A step: sample -> reward -> log-probabilities under policy and reference -> shape -> epochs of minibatches.
 All random numbers are functions of the seed and the number of the step, so the result does not depend on
@@ -12,46 +12,36 @@ interruptions.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pluralign import risk
-from pluralign.digests import text_seed
-from pluralign.distributions import Quantiles
 from pluralign.errors import ArgumentError, ConfigError, RunError
 from pluralign.model.profiles import heads_of, sign_values
 from pluralign.policy.online.config import PPOConfig
-from pluralign.policy.online.critic_targets import value_levels
-from pluralign.policy.online.evaluation import judged_samples, kl_beyond_gain
+from pluralign.policy.online.drawing import Drawing, step_seed
+from pluralign.policy.online.evaluation import kl_beyond_gain, scored_samples
 from pluralign.policy.online.interrupts import Interrupts
 from pluralign.policy.online.journal import Best, Journal, Log
-from pluralign.policy.online.judging import Gold, Judge, gold_of
 from pluralign.policy.online.models import Models, make_accelerator
 from pluralign.policy.online.normalization import Moments
-from pluralign.policy.online.processes import agreed, gathered, is_agreed, mean_over, sum_over
+from pluralign.policy.online.processes import agreed, gathered, is_agreed, mean_over
+from pluralign.policy.online.robust_weight import RobustWeight
 from pluralign.policy.online.rollouts import Draw, Rollout, draw_once, keep_masks, prompt_rows
-from pluralign.policy.online.shaping import shape
-from pluralign.policy.online.state import load_state, save_state
-from pluralign.policy.online.step_metrics import step_metrics
-from pluralign.policy.online.update_loss import Drawn
+from pluralign.policy.online.scoring import Gold, RolloutScorer, gold_of
+from pluralign.policy.online.state import load_state, save_policy, save_state
 from pluralign.policy.online.updates import Updates
-from pluralign.policy.rewards.judgement import Judgement
-from pluralign.policy.rewards.samples import JudgedSample, summarize
-from pluralign.policy.sampling.settings import SamplingSettings
-from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
+from pluralign.policy.rewards.samples import ScoredSample, summarize
+from pluralign.policy.rewards.scoring import ResponseScores
 from pluralign.policy.training.sample_files import write_samples
 from pluralign.policy.training.sharding import whole
 from pluralign.policy.training.watch import Watch
-from pluralign.risk.robust_weight import variance_between_heads
+from pluralign.training.checkpoints import checkpoint_at, usable
 
 __all__ = ["PPOTrainer"]
 
@@ -108,10 +98,10 @@ class PPOTrainer:
         loggers: Sequence[Log] = (),
     ) -> None:
         self.config = config = PPOConfig() if config is None else config
-        self._judge, self._gold = Judge(reward, config.risk, config.reward_retries), gold
-        self._rows = prompt_rows(prompts)
+        self._scorer, self._gold = RolloutScorer(reward, config.risk, config.reward_retries), gold
+        rows = prompt_rows(prompts)
         held_out = [] if eval_prompts is None else prompt_rows(eval_prompts, "eval_prompts")
-        self._eval_rows = held_out[: config.eval_prompts or None]
+        held_out = held_out[: config.eval_prompts or None]
         self.accelerator = make_accelerator(config)
         world = self.accelerator.num_processes
         if config.prompts_per_step % world:
@@ -124,15 +114,12 @@ class PPOTrainer:
             model, processing_class, config, self.accelerator, peft_config, ref_model, critic_model
         )
         self.policy, self.processing_class = self._models.policy, self._models.tokenizer
-        prompts_of_all = [row["prompt"] for row in (*self._rows, *self._eval_rows)]
-        self._models.sampler().check(prompts_of_all, self._settings(0))
-        self._models.check_room(prompts_of_all)
-        self._draw = draw
+        self._drawing = Drawing(self._models, config, self.accelerator, rows, held_out, draw)
         self._updates = Updates(self._models, config, self.accelerator)
         self.step = 0
         self._moments = Moments()
         self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
-        self._reference_variance: float | None = None  # between heads, over the first step's responses
+        self._robust_weight = RobustWeight(config, self._scorer, self.accelerator)
         self._whole = True  # false while weights change; then the state is not saved
         self._interrupts = Interrupts(self._any_process if self._models.sharded else bool)
         folder, first = Path(config.output_dir), self.accelerator.is_main_process
@@ -170,6 +157,7 @@ class PPOTrainer:
 
         Raises:
             RunError: there is nothing to resume from, the checkpoint is of another run, or a disk is full.
+            ArtifactError: the checkpoint is damaged; with True, a damaged one is skipped.
             DataError: a reward is not finite.
             KeyboardInterrupt: Ctrl-C, after the state was saved.
         """
@@ -213,127 +201,41 @@ class PPOTrainer:
         """Before the first step, after the last and in between, unless already done."""
         step, every = self.step, self.config.eval_steps
         due = step in (0, self.config.steps) or (every and step % every == 0)
-        done = any(k.startswith("eval/") for line in self.history if line["step"] == step for k in line)
-        return bool(self._eval_rows and due and not done)
+        return bool(self._drawing.held_out and due and not self._journal.evaluation(step))
 
     def _one_step(self) -> None:
         """Samples, computes rewards, updates."""
         start = time.perf_counter()
-        rollouts = agreed(
-            self.accelerator,
-            lambda: self._draw_rollouts(self._rows_of(self.step), self._settings(self.step)),
-        )
+        rollouts = agreed(self.accelerator, lambda: self._drawing.of_step(self.step))
         self._check_equal(rollouts)
         drawn_at = time.perf_counter()
-        judgement = agreed(self.accelerator, lambda: self._judge(rollouts))
-        judged_at = time.perf_counter()
+        scores = agreed(self.accelerator, lambda: self._scorer(rollouts))
+        scored_at = time.perf_counter()
         with self._interrupts.deferred():
             self._whole = False
-            signs = self._signs(judgement)
-            metrics, moments = self._learn(rollouts, judgement)
-            metrics |= self._next_weight(judgement)
+            signs = self._signs(scores)
+            seed = step_seed(self.config.seed, self.step, "minibatches")
+            metrics, moments = self._updates.learn(rollouts, scores, self._moments, seed)
+            metrics |= self._robust_weight.after(scores)
             self._moments = moments
             self.step += 1
             self._whole = True
-            seconds = {"draw": drawn_at - start, "judge": judged_at - drawn_at}
-            seconds["learn"] = time.perf_counter() - judged_at
+            seconds = {"draw": drawn_at - start, "score": scored_at - drawn_at}
+            seconds["learn"] = time.perf_counter() - scored_at
             metrics |= signs | {f"seconds/{key}": value for key, value in seconds.items()}
             metrics = mean_over(self.accelerator, metrics)
             self._watch.read(metrics)
             if self.step % self.config.logging_steps == 0 or self.step == self.config.steps:
                 self._journal.write(self.step, metrics)
 
-    def _signs(self, judgement: Judgement) -> dict[str, float]:
+    def _signs(self, scores: ResponseScores) -> dict[str, float]:
         """Warning signs in the rewards of a step; in the first step the policy is still the reference."""
         if self.step == 0:
-            heads = heads_of(judgement.columns)
+            heads = heads_of(scores.columns)
             listed = None if heads is None else gathered(self.accelerator, heads.tolist())
             self._reference_heads = None if listed is None else torch.tensor(listed, dtype=torch.float64)
-        found = sign_values(judgement.columns, self._reference_heads)
+        found = sign_values(scores.columns, self._reference_heads)
         return {f"signs/{name}": value for name, value in found.items()}
-
-    def _next_weight(self, judgement: Judgement) -> dict[str, float]:
-        """Sets the w of the next step's `robust:w` from how far heads disagree; metrics of this step."""
-        if self.config.robust_weight == "fixed":
-            return {}
-        heads = heads_of(judgement.columns)
-        if heads is None:
-            raise ConfigError(
-                "robust_weight: received disagreement; needed: a reward model with several heads"
-            )
-        count = torch.full((1,), len(heads), dtype=torch.float64)
-        sums = torch.cat([count, variance_between_heads(heads).sum()[None]]).to(self.accelerator.device)
-        number, total = sum_over(self.accelerator, sums).tolist()
-        if self._reference_variance is None:
-            self._reference_variance = total / number
-        used, most = self._judge.measure, risk.parse(self.config.risk)
-        assert isinstance(used, risk.Robust)  # the config saw to it
-        assert isinstance(most, risk.Robust)
-        weight = risk.robust_weight_from_disagreement(total / number, self._reference_variance, most.weight)
-        self._judge.measure = risk.Robust(weight)
-        return {"reward/robust_weight": used.weight, "reward/variance_between_heads": total / number}
-
-    def _learn(self, rollouts: Sequence[Rollout], judgement: Judgement) -> tuple[dict[str, float], Moments]:
-        """Everything after the reward: scores, advantages, epochs of minibatches."""
-        device = self.accelerator.device
-        keep = keep_masks(rollouts, device)
-        log_probs, values = self._models.scores(rollouts, keep.shape[1])
-        reference = self._models.reference_scores(rollouts, keep.shape[1])
-        baseline = None if values is None else self._baseline(values)
-        ended = torch.tensor([one.ended for one in rollouts], device=device)
-        shaped = shape(
-            judgement.utilities.to(device),
-            ended,
-            log_probs,
-            reference,
-            baseline,
-            keep,
-            [one.group for one in rollouts],
-            self._moments,
-            self.config.shaping,
-            partial(sum_over, self.accelerator),
-        )
-        drawn = Drawn(log_probs, keep, shaped.advantages, shaped.token_rewards, values, shaped.returns)
-        metrics = step_metrics(judgement, ended, log_probs, reference, keep, shaped, baseline)
-        generator = torch.Generator().manual_seed(_seed(self.config.seed, self.step, "minibatches"))
-        return metrics | self._updates(rollouts, drawn, generator), shaped.moments
-
-    def _baseline(self, values: Tensor) -> Tensor:
-        """The critic's values [B, T, K] as one number each, [B, T]."""
-        if values.shape[-1] == 1:
-            return values[..., 0]
-        levels = value_levels(values.shape[-1], values.device)
-        quantiles = Quantiles(values.flatten(0, 1), levels, validate=False)
-        return risk.parse(self.config.critic_baseline)(quantiles).reshape(values.shape[:2])
-
-    # ---- what is drawn ------------------------------------------------------------------------------------
-
-    def _settings(self, step: int, purpose: str = "rollouts") -> SamplingSettings:
-        config = self.config
-        completions = config.completions if purpose == "rollouts" else config.eval_completions
-        return SamplingSettings(completions, config.max_new_tokens, seed=_seed(config.seed, step, purpose))
-
-    def _rows_of(self, step: int) -> list[Any]:
-        """The prompts of a step: the next rows of the table, which is shuffled again for each pass."""
-        count, size = len(self._rows), self.config.prompts_per_step
-        found = []
-        orders: dict[int, list[int]] = {}
-        for place in range(step * size, (step + 1) * size):
-            turn, rest = divmod(place, count)
-            if turn not in orders:
-                generator = torch.Generator().manual_seed(_seed(self.config.seed, turn, "prompts"))
-                orders[turn] = torch.randperm(count, generator=generator).tolist()
-            found.append(self._rows[orders[turn][rest]])
-        return found
-
-    def _draw_rollouts(self, rows: Sequence[Any], settings: SamplingSettings) -> list[Rollout]:
-        """This process's share of rollouts."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        with self.accelerator.autocast():
-            found = self._draw(self._models.sampler(), self._models.reader, rows, settings, rank, world)
-        if not found:
-            raise ArgumentError("draw returned no rollouts; needed: at least one per process")
-        return found
 
     def _check_equal(self, rollouts: Sequence[Rollout]) -> None:
         """Processes that share weights update them together, so they need as many rollouts as each other."""
@@ -354,16 +256,14 @@ class PPOTrainer:
         """
         return self._evaluated()[0]
 
-    def _evaluated(self) -> tuple[dict[str, float], list[JudgedSample]]:
-        if not self._eval_rows:
+    def _evaluated(self) -> tuple[dict[str, float], list[ScoredSample]]:
+        if not self._drawing.held_out:
             raise ArgumentError("evaluate needs held-out prompts: pass eval_prompts to the trainer")
-        rollouts = agreed(
-            self.accelerator, lambda: self._draw_rollouts(self._eval_rows, self._settings(0, "evaluation"))
-        )
-        judgement, gold = agreed(
+        rollouts = agreed(self.accelerator, self._drawing.of_held_out)
+        scores, gold = agreed(
             self.accelerator,
             lambda: (
-                self._judge(rollouts, trained_on=False),
+                self._scorer(rollouts, trained_on=False),
                 None if self._gold is None else gold_of(self._gold, rollouts),
             ),
         )
@@ -372,21 +272,14 @@ class PPOTrainer:
             log_probs, _ = self._models.scores(rollouts, keep.shape[1])
             reference = self._models.reference_scores(rollouts, keep.shape[1])
         ratios = (log_probs - reference).cpu()
-        samples = gathered(self.accelerator, judged_samples(rollouts, judgement, gold, ratios, keep.cpu()))
+        samples = gathered(self.accelerator, scored_samples(rollouts, scores, gold, ratios, keep.cpu()))
         found = summarize(samples, self._reference_heads)
-        start = self._start()
-        if start is not None:
+        start = self._journal.evaluation(0)
+        if "reward" in start:
             beta = self.config.beta * (self._moments.std if self.config.normalize_rewards else 1.0)
             sign = kl_beyond_gain(samples, found, start, beta, self.config.missing_end_penalty)
             found["signs/kl_beyond_optimum"] = sign
         return found, samples
-
-    def _start(self) -> dict[str, float] | None:
-        """The evaluation before the first step; None if there was none."""
-        for line in self.history:
-            if line["step"] == 0 and "eval/reward" in line:
-                return {key.removeprefix("eval/"): value for key, value in line.items()}
-        return None
 
     def _evaluate_and_keep(self) -> None:
         """Evaluates, keeps the policy if it is the best so far, and writes a line and the samples."""
@@ -415,16 +308,7 @@ class PPOTrainer:
         state = whole(self.policy.state_dict()) if self._models.sharded else None
         if not self.accelerator.is_main_process:
             return
-        folder = Path(output_dir or self.config.output_dir)
-        partial = folder / ".partial"
-        with written_completely(partial, True, "Free some space and save again"):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            self.policy.save_pretrained(partial, state_dict=state)
-            self.processing_class.save_pretrained(partial)
-            for file in sorted(partial.iterdir()):  # an older file is complete until it is replaced
-                os.replace(file, folder / file.name)
-            partial.rmdir()
+        save_policy(Path(output_dir or self.config.output_dir), self.policy, self.processing_class, state)
 
     def _save_checkpoint(self) -> None:
         first = self.accelerator.is_main_process
@@ -435,34 +319,25 @@ class PPOTrainer:
             "moments": asdict(self._moments),
             "best": self._best.found,
             "reference_heads": None if self._reference_heads is None else self._reference_heads.tolist(),
-            "reference_variance": self._reference_variance,
-            "risk": str(self._judge.measure),
             "settings": asdict(self.config),
             "reference": self._models.digest,
-        }
+        } | self._robust_weight.state()
         folder = Path(self.config.output_dir, f"checkpoint-{self.step}")
         keep = self.config.save_total_limit
         optimizer, schedule = self._updates.optimizer, self._updates.schedule
         save_state(folder, self._models.plain, optimizer, schedule, state, keep, first)
 
     def _resume(self, source: bool | str | Path) -> None:
-        folder = last_checkpoint(self.config.output_dir) if source is True else Path(str(source))
-        if folder is None:
-            raise RunError(f"{self.config.output_dir} has no complete checkpoint to resume from")
+        folder = checkpoint_at(self.config.output_dir, source)
         settings, digest = asdict(self.config), self._models.digest
         state = load_state(
             folder, self._models.plain, self._updates.optimizer, self._updates.schedule, settings, digest
         )
-        self.step = int(state["global_step"])
-        self._moments = Moments(**state["moments"])
-        self._best.found = state["best"]
-        self._reference_variance = state.get("reference_variance")
-        self._judge.measure = risk.parse(state.get("risk", self._judge.measure))
-        heads = state.get("reference_heads")
-        self._reference_heads = None if heads is None else torch.tensor(heads, dtype=torch.float64)
+        with usable(folder, "state"):
+            self.step = int(state["global_step"])
+            self._moments = Moments(**state["moments"])
+            self._best.found = state["best"]
+            self._robust_weight.restore(state)
+            heads = state.get("reference_heads")
+            self._reference_heads = None if heads is None else torch.tensor(heads, dtype=torch.float64)
         self._journal.start(self.step)
-
-
-def _seed(seed: int, number: int, purpose: str) -> int:
-    """A separate seed for each purpose and step, in [0, 2^63)."""
-    return text_seed(f"{seed}:{number}:{purpose}")

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pluralign.losses.online import clipped_surrogate, clipped_value, kl_estimate, quantile_huber
-from pluralign.policy.online.critic_targets import mixture_targets, value_levels
+from pluralign.policy.online.critic_targets import token_targets, value_levels
 
 __all__ = ["CriticError", "Drawn", "quantile_value_error", "scalar_value_error", "update_loss"]
 
@@ -53,7 +53,10 @@ class Drawn:
 
 
 CriticError = Callable[[Tensor, Drawn], Tensor]
-"""The critic's error at each kept token, [P], from its values [B, T, K] as they are and the batch."""
+"""The critic's error at each token, [B, T], 0 where not kept, from its values [B, T, K] and the batch.
+
+Not of the kept tokens alone: a number of rows that depends on values makes the host wait for the device.
+"""
 
 
 def scalar_value_error(value_clip: float) -> CriticError:
@@ -63,7 +66,7 @@ def scalar_value_error(value_clip: float) -> CriticError:
         assert drawn.values is not None
         assert drawn.returns is not None
         found = clipped_value(values[..., 0], drawn.values[..., 0], drawn.returns, value_clip)
-        return found[drawn.keep_mask]
+        return found.masked_fill(~drawn.keep_mask, 0.0)
 
     return error
 
@@ -74,8 +77,10 @@ def quantile_value_error(count: int, gamma: float, lam: float, steps: int, kappa
     def error(values: Tensor, drawn: Drawn) -> Tensor:
         assert drawn.values is not None
         keep = drawn.keep_mask
-        targets, weights = mixture_targets(drawn.rewards, drawn.values, keep, gamma, lam, steps)
-        return quantile_huber(values[keep], targets, value_levels(count, values.device), kappa, weights)
+        targets, weights = token_targets(drawn.rewards, drawn.values, keep, gamma, lam, steps)
+        new, targets, weights = (part.flatten(0, 1) for part in (values, targets, weights))
+        found = quantile_huber(new, targets, value_levels(count, values.device), kappa, weights)
+        return found.reshape(keep.shape).masked_fill(~keep, 0.0)
 
     return error
 

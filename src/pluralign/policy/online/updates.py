@@ -1,13 +1,14 @@
 """Updates of policy and critic: epochs of minibatches over a batch of rollouts, in micro-batches.
 
-In: rollouts and data of their tokens from the time of sampling. Out: changed weights, and metrics of the
-update. Optimizer and schedule are here.
+In: rollouts and their rewards. Out: changed weights, and metrics of the update. Optimizer and schedule are
+here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,16 @@ from torch import Tensor
 
 from pluralign.errors import ConfigError
 from pluralign.policy.online.config import PPOConfig
+from pluralign.policy.online.critic_targets import baseline_of
 from pluralign.policy.online.models import Models
+from pluralign.policy.online.normalization import Moments
 from pluralign.policy.online.processes import sum_over
-from pluralign.policy.online.rollouts import Rollout
+from pluralign.policy.online.rollouts import Rollout, keep_masks
+from pluralign.policy.online.shaping import shape
+from pluralign.policy.online.step_metrics import step_metrics
 from pluralign.policy.online.update_loss import Drawn, update_loss
+from pluralign.policy.rewards.scoring import ResponseScores
+from pluralign.precision import widened
 
 __all__ = ["Updates"]
 
@@ -59,6 +66,42 @@ class Updates:
         except ValueError as error:
             raise ConfigError(f"lr_scheduler: received {config.lr_scheduler!r}: {error}") from error
 
+    def learn(
+        self, rollouts: Sequence[Rollout], scores: ResponseScores, moments: Moments, seed: int
+    ) -> tuple[dict[str, float], Moments]:
+        """Everything after the reward: log-probabilities, advantages, epochs of minibatches.
+
+        Args:
+            rollouts: B rollouts of this process.
+            scores: their rewards.
+            moments: of the rewards of earlier steps.
+            seed: of the order of minibatches.
+
+        Returns:
+            Metrics of the step, and the moments including this step's rewards.
+        """
+        config, device = self._config, self._accelerator.device
+        keep = keep_masks(rollouts, device)
+        log_probs, values = self._models.scores(rollouts, keep.shape[1])
+        reference = self._models.reference_scores(rollouts, keep.shape[1])
+        baseline = None if values is None else baseline_of(values, config.critic_baseline)
+        ended = torch.tensor([one.ended for one in rollouts], device=device)
+        shaped = shape(
+            scores.utilities.to(device),
+            ended,
+            log_probs,
+            reference,
+            baseline,
+            keep,
+            [one.group for one in rollouts],
+            moments,
+            config.shaping,
+            partial(sum_over, self._accelerator),
+        )
+        drawn = Drawn(log_probs, keep, shaped.advantages, shaped.token_rewards, values, shaped.returns)
+        metrics = step_metrics(scores, ended, log_probs, reference, keep, shaped, baseline)
+        return metrics | self(rollouts, drawn, torch.Generator().manual_seed(seed)), shaped.moments
+
     def __call__(
         self, rollouts: Sequence[Rollout], drawn: Drawn, generator: torch.Generator
     ) -> dict[str, float]:
@@ -81,10 +124,10 @@ class Updates:
                 norms.append(norm)
                 tokens += count
                 for key, value in sums.items():
-                    totals[key] = totals.get(key, 0.0) + value.double()
+                    totals[key] = totals.get(key, 0.0) + widened(value)
         found = {key: value / max(tokens, 1) for key, value in totals.items()}
-        found["grad_norm"] = torch.stack(norms).double().mean()
-        found["first_ratio_error"] = errors[0].double()
+        found["grad_norm"] = widened(torch.stack(norms)).mean()
+        found["first_ratio_error"] = widened(errors[0])
         # The one place where an update waits for the device.
         read = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
         metrics = {f"update/{key}": value for key, value in read.items()}

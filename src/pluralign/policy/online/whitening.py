@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pluralign.policy.online.normalization import Reduce
+from pluralign.precision import widened
 
 __all__ = ["whiten"]
 
@@ -30,8 +31,8 @@ def whiten(
     Returns:
         [B, T], 0 where not kept.
     """
-    kept = advantages.double().masked_fill(~keep_mask, 0.0)
-    count, total = reduce(torch.stack([keep_mask.sum().double(), kept.sum()]))
+    kept = widened(advantages).masked_fill(~keep_mask, 0.0)
+    count, total = reduce(torch.stack([widened(keep_mask.sum()), kept.sum()]))
     centred = (kept - total / count.clamp(min=1)).masked_fill(~keep_mask, 0.0)
     variance = reduce((centred**2).sum()) / count.clamp(min=1)
     whitened: Tensor = centred / (variance + _VARIANCE_FLOOR).sqrt()

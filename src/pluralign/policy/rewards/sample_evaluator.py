@@ -21,7 +21,7 @@ from pluralign.model.profiles import heads_of
 from pluralign.policy.logprobs.kept_weights import KeptWeights
 from pluralign.policy.logprobs.packing import pack
 from pluralign.policy.logprobs.scored_forward import attach, examine, response_token_log_probs, row_tokens
-from pluralign.policy.rewards.samples import JudgedSample, columns_of, draw_and_judge, kl_at_least, summarize
+from pluralign.policy.rewards.samples import ScoredSample, columns_of, draw_and_score, kl_at_least, summarize
 from pluralign.policy.rewards.sources import RewardSource
 from pluralign.policy.sampling.local import LocalSampler
 from pluralign.policy.sampling.settings import Completion, Prompt, SamplingSettings
@@ -114,7 +114,7 @@ class SampleEvaluator:
 
     def measure(
         self, model: Any, name: str, is_reference: bool = False
-    ) -> tuple[dict[str, float], list[JudgedSample]]:
+    ) -> tuple[dict[str, float], list[ScoredSample]]:
         """The numbers of `samples` for the prompts of one table, by name, with the prefix `samples/`.
 
         Args:
@@ -138,7 +138,7 @@ class SampleEvaluator:
             with self._as_reference(model) as other:
                 return self._score(other, prompts, samples)
 
-        samples = draw_and_judge(
+        samples = draw_and_score(
             filled,
             sampler,
             self._settings,

@@ -35,14 +35,14 @@ from pluralign.policy.rewards.ranks import pad_references, quantile_rewards
 from pluralign.policy.rewards.sources import ModelReward, RewardSource, checked_rewards, rewards_of
 from pluralign.policy.sampling.settings import Completion, Prompt, Sampler, SamplingSettings
 
-__all__ = ["JudgedSample", "columns_of", "draw_and_judge", "kl_at_least", "rows_of", "summarize"]
+__all__ = ["ScoredSample", "columns_of", "draw_and_score", "kl_at_least", "rows_of", "summarize"]
 
 # Log-probabilities of the tokens of each sample, or their sum.
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[Tensor] | Tensor]
 
 
 @dataclass(frozen=True)
-class JudgedSample:
+class ScoredSample:
     """One sample of the policy.
 
     Attributes:
@@ -72,14 +72,14 @@ class JudgedSample:
     profile: Mapping[str, float] = field(default_factory=dict)
 
 
-def draw_and_judge(
+def draw_and_score(
     rows: Sequence[Mapping[str, Any]],
     sampler: Sampler,
     settings: SamplingSettings,
     reward: RewardSource | None,
     policy: Score | None,
     reference: Score | None,
-) -> list[JudgedSample]:
+) -> list[ScoredSample]:
     """Samples completions, and computes their log-probabilities and rewards.
 
     Args:
@@ -99,13 +99,13 @@ def draw_and_judge(
     pairs = [(row, sample) for row, samples in zip(rows, drawn, strict=True) for sample in samples]
     prompts, samples = [row["prompt"] for row, _ in pairs], [sample for _, sample in pairs]
     texts = {"prompt": prompts, "completion": [sample.text for sample in samples]}
-    rewards, profiles = _judged(reward, texts)
+    rewards, profiles = _rewarded(reward, texts)
     distances: list[tuple[float, float] | tuple[None, None]] = [(None, None)] * len(pairs)
     if policy is not None and reference is not None:
         scores = zip(policy(prompts, samples), reference(prompts, samples), strict=True)
         distances = [_distance(own.double() - other.double()) for own, other in scores]
     return [
-        JudgedSample(
+        ScoredSample(
             num_tokens=sample.num_tokens,
             cut_off=sample.cut_off,
             reward=value,
@@ -123,7 +123,7 @@ def draw_and_judge(
     ]
 
 
-def _judged(
+def _rewarded(
     reward: RewardSource | None, texts: Mapping[str, Sequence[Any]]
 ) -> tuple[Sequence[float | None], Sequence[Mapping[str, float]]]:
     """Rewards and profiles; with one call of a source that has distributions."""
@@ -131,9 +131,9 @@ def _judged(
     if reward is None:
         return [None] * count, [{}] * count
     if isinstance(reward, ModelReward):
-        judgement = reward.judge(texts)
-        rewards = checked_rewards(judgement.utilities.tolist(), count, "samples of the policy")
-        return rewards, rows_of(judgement.columns)
+        found = reward.scores(texts)
+        rewards = checked_rewards(found.utilities.tolist(), count, "samples of the policy")
+        return rewards, rows_of(found.columns)
     rewards = rewards_of(reward, texts, "samples of the policy")
     return rewards, [{"utility": one} for one in rewards]
 
@@ -156,7 +156,7 @@ def _distance(ratios: Tensor) -> tuple[float, float]:
 
 
 def summarize(
-    samples: Sequence[JudgedSample], reference_heads: Float[Tensor, "N H"] | None = None
+    samples: Sequence[ScoredSample], reference_heads: Float[Tensor, "N H"] | None = None
 ) -> dict[str, float]:
     """The numbers above, as far as they are known for the samples.
 
@@ -171,14 +171,14 @@ def summarize(
         raise ArgumentError("summarize needs at least one sample, received none")
     lengths = torch.tensor([float(sample.num_tokens) for sample in samples])
     found = {"length": lengths.mean().item(), "cut_off": sum(s.cut_off for s in samples) / len(samples)}
-    judged = [(s.reward, s.ref_rewards) for s in samples if s.reward is not None]
-    if judged:
-        rewards = torch.tensor([reward for reward, _ in judged], dtype=torch.float64)
+    known = [(s.reward, s.ref_rewards) for s in samples if s.reward is not None]
+    if known:
+        rewards = torch.tensor([reward for reward, _ in known], dtype=torch.float64)
         found["reward"] = rewards.mean().item()
         found["reward_std"] = rewards.std(correction=0).item()
         for percent in (10, 50, 90):
             found[f"reward_q{percent}"] = rewards.quantile(percent / 100).item()
-        ranked = [(reward, references) for reward, references in judged if references]
+        ranked = [(reward, references) for reward, references in known if references]
         if ranked:
             references, keep = pad_references([references for _, references in ranked])
             values = torch.tensor([reward for reward, _ in ranked], dtype=torch.float64)
@@ -201,7 +201,7 @@ def summarize(
     return found
 
 
-def kl_at_least(samples: Sequence[JudgedSample]) -> float:
+def kl_at_least(samples: Sequence[ScoredSample]) -> float:
     """A lower bound of the KL: the mean of the log-ratios minus two standard errors; -inf if unknown."""
     ratios = torch.tensor([s.log_ratio for s in samples if s.log_ratio is not None], dtype=torch.float64)
     if len(ratios) < 2:
@@ -209,7 +209,7 @@ def kl_at_least(samples: Sequence[JudgedSample]) -> float:
     return float(ratios.mean() - 2 * ratios.std() / len(ratios) ** 0.5)
 
 
-def _length_correlation(samples: Sequence[JudgedSample]) -> float | None:
+def _length_correlation(samples: Sequence[ScoredSample]) -> float | None:
     """For samples whose references' lengths are known; None if they are too few or all equal."""
     known = [s for s in samples if s.log_ratio is not None and s.ref_lengths]
     if not known:

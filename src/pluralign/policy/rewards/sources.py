@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -22,8 +23,8 @@ from pluralign.backbones.progress import Progress
 from pluralign.data import DistinctConversations
 from pluralign.data.numbers import is_finite_number
 from pluralign.data.problems import preview
-from pluralign.errors import ArgumentError, ArtifactError, DataError
-from pluralign.policy.rewards.judgement import Judgement, judge
+from pluralign.errors import ArgumentError, ArtifactError, DataError, RenamedWarning
+from pluralign.policy.rewards.scoring import ResponseScores, score_responses
 from pluralign.policy.rewards.smooth_ranks import smooth_scores
 from pluralign.policy.sampling.settings import Prompt, prompt_key
 from pluralign.policy.sampling.shards import (
@@ -99,13 +100,18 @@ class ModelReward:
         utilities: list[float] = self.model.score(distinct, risk=self.risk).tolist()
         return [utilities[place] for place in places]
 
-    def judge(self, rows: Rows) -> Judgement:
+    def scores(self, rows: Rows) -> ResponseScores:
         """The same utilities, with statistics of the distributions."""
         distinct, places = _distinct(rows)
-        found = judge(self.model, self.risk, distinct)
-        return Judgement(
+        found = score_responses(self.model, self.risk, distinct)
+        return ResponseScores(
             found.utilities[places], {k: column[places] for k, column in found.columns.items()}, found.metrics
         )
+
+    def judge(self, rows: Rows) -> ResponseScores:
+        """Old name of `scores`."""
+        warnings.warn("ModelReward.judge is now ModelReward.scores", RenamedWarning, stacklevel=2)
+        return self.scores(rows)
 
 
 @final

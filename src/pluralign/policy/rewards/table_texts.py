@@ -15,6 +15,7 @@ from typing import Any
 from pluralign.data.implicit_prompt import read_implicit_prompt
 from pluralign.data.problems import Problem, raise_problems
 from pluralign.data.sides import read_prompt_and_sides
+from pluralign.digests import json_digest
 from pluralign.policy.rewards.columns import TEXTS
 
 __all__ = ["read_texts"]
@@ -75,6 +76,7 @@ def read_texts(table: Any, name: str, num_proc: int | None = None) -> Any:
             )
         return {key: [row[key] for row in rows] for key in rows[0]}
 
+    # The name of what is made; datasets would make one of the code of `read` and all that it calls, in .2 s.
     found = table.map(
         read,
         batched=True,
@@ -82,6 +84,7 @@ def read_texts(table: Any, name: str, num_proc: int | None = None) -> Any:
         features=_features(table, sides),
         num_proc=num_proc,
         load_from_cache_file=False,
+        new_fingerprint=json_digest([table._fingerprint, "texts", sides, implicit]),
         desc=f"reading {name}",
     )
     problems = []

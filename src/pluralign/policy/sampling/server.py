@@ -1,7 +1,7 @@
 """Sampling from a server with the OpenAI completions protocol, such as vLLM.
 
-In: prompts. Out: completions. Only the standard library is used, so the server can have its own environment
-(with other versions of torch and transformers).
+In: prompts. Out: completions. The server can have its own environment (with other versions of torch and
+transformers).
 
 Prompts are sent as token ids of the policy's own tokenizer, so that the policy sees exactly the same tokens
 as in training. Settings that a server could take from the model's defaults (top_k, penalties) are sent
@@ -10,11 +10,6 @@ explicitly.
 
 from __future__ import annotations
 
-import http.client
-import json
-import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Sequence
 from queue import SimpleQueue
@@ -22,7 +17,8 @@ from threading import Thread
 from typing import Any, TypeGuard
 
 from pluralign.conversations import ConversationReader, stop_token_ids, tokenizer_digest
-from pluralign.errors import ConfigError, RunError
+from pluralign.errors import ConfigError
+from pluralign.policy.sampling.server_requests import Requests
 from pluralign.policy.sampling.settings import (
     Completion,
     Prompt,
@@ -33,9 +29,6 @@ from pluralign.policy.sampling.settings import (
 
 __all__ = ["ServerSampler"]
 
-_TRIES = 5
-_BUSY = (408, 429, 500, 502, 503, 504)
-
 
 class ServerSampler:
     """Samples over HTTP; one request per prompt, several at a time.
@@ -44,14 +37,15 @@ class ServerSampler:
         url: base address, with or without `/v1`.
         tokenizer: tokenizer of the policy.
         model: the server's name for the model; None for the only one it serves.
-        api_key: sent as a bearer token; None for none.
+        api_key: sent as a bearer token, to this address alone; None for none.
+        key_over_http: send it unencrypted to another machine too.
         concurrency: number of requests at a time.
         timeout: seconds allowed for one request.
         patience: seconds to wait after a first failed attempt; doubled each time.
 
     Raises:
-        ConfigError: the address is not valid.
-        RunError: the server does not answer, or serves no such model.
+        ConfigError: the address is not valid, the key is none, or it would be sent unencrypted.
+        RunError: the server does not answer, redirects, or serves no such model.
     """
 
     def __init__(
@@ -61,35 +55,34 @@ class ServerSampler:
         *,
         model: str | None = None,
         api_key: str | None = None,
+        key_over_http: bool = False,
         concurrency: int = 16,
         timeout: float = 600.0,
         patience: float = 1.0,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"server: received {url!r}; allowed: an address such as http://localhost:8000")
         if concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, received {concurrency}")
-        self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
+        self._requests = Requests(
+            url, api_key, key_over_http=key_over_http, timeout=timeout, patience=patience
+        )
+        self.url = self._requests.url
         self.tokenizer = tokenizer
         self._reader = ConversationReader(tokenizer)
         self._stops = list(stop_token_ids(tokenizer))
-        self._key = api_key
         self._concurrency = concurrency
-        self._timeout = timeout
-        self._patience = patience
         card = self._find_model(model)
         self.model, self._root = str(card["id"]), str(card.get("root") or card["id"])
         self._limit: int | None = card.get("max_model_len")
 
     def _find_model(self, wanted: str | None) -> dict[str, Any]:
-        cards = self._call("/models").get("data")
+        cards = self._requests.call("/models").get("data")
         if not _are_objects(cards) or not all(isinstance(card.get("id"), str) for card in cards):
-            raise RunError(f"{self.url}/models lists no models; is this an OpenAI-compatible server?")
+            raise self._requests.error("/models lists no models; is this an OpenAI-compatible server?")
         served = {card["id"]: card for card in cards}
         name = next(iter(served)) if wanted is None and len(served) == 1 else wanted
         if name is None or name not in served:
-            raise RunError(
-                f"{self.url} serves {', '.join(served) or 'nothing'}; received model {wanted!r}: pass "
+            raise self._requests.error(
+                f"serves {', '.join(served) or 'nothing'}; received model {wanted!r}: pass "
                 "one that it serves (--served_model)"
             )
         return dict(served[name])
@@ -148,7 +141,7 @@ class ServerSampler:
         return [found[row] for row in range(len(prompts))]
 
     def _complete(self, prompt: Prompt, settings: SamplingSettings) -> list[Completion]:
-        answer = self._call(
+        answer = self._requests.call(
             "/completions",
             {
                 "model": self.model,
@@ -170,34 +163,33 @@ class ServerSampler:
             },
         )
         if answer.get("model", self.model) != self.model:
-            raise RunError(
-                f"{self.url} responded with the model {answer['model']!r}; requested was {self.model!r}"
+            raise self._requests.error(
+                f"responded with the model {answer['model']!r}; requested was {self.model!r}"
             )
         choices = answer.get("choices", [])
         if not _are_objects(choices):
-            raise RunError(f"{self.url} returned choices that are not a list of objects")
+            raise self._requests.error("returned choices that are not a list of objects")
         if len(choices) != settings.completions:
-            raise RunError(
-                f"{self.url} returned {len(choices)} completions of a prompt; "
+            raise self._requests.error(
+                f"returned {len(choices)} completions of a prompt; "
                 f"{settings.completions} were requested (n of the completions protocol)"
             )
         by_index = {choice.get("index"): choice for choice in choices}
         if by_index.keys() != set(range(len(choices))):
-            raise RunError(
-                f"{self.url} returned completions whose index is not 0 to {len(choices) - 1}, once each"
+            raise self._requests.error(
+                f"returned completions whose index is not 0 to {len(choices) - 1}, once each"
             )
         return [self._read(by_index[index]) for index in range(len(choices))]
 
     def _read(self, choice: dict[str, Any]) -> Completion:
         reason, text = choice.get("finish_reason"), choice.get("text")
         if reason not in ("stop", "length") or not isinstance(text, str):
-            raise RunError(
-                f"{self.url} returned a completion that ended by {reason!r}; allowed: stop or length, "
-                "with a text"
+            raise self._requests.error(
+                f"returned a completion that ended by {reason!r}; allowed: stop or length, with a text"
             )
         if text.encode("utf-8", "ignore").decode() != text:
-            raise RunError(
-                f"{self.url} returned a completion with half a surrogate pair; allowed: valid Unicode"
+            raise self._requests.error(
+                "returned a completion with half a surrogate pair; allowed: valid Unicode"
             )
         ids = choice.get("token_ids")
         cut_off = reason == "length"
@@ -213,32 +205,6 @@ class ServerSampler:
 
     def _count(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request; waits and tries again if the server is busy or not reachable."""
-        headers = {"Content-Type": "application/json"}
-        if self._key is not None:
-            headers["Authorization"] = f"Bearer {self._key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data, headers=headers)
-        for attempt in range(_TRIES):
-            try:
-                with urllib.request.urlopen(request, timeout=self._timeout) as response:
-                    answer = json.load(response)
-                if not isinstance(answer, dict):
-                    raise RunError(f"{self.url}{path} returned {type(answer).__name__} instead of an object")
-                return answer
-            except urllib.error.HTTPError as error:
-                problem = f"{error.code} {error.read(300).decode(errors='replace')}"
-                if error.code not in _BUSY:
-                    raise RunError(f"{self.url}{path} refused the request: {problem}") from error
-            except ValueError as error:
-                problem = f"its response is not JSON: {error}"
-            except (OSError, http.client.HTTPException) as error:  # no route, refused, reset, timed out
-                problem = str(getattr(error, "reason", error))
-            if attempt + 1 < _TRIES:
-                time.sleep(self._patience * 2**attempt)
-        raise RunError(f"{self.url}{path} did not respond after {_TRIES} attempts: {problem}")
 
 
 def _are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:

@@ -27,7 +27,7 @@ def write_samples(folder: Path, step: int, samples: Sequence[Any], table: str = 
     Args:
         folder: of the run; the file goes into its `samples/`.
         step: after which the policy was evaluated.
-        samples: with the attributes of `JudgedSample`.
+        samples: with the attributes of `ScoredSample`.
         table: the evaluation table that the prompts are of; others than `eval` have a folder of their own.
 
     Returns:

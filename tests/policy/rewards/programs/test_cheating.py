@@ -91,7 +91,7 @@ def test_objects_that_lie_pass_no_comparison(reward, test):
     assert one(reward, LIAR + "def f(x): return Liar()", [test]).share == 0.0
 
 
-def test_a_caught_end_is_no_pass(reward):
+def test_a_caught_exit_is_not_a_pass(reward):
     tests = ["try:\n    f(1)\nexcept BaseException:\n    pass"]
     ended = one(reward, "import os\ndef f(x): os._exit(0)", tests)
     assert ended.tests[0].reason == "exited"
@@ -104,7 +104,7 @@ def test_no_share_for_what_was_passed_before_the_cheat(reward):
     assert [t.reason for t in one(reward, program, TESTS).tests] == ["passed", "exited", "passed", "passed"]
 
 
-def test_the_program_is_told_arguments_and_nothing_else(reward):
+def test_the_program_is_reported_arguments_and_nothing_else(reward):
     """What comes over the socket holds neither the tests' source nor what they expect."""
     program = """
 import sys

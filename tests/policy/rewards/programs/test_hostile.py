@@ -189,7 +189,7 @@ def test_a_missing_sandbox_is_a_clear_sentence(monkeypatch, tmp_path):
         find_sandbox("bubblewrap")
 
 
-def test_bubblewrap_that_does_not_work_is_told_and_passed_over(monkeypatch, tmp_path):
+def test_bubblewrap_that_does_not_work_is_reported_and_passed_over(monkeypatch, tmp_path):
     """As in a container without user namespaces."""
     fake = tmp_path / "bwrap"
     fake.write_text(

@@ -63,7 +63,7 @@ def _read(connection: socket.socket) -> dict[str, Any]:
 
 
 def _none(*_: object) -> None:
-    raise wire.Broken("a configuration is plain")
+    raise wire.Broken("only plain values are expected here")
 
 
 def _nothing(value: object) -> tuple[int, str]:

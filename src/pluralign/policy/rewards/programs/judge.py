@@ -120,7 +120,7 @@ class _Job:
         """Binds the program's names, and the function to check, in the namespace of the test."""
         found = self.channel.ask("names", self.job["names"])
         if type(found) is not dict:
-            raise self.channel.lost("an answer of another form")
+            raise self.channel.lost("a malformed answer")
         for name in self.job["names"]:
             if name in found:
                 space[name] = found[name]

@@ -61,7 +61,7 @@ def python_folders() -> tuple[str, ...]:
     kept = [p for p in own if not any(p != other and p.startswith(other + "/") for other in own)]
     for place in kept:
         if len(Path(place).parts) < 3 or place == os.path.realpath(Path.home()):
-            raise SandboxError(f"Python lives in {place}, which is too wide a folder to show to a program")
+            raise SandboxError(f"Python is installed in {place}, a folder too broad to expose to a program")
     return tuple(place for place in (*_SYSTEM, *kept) if os.path.exists(place))
 
 

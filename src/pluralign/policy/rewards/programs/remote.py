@@ -29,7 +29,7 @@ _OF_BUILTINS = frozenset(
 
 
 class Gone(BaseException):
-    """The program is gone or talks nonsense; no test may catch this by `except Exception`."""
+    """The program has ended or broken the protocol; a test cannot catch this by `except Exception`."""
 
 
 class ProgramFailed(Exception):
@@ -57,7 +57,7 @@ class Remote:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or (name in _OF_BUILTINS and not self._made_by_test):
-            raise AttributeError(f"a {self._kind} of the program has no {name!r} that a test may ask for")
+            raise AttributeError(f"a {self._kind} of the program has no {name!r} that a test may use")
         found = self._channel.ask("getattr", self, name)
         if type(found) is Remote:
             found._name = name
@@ -148,7 +148,7 @@ class Channel:
             return answer[1]
         if answer[0] == "raised" and all(type(part) is str for part in answer):
             raise failure(*answer[1:])
-        raise self.lost("an answer of another form")
+        raise self.lost("a malformed answer")
 
     def ready(self) -> BaseException | None:
         """Waits until the program has been run; the exception that ended it, if one did.
@@ -160,7 +160,7 @@ class Channel:
         if answer[0] == "raised":
             return failure(*answer[1:])
         if answer[0] != "ready":
-            raise self.lost("an answer before any question")
+            raise self.lost("an answer that nothing asked for")
         return None
 
     def _exchange(self, request: Any) -> tuple[Any, ...]:
@@ -181,7 +181,7 @@ class Channel:
         except wire.Broken as error:
             raise self.lost(str(error)) from None
         if type(answer) is not tuple or not answer or type(answer[0]) is not str:
-            raise self.lost("an answer of another form")
+            raise self.lost("a malformed answer")
         return answer
 
     def lost(self, why: str) -> Gone:
@@ -192,7 +192,7 @@ class Channel:
 
     def _call_back(self, ident: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
         if type(ident) is not int or not 0 <= ident < len(self.functions):
-            raise self.lost("a call of a function that it was not given")
+            raise self.lost("a call to a function that it was never given")
         try:
             return True, self.functions[ident](*args, **kwargs)
         except Exception as error:
@@ -204,7 +204,8 @@ class Channel:
                 raise Gone
             return value._ident, "yours"
         if not callable(value):
-            raise TypeError(f"a test hands over a {type(value).__name__}, which is no plain value")
+            kind = type(value).__name__
+            raise TypeError(f"a test passes a {kind} to the program; allowed: plain values and functions")
         self.functions.append(value)
         return len(self.functions) - 1, "function"
 
@@ -242,7 +243,7 @@ def in_place(function: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         answer = function._channel.ask("call", function, args, kwargs, True)
         if type(answer) is not tuple or len(answer) != 3:
-            raise function._channel.lost("an answer of another form")
+            raise function._channel.lost("a malformed answer")
         result, after, named = answer
         if type(after) is tuple and type(named) is dict and len(after) == len(args):
             for before, now in [*zip(args, after, strict=True), *((kwargs[k], named.get(k)) for k in kwargs)]:

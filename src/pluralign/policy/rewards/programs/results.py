@@ -78,7 +78,7 @@ def ended(code: int) -> tuple[str, str]:
     number = -code if code < 0 else code - 128
     if code < 0 or 0 < number < 65:
         if number in (signal.SIGXCPU, signal.SIGALRM):
-            return "timeout", "its processor time was used up"
+            return "timeout", "it used up its processor time"
         try:
             name = signal.Signals(number).name
         except ValueError:

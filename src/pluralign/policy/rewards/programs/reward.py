@@ -273,7 +273,7 @@ def _count(rows: Columns) -> int:
             )
     if len(rows["completion"]) != len(rows["tests"]):
         raise DataError(
-            f"{len(rows['completion'])} completions and tests of {len(rows['tests'])} rows; one each"
+            f"{len(rows['completion'])} completions and tests of {len(rows['tests'])} rows; each needs one"
         )
     return len(rows["completion"])
 

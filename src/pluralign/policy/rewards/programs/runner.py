@@ -24,6 +24,7 @@ from pluralign.policy.rewards.programs.shapes import Suite
 __all__ = ["Runner"]
 
 _GRACE = 5.0  # seconds that the judge may be late
+_TESTS_ENDED = "the tests ended the process that runs them"
 _JUDGE = ProgramLimits(memory_mib=2048, processes=16)
 
 
@@ -61,8 +62,8 @@ class Runner:
         try:
             return _Trial(self, source, suite).run()
         except (wire.Broken, wire.Closed, TimeoutError):
-            self.close()  # tests that end or block their judge; earlier results are lost
-            return ProgramResult((TestResult("error", "the tests ended their judge"),) * suite.count)
+            self.close()  # tests that end or block the judge; earlier results are lost
+            return ProgramResult((TestResult("error", _TESTS_ENDED),) * suite.count)
         except BaseException:
             self.close()
             raise
@@ -115,7 +116,7 @@ class _Trial:
         finally:
             self._end()
         lost = suite.count - len(self._found)
-        return ProgramResult((*self._found, *[TestResult("error", "the tests ended their judge")] * lost))
+        return ProgramResult((*self._found, *[TestResult("error", _TESTS_ENDED)] * lost))
 
     def _heard(self, judge: socket.socket, message: tuple[Any, ...]) -> bool:
         """Does what the judge asks; false after its last word."""

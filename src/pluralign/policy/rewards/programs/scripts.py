@@ -47,7 +47,7 @@ def run_scripts(launcher: Launcher, limits: ProgramLimits, source: str, suite: S
         finally:
             program.end()
         if why is None and code is None:
-            why = TestResult("timeout", "it closed its output and did not end")
+            why = TestResult("timeout", "it closed its output but did not exit")
         found.append(why or _verdict(code or 0, printed, said, wanted))
     return ProgramResult(tuple(found))
 
@@ -118,7 +118,7 @@ def _verdict(code: int, printed: bytes, said: bytes, wanted: str) -> TestResult:
     try:
         text = printed.decode("utf-8")
     except UnicodeDecodeError:
-        return TestResult("wrong answer", "what it printed is not UTF-8")
+        return TestResult("wrong answer", "its output is not UTF-8")
     if _lines(text) == _lines(wanted):
         return TestResult("passed")
     return TestResult("wrong answer", f"printed {text[:100]!r}")

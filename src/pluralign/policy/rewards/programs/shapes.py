@@ -3,8 +3,8 @@
 In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where the row has them. Out: a
 `Suite`.
 
-    ["assert f(1) == 2", ...]               each text one test, with nothing left of the others (MBPP)
-    "assert f(1) == 2\\nassert ..."          statements in one go; each that asserts is one test
+    ["assert f(1) == 2", ...]               each text is one test, independent of the others (MBPP)
+    "assert f(1) == 2\\nassert ..."          statements in sequence; each that asserts is one test
     "def check(candidate): ..."             HumanEval and LeetCodeDataset: the statements of `check` likewise;
                                             `entry_point` ("f", "Solution().f") is what is checked
     [{"input": "1 2", "output": "3"}, ...]  scripts: what they read, and what they must print
@@ -89,13 +89,15 @@ def read_tests(
         prefix: code that a completion may continue.
 
     Raises:
-        DataError: another shape, no tests, or tests that are no Python.
+        DataError: another shape, no tests, or tests that are not valid Python.
     """
     setup, prefix = setup or "", prefix or ""
     if isinstance(cell, Mapping) and cell.get("inputs") is not None:
         inputs, outputs = list(cell["inputs"]), list(cell.get("outputs") or ())
         if len(inputs) != len(outputs):
-            raise DataError(f"tests: {len(inputs)} inputs and {len(outputs)} outputs; as many are needed")
+            raise DataError(
+                f"tests: {len(inputs)} inputs and {len(outputs)} outputs; their numbers must be equal"
+            )
         cell = [{"input": given, "output": wanted} for given, wanted in zip(inputs, outputs, strict=True)]
     if isinstance(cell, str):
         return _code(cell, entry_point, setup, prefix)
@@ -108,7 +110,7 @@ def read_tests(
             trees = [_parse(test, f"test {number}") for number, test in enumerate(cell)]
             return _suite([(tree.body, True) for tree in trees], [], None, False, setup, prefix)
     if isinstance(cell, Sequence | Mapping) and not cell:
-        raise DataError("tests: there are none, and no share of none can be passed; leave the row out")
+        raise DataError("tests: the list is empty, so there is no share to pass; leave the row out")
     raise DataError(f"tests: received {type(cell).__name__}; allowed: {_SHAPES}")
 
 
@@ -124,7 +126,7 @@ def _parse(code: str, what: str) -> ast.Module:
     try:
         return ast.parse(code)
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise DataError(f"tests: {what} is no Python ({error}): {code[:80]!r}") from None
+        raise DataError(f"tests: {what} is not valid Python ({error}): {code[:80]!r}") from None
 
 
 def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:

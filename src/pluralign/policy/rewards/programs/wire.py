@@ -95,7 +95,7 @@ def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, 
             continue
         count += 1
         if count > MAX_ITEMS or size > MAX_FRAME:
-            raise ValueError(f"a value of more than {MAX_ITEMS} parts or {MAX_FRAME >> 20} MiB")
+            raise ValueError(f"a value has more than {MAX_ITEMS} parts or {MAX_FRAME >> 20} MiB")
         kind = type(item)
         plain = _atom(item, kind)
         if plain is not None:
@@ -231,13 +231,13 @@ def _decode(
         nonlocal place
         length = number()
         if length > end - place:
-            raise Broken("a frame that breaks off")
+            raise Broken("a frame is cut off")
         place += length
         return bytes(raw[place - length : place])
 
     def pop(count: int) -> list[Any]:
         if count > len(stack):
-            raise Broken("a container of more than there is")
+            raise Broken("a container claims more items than its frame holds")
         first = len(stack) - count
         entries = stack[first:]
         deepest = max(depths[first:], default=0) + 1
@@ -301,14 +301,14 @@ def _decode(
             depths.pop()  # of the attributes; what they hold goes with the instance
             attributes = dict(zip(entries[::2], entries[1::2], strict=True))
             if not all(type(key) is str and not key.startswith("__") for key in attributes):
-                raise Broken("an attribute without a name")
+                raise Broken("an attribute has no name")
             fill(stack[-1], attributes)
         elif tag == b"G":
             stack.append(made[number()])
         else:
             raise Broken(f"an unknown tag {tag!r}")
     if len(stack) != 1:
-        raise Broken("a frame of several values")
+        raise Broken("a frame holds several values")
     return stack[0]
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import tiny_policy
 from pluralign.errors import ConfigError
 from pluralign.policy.logprobs.kept_weights import KeptWeights
-from pluralign.policy.offline.distributed import new_rows
 from pluralign.policy.training.sharding import keep_float32
+from pluralign.training.distributed import new_rows
 
 
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 4))

@@ -19,10 +19,10 @@ from torch import Tensor
 from pluralign import risk as risk_measures
 from pluralign.errors import ArgumentError, ConfigError, DataError
 from pluralign.policy.online.rollouts import Rollout
-from pluralign.policy.rewards.judgement import Judgement, judge
+from pluralign.policy.rewards.scoring import ResponseScores, score_responses
 from pluralign.policy.rewards.sources import ModelReward, RewardSource, rewards_of
 
-__all__ = ["Judge", "gold_of", "unreachable"]
+__all__ = ["RolloutScorer", "gold_of", "unreachable"]
 
 _log = logging.getLogger("pluralign.policy")
 
@@ -31,7 +31,7 @@ _FIRST_WAIT = 1.0  # seconds, doubled at each further attempt
 Gold = Callable[[list[list[Mapping[str, str]]]], Any]
 
 
-class Judge:
+class RolloutScorer:
     """Computes rewards.
 
     Args:
@@ -70,7 +70,7 @@ class Judge:
         self._reward = reward
         self._retries, self._wait = retries, wait
 
-    def __call__(self, rollouts: Sequence[Rollout], trained_on: bool = True) -> Judgement:
+    def __call__(self, rollouts: Sequence[Rollout], trained_on: bool = True) -> ResponseScores:
         """Utilities of rollouts.
 
         Args:
@@ -93,19 +93,19 @@ class Judge:
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _ask(self, rollouts: Sequence[Rollout], measure: risk_measures.RiskMeasure) -> Judgement:
+    def _ask(self, rollouts: Sequence[Rollout], measure: risk_measures.RiskMeasure) -> ResponseScores:
         conversations = [list(one.messages) for one in rollouts]
         if self._has_distributions:
-            judgement = judge(self._reward, measure, conversations)
-            _check(judgement.utilities, rollouts)
-            return replace(judgement, utilities=judgement.utilities.float())
+            scores = score_responses(self._reward, measure, conversations)
+            _check(scores.utilities, rollouts)
+            return replace(scores, utilities=scores.utilities.float())
         if hasattr(self._reward, "describe"):
             source: RewardSource = self._reward
             numbers = rewards_of(source, _columns(rollouts), "rollouts")
-            return Judgement.of_numbers(torch.tensor(numbers, dtype=torch.float32))
+            return ResponseScores.of_numbers(torch.tensor(numbers, dtype=torch.float32))
         utilities = _numbers(self._reward(conversations), len(rollouts), "the reward function")
         _check(utilities, rollouts)
-        return Judgement.of_numbers(utilities)
+        return ResponseScores.of_numbers(utilities)
 
 
 def gold_of(gold: Gold, rollouts: Sequence[Rollout]) -> Float[Tensor, " B"]:

@@ -1,6 +1,6 @@
-"""The evaluation of responses by a reward model: utilities, logged statistics, and profile.
+"""Scores of responses by a reward model: utilities, logged statistics, and profile.
 
-In: a scorer, a risk measure, conversations. Out: a `Judgement`.
+In: a scorer, a risk measure, conversations. Out: `ResponseScores`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pluralign.model.profiles import heads_of, profile
 from pluralign.model.scorer import distributions_of
 from pluralign.risk import RiskMeasure
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["ResponseScores", "score_responses"]
 
 _TAIL = 0.1
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ResponseScores:
     """The rewards of B responses, with statistics of their distributions.
 
     Attributes:
@@ -33,7 +33,8 @@ class Judgement:
         columns: columns of `model.profiles.profile`; only the utility if rewards are numbers, not
             distributions.
         metrics: means over the responses of their distributions' mean, std, tail (the mean of the worst
-            tenth) and disagreement (spread of the heads' means); empty if rewards are numbers.
+            tenth), disagreement (spread of the heads' means) and within (std within a head); empty if
+            rewards are numbers.
     """
 
     utilities: Float[Tensor, " B"]
@@ -41,13 +42,13 @@ class Judgement:
     metrics: Mapping[str, float]
 
     @classmethod
-    def of_numbers(cls, numbers: Float[Tensor, " B"]) -> Judgement:
+    def of_numbers(cls, numbers: Float[Tensor, " B"]) -> ResponseScores:
         """For rewards that are numbers, not distributions."""
         return cls(numbers, {"utility": numbers.double()}, {})
 
 
 @torch.no_grad()
-def judge(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> Judgement:
+def score_responses(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> ResponseScores:
     """Scores conversations with one call of the model.
 
     Args:
@@ -75,4 +76,7 @@ def judge(model: Any, measure: RiskMeasure, conversations: Sequence[Any]) -> Jud
     heads = heads_of(columns)
     if heads is not None:
         metrics["disagreement"] = heads.std(-1)
-    return Judgement(utilities, columns, {key: float(one.float().mean()) for key, one in metrics.items()})
+        metrics["within"] = distribution.variances().within.sqrt()
+    return ResponseScores(
+        utilities, columns, {key: float(one.float().mean()) for key, one in metrics.items()}
+    )

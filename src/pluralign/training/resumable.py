@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 
-from pluralign.errors import RunError
-from pluralign.policy.offline.resuming import NothingLeft, RunLoss
-from pluralign.policy.training.checkpoints import last_checkpoint, written_completely
+from pluralign.training.checkpoints import STATE, checkpoint_at, usable, written_completely
+from pluralign.training.resuming import NothingLeft, RunLoss
 
 __all__ = ["ResumableTrainer"]
 
@@ -38,11 +37,15 @@ class ResumableTrainer(Trainer):
 
         A checkpoint of the last step gives its model unchanged, and `train_loss` is the mean over all steps
         of the run, including those before an interruption.
+
+        Raises:
+            RunError: there is no checkpoint.
+            ArtifactError: it is damaged, or of another model; with `True`, a damaged one is skipped.
         """
-        if resume_from_checkpoint is True:
-            found = last_checkpoint(self.args.output_dir)
-            if found is None:
-                raise RunError(f"{self.args.output_dir} has no complete checkpoint to resume from")
+        if resume_from_checkpoint:
+            found = checkpoint_at(self.args.output_dir, resume_from_checkpoint)
+            with usable(found, "state"):
+                RunLoss.carried(TrainerState.load_from_json(str(found / STATE)))
             resume_from_checkpoint = str(found)
         done = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
         return done._replace(training_loss=done.metrics["train_loss"])
@@ -76,6 +79,31 @@ class ResumableTrainer(Trainer):
         if plugin is not None and not _internal_call and "FULL" not in str(plugin.state_dict_type):
             self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
         super().save_model(output_dir, _internal_call)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with usable(Path(resume_from_checkpoint), "weights"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """As in `Trainer`, but weights of another model are an error."""
+        named, missing = self._named_weights(), set(load_result.missing_keys)
+        there = {id(weight) for name, weight in named if name not in missing}  # of tied weights, one name is
+        absent = [name for name, weight in named if name in missing and id(weight) not in there]
+        if absent or load_result.unexpected_keys:
+            odd = [*(f"{name} is missing" for name in absent), *load_result.unexpected_keys]
+            raise ValueError(f"they are of another model: {odd[0]}, {len(odd)} in all")
+        super()._issue_warnings_after_load(load_result)
+
+    def _named_weights(self) -> list[tuple[str, Any]]:
+        return list(self.model.named_parameters(remove_duplicate=False))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with usable(Path(checkpoint or ""), "optimizer or schedule"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with usable(Path(checkpoint or ""), "random numbers"):
+            super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self._run_loss.settle(self._mean_over_processes)

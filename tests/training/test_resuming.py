@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 import tiny_policy
 import tiny_tables
+from pluralign.errors import ArtifactError
 from pluralign.policy import OfflineConfig, OfflineTrainer
-from pluralign.policy.offline.resuming import RunLoss
+from pluralign.training.resuming import RunLoss
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,47 @@ FAST = ("inside an epoch", "steps of several batches")
 spans = pytest.mark.parametrize(
     "span", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in SPANS]
 )
+
+
+def hostile_state(path):
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {"stateful_callbacks": {"RunLoss": {"args": {"total": "x"}}}}))
+
+
+def another_model(path):
+    save_file({"w": torch.zeros(1)}, path)
+
+
+def other_moments(path):
+    saved = torch.load(path, weights_only=True)
+    torch.save({"state": saved["state"], "param_groups": []}, path)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, caplog):
+    options = {"max_steps": 4, "save_steps": 1, "save_strategy": "steps", "save_total_limit": None}
+    straight = trainer(tmp_path, **options)
+    straight.train()
+    (tmp_path / "checkpoint-4" / "optimizer.pt").write_bytes(b"half")
+    (tmp_path / "checkpoint-3" / "model.safetensors").write_bytes(b"half")
+    again = trainer(tmp_path, **options)
+    again.train(resume_from_checkpoint=True)
+    assert_equal_weights(weights(straight), weights(again))
+    assert "checkpoint-4 was not written completely or is damaged: optimizer.pt" in caplog.text
+    assert "checkpoint-3 was not written completely or is damaged: model.safetensors" in caplog.text
+    # Files that can be read, with a content that cannot be used: the folder is named.
+    for name, damage, what in (
+        ("trainer_state.json", lambda p: p.write_text('{"global_step": 2, "odd": 1}'), "state"),
+        ("trainer_state.json", hostile_state, "state"),
+        ("model.safetensors", another_model, "weights"),
+        ("optimizer.pt", other_moments, "optimizer or schedule"),
+        ("scheduler.pt", lambda p: torch.save([], p), "optimizer or schedule"),
+        ("rng_state.pth", lambda p: torch.save({"python": 1}, p), "random numbers"),
+    ):
+        copied = shutil.copytree(tmp_path / "checkpoint-2", tmp_path / "copies" / "checkpoint-2")
+        damage(copied / name)
+        with pytest.raises(ArtifactError, match=f"checkpoint-2: its {what} cannot be used"):
+            trainer(tmp_path, **options).train(resume_from_checkpoint=str(copied))
+        shutil.rmtree(copied)
 
 
 @spans

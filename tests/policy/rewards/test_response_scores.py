@@ -13,9 +13,9 @@ import tiny_policy
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows
 from pluralign import risk
 from pluralign.distributions import Quantiles
-from pluralign.errors import RiskError
+from pluralign.errors import RenamedWarning, RiskError
 from pluralign.policy import ModelReward
-from pluralign.policy.rewards.judgement import judge
+from pluralign.policy.rewards.scoring import score_responses
 
 TEXTS = ["0.5 -1 yes", "1.5 0.2 no", "-2 0 maybe", "0.1 0.1 so"]
 TALKS = [[*tiny_policy.user("q"), {"role": "assistant", "content": text}] for text in TEXTS]
@@ -41,7 +41,7 @@ def test_it_is_what_the_model_says(family):
     measure = risk.parse("mean" if family == "bradley_terry" else "cvar:0.25")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a tail that is only logged warns of nothing
-        found = judge(model, measure, TALKS)
+        found = score_responses(model, measure, TALKS)
     torch.testing.assert_close(found.utilities, model.score(TALKS, risk=measure))
     torch.testing.assert_close(found.columns["utility"], found.utilities.double())
     distribution = model.distribution(TALKS)
@@ -66,11 +66,11 @@ def test_another_scorer_and_a_measure_that_does_not_apply():
             values = torch.tensor([[0.0, 1.0, 2.0]]) * torch.arange(1.0, len(conversations) + 1)[:, None]
             return Quantiles(values, torch.tensor([0.1, 0.5, 0.9]))
 
-    found = judge(Scorer(), risk.parse("quantile:0.5"), TALKS)
+    found = score_responses(Scorer(), risk.parse("quantile:0.5"), TALKS)
     assert found.utilities.tolist() == [1.0, 2.0, 3.0, 4.0]
     assert found.metrics["mean"] == pytest.approx(2.5)
     with pytest.raises(RiskError):
-        judge(Scorer(), risk.parse("worst_case"), TALKS)
+        score_responses(Scorer(), risk.parse("worst_case"), TALKS)
 
 
 def test_a_source_asks_once_for_texts_that_repeat():
@@ -83,7 +83,9 @@ def test_a_source_asks_once_for_texts_that_repeat():
             return Quantiles(values + torch.tensor([0.0, 1.0]), torch.tensor([0.25, 0.75]))
 
     rows = {"prompt": [tiny_policy.user("q")] * 3, "completion": ["ab", "abcd", "ab"]}
-    found = ModelReward(Scorer(), "mean").judge(rows)
+    found = ModelReward(Scorer(), "mean").scores(rows)
     assert sorted(seen) == ["ab", "abcd"]
     assert found.utilities.tolist() == [2.5, 4.5, 2.5]
     assert found.columns["utility"].tolist() == [2.5, 4.5, 2.5]
+    with pytest.warns(RenamedWarning, match=r"ModelReward\.judge is now ModelReward\.scores"):
+        assert ModelReward(Scorer(), "mean").judge(rows).utilities.tolist() == [2.5, 4.5, 2.5]

@@ -15,9 +15,11 @@ from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from pluralign.precision import widened
+
 __all__ = ["NothingLeft", "RunLoss"]
 
-_log = logging.getLogger("pluralign.policy")
+_log = logging.getLogger("pluralign.training")
 
 
 class RunLoss(TrainerCallback, ExportableState):
@@ -35,9 +37,14 @@ class RunLoss(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Continues from the sum in the checkpoint, or from 0 if it has none."""
-        said = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        (self._total, self._steps), self._new = self.carried(state), None
+
+    @classmethod
+    def carried(cls, state: Any) -> tuple[float, int]:
+        """The sum and its number of steps as the checkpoint of a transformers state has them."""
+        said = state.stateful_callbacks.get(cls.__name__) if state.global_step else None
         kept: dict[str, Any] = said["args"] if said else {"total": 0.0, "steps": 0}
-        self._total, self._steps, self._new = kept["total"], kept["steps"], None
+        return float(kept["total"]), int(kept["steps"])
 
     def add(self, loss: Tensor, filtered: bool = False) -> None:
         """Adds the loss of one batch, divided like that of the whole step.
@@ -47,7 +54,7 @@ class RunLoss(TrainerCallback, ExportableState):
             filtered: whether a loss that is not finite is replaced by the mean so far
                 (`logging_nan_inf_filter`).
         """
-        loss = loss.detach().double()
+        loss = widened(loss.detach())
         if filtered:
             so_far = self._total if self._new is None else self._total + self._new
             loss = torch.where(loss.isfinite(), loss, so_far / max(1, self._steps))

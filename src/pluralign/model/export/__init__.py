@@ -1,0 +1,1 @@
+"""Checkpoints that other software loads, written from a reward model: `RewardModel.export`."""
