@@ -33,6 +33,7 @@ SECTIONS = (
     "speed.section_policy",
     "speed.section_solver",
     "speed.section_embeddings",
+    "speed.section_tables",
     "transport.section",
 )
 
