@@ -26,7 +26,7 @@ def section() -> str:
     text = (
         "## Tables\n\nFrom files of made-up ratings, three raters to a row, twenty responses to a prompt, with drawn vectors of "
         "width 384 (`python -m studies speed --arms tables`): processor seconds on one thread, and the most memory that the "
-        "process held, .3 GiB of which is Python with its packages. `check` begins with a file, everything below it with a loaded table. Other work shared the cores while this was measured. "
+        "process held, .3 GiB of which is Python with its packages. `check` begins with a file; a split, a fit and an evaluation with a loaded table. Other work shared the cores while this was measured. "
         "pyarrow and pandas read the files as they are; loading also checks every cell and names what is wrong."
     )
     found = _found()
