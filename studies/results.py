@@ -36,6 +36,7 @@ SECTIONS = (
     "speed.section_ppo",
     "speed.section_solver",
     "speed.section_embeddings",
+    "speed.section_tables",
     "transport.section",
 )
 
