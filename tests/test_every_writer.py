@@ -40,7 +40,9 @@ from pluralign.data.problems import Problem
 from pluralign.errors import ArtifactError, PluralignError, RunError
 from pluralign.evaluation import files as evaluation_files
 from pluralign.evaluation import suite
+from pluralign.fitting import QuantileConfig, TuningConfig
 from pluralign.fitting.train.state import TrainingState
+from pluralign.fitting.tuning import run as tuning_run
 from pluralign.heads import Attribute, BradleyTerryHead, QuantileHead, Reference
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.state_file import write_state
@@ -133,6 +135,12 @@ def checkpoint(folder: Path) -> None:
     state.save_state(folder / "checkpoint-1", module, optimizer, schedule, {"global_step": 1}, 0)
 
 
+def tuning_settings(folder: Path) -> None:
+    stage = SimpleNamespace(name="heads")
+    given = SimpleNamespace(tune="lora", config=TuningConfig(), settings=QuantileConfig())
+    tuning_run._check_same(folder, stage, given, {"train": 9})
+
+
 def language_model_folder(folder: Path) -> None:
     language_model._save(folder / "lm", tiny_policy.model(), tiny_policy.tokenizer(), {"steps": 1})
 
@@ -181,6 +189,7 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     ],
     "evaluation.suite": [lambda folder: suite._write(folder, {}, {"text": TEXT}, [])],
     "fitting.train.state": [training_state],
+    "fitting.tuning.run": [tuning_settings],
     "heads.state_file": [lambda folder: write_state(folder / "state", "x", {}, {"a": torch.ones(99)})],
     "lab.language_model": [language_model_folder],
     "model.combination_folder": [combination],
@@ -193,12 +202,12 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
         lambda folder: write_alpaca_eval(Dataset.from_list([ROW]), folder / "out.json", generator="g")
     ],
     "policy.sampling.shards": [begun_shards, lambda folder: shards(folder).write(0, {"text": [TEXT]})],
-    "policy.training.checkpoints": [policy_folder],
     "policy.training.sample_files": [lambda folder: sample_files.write_samples(folder, 1, [SAMPLE])],
     "report.alignment": [lambda folder: alignment.write_alignment({}, folder / "page.html")],
     "report.canvas": [picture],
     "report.page": [lambda folder: page.write_page({}, folder / "page.html")],
     "report.run_page": [lambda folder: run_page.write_run({}, folder / "page.html")],
+    "training.checkpoints": [policy_folder],
 }
 CASES = [
     pytest.param(write, id=f"{name}-{place}")
