@@ -55,9 +55,9 @@ def ratings(attributes: tuple[str, ...], num_prompts: int = 20) -> Rows:
     return [row | {"attribute": attributes[int(row["attribute"][1:])]} for row in rows]
 
 
-def files(attributes: tuple[str, ...] = ("helpfulness",)) -> Names:
+def files(attributes: tuple[str, ...] = ("helpfulness",), num_prompts: int = 20) -> Names:
     """Data files, a policy, and what a reader has after loading them."""
-    rows = ratings(attributes)
+    rows = ratings(attributes, num_prompts)
     write("ratings.jsonl", rows)
     write("pairs.jsonl", pairs_rows(40))
     write("votes.jsonl", votes_rows(30))
@@ -86,6 +86,11 @@ def attributes() -> Names:
     names = files(("helpfulness", "safety"))
     run_of("quantile", "runs/quality")
     return names | {"pairs": pl.load_pairs("pairs.jsonl")}
+
+
+def calibrating() -> Names:
+    """As many groups as calibrating needs, after those of the fit and for the evaluation."""
+    return files(num_prompts=200)
 
 
 def combining() -> Names:
@@ -226,6 +231,7 @@ WORLDS: dict[str, Callable[[], Names]] = {
     "docs/index.md": files,
     "docs/how-to/align.md": aligning,
     "docs/how-to/attributes.md": attributes,
+    "docs/how-to/calibrate.md": calibrating,
     "docs/how-to/combining.md": combining,
     "docs/how-to/conversations.md": conversations,
     "docs/how-to/export.md": exporting,

@@ -337,7 +337,7 @@ def test_ratings_that_never_vary_and_a_single_group_are_reported():
 
 def test_a_point_model_still_refuses_measures_of_heads():
     model = fit(pairs=pl.load_pairs(pairs_rows(60)), config={"l2": 0.1})
-    with pytest.raises(RiskError, match="GaussianEnsemble"):
+    with pytest.raises(RiskError, match="compares heads, and Point has none"):
         model.with_head(model.baselines["bradley_terry"]).score(PROBES, risk="worst_case")
 
 
