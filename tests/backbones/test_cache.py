@@ -299,6 +299,21 @@ def test_a_database_that_was_cut_off_says_which_folder_to_delete(
     assert EmbeddingCache(folder).read(keys(1), WIDTH) == {}
 
 
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_folder_that_was_deleted_while_it_was_open_loses_nothing_that_is_written_then(
+    tmp_path: Path, made_anew: bool
+) -> None:
+    folder = tmp_path / "embeddings"
+    cache = filled(folder)
+    shutil.rmtree(folder)
+    if made_anew:
+        folder.mkdir()
+    cache.write({b"new": record(1)})
+    assert len(cache) == 1
+    close(cache)
+    assert len(EmbeddingCache(folder)) == 1
+
+
 def test_a_database_that_loses_its_end_while_it_is_open(tmp_path: Path) -> None:
     cache = filled(tmp_path)
     assert len(cache) == 400

@@ -41,6 +41,7 @@ _MAX_READERS = 1024
 # LMDB allows a file to be opened once per process, so all handles on a path share one environment.
 _open: dict[str, Any] = {}
 _page_bytes: dict[str, int] = {}
+_files: dict[str, tuple[int, int]] = {}  # device and number of the file that is open
 _lock = threading.RLock()
 
 
@@ -179,14 +180,24 @@ class EmbeddingCache:
         readonly = self.readonly or self._forbidden
         if identity in _open and not readonly and _open[identity].flags()["readonly"]:
             _open.pop(identity).close()
+        if identity in _open and self._is_another_file(readonly):
+            _open.pop(identity).close()
         try:
             if identity not in _open:
                 _open[identity] = self._opened()
                 _page_bytes[identity] = _open[identity].stat()["psize"]
+                _files[identity] = _number_of(self.path / DATA_FILE)
             check_whole(_open[identity], self.path, _page_bytes[identity])
         except (lmdb.Error, OSError, CutOffError) as error:
             raise self._failure("opened", error) from error
         return _open[identity]
+
+    def _is_another_file(self, readonly: bool) -> bool:
+        """Whether the folder was deleted since: what is written into the old file would be lost."""
+        try:
+            return _number_of(self.path / DATA_FILE) != _files.get(str(self.path))
+        except OSError:  # gone, and still readable by those that have it open
+            return not readonly
 
     def _opened(self) -> Any:
         import lmdb
@@ -283,3 +294,9 @@ def _unpack(key: bytes, value: bytes | None, width: int) -> Record | None:
 
 def _checksum(key: bytes, content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=_CHECK_BYTES, key=key).digest()
+
+
+def _number_of(file: Path) -> tuple[int, int]:
+    """What tells a file from another of the same name."""
+    found = file.stat()
+    return found.st_dev, found.st_ino

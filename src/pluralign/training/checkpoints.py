@@ -137,7 +137,7 @@ def _read(file: Path) -> None:
             tensors.keys()
     elif file.suffix in _PICKLES and file.name != _UNREAD:
         import torch
-        from transformers.trainer_pt_utils import safe_globals
+        from transformers.trainer import safe_globals  # whose place differs between versions
 
         with zipfile.ZipFile(file) as parts:
             if (name := parts.testzip()) is not None:

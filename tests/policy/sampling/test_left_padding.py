@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 import tiny_policy
 from pluralign.backbones.row_blocks import has_row_blocks
@@ -50,6 +52,10 @@ def test_the_model_says_which_prompts_share_a_batch(
     name: str, sharing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = model_of(name)
+    if name in ("mamba", "recurrent_gemma") and Version(transformers.__version__) < Version("5.1"):
+        with pytest.raises(ArtifactError, match="generates from other logits than its forward"):
+            find_sharing(model, 1)
+        pytest.skip("transformers 5.0 generates otherwise with it, and it is refused")
     assert find_sharing(model, 1) == sharing
     assert drawn(model, 8) == drawn(model, 1)
     assert ("does not keep the prompts of a batch apart" in caplog.text) == (sharing != "any")
