@@ -184,8 +184,9 @@ def test_a_residual_is_measured_on_held_out_groups(encoder: str, tmp_path: Path)
 # -- the same result by other ways -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["quantile", "bradley_terry"])
+@pytest.mark.parametrize("family", ["regression", "bradley_terry"])
 def test_eight_batches_of_one_are_one_of_eight(family: str, encoder: str, tmp_path: Path) -> None:
+    """Smooth losses: quantiles start where their loss has kinks, and rounding decides a sign."""
     pairs = family == "bradley_terry"
     data = {"pairs": tiny.pairs(tmp_path)} if pairs else {"ratings": tiny.ratings(tmp_path)}
     whole = fit(family, encoder, data=data, held_out=0.0, batch=8)
