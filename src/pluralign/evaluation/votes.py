@@ -36,7 +36,9 @@ def vote_rows(model: RewardModel, votes: datasets.Dataset, *, progress: bool | N
         Columns of length N: id, subset, group; `observed_a`, `observed_tie`, `observed_b`; and, likewise,
         those of the model and of each baseline that predicts ties. Empty if the model does not.
     """
-    heads = {"model": model.head, **model.baselines}
+    heads = {name: one for name, one in {"model": model.head, **model.baselines}.items() if one.predicts_ties}
+    if "model" not in heads:
+        return {}
     texts = Texts.read(model, votes, "response_a", "response_b", progress=progress)
     first, second = texts.numbers
     columns: Columns = {name: column_values(votes, name) for name in ("id", "subset", "group")}
@@ -45,10 +47,8 @@ def vote_rows(model: RewardModel, votes: datasets.Dataset, *, progress: bool | N
     for name, head in heads.items():
         distribution = head.distribution(*texts.inputs)
         probs = head.vote_probabilities(distribution[first], distribution[second])
-        if probs is not None:
-            columns |= _named(name, host_array(probs.double()))
-        elif name == "model":
-            return {}
+        assert probs is not None  # it predicts ties
+        columns |= _named(name, host_array(probs.double()))
     return columns
 
 

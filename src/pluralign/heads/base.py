@@ -285,6 +285,11 @@ class Head(nn.Module, abc.ABC):
         """P(the first is preferred), for rewards on the reference scale; independent rewards by default."""
         return chosen.prob_greater(rejected)
 
+    @property
+    def predicts_ties(self) -> bool:
+        """Whether it has seen ties of comparisons, so that `vote_probabilities` is not None."""
+        return False
+
     def vote_probabilities(
         self, first: RewardDistribution, second: RewardDistribution
     ) -> Float[Tensor, "N 3"] | None:

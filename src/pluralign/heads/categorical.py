@@ -152,7 +152,7 @@ class CategoricalHead(MixedHead):
         self.hidden = hidden
         self.logits = nn.ModuleList(logits)
         self.log_tie = log_tie
-        if self.compares and (len(logits), len(categories[0])) != (1, 3):
+        if self.predicts_ties and (len(logits), len(categories[0])) != (1, 3):
             raise ArgumentError("a head fitted on comparisons has one attribute of three categories")
 
     @property
@@ -162,7 +162,7 @@ class CategoricalHead(MixedHead):
         return first if isinstance(first, ComparisonLogits) else None
 
     @property
-    def compares(self) -> bool:
+    def predicts_ties(self) -> bool:
         """Whether it was fitted on comparisons, so that `comparison_probs` applies."""
         return self.comparison is not None or self.log_tie is not None
 
@@ -202,7 +202,7 @@ class CategoricalHead(MixedHead):
         self, first: RewardDistribution, second: RewardDistribution
     ) -> Float[Tensor, "N 3"] | None:
         """`comparison_probs` of a head fitted on comparisons; None from ratings."""
-        return self.comparison_probs(first, second) if self.compares else None
+        return self.comparison_probs(first, second) if self.predicts_ties else None
 
     def comparison_probs(self, first: RewardDistribution, second: RewardDistribution) -> Float[Tensor, "N 3"]:
         """P(a), P(tie), P(b) for two batches of distributions from a head fitted on comparisons.
@@ -217,7 +217,7 @@ class CategoricalHead(MixedHead):
             ArgumentError: the head was fitted on ratings, or the distributions are not its own.
         """
         if (
-            not self.compares
+            not self.predicts_ties
             or not isinstance(first, Categorical)
             or not isinstance(second, Categorical)
             or not len(first) == len(second)

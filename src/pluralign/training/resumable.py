@@ -1,18 +1,22 @@
 """A `transformers.Trainer` whose result does not depend on interruptions, with complete checkpoints.
 
-In: the arguments of `Trainer`. Out: a run that can be resumed from a checkpoint, with the mean loss of all
-its steps, and checkpoints that are complete or absent.
+In: the arguments of `Trainer`, and batches with the number of each row as `row`. Out: a run that can be
+resumed from a checkpoint, with the mean loss of all its steps, and checkpoints that are complete or absent.
+Rows that only fill up a batch are marked, so that none counts twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import Trainer, TrainerState
 
 from pluralign.training.checkpoints import STATE, checkpoint_at, usable, written_completely
+from pluralign.training.distributed import new_rows
 from pluralign.training.resuming import NothingLeft, RunLoss
 
 __all__ = ["ResumableTrainer"]
@@ -49,6 +53,28 @@ class ResumableTrainer(Trainer):
             resume_from_checkpoint = str(found)
         done = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
         return done._replace(training_loss=done.metrics["train_loss"])
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
+    ) -> tuple[list[Any], Any]:
+        """The batches of one optimiser step and their number of counted rows, over all processes.
+
+        Each batch gets `new`, [B]: the rows that were not in an earlier one of the epoch.
+        """
+        if self.nothing_left:
+            return [], None
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        for batch in batches:
+            batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
+        if batches:  # only the last one of an epoch can be filled up
+            batches[-1]["new"] = self._new_rows(batches[-1])
+        counts = [batch["new"].sum().to(device) for batch in batches] or [torch.tensor(0, device=device)]
+        return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
+
+    def _new_rows(self, inputs: Mapping[str, Any]) -> Tensor:
+        """The rows of a batch that were not in an earlier one of the epoch, [B]."""
+        state, row = self.accelerator.gradient_state, inputs["row"]
+        return new_rows(state, len(row), self.args.process_index, row.device)
 
     def training_step(self, *args: Any, **options: Any) -> Tensor:
         """As in `Trainer`; the loss is also added to the mean of the whole run."""

@@ -351,7 +351,7 @@ def test_pointwise_votes_are_categories_of_each_side():
     law = model.attribute_distributions([talk("1 0 x")])["preference"]
     assert law.atoms[0].tolist() == [-1, 0, 1]
     assert model.head.comparison is None
-    assert model.head.compares
+    assert model.head.predicts_ties
     fit({"comparisons": "pointwise", "smoothing": 0.1} | TRANSPORT, votes=pl.load_comparisons(votes_rows(40)))
 
 

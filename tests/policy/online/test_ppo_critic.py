@@ -9,9 +9,15 @@ import tiny_bandit
 from pluralign import losses
 from pluralign.errors import ConfigError
 from pluralign.policy import PPOConfig, PPOTrainer
-from pluralign.policy.online.critic_targets import baseline_of, mixture_targets, token_targets, value_levels
+from pluralign.policy.online.critic_targets import baseline_of, token_targets, value_levels
 
 KEEP = torch.tensor([[True, False, True, True]])
+
+
+def mixture_targets(rewards, quantiles, keep, *options):
+    """Of the kept tokens alone, in their order."""
+    samples, weights = token_targets(rewards, quantiles, keep, *options)
+    return samples[keep], weights[keep]
 
 
 def by_hand(rewards, quantiles, gamma, lam, place):

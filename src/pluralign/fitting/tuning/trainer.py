@@ -7,7 +7,7 @@ only the trained tensors, and a resumed run continues as if it had not been inte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from pluralign.errors import ConfigError, RunError
 from pluralign.fitting.tuning.config import TuningConfig
 from pluralign.fitting.tuning.module import TunedModule
-from pluralign.training.distributed import new_rows
 from pluralign.training.resumable import ResumableTrainer
 
 __all__ = ["TuningTrainer", "arguments"]
@@ -141,23 +140,6 @@ class TuningTrainer(ResumableTrainer):
         return inner
 
     # ---- the loss --------------------------------------------------------------------------------
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
-    ) -> tuple[list[Any], Any]:
-        """The batches of one step and the number of their units, over all processes."""
-        if self.nothing_left:
-            return [], None
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        for batch in batches:
-            batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
-        if batches:  # only the last one of an epoch can be filled up
-            last = batches[-1]["row"]
-            batches[-1]["new"] = new_rows(
-                self.accelerator.gradient_state, len(last), self.args.process_index, last.device
-            )
-        counts = [batch["new"].sum().to(device) for batch in batches] or [torch.tensor(0, device=device)]
-        return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
 
     def compute_loss(
         self,

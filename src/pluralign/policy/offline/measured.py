@@ -7,11 +7,10 @@ reward the policy is also sampled at each evaluation, and its texts are stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pluralign.errors import ArgumentError, ConfigError
@@ -22,7 +21,6 @@ from pluralign.policy.rewards.sample_evaluator import SampleEvaluator
 from pluralign.policy.rewards.sources import RewardSource
 from pluralign.policy.training.sample_files import read_samples, write_samples
 from pluralign.policy.training.watch import Watch
-from pluralign.training.distributed import new_rows
 from pluralign.training.resumable import ResumableTrainer
 
 __all__ = ["MeasuredTrainer"]
@@ -48,27 +46,6 @@ class MeasuredTrainer(ResumableTrainer):
 
     def ensure_reference(self) -> None:
         """Called before the first step and before each evaluation."""
-
-    # ---- rows ---------------------------------------------------------------------------------------------
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
-    ) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and their number of counted rows, over all processes."""
-        if self.nothing_left:
-            return [], None
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        for batch in batches:
-            batch["new"] = torch.ones_like(batch["row"], dtype=torch.bool)
-        if batches:  # only the last one of an epoch can be filled up
-            batches[-1]["new"] = self._new_rows(batches[-1])
-        counts = [batch["new"].sum().to(device) for batch in batches] or [torch.tensor(0, device=device)]
-        return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
-
-    def _new_rows(self, inputs: Mapping[str, Any]) -> Tensor:
-        """The rows of a batch that were not in an earlier one of the epoch, [B]."""
-        state, row = self.accelerator.gradient_state, inputs["row"]
-        return new_rows(state, len(row), self.args.process_index, row.device)
 
     def _measure(self, values: Mapping[str, Tensor], new: Tensor, training: bool) -> None:
         """Adds the numbers of a batch, [B] each, for its new rows, to the means."""

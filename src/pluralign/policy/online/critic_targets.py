@@ -21,7 +21,7 @@ from pluralign import risk
 from pluralign.distributions import Quantiles
 from pluralign.precision import widened
 
-__all__ = ["baseline_of", "mixture_targets", "token_targets", "value_levels"]
+__all__ = ["baseline_of", "token_targets", "value_levels"]
 
 
 def value_levels(count: int, device: torch.device | str = "cpu") -> Float[Tensor, " K"]:
@@ -39,15 +39,15 @@ def baseline_of(values: Float[Tensor, "B T K"], measure: str) -> Float[Tensor, "
 
 
 @torch.no_grad()
-def mixture_targets(
+def token_targets(
     rewards: Float[Tensor, "B T"],
     quantiles: Float[Tensor, "B T K"],
     keep_mask: Bool[Tensor, "B T"],
     gamma: float,
     lam: float,
     steps: int,
-) -> tuple[Float[Tensor, "P M"], Float[Tensor, "P M"]]:
-    """Samples of the target of each kept token, and their weights.
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"]]:
+    """Samples of the target of each token, and their weights.
 
     Args:
         rewards: [B, T].
@@ -59,25 +59,9 @@ def mixture_targets(
             weight is on the longest. Bounds M = (steps + 1) K.
 
     Returns:
-        [P, M] each, for the P kept tokens in the order of `keep_mask.nonzero()`; weights sum to 1. With
-        l = 1 and `steps` beyond the longest response all weight is on the return to the end.
-    """
-    samples, weights = token_targets(rewards, quantiles, keep_mask, gamma, lam, steps)
-    return samples[keep_mask], weights[keep_mask]
-
-
-@torch.no_grad()
-def token_targets(
-    rewards: Float[Tensor, "B T"],
-    quantiles: Float[Tensor, "B T K"],
-    keep_mask: Bool[Tensor, "B T"],
-    gamma: float,
-    lam: float,
-    steps: int,
-) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"]]:
-    """The same at the place of each token, [B, T, M] each, so that no host waits for the number of tokens.
-
-    Where not kept, samples are 0, with equal weights.
+        [B, T, M] each, at the place of each token, so that no host waits for the number of tokens; weights
+        sum to 1. Where not kept, samples are 0, with equal weights. With l = 1 and `steps` beyond the longest
+        response all weight is on the return to the end.
     """
     size = quantiles.shape[2]
     count = keep_mask.sum(1, keepdim=True)
