@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.ppo_lab import biases, optima, training
+from studies.ppo_lab import biases, changes, optima, steering, training
 from studies.study import Arm, Study
 
 STUDY = Study(
@@ -22,6 +22,9 @@ STUDY = Study(
             training.critic,
             threads=1,
         ),
+        "shift": Arm(lambda seed: [{"seed": seed}], changes.shift, threads=1),
+        "unseen": Arm(lambda seed: [{"seed": seed}], changes.unseen, threads=1),
+        "steering": Arm(lambda seed: [{"seed": seed}], steering.steering, threads=1),
         "biases": Arm(lambda seed: [{"seed": seed}], biases.biases, threads=1),
         "optimum": Arm(optima.optima, optima.optimum, threads=1),
     },

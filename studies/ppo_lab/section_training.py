@@ -7,6 +7,7 @@ from typing import Any
 
 from pluralign.lab import PERSONAS
 from studies import findings, records
+from studies.ppo_lab import section_changes
 from studies.ppo_lab.training import AUTOMATIC, COMMON, CRITICS, EQUAL, METHODS, PRESSED, PRESSURE
 from studies.ppo_lab.world import JUDGED, LEARNED, PAIRS, RATED, RATERS
 from studies.tables import Rows, over_seeds, table
@@ -42,7 +43,13 @@ def section() -> str | None:
     if not records.results("ppo_lab", "before"):
         return None
     return "\n\n".join(
-        ["## PPO in the lab", _intro(), *filter(None, (_samples(), _pressure(), _people(), _critic()))]
+        [
+            "## PPO in the lab",
+            _intro(),
+            *filter(
+                None, (part() for part in (_samples, _pressure, _people, _critic, *section_changes.PARTS))
+            ),
+        ]
     )
 
 

@@ -11,9 +11,11 @@ the grids of `studies.lab_policy`.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import pluralign as pl
+from pluralign.lab.world import Request
 from studies.lab_policy.training import best_settings
 from studies.lab_policy.world import CROWD, MAX_NEW_TOKENS
 from studies.ppo_lab.world import Lab, lab, outcome, pairs, wins
@@ -60,8 +62,18 @@ PRESSURE: dict[str, Any] = {
 }
 
 
-def online(own: Lab, family: str, risk: str, **settings: Any) -> tuple[Any, list[dict[str, float]]]:
-    """The policy that `PPOTrainer` makes, and its evaluations."""
+def online(
+    own: Lab, reward: Any, risk: str, prompts: Sequence[Request] | None = None, **settings: Any
+) -> tuple[Any, list[dict[str, float]]]:
+    """The policy that `PPOTrainer` makes, and its evaluations.
+
+    Args:
+        own: the lab of a seed.
+        reward: a reward model, or a function of conversations.
+        risk: the measure of a reward model's distributions.
+        prompts: to train on; None for all that are trained on.
+        settings: of the trainer, where they are not `COMMON`.
+    """
     from pluralign.policy import PPOConfig, PPOTrainer
     from pluralign.policy.logprobs.loading import load_policy
 
@@ -70,8 +82,8 @@ def online(own: Lab, family: str, risk: str, **settings: Any) -> tuple[Any, list
         trainer = PPOTrainer(
             model,
             PPOConfig(folder, risk=risk, seed=own.seed, **COMMON | settings),
-            prompts=[prompt.text for prompt in own.trained],
-            reward=own.reward_model(family),
+            prompts=[prompt.text for prompt in prompts or own.trained],
+            reward=reward,
             processing_class=tokenizer,
             eval_prompts=[prompt.text for prompt in own.held_out] if "eval_prompts" in settings else None,
             gold=CROWD.gold,
@@ -121,7 +133,9 @@ def offline(own: Lab, method: str, family: str) -> Any:
 
 def _answers(own: Lab, name: str, family: str, risk: str, **settings: Any) -> dict[str, Any]:
     """Answers of an online run."""
-    return own.answers(f"{name}-{family}-{risk}", lambda: online(own, family, risk, **settings))
+    return own.answers(
+        f"{name}-{family}-{risk}", lambda: online(own, own.reward_model(family), risk, **settings)
+    )
 
 
 def samples(method: str, seed: int) -> dict[str, Any]:
