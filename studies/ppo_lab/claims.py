@@ -323,3 +323,102 @@ def heads_apart_help_the_minimum() -> bool:
 def heads_apart_hurt_the_surest() -> bool:
     near, far = (mean(_biased("apart", factor, "robust:1")) for factor in ("0.25", "4"))
     return far < near
+
+
+def _new_gold(reward: str) -> list[float]:
+    """Gold of the new crowd, by seed."""
+    return [run["gold"][reward] for run in records.results("ppo_lab", "shift")]
+
+
+def _all_above(one: list[float], other: list[float]) -> bool:
+    return bool(one) and all(a > b for a, b in zip(one, other, strict=True))
+
+
+def stale_gold() -> str:
+    return f"{mean(_new_gold('old')):.2f}"
+
+
+def updated_gold() -> str:
+    return f"{mean(_new_gold('updated')):.2f}"
+
+
+def true_shares_gold() -> str:
+    return f"{mean(_new_gold('new')):.2f}"
+
+
+def updating_helps() -> bool:
+    """In every seed."""
+    return _all_above(_new_gold("updated"), _new_gold("old"))
+
+
+def updating_is_nearly_as_good_as_knowing() -> bool:
+    """In the mean over seeds, the updated shares reach at least four fifths of what the true ones gain."""
+    old, updated, new = (mean(_new_gold(name)) for name in ("old", "updated", "new"))
+    return updated - old >= 0.8 * (new - old)
+
+
+def updated_won() -> str:
+    runs = records.results("ppo_lab", "shift")
+    return f"{100 * mean(run['against_old']['updated']['won'] for run in runs):.0f}"
+
+
+def updated_lost() -> str:
+    runs = records.results("ppo_lab", "shift")
+    return f"{100 * mean(run['against_old']['updated']['lost'] for run in runs):.0f}"
+
+
+def _gain(tasks: str) -> list[float]:
+    runs = records.results("ppo_lab", "unseen")
+    return [run[tasks]["after"] - run[tasks]["before"] for run in runs]
+
+
+def seen_gain() -> str:
+    return f"{mean(_gain('seen')):.2f}"
+
+
+def left_out_gain() -> str:
+    return f"{mean(_gain('left_out')):.2f}"
+
+
+def seen_tasks_gain_more() -> bool:
+    return mean(_gain("seen")) > mean(_gain("left_out"))
+
+
+def _steered(risk: str, key: str) -> list[float]:
+    return [run["measures"][risk][key] for run in records.results("ppo_lab", "steering")]
+
+
+def steered_tail() -> str:
+    return f"{mean(_steered('exponential:1', 'worst 5 %')):.2f}"
+
+
+def unsteered_tail() -> str:
+    return f"{mean(_steered('mean', 'worst 5 %')):.2f}"
+
+
+def steered_gold() -> str:
+    return f"{mean(_steered('exponential:1', 'gold')):.2f}"
+
+
+def unsteered_gold() -> str:
+    return f"{mean(_steered('mean', 'gold')):.2f}"
+
+
+def caution_helps_the_worst_off() -> bool:
+    """`exponential:1` against the mean: the worst 5 % of people, in every seed."""
+    return _all_above(_steered("exponential:1", "worst 5 %"), _steered("mean", "worst 5 %"))
+
+
+def steep_accuracy() -> str:
+    return f"{100 * mean(_steered('exponential:10', 'accuracy')):.1f}"
+
+
+def mean_accuracy() -> str:
+    return f"{100 * mean(_steered('mean', 'accuracy')):.1f}"
+
+
+def steepest_costs_accuracy_and_gold() -> bool:
+    """`exponential:10` against the mean, in every seed."""
+    return all(
+        _all_above(_steered("mean", key), _steered("exponential:10", key)) for key in ("accuracy", "gold")
+    )
