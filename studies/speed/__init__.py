@@ -1,8 +1,9 @@
 """Ours against what people use today, next to each other in one process: ratios are the result.
 
 Arms: `policy` training against TRL, offline, and `ppo`, online; the quantile `solver` against scikit-learn
-and statsmodels; `embeddings` against the plain loop; `transport` losses against POT; five Gaussian `heads`
-against one; `tables` of up to a million rows against pyarrow and pandas.
+and statsmodels; `embeddings` against the plain loop, and against `sentence_transformers`; `transport`
+losses against POT; five Gaussian `heads` against one; `tables` of up to a million rows against pyarrow and
+pandas.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ STUDY = Study(
             packages=("scipy", "scikit-learn", "statsmodels"),
         ),
         "embeddings": Arm(once({}), embeddings.run, seeds=1, threads=1, packages=("tokenizers",)),
+        "sentence_transformers": Arm(
+            once({}),
+            embeddings.run_sentence_transformers,
+            seeds=1,
+            threads=1,
+            packages=("tokenizers", "sentence-transformers"),
+        ),
         "transport": Arm(once({}), transport.run, seeds=1, threads=1, packages=("POT",)),
         "heads": Arm(once({}), heads.run, seeds=1, threads=1),
         "tables": Arm(once(*tables.RUNS), tables.run, seeds=1, threads=1, packages=("pyarrow", "pandas")),
