@@ -380,7 +380,7 @@ def test_a_cache_that_may_not_be_written_serves_what_it_holds(bert: Path, tmp_pa
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert backbone.embed([talk("yes")], cache=cache).stats.computed == 0
-        with pytest.warns(CacheWarning, match=f"{folder} may not be written"):
+        with pytest.warns(CacheWarning, match=f"{folder} is read-only"):
             stats = backbone.embed([talk("yes"), talk("no")], cache=cache).stats
         assert (stats.cached, stats.computed, len(cache)) == (1, 1, 1)
         close(cache)

@@ -223,8 +223,8 @@ class TestSteering:
         torch.testing.assert_close(
             gated.score(texts, weights={"a0": 1, "a1": 3}), gated.score(texts, weights=[2, 6])
         )
-        law = gated.distribution(texts, weights={"a0": 1})
-        assert torch.equal(law.mean(), gated.score(texts, weights={"a0": 1}))
+        distribution = gated.distribution(texts, weights={"a0": 1})
+        assert torch.equal(distribution.mean(), gated.score(texts, weights={"a0": 1}))
 
     def test_the_gates_own_weights_given_by_hand_change_nothing(self, gated):
         text = [talk("0.3 -0.8 x", "1 a")]

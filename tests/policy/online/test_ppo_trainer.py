@@ -390,14 +390,14 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
         made.train()
     assert all(torch.equal(value, before[name]) for name, value in weights(made).items())
 
-    class Law:
+    class Distribution:
         def distribution(self, conversations):
             values = torch.zeros(len(conversations), 2)
             values[2] = float("inf")
             return Quantiles(values, torch.tensor([0.25, 0.75]), validate=False)
 
     with pytest.raises(DataError, match="response 2"):
-        trainer(tmp_path, source=Law()).train()
+        trainer(tmp_path, source=Distribution()).train()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

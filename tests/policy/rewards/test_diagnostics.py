@@ -103,7 +103,7 @@ def test_rewards_that_occur_among_their_references_and_nobody_says_why():
     assert (found.unsaid_matches, found.among_references, found.mean_rank) == (
         0.5,
         0.0,
-        (2.5 / 3 + 2 / 3) / 2,
+        pytest.approx((2.5 / 3 + 2 / 3) / 2),
     )
     assert "! 50.0% of responses have exactly the reward of one of their references" in str(found)
     few = Dataset.from_list([row | {"reward": value} for value in (2.0, 1.5, 0.5)])
