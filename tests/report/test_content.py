@@ -351,7 +351,7 @@ def test_few_ratings_have_no_headlines(copy, change):
     ]
 
 
-def test_a_rule_that_ties_nearly_all_pairs_is_no_comparison(copy, change):
+def test_a_rule_that_ties_nearly_all_pairs_is_not_compared(copy, change):
     folder = copy("one")
     rows = json.loads((folder / "results.json").read_text())["pairs"]["pairs_from_ratings"]["rows"]
 

@@ -115,7 +115,7 @@ def test_a_tensor_is_not_a_distribution():
 
 @given(draw=DRAWS, text=st.sampled_from(MONOTONE))
 @settings(max_examples=60, deadline=None)
-def test_a_reward_that_is_surely_higher_is_worth_more(draw, text):
+def test_a_reward_that_is_surely_higher_has_more_utility(draw, text):
     measure = risk.parse(text)
     values = torch.tensor(draw.normal(size=(4, 9)))
     gain = torch.tensor(draw.exponential(size=(4, 9)) * (draw.random((4, 9)) < 0.3))
@@ -232,7 +232,7 @@ def test_quantiles_do_not_always_reward_diversifying():
 
 @given(draw=DRAWS, aversion=st.floats(0.1, 3), share=st.floats(0.01, 0.99))
 @settings(max_examples=40, deadline=None)
-def test_mixing_distributions_is_worth_at_most_the_mix_of_utilities(draw, aversion, share):
+def test_the_utility_of_a_mixture_is_at_most_the_mixed_utilities(draw, aversion, share):
     """A coin that decides between two distributions adds risk: entropic and cvar are convex under mixing."""
     atoms = torch.tensor(draw.normal(size=(4, 6)) * 2)
     one, two = (torch.tensor(draw.dirichlet(np.ones(6), 4)) for _ in range(2))

@@ -96,7 +96,7 @@ def test_tables():
     assert found.references == (1, 3)
 
 
-def test_rewards_that_occur_among_their_references_and_nobody_says_why():
+def test_rewards_among_their_references_without_a_flag():
     row = {"prompt": "p", "completion": "a", "ref_rewards": [0.0, 1.0, 2.0]}
     table = Dataset.from_list([row | {"reward": 2.0}, row | {"reward": 1.5}])
     found = diagnose_table(table, beta=0.1)
