@@ -217,7 +217,7 @@ class TuningTrainer(ResumableTrainer):
                 {"params": plain, "lr": rate, "weight_decay": 0.0},
                 {"params": head, "lr": self._config.head_lr, "weight_decay": 0.0},
             ]
-            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
         made: torch.optim.Optimizer = self.optimizer
         return made
 
