@@ -155,9 +155,7 @@ def _say_what_is_held_out(prompts: Any, held_out: Any, console: Console) -> None
     from pluralign.policy.sampling.settings import prompt_key
 
     if held_out is None:
-        console.say(
-            "without --eval_data nothing is evaluated: no gold, no best policy, no samples to look at"
-        )
+        console.say("without --eval_data nothing is evaluated: no gold, no best policy, no samples to read")
         return
     shared = {*map(prompt_key, prompts.prompts)} & {*map(prompt_key, held_out.prompts)}
     if shared:
@@ -264,7 +262,7 @@ def _progress(config: PPOConfig, start: int, console: Console) -> Callable[[int,
     """A logger that says in one line how a step or an evaluation went, and how long the rest will take."""
     begun = time.perf_counter()
 
-    def tell(step: int, metrics: Mapping[str, float]) -> None:
+    def say(step: int, metrics: Mapping[str, float]) -> None:
         if any(name.startswith("eval/") for name in metrics):
             names = [name for name in ("reward", "gold", "kl_k3", "length") if f"eval/{name}" in metrics]
             values = ", ".join(f"{n.removesuffix('_k3')} {metrics[f'eval/{n}']:.3f}" for n in names)
@@ -278,7 +276,7 @@ def _progress(config: PPOConfig, start: int, console: Console) -> Callable[[int,
             f"{_duration(left)} left"
         )
 
-    return tell
+    return say
 
 
 def _duration(seconds: float) -> str:

@@ -126,7 +126,7 @@ def check_online(flags: OnlineFlags, programs: ProgramFlags, policy: PolicyFlags
     if flags.gold_function is not None:
         check_function(flags.gold_function, "gold_function")
         if flags.eval_data is None:
-            raise UsageError("--gold_function is asked for answers to --eval_data, which is missing")
+            raise UsageError("--gold_function scores answers to --eval_data, which is missing")
     for name in ("eval_steps", "best_metric"):
         if getattr(config, name) and flags.eval_data is None:
             raise UsageError(f"--{name} needs --eval_data: there is nothing to evaluate on")

@@ -27,7 +27,17 @@ _PLACEHOLDERS = {"scale": "[LOWEST,HIGHEST]", "attribute": "NAME"}
 _TUNING = (
     *("head_lr", "max_grad_norm", "gradient_checkpointing", "held_out", "margin_scale", "bf16"),
     *("epochs", "max_steps", "accumulate", "max_tokens", "warmup", "weight_decay", "eval_every", "patience"),
-    *("rank", "alpha", "lora_dropout", "targets", "label_smoothing", "centering", "logging_steps", "batch", "lr"),
+    *(
+        "rank",
+        "alpha",
+        "lora_dropout",
+        "targets",
+        "label_smoothing",
+        "centering",
+        "logging_steps",
+        "batch",
+        "lr",
+    ),
 )
 _TUNING_TRUTH = {"bf16=True": "--tune_bf16", "bf16=False": "--tune_bf16 false"}
 _ABOUT_TUNING = (

@@ -1,4 +1,4 @@
-"""The flags of tuning, of `fit` and of `evaluate --folds`: those of `TuningConfig`, each with `tune_` before it.
+"""The flags of tuning, for `fit` and `evaluate --folds`: those of `TuningConfig`, with `tune_` before them.
 
 So a learning rate of the backbone (`--tune_lr`) is never taken for one of a head (`--lr`). Nothing heavy is
 imported here.

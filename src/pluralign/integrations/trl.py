@@ -169,7 +169,7 @@ class RewardFunction:
         return found
 
     def _reference_heads(self, columns: Mapping[str, Tensor], trainer_state: Any) -> Tensor | None:
-        """What an ensemble's heads said before the first update, when the policy was still the reference."""
+        """Utilities by each head, from before the first update, when the policy was the reference."""
         with self._lock:
             if self._first_heads is None and getattr(trainer_state, "global_step", None) == 0:
                 self._first_heads = heads_of(columns)

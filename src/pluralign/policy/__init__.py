@@ -14,6 +14,7 @@ _NAMES: dict[str, str] = {
     "ColumnReward": "rewards.sources",
     "Completion": "sampling.settings",
     "Diagnosis": "rewards.diagnostics",
+    "Disagreement": "selection.novelty",
     "FunctionReward": "rewards.sources",
     "LocalSampler": "sampling.local",
     "ModelReward": "rewards.sources",
@@ -28,8 +29,11 @@ _NAMES: dict[str, str] = {
     "ProgramTasks": "rewards.programs.tasks",
     "References": "rewards.training_tables",
     "SamplingSettings": "sampling.settings",
+    "Selection": "selection.tables",
+    "SelectionConfig": "selection.config",
     "ServerSampler": "sampling.server",
     "SmoothReward": "rewards.sources",
+    "TrainingDistance": "selection.novelty",
     "TrainingTable": "rewards.training_tables",
     "attach_references": "rewards.training_tables",
     "check_training_table": "rewards.columns",
@@ -63,6 +67,7 @@ _NAMES: dict[str, str] = {
     "token_log_probs": "logprobs.chunked",
     "unpaired_table": "rewards.training_tables",
     "write_alpaca_eval": "sampling.alpaca_eval",
+    "write_selection": "selection.files",
 }
 
 __all__ = [
@@ -70,6 +75,7 @@ __all__ = [
     "ColumnReward",
     "Completion",
     "Diagnosis",
+    "Disagreement",
     "FunctionReward",
     "LocalSampler",
     "ModelReward",
@@ -83,8 +89,11 @@ __all__ = [
     "ProgramTasks",
     "References",
     "SamplingSettings",
+    "Selection",
+    "SelectionConfig",
     "ServerSampler",
     "SmoothReward",
+    "TrainingDistance",
     "TrainingTable",
     "attach_references",
     "check_training_table",
@@ -118,6 +127,7 @@ __all__ = [
     "token_log_probs",
     "unpaired_table",
     "write_alpaca_eval",
+    "write_selection",
 ]
 
 if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_types.py holds it to _NAMES
@@ -171,6 +181,10 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.sampling.server import ServerSampler
     from pluralign.policy.sampling.settings import Completion, SamplingSettings
     from pluralign.policy.sampling.stage import read_samples, sample_references
+    from pluralign.policy.selection.config import SelectionConfig
+    from pluralign.policy.selection.files import write_selection
+    from pluralign.policy.selection.novelty import Disagreement, TrainingDistance
+    from pluralign.policy.selection.tables import Selection
     from pluralign.policy.training import last_checkpoint
 else:
 
