@@ -61,10 +61,19 @@ ROOMS = {
         "logprobs": set(),
         "sampling": {"logprobs"},
         "rewards": {"logprobs", "sampling"},
+        "selection": {"sampling", "rewards"},
         "training": set(),
         "offline": {"logprobs", "sampling", "rewards", "training"},
         "online": {"logprobs", "sampling", "rewards", "training"},
-        ".": {"logprobs", "sampling", "rewards", "training", "offline", "online"},  # the public names
+        ".": {
+            "logprobs",
+            "sampling",
+            "rewards",
+            "selection",
+            "training",
+            "offline",
+            "online",
+        },  # the public names
     },
     "fitting": {
         "train": set(),

@@ -77,3 +77,17 @@ def test_one_head_is_the_run_that_it_was_before_the_flag(workplace, fake, comman
     assert first[1] == second[1]
     assert "nothing to do" in second[2]
     assert command(f"{FIT} --ensemble 2")[1] != first[1]
+
+
+def test_folds_of_an_ensemble(workplace, fake, command):
+    """Every fold has its members, an ensemble is another run, and one head is the run of before."""
+    folds = f"evaluate --folds 2 {FIT.removeprefix('fit ')}"
+    one, same, several = (command(f"{folds}{more}") for more in ("", " --ensemble 1", " --ensemble 3"))
+    assert one[0] == same[0] == several[0] == 0, several[2]
+    assert "already holds this run" in same[2]
+    assert several[2].count("member 3 of 3") == 2
+    paths = [Path(found[1].strip().splitlines()[-1]) for found in (one, same, several)]
+    assert paths[0] == paths[1] != paths[2]
+    found = json.loads(paths[2].read_text())
+    assert found["ensemble"]["ratings"]["a0"]["heads"] == 3
+    assert json.loads(paths[0].read_text())["ensemble"] == {}

@@ -163,6 +163,23 @@ def test_functions_and_scorers_are_models_too() -> None:
         f(["q"], [3])
 
 
+def test_columns_of_the_data_set_reach_a_source_of_rewards() -> None:
+    reward = pl.policy.ProgramReward(pl.policy.ProgramLimits(memory_mib=256), workers=1)
+    function, log = RewardFunction(reward), Log()
+    prompts = [USER] * 4
+    said = ["```python\ndef f(x): return x * x\n```", "def f(x): return 4", "no", "def f(x): return 9"]
+    completions: list[Any] = [[{"role": "assistant", "content": text}] for text in said]
+    completions[2] = [{"role": "tool", "content": "4"}]
+    columns = {"tests": [["assert f(2) == 4", "assert f(3) == 9"]] * 4, "setup": [None] * 4, "name": "x"}
+    try:
+        found = function(prompts, completions, **log.options, **columns)
+        assert found == [1.0, 0.5, None, 0.5]
+        assert log.metrics["pluralign/utility"] == pytest.approx(2 / 3)
+        assert function(["p"] * 2, said[:2], tests=columns["tests"][:2]) == [1.0, 0.5]
+    finally:
+        reward.close()
+
+
 def test_calls_from_several_threads_do_not_meet() -> None:
     inside, most = 0, 0
 

@@ -34,7 +34,12 @@ __all__ = [
 ]
 
 _COMMON = ("id", "prompt", "subset", "group")
-_TEXT_OR_MESSAGES = {"prompt", "completion", *(side for sides in SIDES.values() for side in sides)}
+_TEXT_OR_MESSAGES = {
+    "prompt",
+    "completion",
+    "messages",
+    *(side for sides in SIDES.values() for side in sides),
+}
 _FLAGS = {"ratings": "ratings", "pairs": "pairs", "comparisons": "votes"}
 _TEXT = {"id", "subset", "group", "attribute", "split", "system"}
 _TYPED = {"ratings", "rating", "label", "votes", "rater_ids", "scale", "true_mean", "true_quantiles"}
@@ -46,7 +51,7 @@ def shape_of(columns: set[str]) -> Shape | None:
         return "pairs"
     if {"response_a", "response_b"} <= columns or {"conversation_a", "conversation_b"} <= columns:
         return "comparisons"
-    if columns & {"response", "completion"}:
+    if columns & {"response", "completion", "messages"}:
         rated = columns & {"ratings", "rating", "label"} or {"attribute", "scale"} <= columns
         return "ratings" if rated or columns >= set(HELPSTEER) else "responses"
     return None

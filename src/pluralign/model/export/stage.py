@@ -147,7 +147,7 @@ def export(
     )
     with whole_folder(path) as work:
         written = _written(write, work, facts)
-        found = written.score([listed[i] for i in kept]).double().cpu() + written.shift
+        found = written.score([listed[i] for i in kept]).cpu().double() + written.shift
         misses = (found - ours[kept].double()).abs()
         if not float(misses.max()) <= limit:
             row = int(misses.argmax())
