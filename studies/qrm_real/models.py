@@ -123,7 +123,7 @@ def _means(rows: Any, columns: list[str]) -> dict[str, Any]:
 
 
 def _short(results: dict[str, Any]) -> dict[str, Any]:
-    """What `by_group` does not tell: correlations, crossing, calibration of probabilities."""
+    """What `by_group` does not cover: correlations, crossing, calibration of probabilities."""
     kept = (
         "rows",
         "groups",

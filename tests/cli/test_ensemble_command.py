@@ -25,12 +25,12 @@ def test_from_fit_to_report(workplace, fake, command):
     assert status == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     texts = [pl.data.conversation(row["prompt"], row["response"]) for row in pl.load_ratings("ratings.jsonl")]
-    law = fitted.distribution(texts)
+    distribution = fitted.distribution(texts)
     assert [row["utility"] for row in rows] == pytest.approx(
-        pl.risk.parse("worst_case(cvar:0.3)")(law).tolist(), abs=1e-6
+        pl.risk.parse("worst_case(cvar:0.3)")(distribution).tolist(), abs=1e-6
     )
     total = [math.hypot(row["within_std"], row["between_std"]) for row in rows]
-    assert total == pytest.approx(law.std().tolist(), rel=1e-4)
+    assert total == pytest.approx(distribution.std().tolist(), rel=1e-4)
     status, out, err = command(
         "evaluate --model several --ratings ratings.jsonl --risk uwo:1(mean) --out judged"
     )

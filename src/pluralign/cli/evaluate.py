@@ -90,14 +90,15 @@ def run(arguments: Sequence[str]) -> None:
     if flags.folds < 0 or flags.folds == 1:
         raise UsageError(f"--folds: received {flags.folds}; allowed: 2 or more, or 0 for none")
     training: dict[str, Any] = {}
+    place, *fitted = others  # the backbone's flags where it is fitted, else only the device
     if crossed:
-        folds, stated = others[2:]
+        config, folds, stated = fitted
         tuning = tuning_from(stated, folds.tune, folds.ensemble)
         training = training_settings(folds.tune, folds.ensemble, tuning)
     console = Console(flags.json)
     decisive = {
         k: v
-        for part in (flags, data, *others[:2])
+        for part in (flags, data, place, *fitted[:1])
         for k, v in saved_settings(part).items()
         if k not in {"out", "json", "cache", "device"}
     } | training
@@ -107,9 +108,9 @@ def run(arguments: Sequence[str]) -> None:
         results_file = folder.path / "results.json"
         if not folder.finished:
             if crossed:
-                results = _cross_fit(console, folder, flags, data, *others[:2], training)
+                results = _cross_fit(console, folder, flags, data, place, config, training)
             else:
-                results = _evaluate(console, folder, flags, data, *others)
+                results = _evaluate(console, folder, flags, data, place)
             write_json(results_file, results)
             folder.finish("results.json")
         else:

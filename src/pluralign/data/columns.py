@@ -118,7 +118,7 @@ def renamed(batch: Batch, names: Mapping[str, str], notes: Counter[str]) -> Batc
     replaced = isinstance(batch, LineBatch) and any(
         name in columns and of_file in columns for of_file, name in names.items()
     )
-    if isinstance(batch, RowBatch) or replaced:  # how many rows have both, only the rows tell
+    if isinstance(batch, RowBatch) or replaced:  # only the rows show how many have both
         return RowBatch(batch.numbers, [rename(row, names, notes) for row in batch.rows()])
     arrays = {name: batch.column(name) for name in batch.columns if name not in names}
     for of_file, name in names.items():

@@ -187,7 +187,7 @@ class TuningTrainer(ResumableTrainer):
         total = torch.zeros((), dtype=torch.float64)
         with torch.no_grad(), self.accelerator.autocast():
             for part in torch.split(rows, self._config.batch):
-                total += module(part.to(self.args.device), "held_out").double().sum().cpu()
+                total += module(part.to(self.args.device), "held_out").cpu().double().sum()
         module.train(mode)
         summed = self.accelerator.reduce(total.float().to(self.args.device), "sum")
         return float(summed) / count
