@@ -59,6 +59,7 @@ from pluralign.policy.online.journal import Journal
 from pluralign.policy.rewards.samples import ScoredSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
+from pluralign.policy.selection.files import write_selection
 from pluralign.policy.training import sample_files
 from pluralign.report import alignment, canvas, card, page, run_page
 from pluralign.training.checkpoints import written_completely
@@ -163,6 +164,26 @@ def rewarded(folder: Path) -> None:
     sample_rewards.reward(RewardFlags(beta=None), None, folder, folder, Console(True))  # type: ignore[arg-type]
 
 
+class _Chosen:
+    """A selection of one row."""
+
+    counts = None
+
+    def rows(self) -> Iterator[list[dict[str, str]]]:
+        yield [{"prompt": TEXT}]
+
+    def schema(self) -> pa.Schema:
+        return pa.schema({"prompt": pa.string()})
+
+
+def selected_rows(folder: Path) -> None:
+    write_selection(_Chosen(), folder / "selected.parquet")  # type: ignore[arg-type]
+
+
+def selected_lines(folder: Path) -> None:
+    write_selection(_Chosen(), folder / "selected.jsonl")  # type: ignore[arg-type]
+
+
 def judged(folder: Path) -> None:
     line = ["--model", "m", "--ratings", str(folder.parent / "in.jsonl"), "--out", str(folder / "judged")]
     cli_evaluate.run(line)
@@ -224,6 +245,7 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
         lambda folder: write_alpaca_eval(Dataset.from_list([ROW]), folder / "out.json", generator="g")
     ],
     "policy.sampling.shards": [begun_shards, lambda folder: shards(folder).write(0, {"text": [TEXT]})],
+    "policy.selection.files": [selected_rows, selected_lines],
     "policy.training.sample_files": [lambda folder: sample_files.write_samples(folder, 1, [SAMPLE])],
     "report.alignment": [lambda folder: alignment.write_alignment({}, folder / "page.html")],
     "report.canvas": [picture],

@@ -75,7 +75,9 @@ def test_an_empty_batch_gives_empty_answers(model):
     assert model.distribution([]).batch_shape == (0,)
     assert model.preference_probability([], []).shape == (0,)
     assert model.gate_weights([]).shape[0] == 0
-    assert all(law.batch_shape == (0,) for law in model.attribute_distributions([]).values())
+    assert all(
+        distribution.batch_shape == (0,) for distribution in model.attribute_distributions([]).values()
+    )
 
 
 def test_gate_weights_sum_to_1(model):
@@ -118,17 +120,17 @@ def test_a_wrong_risk_is_named(model):
         model.score(TEXTS, risk="cvarr:0.1")
 
 
-def test_scores_can_stand_beside_gradients(model):
+def test_scores_enter_a_loss_as_constants(model):
     weight = torch.ones(len(TEXTS), requires_grad=True)
     (model.score(TEXTS) * weight).sum().backward()
     torch.testing.assert_close(weight.grad, model.score(TEXTS))
 
 
 def test_attributes_are_on_their_scales():
-    laws = make("quantile").attribute_distributions(TEXTS)
-    assert list(laws) == ["a0", "a1"]
-    for law in laws.values():
-        assert bool(((law.mean() > 0) & (law.mean() < 6)).all())
+    distributions = make("quantile").attribute_distributions(TEXTS)
+    assert list(distributions) == ["a0", "a1"]
+    for distribution in distributions.values():
+        assert bool(((distribution.mean() > 0) & (distribution.mean() < 6)).all())
     high, low = talk("1.5 0.5 x"), talk("-1.5 0.5 x")
     first, second = (make("quantile").attribute_distributions([high, low])[a].mean() for a in ("a0", "a1"))
     assert first[0] > first[1] + 1

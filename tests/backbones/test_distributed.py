@@ -222,7 +222,7 @@ def test_an_illegal_conversation_in_one_process_ends_all(bert: Path) -> None:
     assert "conversation 43" in str(second)
 
 
-def test_a_process_whose_neighbour_has_gone_tells_its_own_error(bert: Path) -> None:
+def test_a_process_whose_neighbour_has_gone_reports_its_own_error(bert: Path) -> None:
     one = load(str(bert), num_threads=1)
 
     def work(rank: int) -> Any:

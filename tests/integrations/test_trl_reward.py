@@ -67,15 +67,15 @@ def test_every_family_gives_its_own_scores(family: str) -> None:
     wanted = model.score(talks(TEXTS), risk=risk).tolist()
     assert as_messages == pytest.approx(wanted)
     assert as_texts == pytest.approx(wanted)
-    law = model.distribution(talks(TEXTS))
-    assert log.metrics["pluralign/mean"] == pytest.approx(law.mean().mean().item(), rel=1e-5)
-    assert log.metrics["pluralign/std"] == pytest.approx(law.std().mean().item(), rel=1e-5)
-    assert log.metrics["pluralign/tail"] == pytest.approx(law.cvar(0.1).mean().item(), rel=1e-5)
+    distribution = model.distribution(talks(TEXTS))
+    assert log.metrics["pluralign/mean"] == pytest.approx(distribution.mean().mean().item(), rel=1e-5)
+    assert log.metrics["pluralign/std"] == pytest.approx(distribution.std().mean().item(), rel=1e-5)
+    assert log.metrics["pluralign/tail"] == pytest.approx(distribution.cvar(0.1).mean().item(), rel=1e-5)
     assert log.metrics["pluralign/utility"] == pytest.approx(sum(wanted) / 4, rel=1e-5)
     assert ("pluralign/disagreement" in log.metrics) == (family == "gaussian_ensemble")
     for name, one in model.attribute_distributions(talks(TEXTS)).items():
         assert log.metrics[f"pluralign/attribute/{name}"] == pytest.approx(one.mean().mean().item(), rel=1e-5)
-    assert log.columns["reward_std"] == pytest.approx(law.std().tolist(), rel=1e-5)
+    assert log.columns["reward_std"] == pytest.approx(distribution.std().tolist(), rel=1e-5)
 
 
 def many() -> list[str]:
@@ -174,6 +174,23 @@ def test_functions_and_scorers_are_models_too() -> None:
         f(["q", "q"], ["a"])
     with pytest.raises(ArgumentError, match="completion: received int"):
         f(["q"], [3])
+
+
+def test_columns_of_the_data_set_reach_a_source_of_rewards() -> None:
+    reward = pl.policy.ProgramReward(pl.policy.ProgramLimits(memory_mib=256), workers=1)
+    function, log = RewardFunction(reward), Log()
+    prompts = [USER] * 4
+    said = ["```python\ndef f(x): return x * x\n```", "def f(x): return 4", "no", "def f(x): return 9"]
+    completions: list[Any] = [[{"role": "assistant", "content": text}] for text in said]
+    completions[2] = [{"role": "tool", "content": "4"}]
+    columns = {"tests": [["assert f(2) == 4", "assert f(3) == 9"]] * 4, "setup": [None] * 4, "name": "x"}
+    try:
+        found = function(prompts, completions, **log.options, **columns)
+        assert found == [1.0, 0.5, None, 0.5]
+        assert log.metrics["pluralign/utility"] == pytest.approx(2 / 3)
+        assert function(["p"] * 2, said[:2], tests=columns["tests"][:2]) == [1.0, 0.5]
+    finally:
+        reward.close()
 
 
 def test_calls_from_several_threads_do_not_meet() -> None:

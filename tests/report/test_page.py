@@ -176,7 +176,7 @@ def test_more_baselines_and_attributes_have_their_own_columns_and_rows(copy, cha
     assert "its mean of that attribute" in text
 
 
-def test_an_end_of_an_interval_beside_zero_does_not_look_like_zero(copy, change):
+def test_an_end_of_an_interval_near_zero_does_not_look_like_zero(copy, change):
     folder = copy("one")
     ends = {"estimate": -0.002, "low": -0.0036, "high": -0.0004}
     change(folder / "results.json", lambda r: r["ratings"]["a0"]["crps"]["difference"].update(ends))

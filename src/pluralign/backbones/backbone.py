@@ -296,8 +296,8 @@ class Backbone:
         stats.truncated = int(result.truncated.sum())
         changes, self._reader.changes = self._reader.changes, Counter()
         if changes and world.rank == 0:
-            told = "; ".join(f"{count} times, {change}" for change, count in changes.items())
-            _log.warning("the chat template of %s changes conversations: %s", self.config.name_or_path, told)
+            how = "; ".join(f"{count} times, {change}" for change, count in changes.items())
+            _log.warning("the chat template of %s changes conversations: %s", self.config.name_or_path, how)
         if stats.truncated and world.rank == 0:
             _log.warning(
                 "%d of %d conversations have a text longer than max_length=%d tokens and were truncated",

@@ -91,6 +91,9 @@ def cross_fit(
     num_folds: int = 5,
     backbone: str | Backbone = "minilm",
     config: Mapping[str, Any] | Any = None,
+    tune: str | None = None,
+    tuning: Mapping[str, Any] | Any = None,
+    ensemble: int = 1,
     cache: Any = "default",
     risk: str = "mean",
     seed: int = 0,
@@ -112,6 +115,9 @@ def cross_fit(
         num_folds: at most the number of groups in all tables together.
         backbone: a name or a loaded backbone.
         config: the family's config.
+        tune: as in `pluralign.fit`, in every fold from the backbone as given.
+        tuning: as in `pluralign.fit`.
+        ensemble: as in `pluralign.fit`.
         cache: as in `pluralign.fit`.
         risk: the risk measure by which responses are compared.
         seed: random seed of the folds and of everything else that is random.
@@ -148,6 +154,9 @@ def cross_fit(
             **fitted_on,
             backbone=loaded,
             config=config,
+            tune=tune,
+            tuning=tuning,
+            ensemble=ensemble,
             cache=cache,
             journal=journal / f"search-fold-{number}.jsonl" if journal else None,
             report=report,

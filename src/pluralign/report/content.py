@@ -83,7 +83,7 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "mistakes": overconfident(named),
         "suites": leaderboard(all_named),
         "heads": heads_of(named),
-        "warnings": {n: told for n, e in named.items() if (told := e.results["fitted"].get("warnings"))},
+        "warnings": {n: lines for n, e in named.items() if (lines := e.results["fitted"].get("warnings"))},
     }
 
 
@@ -154,7 +154,7 @@ def _sizes(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _evaluated_on(results: Mapping[str, Any]) -> str:
-    """What an evaluation from Python, which does not say it, was evaluated on."""
+    """The rows of an evaluation from Python, whose results do not name them."""
     split = results["fitted"].get("split")
     if results.get("folds"):
         return f"every row, by one of {results['folds']} models that has not seen its group"
@@ -238,7 +238,7 @@ def _accuracy_line(name: str, part: str, pairs: Mapping[str, Any]) -> dict[str, 
     sentences = ["How often the preferred response got the higher score. Higher is better; chance is 50 %."]
     if "model" in pairs.get("tied_rules", ()):
         ties = percent(pairs["ties"]["model"] / pairs["rows"], 0)
-        sentences.append(f"The model ties {ties} of the pairs, and a tie is no success.")
+        sentences.append(f"The model ties {ties} of the pairs, and a tie counts as a miss.")
     sentences += [f"{_capital(against(r, pairs))}." for r in pairs["difference"] if r in pairs["accuracy"]]
     title = f"Accuracy on {part.replace('_', ' ')}"
     return _line(name, title, pairs["accuracy"]["model"], True, sentences)

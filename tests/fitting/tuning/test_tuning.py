@@ -261,7 +261,7 @@ def test_the_start_is_kept_where_nothing_is_better(encoder: str, tmp_path: Path)
         ({"tune": "lora", "tuning": {"margin_scale": 1.0}}, ConfigError, "add a column margin"),
     ],
 )
-def test_bad_settings_are_said(
+def test_bad_settings_are_named(
     options: dict[str, Any], error: type[Exception], message: str, encoder: str, tmp_path: Path
 ) -> None:
     data = {"pairs": tiny.pairs(tmp_path)}

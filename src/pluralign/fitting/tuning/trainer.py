@@ -185,7 +185,7 @@ class TuningTrainer(ResumableTrainer):
         total = torch.zeros((), dtype=torch.float64)
         with torch.no_grad(), self.accelerator.autocast():
             for part in torch.split(rows, self._config.batch):
-                total += module(part.to(self.args.device), "held_out").double().sum().cpu()
+                total += module(part.to(self.args.device), "held_out").cpu().double().sum()
         module.train(mode)
         summed = self.accelerator.reduce(total.float().to(self.args.device), "sum")
         return float(summed) / count
@@ -217,7 +217,7 @@ class TuningTrainer(ResumableTrainer):
                 {"params": plain, "lr": rate, "weight_decay": 0.0},
                 {"params": head, "lr": self._config.head_lr, "weight_decay": 0.0},
             ]
-            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
         made: torch.optim.Optimizer = self.optimizer
         return made
 
