@@ -20,7 +20,7 @@ from studies.qrm_real.models import by_group
 from studies.shared_data import shared_data
 from studies.study import Settings
 
-TUNES = ("none", "lora", "full")
+TUNES = ("none", "full", "lora")
 # name -> file below the shared data, rows to take
 SETS: dict[str, tuple[str, dict[str, str] | None]] = {
     "emobank": ("emobank/ratings.jsonl.gz", None),
@@ -45,7 +45,9 @@ TUNING = {"bf16": True}
 def grid(seed: int) -> list[Settings]:
     """The runs, the most telling first."""
     quantile = [(name, "quantile", tune) for name in SETS for tune in TUNES]
-    others = [("emobank", family, tune) for family in FAMILIES if family != "quantile" for tune in TUNES[:2]]
+    others = [
+        ("emobank", family, tune) for family in FAMILIES if family != "quantile" for tune in ("none", "lora")
+    ]
     return [
         {"data": data, "family": family, "tune": tune, "seed": seed}
         for data, family, tune in (*quantile, *others)

@@ -246,7 +246,8 @@ class RewardModel(BaseScorer):
             )
         return found
 
-    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+    def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        """As `preference_probability`, of reward distributions that are known already."""
         return self.head.preference_probability(chosen, rejected)
 
     def _steering(

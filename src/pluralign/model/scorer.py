@@ -71,9 +71,10 @@ class BaseScorer(ABC):
                 f"many"
             )
         both = self.distribution([*chosen, *rejected])
-        return self._preferred(both[: len(chosen)], both[len(chosen) :])
+        return self.preferred(both[: len(chosen)], both[len(chosen) :])
 
-    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+    def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        """As `preference_probability`, of reward distributions that are known already."""
         return chosen.prob_greater(rejected)
 
 

@@ -80,7 +80,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         folder,
         results,
         run,
-        _scores(scores_file) if scores_file.is_file() else None,
+        _scores(scores_file) if scores_file.is_file() and "suite" not in results else None,
         _examples(examples_file) if examples_file.is_file() else None,
     )
 

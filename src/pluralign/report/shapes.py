@@ -114,6 +114,16 @@ _HEADS = {
     "spearman_within_error?": Maybe(NUMBER),
     "intervals?": Each(_INTERVAL),
 }
+_SUITE = {
+    "title": TEXT,
+    "rule": TEXT,
+    "risks": [TEXT],
+    "rows": NUMBER,
+    "groups": NUMBER,
+    "scores": Each({"interval": Each(_INTERVAL), "sections": Each(Maybe(NUMBER)), "missing": [TEXT]}),
+    "difference": Each(_INTERVAL),
+    "notes": [TEXT],
+}
 RESULTS = {
     "schema": NUMBER,
     "pluralign": TEXT,
@@ -136,6 +146,7 @@ RESULTS = {
     "part?": TEXT,
     "judged?": TEXT,
     "folds?": NUMBER,
+    "suite?": _SUITE,
 }
 RUN = {"verb": TEXT, "config": {}, "inputs": Each(TEXT), "versions": Each(TEXT), "started": TEXT}
 EXAMPLE = {
