@@ -189,8 +189,8 @@ def test_eight_batches_of_one_are_one_of_eight(family: str, encoder: str, tmp_pa
     """Smooth losses: quantiles start where their loss has kinks, and rounding decides a sign."""
     pairs = family == "bradley_terry"
     data = {"pairs": tiny.pairs(tmp_path)} if pairs else {"ratings": tiny.ratings(tmp_path)}
-    whole = fit(family, encoder, data=data, held_out=0.0, batch=8)
-    parts = fit(family, encoder, data=data, held_out=0.0, batch=1, accumulate=8, max_tokens=16)
+    whole = fit(family, encoder, data=data, held_out=0.0, dropout=False, batch=8)
+    parts = fit(family, encoder, data=data, held_out=0.0, dropout=False, batch=1, accumulate=8, max_tokens=16)
     assert gap(whole, parts) < 2e-4  # Adam turns the rounding of tiny gradients into steps
     torch.testing.assert_close(scores(whole), scores(parts), rtol=0, atol=1e-3)
 
@@ -218,6 +218,16 @@ def test_an_interrupted_tuning_continues_as_if_it_had_not_been(encoder: str, tmp
     assert gap(whole, resumed) == 0.0
     assert resumed.fitted["tuning"]["stages"] == whole.fitted["tuning"]["stages"]
     assert not list(journal.parent.glob("search-tuning-*"))
+
+
+def test_rates_fall_with_the_width_of_the_backbone() -> None:
+    """Up to MiniLM's width the rates that were tried on it; one that is stated holds for any width."""
+    config = TuningConfig()
+    assert [config.rate("full", width) for width in (32, 384, 768, 4096)] == pytest.approx(
+        [1e-4, 1e-4, 5e-5, 9.375e-6]
+    )
+    assert config.rate("lora", 384) == 1e-3
+    assert TuningConfig(lr=0.5).rate("lora", 4096) == 0.5
 
 
 def test_gradient_checkpointing_changes_nothing(decoder: str, tmp_path: Path) -> None:
