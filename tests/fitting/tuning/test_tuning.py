@@ -292,6 +292,30 @@ def test_weights_that_cannot_be_trained(encoder: str, tmp_path: Path) -> None:
     assert model.backbone.model.embeddings.word_embeddings.weight.dtype == torch.bfloat16
 
 
+def test_quantised_weights_are_not_all_trained(encoder: str, tmp_path: Path) -> None:
+    backbone = pl.backbones.load(encoder)
+    backbone.model.hf_quantizer = object()
+    with pytest.raises(ConfigError, match="received quantised weights"):
+        fit("bradley_terry", backbone, "full", data={"pairs": tiny.pairs(tmp_path)})
+
+
+def test_texts_beyond_the_context_are_tuned_on_what_fits(decoder: str, tmp_path: Path) -> None:
+    """A tokenizer without a pad token, sides that begin alike, and more tokens than the model takes."""
+    rows = [
+        {"id": str(i), "prompt": "q", "chosen": f"a{i} " + "x" * 300, "rejected": f"b{i}", "group": f"g{i}"}
+        for i in range(8)
+    ]
+    backbone = pl.backbones.load(decoder, max_length=32)
+    assert backbone.tokenizer.pad_token is None
+    model = fit("bradley_terry", backbone, data={"pairs": pl.load_pairs(rows)}, held_out=0.0)
+    sides = [
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": rows[0][side]}]
+        for side in ("chosen", "rejected")
+    ]
+    assert model.score(sides).isfinite().all()
+    assert model.embed(sides).truncated.tolist() == [True, False]
+
+
 def test_a_loss_that_is_not_finite_stops_with_its_rows(encoder: str, tmp_path: Path) -> None:
     data = {"ratings": tiny.ratings(tmp_path)}
     with pytest.raises(RunError, match=r"not finite in step \d.*groups 'g\d'.*smaller lr"):
