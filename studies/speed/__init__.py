@@ -1,8 +1,8 @@
 """Ours against what people use today, next to each other in one process: ratios are the result.
 
 Arms: `policy` training against TRL, offline, and `ppo`, online; `tuning` of reward models against TRL; the
-quantile `solver` against scikit-learn and statsmodels; `embeddings` against the plain loop; `transport` losses
-against POT; five Gaussian `heads` against one; `tables` of up to a million rows against pyarrow and pandas.
+quantile `solver` against scikit-learn and statsmodels; `embeddings` against the plain loop; `transport`
+losses against POT; five Gaussian `heads` against one; `tables` of up to a million rows against pyarrow and pandas.
 """
 
 from __future__ import annotations
