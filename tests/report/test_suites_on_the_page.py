@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import pluralign as pl
-from fake_backbone import WIDTH, FakeBackbone, pairs_rows
+from fake_backbone import WIDTH, FakeBackbone, pairs_rows, ratings_rows
 from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.evaluation import evaluate
 from pluralign.evaluation.suites import evaluate_suite
 from pluralign.heads import BradleyTerryHead, ColumnScaling
 from pluralign.report.card import model_card, model_index
@@ -167,3 +168,26 @@ def test_the_card_is_read_by_the_hub_s_own_reader(tmp_path, copy):
     expected = json.loads((suite / "results.json").read_text())["suite"]["scores"]["mean"]["overall"]
     assert result.metric_value == pytest.approx(expected, abs=1e-4)
     assert "| the longer response |" in text or "| suite | the longer response |" in text
+
+
+# -- calibration and raters -------------------------------------------------------------------------
+
+
+def test_reliability_before_and_after_calibration(tmp_path):
+    table = pl.load_ratings(ratings_rows(40))
+    fit = pl.fit("quantile", ratings=table, backbone=FakeBackbone(), cache=None)
+    model = fit.calibrate(pl.load_ratings(ratings_rows(60, seed=5)))
+    results = evaluate(model, ratings=pl.load_ratings(ratings_rows(30, seed=9)), out=tmp_path)
+    (part,) = results["ratings"].values()
+    plain = evaluate(fit, ratings=pl.load_ratings(ratings_rows(30, seed=9)))["ratings"]
+    assert part["levels_uncalibrated"] == next(iter(plain.values()))["levels"]
+    assert part["levels_uncalibrated"] != part["levels"]
+    page = render_page(content_of(tmp_path))
+    assert "before calibration" in page
+    assert "How near to the people who rated?" in page
+
+
+def test_pages_of_results_without_raters_have_no_section_about_them(copy, change):
+    folder = copy("one")
+    change(folder / "results.json", lambda r: (r.pop("crowd"), r.pop("pairwise")))
+    assert "How near to the people who rated?" not in render_page(content_of(folder))

@@ -107,9 +107,11 @@ def _pair_columns(
     columns |= _compared(model.head, distribution, chosen, rejected)
     rules = {"model": utility}
     for name, head in model.baselines.items():
-        value = _utility(head.distribution(*inputs), risk)
+        other = head.distribution(*inputs)
+        value = _utility(other, risk)
         if value is not None:
             rules[name] = value
+            columns[f"{name}_probability"] = _compared(head, other, chosen, rejected)["probability"]
     rules["length"] = torch.tensor([float(len(c[-1]["content"])) for c in texts.conversations])
     for name, value in rules.items():
         columns[f"{name}_outcome"] = host_array(metrics.pair_outcomes(value[chosen], value[rejected]))

@@ -68,6 +68,9 @@ def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str
     pit = _ragged(columns["model_pit"][where])
     result["levels"] = metrics.coverage_curve(pit, LEVELS)
     result["pit"] = metrics.pit_histogram(pit)
+    if "uncalibrated_pit" in columns:
+        before = _ragged(columns["uncalibrated_pit"][where])
+        result["levels_uncalibrated"] = metrics.coverage_curve(before, LEVELS)
     mean, observed = columns["model_mean"][where], columns["observed_mean"][where]
     result["spearman_mean"] = metrics.spearman(mean, observed) if len(where) > 1 else None
     result["spearman_std_error"] = (

@@ -50,10 +50,10 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
     Returns:
         A dict of JSON types: `runs`, `notes`, `headlines`, `too_few`, `pairs`, `ratings`, `truth`,
-        `responses`, `prompts`, `rivals`, `mistakes`, `suites`, `heads`, `warnings`; a section that cannot be
-        shown is `{"missing": reason}`. `too_few` has a sentence for each table that is too small for an
-        accuracy or for measures, `heads` the runs with an ensemble, and `warnings` those whose fit gave
-        warnings.
+        `responses`, `prompts`, `rivals`, `mistakes`, `suites`, `crowd`, `pairwise`, `heads`, `warnings`; a
+        section that cannot be shown is `{"missing": reason}`, or empty. `too_few` has a sentence for each
+        table that is too small for an accuracy or for measures, `heads` the runs with an ensemble, and
+        `warnings` those whose fit gave warnings.
 
     Raises:
         ArgumentError: none or too many evaluations.
@@ -82,9 +82,17 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "rivals": rivals(named),
         "mistakes": overconfident(named),
         "suites": leaderboard(all_named),
+        "crowd": {n: found for n, e in named.items() if (found := e.results.get("crowd"))},
+        "pairwise": {n: found for n, e in named.items() if (found := _enough_pairs(e.results))},
         "heads": heads_of(named),
         "warnings": {n: lines for n, e in named.items() if (lines := e.results["fitted"].get("warnings"))},
     }
+
+
+def _enough_pairs(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of pairs with votes that are large enough for a curve and have the model in it."""
+    found = results.get("pairwise", {})
+    return {k: v for k, v in found.items() if "model" in v["by"] and enough(v["rows"], v["groups"])}
 
 
 def _names(evaluations: Sequence[Evaluation]) -> list[str]:

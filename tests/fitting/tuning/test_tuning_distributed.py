@@ -25,7 +25,7 @@ size = int(os.environ.get("WORLD_SIZE", "1"))
 model = pl.fit(
     "regression", ratings=tiny.ratings(own, 43), backbone=encoder, config=tiny.FAST["regression"], cache=None,
     progress=False, tune=kind, tuning={"batch": 8 // size, "epochs": 2, "lr": 1e-3, "head_lr": 1e-3,
-    "held_out": 0.25, "eval_every": 2, "rank": 4, "alpha": 8.0},
+    "held_out": 0.25, "eval_every": 2, "rank": 4, "alpha": 8.0, "dropout": False},
 )
 model.save_pretrained(own / "model")
 """

@@ -45,8 +45,8 @@ class TuningConfig:
         lora_dropout: Dropout of the adapter's input.
         targets: Layers with an adapter, all-linear, names separated by commas or a regular expression for
             their paths.
-        dropout: Keep the backbone's own dropout, which most encoders have and few decoders; without it nothing
-            in the model is random, and a few thousand texts are sooner learned by heart.
+        dropout: Keep the backbone's own dropout, which most encoders have and few decoders. Without it
+            nothing in the model is random, and a few thousand texts are learned by heart sooner.
         bf16: Compute in bfloat16; trained weights and the head stay in float32.
         gradient_checkpointing: Compute activations a second time instead of keeping them, which needs less
             memory and a third more time.
