@@ -2,7 +2,8 @@
 
 Arms: `policy` training against TRL, offline, and `ppo`, online; `tuning` of reward models against TRL; the
 quantile `solver` against scikit-learn and statsmodels; `embeddings` against the plain loop; `transport`
-losses against POT; five Gaussian `heads` against one; `tables` of up to a million rows against pyarrow and pandas.
+losses against POT; five Gaussian `heads` against one; `tables` of up to a million rows against pyarrow and
+pandas.
 """
 
 from __future__ import annotations
