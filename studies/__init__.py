@@ -15,6 +15,7 @@ from studies.study import Study
 
 NAMES = (
     "real_data",
+    "tuning",
     "qrm_real",
     "qrm_lab",
     "families",

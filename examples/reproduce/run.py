@@ -64,6 +64,13 @@ def steps_of(recipe: dict[str, Any], folder: Path, changes: Sequence[str] = ()) 
     return steps
 
 
+def pluralign(verb: str, config: Path) -> int:
+    """Runs a command in a process of its own, which gives its memory back; its exit status."""
+    return subprocess.run(
+        [sys.executable, "-m", "pluralign.cli.main", verb, "--config", str(config)]
+    ).returncode
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parses the arguments and runs the steps."""
     names = sorted(path.stem for path in HERE.glob("*.yaml"))
@@ -82,10 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config.write_text(yaml.safe_dump(flags, sort_keys=False, allow_unicode=True), encoding="utf-8")
         verb = recipe["steps"][name]["command"]
         print(f"\npluralign {verb} --config {config}", flush=True)
-        if not given.dry_run:
-            done = subprocess.run([sys.executable, "-m", "pluralign.cli.main", verb, "--config", str(config)])
-            if done.returncode:
-                raise SystemExit(done.returncode)
+        if not given.dry_run and (status := pluralign(verb, config)):
+            raise SystemExit(status)
     print(f"\nto compare with: {recipe['published']}")
 
 

@@ -4,7 +4,7 @@ In: a set, a family, and how the backbone is trained. Out: means by group on gro
 paired intervals, and the losses of the training.
 
 One split by group for each set, the same for every model: 20 % of the groups are evaluated on. A tuned model
-holds out a tenth of the others to stop early; the frozen one is fitted on all of them.
+holds out a tenth of the others to stop early; the frozen one is fitted on all of them, and has the baselines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from studies.qrm_real.models import by_group
 from studies.shared_data import shared_data
 from studies.study import Settings
 
-TUNES = ("none", "lora", "full")
+TUNES = ("none", "full", "lora")
 # name -> file below the shared data, rows to take
 SETS: dict[str, tuple[str, dict[str, str] | None]] = {
     "emobank": ("emobank/ratings.jsonl.gz", None),
@@ -45,7 +45,9 @@ TUNING = {"bf16": True}
 def grid(seed: int) -> list[Settings]:
     """The runs, the most telling first."""
     quantile = [(name, "quantile", tune) for name in SETS for tune in TUNES]
-    others = [("emobank", family, tune) for family in FAMILIES if family != "quantile" for tune in TUNES[:2]]
+    others = [
+        ("emobank", family, tune) for family in FAMILIES if family != "quantile" for tune in ("none", "lora")
+    ]
     return [
         {"data": data, "family": family, "tune": tune, "seed": seed}
         for data, family, tune in (*quantile, *others)
@@ -62,13 +64,17 @@ def ratings_of(data: str) -> Any:
 
 def run(data: str, family: str, tune: str, seed: int) -> dict[str, Any]:
     """Fits and evaluates one model."""
+    frozen = tune == "none"
+    config = (
+        FAMILIES[family] if frozen or family == "bradley_terry" else {**FAMILIES[family], "baselines": False}
+    )
     train, test = pl.split(ratings_of(data), test_share=TEST_SHARE, seed=seed)
     model = pl.fit(
         family,
         ratings=train,
         backbone=pl.backbones.load("minilm", **BACKBONE),
-        config=FAMILIES[family],
-        **({} if tune == "none" else {"tune": tune, "tuning": TUNING}),
+        config=config,
+        **({} if frozen else {"tune": tune, "tuning": TUNING}),
         progress=False,
     )
     with tempfile.TemporaryDirectory() as folder:

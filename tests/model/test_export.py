@@ -397,6 +397,30 @@ def test_an_adapter_is_merged(way, tmp_path):
     assert torch.equal(model.score(TALKS), scores)  # the model itself keeps its adapter
 
 
+@pytest.mark.parametrize("tune", ["lora", "full"])
+@pytest.mark.filterwarnings("ignore::pluralign.errors.PluralignWarning")  # of twelve pairs
+def test_a_tuned_model_exports_what_it_scores(tune, tmp_path):
+    """From the fit over the saved folder to the stock checkpoint."""
+    if tune == "lora":
+        pytest.importorskip("peft")
+    backbone = tiny_decoder(tmp_path / "backbone")
+    rows = [
+        {"prompt": f"question {i}", "chosen": "yes " * (1 + i % 3), "rejected": f"no {i}", "group": f"g{i}"}
+        for i in range(12)
+    ]
+    tuning = {"max_steps": 6, "batch": 4, "lr": 0.02, "head_lr": 0.01, "held_out": 0.0, "rank": 2}
+    pairs, options = pl.load_pairs(rows), {"backbone": backbone, "config": {"l2": 0.1}, "cache": None}
+    frozen = pl.fit("bradley_terry", pairs=pairs, **options)
+    tuned = pl.fit("bradley_terry", pairs=pairs, tune=tune, tuning=tuning, progress=False, **options)
+    tuned.save_pretrained(tmp_path / "model")
+    model = pl.RewardModel.from_pretrained(tmp_path / "model", cache=None)
+    torch.testing.assert_close(model.score(TALKS), tuned.score(TALKS))
+    assert float((model.score(TALKS) - frozen.score(TALKS)).abs().max()) > 0.01
+    shift = model.export(tmp_path / "out")
+    assert_scores(tmp_path / "out", model, shift)
+    assert not list((tmp_path / "out").glob("adapter*"))
+
+
 @pytest.mark.parametrize("pooling", ["mean", "last", "last_mean"])
 def test_encoders_become_folders_of_sentence_transformers(bert, pooling, tmp_path):
     backbone = pl.backbones.load(str(bert), pooling=pooling, max_length=16)
