@@ -126,7 +126,7 @@ def _evaluate(
     from pluralign.evaluation.suites import evaluate_suite, rescore_suite
 
     quiet_datasets()
-    own = {
+    own: dict[str, Any] = {
         "legacy": flags.legacy,
         "seed": flags.seed,
         "out": folder.path,

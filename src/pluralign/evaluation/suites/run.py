@@ -82,7 +82,8 @@ def evaluate_suite(
     """
     entry, measures = suite_named(suite), _measures(risk)
     _check_legacy(suite, legacy)
-    scorer, parts, done = SuiteScorer(model, measures), [], 0
+    scorer, done = SuiteScorer(model, measures), 0
+    parts: list[SuiteScores] = []
     refused: list[RefusedRow] | None = [] if on_bad_row == "quarantine" else None
     about = {"suite": suite, "model": model_digest, "pluralign": __version__, "legacy": legacy}
     target = None if out is None else Path(out)
