@@ -262,6 +262,7 @@ def test_llmbar_of_labels_and_of_pairs():
     assert found["overall"] == pytest.approx((1 + 2.5) / 5)
     assert found["subsets"]["CaseStudy/Negation"] == 0
     assert llmbar(["Natural"], [1.0], [0.0])["overall"] is None
+    assert list(llmbar(["Adversarial_GPTOut"], [1.0], [0.0])["subsets"]) == ["GPTOut"]
 
 
 # -- best of n --------------------------------------------------------------------------------------
