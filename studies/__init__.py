@@ -25,6 +25,7 @@ NAMES = (
     "lab_policy",
     "ppo_lab",
     "transport",
+    "intervals",
     "speed",
     "gpu",
 )

@@ -38,6 +38,7 @@ SECTIONS = (
     "speed.section_embeddings",
     "speed.section_tables",
     "transport.section",
+    "intervals.section",
 )
 
 

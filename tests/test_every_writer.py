@@ -30,6 +30,7 @@ import pluralign as pl
 import tiny_policy
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign.backbones import fingerprint, smollm2
+from pluralign.cli import compare as cli_compare
 from pluralign.cli import evaluate as cli_evaluate
 from pluralign.cli import held_out, lab, sample_rewards, score
 from pluralign.cli.console import Console
@@ -56,7 +57,7 @@ from pluralign.policy.rewards.samples import ScoredSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
 from pluralign.policy.training import sample_files
-from pluralign.report import alignment, canvas, page, run_page
+from pluralign.report import alignment, canvas, comparison, page, run_page
 from pluralign.training.checkpoints import written_completely
 from tiny_backbones import tiny_decoder
 
@@ -176,6 +177,7 @@ def unpacked_model(folder: Path) -> None:
 WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "backbones.fingerprint": [],  # a note that is lost costs time: see below
     "backbones.smollm2": [unpacked_model],
+    "cli.compare": [lambda folder: cli_compare._write(folder, [{"text": TEXT}])],
     "cli.evaluate": [judged],
     "cli.held_out": [lambda folder: held_out.remember(folder, {"ratings": pl.load_ratings(ratings_rows(9))})],
     "cli.lab": [lambda folder: lab.run(["--n", "8", "--out", str(folder / "lab.jsonl.gz")])],
@@ -205,6 +207,10 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "policy.training.sample_files": [lambda folder: sample_files.write_samples(folder, 1, [SAMPLE])],
     "report.alignment": [lambda folder: alignment.write_alignment({}, folder / "page.html")],
     "report.canvas": [picture],
+    "report.comparison": [
+        lambda folder: comparison.write_comparison([], folder / "page.html"),
+        lambda folder: comparison.write_markdown([], folder / "page.md"),
+    ],
     "report.page": [lambda folder: page.write_page({}, folder / "page.html")],
     "report.run_page": [lambda folder: run_page.write_run({}, folder / "page.html")],
     "training.checkpoints": [policy_folder],
@@ -231,6 +237,8 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (page, "render_page", TEXT),
         (alignment, "render_alignment", TEXT),
         (run_page, "render_run", TEXT),
+        (comparison, "render_comparison", TEXT),
+        (comparison, "comparison_markdown", TEXT),
         (score, "load_scorer", None),
         (score, "_lines", [TEXT]),
         (score, "_Summary", SimpleNamespace(words=str, constant=False)),
