@@ -53,16 +53,16 @@ def test_these_are_all_families_without_heads_of_their_own():
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_every_family_predicts_members_that_differ(models, family):
     model = models[family]
-    law = model.distribution(TEXTS)
-    assert isinstance(law, Ensemble)
-    assert (model.family, model.head.num_heads, len(law.members())) == (family, 3, 3)
-    within, between = law.variances()
-    torch.testing.assert_close(within + between, law.std().square())
+    distribution = model.distribution(TEXTS)
+    assert isinstance(distribution, Ensemble)
+    assert (model.family, model.head.num_heads, len(distribution.members())) == (family, 3, 3)
+    within, between = distribution.variances()
+    torch.testing.assert_close(within + between, distribution.std().square())
     assert float(between.max()) > 0
-    assert float(torch.corrcoef(law.heads().means.T).min()) > 0.7  # they agree on what matters
-    inner = torch.stack([one.cvar(0.3) for one in law.members()], -1)
+    assert float(torch.corrcoef(distribution.heads().means.T).min()) > 0.7  # they agree on what matters
+    inner = torch.stack([one.cvar(0.3) for one in distribution.members()], -1)
     torch.testing.assert_close(model.score(TEXTS, "worst_case(cvar:0.3)"), inner.amin(-1))
-    torch.testing.assert_close(model.score(TEXTS, "mean"), law.heads().means.mean(-1))
+    torch.testing.assert_close(model.score(TEXTS, "mean"), distribution.heads().means.mean(-1))
     first = model.preference_probability(TEXTS, TEXTS[::-1])
     torch.testing.assert_close(
         first + model.preference_probability(TEXTS[::-1], TEXTS), torch.ones(len(TEXTS))

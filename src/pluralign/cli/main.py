@@ -31,6 +31,7 @@ VERBS = {
     "compare": "compare models or policies on the same rows: intervals, verdicts, dominance",
     "report": "turn evaluations into one HTML page with figures",
     "sample": "sample reference completions and score them: the table to train a policy on",
+    "select": "select the best of sampled completions, as rows or pairs to train on",
     "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "export": "write a model as a checkpoint that other software loads",
     "lab": "sample data from a simulated crowd whose true rewards are known",

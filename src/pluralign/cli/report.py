@@ -27,12 +27,15 @@ class ReportFlags:
         runs: Folders of finished evaluations; for the folder of a fit, the evaluations of its model next to
             it. Or one run of align, finished or not: its curves, warning signs and samples.
         out: HTML file to write; null for report.html in the folder, or next to several.
+        card: Also write the results as a model card has them, model-index and tables in Markdown, to this
+            file.
         open: Open the page in a browser.
         json: Print the page's numbers as JSON.
     """
 
     runs: list[str]
     out: str | None = None
+    card: str | None = None
     open: bool = False
     json: bool = False
 
@@ -43,6 +46,8 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
     trained = [Path(name) for name in dict.fromkeys(flags.runs) if is_training_run(Path(name))]
     if trained:
+        if flags.card is not None:
+            raise UsageError(f"--card: {trained[0]} is a run of align, which has no results for a model card")
         content, target = _of_training(trained, flags, console)
     else:
         content, target = _of_evaluations(flags, console)
@@ -77,6 +82,11 @@ def _of_evaluations(flags: ReportFlags, console: Console) -> tuple[dict[str, Any
     content = build_content([read_evaluation(folder) for folder in folders])
     target = _target(flags.out, folders)
     write_page(content, target)
+    if flags.card is not None:
+        from pluralign.report.card import write_card
+
+        write_card(content, Path(flags.card))
+        console.say(f"model card: {flags.card}")
     return content, target
 
 

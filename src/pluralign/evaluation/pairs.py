@@ -107,9 +107,11 @@ def _pair_columns(
     columns |= _compared(model, distribution, chosen, rejected)
     rules = {"model": utility}
     for name, head in model.baselines.items():
-        value = _utility(head.distribution(*inputs), risk)
+        other = head.distribution(*inputs)
+        value = _utility(other, risk)
         if value is not None:
             rules[name] = value
+            columns[f"{name}_probability"] = _compared(head, other, chosen, rejected)["probability"]
     rules["length"] = torch.tensor([float(len(c[-1]["content"])) for c in texts.conversations])
     for name, value in rules.items():
         columns[f"{name}_outcome"] = host_array(metrics.pair_outcomes(value[chosen], value[rejected]))
@@ -126,7 +128,7 @@ def _compared(
     for start in range(0, len(chosen), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
         first, second = distribution[chosen[part]], distribution[rejected[part]]
-        probability = host_array(model.predicted_preferences(first, second))
+        probability = host_array(model.preferred(first, second))
         parts.append({"probability": probability} | margin_columns(model.head, first, second))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 

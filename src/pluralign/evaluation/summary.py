@@ -71,6 +71,9 @@ def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str
     pit = _ragged(columns["model_pit"][where])
     result["levels"] = metrics.coverage_curve(pit, LEVELS)
     result["pit"] = metrics.pit_histogram(pit)
+    if "uncalibrated_pit" in columns:
+        before = _ragged(columns["uncalibrated_pit"][where])
+        result["levels_uncalibrated"] = metrics.coverage_curve(before, LEVELS)
     ranked = _rank_correlations(columns, where)
     names = ("spearman_mean", "spearman_std_error")
     result |= dict.fromkeys(names) | dict(ranked(np.arange(len(where))))

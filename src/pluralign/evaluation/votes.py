@@ -1,4 +1,4 @@
-"""Comparisons with votes: what a model says of a, tie and b, beside what its raters said.
+"""Comparisons with votes: the probabilities that a model gives a, tie and b, beside the shares of its raters.
 
 In: a model and a table of comparisons. Out: a dict of columns, one entry per comparison; and their
 aggregates, with intervals over groups. Pairs that a majority decides are in `pairs`; here every vote counts,

@@ -95,7 +95,7 @@ class Contrastive:
         """The baseline of every prompt, computed once per measure."""
         name = str(measure)
         if name not in self._baselines:
-            utilities = self.model.score(self._references, measure).double().tolist()
+            utilities = self.model.score(self._references, measure).cpu().double().tolist()
             by_prompt: dict[_Key, list[float]] = {}
             for key, utility in zip(self._prompts, utilities, strict=True):
                 by_prompt.setdefault(key, []).append(utility)

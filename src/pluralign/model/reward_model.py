@@ -23,28 +23,24 @@ from pluralign import backbones, risk
 from pluralign.backbones import tuned
 from pluralign.data import check_table, distinct_conversations
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import ArgumentError, RiskError
+from pluralign.errors import ArgumentError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
 from pluralign.model.calibrating import recalibrations, temperature_of
 from pluralign.model.inputs import Conversation, head_inputs
 from pluralign.model.recalibration import FEWEST_GROUPS, Recalibration
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
+from pluralign.model.steering import Weights, parse_steering
 from pluralign.model.temperature import Temperature
+from pluralign.risk import parse
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     import datasets
 
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
-    from pluralign.model.export.stage import ExportResult
 
-__all__ = ["Conversation", "RewardModel", "Weights"]
-
-Weights = Mapping[str, float] | Sequence[float] | Tensor
-
-# Measures that mean the same on an attribute's [0, 1] scale as in units of the reward.
-_STEERS = (risk.Mean, risk.Median, risk.Quantile, risk.CVaR)
+__all__ = ["Conversation", "RewardModel"]
 
 
 class RewardModel(BaseScorer):
@@ -148,7 +144,7 @@ class RewardModel(BaseScorer):
         Args:
             conversations: B message lists, each ending in the response.
             on_grid: round them to the ratings that people can give: a `Categorical` over the grid where an
-                attribute's ratings are on one (`heads.Head.grid_distributions`).
+                attribute's ratings are on one (`heads.Head.rounded`).
         """
         response = self.embed(conversations).response
         return self.predicted_attributes(response, on_grid=on_grid)
@@ -222,7 +218,7 @@ class RewardModel(BaseScorer):
             ArgumentError: as in `distribution`, or a utility is not finite.
             RiskError: the measure does not exist or does not apply to this family.
         """
-        measure = _parse_risk(risk)
+        measure = parse(risk)
         return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
 
     @torch.no_grad()
@@ -254,10 +250,8 @@ class RewardModel(BaseScorer):
             )
         return found
 
-    def predicted_preferences(
-        self, chosen: RewardDistribution, rejected: RewardDistribution
-    ) -> Float[Tensor, " B"]:
-        """`preference_probability` of known distributions, corrected where the model is calibrated."""
+    def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        """As `preference_probability`, of known distributions; corrected where the model is calibrated."""
         if self.temperature is not None and self.temperature.kind == "votes":
             votes = self.predicted_votes(chosen, rejected)
             assert votes is not None  # it was calibrated on them
@@ -274,20 +268,10 @@ class RewardModel(BaseScorer):
             return found
         return self.temperature(found)
 
-    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
-        return self.predicted_preferences(chosen, rejected)
-
     def _steering(
         self, weights: Weights | None, steer: Mapping[str, str | risk.RiskMeasure] | None
     ) -> Steering:
-        measures = {name: _parse_risk(measure) for name, measure in (steer or {}).items()}
-        for name, measure in measures.items():
-            if not isinstance(measure, _STEERS):
-                raise RiskError(
-                    f"steer[{name!r}] = {measure}; allowed: mean, median, quantile:t, cvar:a. Other "
-                    "measures have parameters in units of the whole reward; apply them with risk"
-                )
-        return Steering.of([a.name for a in self.head.attributes], weights, measures)
+        return parse_steering([a.name for a in self.head.attributes], weights, steer)
 
     # -- calibration -----------------------------------------------------------------------------
 
@@ -430,33 +414,10 @@ class RewardModel(BaseScorer):
 
         Reference: the classes are transformers' and sentence-transformers'; the linear form is ours.
         """
-        return self.exported(
-            path, risk, tolerance=tolerance, reference=reference, weights=weights, steer=steer
-        ).shift
+        from pluralign.model.export import export
 
-    def exported(
-        self,
-        path: str | os.PathLike[str],
-        risk: str | risk.RiskMeasure = "mean",
-        *,
-        tolerance: float = 1e-4,
-        reference: Sequence[Conversation] | None = None,
-        weights: Weights | None = None,
-        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
-    ) -> ExportResult:
-        """As `export`, and returns also the measured gap and difference."""
-        from pluralign.model.export.stage import export
-
-        return export(
-            self.head,
-            self.backbone,
-            path,
-            measure=_parse_risk(risk),
-            tolerance=tolerance,
-            reference=reference,
-            steering=self._steering(weights, steer),
-            embed=self.embed,
-        )
+        steering = self._steering(weights, steer)
+        return export(self, path, risk, tolerance=tolerance, reference=reference, steering=steering).shift
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
         """Writes the model folder under a temporary name and renames it, so that it is complete or absent.
@@ -531,6 +492,3 @@ class RewardModel(BaseScorer):
             calibration=stored.calibration,
             temperature=stored.temperature,
         )
-
-
-_parse_risk = risk.parse  # `score` has an argument named risk

@@ -61,7 +61,7 @@ class _Dictated:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         wanted = self._tokens[:, len(self.seen)].to(scores.device)
-        self.seen.append(scores.detach().double().cpu())
+        self.seen.append(scores.detach().cpu().double())
         return torch.full_like(scores, -torch.inf).scatter_(1, wanted[:, None], 0.0)
 
 
@@ -160,4 +160,4 @@ def _plain(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
     except TypeError:  # models without a cache do not know the word
         output = model(input_ids=ids)
     logits: Tensor = output.logits[0, -_NEW:]
-    return logits.double().cpu()
+    return logits.cpu().double()
