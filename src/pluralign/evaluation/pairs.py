@@ -111,7 +111,8 @@ def _pair_columns(
         value = _utility(other, risk)
         if value is not None:
             rules[name] = value
-            columns[f"{name}_probability"] = _compared(head, other, chosen, rejected)["probability"]
+            alone = model.with_head(head)
+            columns[f"{name}_probability"] = _compared(alone, other, chosen, rejected)["probability"]
     rules["length"] = torch.tensor([float(len(c[-1]["content"])) for c in texts.conversations])
     for name, value in rules.items():
         columns[f"{name}_outcome"] = host_array(metrics.pair_outcomes(value[chosen], value[rejected]))

@@ -20,6 +20,7 @@ from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.evaluation.columns import Floats
 from pluralign.evaluation.files import scores_table
 from pluralign.evaluation.results import SCHEMA, Results
+from pluralign.evaluation.suites.columns import LENGTH
 from pluralign.evaluation.three_way import OUTCOMES, three_way_brier, three_way_log_loss
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def measures_of(name: str, given: Any) -> dict[str, Measure]:
         )
     else:
         digests, table = _stored(name, Path(given))
+    if "scores_chosen" in table.column_names:
+        return _of_suite(table)
     kinds = list(dict.fromkeys(table["table"].to_pylist()))
     pairs = [kind for kind in ("pairs", "votes", "pairs_from_ratings") if kind in kinds]
     found: dict[str, Measure] = {}
@@ -135,9 +138,25 @@ def _table(file: Path) -> pa.Table:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
-    if missing := [name for name in ("table", "id", "group") if name not in table.column_names]:
+    needed = ("id", "group", "risk" if "scores_chosen" in table.column_names else "table")
+    if missing := [name for name in needed if name not in table.column_names]:
         raise ArtifactError(f"{file}: the column {missing[0]} is missing; evaluate again")
     return table
+
+
+def _of_suite(table: pa.Table) -> dict[str, Measure]:
+    """Of a published suite, per risk measure: whether every right response scores above every wrong one."""
+    import pyarrow.compute as pc
+
+    def read(rule: str) -> Keyed:
+        rows = table.filter(pc.equal(table["risk"], rule))
+        sides = (rows["scores_chosen"].to_pylist(), rows["scores_rejected"].to_pylist())
+        won = [float(min(right) > max(wrong)) for right, wrong in zip(*sides, strict=True)]
+        keys = _numbered(zip(rows["subset"].to_pylist(), rows["id"].to_pylist(), strict=True))
+        return Keyed(keys, rows["group"].to_pylist(), np.array(won))
+
+    rules = [rule for rule in dict.fromkeys(table["risk"].to_pylist()) if rule != LENGTH]
+    return {f"{rule}.accuracy": Measure("higher", None, partial(read, rule), _UNIT) for rule in rules}
 
 
 def _read(table: pa.Table, kind: str, value: Callable[[pa.Table], Floats]) -> Keyed:
