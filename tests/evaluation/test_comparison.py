@@ -170,17 +170,23 @@ def test_what_it_refuses(systems, more, match):
         compare(systems, **more)
 
 
+def models(name):
+    """Two families on the same ratings."""
+    family = {"one": "quantile", "two": "regression"}[name]
+    config = {"l1": 0.01, "levels": (0.1, 0.5, 0.9)} if family == "quantile" else {}
+    ratings = pl.load_ratings(ratings_rows(num_prompts=20))
+    return pl.fit(family, ratings=ratings, backbone=FakeBackbone(), config=config, cache=None)
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     """Three evaluations of two models, as returned and as written; the third on other rows."""
     folder = tmp_path_factory.mktemp("evaluated")
     ratings = pl.load_ratings(ratings_rows(num_prompts=20))
     pairs = pl.load_pairs(pairs_rows(40))
-    backbone = FakeBackbone()
     found = {}
-    for name, family in {"one": "quantile", "two": "regression"}.items():
-        config = {"l1": 0.01, "levels": (0.1, 0.5, 0.9)} if family == "quantile" else {}
-        model = pl.fit(family, ratings=ratings, backbone=backbone, config=config, cache=None)
+    for name in ("one", "two"):
+        model = models(name)
         found[name] = pl.evaluation.evaluate(model, ratings=ratings, pairs=pairs, out=folder / name)
     part = pairs.select(range(20))
     pl.evaluation.evaluate(model, ratings=ratings, pairs=part, out=folder / "part")
@@ -221,6 +227,25 @@ def test_evaluations_of_other_rows_are_refused(evaluated):
         compare({"one": folder / "one", "two": folder / "two"}, measure="pair.accuracy")
     with pytest.raises(ArgumentError, match=r"no results.json"):
         compare({"one": folder, "two": folder / "two"})
+
+
+def test_folders_of_suites_are_compared_by_rows_won(evaluated, tmp_path):
+    folder, _ = evaluated
+    rows = pairs_rows(30, seed=4)
+    for name in ("one", "two"):
+        model = models(name)
+        pl.evaluation.suites.evaluate_suite(
+            model, rows, "pairs", risk=["mean", "cvar:0.5"] if name == "one" else "mean", out=tmp_path / name
+        )
+    found = compare({name: tmp_path / name for name in ("one", "two")})
+    assert (found["measure"], found["rows"]) == ("mean.accuracy", {"one": 30, "two": 30})
+    results = json.loads((tmp_path / "one" / "results.json").read_text())
+    means = {row["name"]: row["mean"]["estimate"] for row in found["table"]}
+    assert means["one"] == pytest.approx(results["pairs"]["pairs"]["accuracy"]["model"]["estimate"])
+    with pytest.raises(ArgumentError, match="not in all evaluations"):
+        compare({name: tmp_path / name for name in ("one", "two")}, measure="cvar:0.5.accuracy")
+    with pytest.raises(ArgumentError, match="no measure in common"):
+        compare({"suite": tmp_path / "one", "other": folder / "one"})
 
 
 def test_damaged_and_newer_evaluations_are_refused(evaluated, tmp_path):
