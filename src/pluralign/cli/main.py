@@ -28,6 +28,7 @@ VERBS = {
     "calibrate": "correct a model's distributions on ratings that it was not fitted on",
     "score": "score responses with a model and a risk measure",
     "evaluate": "evaluate a model on held-out data, against its baselines",
+    "compare": "compare models or policies on the same rows: intervals, verdicts, dominance",
     "report": "turn evaluations into one HTML page with figures",
     "sample": "sample reference completions and score them: the table to train a policy on",
     "select": "select the best of sampled completions, as rows or pairs to train on",
