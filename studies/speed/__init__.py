@@ -2,12 +2,12 @@
 
 Arms: `policy` training against TRL, offline, and `ppo`, online; the quantile `solver` against scikit-learn
 and statsmodels; `embeddings` against the plain loop; `transport` losses against POT; five Gaussian `heads`
-against one; `tables` of up to a million rows against pyarrow and pandas.
+against one; `tables` of up to a million rows against pyarrow and pandas; `serving` against a plain server.
 """
 
 from __future__ import annotations
 
-from studies.speed import embeddings, heads, policy, ppo, solver, tables, transport
+from studies.speed import embeddings, heads, policy, ppo, serving, solver, tables, transport
 from studies.study import Arm, Study, once
 
 STUDY = Study(
@@ -26,6 +26,7 @@ STUDY = Study(
         "embeddings": Arm(once({}), embeddings.run, seeds=1, threads=1, packages=("tokenizers",)),
         "transport": Arm(once({}), transport.run, seeds=1, threads=1, packages=("POT",)),
         "heads": Arm(once({}), heads.run, seeds=1, threads=1),
+        "serving": Arm(once({}), serving.run, seeds=1, threads=1, packages=("fastapi", "uvicorn")),
         "tables": Arm(once(*tables.RUNS), tables.run, seeds=1, threads=1, packages=("pyarrow", "pandas")),
     },
 )

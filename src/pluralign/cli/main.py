@@ -32,6 +32,7 @@ VERBS = {
     "sample": "sample reference completions and score them: the table to train a policy on",
     "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "export": "write a model as a checkpoint that other software loads",
+    "serve": "serve a model over HTTP, to trainers and to people who vote",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 
