@@ -72,16 +72,16 @@ def test_losses(name):
     ("name", "method"), list(itertools.product(cases_distributions.NAMES, cases_distributions.METHODS))
 )
 def test_methods_of_distributions(name, method):
-    function, law = cases_distributions.METHODS[method], cases_distributions.build()[name]
-    found = function(law.to(DEVICE), lambda tensor: tensor.to(DEVICE))
-    torch.testing.assert_close(on_cpu(found), function(law, lambda tensor: tensor), **CLOSE)
+    function, distribution = cases_distributions.METHODS[method], cases_distributions.build()[name]
+    found = function(distribution.to(DEVICE), lambda tensor: tensor.to(DEVICE))
+    torch.testing.assert_close(on_cpu(found), function(distribution, lambda tensor: tensor), **CLOSE)
 
 
 @pytest.mark.parametrize("method", ["prob_greater", "wasserstein"])
 @pytest.mark.parametrize("name", cases_distributions.NAMES)
 def test_pairs_of_distributions(name, method):
-    laws = cases_distributions.build()
-    one, other = laws[name], laws["ensemble"].scale_shift(0.5, 0.2)
+    distributions = cases_distributions.build()
+    one, other = distributions[name], distributions["ensemble"].scale_shift(0.5, 0.2)
     found = getattr(one.to(DEVICE), method)(other.to(DEVICE))
     torch.testing.assert_close(on_cpu(found), getattr(one, method)(other), **CLOSE)
 
