@@ -36,8 +36,8 @@ def section() -> str:
         "## Tables\n\nFrom files of made-up ratings, three raters to a row, twenty responses to a prompt, with drawn vectors of "
         "width 384 (`python -m studies speed --arms tables`): processor seconds on one thread, and the most memory that the "
         "process held, .3 GiB of which is Python with its packages. `check` and scoring begin with a file; a split, a fit and an evaluation with a loaded table. The exponent p "
-        "says that time grows as rows^p between the two largest sizes. Fits and evaluations of a million rows were "
-        "not run: the vectors and what is made of them would not fit beside the other work that shared the machine. "
+        "says that time grows as rows^p between the two largest sizes. Other work shared the cores while this was "
+        "measured, by which seconds vary by some ten per cent or more. "
         "pyarrow and pandas read the files as they are; loading also checks every cell and names what is wrong."
     )
     found = _found()
@@ -50,4 +50,6 @@ def section() -> str:
         if cells:
             shown = [_cell(found.get((stage, size))) for size in sizes]
             rows.append([stage, *shown, _exponent(cells)])
+    if absent := [f"{rows:,}" for rows in SIZES if rows not in sizes]:
+        text += f" Not run yet: {', '.join(absent)} rows."
     return text + "\n\n" + table(["", *(f"{size:,} rows" for size in sizes), "exponent"], rows)
