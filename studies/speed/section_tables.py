@@ -50,6 +50,6 @@ def section() -> str:
         if cells:
             shown = [_cell(found.get((stage, size))) for size in sizes]
             rows.append([stage, *shown, _exponent(cells)])
-    if absent := [f"{rows:,}" for rows in SIZES if rows not in sizes]:
+    if absent := [f"{size:,}" for size in SIZES if size not in sizes]:
         text += f" Not run yet: {', '.join(absent)} rows."
     return text + "\n\n" + table(["", *(f"{size:,} rows" for size in sizes), "exponent"], rows)
