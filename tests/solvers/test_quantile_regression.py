@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pluralign.errors import ConvergenceWarning
 from pluralign.solvers import QuantileFit, fit_quantiles
-from property_examples import examples
 
 LEVELS = [0.1, 0.5, 0.9]
 TRAITS = ("ties", "twins", "sum", "constant", "scales", "offset", "integers", "repeats", "weights", "missing")
@@ -59,7 +58,7 @@ def check_optimal(x, y, weight, levels, l1, intercept, fit, tol=1e-6):
         assert value <= best * (1 + 1e-6) + 1e-9 * size
 
 
-@settings(max_examples=examples(60), deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     num_rows=st.sampled_from([1, 2, 5, 20, 60, 120]),
@@ -76,7 +75,7 @@ def test_agrees_with_highs(seed, num_rows, num_columns, traits, unit, l1, levels
     check_optimal(x, y, weight, levels, l1, intercept, fit)
 
 
-@settings(max_examples=examples(40), deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     traits=st.sets(st.sampled_from(TRAITS), max_size=3),
@@ -274,3 +273,13 @@ def test_inputs_are_not_changed():
     fit_quantiles(x, y, LEVELS, sample_weight=weight)
     for value, copy in zip([x, y, weight], copies, strict=True):
         np.testing.assert_array_equal(value, copy)
+
+
+def test_a_bound_below_zero_is_zero():
+    """Columns 0 and 1 are the same up to 1e-6 of their size: nothing is known of what they could add."""
+    x, y, _ = problem(422818, 60, 30, ("twins", "scales", "offset", "repeats"), 1e-6)
+    with pytest.warns(ConvergenceWarning, match="columns 0, 1 vary so little"):
+        fit = fit_quantiles(x, y, [0.5], l1=0.0, fit_intercept=False)
+    assert fit.gap.tolist() == [1.0]
+    best = lp_oracle.optimum(x, y, 0.5, 0.0, None, False)
+    assert float(fit.objective[0]) >= best * (1 - 1e-6)

@@ -219,6 +219,7 @@ def _solve(
         found = found._replace(gap=_gap_with_held(task, found, constants, tol, max_iterations))
     fit = _in_given_units(design, found, offset, unit, num_levels)
     objective, gap = as_returned(*fit[:4], task, ratings, tol)
+    gap = gap.clamp_max(1.0)  # no loss is below 0
     return fit._replace(objective=objective, gap=gap, iterations=rough.steps + found.steps)
 
 
