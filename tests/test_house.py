@@ -61,6 +61,7 @@ ROOMS = {
         "logprobs": set(),
         "sampling": {"logprobs"},
         "rewards": {"logprobs", "sampling"},
+        "judges": {"sampling", "rewards"},
         "selection": {"sampling", "rewards"},
         "training": set(),
         "offline": {"logprobs", "sampling", "rewards", "training"},
