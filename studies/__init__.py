@@ -15,6 +15,7 @@ from studies.study import Study
 
 NAMES = (
     "real_data",
+    "tuning",
     "qrm_real",
     "qrm_lab",
     "families",
@@ -25,6 +26,8 @@ NAMES = (
     "lab_policy",
     "ppo_lab",
     "transport",
+    "calibration",
+    "intervals",
     "speed",
     "gpu",
 )

@@ -22,6 +22,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 SECTIONS = (
     "real_data.section",
+    "tuning.section",
     "qrm_real.section",
     "qrm_lab.section",
     "families.section",
@@ -34,10 +35,12 @@ SECTIONS = (
     "ppo_lab.section",
     "speed.section_policy",
     "speed.section_ppo",
+    "speed.section_tuning",
     "speed.section_solver",
     "speed.section_embeddings",
     "speed.section_tables",
     "transport.section",
+    "intervals.section",
 )
 
 

@@ -104,7 +104,7 @@ def test_joins_are_transitive_over_tables() -> None:
     assert joint_groups({"pairs": pairs, "ratings": ratings}) == joint
 
 
-def test_a_prompt_of_many_groups_says_what_to_do_and_joins_none() -> None:
+def test_a_prompt_of_many_groups_is_an_error_with_advice_and_joins_none() -> None:
     """Under one instruction groups are sources, and a long text of two of them still joins these."""
     rows = [(f"g{i}", "Summarise the article.", f"summary {i}") for i in range(8)]
     assert joined(table(*rows)) == []

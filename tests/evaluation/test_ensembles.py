@@ -16,18 +16,18 @@ from pluralign.evaluation.ensembles import distribution_columns, margin_columns,
 COUNT, HEADS = 40, 3
 
 
-def law(seed: int = 0) -> pl.GaussianEnsemble:
+def distribution(seed: int = 0) -> pl.GaussianEnsemble:
     generator = torch.Generator().manual_seed(seed)
     means = torch.randn(COUNT, HEADS, generator=generator, dtype=torch.float64)
     return pl.GaussianEnsemble(means, torch.rand(COUNT, HEADS, generator=generator, dtype=torch.float64))
 
 
 def test_both_kinds_of_doubt_add_up_to_the_std_of_the_distribution():
-    columns = distribution_columns(law())
+    columns = distribution_columns(distribution())
     assert set(columns) == {"head_0", "head_1", "head_2", "within_std", "between_std"}
     total = (columns["within_std"].square() + columns["between_std"].square()).sqrt()
-    torch.testing.assert_close(total, law().std())
-    torch.testing.assert_close(columns["head_1"], law().means[:, 1])
+    torch.testing.assert_close(total, distribution().std())
+    torch.testing.assert_close(columns["head_1"], distribution().means[:, 1])
 
 
 def test_distributions_without_several_heads_have_no_columns():
@@ -37,7 +37,7 @@ def test_distributions_without_several_heads_have_no_columns():
 
 
 def test_the_summary_of_ratings_is_made_of_its_columns():
-    ensemble, observed = law(), np.linspace(-1, 1, COUNT)
+    ensemble, observed = distribution(), np.linspace(-1, 1, COUNT)
     columns = {f"model_{key}": value.numpy() for key, value in distribution_columns(ensemble).items()}
     columns |= {
         "attribute": ["a"] * 25 + ["b"] * 15,
@@ -93,7 +93,7 @@ def test_margins_are_those_of_each_head():
         cache=None,
         config={"loss": "bradley_terry", "l2": 0.1, "heads": 3, "steps": 50},
     )
-    first, second = law(0), law(1)
+    first, second = distribution(0), distribution(1)
     margins = margin_columns(model.head, first, second)
     np.testing.assert_allclose(margins["margin_head_2"], (first.means - second.means)[:, 2])
     assert margin_columns(model.baselines["bradley_terry"], first, second) == {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pluralign.cli.console import Console, interval
+from pluralign.cli.crowd_tables import print_crowd
 from pluralign.report.wording import counted, enough
 
 __all__ = ["print_results"]
@@ -48,6 +49,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         }
         _breakdown(console, family, f"{_words(name)} by attribute", shares)
         _breakdown(console, family, f"{_words(name)} by kind of prompt", part["subsets"])
+    print_crowd(console, results)
 
 
 def _calibration(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
@@ -66,7 +68,7 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
 
 
 def _votes(console: Console, family: str, found: Mapping[str, Any] | None) -> None:
-    """Losses of a, tie and b beside two that know nothing of the texts, and the shares of ties."""
+    """Losses of a, tie and b beside those of two forecasts that ignore the texts, and the shares of ties."""
     if not found:
         return
     rows = []
@@ -149,13 +151,13 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
 
 
 def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
-    untold = set(part.get("tied_rules", ())) - {"model"}  # it ties nearly all pairs, so it is no comparison
+    left_out = set(part.get("tied_rules", ())) - {"model"}  # ties nearly all pairs: nothing to compare
     rows = [
         (
             family if rule == "model" else rule,
-            "-" if rule in untold else interval(accuracy, 3),
+            "-" if rule in left_out else interval(accuracy, 3),
             part["ties"][rule],
-            interval(part["difference"].get(rule), 3) if rule not in {"model", *untold} else "",
+            interval(part["difference"].get(rule), 3) if rule not in {"model", *left_out} else "",
         )
         for rule, accuracy in part["accuracy"].items()
     ]

@@ -34,7 +34,12 @@ __all__ = [
 ]
 
 _COMMON = ("id", "prompt", "subset", "group")
-_TEXT_OR_MESSAGES = {"prompt", "completion", *(side for sides in SIDES.values() for side in sides)}
+_TEXT_OR_MESSAGES = {
+    "prompt",
+    "completion",
+    "messages",
+    *(side for sides in SIDES.values() for side in sides),
+}
 _FLAGS = {"ratings": "ratings", "pairs": "pairs", "comparisons": "votes"}
 _TEXT = {"id", "subset", "group", "attribute", "split", "system"}
 _TYPED = {"ratings", "rating", "label", "votes", "rater_ids", "scale", "true_mean", "true_quantiles"}
@@ -46,7 +51,7 @@ def shape_of(columns: set[str]) -> Shape | None:
         return "pairs"
     if {"response_a", "response_b"} <= columns or {"conversation_a", "conversation_b"} <= columns:
         return "comparisons"
-    if columns & {"response", "completion"}:
+    if columns & {"response", "completion", "messages"}:
         rated = columns & {"ratings", "rating", "label"} or {"attribute", "scale"} <= columns
         return "ratings" if rated or columns >= set(HELPSTEER) else "responses"
     return None
@@ -113,7 +118,7 @@ def renamed(batch: Batch, names: Mapping[str, str], notes: Counter[str]) -> Batc
     replaced = isinstance(batch, LineBatch) and any(
         name in columns and of_file in columns for of_file, name in names.items()
     )
-    if isinstance(batch, RowBatch) or replaced:  # how many rows have both, only the rows tell
+    if isinstance(batch, RowBatch) or replaced:  # only the rows show how many have both
         return RowBatch(batch.numbers, [rename(row, names, notes) for row in batch.rows()])
     arrays = {name: batch.column(name) for name in batch.columns if name not in names}
     for of_file, name in names.items():

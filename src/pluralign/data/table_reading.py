@@ -211,7 +211,7 @@ class _Reading:
         self._found.refused.append(RefusedRow(self._table.name, number, bad.raw, [bad.problem]))
 
     def _typed_batches(self) -> Iterator[RowBatch]:
-        """Which type a column of cells has, only all of its cells tell."""
+        """The type of a column of cells is known only once all of them are read."""
         whole: list[tuple[int, dict[str, Any]]] = []
         damage = None
         try:

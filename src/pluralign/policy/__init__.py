@@ -27,6 +27,7 @@ _NAMES: dict[str, str] = {
     "PPOTrainer": "online.trainer",
     "ProgramLimits": "rewards.programs.limits",
     "ProgramReward": "rewards.programs.reward",
+    "ProgramTasks": "rewards.programs.tasks",
     "References": "rewards.training_tables",
     "SamplingSettings": "sampling.settings",
     "Selection": "selection.tables",
@@ -46,6 +47,7 @@ _NAMES: dict[str, str] = {
     "last_checkpoint": "training",
     "length_bias": "rewards.length_control",
     "load_prompts": "sampling.prompt_sets",
+    "load_tasks": "rewards.programs.tasks",
     "load_tokenizer": "sampling.local",
     "log_probs": "logprobs.sequence",
     "lora_config": "logprobs.loading",
@@ -86,6 +88,7 @@ __all__ = [
     "PPOTrainer",
     "ProgramLimits",
     "ProgramReward",
+    "ProgramTasks",
     "References",
     "SamplingSettings",
     "Selection",
@@ -105,6 +108,7 @@ __all__ = [
     "last_checkpoint",
     "length_bias",
     "load_prompts",
+    "load_tasks",
     "load_tokenizer",
     "log_probs",
     "lora_config",
@@ -144,6 +148,7 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.rewards.programs.limits import ProgramLimits
     from pluralign.policy.rewards.programs.pass_at_k import pass_at_k
     from pluralign.policy.rewards.programs.reward import ProgramReward
+    from pluralign.policy.rewards.programs.tasks import ProgramTasks, load_tasks
     from pluralign.policy.rewards.ranks import (
         clamp_ranks,
         num_references,

@@ -140,7 +140,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def enough(rows: int, groups: int = 2) -> bool:
-    """Whether so many rows say anything: below ten, or in one group, an accuracy or a curve does not."""
+    """Whether there are enough rows for an accuracy or a curve: at least ten, in several groups."""
     return rows >= FEWEST and groups >= 2
 
 
@@ -213,7 +213,7 @@ def against(rule: str, pairs: Mapping[str, Any]) -> str:
     name = rule_words(rule)
     if rule in pairs.get("tied_rules", ()):
         ties = percent(pairs["ties"].get(rule, 0) / pairs["rows"], 0)
-        return f"{name} is no comparison: it ties {ties} of pairs"
+        return f"{name}: no comparison, since it ties {ties} of pairs"
     accuracy = percent(pairs["accuracy"][rule]["estimate"])
     return f"{name}: {accuracy}; {model_verdict(pairs['difference'][rule], 'higher')}"
 

@@ -285,9 +285,9 @@ def _warn(fit: QuantileFit, levels: tuple[float, ...], tol: float, held: list[in
         if held:
             columns = ", ".join(map(str, held[:10])) + (" ..." if len(held) > 10 else "")
             advice = (
-                f"columns {columns} vary so little beside their size, or beside one another, that float64 "
-                "cannot fit by all they say, which the gaps count; subtract what they share, such as a large "
-                "mean, before the fit, or give a larger l1"
+                f"columns {columns} vary so little for their size, or differ so little, that "
+                "float64 cannot use all of their information, and the gaps include that; subtract what they "
+                "share, such as a large mean, before the fit, or give a larger l1"
             )
         attribute, level = max(short, key=lambda place: float(fit.gap[place[0], place[1]]))
         warnings.warn(

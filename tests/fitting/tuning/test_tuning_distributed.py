@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny_tuning as tiny
 from safetensors.torch import load_file
+
+from several_processes import launch
 
 SCRIPT = """
 import os, sys
@@ -27,37 +25,18 @@ size = int(os.environ.get("WORLD_SIZE", "1"))
 model = pl.fit(
     "regression", ratings=tiny.ratings(own, 43), backbone=encoder, config=tiny.FAST["regression"], cache=None,
     progress=False, tune=kind, tuning={"batch": 8 // size, "epochs": 2, "lr": 1e-3, "head_lr": 1e-3,
-    "held_out": 0.25, "eval_every": 2, "rank": 4, "alpha": 8.0},
+    "held_out": 0.25, "eval_every": 2, "rank": 4, "alpha": 8.0, "dropout": False},
 )
 model.save_pretrained(own / "model")
 """
-
-
-def launch(folder: Path, processes: int, *arguments: str) -> None:
-    folder.mkdir(exist_ok=True)
-    file = folder / "script.py"
-    file.write_text(SCRIPT)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
-    done = subprocess.run(
-        [*command, str(file), *arguments], env=environment, capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_two_processes_are_one(kind: str, tmp_path: Path) -> None:
     encoder = tiny.encoder(tmp_path / "encoder")
-    launch(tmp_path / "one", 1, str(tmp_path / "one" / "out"), encoder, kind)
-    launch(tmp_path / "two", 2, str(tmp_path / "two" / "out"), encoder, kind)
+    launch(tmp_path / "one", SCRIPT, 1, str(tmp_path / "one" / "out"), encoder, kind)
+    launch(tmp_path / "two", SCRIPT, 2, str(tmp_path / "two" / "out"), encoder, kind)
     single, first, second = (tmp_path / place / "model" for place in ("one/out/0", "two/out/0", "two/out/1"))
     weights = f"backbone/{'adapter_model' if kind == 'lora' else 'model'}.safetensors"
     for name in ("model.safetensors", weights):

@@ -390,14 +390,14 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
         made.train()
     assert all(torch.equal(value, before[name]) for name, value in weights(made).items())
 
-    class Law:
+    class Distribution:
         def distribution(self, conversations):
             values = torch.zeros(len(conversations), 2)
             values[2] = float("inf")
             return Quantiles(values, torch.tensor([0.25, 0.75]), validate=False)
 
     with pytest.raises(DataError, match="response 2"):
-        trainer(tmp_path, source=Law()).train()
+        trainer(tmp_path, source=Distribution()).train()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -503,7 +503,7 @@ def test_settings_that_do_not_go_together(tmp_path, options, match):
         trainer(tmp_path, **options)
 
 
-def test_a_best_metric_that_nobody_measures(tmp_path):
+def test_a_best_metric_that_is_not_measured(tmp_path):
     with pytest.raises(ConfigError, match="best_metric.*allowed: .*kl"):
         trainer(tmp_path, best_metric="golf", made={"eval_prompts": ["a"]}).train()
 
@@ -516,7 +516,7 @@ def interrupt():
 
 
 @pytest.mark.parametrize("phase", ["drawing", "scoring", "updating", "evaluating", "logging"])
-def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
+def test_ctrl_c_leaves_a_state_from_which_the_run_continues(tmp_path, phase):
     held_out = {"eval_prompts": ["b", "cc"]}
     whole = trainer(tmp_path / "whole", made=held_out, eval_steps=1)
     whole.train()

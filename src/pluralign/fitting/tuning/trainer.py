@@ -34,6 +34,7 @@ def arguments(
     units: int,
     held_out: int,
     *,
+    width: int,
     on_cpu: bool,
     bar: bool | None,
 ) -> Any:
@@ -45,6 +46,7 @@ def arguments(
         folder: for checkpoints.
         units: units that are trained on.
         held_out: units that are held out.
+        width: of the backbone's states.
         on_cpu: whether the model is on a CPU, and stays there.
         bar: whether to show a bar; None for one on a terminal.
     """
@@ -56,7 +58,7 @@ def arguments(
     every = config.eval_every or max(1, round(steps / 4))
     return TrainingArguments(
         folder,
-        learning_rate=config.rate(tune),
+        learning_rate=config.rate(tune, width),
         num_train_epochs=config.epochs,
         max_steps=config.max_steps,
         per_device_train_batch_size=config.batch,
@@ -83,7 +85,7 @@ def arguments(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
         disable_tqdm=not sys.stderr.isatty() if bar is None else not bar,
-        use_cpu=on_cpu,  # several processes on CPUs work together only if it is said
+        use_cpu=on_cpu,  # several processes on CPUs work together only with this
     )
 
 
@@ -185,7 +187,7 @@ class TuningTrainer(ResumableTrainer):
         total = torch.zeros((), dtype=torch.float64)
         with torch.no_grad(), self.accelerator.autocast():
             for part in torch.split(rows, self._config.batch):
-                total += module(part.to(self.args.device), "held_out").double().sum().cpu()
+                total += module(part.to(self.args.device), "held_out").cpu().double().sum()
         module.train(mode)
         summed = self.accelerator.reduce(total.float().to(self.args.device), "sum")
         return float(summed) / count
@@ -217,7 +219,7 @@ class TuningTrainer(ResumableTrainer):
                 {"params": plain, "lr": rate, "weight_decay": 0.0},
                 {"params": head, "lr": self._config.head_lr, "weight_decay": 0.0},
             ]
-            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
         made: torch.optim.Optimizer = self.optimizer
         return made
 
