@@ -71,6 +71,7 @@ ROOMS = {
             "logprobs",
             "sampling",
             "rewards",
+            "judges",
             "selection",
             "training",
             "offline",
