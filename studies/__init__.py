@@ -26,6 +26,8 @@ NAMES = (
     "lab_policy",
     "ppo_lab",
     "transport",
+    "calibration",
+    "intervals",
     "speed",
     "gpu",
 )

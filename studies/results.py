@@ -40,6 +40,7 @@ SECTIONS = (
     "speed.section_embeddings",
     "speed.section_tables",
     "transport.section",
+    "intervals.section",
 )
 
 

@@ -50,8 +50,9 @@ ALLOWED = {
     "policy": _ABOVE - {"families", "fitting"},
     "report": {"errors", "files", "families"},
     "integrations": {"errors", "distributions", "risk", "data", "model"},
+    "server": _MODELS | {"_version", "run_layout"},
     "lab": _ABOVE | {"policy", "evaluation"},
-    "cli": _ABOVE | {"run_layout", "policy", "evaluation", "report", "lab"},
+    "cli": _ABOVE | {"run_layout", "policy", "evaluation", "report", "lab", "server"},
 }
 
 

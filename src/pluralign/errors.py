@@ -90,7 +90,15 @@ class PluralignError(Exception):
 
 
 class ArgumentError(PluralignError, ValueError):
-    """An argument is invalid: wrong shape, out of range, NaN, or an unknown name."""
+    """An argument is invalid: wrong shape, out of range, NaN, or an unknown name.
+
+    Attributes:
+        allowed: the values that would be valid, where they are a short list; empty otherwise.
+    """
+
+    def __init__(self, message: str = "", *, allowed: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
 
 
 class RiskError(ArgumentError):

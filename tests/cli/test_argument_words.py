@@ -99,7 +99,8 @@ TUNED = ("lr", "batch", *(field.name for field in dataclasses.fields(TuningFlags
             "the loss is not finite in step 3, for 1 of 2 units (numbers 4; groups 'rank'). Checkpoints are "
             "kept. Try a smaller lr or head_lr, a smaller max_grad_norm, or bf16=False",
             "the loss is not finite in step 3, for 1 of 2 units (numbers 4; groups 'rank'). Checkpoints are "
-            "kept. Try a smaller --tune_lr or --tune_head_lr, a smaller --tune_max_grad_norm, or --tune_bf16 false",
+            "kept. Try a smaller --tune_lr or --tune_head_lr, a smaller --tune_max_grad_norm, or --tune_bf16 "
+            "false",
         ),
         (
             "run holds the checkpoints of another tuning (epochs 1.0 instead of 2.0); continue",

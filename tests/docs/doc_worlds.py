@@ -93,6 +93,13 @@ def calibrating() -> Names:
     return files(num_prompts=200)
 
 
+def suites() -> Names:
+    names = files()
+    run_of("quantile", "runs/quality")
+    write("held_out.jsonl", [row | {"group": f"new {i}"} for i, row in enumerate(pairs_rows(30, seed=5))])
+    return names | {"model": pl.RewardModel.from_pretrained("runs/quality/model")}
+
+
 def combining() -> Names:
     names = files()
     model = fitted(names)
@@ -255,6 +262,7 @@ WORLDS: dict[str, Callable[[], Names]] = {
     "docs/how-to/export.md": exporting,
     "docs/how-to/sampling.md": sampling,
     "docs/how-to/select.md": selecting,
+    "docs/how-to/suites.md": suites,
     "docs/how-to/updating.md": updating,
     "docs/explanations/categorical.md": categorical,
     "docs/explanations/gaussian_ensemble.md": ensembles,

@@ -412,6 +412,7 @@ def test_every_family_on_every_kind(tmp_path, family, kind):
     judged = sum(part["rows"] for part in results["pairs"].values())
     judged += sum(part["tied_in_data"] for part in results["pairs"].values())  # for calibration alone
     judged += sum(part["rows"] for name, part in results["ratings"].items() if name != "all")
+    judged += results["pairwise"].get("rater_pairs", {"rows": 0})["rows"]
     assert len(scores) == (judged if family == "quantile" or kind != "ratings" else judged + len(rows))
     examples = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
     assert 0 < len(examples) <= 200

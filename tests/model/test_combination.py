@@ -22,12 +22,12 @@ ASKED = REFERENCE[::7]
 class Stub:
     """Answers "x ..." with a distribution made from x."""
 
-    def __init__(self, distribution) -> None:
-        self.distribution = distribution
+    def __init__(self, make) -> None:
+        self._make = make
 
     def distribution(self, conversations):
         x = torch.tensor([float(c[-1]["content"].split()[0]) for c in conversations], dtype=torch.float64)
-        return self.distribution(x)
+        return self._make(x)
 
 
 RISING = Stub(lambda x: Point(x))

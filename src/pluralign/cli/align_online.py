@@ -101,7 +101,7 @@ def _align(
     held_out = None if flags.eval_data is None else _prompts(flags.eval_data, flags)
     if folder is not None:
         console.say(_plan(policy, flags, config, prompts, out))
-        _say_what_is_held_out(prompts, held_out, console)
+        _report_held_out(prompts, held_out, console)
     start = last_checkpoint(out / TRAINING)
     step = 0 if start is None else int(start.name.rpartition("-")[2])
     if start is not None:
@@ -150,7 +150,7 @@ def _plan(policy: PolicyFlags, flags: OnlineFlags, config: PPOConfig, prompts: A
     )
 
 
-def _say_what_is_held_out(prompts: Any, held_out: Any, console: Console) -> None:
+def _report_held_out(prompts: Any, held_out: Any, console: Console) -> None:
     """Says how many held-out prompts are trained on, and where nothing will be evaluated."""
     from pluralign.policy.sampling.settings import prompt_key
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pluralign.cli.console import Console
+from pluralign.cli.evaluate_suite import run as run_suite
+from pluralign.cli.evaluation_place import beside
 from pluralign.cli.evaluation_tables import print_results
 from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_other_families
 from pluralign.cli.held_out import seen_before, unseen
@@ -70,6 +71,10 @@ class EvaluateFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, evaluates and prints the tables."""
+    named = any(word.partition("=")[0] == "--suite" for word in arguments)
+    if named or early_value(arguments, "suite", ""):
+        run_suite(arguments)
+        return
     family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)
     crossed = early_value(arguments, "folds", "0") != "0"
     # A saved model knows its backbone and its family; only cross-fitting needs flags for them.
@@ -77,7 +82,8 @@ def run(arguments: Sequence[str]) -> None:
     kinds: tuple[type, ...] = of_folds if crossed else (PlaceFlags,)
     purpose = (
         "Evaluate a model on held-out data, against the constant model, Bradley-Terry and length. "
-        "With --folds, also every flag of `pluralign fit` that says how to fit."
+        "With --folds, also every flag of `pluralign fit` that says how to fit. With --suite NAME MODEL, a "
+        "published suite by its own rule: see `pluralign evaluate --suite rewardbench --help`."
     )
     elsewhere = flags_of_other_families(family) if crossed else _only_with_folds()
     flags, data, *others = parse(
@@ -104,7 +110,7 @@ def run(arguments: Sequence[str]) -> None:
     } | training
     inputs = data.digests() | ({"model": digest(str(model_folder(flags.model)))} if flags.model else {})
     name = default_name(decisive, inputs)
-    with RunFolder(flags.out or _beside(flags.model, name), "evaluate", decisive, inputs) as folder:
+    with RunFolder(flags.out or beside(flags.model, name), "evaluate", decisive, inputs) as folder:
         results_file = folder.path / "results.json"
         if not folder.finished:
             if crossed:
@@ -162,16 +168,6 @@ def _evaluate(
     given: dict[str, Any] = tables
     results = evaluation.evaluate(model, **given, risk=flags.risk, seed=flags.seed, out=folder.path)
     return results | {"part": flags.part, "judged": scope}  # the key keeps its old name for older readers
-
-
-def _beside(model: str | None, name: str) -> str:
-    """Where an evaluation without `--out` goes: beside the model, where `pluralign report` looks for it."""
-    if model is not None:
-        folder = model_folder(model)
-        run = folder.parent if folder != Path(model) or (folder.parent / "run.json").is_file() else folder
-        if os.access(run.parent, os.W_OK):
-            return str(run.parent / f"{run.resolve().name}-evaluate-{name}")
-    return f"runs/evaluate-{name}"
 
 
 def _part(tables: Mapping[str, Any], whole: Mapping[str, Any]) -> str:

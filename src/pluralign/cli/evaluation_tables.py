@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pluralign.cli.console import Console, interval
+from pluralign.cli.crowd_tables import print_crowd
 from pluralign.report.wording import counted, enough
 
 __all__ = ["print_results"]
@@ -48,6 +49,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         }
         _breakdown(console, family, f"{_words(name)} by attribute", shares)
         _breakdown(console, family, f"{_words(name)} by kind of prompt", part["subsets"])
+    print_crowd(console, results)
 
 
 def _calibration(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:

@@ -109,7 +109,8 @@ def _limits(flags: ProgramFlags) -> Any:
     """
     from pluralign.policy.rewards.programs.limits import ProgramLimits
 
-    given = {k: int(v) if float(v).is_integer() else v for k, v in (flags.program_limits or {}).items()}
+    stated = flags.program_limits or {}
+    given: dict[str, Any] = {k: int(v) if float(v).is_integer() else v for k, v in stated.items()}
     known = [one.name for one in fields(ProgramLimits)]
     for name in given:
         if name not in known:

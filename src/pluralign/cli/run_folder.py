@@ -88,7 +88,7 @@ class RunFolder:
     ) -> None:
         if self._lock is None:
             return
-        if kind is not None and self._made_nothing():
+        if kind is not None and self._has_no_output():
             for name in (_RECORD, _LOG, _LOCK):
                 (self.path / name).unlink(missing_ok=True)
             with suppress(OSError):
@@ -97,7 +97,7 @@ class RunFolder:
         self._lock = None
 
     def _take_lock(self) -> bool:
-        """Takes the lock; False where the folder is read-only, so that nobody works in it."""
+        """Takes the lock; False where the folder is read-only, so that no process works in it."""
         try:
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -121,7 +121,7 @@ class RunFolder:
         """Whether the folder contains only what a killed process leaves before its first step."""
         return all(p.name == _LOCK or is_temporary(p) for p in self.path.iterdir())
 
-    def _made_nothing(self) -> bool:
+    def _has_no_output(self) -> bool:
         """Whether this process created the record, and only messages were written after it."""
         return not self._found and all(p.name in (_LOCK, _RECORD, _LOG) for p in self.path.iterdir())
 

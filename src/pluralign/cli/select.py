@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.objects import check_device, load_model, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.program_flags import ProgramFlags, named_tables
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import REWARDS, check_rewards, progress_printer, reward_source
@@ -29,50 +30,51 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _SAMPLES, _NOVELTY = "samples", "novelty"
-_IGNORED = {"out", "json", "device", "cache"}  # do not change the result
+_IGNORED = {"out", "json", "device", "cache", "sandbox", "program_workers"}  # do not change the result
+_SOURCES = "--reward_model, --reward_function, --programs or --reward_column"
 _INPUTS = ("samples", "shards", "reward_model", "reward_function", "training_data")
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, scores, selects and writes."""
-    flags, config = parse("select", SelectFlags.__doc__ or "", arguments, SelectFlags, SelectionConfig)
+    kinds = (SelectFlags, ProgramFlags, SelectionConfig)
+    flags, programs, config = parse("select", SelectFlags.__doc__ or "", arguments, *kinds)
     rewards = RewardFlags(
         reward_model=flags.reward_model,
         risk=flags.risk,
         reward_function=flags.reward_function,
+        programs=flags.programs,
         reward_column=flags.reward_column,
         beta=None,
         cache=flags.cache,
     )
-    _check(flags, rewards)
+    _check(flags, rewards, programs)
     console = Console(flags.json)
     quiet_datasets()
-    given = asdict(flags) | asdict(config)
+    given = asdict(flags) | asdict(programs) | asdict(config)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
     inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given[key] is not None}
+    inputs |= {key: digest(table) for key, table in named_tables(flags.programs).items()}
     name = default_name(decisive, inputs)
     with RunFolder(flags.out or f"runs/select-{name}", "select", decisive, inputs) as folder:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")
             result = folder.result
         else:
-            result = _make(flags, config, rewards, folder, console)
+            result = _make(flags, config, rewards, programs, folder, console)
     console.result(result, str(result["table"]))
 
 
-def _check(flags: SelectFlags, rewards: RewardFlags) -> None:
+def _check(flags: SelectFlags, rewards: RewardFlags, programs: ProgramFlags) -> None:
     if (flags.samples is None) == (flags.shards is None):
         received = "both" if flags.samples else "neither"
         raise UsageError(f"needed: exactly one of --samples and --shards; received {received}")
     if flags.samples is not None and flags.columns:
         raise UsageError("--columns is for --shards; samples have our names")
     if flags.shards is not None and not rewards.sources:
-        raise UsageError("--shards needs rewards: --reward_model, --reward_function or --reward_column")
+        raise UsageError(f"--shards needs rewards: {_SOURCES}")
     if flags.samples is not None and not rewards.sources and not _own_rewards(flags.samples).is_dir():
-        raise UsageError(
-            f"{flags.samples} has no rewards of its own; pass --reward_model, --reward_function or "
-            "--reward_column"
-        )
+        raise UsageError(f"{flags.samples} has no rewards of its own; pass {_SOURCES}")
     if rewards.risk != "mean" and rewards.reward_model is None:
         raise UsageError("--risk needs --reward_model: it is a measure of its distributions")
     if flags.novelty is not None and flags.reward_model is None:
@@ -84,7 +86,7 @@ def _check(flags: SelectFlags, rewards: RewardFlags) -> None:
     if flags.prompts_per_shard < 1:
         raise UsageError(f"--prompts_per_shard must be at least 1, received {flags.prompts_per_shard}")
     check_device(flags.device)
-    check_rewards(rewards)
+    check_rewards(rewards, programs)
 
 
 def _file_of(key: str, value: str) -> str:
@@ -105,7 +107,12 @@ def _own_rewards(path: str) -> Path:
 
 
 def _make(
-    flags: SelectFlags, config: SelectionConfig, rewards: RewardFlags, folder: RunFolder, console: Console
+    flags: SelectFlags,
+    config: SelectionConfig,
+    rewards: RewardFlags,
+    programs: ProgramFlags,
+    folder: RunFolder,
+    console: Console,
 ) -> dict[str, Any]:
     from pluralign import policy
 
@@ -125,7 +132,7 @@ def _make(
     if rewards.sources:
         reward = policy.reward_samples(
             samples,
-            reward_source(rewards, flags.device),
+            reward_source(rewards, programs, flags.device, flags.columns, flags.hub_split),
             folder.path / REWARDS,
             progress=progress_printer(console, "shards rewarded"),
         )

@@ -18,7 +18,9 @@ class SelectFlags:
         reward_model: Reward model folder, or the run folder of a fit.
         risk: Risk measure that turns its distributions into numbers, e.g. mean, cvar:0.1.
         reward_function: FILE.py:NAME of a function of (prompts, completions) that returns one number each.
-        reward_column: Use the rewards that came with --shards. Without any of these three: the rewards of the
+        programs: Tables with prompts and tests; the reward is the share of tests that the program in a
+            completion passes; several as [a.jsonl,b.jsonl].
+        reward_column: Use the rewards that came with --shards. Without any of these four: the rewards of the
             run in --samples.
         novelty: Subtract --penalty times how unfamiliar a completion is: disagreement between the heads of an
             ensemble, or distance of its embedding from --training_data.
@@ -39,6 +41,7 @@ class SelectFlags:
     reward_model: str | None = None
     risk: str = "mean"
     reward_function: str | None = None
+    programs: tuple[str, ...] | str = ()
     reward_column: bool = False
     novelty: Literal["disagreement", "distance"] | None = None
     training_data: str | None = None

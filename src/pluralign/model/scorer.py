@@ -67,13 +67,14 @@ class BaseScorer(ABC):
         chosen, rejected = as_conversations(chosen), as_conversations(rejected)
         if len(chosen) != len(rejected):
             raise ArgumentError(
-                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: equally "
-                f"many"
+                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: "
+                "equally many"
             )
         both = self.distribution([*chosen, *rejected])
-        return self._preferred(both[: len(chosen)], both[len(chosen) :])
+        return self.preferred(both[: len(chosen)], both[len(chosen) :])
 
-    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+    def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        """As `preference_probability`, of reward distributions that are known already."""
         return chosen.prob_greater(rejected)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny_tuning as tiny
 from safetensors.torch import load_file
+
+from several_processes import launch
 
 SCRIPT = """
 import os, sys
@@ -22,11 +20,11 @@ import pluralign as pl
 folder, encoder, kind = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 own = folder / os.environ.get("RANK", "0")
 own.mkdir(parents=True, exist_ok=True)
-if os.environ.get("DIES_IN_STEP") and os.environ.get("RANK") == "1":  # as if the machine had failed
+if len(sys.argv) > 5 and os.environ.get("RANK") == "1":  # as if the machine had failed
     from pluralign.fitting.tuning.trainer import TuningTrainer
     step = TuningTrainer.training_step
     def dying(self, *args, **options):
-        if self.state.global_step == int(os.environ["DIES_IN_STEP"]):
+        if self.state.global_step == int(sys.argv[5]):
             os._exit(9)
         return step(self, *args, **options)
     TuningTrainer.training_step = dying
@@ -42,33 +40,12 @@ model.save_pretrained(own / "model")
 """
 
 
-def launch(folder: Path, processes: int, *arguments: str, dies_in_step: int | None = None) -> None:
-    folder.mkdir(exist_ok=True)
-    file = folder / "script.py"
-    file.write_text(SCRIPT)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    if dies_in_step is not None:
-        environment["DIES_IN_STEP"] = str(dies_in_step)
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
-    done = subprocess.run(
-        [*command, str(file), *arguments], env=environment, capture_output=True, text=True, timeout=900
-    )
-    assert (done.returncode == 0) == (dies_in_step is None), done.stderr[-3000:]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_two_processes_are_one(kind: str, tmp_path: Path) -> None:
     encoder = tiny.encoder(tmp_path / "encoder")
-    launch(tmp_path / "one", 1, str(tmp_path / "one" / "out"), encoder, kind)
-    launch(tmp_path / "two", 2, str(tmp_path / "two" / "out"), encoder, kind)
+    launch(tmp_path / "one", SCRIPT, 1, str(tmp_path / "one" / "out"), encoder, kind)
+    launch(tmp_path / "two", SCRIPT, 2, str(tmp_path / "two" / "out"), encoder, kind)
     single, first, second = (tmp_path / place / "model" for place in ("one/out/0", "two/out/0", "two/out/1"))
     weights = f"backbone/{'adapter_model' if kind == 'lora' else 'model'}.safetensors"
     for name in ("model.safetensors", weights):
@@ -86,11 +63,12 @@ def test_a_process_that_dies_ends_the_run_and_the_next_goes_on(tmp_path: Path) -
     """In the middle of an epoch: nobody waits for it, and the weights are those of a run without it."""
     encoder = tiny.encoder(tmp_path / "encoder")
     whole, broken = tmp_path / "whole" / "out", tmp_path / "broken" / "out"
-    launch(whole.parent, 2, str(whole), encoder, "full", "journal")
-    launch(broken.parent, 2, str(broken), encoder, "full", "journal", dies_in_step=3)
+    launch(whole.parent, SCRIPT, 2, str(whole), encoder, "full", "journal")
+    with pytest.raises(AssertionError):
+        launch(broken.parent, SCRIPT, 2, str(broken), encoder, "full", "journal", "3")
     assert not (broken / "0" / "model").exists()
     assert list(broken.glob("search-tuning-regression/checkpoint-2"))
-    launch(broken.parent, 2, str(broken), encoder, "full", "journal")
+    launch(broken.parent, SCRIPT, 2, str(broken), encoder, "full", "journal")
     for name in ("model.safetensors", "backbone/model.safetensors"):
         one, other = (load_file(folder / "0" / "model" / name) for folder in (whole, broken))
         assert all(other[key].equal(value) for key, value in one.items())

@@ -87,7 +87,7 @@ def arguments(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
         disable_tqdm=not sys.stderr.isatty() if bar is None else not bar,
-        use_cpu=on_cpu,  # several processes on CPUs work together only if it is said
+        use_cpu=on_cpu,  # several processes on CPUs work together only with this
     )
 
 

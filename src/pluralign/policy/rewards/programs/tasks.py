@@ -162,8 +162,11 @@ def _names(have: set[str], columns: Mapping[str, str | None]) -> dict[str, str]:
     layout = next((names for needed, names in _LAYOUTS if needed <= have), None)
     if layout is None or "tests" in have:
         layout = {name: (name,) for name in _COLUMNS}
-    found = {ours: next((n for n in theirs if n in have), theirs[0]) for ours, theirs in layout.items()}
-    return {ours: name for ours, name in (found | columns).items() if name is not None}
+    found: dict[str, str | None] = {
+        ours: next((n for n in theirs if n in have), theirs[0]) for ours, theirs in layout.items()
+    }
+    found.update(columns)
+    return {ours: name for ours, name in found.items() if name is not None}
 
 
 def _suite(
