@@ -39,7 +39,7 @@ def steps_of(recipe: dict[str, Any], folder: Path, changes: Sequence[str] = ()) 
         changes: `STEP.FLAG=VALUE`, the value as in YAML; an empty one removes the flag.
 
     Raises:
-        RecipeError: a change names no step, or is none.
+        RecipeError: a change or a reference names no step, or a change is none.
     """
     steps: dict[str, dict[str, Any]] = {name: dict(step["flags"]) for name, step in recipe["steps"].items()}
     for change in changes:
@@ -60,6 +60,8 @@ def steps_of(recipe: dict[str, Any], folder: Path, changes: Sequence[str] = ()) 
         for flag, value in flags.items():
             if isinstance(value, str) and value.startswith("@"):
                 earlier, _, inside = value[1:].partition("/")
+                if earlier not in steps:
+                    raise RecipeError(f"{name}.{flag}: {value} names no step; steps: {', '.join(steps)}")
                 flags[flag] = str(Path(steps[earlier]["out"]) / inside)
     return steps
 
