@@ -27,6 +27,8 @@ NAMES = (
     "lab_policy",
     "ppo_lab",
     "transport",
+    "calibration",
+    "intervals",
     "speed",
     "gpu",
 )

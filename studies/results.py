@@ -41,6 +41,7 @@ SECTIONS = (
     "speed.section_embeddings",
     "speed.section_tables",
     "transport.section",
+    "intervals.section",
 )
 
 

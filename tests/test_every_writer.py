@@ -31,6 +31,7 @@ import pluralign as pl
 import tiny_policy
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign.backbones import fingerprint, smollm2
+from pluralign.cli import compare as cli_compare
 from pluralign.cli import evaluate as cli_evaluate
 from pluralign.cli import evaluate_suite, held_out, lab, sample_rewards, score
 from pluralign.cli.console import Console
@@ -61,7 +62,7 @@ from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
 from pluralign.policy.selection.files import write_selection
 from pluralign.policy.training import sample_files
-from pluralign.report import alignment, canvas, card, page, run_page
+from pluralign.report import alignment, canvas, card, comparison, page, run_page
 from pluralign.training.checkpoints import written_completely
 from tiny_backbones import tiny_decoder
 
@@ -216,6 +217,7 @@ def unpacked_model(folder: Path) -> None:
 WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "backbones.fingerprint": [],  # a note that is lost costs time: see below
     "backbones.smollm2": [unpacked_model],
+    "cli.compare": [lambda folder: cli_compare._write(folder, [{"text": TEXT}])],
     "cli.evaluate": [judged],
     "cli.evaluate_suite": [suite_judged],
     "cli.held_out": [lambda folder: held_out.remember(folder, {"ratings": pl.load_ratings(ratings_rows(9))})],
@@ -250,6 +252,10 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "report.alignment": [lambda folder: alignment.write_alignment({}, folder / "page.html")],
     "report.canvas": [picture],
     "report.card": [lambda folder: card.write_card({}, folder / "card.md")],
+    "report.comparison": [
+        lambda folder: comparison.write_comparison([], folder / "page.html"),
+        lambda folder: comparison.write_markdown([], folder / "page.md"),
+    ],
     "report.page": [lambda folder: page.write_page({}, folder / "page.html")],
     "report.run_page": [lambda folder: run_page.write_run({}, folder / "page.html")],
     "training.checkpoints": [policy_folder],
@@ -277,6 +283,8 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (card, "model_card", TEXT),
         (alignment, "render_alignment", TEXT),
         (run_page, "render_run", TEXT),
+        (comparison, "render_comparison", TEXT),
+        (comparison, "comparison_markdown", TEXT),
         (score, "load_scorer", None),
         (score, "_lines", [TEXT]),
         (score, "_Summary", SimpleNamespace(words=str, constant=False)),

@@ -235,3 +235,25 @@ def test_ensembles_are_exported_by_their_mean(tmp_path):
     model.export(tmp_path / "mean")
     with pytest.raises(ArgumentError, match="worst_case of this model is not linear"):
         model.export(tmp_path / "worst", "worst_case", reference=TEXTS)
+
+
+def test_an_ensemble_fitted_on_votes_predicts_ties_as_its_members_do_on_average():
+    votes = pl.load_comparisons(votes_rows(40))
+    config = {"l2": 0.003, "steps": 30}
+    options = {"backbone": FakeBackbone(), "cache": None, "config": config}
+    model = pl.fit("categorical", votes=votes, ensemble=3, **options)
+    assert model.head.predicts_ties
+    a, b = [talk("1 0 x"), talk("-0.3 0 x")], [talk("-1 0 y"), talk("0.2 0 y")]
+    found = model.vote_probabilities(a, b)
+    members = [model.with_head(one).vote_probabilities(a, b) for one in model.head.members]
+    torch.testing.assert_close(found, torch.stack(members).mean(0))
+    assert float((members[0] - members[1]).abs().max()) > 1e-4
+    torch.testing.assert_close(model.preference_probability(a, b), found[:, 0] + found[:, 1] / 2)
+    told = pl.evaluation.evaluate(model, votes=votes)["votes"]
+    assert told["log_loss"]["value"]["model"]["estimate"] > 0
+    rated = fit("quantile")
+    assert not rated.head.predicts_ties
+    with pytest.raises(ArgumentError, match="knows? no|does not know"):
+        rated.vote_probabilities(a, b)
+    with pytest.raises(ArgumentError, match="of these 3 heads"):
+        model.head.vote_probabilities(pl.Point(torch.zeros(2)), pl.Point(torch.zeros(2)))

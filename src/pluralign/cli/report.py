@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import Console
+from pluralign.cli.evaluation_folders import evaluations_of
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.run_folder import digest
 from pluralign.report.training_runs import is_training_run
-from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
 
@@ -75,7 +73,7 @@ def _of_training(
 
 
 def _of_evaluations(flags: ReportFlags, console: Console) -> tuple[dict[str, Any], Path]:
-    folders = list(dict.fromkeys(found for name in flags.runs for found in _evaluations(Path(name))))
+    folders = list(dict.fromkeys(found for name in flags.runs for found in evaluations_of(Path(name))))
     from pluralign.report.content import build_content
     from pluralign.report.evaluations import read_evaluation
     from pluralign.report.page import write_page
@@ -96,55 +94,3 @@ def _target(out: str | None, folders: Sequence[Path]) -> Path:
     if out is None:
         return (folders[0] if len(folders) == 1 else folders[0].parent) / "report.html"
     return Path(out)
-
-
-def _evaluations(folder: Path) -> list[Path]:
-    """The folder itself, or for the folder of a fit, the finished evaluations of its model next to it."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; pass the folder of a finished `pluralign evaluate`")
-    if (folder / "results.json").is_file():
-        return [folder]
-    record = _record(folder)
-    if record.get("verb") == "evaluate":
-        raise UsageError(f"{folder} is not finished; run its `pluralign evaluate` again")
-    if record.get("verb") != "fit":
-        raise UsageError(
-            f"{folder} is not an evaluation; pass the folder of a finished `pluralign evaluate`, or of a run "
-            "of `pluralign align`"
-        )
-    model = model_folder(str(folder))
-    if not (model / "config.json").is_file():
-        raise UsageError(
-            f"{folder} is not finished; run its `pluralign fit` again, then `pluralign evaluate`"
-        )
-    fingerprint = digest(str(model))
-    places = {folder.resolve(), model.resolve()}
-    beside = [
-        other
-        for other in sorted(folder.parent.iterdir())
-        if (other / "results.json").is_file() and _evaluated(_record(other), places, fingerprint)
-    ]
-    if not beside:
-        raise UsageError(
-            f"{folder} is a fit, and there is no evaluation of it next to it; "
-            f"run `pluralign evaluate --model {folder} ...` and pass that folder"
-        )
-    return beside
-
-
-def _evaluated(record: Mapping[str, Any], places: set[Path], fingerprint: str) -> bool:
-    """Whether a run evaluated the model at one of these paths, or one with the same content."""
-    try:
-        model = record["config"]["model"]
-        return record["inputs"].get("model") == fingerprint or Path(model).resolve() in places
-    except (KeyError, TypeError, AttributeError):
-        return False
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    """The content of `run.json`; empty if it is missing or damaged."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

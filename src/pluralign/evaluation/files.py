@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pluralign.evaluation.rows import Columns
 from pluralign.files import whole_file, write_file
 
-__all__ = ["write_examples", "write_scores"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["scores_table", "write_examples", "write_scores"]
 
 
-def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
+def scores_table(tables: Mapping[str, Columns]) -> pa.Table:
     """All rows of all tables; the column `table` names the table."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     parts = []
     for name, columns in tables.items():
@@ -27,9 +29,15 @@ def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
         given = {k: v for k, v in columns.items() if not isinstance(v, int)}
         arrays = {k: v if isinstance(v, pa.ChunkedArray) else pa.array(v) for k, v in given.items()}
         parts.append(pa.table(arrays | {"table": pa.array([name] * length)}))
-    table = pa.concat_tables(parts, promote_options="permissive")
+    return pa.concat_tables(parts, promote_options="permissive")
+
+
+def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
+    """`scores_table` as a Parquet file."""
+    import pyarrow.parquet as pq
+
     with whole_file(path) as work:
-        pq.write_table(table, work)
+        pq.write_table(scores_table(tables), work)
 
 
 def write_examples(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -75,7 +75,8 @@ def rater_pair_rows(
     first, second = (item[torch.from_numpy(rows)] for rows in (pairs.first, pairs.second))
     for name, head in {"model": model.head, **model.baselines}.items():
         distribution = head.distribution(*texts.inputs)
-        found = head.preference_probability(distribution[first], distribution[second])
+        preferred = model.preferred if name == "model" else head.preference_probability
+        found = preferred(distribution[first], distribution[second])
         if name == "model" or bool((found - 0.5).abs().max() > 1e-6):
             columns[f"{name}{_PREFIX}"] = host_array(found.double())
     if len(model.head.attributes) > 1:

@@ -24,6 +24,7 @@ from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_scores
 from pluralign.evaluation.pairs import pair_rows, rated_pair_rows
 from pluralign.evaluation.pairwise import rater_pair_rows, summarise_pairwise
+from pluralign.evaluation.results import SCHEMA, Results
 from pluralign.evaluation.row_digests import digest_words, row_digest
 from pluralign.evaluation.rows import rating_rows
 from pluralign.evaluation.summary import decided, summarise_gate, summarise_pairs, summarise_ratings
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "cross_fit", "evaluate"]
 
-SCHEMA = 1
 _MAX_PAIRS_PER_GROUP = 500  # of the pairs derived from ratings; more add little about a group
 
 
@@ -70,7 +70,7 @@ def evaluate(
         progress: True or False for a progress bar or none; None for one if stderr is a terminal.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`; what is returned also holds the scores of the rows, for `compare`.
 
     Raises:
         ArgumentError: no data was given, or something that is not a data set.
@@ -78,7 +78,7 @@ def evaluate(
     """
     given = {k: v for k, v in {"ratings": ratings, "pairs": pairs, "votes": votes}.items() if v is not None}
     tables = _score(model, **given, risk=risk, seed=seed, progress=progress)
-    results = _results(model, tables, risk=risk, seed=seed)
+    results = Results(_results(model, tables, risk=risk, seed=seed), tables)
     if out is not None:
         _write(Path(out), tables, results, example_lines(model, given, tables.get("ratings")))
     return results
@@ -174,7 +174,7 @@ def cross_fit(
         for name in dict.fromkeys(name for part in parts for name in part)
     }
     model.fitted |= {"warnings": warned} if warned else {}
-    results = _results(model, tables, risk=risk, seed=seed) | {"folds": num_folds}
+    results = Results(_results(model, tables, risk=risk, seed=seed) | {"folds": num_folds}, tables)
     if out is not None:
         _write(Path(out), tables, results, examples)
     return results

@@ -267,20 +267,21 @@ def _texts_of(
     try:
         table, _ = read_table(flat, shape, columns=blank)
     except DataError as error:
-        for problem in error.problems or [Problem(name, None, None, str(error), "rows as documented")]:
-            if isinstance(problem, Problem) and problem.row is not None:
-                row = rows[owners[problem.row - 1]]
+        found = [one for one in error.problems if isinstance(one, Problem)]
+        for problem in found or [Problem(name, None, None, str(error), "rows as documented")]:
+            if problem.row is not None:
+                given = rows[owners[problem.row - 1]]
                 column = _AS_GIVEN.get(problem.column or "", problem.column)
-                problem = Problem(row.file, row.number, column, problem.found, problem.allowed)
+                problem = Problem(given.file, given.number, column, problem.found, problem.allowed)
             problems.append(problem)
         return {}
     whole = table[:]
     texts: dict[int, tuple[list[dict[str, str]], list[str], str]] = {}
-    for line, owner in enumerate(owners):
-        prompt, group = whole["prompt"][line], whole["group"][line]
+    for number, owner in enumerate(owners):
+        prompt, group = whole["prompt"][number], whole["group"][number]
         columns = ("response_a", "response_b") if shape == "comparisons" else ("response",)
         _, listed, _ = texts.setdefault(places[owner], (prompt, [], group))
-        listed += [whole[column][line] for column in columns]
+        listed += [whole[column][number] for column in columns]
     for place, row in zip(places, rows, strict=True):
         right = len(row.item.right)
         for side, text in enumerate(texts[place][1]):
