@@ -23,6 +23,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SECTIONS = (
     "real_data.section",
     "tuning.section",
+    "suites.section",
     "qrm_real.section",
     "qrm_lab.section",
     "families.section",
