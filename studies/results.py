@@ -25,6 +25,7 @@ SECTIONS = (
     "tuning.section",
     "qrm_real.section",
     "qrm_lab.section",
+    "calibration.section",
     "families.section",
     "families_lab.section",
     "brme.section",
