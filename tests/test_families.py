@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
+from http_server import running
 from pluralign import backbones
 from pluralign.cli.main import main
 from pluralign.distributions import Heads
@@ -31,6 +32,7 @@ from pluralign.model import Combination
 from pluralign.report.content import build_content
 from pluralign.report.evaluations import read_evaluation
 from pluralign.report.page import render_page
+from pluralign.server import create_app
 
 # -- a family: rewards are uniform on a band around a linear centre --------------------------------
 
@@ -212,6 +214,24 @@ def test_it_is_evaluated_and_reported(band, tmp_path):
     assert results["ensemble"] == {}
     page = render_page(build_content([read_evaluation(tmp_path)]))
     assert "Uniform band on fake" in page
+
+
+def test_it_is_served(band):
+    model = fitted(config={"gate_steps": 40})
+    law = model.distribution(TEXTS)
+    with running(create_app(model)) as server:
+        scores = server.post("/v1/score", {"conversations": TEXTS, "risk": "cvar:0.5"}).json["scores"]
+        steered = server.post(
+            "/v1/score", {"conversations": TEXTS, "weights": {"a0": 1}, "steer": {"a0": "median"}}
+        ).json["scores"]
+        rows = server.post("/v1/distribution", {"conversations": TEXTS}).json["distributions"]
+        refused = server.post("/v1/score", {"conversations": TEXTS, "risk": "worst_case"})
+    assert scores == pytest.approx(law.quantile(0.25).tolist(), abs=1e-5)
+    expected = model.score(TEXTS, weights={"a0": 1}, steer={"a0": "median"})
+    assert steered == pytest.approx(expected.tolist(), abs=1e-5)
+    assert {row["kind"] for row in rows} == {"Band"}
+    assert [row["parameters"]["high"] for row in rows] == pytest.approx(law.high.tolist(), abs=1e-5)
+    assert (refused.status, "compares heads" in refused.json["error"]["message"]) == (422, True)
 
 
 def test_an_ensemble_is_made_of_it(band, tmp_path):

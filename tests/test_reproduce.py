@@ -1,4 +1,4 @@
-"""The recipes in examples/reproduce: their flags exist, each runs offline on tables of the published schemas."""
+"""The recipes in examples/reproduce: their flags exist, each runs on tables of the published schemas."""
 
 from __future__ import annotations
 

@@ -91,6 +91,7 @@ def test_files_of_scores_need_no_model_and_know_their_own(fitted, command):
     ("line", "words"),
     [
         ("evaluate --suite rewardbenc run --data held.jsonl", "did you mean 'rewardbench'?); allowed"),
+        ("evaluate --model run --data held.jsonl --suite", "--suite: received '--cache'; allowed"),
         ("evaluate --suite pairs --data held.jsonl", "no model: name a model folder, or --scores"),
         ("evaluate --suite pairs run", "name a file with --data"),
         ("evaluate --suite pairs run other --data held.jsonl", "received a second model, other"),

@@ -262,6 +262,7 @@ def test_llmbar_of_labels_and_of_pairs():
     assert found["overall"] == pytest.approx((1 + 2.5) / 5)
     assert found["subsets"]["CaseStudy/Negation"] == 0
     assert llmbar(["Natural"], [1.0], [0.0])["overall"] is None
+    assert list(llmbar(["Adversarial_GPTOut"], [1.0], [0.0])["subsets"]) == ["GPTOut"]
 
 
 # -- best of n --------------------------------------------------------------------------------------
@@ -409,6 +410,27 @@ def test_bad_rows_are_named(change, match):
     rows[1] |= change
     with pytest.raises(DataError, match=match):
         evaluate_suite(Spread(), rows, "rewardbench")
+
+
+def test_bad_rows_are_set_aside_where_that_is_asked_for(tmp_path):
+    rows = [pair_row(str(i), 1, 0) for i in range(6)]
+    rows[1]["chosen"], rows[3]["rejected"], rows[4]["id"] = "", None, "0"
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no json\n")
+    results = evaluate_suite(Spread(), file, "pairs", on_bad_row="quarantine", out=tmp_path / "out")
+    assert results["suite"]["rows"] == 3
+    assert "4 bad rows were left out" in results["suite"]["notes"][-1]
+    aside = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
+    assert sorted(one["row"] for one in aside) == [2, 4, 5, 7]
+    with pytest.raises(DataError, match="every row is bad"):
+        evaluate_suite(Spread(), rows[1:2], "pairs", on_bad_row="quarantine")
+
+
+def test_equal_sides_are_a_tie_for_everybody():
+    rows = [pair_row("0", 1, 1), pair_row("1", 1, 0)]
+    scores = evaluate_suite(Spread(), rows, "pairs")["suite"]["scores"]
+    assert scores["mean"]["overall"] == 0.5
+    assert scores["length"]["equal_scores"] == {"": 2}
 
 
 @pytest.mark.parametrize("side", ["chosen", "rejected"])

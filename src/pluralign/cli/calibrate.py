@@ -85,8 +85,8 @@ def run(arguments: Sequence[str]) -> None:
         for attribute, counts in found.items():
             console.say(f"{attribute}: {counts['rows']:,} ratings in {counts['groups']:,} groups")
         if (heat := model.temperature) is not None:
-            counts = f"{heat.rows:,} comparisons in {heat.groups:,} groups"
-            console.say(f"{heat.kind}: temperature {heat.value:.3g}, {counts}")
+            fitted_on = f"{heat.rows:,} comparisons in {heat.groups:,} groups"
+            console.say(f"{heat.kind}: temperature {heat.value:.3g}, {fitted_on}")
         if flags.share < 1:
             command = ["pluralign", "evaluate", "--model", str(folder.path), *data.arguments]
             console.say(f"to evaluate it on groups that it has not seen:\n  {shlex.join(command)}")

@@ -146,8 +146,8 @@ def _compare(systems: Mapping[str, Path], flags: CompareFlags, console: Console)
             refused.append(error)
     if not found:
         raise refused[0]
-    for error in refused:
-        console.say(f"left out: {error}")
+    for reason in refused:
+        console.say(f"left out: {reason}")
     return found
 
 

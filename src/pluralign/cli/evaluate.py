@@ -71,7 +71,8 @@ class EvaluateFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, evaluates and prints the tables."""
-    if early_value(arguments, "suite", ""):
+    named = any(word.partition("=")[0] == "--suite" for word in arguments)
+    if named or early_value(arguments, "suite", ""):
         run_suite(arguments)
         return
     family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)

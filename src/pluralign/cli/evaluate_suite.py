@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pluralign.cli.console import Console
 from pluralign.cli.evaluation_place import beside
@@ -49,6 +49,8 @@ class SuiteFlags:
         where: Only rows with these values, e.g. --where.subset chat.
         columns: Mapping from the suite's column names to the file's, e.g. --columns.prompt question.
         hub_split: Split of a hub data set; it also names the subset of rows that name none.
+        on_bad_row: error stops and lists every problem; quarantine moves bad rows to a file in the run
+            folder.
         seed: Seed of the order in which pairs are shown.
         out: Run folder; null for MODEL-evaluate-DIGEST beside the model, or runs/evaluate-DIGEST.
         device: cpu, cuda, ...; null for a GPU if there is one.
@@ -65,6 +67,7 @@ class SuiteFlags:
     where: dict[str, str] | None = None
     columns: dict[str, str] | None = None
     hub_split: str | None = None
+    on_bad_row: Literal["error", "quarantine"] = "error"
     seed: int = 0
     out: str | None = None
     device: str | None = None
@@ -123,7 +126,7 @@ def _evaluate(
     from pluralign.evaluation.suites import evaluate_suite, rescore_suite
 
     quiet_datasets()
-    own = {
+    own: dict[str, Any] = {
         "legacy": flags.legacy,
         "seed": flags.seed,
         "out": folder.path,
@@ -145,6 +148,7 @@ def _evaluate(
             split=split,
             columns=flags.columns,
             where=flags.where,
+            on_bad_row=flags.on_bad_row,
             report=console.say,
             **own,
         )

@@ -34,6 +34,7 @@ VERBS = {
     "select": "select the best of sampled completions, as rows or pairs to train on",
     "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "export": "write a model as a checkpoint that other software loads",
+    "serve": "serve a model over HTTP, to trainers and to people who vote",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 

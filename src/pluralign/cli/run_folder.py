@@ -97,7 +97,7 @@ class RunFolder:
         self._lock = None
 
     def _take_lock(self) -> bool:
-        """Takes the lock; False where the folder is read-only, so that nobody works in it."""
+        """Takes the lock; False where the folder is read-only, so that no process works in it."""
         try:
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:

@@ -94,7 +94,7 @@ def uniform_noise(shape: tuple[int, ...], seed: int, purpose: str) -> Floats:
 
 
 def noise_generator(seed: int, purpose: str) -> np.random.Generator:
-    """The stream of `uniform_noise`; it can be moved on past draws that nobody needs."""
+    """The stream of `uniform_noise`; it can be moved on past draws that are not needed."""
     return np.random.Generator(np.random.PCG64([seed, *purpose.encode()]))
 
 

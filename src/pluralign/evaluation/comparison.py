@@ -137,9 +137,10 @@ def compare(
 def _by_group(rows: Compared) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Sum and number of the values of each group."""
     count = max(int(codes.max()) for codes in rows.groups.values()) + 1
-    sums, sizes = {}, {}
+    sums: dict[str, Floats] = {}
+    sizes: dict[str, Floats] = {}
     for name, values in rows.values.items():
-        sums[name] = np.bincount(rows.groups[name], values, count)
+        sums[name] = np.bincount(rows.groups[name], values, count).astype(np.float64)
         sizes[name] = np.bincount(rows.groups[name], minlength=count).astype(np.float64)
     return sums, sizes
 

@@ -153,7 +153,7 @@ def mean_interval(
     count = len(sums)
     estimate = float(sums.sum() / sizes.sum())
     shares = sizes / sizes.sum()
-    chosen = ("t" if groups is None else "skewed_t") if method == "auto" else method
+    chosen: str = ("t" if groups is None else "skewed_t") if method == "auto" else method
     ends: tuple[float, float] | None = None
     reason = ""
     if count == 1:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pluralign.evaluation.columns import Floats
 from pluralign.evaluation.group_errors import effective_groups
@@ -30,7 +31,7 @@ _BLOCKS = 50
 
 def jackknife_intervals(
     statistics: Callable[[Any], Mapping[str, float | None]],
-    groups: Sequence[Any],
+    groups: Sequence[Any] | npt.NDArray[Any],
     level: float = 0.95,
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Interval]:

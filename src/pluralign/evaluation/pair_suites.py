@@ -119,7 +119,8 @@ def llmbar(subsets: Sequence[str], chosen: Values, rejected: Values) -> Benchmar
 def llmbar_subset(subset: str) -> str:
     """The name among the five, or the subset as it is."""
     parts = subset.replace("\\", "/").split("/")
-    short = next((name for name in LLMBAR_SUBSETS if name.lower() == parts[-1].lower()), None)
+    last = parts[-1].lower().removeprefix("adversarial_")
+    short = next((name for name in LLMBAR_SUBSETS if name.lower() == last), None)
     return short if short is not None and (len(parts) == 1 or "LLMBar" in parts) else subset
 
 

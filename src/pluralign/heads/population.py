@@ -335,13 +335,12 @@ class PopulationUpdater:
         self._voters.fade(left)
 
     def _warn_of_unknown_raters(self, names: Sequence[str | None]) -> None:
-        strangers = sum(name is None for name in names)
-        if strangers == 0 or self.weight == "vote" or self._warned:
+        unnamed = sum(name is None for name in names)
+        if unnamed == 0 or self.weight == "vote" or self._warned:
             return
         self._warned = True
         warnings.warn(
-            f"{strangers} of {len(names)} votes have no rater, and each counts as a separate person: people "
-            f"who "
+            f"{unnamed} of {len(names)} votes have no rater, and each counts as a separate person: those who "
             'vote often without a name weigh more. Pass raters, or weight="vote" if every vote should count',
             VoterWarning,
             stacklevel=3,

@@ -76,8 +76,7 @@ class Contrastive:
             raise ArgumentError(
                 f"{len(missing)} of {len(keys)} conversations have a prompt without reference responses; the "
                 f"first is number {missing[0]}: {_shown(keys[missing[0]])!r}. Sample responses of the "
-                f"initial policy "
-                "for them and pass these as references"
+                "initial policy for them and pass these as references"
             )
         return torch.tensor([known[key] for key in keys])
 

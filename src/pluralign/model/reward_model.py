@@ -129,7 +129,7 @@ class RewardModel(BaseScorer):
                 an invalid conversation.
             RiskError: a measure that does not exist or is not allowed here.
         """
-        steering = self._steering(weights, steer)
+        steering = self.steering(weights, steer)
         return self.head.distribution(*self.read(conversations), steering=steering)
 
     @torch.no_grad()
@@ -167,7 +167,7 @@ class RewardModel(BaseScorer):
         on_grid: bool = False,
     ) -> tuple[RewardDistribution, dict[str, RewardDistribution]]:
         """`distribution` and `attribute_distributions` from one pass through the backbone."""
-        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        steering, inputs = self.steering(weights, steer), self.read(conversations)
         return (
             self.head.distribution(*inputs, steering=steering),
             self.predicted_attributes(inputs.response, on_grid=on_grid),
@@ -185,7 +185,7 @@ class RewardModel(BaseScorer):
 
         They are None without a gate, and if `weights` replace it.
         """
-        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        steering, inputs = self.steering(weights, steer), self.read(conversations)
         gate = self.head.gate_weights(inputs.prompt) if self.head.has_gate and weights is None else None
         distribution = self.head.distribution(*inputs, steering=steering)
         return distribution, self.predicted_attributes(inputs.response), gate
@@ -268,9 +268,13 @@ class RewardModel(BaseScorer):
             return found
         return self.temperature(found)
 
-    def _steering(
-        self, weights: Weights | None, steer: Mapping[str, str | risk.RiskMeasure] | None
+    def steering(
+        self, weights: Weights | None = None, steer: Mapping[str, str | risk.RiskMeasure] | None = None
     ) -> Steering:
+        """Checked settings for `model.head.distribution(*model.read(conversations), steering=...)`.
+
+        Arguments and errors as in `distribution`.
+        """
         return parse_steering([a.name for a in self.head.attributes], weights, steer)
 
     # -- calibration -----------------------------------------------------------------------------
@@ -416,7 +420,7 @@ class RewardModel(BaseScorer):
         """
         from pluralign.model.export import export
 
-        steering = self._steering(weights, steer)
+        steering = self.steering(weights, steer)
         return export(self, path, risk, tolerance=tolerance, reference=reference, steering=steering).shift
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:

@@ -67,8 +67,8 @@ class BaseScorer(ABC):
         chosen, rejected = as_conversations(chosen), as_conversations(rejected)
         if len(chosen) != len(rejected):
             raise ArgumentError(
-                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: equally "
-                f"many"
+                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: "
+                "equally many"
             )
         both = self.distribution([*chosen, *rejected])
         return self.preferred(both[: len(chosen)], both[len(chosen) :])

@@ -27,7 +27,7 @@ STATE = "trainer_state.json"  # transformers writes it last; online training ren
 
 
 _PICKLES = (".pt", ".pth", ".bin")
-_UNREAD = "training_args.bin"  # transformers writes it, and nobody reads it
+_UNREAD = "training_args.bin"  # transformers writes it; it is never read
 # Files that a trainer would go on without, with another result, or that it cannot do without.
 _TOGETHER = ({"trained.safetensors", "optimizer.pt", "random.pt"}, {"optimizer.pt", "scheduler.pt"})
 

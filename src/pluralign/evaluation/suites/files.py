@@ -126,6 +126,7 @@ def read_scores(path: Path, suite: Suite) -> tuple[SuiteScores, dict[str, Any]]:
 
 def _read_own(path: Path) -> tuple[SuiteScores, dict[str, Any]]:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -144,8 +145,7 @@ def _read_own(path: Path) -> tuple[SuiteScores, dict[str, Any]]:
             f"{path}: no column {', '.join(missing)}; pass the scores.parquet of an evaluation with --suite"
         )
     parts: dict[str, pa.Table] = {
-        rule: table.filter(pa.compute.equal(table["risk"], rule))
-        for rule in table["risk"].unique().to_pylist()
+        rule: table.filter(pc.equal(table["risk"], rule)) for rule in table["risk"].unique().to_pylist()
     }
     first = next(iter(parts.values()))
     if any(part["id"] != first["id"] or part["subset"] != first["subset"] for part in parts.values()):

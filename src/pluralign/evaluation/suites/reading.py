@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluralign.data.problems import BadRow, Problem, raise_problems
+from pluralign.data.quarantine import RefusedRow
 from pluralign.data.selecting import Selection
 from pluralign.data.sources import find_tables, source_name
 from pluralign.data.tables import read_table
@@ -24,6 +25,11 @@ from pluralign.evaluation.suites.layouts import RawItem
 __all__ = ["Items", "read_items"]
 
 _RESPONSES_AT_ONCE = 4096
+_AS_GIVEN = {
+    "response_a": "chosen",
+    "response_b": "rejected",
+    "response_a/response_b": "chosen/rejected",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def read_items(
     split: str | None = None,
     columns: Mapping[str, str | None] | None = None,
     where: Mapping[str, Any] | None = None,
+    refused: list[RefusedRow] | None = None,
 ) -> Iterator[Items]:
     """The rows of a source, some thousand responses at a time.
 
@@ -80,6 +87,7 @@ def read_items(
         split: split of a hub data set; its name is the subset of rows that name none.
         columns: name in the suite's own layout -> the file's name.
         where: column -> value that a row must have.
+        refused: where bad rows go; None to raise an error for them.
 
     Raises:
         DataError: rows are malformed, an id stands twice in a subset, a side is empty, or the suite has no
@@ -89,10 +97,13 @@ def read_items(
     name, selection = source_name(source), Selection(where or {})
     waiting: list[_Row] = []
     problems: list[Problem] = []
+    raws: dict[tuple[str, int | None], Any] = {}
     first: dict[tuple[str, str], tuple[str, int]] = {}
     count = total = 0
     for table in find_tables(source, split):
         for number, raw in table.rows():
+            if refused is not None:
+                raws[table.name, number] = raw.raw if isinstance(raw, BadRow) else raw
             if isinstance(raw, BadRow):
                 problems.append(raw.problem)
                 continue
@@ -107,10 +118,10 @@ def read_items(
             _refuse_repeated(found, first, problems)
             count += len(found.item.right) + len(found.item.wrong)
             if count >= _RESPONSES_AT_ONCE:
-                yield _checked(name, waiting, problems)
+                yield from _checked(name, waiting, problems, refused, raws)
                 waiting, count = [], 0
     if problems or waiting:
-        yield _checked(name, waiting, problems)
+        yield from _checked(name, waiting, problems, refused, raws)
     elif not total:
         seen = f"; {selection}" if where else ""
         raise DataError(f"{name}: no row is left{f' by where={dict(where)}' if where else ''}{seen}")
@@ -168,22 +179,50 @@ def _refuse_repeated(
         first[key] = (row.file, row.number)
 
 
-def _checked(name: str, rows: Sequence[_Row], problems: list[Problem]) -> Items:
-    """The texts of a part, checked as pairs or as lists of responses.
+def _checked(
+    name: str,
+    rows: Sequence[_Row],
+    problems: list[Problem],
+    refused: list[RefusedRow] | None,
+    raws: dict[tuple[str, int | None], Any],
+) -> Iterator[Items]:
+    """The rows of a part whose texts are as they should be; nothing where none is left.
 
     Raises:
-        DataError: there are problems.
+        DataError: there are problems, and nowhere to put bad rows.
     """
+    found = _read_texts(name, rows, problems)
+    if problems:
+        if refused is None or any(problem.row is None for problem in problems):
+            raise_problems(name, problems)
+        bad: dict[tuple[str, int | None], list[Problem]] = {}
+        for problem in problems:
+            bad.setdefault((problem.file, problem.row), []).append(problem)
+        refused += [RefusedRow(file, row or 0, raws[file, row], of) for (file, row), of in bad.items()]
+        problems.clear()
+        rows = [row for row in rows if (row.file, row.number) not in bad]
+        found = _read_texts(name, rows, problems)
+    raws.clear()
+    if rows:
+        yield _items(rows, found)
+
+
+def _read_texts(
+    name: str, rows: Sequence[_Row], problems: list[Problem]
+) -> dict[int, tuple[list[dict[str, str]], list[str], str]]:
+    """The texts of a part, checked as two sides or as lists of responses."""
     paired = [len(row.item.right) == len(row.item.wrong) == 1 for row in rows]
     found: dict[int, tuple[list[dict[str, str]], list[str], str]] = {}
     for shape, places in (
-        ("pairs", [i for i, pair in enumerate(paired) if pair]),
+        ("comparisons", [i for i, pair in enumerate(paired) if pair]),
         ("responses", [i for i, pair in enumerate(paired) if not pair]),
     ):
         if places:
             found |= _texts_of(name, shape, [rows[i] for i in places], places, problems)
-    if problems:
-        raise_problems(name, problems)
+    return found
+
+
+def _items(rows: Sequence[_Row], found: Mapping[int, tuple[list[dict[str, str]], list[str], str]]) -> Items:
     items = [row.item for row in rows]
     order = range(len(rows))
     extra = {key for item in items for key in item.columns}
@@ -213,14 +252,12 @@ def _texts_of(
     owners: list[int] = []
     for owner, row in enumerate(rows):
         responses = [*row.item.right, *row.item.wrong]
-        if shape == "pairs":
-            flat.append({"prompt": row.item.prompt, "chosen": responses[0], "rejected": responses[1]})
+        if shape == "comparisons":  # which, unlike pairs, may have two equal sides: a tie for everybody
+            sides = {"response_a": responses[0], "response_b": responses[1]}
+            flat.append({"prompt": row.item.prompt, **sides, "votes": [1]})
             owners.append(owner)
             continue
-        for side, text in enumerate(responses):
-            column = "chosen" if side < len(row.item.right) else "rejected"
-            if isinstance(text, str) and not text.strip():
-                problems.append(Problem(row.file, row.number, column, "an empty text", "the response's text"))
+        for text in responses:
             flat.append({"prompt": row.item.prompt, "response": text})
             owners.append(owner)
     for line in flat:
@@ -230,19 +267,27 @@ def _texts_of(
     try:
         table, _ = read_table(flat, shape, columns=blank)
     except DataError as error:
-        for problem in error.problems or [Problem(name, None, None, str(error), "rows as documented")]:
-            if isinstance(problem, Problem) and problem.row is not None:
-                row = rows[owners[problem.row - 1]]
-                problem = Problem(row.file, row.number, problem.column, problem.found, problem.allowed)
+        found = [one for one in error.problems if isinstance(one, Problem)]
+        for problem in found or [Problem(name, None, None, str(error), "rows as documented")]:
+            if problem.row is not None:
+                given = rows[owners[problem.row - 1]]
+                column = _AS_GIVEN.get(problem.column or "", problem.column)
+                problem = Problem(given.file, given.number, column, problem.found, problem.allowed)
             problems.append(problem)
         return {}
     whole = table[:]
     texts: dict[int, tuple[list[dict[str, str]], list[str], str]] = {}
-    for line, owner in enumerate(owners):
-        prompt, group = whole["prompt"][line], whole["group"][line]
-        sides = ("chosen", "rejected") if shape == "pairs" else ("response",)
+    for number, owner in enumerate(owners):
+        prompt, group = whole["prompt"][number], whole["group"][number]
+        columns = ("response_a", "response_b") if shape == "comparisons" else ("response",)
         _, listed, _ = texts.setdefault(places[owner], (prompt, [], group))
-        listed += [whole[side][line] for side in sides]
+        listed += [whole[column][number] for column in columns]
+    for place, row in zip(places, rows, strict=True):
+        right = len(row.item.right)
+        for side, text in enumerate(texts[place][1]):
+            if not text.strip():
+                column = "chosen" if side < right else "rejected"
+                problems.append(Problem(row.file, row.number, column, "an empty text", "the response's text"))
     return texts
 
 

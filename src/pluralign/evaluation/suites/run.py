@@ -14,8 +14,10 @@ from typing import Any
 
 from pluralign import risk as risks
 from pluralign._version import __version__
+from pluralign.data.quarantine import RefusedRow, write_quarantine
 from pluralign.data.sources import source_name
-from pluralign.errors import ArgumentError
+from pluralign.data.tables import OnBadRow
+from pluralign.errors import ArgumentError, DataError
 from pluralign.evaluation.suites.catalogue import Suite, suite_named
 from pluralign.evaluation.suites.columns import LENGTH, SuiteScores
 from pluralign.evaluation.suites.files import read_scores, scores_writer
@@ -44,6 +46,7 @@ def evaluate_suite(
     where: Mapping[str, Any] | None = None,
     legacy: bool = False,
     seed: int = 0,
+    on_bad_row: OnBadRow = "error",
     out: str | os.PathLike[str] | None = None,
     model_digest: str | None = None,
     report: Callable[[str], None] | None = None,
@@ -61,6 +64,9 @@ def evaluate_suite(
         where: column -> value that a row must have.
         legacy: RewardBench: the weights of before September 2024, when two counts were swapped.
         seed: random seed of the order in which pairs are shown.
+        on_bad_row: "error" raises an error with all problems of a part; "quarantine" leaves bad rows out,
+            says how many, and writes them to `quarantine.jsonl` in `out`. A published suite without some of
+            its rows has other scores.
         out: a folder for `results.json` and `scores.parquet`; None to write nothing.
         model_digest: what tells this model from others, kept beside its scores.
         report: called with one line of text now and then.
@@ -76,13 +82,15 @@ def evaluate_suite(
     """
     entry, measures = suite_named(suite), _measures(risk)
     _check_legacy(suite, legacy)
-    scorer, parts, done = SuiteScorer(model, measures), [], 0
+    scorer, done = SuiteScorer(model, measures), 0
+    parts: list[SuiteScores] = []
+    refused: list[RefusedRow] | None = [] if on_bad_row == "quarantine" else None
     about = {"suite": suite, "model": model_digest, "pluralign": __version__, "legacy": legacy}
     target = None if out is None else Path(out)
     if target is not None:
         target.mkdir(parents=True, exist_ok=True)
     with nullcontext() if target is None else scores_writer(target / "scores.parquet", about) as writer:
-        for items in read_items(source, entry, split=split, columns=columns, where=where):
+        for items in read_items(source, entry, split=split, columns=columns, where=where, refused=refused):
             part = scorer.score(items)
             parts.append(part)
             if writer is not None:
@@ -90,6 +98,10 @@ def evaluate_suite(
             if report is not None and (done + len(part)) // _REPORT_EVERY > done // _REPORT_EVERY:
                 report(f"scored {done + len(part):,} rows")
             done += len(part)
+    if not parts:
+        raise DataError(
+            f"{source_name(source)}: every row is bad", [p for row in refused or () for p in row.problems]
+        )
     results = _described(model) | _results(
         SuiteScores.joined(parts), entry, suite, list(measures), legacy, seed, source_name(source)
     )
@@ -98,6 +110,12 @@ def evaluate_suite(
         results["suite"]["notes"].append(
             f"{scorer.truncated:,} texts are longer than the backbone reads; their ends were not seen"
         )
+    if refused:
+        results["suite"]["notes"].append(
+            f"{len(refused):,} bad rows were left out, so these are not the scores of the whole suite"
+        )
+        if target is not None:
+            write_quarantine(target / "quarantine.jsonl", refused)
     if target is not None:
         _write(target, results)
     return results

@@ -47,7 +47,8 @@ def summarise_suite(
     for values in scores.values.values():
         if not _tells_apart(values):  # rounding must not rank what a model calls equal
             values[:] = values[0]
-    known = [rule for rule, values in scores.values.items() if rule in rules or _tells_apart(values)]
+    kept = {*rules, LENGTH}  # a baseline that says the same of every text is left out
+    known = [rule for rule, values in scores.values.items() if rule in kept or _tells_apart(values)]
     formulas = {rule: suite.formula(scores, rule, legacy) for rule in known}
     found = {rule: dict(formula(every)) for rule, formula in formulas.items()}
     with warnings.catch_warnings():

@@ -96,7 +96,7 @@ def find_sharing(model: Any, pad_id: int, synced: bool = False) -> Sharing:
             "model, another version of transformers, or a server (--server)"
         ) from error
     if not all(bool(one.isfinite().all()) for one in (*alone, *plain)):
-        return "any"  # said where completions are sampled
+        return "any"  # reported where completions are sampled
     half = torch.is_autocast_enabled(model.device.type) or model.dtype.itemsize < 4
     largest = max(float(one.abs().max()) for one in plain)
     allowed = largest * (_HALF_ROUNDING if half else _ROUNDING)

@@ -305,7 +305,7 @@ def send(connection: socket.socket, frame: bytes) -> None:
     """Writes a frame.
 
     Raises:
-        Closed: nobody reads any more.
+        Closed: the other side no longer reads.
         TimeoutError: as the socket's timeout says.
     """
     try:
