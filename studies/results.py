@@ -26,6 +26,7 @@ SECTIONS = (
     "suites.section",
     "qrm_real.section",
     "qrm_lab.section",
+    "calibration.section",
     "families.section",
     "families_lab.section",
     "brme.section",
