@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from studies.tuning.section import gain
+from typing import Any
+
+from studies.qrm_real.models import compare
+from studies.tuning.section import gain, mean_of, run_of
 
 
 def _gain(data: str, tune: str) -> float:
@@ -13,3 +16,70 @@ def _gain(data: str, tune: str) -> float:
 
 def emobank_frozen() -> str:
     return f"{100 * _gain('emobank', 'none'):.1f} %"
+
+
+def emobank_full() -> str:
+    return f"{100 * _gain('emobank', 'full'):.1f} %"
+
+
+def emobank_times() -> str:
+    return f"{_gain('emobank', 'full') / _gain('emobank', 'none'):.1f}"
+
+
+def _difference(data: str, tune: str, part: str, column: str) -> dict[str, Any]:
+    own, frozen = run_of(data, "quantile", tune), run_of(data, "quantile", "none")
+    assert own is not None
+    assert frozen is not None
+    return compare(own, frozen, part, column, column)
+
+
+def emobank_loss_falls() -> bool:
+    high: float = _difference("emobank", "full", "ratings:all", "model_pinball")["high"]
+    return high < 0
+
+
+def emobank_order_rises() -> bool:
+    low: float = _difference("emobank", "full", "pairs:all", "model_outcome")["low"]
+    return low > 0
+
+
+def goal_is_missed() -> bool:
+    return _gain("emobank", "full") < 2 * _gain("emobank", "none")
+
+
+def emobank_order() -> str:
+    own = run_of("emobank", "quantile", "full")
+    assert own is not None
+    return f"{mean_of(own, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def emobank_order_frozen() -> str:
+    frozen = run_of("emobank", "quantile", "none")
+    assert frozen is not None
+    return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_frozen() -> str:
+    return f"{100 * _gain('summeval-expert', 'none'):.1f} %"
+
+
+def summeval_full() -> str:
+    return f"{100 * _gain('summeval-expert', 'full'):.1f} %"
+
+
+def summeval_order() -> str:
+    own = run_of("summeval-expert", "quantile", "full")
+    assert own is not None
+    return f"{mean_of(own, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_order_frozen() -> str:
+    frozen = run_of("summeval-expert", "quantile", "none")
+    assert frozen is not None
+    return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_is_better() -> bool:
+    loss = _difference("summeval-expert", "full", "ratings:all", "model_pinball")
+    order = _difference("summeval-expert", "full", "pairs:all", "model_outcome")
+    return bool(loss["high"] < 0 < order["low"])

@@ -44,8 +44,8 @@ def gain(data: str, family: str, tune: str) -> float | None:
     frozen, own = run_of(data, family, "none"), run_of(data, family, tune)
     if frozen is None or own is None or "constant_pinball" not in frozen["by_group"][_LOSS]["mean"]:
         return None
-    constant = _mean(frozen, _LOSS, "constant_pinball")["estimate"]
-    return float(1 - _mean(own, _LOSS, "model_pinball")["estimate"] / constant)
+    constant = mean_of(frozen, _LOSS, "constant_pinball")["estimate"]
+    return float(1 - mean_of(own, _LOSS, "model_pinball")["estimate"] / constant)
 
 
 def lab_w1(run: Run) -> float:
@@ -124,11 +124,15 @@ def _cells(data: str, family: str, tune: str, frozen: Run, run: Run) -> list[str
         ("outcome", _WITHIN, 3),
     ):
         there = f"model_{column}" in run["by_group"][part]["mean"]
-        cells.append(interval(_mean(run, part, f"model_{column}"), digits) if there else "")
+        cells.append(interval(mean_of(run, part, f"model_{column}"), digits) if there else "")
         if column != "coverage":
             other = there and run is not frozen
             name = f"model_{column}"
-            cells.append(interval(compare(run, frozen, part, name, name), digits) if other else "")
+            cells.append(
+                interval(compare(run, frozen, part, name, name), digits + (column != "outcome"))
+                if other
+                else ""
+            )
         if column == "pinball":
             own = gain(data, family, tune)
             cells.append("" if own is None or not there else f"{100 * own:.1f} %")
@@ -136,8 +140,8 @@ def _cells(data: str, family: str, tune: str, frozen: Run, run: Run) -> list[str
 
 
 def _constant(frozen: Run) -> list[str]:
-    losses = {c: interval(_mean(frozen, _LOSS, f"constant_{c}"), 4) for c in ("pinball", "crps")}
-    covered = interval(_mean(frozen, _LOSS, "constant_coverage"), 3)
+    losses = {c: interval(mean_of(frozen, _LOSS, f"constant_{c}"), 4) for c in ("pinball", "crps")}
+    covered = interval(mean_of(frozen, _LOSS, "constant_coverage"), 3)
     return [f"{frozen['groups']['test']}", losses["pinball"], "", "", losses["crps"], "", covered, "", "", ""]
 
 
@@ -145,10 +149,11 @@ def _verdict(run: Run) -> str:
     if run["pairs"] is None or "model_outcome" not in run["by_group"][_WITHIN]["mean"]:
         return ""
     chance = 0.5 * (1 - run["pairs"]["ties"]["model"] / run["pairs"]["rows"])
-    return chance_verdict(_mean(run, _WITHIN, "model_outcome"), chance)
+    return chance_verdict(mean_of(run, _WITHIN, "model_outcome"), chance)
 
 
-def _mean(run: Run, part: str, column: str) -> dict[str, Any]:
+def mean_of(run: Run, part: str, column: str) -> dict[str, Any]:
+    """The mean of a column over rows, with an interval over groups."""
     found = run["by_group"][part]
     return mean_interval(
         np.array(found["mean"][column]), found["groups"], weights=found["count"], method="t"

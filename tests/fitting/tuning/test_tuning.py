@@ -230,6 +230,22 @@ def test_rates_fall_with_the_width_of_the_backbone() -> None:
     assert TuningConfig(lr=0.5).rate("lora", 4096) == 0.5
 
 
+def test_evaluations_are_an_eighth_of_the_training_apart(tmp_path: Path) -> None:
+    """So patience is the same share of a training, however small the data."""
+    from pluralign.fitting.tuning.trainer import arguments
+
+    for units, settings, every in (
+        (6400, {"epochs": 2.0}, 50),  # 400 steps
+        (180, {"epochs": 5.0}, 4),  # 28
+        (180, {"max_steps": 80}, 10),
+        (8, {"epochs": 1.0}, 1),
+        (6400, {"eval_every": 7}, 7),
+    ):
+        config = TuningConfig(**settings)
+        made = arguments(config, "full", str(tmp_path), units, 20, width=384, on_cpu=True, bar=False)
+        assert made.eval_steps == made.save_steps == every
+
+
 def test_gradient_checkpointing_changes_nothing(decoder: str, tmp_path: Path) -> None:
     data = {"pairs": tiny.pairs(tmp_path)}
     plain, less = (

@@ -38,7 +38,7 @@ class TuningConfig:
         weight_decay: Of AdamW, for matrices of the backbone.
         max_grad_norm: Gradients are scaled down to this norm; 0 for no limit.
         held_out: Share of the groups that is held out to stop early; 0 trains on all and stops at the end.
-        eval_every: Steps between two evaluations on the held-out groups; null for four in an epoch.
+        eval_every: Steps between two evaluations on the held-out groups; null for eight in all.
         patience: Evaluations without a better one after which training stops.
         rank: Of the adapter (lora).
         alpha: Scale of the adapter: alpha / rank times the product of its matrices is added to a layer.

@@ -25,6 +25,7 @@ __all__ = ["TuningTrainer", "arguments"]
 
 _FILE = "tuned.safetensors"
 _NAMED = 5  # units in a message
+_EVALUATIONS = 8  # of a whole training
 
 
 def arguments(
@@ -54,8 +55,9 @@ def arguments(
     import sys
 
     size = max(1, int(os.environ.get("WORLD_SIZE", "1")))
-    steps = max(1, units // (config.batch * config.accumulate * size))
-    every = config.eval_every or max(1, round(steps / 4))
+    steps = units / (config.batch * config.accumulate * size) * config.epochs
+    total = config.max_steps if config.max_steps > 0 else steps
+    every = config.eval_every or max(1, round(total / _EVALUATIONS))
     return TrainingArguments(
         folder,
         learning_rate=config.rate(tune, width),
