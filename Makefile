@@ -12,6 +12,10 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
+# Bytecode is kept even where the environment says otherwise: else every process that a test starts compiles the
+# package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Tests run in as many processes as there are cores, at most 8: one takes 1 GiB. `make test WORKERS=0` runs them in one.
 # Each begins with its own part of the files, in order, and then helps the others, so that little is set up twice.
 WORKERS  ?= auto
@@ -49,8 +53,8 @@ demo: $(READY)          ## the main job on the lab's crowd, ends with the path o
 test: $(READY)          ## all tests but slow, browser and peer
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: $(READY)      ## every test; says what it skipped and why
-	$(BIN)/python -m pytest $(PARALLEL) -m '' -rs
+test-all: $(READY)      ## every test with all examples; says what it skipped and why
+	ALL_EXAMPLES=1 $(BIN)/python -m pytest $(PARALLEL) -m '' -rs
 
 test-rest: $(READY)     ## what `make test` leaves out; stops at the first failure
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or browser or peer' -rs -x

@@ -1,9 +1,9 @@
 """Ours against what people use today, next to each other in one process: ratios are the result.
 
 Arms: `policy` training against TRL, offline, and `ppo`, online; `tuning` of reward models against TRL; the
-quantile `solver` against scikit-learn and statsmodels; `embeddings` against the plain loop; `transport`
-losses against POT; five Gaussian `heads` against one; `tables` of a million rows against pyarrow and pandas;
-`serving` against a plain server.
+quantile `solver` against scikit-learn and statsmodels; `embeddings` against the plain loop, and against
+`sentence_transformers`; `transport` losses against POT; five Gaussian `heads` against one; `tables` of
+up to a million rows against pyarrow and pandas; `serving` against a plain server.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ STUDY = Study(
             packages=("scipy", "scikit-learn", "statsmodels"),
         ),
         "embeddings": Arm(once({}), embeddings.run, seeds=1, threads=1, packages=("tokenizers",)),
+        "sentence_transformers": Arm(
+            once({}),
+            embeddings.run_sentence_transformers,
+            seeds=1,
+            threads=1,
+            packages=("tokenizers", "sentence-transformers"),
+        ),
         "transport": Arm(once({}), transport.run, seeds=1, threads=1, packages=("POT",)),
         "heads": Arm(once({}), heads.run, seeds=1, threads=1),
         "serving": Arm(once({}), serving.run, seeds=1, threads=1, packages=("fastapi", "uvicorn")),

@@ -13,7 +13,7 @@ pytest.importorskip("jinja2")
 @pytest.fixture
 def evaluated(workplace, fake, command):
     """runs/a and runs/b: fits, each with an evaluation next to it."""
-    for name, penalty in (("a", "0.01"), ("b", "0.3")):
+    for name, penalty in (("a", "0.01"), ("b", "0.05")):
         line = f"fit --ratings ratings.jsonl --l1 {penalty} --levels [0.1,0.5,0.9] --out runs/{name}"
         assert command(line)[0] == 0
         assert command(f"evaluate --model runs/{name} --ratings ratings.jsonl --out runs/e{name}")[0] == 0

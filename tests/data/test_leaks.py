@@ -26,6 +26,7 @@ from pluralign.data import (
 )
 from pluralign.data.leaks import joint_groups
 from pluralign.errors import DataError
+from property_examples import examples
 
 LONG = "The ninth annual auction will benefit the scholarships"  # 54 bytes
 
@@ -133,7 +134,7 @@ def test_pairs_without_a_prompt_share_their_first_lines() -> None:
     assert joined(load_pairs(rows)) == [{"a", "b"}]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 3))
 def test_splits_and_folds_keep_joint_groups_together(shuffler: random.Random, seed: int) -> None:
     rows = [(f"row{i}", f"question {i % 8}", f"{shuffler.random()}") for i in range(40)]

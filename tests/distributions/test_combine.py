@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pluralign.distributions import Quantiles, mixture, vincentize
 from pluralign.errors import ArgumentError
+from property_examples import examples
 
 LEVELS = torch.arange(1, 10, dtype=torch.float64) / 10
 DRAWS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -24,7 +25,7 @@ def problem(draw, rows=3, attributes=4):
 
 
 @given(DRAWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_vincentize_averages_quantile_functions_at_every_level(draw):
     values, gate = problem(draw)
     grid = torch.linspace(0.01, 0.99, 37, dtype=torch.float64)
@@ -34,7 +35,7 @@ def test_vincentize_averages_quantile_functions_at_every_level(draw):
 
 
 @given(DRAWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_mixture_inverts_the_average_of_cdfs(draw):
     """Q is the smallest x with F(x) >= t: F(Q) reaches t and F just below Q does not pass it."""
     values, gate = problem(draw)
@@ -52,7 +53,7 @@ def test_mixture_inverts_the_average_of_cdfs(draw):
 
 
 @given(DRAWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_one_attribute_or_equal_attributes_are_returned_as_they_are(draw):
     values, gate = problem(draw)
     same = values[:, :1].expand(-1, 4, -1)

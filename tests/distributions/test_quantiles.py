@@ -14,6 +14,7 @@ from scipy import stats
 
 from pluralign.distributions import Quantiles
 from pluralign.errors import ArgumentError, TailWarning
+from property_examples import examples
 
 QRM_LEVELS = torch.arange(1, 20, dtype=torch.float64) / 20
 
@@ -26,7 +27,7 @@ def normal_quantiles(levels=QRM_LEVELS):
     values=st.lists(st.floats(-10, 10), min_size=1, max_size=8),
     cuts=st.lists(st.floats(0.01, 0.99), min_size=8, max_size=8, unique=True),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_mean_is_the_published_sum_of_coefficients(values, cuts):
     levels = np.sort(cuts[: len(values)])
     edges = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
@@ -97,7 +98,7 @@ def test_crossing_values_are_sorted_and_counted():
 
 
 @given(st.lists(st.floats(-3, 3), min_size=5, max_size=5), st.floats(-3, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_sorting_never_raises_the_pinball_loss(values, target):
     """Chernozhukov et al. 2010: rearranged quantiles are never further from the truth."""
     levels = torch.arange(1, 6, dtype=torch.float64) / 6

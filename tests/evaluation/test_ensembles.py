@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, votes_rows
+from pluralign.evaluation import mean_interval
 from pluralign.evaluation.ensembles import distribution_columns, margin_columns, summarise_ensemble
 
 COUNT, HEADS = 40, 3
@@ -44,7 +45,7 @@ def test_the_summary_of_ratings_is_made_of_its_columns():
         "model_mean": ensemble.mean().numpy(),
         "model_std": ensemble.std().numpy(),
         "observed_mean": observed,
-        "group": [f"g{i // 4}" for i in range(COUNT)],
+        "group": [f"g{i // 2}" for i in range(COUNT)],
     }
     summary = summarise_ensemble(columns)
     assert list(summary) == ["a", "b"]
@@ -68,10 +69,10 @@ def test_the_summary_of_ratings_is_made_of_its_columns():
 
 def test_the_summary_of_pairs_counts_split_opinions():
     columns = {
-        "margin_head_0": np.array([1.0, 1.0, -1.0, 0.5]),
-        "margin_head_1": np.array([2.0, -1.0, -2.0, 0.5]),
-        "model_outcome": np.array([1, -1, -1, 1]),
-        "group": ["a", "b", "c", "d"],
+        "margin_head_0": np.array([1.0, 1.0, -1.0, 0.5] * 2),
+        "margin_head_1": np.array([2.0, -1.0, -2.0, 0.5] * 2),
+        "model_outcome": np.array([1, -1, -1, 1] * 2),
+        "group": list("abcdefgh"),
     }
     summary = summarise_ensemble(columns)
     assert summary["split"] == 0.25
@@ -79,7 +80,9 @@ def test_the_summary_of_pairs_counts_split_opinions():
     expected = spearmanr([0.5, 1.0, 0.5, 0.0], [0, 1, 1, 0])[0]
     assert summary["spearman_between_error"] == pytest.approx(expected)
     split = summary["intervals"]["split"]
-    assert (split["low"], split["high"]) == pytest.approx((0.25 - 3.18245 / 4, 0.25 + 3.18245 / 4), rel=1e-4)
+    share = mean_interval([0, 1, 0, 0] * 2, list("abcdefgh"), bounds=(0, 1))
+    assert (split["low"], split["high"]) == pytest.approx((share.low, share.high))
+    assert split["low"] == 0  # a share is not negative
     one = summarise_ensemble({key: value[:1] for key, value in columns.items()})
     assert list(one.pop("intervals")) == ["split"]
     assert one == {"heads": 2, "split": 0.0, "spearman_between_error": None}

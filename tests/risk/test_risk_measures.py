@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pluralign import risk
 from pluralign.distributions import Categorical, Empirical, GaussianEnsemble, Point, Quantiles
 from pluralign.errors import RiskError, RiskWarning
+from property_examples import examples
 
 LEVELS = torch.arange(1, 10, dtype=torch.float64) / 10
 DRAWS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -114,7 +115,7 @@ def test_a_tensor_is_not_a_distribution():
 
 
 @given(draw=DRAWS, text=st.sampled_from(MONOTONE))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_reward_that_is_surely_higher_has_more_utility(draw, text):
     measure = risk.parse(text)
     values = torch.tensor(draw.normal(size=(4, 9)))
@@ -161,7 +162,7 @@ def test_nominal_and_robust_jump_down_when_another_head_becomes_the_surest():
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.RiskWarning")
 @given(draw=DRAWS, text=st.sampled_from(EQUIVARIANT + OF_HEADS), shift=st.floats(-20, 20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_a_shift_adds_itself(draw, text, shift):
     measure = risk.parse(text)
     for distribution in any_distribution(draw) if text in EQUIVARIANT else [heads(draw)]:
@@ -189,7 +190,7 @@ def test_exponential_is_not_equivariant_but_orders_as_entropic_does():
 
 
 @given(draw=DRAWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_cvar_runs_from_the_minimum_to_the_mean(draw):
     for distribution in any_distribution(draw):
         torch.testing.assert_close(risk.CVaR(1.0)(distribution), distribution.mean())
@@ -199,7 +200,7 @@ def test_cvar_runs_from_the_minimum_to_the_mean(draw):
 
 
 @given(draw=DRAWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_entropic_falls_with_aversion_through_the_mean(draw):
     for distribution in any_distribution(draw):
         steps = torch.stack([distribution.entropic(l) for l in (-5.0, -1.0, -1e-7, 0.0, 1e-7, 1.0, 5.0)])
@@ -212,7 +213,7 @@ def test_entropic_falls_with_aversion_through_the_mean(draw):
 
 
 @given(draw=DRAWS, text=st.sampled_from(["cvar:0.3", "entropic:0.7"]), share=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_diversifying_helps(draw, text, share):
     """Concave: two rewards share the states of the world; the blend is worth at least the blended utility."""
     measure = risk.parse(text)
@@ -231,7 +232,7 @@ def test_quantiles_do_not_always_reward_diversifying():
 
 
 @given(draw=DRAWS, aversion=st.floats(0.1, 3), share=st.floats(0.01, 0.99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_the_utility_of_a_mixture_is_at_most_the_mixed_utilities(draw, aversion, share):
     """A coin that decides between two distributions adds risk: entropic and cvar are convex under mixing."""
     atoms = torch.tensor(draw.normal(size=(4, 6)) * 2)

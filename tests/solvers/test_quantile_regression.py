@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pluralign.errors import ConvergenceWarning
 from pluralign.solvers import QuantileFit, fit_quantiles
+from property_examples import examples
 
 LEVELS = [0.1, 0.5, 0.9]
 TRAITS = ("ties", "twins", "sum", "constant", "scales", "offset", "integers", "repeats", "weights", "missing")
@@ -58,7 +59,7 @@ def check_optimal(x, y, weight, levels, l1, intercept, fit, tol=1e-6):
         assert value <= best * (1 + 1e-6) + 1e-9 * size
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     num_rows=st.sampled_from([1, 2, 5, 20, 60, 120]),
@@ -75,7 +76,7 @@ def test_agrees_with_highs(seed, num_rows, num_columns, traits, unit, l1, levels
     check_optimal(x, y, weight, levels, l1, intercept, fit)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     traits=st.sets(st.sampled_from(TRAITS), max_size=3),

@@ -7,6 +7,7 @@ flags that the command has. Out: the message with those flags, without alternati
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
@@ -21,6 +22,7 @@ _VALUE = (
     r"|'(?P<text>[^']*)'|\((?P<pair>[^)]*)\)|(?P<dots>\.\.\.)"
 )
 _ARGUMENT = re.compile(rf"\b(?P<name>{'|'.join(_ARGUMENTS)})=(?:{_VALUE})?")
+_SEVERAL = re.compile(r"\bcolumns=\{('\w+': '[^']*'(?:, '\w+': '[^']*')+)\}")
 _ENTRIES = {"None": "null", "...": "VALUE"}
 _PLACEHOLDERS = {"scale": "[LOWEST,HIGHEST]", "attribute": "NAME"}
 # What errors of tuning say of its settings. `lr` and `batch` are also settings of heads.
@@ -67,7 +69,7 @@ def as_flags(message: str, flags: Collection[str]) -> str:
     for words, plain in _OF_PYTHON:
         message = message.replace(words, plain)
     lacking = {flag for name, flag in _ARGUMENTS.items() if flag not in flags}
-    message = _ARGUMENT.sub(_flag, message)
+    message = _ARGUMENT.sub(_flag, _SEVERAL.sub(_one_by_one, message))
     if "tune_lr" in flags and (message.startswith(_ABOUT_TUNING) or "of another tuning (" in message):
         message = in_tuning_flags(message)
     for flag in lacking:
@@ -88,6 +90,12 @@ def in_flags(message: str, *kinds: Any) -> str:
     return re.sub(r"(?<![-\w])max_new_tokens(=| (?=\d)|(?=,))", r"--max_new_tokens\1", message)
 
 
+def _one_by_one(found: re.Match[str]) -> str:
+    """`columns={...}` for each of several entries."""
+    entries = re.findall(r"'\w+': '[^']*'", found[1])
+    return " ".join(f"columns={{{entry}}}" for entry in entries)
+
+
 def in_tuning_flags(message: str) -> str:
     """A message about settings of tuning, `lr = 0: ...`, as one about its flags, `--tune_lr = 0: ...`.
 
@@ -105,7 +113,7 @@ def _flag(found: re.Match[str]) -> str:
     name, entry = found["name"], found["entry"]
     flag = f"--{_ARGUMENTS[name]}"
     if found["key"] is not None:
-        value = "NAME" if entry.startswith("<") else _ENTRIES.get(entry, entry.strip("'"))
+        value = "NAME" if entry.startswith("<") else _ENTRIES.get(entry, shlex.quote(entry.strip("'")))
         return f"{flag}.{found['key']} {value}"
     if found["text"] is not None:
         return f"{flag} {found['text']}"

@@ -164,6 +164,7 @@ def _write(folder: Path, found: Sequence[Mapping[str, Any]]) -> None:
 
 def _print(console: Console, found: Mapping[str, Any]) -> None:
     from pluralign.report.comparison import measure_words
+    from pluralign.report.wording import counted_groups
 
     rows = [
         (
@@ -175,9 +176,8 @@ def _print(console: Console, found: Mapping[str, Any]) -> None:
         )
         for row in found["table"]
     ]
-    title = f"{measure_words(found['measure'])}, {found['better']} is better: {found['groups']:,} groups"
-    if found["effective_groups"] < 0.95 * found["groups"]:
-        title += f", as {found['effective_groups']:.1f} of equal size"
+    groups = counted_groups(found["groups"], found)
+    title = f"{measure_words(found['measure'])}, {found['better']} is better: {groups}"
     console.table(title, ("", "mean", "letters", "from the best", "verdict"), rows)
     if console.as_json:
         return

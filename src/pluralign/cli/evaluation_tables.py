@@ -10,7 +10,7 @@ from typing import Any
 
 from pluralign.cli.console import Console, interval
 from pluralign.cli.crowd_tables import print_crowd
-from pluralign.report.wording import counted, enough
+from pluralign.report.wording import counted, counted_groups, enough
 
 __all__ = ["print_results"]
 
@@ -62,7 +62,7 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
             rows.append((_measure(key, part), *cells, difference))
         if key == "pinball":
             rows += _within(part.get("within_prompt"))
-    sizes = f"{counted(part['rows'], 'row')}, {counted(part['groups'], 'group')}"
+    sizes = f"{counted(part['rows'], 'row')}, {counted_groups(part['groups'], part['pinball']['model'])}"
     title = f"{name}: {sizes}, in {part['unit']}"
     console.table(title, ("", family, "constant", "difference"), rows)
 
@@ -161,7 +161,8 @@ def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any])
         )
         for rule, accuracy in part["accuracy"].items()
     ]
-    title = f"{_words(name)}: {counted(part['rows'], 'pair')}, {counted(part['groups'], 'group')}"
+    groups = counted_groups(part["groups"], part["accuracy"].get("model"))
+    title = f"{_words(name)}: {counted(part['rows'], 'pair')}, {groups}"
     if not enough(part["rows"], part["groups"]):
         title += ", too few to say anything"
     if part["tied_in_data"]:

@@ -32,7 +32,7 @@ __all__ = ["run"]
 _SAMPLES, _NOVELTY = "samples", "novelty"
 _IGNORED = {"out", "json", "device", "cache", "sandbox", "program_workers"}  # do not change the result
 _SOURCES = "--reward_model, --reward_function, --programs or --reward_column"
-_INPUTS = ("samples", "shards", "reward_model", "reward_function", "training_data")
+_INPUTS = ("samples", "rewards", "shards", "reward_model", "reward_function", "training_data")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -53,7 +53,9 @@ def run(arguments: Sequence[str]) -> None:
     quiet_datasets()
     given = asdict(flags) | asdict(programs) | asdict(config)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
-    inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given[key] is not None}
+    if not rewards.sources:
+        given["rewards"] = str(_own_rewards(str(flags.samples)))
+    inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given.get(key) is not None}
     inputs |= {key: digest(table) for key, table in named_tables(flags.programs).items()}
     name = default_name(decisive, inputs)
     with RunFolder(flags.out or f"runs/select-{name}", "select", decisive, inputs) as folder:
@@ -93,7 +95,9 @@ def _file_of(key: str, value: str) -> str:
     """The file or folder whose content determines the result."""
     if key == "reward_function":
         return value.rpartition(":")[0]
-    return str(model_folder(value)) if key == "reward_model" else value
+    if key == "reward_model":
+        return str(model_folder(value))
+    return str(_samples_folder(value)) if key == "samples" else value
 
 
 def _samples_folder(path: str) -> Path:

@@ -46,9 +46,10 @@ Row = dict[str, Any]
 NumberedRows = list[tuple[int, Row]]
 
 _WORDS = {
-    **dict.fromkeys(("a", "model_a", "response_a", "left"), 1),
-    **dict.fromkeys(("b", "model_b", "response_b", "right"), -1),
-    **dict.fromkeys(("tie", "tie (bothbad)", "both_bad", "bothbad", "both_good", "bothgood"), 0),
+    **dict.fromkeys(("a", "model_a", "response_a", "left", "first"), 1),
+    **dict.fromkeys(("b", "model_b", "response_b", "right", "second"), -1),
+    **dict.fromkeys(("tie", "same", "equal"), 0),
+    **dict.fromkeys(("tie (bothbad)", "both_bad", "bothbad", "both_good", "bothgood"), 0),
 }
 _ONE_HOT = {"winner_model_a": 1, "winner_tie": 0, "winner_model_b": -1}
 

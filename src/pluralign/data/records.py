@@ -50,7 +50,7 @@ REQUIRED: Mapping[Shape, tuple[str, ...]] = {
 OPTIONAL = ("split", "system", "true_mean", "true_quantiles")  # known to the package, typed, may be null
 
 LONGEST_NAME = 60  # characters; no system has a longer name
-_NUMBERS = "a list with one number per rater"
+_NUMBERS = "a number, or a list with one number per rater; decimals have a point"
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class RowReader:
 
     def _votes(self, value: Any) -> list[int]:
         """The valid votes; every other one is a problem."""
-        allowed = "one of -1 (b is better), 0 (tie), 1 (a is better) per rater"
+        allowed = "one of -1 (b is better), 0 (tie), 1 (a is better) per rater, or of A, tie, B"
         votes = []
         for vote in self._entries("votes", value, allowed):
             if isinstance(vote, bool) or not isinstance(vote, int | float) or vote not in (-1, 0, 1):

@@ -340,9 +340,8 @@ class PopulationUpdater:
             return
         self._warned = True
         warnings.warn(
-            f"{unnamed} of {len(names)} votes have no rater, and each counts as a separate person: people "
-            'who vote often without a name weigh more. Pass raters, or weight="vote" if every '
-            "vote should count",
+            f"{unnamed} of {len(names)} votes have no rater, and each counts as a separate person: those who "
+            'vote often without a name weigh more. Pass raters, or weight="vote" if every vote should count',
             VoterWarning,
             stacklevel=3,
         )

@@ -16,6 +16,7 @@ _NAMES: dict[str, str] = {
     "Diagnosis": "rewards.diagnostics",
     "Disagreement": "selection.novelty",
     "FunctionReward": "rewards.sources",
+    "JudgeSource": "judges.source",
     "LocalSampler": "sampling.local",
     "ModelReward": "rewards.sources",
     "OBJECTIVES": "offline.objectives",
@@ -77,6 +78,7 @@ __all__ = [
     "Diagnosis",
     "Disagreement",
     "FunctionReward",
+    "JudgeSource",
     "LocalSampler",
     "ModelReward",
     "Objective",
@@ -131,6 +133,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_types.py holds it to _NAMES
+    from pluralign.policy.judges.source import JudgeSource
     from pluralign.policy.logprobs.chunked import token_log_probs
     from pluralign.policy.logprobs.loading import lora_config
     from pluralign.policy.logprobs.sequence import log_probs

@@ -14,7 +14,7 @@ from pluralign.files import whole_file, write_file
 from pluralign.report.canvas import palette, themes
 from pluralign.report.frame import Frame
 from pluralign.report.html import environment
-from pluralign.report.wording import counted, ends_of, number, span
+from pluralign.report.wording import counted, counted_groups, ends_of, number, span
 
 __all__ = ["comparison_markdown", "measure_words", "render_comparison", "write_comparison", "write_markdown"]
 
@@ -98,10 +98,8 @@ def _basis(found: Mapping[str, Any]) -> str:
     rows = sorted(set(found["rows"].values()))
     sizes = " to ".join(f"{n:,}" for n in dict.fromkeys((rows[0], rows[-1])))
     better = "Higher is better" if found["better"] == "higher" else "Lower is better"
-    effective = found["effective_groups"]
-    as_many = "" if effective > 0.95 * found["groups"] else f" (as {effective:.1f} of equal size)"
     return (
-        f"{better}. {sizes} rows in {counted(found['groups'], 'group')}{as_many}, paired {found['paired']}; "
+        f"{better}. {sizes} rows in {counted_groups(found['groups'], found)}, paired {found['paired']}; "
         f"intervals of {100 * found['level']:g} % are of single numbers; verdicts are corrected for many "
         f"comparisons ({found['correction']}). Systems that share a letter cannot be told apart."
     )

@@ -192,7 +192,8 @@ def _pair_counts(found: Mapping[str, Any]) -> str:
     counts = {}
     for name, pairs in found.items():
         tied = f", and {pairs['tied_in_data']:,} with tied votes" if pairs["tied_in_data"] else ""
-        counts[name] = f"{pairs['rows']:,} pairs in {wording.counted(pairs['groups'], 'group')}{tied}"
+        groups = wording.counted_groups(pairs["groups"], pairs["accuracy"].get("model"))
+        counts[name] = f"{pairs['rows']:,} pairs in {groups}{tied}"
     if len(set(counts.values())) == 1:
         return next(iter(counts.values()))
     return "; ".join(f"{name} {count}" for name, count in counts.items())

@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "against",
     "counted",
+    "counted_groups",
     "coverage_verdict",
     "ends_of",
     "enough",
@@ -137,6 +138,22 @@ def unit_words(unit: str) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things: `1 pair`, `1,200 pairs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def counted_groups(groups: int, interval: Interval | None) -> str:
+    """A number of groups, and as how many of equal size they vary, where those are clearly fewer.
+
+    Args:
+        groups: their number.
+        interval: any interval over them; those of earlier versions do not tell.
+    """
+    effective = (interval or {}).get("effective_groups")
+    words = counted(groups, "group")
+    return (
+        words
+        if effective is None or effective > 0.95 * groups
+        else f"{words} (as {effective:.1f} of one size)"
+    )
 
 
 def enough(rows: int, groups: int = 2) -> bool:

@@ -515,12 +515,19 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("phase", ["drawing", "scoring", "updating", "evaluating", "logging"])
-def test_ctrl_c_leaves_a_state_from_which_the_run_continues(tmp_path, phase):
-    held_out = {"eval_prompts": ["b", "cc"]}
-    whole = trainer(tmp_path / "whole", made=held_out, eval_steps=1)
-    whole.train()
+HELD_OUT = {"eval_prompts": ["b", "cc"]}
 
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    torch.set_num_threads(1)
+    made = trainer(tmp_path_factory.mktemp("whole"), made=HELD_OUT, eval_steps=1)
+    made.train()
+    return made
+
+
+@pytest.mark.parametrize("phase", ["drawing", "scoring", "updating", "evaluating", "logging"])
+def test_ctrl_c_leaves_a_state_from_which_the_run_continues(tmp_path, whole, phase):
     armed = [True]
 
     def strike(here):
@@ -536,7 +543,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_continues(tmp_path, phase):
         strike("drawing")
         return draw_once(*args)
 
-    given = {**held_out, "draw": drawing, "loggers": [lambda step, metrics: strike("logging")]}
+    given = {**HELD_OUT, "draw": drawing, "loggers": [lambda step, metrics: strike("logging")]}
     made = trainer(tmp_path / "parts", source=scored, made=given, eval_steps=1)
     made._updates.optimizer.register_step_pre_hook(lambda *_: strike("updating"))
     with pytest.raises(KeyboardInterrupt):
@@ -545,7 +552,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_continues(tmp_path, phase):
     assert not armed
     assert (tmp_path / "parts" / f"checkpoint-{made.step}").exists()
     assert made.step == (2 if phase in ("updating", "evaluating") else 1)
-    again = trainer(tmp_path / "parts", made=held_out, eval_steps=1)
+    again = trainer(tmp_path / "parts", made=HELD_OUT, eval_steps=1)
     again.train(resume_from_checkpoint=True)
     assert_equal_weights(whole, again, atol=0, rtol=0)
     assert without_seconds(whole.history) == without_seconds(again.history)
