@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from studies.qrm_real.models import compare
-from studies.tuning.section import gain, mean_of, run_of
+from studies.records import results
+from studies.tuning.section import gain, lab_w1, mean_of, run_of
 
 
 def _gain(data: str, tune: str) -> float:
@@ -83,3 +84,12 @@ def summeval_is_better() -> bool:
     loss = _difference("summeval-expert", "full", "ratings:all", "model_pinball")
     order = _difference("summeval-expert", "full", "pairs:all", "model_outcome")
     return bool(loss["high"] < 0 < order["low"])
+
+
+def lab_tuned() -> str:
+    return f"{lab_w1(results('tuning', 'lab', ratings=3000, tune='full', seed=0)[0]):.3f}"
+
+
+def lab_frozen() -> str:
+    run = results("qrm_lab", "recovery", features="minilm", ratings=3000, seed=0)[0]
+    return f"{sum(run[part]['model']['w1'] for part in ('objects', 'tasks')) / 2:.3f}"
