@@ -9,7 +9,6 @@ import socket
 import sys
 from typing import Any
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -25,7 +24,6 @@ class Asked(BaseModel):
 
 def main() -> None:
     """Serves on a socket that the parent opened."""
-    torch.set_num_threads(1)
     model = RewardModel.from_pretrained(sys.argv[1], cache=None)
     app = FastAPI()
 

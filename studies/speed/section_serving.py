@@ -43,7 +43,7 @@ def section() -> str:
     text = (
         "## Serving\n\n`pluralign serve` against a FastAPI server that runs one forward pass per request, over the "
         "same model on MiniLM (`python -m studies speed --arms serving`): 32 clients on loopback, one response of 10 "
-        "to 40 words a request, one torch thread, servers and clients on one machine."
+        "to 40 words a request, threads as each takes them by itself, servers and clients on one machine."
     )
     record = _record()
     if record is None:
