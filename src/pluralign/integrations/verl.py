@@ -436,7 +436,7 @@ def _manager_class() -> type:
     """The reward manager; made when it is asked for, so that this file needs no verl."""
     from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-    class RewardManager(RewardManagerBase):  # type: ignore[misc, no-any-unimported]
+    class RewardManager(RewardManagerBase):
         """verl's reward manager that asks a pluralign model; settings as at the top of the file.
 
         They are read from `reward.reward_kwargs` and from `reward.custom_reward_function.reward_kwargs`.
