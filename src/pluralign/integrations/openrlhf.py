@@ -202,16 +202,15 @@ def _numbers(answer: dict[str, Any], key: str, count: int) -> list[float]:
         RewardError: there are not so many, or one is not a finite number.
     """
     values = answer.get(key)
-    if (
-        not isinstance(values, list)
-        or len(values) != count
-        or any(isinstance(one, bool) or not isinstance(one, int | float) for one in values)
-        or not all(map(math.isfinite, values))
-    ):
+    found = values if isinstance(values, list) else []
+    good = all(
+        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in found
+    )
+    if not good or len(found) != count:
         raise RewardError(
             f"the server's answer has no {key!r} with {count} finite numbers; is it a pluralign server?"
         )
-    return [float(one) for one in values]
+    return [float(one) for one in found]
 
 
 _clients: dict[Any, Client] = {}
