@@ -39,6 +39,7 @@ SECTIONS = (
     "speed.section_solver",
     "speed.section_embeddings",
     "speed.section_tables",
+    "speed.section_programs",
     "transport.section",
     "intervals.section",
 )
