@@ -33,6 +33,7 @@ SECTIONS = (
     "lab_policy.section",
     "ppo_lab.section_training",
     "ppo_lab.section",
+    "programs_lab.section",
     "speed.section_policy",
     "speed.section_ppo",
     "speed.section_tuning",

@@ -38,14 +38,11 @@ def section() -> str | None:
         f"its own. {seeds} {'seed' if seeds == 1 else 'seeds'}; intervals are t intervals over them, and very wide with few.",
         findings.section("programs_lab", "Methods"),
         table(["method, reward", *_HEAD], [["language model", *_cells(before)], *_methods()]),
-        "**The partition function and tied prompts.** " + findings.section("programs_lab", "Ties"),
+        "**The partition function and tied prompts**\n\n" + findings.section("programs_lab", "Ties"),
         table(["QRPO: Z, tied prompts, reward", *_HEAD], _ties()),
     ]
     if rows := _tests():
-        parts += [
-            "**The number of tests.** " + findings.section("programs_lab", "Tests"),
-            table(["method, tests, reward", *_HEAD], rows),
-        ]
+        parts += ["**The number of tests**", table(["method, tests, reward", *_HEAD], rows)]
     return "\n\n".join(parts)
 
 
