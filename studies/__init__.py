@@ -16,6 +16,7 @@ from studies.study import Study
 NAMES = (
     "real_data",
     "tuning",
+    "suites",
     "qrm_real",
     "qrm_lab",
     "families",

@@ -23,8 +23,10 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SECTIONS = (
     "real_data.section",
     "tuning.section",
+    "suites.section",
     "qrm_real.section",
     "qrm_lab.section",
+    "calibration.section",
     "families.section",
     "families_lab.section",
     "brme.section",

@@ -39,7 +39,7 @@ def steps_of(recipe: dict[str, Any], folder: Path, changes: Sequence[str] = ()) 
         changes: `STEP.FLAG=VALUE`, the value as in YAML; an empty one removes the flag.
 
     Raises:
-        RecipeError: a change names no step, or is none.
+        RecipeError: a change or a reference names no step, or a change is none.
     """
     steps: dict[str, dict[str, Any]] = {name: dict(step["flags"]) for name, step in recipe["steps"].items()}
     for change in changes:
@@ -52,7 +52,7 @@ def steps_of(recipe: dict[str, Any], folder: Path, changes: Sequence[str] = ()) 
                 f"--set {change}: no step {name!r}{did_you_mean(name, steps)}; steps: {', '.join(steps)}"
             )
         if value:
-            steps[name][flag] = yaml.safe_load(value)
+            steps[name][flag] = _value(change, value)
         else:
             steps[name].pop(flag, None)
     for name, flags in steps.items():
@@ -60,8 +60,20 @@ def steps_of(recipe: dict[str, Any], folder: Path, changes: Sequence[str] = ()) 
         for flag, value in flags.items():
             if isinstance(value, str) and value.startswith("@"):
                 earlier, _, inside = value[1:].partition("/")
+                if earlier not in steps:
+                    raise RecipeError(f"{name}.{flag}: {value} names no step; steps: {', '.join(steps)}")
                 flags[flag] = str(Path(steps[earlier]["out"]) / inside)
     return steps
+
+
+def _value(change: str, value: str) -> Any:
+    """A value as in YAML, or a reference to a step."""
+    if value.startswith("@"):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: the value is no YAML ({' '.join(str(error).split())})") from None
 
 
 def pluralign(verb: str, config: Path) -> int:

@@ -97,7 +97,7 @@ def rebel_first_of_offline() -> bool:
 
 
 def pairs_solve_fewer() -> bool:
-    """DPO and SimPO: instructions with a right program in eight tries, below the language model in all seeds."""
+    """DPO and SimPO: instructions with a right program, fewer than the language model in all seeds."""
     return all(_above(_runs("before"), _method(name), "solved") for name in ("dpo", "simpo"))
 
 

@@ -57,3 +57,29 @@ def emobank_order_frozen() -> str:
     frozen = run_of("emobank", "quantile", "none")
     assert frozen is not None
     return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_frozen() -> str:
+    return f"{100 * _gain('summeval-expert', 'none'):.1f} %"
+
+
+def summeval_full() -> str:
+    return f"{100 * _gain('summeval-expert', 'full'):.1f} %"
+
+
+def summeval_order() -> str:
+    own = run_of("summeval-expert", "quantile", "full")
+    assert own is not None
+    return f"{mean_of(own, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_order_frozen() -> str:
+    frozen = run_of("summeval-expert", "quantile", "none")
+    assert frozen is not None
+    return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_is_better() -> bool:
+    loss = _difference("summeval-expert", "full", "ratings:all", "model_pinball")
+    order = _difference("summeval-expert", "full", "pairs:all", "model_outcome")
+    return bool(loss["high"] < 0 < order["low"])

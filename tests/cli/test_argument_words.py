@@ -83,10 +83,12 @@ def test_many_rows_with_one_problem_are_one_line(workplace, command):
 def test_columns_are_mapped_by_flags(workplace, command):
     Path("c.jsonl").write_text('{"prompt": "q", "answer": "a", "ratings": [1]}\n')
     _, _, err = command("fit --ratings c.jsonl")
-    assert "--columns.response NAME" in err
+    assert "--columns.response answer" in err  # the likely one
     assert "--attribute NAME" in err
     assert "--scale [LOWEST,HIGHEST]" in err
     assert "={" not in err
+    Path("d.jsonl").write_text('{"prompt": "q", "said": "a", "ratings": [1]}\n')
+    assert "--columns.response NAME" in command("fit --ratings d.jsonl")[2]
 
 
 TUNED = ("lr", "batch", *(field.name for field in dataclasses.fields(TuningFlags)))

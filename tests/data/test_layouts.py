@@ -61,7 +61,8 @@ def test_helpsteer(tmp_path: Path, form: str) -> None:
 
 def test_another_scale_of_helpsteers_attributes_is_reported() -> None:
     rows = [{"prompt": "p", "response": "r", **HELPSTEER, "verbosity": 5}]
-    with pytest.raises(DataError, match=r"'ratings': found 5; allowed: numbers on the scale \[0, 4\]"):
+    expected = r"'ratings': found 5 in 'verbosity'; allowed: numbers on the scale \[0, 4\]"
+    with pytest.raises(DataError, match=expected):
         load_ratings(rows)
     assert load_ratings(rows, scale=(1, 5))["scale"][:] == [[1, 5]] * 5
 

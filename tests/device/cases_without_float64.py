@@ -139,10 +139,8 @@ def answers(head, inputs):
     yield head.preference_probability(reward[:2], reward[2:4])
     yield head.gate_weights(prompt)
     yield head.in_units_of(*inputs).distribution(*inputs).mean()
-    for part in (
-        *head.attribute_distributions(response).values(),
-        *head.grid_distributions(response).values(),
-    ):
+    parts = head.attribute_distributions(response)
+    for part in (*parts.values(), *head.rounded(parts).values()):
         yield part.mean()
     yield linear_form(lambda x: head.distribution(x, *inputs[1:]).mean(), response).weight.float()
     if head.num_heads > 1:

@@ -83,14 +83,14 @@ def meant_by(name: str, columns: Collection[str]) -> str | None:
     return next((plain[_bare(one)] for one in names if _bare(one) in plain), None)
 
 
-def advice_on_objects(rows: int, first: Mapping[str, Any]) -> str | None:
+def advice_on_objects(num_rows: int, first: Mapping[str, Any]) -> str | None:
     """What to do with a file that is one JSON object instead of one per row; None if it does not look so.
 
     Args:
-        rows: how many objects it has, counted up to two.
+        num_rows: how many objects it has.
         first: the first of them.
     """
-    if rows != 1 or not first:
+    if num_rows != 1 or not first:
         return None
     for key, value in first.items():
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value[:100]):

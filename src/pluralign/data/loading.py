@@ -277,7 +277,7 @@ def _refuse_shape(name: str, begun: _Beginning, mapping: Mapping[str, str | None
     ]
     if absent:
         raise_problems(name, absent)
-    one = advice_on_objects(begun.count, begun.first)
+    one = advice_on_objects(begun.num_rows, begun.first)
     if one is not None:
         raise DataError(f"{name}: found one JSON object with the keys {own[:5]}; allowed: {one}")
     allowed = "; ".join(f"{kind} {{{', '.join(needed)}}}" for kind, needed in REQUIRED.items())
@@ -292,7 +292,7 @@ class _Beginning(NamedTuple):
 
     columns: set[str]
     first: dict[str, Any]
-    count: int
+    num_rows: int
     problems: list[Problem]
 
     def under(self, mapping: Mapping[str, str | None]) -> set[str]:

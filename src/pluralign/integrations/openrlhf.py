@@ -202,10 +202,12 @@ def _numbers(answer: dict[str, Any], key: str, count: int) -> list[float]:
         RewardError: there are not so many, or one is not a finite number.
     """
     values = answer.get(key)
-    good = isinstance(values, list) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values
-    )
-    if not good or len(values) != count:
+    if (
+        not isinstance(values, list)
+        or len(values) != count
+        or any(isinstance(one, bool) or not isinstance(one, int | float) for one in values)
+        or not all(map(math.isfinite, values))
+    ):
         raise RewardError(
             f"the server's answer has no {key!r} with {count} finite numbers; is it a pluralign server?"
         )

@@ -355,9 +355,10 @@ def _vote(answer: Mapping[str, Any]) -> int | Nothing:
 
 def _agreed(one: int | Nothing, other: int | Nothing) -> int | Nothing:
     """The vote that both orders give; `other` is of the exchanged one."""
-    for verdict in (one, other):
-        if isinstance(verdict, Nothing):
-            return verdict
+    if isinstance(one, Nothing):
+        return one
+    if isinstance(other, Nothing):
+        return other
     return one if one == -other else Nothing.INCONSISTENT
 
 
