@@ -26,6 +26,7 @@ NAMES = (
     "over_optimisation",
     "lab_policy",
     "ppo_lab",
+    "programs_lab",
     "transport",
     "calibration",
     "intervals",

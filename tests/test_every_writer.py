@@ -229,6 +229,7 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "evaluation.files": [
         lambda folder: evaluation_files.write_scores(folder / "scores.parquet", {"a": {"id": [TEXT]}}),
         lambda folder: evaluation_files.write_examples(folder / "examples.jsonl", [{"text": TEXT}]),
+        lambda folder: evaluation_files.write_results(folder / "results.json", {"text": TEXT}),
     ],
     "evaluation.suite": [lambda folder: suite._write(folder, {}, {"text": TEXT}, [])],
     "evaluation.suites.files": [suite_scores],

@@ -171,3 +171,45 @@ def test_a_missing_sandbox_names_the_flag(command, monkeypatch):
     assert "bubblewrap: no bubblewrap here" in err
     assert "apt-get install bubblewrap" in err
     assert "--sandbox rlimits consents" in err
+
+
+def test_pass_at_k_of_samples_and_of_completions_from_elsewhere(command):
+    line = (
+        "evaluate --suite programs --shards said.jsonl --programs leetcode.jsonl --k [1,2] --out run --json"
+    )
+    status, out, err = command(line)
+    assert status == 0, err
+    suite = json.loads(out)["suite"]
+    scores = {name: one["overall"] for name, one in suite["scores"].items()}
+    assert scores == pytest.approx({"pass@1": 0.5, "pass@2": 1.0})
+    assert suite["ends"] == {"passed": 3, "no code": 2, "wrong answer": 1}
+    assert (suite["rows"], suite["groups"], suite["share"]["estimate"]) == (4, 2, 0.5)
+    lines = [json.loads(text) for text in Path("run/programs.jsonl").read_text().splitlines()]
+    assert [line["share"] for line in lines] == [1.0, 0.0, 1.0, 0.0]
+    assert lines[3]["tests"][0]["reason"] == "wrong answer"
+    assert "already holds this run" in command(line)[2]
+    status, out, err = command("evaluate --suite programs --samples run --programs leetcode.jsonl")
+    assert status == 0, err
+    assert "pass@1" in out
+    assert "how 6 tests ended" in out
+    status, out, err = command("report run --json")
+    assert status == 0, err
+    assert [table["title"] for table in json.loads(out)["suites"]] == ["Programs"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--shards said.jsonl", "--suite programs needs --programs"),
+        ("--programs leetcode.jsonl", "one of --samples and --shards is needed; received neither"),
+        ("--programs leetcode.jsonl --shards said.jsonl --k [1,4]", "--k: received 4, and the prompt"),
+        ("--programs leetcode.jsonl --shards said.jsonl --k 0", "--k: received [0]; allowed: whole numbers"),
+        ("--programs letters.jsonl --shards said.jsonl", "2 of 2 prompts have no tests"),
+        ("--programs leetcode.jsonl --samples nowhere", "nowhere"),
+        ("--programs leetcode.jsonl --samples said.jsonl --model m", "unknown option --model"),
+    ],
+)
+def test_programs_that_cannot_be_evaluated(command, line, message):
+    status, out, err = command(f"evaluate --suite programs {line} --out refused")
+    assert (status in (1, 2), out) == (True, ""), err
+    assert message in err

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pluralign.cli.console import Console
+from pluralign.cli.evaluate_programs import run as run_programs
 from pluralign.cli.evaluation_place import beside
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, choice_from, parse
@@ -25,6 +26,7 @@ SUITE_NAMES = (
     *("rewardbench", "rewardbench2", "rm_bench", "judgebench"),
     *("hh", "llmbar", "pairs", "best_of_n"),
 )
+_PROGRAMS = "programs"  # a suite of a policy, with flags of its own
 
 _PURPOSE = (
     "Evaluate a model on a suite, by the suite's own rule, beside its baselines and length: "
@@ -38,7 +40,8 @@ class SuiteFlags:
     """Which suite, which model and which data.
 
     Attributes:
-        suite: rewardbench, rewardbench2, rm_bench, judgebench, hh, llmbar, pairs or best_of_n.
+        suite: rewardbench, rewardbench2, rm_bench, judgebench, hh, llmbar, pairs or best_of_n; or programs,
+            of a policy, with other flags: pluralign evaluate --suite programs --help.
         model: Model folder, the run folder of a fit, or the folder of a combination; may stand without the
             flag.
         data: File, folder or hub id with the rows of the suite; null for the hub set of its authors.
@@ -77,7 +80,10 @@ class SuiteFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, evaluates and prints the tables."""
-    name = choice_from(arguments, "suite", SUITE_NAMES, default="")
+    name = choice_from(arguments, "suite", (*SUITE_NAMES, _PROGRAMS), default="")
+    if name == _PROGRAMS:
+        run_programs(arguments)
+        return
     (flags,) = parse("evaluate", _PURPOSE, _spelled_out(arguments), SuiteFlags)
     source, split = flags.data, flags.hub_split
     if flags.scores is None:

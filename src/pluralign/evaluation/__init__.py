@@ -2,7 +2,8 @@
 
 `evaluate` and `cross_fit` compare a model with its baselines, `compare` several models or policies with each
 other, and `dominance` asks whether one is better for everybody; `rewardbench`, `rewardbench2` and `rm_bench`
-compute the scores of the published benchmarks, `three_way` those of votes with ties; the formulas are in
+compute the scores of the published benchmarks, `three_way` those of votes with ties, `evaluate_programs`
+pass@k of a policy's programs; the formulas are in
 `metrics` and `intervals`.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pluralign.evaluation.comparison import compare
 from pluralign.evaluation.dominance import dominance
 from pluralign.evaluation.intervals import Interval, difference_interval, mean_interval
+from pluralign.evaluation.programs import evaluate_programs
 from pluralign.evaluation.rewardbench import rewardbench, rewardbench2
 from pluralign.evaluation.rm_bench import rm_bench
 from pluralign.evaluation.suite import cross_fit, evaluate
@@ -23,6 +25,7 @@ __all__ = [
     "difference_interval",
     "dominance",
     "evaluate",
+    "evaluate_programs",
     "mean_interval",
     "rewardbench",
     "rewardbench2",

@@ -1,4 +1,4 @@
-"""Two files of an evaluation: `scores.parquet` (per row) and `examples.jsonl` (texts).
+"""Files of an evaluation: `scores.parquet` (per row), `examples.jsonl` (texts) and `results.json`.
 
 In: columns and lines. Out: files, each complete or unchanged.
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.evaluation.rows import Columns
-from pluralign.files import whole_file, write_file
+from pluralign.files import whole_file, write_file, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["scores_table", "write_examples", "write_scores"]
+__all__ = ["scores_table", "write_examples", "write_results", "write_scores"]
 
 
 def scores_table(tables: Mapping[str, Columns]) -> pa.Table:
@@ -43,3 +43,8 @@ def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
 def write_examples(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object per line."""
     write_file(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """The numbers."""
+    write_json(path, dict(results))
