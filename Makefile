@@ -12,6 +12,10 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
+# Bytecode is kept even where the environment says otherwise: else every process that a test starts compiles the
+# package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Tests run in as many processes as there are cores, at most 8: one takes 1 GiB. `make test WORKERS=0` runs them in one.
 # Each begins with its own part of the files, in order, and then helps the others, so that little is set up twice.
 WORKERS  ?= auto
@@ -25,10 +29,14 @@ NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_o
            tests/solvers tests/losses tests/risk tests/heads tests/lab tests/fitting tests/evaluation tests/distributions
 # What reads other packages: models, tokenizers, tables, trainers.
 READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py tests/cli/test_parsing.py tests/policy \
-           tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions
+           tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions \
+           tests/training
 
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
-SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions tests/heads
+SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions tests/heads \
+          tests/test_rank_correlation.py tests/evaluation tests/model tests/fitting \
+          $(addprefix tests/policy/rewards/test_,diagnostics.py length_control.py ranks.py response_scores.py \
+          smooth_ranks.py) tests/policy/online/test_ppo_steps.py
 
 .PHONY: demo test test-all test-rest test-shapes test-portable test-oldest oldest check lint types structure docs wheel results clean
 
@@ -48,8 +56,8 @@ demo: $(READY)          ## the main job on the lab's crowd, ends with the path o
 test: $(READY)          ## all tests but slow, browser and peer
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: $(READY)      ## every test; says what it skipped and why
-	$(BIN)/python -m pytest $(PARALLEL) -m '' -rs
+test-all: $(READY)      ## every test with all examples; says what it skipped and why
+	ALL_EXAMPLES=1 $(BIN)/python -m pytest $(PARALLEL) -m '' -rs
 
 test-rest: $(READY)     ## what `make test` leaves out; stops at the first failure
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or browser or peer' -rs -x

@@ -15,6 +15,8 @@ from studies.study import Study
 
 NAMES = (
     "real_data",
+    "tuning",
+    "suites",
     "qrm_real",
     "qrm_lab",
     "families",
@@ -24,7 +26,10 @@ NAMES = (
     "over_optimisation",
     "lab_policy",
     "ppo_lab",
+    "programs_lab",
     "transport",
+    "calibration",
+    "intervals",
     "speed",
     "gpu",
 )

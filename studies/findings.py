@@ -94,7 +94,7 @@ def _problem(kind: str, name: str, before: str) -> str | None:
     if kind == "claim:":
         return None if value is True else f"{name} does not hold"
     if not isinstance(value, str):
-        return f"{name} is no number in words"
+        return f"{name} is not a number in words"
     whole_number = not re.search(r"[\d.,]\Z", before.removesuffix(value))
     return None if before.endswith(value) and whole_number else f"{name} is {value}"
 

@@ -28,7 +28,7 @@ class Line:
         mean: its mean there.
         low: lower ends of the intervals, or the means themselves.
         high: upper ends.
-        dashed: for what is no method: a constant, a bound.
+        dashed: for a constant, a bound or anything else that is not a method.
     """
 
     x: Sequence[float]

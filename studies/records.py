@@ -6,7 +6,7 @@ significant digits, which is more than any seed repeats. Lines are sorted, so th
 same file.
 
 The file is rewritten as a whole under a lock and put in its place by a rename: a reader sees the file of
-before or of after, a process that is killed leaves the one of before, and two processes lose nothing of
+before or of after, a process that is killed leaves the one of before, and two processes lose none of
 each other's. `claimed` keeps two processes from doing the same run; what a killed process had claimed is
 free again.
 """

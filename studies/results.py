@@ -22,8 +22,11 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 SECTIONS = (
     "real_data.section",
+    "tuning.section",
+    "suites.section",
     "qrm_real.section",
     "qrm_lab.section",
+    "calibration.section",
     "families.section",
     "families_lab.section",
     "brme.section",
@@ -32,12 +35,16 @@ SECTIONS = (
     "lab_policy.section",
     "ppo_lab.section_training",
     "ppo_lab.section",
+    "programs_lab.section",
     "speed.section_policy",
     "speed.section_ppo",
+    "speed.section_tuning",
     "speed.section_solver",
     "speed.section_embeddings",
     "speed.section_tables",
+    "speed.section_programs",
     "transport.section",
+    "intervals.section",
 )
 
 

@@ -63,7 +63,7 @@ def perform(
         wanted: which of them.
         force: do what is there again.
         minutes: begin no run after that.
-        report: is told of every run that is done, and of those that another process does.
+        report: called with a line for every run that is done, and for those that another process does.
     """
     started, done = time.monotonic(), 0
     for arm, how, settings in wanted.of(study):
@@ -78,7 +78,7 @@ def perform(
                 report(f"{name}: another process is at it")
                 continue
             if _there(study, arm, settings) and not force:
-                continue  # it was finished between the two looks
+                continue  # another process finished it meanwhile
             record = recorded(arm, how, settings)
             records.add(study.name, record)
         done += 1

@@ -18,11 +18,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from property_examples import examples
+
 # A shell that starts the tests in the background has Ctrl-C ignored; what they raise themselves must arrive.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine; a slow machine is no failure. HYPOTHESIS_PROFILE=default searches anew.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=examples(100))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -30,8 +31,9 @@ import pluralign as pl
 import tiny_policy
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign.backbones import fingerprint, smollm2
+from pluralign.cli import compare as cli_compare
 from pluralign.cli import evaluate as cli_evaluate
-from pluralign.cli import held_out, lab, sample_rewards, score
+from pluralign.cli import evaluate_suite, held_out, lab, sample_rewards, score
 from pluralign.cli.console import Console
 from pluralign.cli.run_folder import RunFolder
 from pluralign.cli.sample_flags import RewardFlags
@@ -39,7 +41,10 @@ from pluralign.data import quarantine
 from pluralign.data.problems import Problem
 from pluralign.errors import ArtifactError, PluralignError, RunError
 from pluralign.evaluation import files as evaluation_files
-from pluralign.evaluation import suite
+from pluralign.evaluation import suite, suites
+from pluralign.evaluation.suites import files as suite_files
+from pluralign.evaluation.suites import run as suite_run
+from pluralign.evaluation.suites.columns import SuiteScores
 from pluralign.fitting import QuantileConfig, TuningConfig
 from pluralign.fitting.train.state import TrainingState
 from pluralign.fitting.tuning import run as tuning_run
@@ -55,8 +60,9 @@ from pluralign.policy.online.journal import Journal
 from pluralign.policy.rewards.samples import ScoredSample
 from pluralign.policy.sampling.alpaca_eval import write_alpaca_eval
 from pluralign.policy.sampling.shards import ShardFolder
+from pluralign.policy.selection.files import write_selection
 from pluralign.policy.training import sample_files
-from pluralign.report import alignment, canvas, page, run_page
+from pluralign.report import alignment, canvas, card, comparison, page, run_page
 from pluralign.training.checkpoints import written_completely
 from tiny_backbones import tiny_decoder
 
@@ -159,9 +165,44 @@ def rewarded(folder: Path) -> None:
     sample_rewards.reward(RewardFlags(beta=None), None, folder, folder, Console(True))  # type: ignore[arg-type]
 
 
+class _Chosen:
+    """A selection of one row."""
+
+    counts = None
+
+    def rows(self) -> Iterator[list[dict[str, str]]]:
+        yield [{"prompt": TEXT}]
+
+    def schema(self) -> pa.Schema:
+        return pa.schema({"prompt": pa.string()})
+
+
+def selected_rows(folder: Path) -> None:
+    write_selection(_Chosen(), folder / "selected.parquet")  # type: ignore[arg-type]
+
+
+def selected_lines(folder: Path) -> None:
+    write_selection(_Chosen(), folder / "selected.jsonl")  # type: ignore[arg-type]
+
+
 def judged(folder: Path) -> None:
     line = ["--model", "m", "--ratings", str(folder.parent / "in.jsonl"), "--out", str(folder / "judged")]
     cli_evaluate.run(line)
+
+
+def suite_judged(folder: Path) -> None:
+    flags = evaluate_suite.SuiteFlags("pairs", scores="scores.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites, "rescore_suite", lambda *_, **__: {"text": TEXT})
+        place: Any = SimpleNamespace(path=folder)
+        evaluate_suite._evaluate(Console(True), place, flags, None, None, {})
+
+
+def suite_scores(folder: Path) -> None:
+    one, none = np.ones(1, np.int64), np.zeros(1)
+    scores = SuiteScores([TEXT], ["s"], ["g"], one, one, {"mean": np.zeros(2)}, none)
+    with suite_files.scores_writer(folder / "scores.parquet", {"text": TEXT}) as writer:
+        writer.write(scores)
 
 
 def unpacked_model(folder: Path) -> None:
@@ -176,7 +217,9 @@ def unpacked_model(folder: Path) -> None:
 WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "backbones.fingerprint": [],  # a note that is lost costs time: see below
     "backbones.smollm2": [unpacked_model],
+    "cli.compare": [lambda folder: cli_compare._write(folder, [{"text": TEXT}])],
     "cli.evaluate": [judged],
+    "cli.evaluate_suite": [suite_judged],
     "cli.held_out": [lambda folder: held_out.remember(folder, {"ratings": pl.load_ratings(ratings_rows(9))})],
     "cli.lab": [lambda folder: lab.run(["--n", "8", "--out", str(folder / "lab.jsonl.gz")])],
     "cli.run_folder": [finished_run, rewound_run],
@@ -186,8 +229,11 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "evaluation.files": [
         lambda folder: evaluation_files.write_scores(folder / "scores.parquet", {"a": {"id": [TEXT]}}),
         lambda folder: evaluation_files.write_examples(folder / "examples.jsonl", [{"text": TEXT}]),
+        lambda folder: evaluation_files.write_results(folder / "results.json", {"text": TEXT}),
     ],
     "evaluation.suite": [lambda folder: suite._write(folder, {}, {"text": TEXT}, [])],
+    "evaluation.suites.files": [suite_scores],
+    "evaluation.suites.run": [lambda folder: suite_run._write(folder, {"text": TEXT})],
     "fitting.train.state": [training_state],
     "fitting.tuning.run": [tuning_settings],
     "heads.state_file": [lambda folder: write_state(folder / "state", "x", {}, {"a": torch.ones(99)})],
@@ -202,9 +248,15 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
         lambda folder: write_alpaca_eval(Dataset.from_list([ROW]), folder / "out.json", generator="g")
     ],
     "policy.sampling.shards": [begun_shards, lambda folder: shards(folder).write(0, {"text": [TEXT]})],
+    "policy.selection.files": [selected_rows, selected_lines],
     "policy.training.sample_files": [lambda folder: sample_files.write_samples(folder, 1, [SAMPLE])],
     "report.alignment": [lambda folder: alignment.write_alignment({}, folder / "page.html")],
     "report.canvas": [picture],
+    "report.card": [lambda folder: card.write_card({}, folder / "card.md")],
+    "report.comparison": [
+        lambda folder: comparison.write_comparison([], folder / "page.html"),
+        lambda folder: comparison.write_markdown([], folder / "page.md"),
+    ],
     "report.page": [lambda folder: page.write_page({}, folder / "page.html")],
     "report.run_page": [lambda folder: run_page.write_run({}, folder / "page.html")],
     "training.checkpoints": [policy_folder],
@@ -229,8 +281,11 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = SimpleNamespace(rows=Dataset.from_list([{"text": TEXT}]), left_out={})
     for place, name, value in [
         (page, "render_page", TEXT),
+        (card, "model_card", TEXT),
         (alignment, "render_alignment", TEXT),
         (run_page, "render_run", TEXT),
+        (comparison, "render_comparison", TEXT),
+        (comparison, "comparison_markdown", TEXT),
         (score, "load_scorer", None),
         (score, "_lines", [TEXT]),
         (score, "_Summary", SimpleNamespace(words=str, constant=False)),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
+from http_server import running
 from pluralign import backbones
 from pluralign.cli.main import main
 from pluralign.distributions import Heads
@@ -31,6 +32,7 @@ from pluralign.model import Combination
 from pluralign.report.content import build_content
 from pluralign.report.evaluations import read_evaluation
 from pluralign.report.page import render_page
+from pluralign.server import create_app
 
 # -- a family: rewards are uniform on a band around a linear centre --------------------------------
 
@@ -171,13 +173,15 @@ def fitted(family: str = "band", config: Any = None, **tables: Any) -> pl.Reward
 def test_it_is_fitted_answers_and_comes_back_from_its_folder(band, tmp_path):
     model = fitted(config={"gate_steps": 40})
     assert (model.family, set(model.baselines)) == ("band", {"constant", "bradley_terry"})
-    laws = model.attribute_distributions(TEXTS)
+    distributions = model.attribute_distributions(TEXTS)
     center = torch.tensor([3 + float(text[-1]["content"].split()[0]) for text in TEXTS])
-    torch.testing.assert_close(laws["a0"].mean(), center.clamp(1, 5), atol=0.6, rtol=0)
-    torch.testing.assert_close(laws["a1"].mean(), (6 - center).clamp(1, 5), atol=0.6, rtol=0)
-    law = model.distribution(TEXTS)
-    torch.testing.assert_close(law.quantile(0.25), 0.75 * law.low + 0.25 * law.high)
-    torch.testing.assert_close(model.score(TEXTS, risk="cvar:0.5"), law.quantile(0.25))
+    torch.testing.assert_close(distributions["a0"].mean(), center.clamp(1, 5), atol=0.6, rtol=0)
+    torch.testing.assert_close(distributions["a1"].mean(), (6 - center).clamp(1, 5), atol=0.6, rtol=0)
+    distribution = model.distribution(TEXTS)
+    torch.testing.assert_close(
+        distribution.quantile(0.25), 0.75 * distribution.low + 0.25 * distribution.high
+    )
+    torch.testing.assert_close(model.score(TEXTS, risk="cvar:0.5"), distribution.quantile(0.25))
     with pytest.raises(RiskError, match="worst_case compares heads, and Band has none"):
         model.score(TEXTS, risk="worst_case")
     steered = model.score(TEXTS, weights={"a0": 1.0}, steer={"a0": "quantile:0.5"})
@@ -190,7 +194,7 @@ def test_it_is_fitted_answers_and_comes_back_from_its_folder(band, tmp_path):
     model.save_pretrained(tmp_path / "model")
     again = pl.RewardModel.from_pretrained(tmp_path / "model", backbone=FakeBackbone(), cache=None)
     assert isinstance(again.head, BandHead)
-    torch.testing.assert_close(again.distribution(TEXTS).high, law.high)
+    torch.testing.assert_close(again.distribution(TEXTS).high, distribution.high)
     assert "A `band` reward model" in (tmp_path / "model" / "README.md").read_text()
 
 
@@ -212,16 +216,34 @@ def test_it_is_evaluated_and_reported(band, tmp_path):
     assert "Uniform band on fake" in page
 
 
+def test_it_is_served(band):
+    model = fitted(config={"gate_steps": 40})
+    law = model.distribution(TEXTS)
+    with running(create_app(model)) as server:
+        scores = server.post("/v1/score", {"conversations": TEXTS, "risk": "cvar:0.5"}).json["scores"]
+        steered = server.post(
+            "/v1/score", {"conversations": TEXTS, "weights": {"a0": 1}, "steer": {"a0": "median"}}
+        ).json["scores"]
+        rows = server.post("/v1/distribution", {"conversations": TEXTS}).json["distributions"]
+        refused = server.post("/v1/score", {"conversations": TEXTS, "risk": "worst_case"})
+    assert scores == pytest.approx(law.quantile(0.25).tolist(), abs=1e-5)
+    expected = model.score(TEXTS, weights={"a0": 1}, steer={"a0": "median"})
+    assert steered == pytest.approx(expected.tolist(), abs=1e-5)
+    assert {row["kind"] for row in rows} == {"Band"}
+    assert [row["parameters"]["high"] for row in rows] == pytest.approx(law.high.tolist(), abs=1e-5)
+    assert (refused.status, "compares heads" in refused.json["error"]["message"]) == (422, True)
+
+
 def test_an_ensemble_is_made_of_it(band, tmp_path):
     ratings = pl.load_ratings(ratings_rows(attributes=2))
     options = {"backbone": FakeBackbone(), "cache": None}
     model = pl.fit("band", ratings=ratings, ensemble=3, **options)
-    law = model.distribution(TEXTS)
-    worst = torch.stack([one.quantile(0.25) for one in law.members()]).amin(0)
+    distribution = model.distribution(TEXTS)
+    worst = torch.stack([one.quantile(0.25) for one in distribution.members()]).amin(0)
     torch.testing.assert_close(model.score(TEXTS, risk="worst_case(cvar:0.5)"), worst)
     model.save_pretrained(tmp_path / "model")
     again = pl.RewardModel.from_pretrained(tmp_path / "model", backbone=FakeBackbone(), cache=None)
-    torch.testing.assert_close(again.distribution(TEXTS).std(), law.std())
+    torch.testing.assert_close(again.distribution(TEXTS).std(), distribution.std())
     results = pl.evaluation.evaluate(again, ratings=pl.load_ratings(ratings_rows(attributes=2, seed=1)))
     assert results["ensemble"]["ratings"]["a0"]["heads"] == 3
 
@@ -291,9 +313,9 @@ def test_measures_of_heads_ask_for_heads_and_not_for_a_class():
             means = torch.stack([center, center + 1], 1)
             return Heads(means, half[:, None].expand_as(means), torch.full_like(means, 0.5))
 
-    law = TwoBands(torch.tensor([0.0, 3.0]), torch.tensor([2.0, 5.0]))
-    assert pl.risk.parse("worst_case")(law).tolist() == [1.0, 4.0]
-    assert pl.risk.parse("best_case")(law).tolist() == [2.0, 5.0]
+    distribution = TwoBands(torch.tensor([0.0, 3.0]), torch.tensor([2.0, 5.0]))
+    assert pl.risk.parse("worst_case")(distribution).tolist() == [1.0, 4.0]
+    assert pl.risk.parse("best_case")(distribution).tolist() == [2.0, 5.0]
 
 
 # -- the table -------------------------------------------------------------------------------------

@@ -281,7 +281,7 @@ def test_only_dead_processes_of_this_machine_are_swept_after(tmp_path: Path, no_
         assert names(tmp_path) == sorted([*kept, work.name])
 
 
-def test_young_leftovers_stay_and_a_folder_is_looked_through_once_in_a_while(
+def test_young_leftovers_stay_and_a_folder_is_scanned_once_in_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = tmp_path / f".a.{files._machine()}-{10**30}-00000000.partial"
@@ -296,5 +296,5 @@ def test_young_leftovers_stay_and_a_folder_is_looked_through_once_in_a_while(
     assert looked == [tmp_path / "folder"]
 
 
-def test_a_folder_that_cannot_be_looked_through_is_left(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_scanned_is_left(tmp_path: Path) -> None:
     sweep(tmp_path / "missing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -50,8 +52,9 @@ ALLOWED = {
     "policy": _ABOVE - {"families", "fitting"},
     "report": {"errors", "files", "families"},
     "integrations": {"errors", "distributions", "risk", "data", "model"},
+    "server": _MODELS | {"_version", "run_layout"},
     "lab": _ABOVE | {"policy", "evaluation"},
-    "cli": _ABOVE | {"run_layout", "policy", "evaluation", "report", "lab"},
+    "cli": _ABOVE | {"run_layout", "policy", "evaluation", "report", "lab", "server"},
 }
 
 
@@ -61,10 +64,21 @@ ROOMS = {
         "logprobs": set(),
         "sampling": {"logprobs"},
         "rewards": {"logprobs", "sampling"},
+        "judges": {"sampling", "rewards"},
+        "selection": {"sampling", "rewards"},
         "training": set(),
         "offline": {"logprobs", "sampling", "rewards", "training"},
         "online": {"logprobs", "sampling", "rewards", "training"},
-        ".": {"logprobs", "sampling", "rewards", "training", "offline", "online"},  # the public names
+        ".": {
+            "logprobs",
+            "sampling",
+            "rewards",
+            "judges",
+            "selection",
+            "training",
+            "offline",
+            "online",
+        },  # the public names
     },
     "fitting": {
         "train": set(),
@@ -77,6 +91,30 @@ ROOMS = {
         ".": {"train", "tables", "mix", "tuning", "linear", "categorical", "ensemble"},
     },
 }
+
+
+class Facts(NamedTuple):
+    """What the tests ask of a file; its syntax tree is far larger."""
+
+    opening: str
+    imports: list[tuple[str | None, int, list[str]]]  # module of `from`, its dots, names
+    asked: set[str]
+    families: set[str]
+
+
+@functools.cache
+def facts_of(path: Path) -> Facts:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    imports = [
+        (node.module or "", node.level, [a.name for a in node.names])
+        if isinstance(node, ast.ImportFrom)
+        else (None, 0, [a.name for a in node.names])
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+    asked = {one for node in nodes for one in asked_classes(node)}
+    return Facts(ast.get_docstring(tree) or "", imports, asked, family_words(nodes))
 
 
 def part_of(path: Path) -> str:
@@ -92,17 +130,14 @@ def imported_parts(path: Path) -> set[str]:
 def imported_modules(path: Path, files: Collection[str] = ()) -> set[str]:
     """Modules that a file imports anywhere, also inside functions; with `files`, those of packages too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            inside = node.module == "pluralign" or any(name in files for name in below)
-            names = below if inside else [node.module or ""]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
+    for module, level, names in facts_of(path).imports:
+        assert level == 0, f"{path}: imports are absolute"
+        if module is None:
+            found |= set(names)
             continue
-        found |= set(names)
+        below = [f"{module}.{name}" for name in names]
+        inside = module == "pluralign" or any(name in files for name in below)
+        found |= set(below if inside else [module])
     return found
 
 
@@ -166,22 +201,23 @@ def asked_classes(node: ast.AST) -> set[str]:
     }
 
 
-def family_words(tree: ast.AST) -> set[str]:
+def family_words(nodes: list[ast.AST]) -> set[str]:
     """Names of families in the texts of a file, docstrings apart.
 
     `quantile` and the like are words of the language, so they count only where they are the whole text.
     """
     own = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docs = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, own) and ast.get_docstring(n)}
+    docs = {id(n.body[0].value) for n in nodes if isinstance(n, own) and ast.get_docstring(n)}
     texts = [
         n.value
-        for n in ast.walk(tree)
+        for n in nodes
         if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docs
     ]
     return {
         name
         for name in pl.families.FAMILIES
-        if name in texts or ("_" in name and any(re.search(rf"\b{name}\b", text) for text in texts))
+        if name in texts
+        or ("_" in name and any(name in text and re.search(rf"\b{name}\b", text) for text in texts))
     }
 
 
@@ -192,13 +228,12 @@ def test_only_a_familys_own_files_and_the_table_name_it():
     assert {"CategoricalHead", "MixedHead"} < heads
     for path in SOURCE.rglob("*.py"):
         name = path.relative_to(SOURCE).as_posix()
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        asked = {one for node in ast.walk(tree) for one in asked_classes(node)}
+        facts = facts_of(path)
         if not name.startswith(("distributions/", "heads/")):
-            found = asked & (distributions | heads)
+            found = facts.asked & (distributions | heads)
             assert not found, f"{name} asks whether something is a {sorted(found)}; ask it what it can do"
         if not name.startswith(OF_FAMILIES):
-            found = family_words(tree) - HOMONYMS.get(name, set())
+            found = facts.families - HOMONYMS.get(name, set())
             assert not found, f"{name} names the families {sorted(found)}; ask the head or pluralign.families"
 
 
@@ -214,9 +249,9 @@ def test_only_a_familys_own_files_and_the_table_name_it():
     ],
 )
 def test_the_search_for_names_of_families_finds_them(code, classes, words):
-    tree = ast.parse(code)
-    assert {one for node in ast.walk(tree) for one in asked_classes(node)} == classes
-    assert family_words(tree) == words
+    nodes = list(ast.walk(ast.parse(code)))
+    assert {one for node in nodes for one in asked_classes(node)} == classes
+    assert family_words(nodes) == words
 
 
 def test_no_circles():
@@ -279,8 +314,7 @@ def test_light_things_import_nothing_heavy(statement, absent):
 
 def test_every_file_says_what_it_is():
     for path in SOURCE.rglob("*.py"):
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-        assert len(text or "") > 20, f"{path.relative_to(SOURCE)} opens without saying what it is"
+        assert len(facts_of(path).opening) > 20, f"{path.relative_to(SOURCE)} opens without saying what it is"
 
 
 def test_no_catch_all_modules():
@@ -294,7 +328,8 @@ def test_the_oldest_versions_that_are_tried_are_the_lower_bounds():
     if not (root / "pyproject.toml").is_file():
         pytest.skip("not a clone")
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name not in ("docs", "fuzz")}
+    extras = project["optional-dependencies"]
+    extras = {name: lines for name, lines in extras.items() if name not in ("docs", "fuzz")}
     needed = [Requirement(line) for line in [*project["dependencies"], *itertools.chain(*extras.values())]]
     bounds = {canonicalize_name(one.name): Version(spec.version) for one in needed for spec in one.specifier}
     lines = (root / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()

@@ -12,7 +12,7 @@ Prints, one per line:
                    for type checkers alone
     repeated       runs of four statements or more that stand in two functions, up to names and literals
 
-It uses the standard library alone and imports nothing of the package.
+It uses only the standard library and does not import the package.
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ __all__ = [
     "policy",
     "report",
     "risk",
+    "server",
     "solvers",
     "split",
 ]
@@ -103,6 +104,7 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
         policy,
         report,
         risk,
+        server,
         solvers,
     )
     from pluralign.data import load_comparisons, load_pairs, load_ratings, load_responses, split

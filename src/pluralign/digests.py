@@ -1,7 +1,7 @@
 """Digests: short names of contents, equal where the contents are.
 
 In: a file, a JSON value, or a text. Out: hexadecimal digits, or a seed. It lies below all parts and knows no
-formats; what decides a result, and hence goes into a digest, is for callers to say.
+formats; callers decide what determines a result and hence goes into a digest.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ ValueError` works without knowing this package.
     │   └── RowError (IndexError)           a batch has no such row
     ├── ConfigError (ValueError)            a configuration key or value is invalid
     ├── DataError (ValueError)              a file or table is invalid; carries all problems found
-    ├── ArtifactError (ValueError)          a model folder or result file is damaged, foreign or of another
-    version │   └── FingerprintError                the backbone's weights are not those the head was fitted
-    on ├── CacheError (OSError)                the embedding cache cannot be read or written
+    ├── ArtifactError (ValueError)          a model folder or result file is damaged, foreign or too new
+    │   └── FingerprintError                the backbone's weights are not those of the fit
+    ├── CacheError (OSError)                the embedding cache cannot be read or written
     ├── RunError (RuntimeError)             a run folder is in use, or belongs to another run
     ├── SandboxError (RuntimeError)         this machine cannot confine programs as required
-    └── MissingDependencyError (ImportError)  an extra is not installed
+    └── MissingDependencyError (ImportError) an extra is not installed
 
     PluralignWarning (UserWarning)
     ├── ConvergenceWarning                  a solver stopped above its tolerance
@@ -24,8 +24,8 @@ ValueError` works without knowing this package.
     ├── CacheWarning                        an embedding cache is read-only and stores nothing new
     ├── CategoryWarning                     categories have too few raters, or one was never chosen
     ├── DebiasWarning                       an attribute still follows the bias variable
-    ├── EnsembleWarning                     the heads of an ensemble are nearly equal, or their training
-    stopped early ├── VoterWarning                        votes without names each count as a person
+    ├── EnsembleWarning                     the heads of an ensemble are nearly equal, or stopped early
+    ├── VoterWarning                        votes without names each count as a person
     ├── SandboxWarning                      programs run with less protection than namespaces provide
     ├── RiskWarning                         a risk measure that was not better than a simpler one
     ├── TuningWarning                       tuning a backbone did not help
@@ -90,7 +90,15 @@ class PluralignError(Exception):
 
 
 class ArgumentError(PluralignError, ValueError):
-    """An argument is invalid: wrong shape, out of range, NaN, or an unknown name."""
+    """An argument is invalid: wrong shape, out of range, NaN, or an unknown name.
+
+    Attributes:
+        allowed: the values that would be valid, where they are a short list; empty otherwise.
+    """
+
+    def __init__(self, message: str = "", *, allowed: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
 
 
 class RiskError(ArgumentError):

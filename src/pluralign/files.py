@@ -123,7 +123,7 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to a journal, which may end in part of one: readers of journals skip what is no line.
+    """Adds a line to a journal, which may end in part of one: readers of journals skip incomplete lines.
 
     Raises:
         ArtifactError: it cannot be written.

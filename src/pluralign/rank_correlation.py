@@ -7,7 +7,7 @@ In: columns of numbers. Out: ranks and a correlation. It lies below every other 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
@@ -15,7 +15,7 @@ from pluralign.errors import ArgumentError
 __all__ = ["correlation", "mean_ranks", "spearman"]
 
 
-def spearman(first: Float[Tensor, " N"], second: Float[Tensor, " N"]) -> float | None:
+def spearman(first: Real[Tensor, " N"], second: Real[Tensor, " N"]) -> float | None:
     """Pearson's correlation of the ranks, where equal values share their mean rank.
 
     Args:
@@ -36,7 +36,7 @@ def spearman(first: Float[Tensor, " N"], second: Float[Tensor, " N"]) -> float |
     return correlation(mean_ranks(first), mean_ranks(second))
 
 
-def mean_ranks(values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+def mean_ranks(values: Real[Tensor, " N"]) -> Float[Tensor, " N"]:
     """The rank of each value, from 1, the mean of them for equal values; float64.
 
     Raises:

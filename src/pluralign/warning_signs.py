@@ -1,6 +1,6 @@
 """Warning signs of reward models and of runs that use them: their names, what is measured, and the limits.
 
-In: measured numbers by name. Out: which of them are beyond their limit, and what to say of them. Logs and
+In: measured numbers by name. Out: which of them are beyond their limit, and what they mean. Logs and
 reports take names and limits from here, so that a sign has the same name everywhere. It measures nothing
 (`model.profiles` does) and imports nothing.
 
@@ -111,7 +111,7 @@ def is_seen(name: str, value: float) -> bool:
 
 
 def sentence(name: str, value: float) -> str:
-    """What a log says of a sign.
+    """The log line of a sign.
 
     >>> sentence("correlated_heads", 0.999).split(":")[0]
     'warning sign, correlated heads'

@@ -82,7 +82,7 @@ def heads(features: str, seed: int) -> dict[str, Any]:
 
 
 def choice(features: str, seed: int) -> dict[str, Any]:
-    """What each measure is worth: correlation with gold on familiar texts, gold of best of n."""
+    """How well each measure does: correlation with gold on familiar texts, gold of best of n."""
     usual, pools = world.held_out(), world.pools()
     gold = pools.mean.reshape(world.PROMPTS, world.POOL)
     models = {

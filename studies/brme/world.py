@@ -8,7 +8,7 @@ a seed stands for another data set of the same size. Ratings are judgements befo
 distribution is exactly the crowd's.
 
 Features: `minilm` is the frozen backbone. `traits` are what the lab's own parser reads, saturated and crossed
-with the kind of prompt, so that nothing the crowd looks at is missing.
+with the kind of prompt, so that nothing that matters to the crowd is missing.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def _within_prompts() -> str:
     for name in ("emobank", "summeval-crowd + length, surface"):
         for record in read("real_data", "cross_fit", data=name, seed=0):
             within = summarise_within(record["results"]["evaluation"]["pairs"]["pairs_from_ratings"])
-            told = f"{interval(within['model'], 3)}, {within['verdict']}, the longer text {interval(within['length'], 3)}"
-            found.append(f"{name} {told}")
+            won = f"{interval(within['model'], 3)}, {within['verdict']}, the longer text {interval(within['length'], 3)}"
+            found.append(f"{name} {won}")
     return (
         "Distances are over all responses, and can be lowered by knowing which prompts have good ones. Of pairs of responses to one "
         f'prompt the quantile family orders as their mean ratings do ("Real data"): {"; ".join(found)}. In ukpconvarg an argument\'s '
@@ -159,7 +159,7 @@ def _less_cell(records: Records, name: str, method: str, thinning: Thinning) -> 
 
 
 def _winners(records: Records) -> str:
-    """Who beats the average distribution, who is nearest, and who cannot be told from it."""
+    """Who beats the average distribution, who is nearest, and who is not measurably different from it."""
     rows: Rows = []
     for name in SETS:
         for thinning, label in THINNINGS.items():
@@ -183,7 +183,7 @@ def _winners(records: Records) -> str:
         "better than the average distribution",
         "worse than it",
         "nearest",
-        "not told apart from the nearest",
+        "no measurable difference from the nearest",
     ]
     return f"{_in_short(records)}\n\n{table(head, rows)}"
 
@@ -280,7 +280,7 @@ def _other_topics(records: Records) -> str:
         cells = [f"{own.mean():.4f}" for own in means.values()]
         cells += [interval(gap.to_dict(), 4) for gap in gaps.values()]
         rows.append([METHODS[method], *cells, f"{100 * ahead[-1] / ahead[0]:.0f} %" if ahead[0] > 0 else ""])
-    told = "; ".join(f"{HELD_OUT[name]} held out for {in_words(methods)}" for name, methods in costs.items())
+    named = "; ".join(f"{HELD_OUT[name]} held out for {in_words(methods)}" for name, methods in costs.items())
     head = ["", *(f"{what} held out" for what in HELD_OUT.values())]
     return (
         "### Other topics than trained on\n\n`ukpconvarg` with three things held out: single arguments, so that others of their "
@@ -289,7 +289,7 @@ def _other_topics(records: Records) -> str:
         "intervals over 14 debates. A vote counts for both arguments of its pair: the mean vote of a topic is 0, which no model "
         "can learn by seeing it, and with single arguments held out some of their votes are in training, for the other side. "
         "Squared distance with all data; `gain kept` is what a method is ahead of the average distribution in a new debate, as a share of "
-        f"what it is ahead with single arguments held out. The gap to single arguments excludes 0 with {told}.\n\n"
+        f"what it is ahead with single arguments held out. The interval of the gap to single arguments excludes 0 with {named}.\n\n"
         + table([*head, *(f"{HELD_OUT[name]} minus single" for name in costs), "gain kept"], rows)
     )
 

@@ -14,7 +14,7 @@ Runs = list[dict[str, Any]]
 _BOTH = ("minilm", "traits")
 _GAUSSIANS = ("gaussian", "gaussian_ensemble")
 _CATEGORIES = ("cross_entropy", "rps", "transport")
-_LAWS = ("quantile", *_GAUSSIANS, "cross_entropy", "rps")  # the families but transport
+_DISTRIBUTIONS = ("quantile", *_GAUSSIANS, "cross_entropy", "rps")  # the families but transport
 _COUNTS = (3, 6, 12, 24, 48)  # of categories
 _MANY = 30_000
 
@@ -79,7 +79,7 @@ def ensemble_bound() -> str:
 
 def nothing_learned_from_100() -> bool:
     runs = _recovery("minilm", 100)
-    return all(abs(apart(runs, of(f, "w1"), of("constant", "w1")).estimate) < 0.015 for f in _LAWS)
+    return all(abs(apart(runs, of(f, "w1"), of("constant", "w1")).estimate) < 0.015 for f in _DISTRIBUTIONS)
 
 
 def transport_behind_with_100() -> bool:
@@ -123,12 +123,12 @@ def order_not_behind_bradley_terry() -> bool:
     return all(
         _mean(r, distribution, "order") >= _mean(r, "bradley_terry", "order")
         for r in runs
-        for distribution in _LAWS
+        for distribution in _DISTRIBUTIONS
     )
 
 
 def features_matter_more_than_families() -> bool:
-    minilm, traits = ([_w1(f, _MANY, distribution) for distribution in _LAWS] for f in _BOTH)
+    minilm, traits = ([_w1(f, _MANY, distribution) for distribution in _DISTRIBUTIONS] for f in _BOTH)
     lost = min(a - b for a, b in zip(minilm, traits, strict=True))
     return lost > max(max(minilm) - min(minilm), max(traits) - min(traits))
 

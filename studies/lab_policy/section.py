@@ -135,7 +135,7 @@ def _why(arms: Arms) -> str:
             difference = _difference(seeds, arms["methods"]["qrpo"])
             rows.append([f"{words}, {_count(seeds)}", *_cells(seeds.values()), difference])
     return (
-        "### What tells QRPO from REBEL\n\nQRPO regresses the level of the log-ratio on ranks, REBEL differences of "
+        "### What distinguishes QRPO from REBEL\n\nQRPO regresses the level of the log-ratio on ranks, REBEL differences of "
         "log-ratios on differences of rewards. Each is changed alone, with the settings of the method whose target "
         "it keeps; the last column is gold minus QRPO's. Normal scores over beta 0.3 ask for an optimum at a KL of "
         "1/(2 beta^2) = 5.6 nats, QRPO's ranks over beta 0.3 for 0.36.\n\n"

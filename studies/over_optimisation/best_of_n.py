@@ -1,4 +1,4 @@
-"""Over-optimisation in the lab: what the best of n responses is worth, by family and risk measure.
+"""Over-optimisation in the lab: the gold reward of the best of n responses, by family and risk measure.
 
 In: features and a seed. Out: curves over n.
 

@@ -71,7 +71,7 @@ def minimum_holds_longest() -> bool:
 
 
 def spread_of_one_head_does_not_protect() -> bool:
-    """No gain over the mean that can be told from none, but for ridge, where all texts have one spread."""
+    """No measurable gain over the mean, but for ridge, where all texts have one spread."""
     keys = [k for k in _keys("cvar", "quantile", "entropic") if not k.startswith("regression")]
     return all((_gain(f, key).low or 0.0) <= 0 for f in _FEATURES for key in keys)
 

@@ -121,8 +121,8 @@ def policy(seed: int) -> Any:
 @torch.inference_mode()
 def log_probs(model: Any) -> Tensor:
     """Of every response to every prompt, [prompts, answers], float64."""
-    told = tokenizer()([prompt_of(place) for place in range(brme.PROMPTS)], return_tensors="pt").input_ids
-    return model(input_ids=told).logits[:, -1].double().log_softmax(-1)
+    asked = tokenizer()([prompt_of(place) for place in range(brme.PROMPTS)], return_tensors="pt").input_ids
+    return model(input_ids=asked).logits[:, -1].double().log_softmax(-1)
 
 
 def optimum(reference: Tensor, utility: Tensor, beta: float) -> Tensor:

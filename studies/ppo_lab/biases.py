@@ -30,8 +30,8 @@ DISTANCE = 1.0  # nats
 def biases(seed: int) -> dict[str, Any]:
     """Gold at 1 nat: by direction and k, and by factor, each by measure; correlations by factor."""
     reference = bandit.log_probs(bandit.policy(seed))
-    law = bandit.distribution("gaussian_ensemble", FEATURES, seed)
-    means, stds = law.means.double(), law.stds.double()
+    found = bandit.distribution("gaussian_ensemble", FEATURES, seed)
+    means, stds = found.means.double(), found.stds.double()
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.rand(len(means), generator=generator) < TENTH
     found: dict[str, Any] = {"apart": {}, "correlation": {}}
@@ -50,10 +50,12 @@ def biases(seed: int) -> dict[str, Any]:
 
 
 def _gold(reference: torch.Tensor, means: torch.Tensor, stds: torch.Tensor) -> dict[str, float | None]:
-    law = pl.distributions.GaussianEnsemble(means, stds)
+    found = pl.distributions.GaussianEnsemble(means, stds)
     return {
         measure: curves.at(
-            curve(reference, pl.risk.parse(measure)(law).double().reshape(reference.shape)), DISTANCE, "gold"
+            curve(reference, pl.risk.parse(measure)(found).double().reshape(reference.shape)),
+            DISTANCE,
+            "gold",
         )
         for measure in MEASURES
     }

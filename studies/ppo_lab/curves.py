@@ -1,6 +1,6 @@
 """Numbers of the records that tables and claims share: what a curve says at a distance, what PPO reached.
 
-In: records. Out: numbers. It knows nothing of how they are shown.
+In: records. Out: numbers. How they are shown is decided elsewhere.
 """
 
 from __future__ import annotations

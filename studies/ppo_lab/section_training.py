@@ -1,4 +1,4 @@
-"""PPO in the lab's language: tables of what trained policies are worth."""
+"""PPO in the lab's language: tables of the gold reward of trained policies."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ COMMON: dict[str, Any] = {
 }
 # Both: 16 steps of 64 answers, as many as offline methods learn from.
 EQUAL: dict[str, Any] = {"steps": 16, "beta": 0.1}
-# A weak penalty and larger updates: the policy goes far, and is looked at on the way.
+# A weak penalty and larger updates: the policy goes far, and is evaluated on the way.
 PRESSURE: dict[str, Any] = {
     "steps": 16,
     "beta": 0.02,

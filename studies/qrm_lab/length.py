@@ -83,8 +83,9 @@ def _without_verbosity(head: QuantileHead) -> QuantileHead:
 
 def _errors(head: MixedHead, features: str, bias: float) -> dict[str, float]:
     """Correlation with length on unseen prompts, and accuracy on their pairs."""
-    distribution, words = _law(head, features, bias, "rated"), _words(_conversations(bias, "rated"))
-    first = _law(head, features, bias, "first").mean() > _law(head, features, bias, "second").mean()
+    distribution, words = _predicted(head, features, bias, "rated"), _words(_conversations(bias, "rated"))
+    a, b = (_predicted(head, features, bias, side).mean() for side in ("first", "second"))
+    first = a > b
     pairs = [world.paired(bias)[part] for part in PARTS]
     voted, fair = (torch.cat([getattr(p, name) for p in pairs]) for name in ("voted", "win"))
     return {
@@ -98,7 +99,7 @@ def _errors(head: MixedHead, features: str, bias: float) -> dict[str, float]:
     }
 
 
-def _law(head: MixedHead, features: str, bias: float, what: str) -> RewardDistribution:
+def _predicted(head: MixedHead, features: str, bias: float, what: str) -> RewardDistribution:
     return head.raw(*head_inputs(head, _conversations(bias, what), _embedded(features, bias, what)))
 
 

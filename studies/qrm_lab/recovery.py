@@ -54,7 +54,7 @@ def recovery(features: str, seed: int, ratings: int) -> dict[str, Any]:
     """QRM with the package's defaults on so many ratings, beside the constant model."""
     targets = _targets(seed, ratings)
     fitted = quantile.fit(
-        world.inputs(features, ratings=_table(seed, ratings)), QuantileConfig(baselines=False, seed=seed)
+        world.inputs(features, ratings=ratings_of(seed, ratings)), QuantileConfig(baselines=False, seed=seed)
     )
     constant = torch.quantile(targets.attributes[0].target, torch.tensor(QRM_LEVELS, dtype=torch.float64))
     result: dict[str, Any] = {"l1": fitted.summary["l1"]["overall"], "used": _used(fitted.head.weight)}
@@ -124,7 +124,7 @@ def errors(values: Tensor, chosen: tuple[float, ...], part: str) -> dict[str, An
     return result
 
 
-def _table(seed: int, ratings: int) -> Any:
+def ratings_of(seed: int, ratings: int) -> Any:
     part = world.rated(OVERALL)["train"]
     return world.ratings_table(
         part, world.dealt(ratings // world.RATERS_PER_SEED, len(part.conversations), seed), seed
@@ -132,7 +132,7 @@ def _table(seed: int, ratings: int) -> Any:
 
 
 def _targets(seed: int, ratings: int) -> RatingTargets:
-    return rating_targets(_table(seed, ratings), seed=seed)
+    return rating_targets(ratings_of(seed, ratings), seed=seed)
 
 
 def _prepared(features: str, seed: int) -> tuple[RatingTargets, Tensor, ColumnScaling]:

@@ -9,7 +9,7 @@ those with an object that training never names (their task is known), and those 
 never names.
 
 Features: `minilm` is the frozen backbone, reading the response alone. `traits` are what the lab's own
-parser reads, saturated and crossed with the kind of prompt, so that nothing the crowd looks at is
+parser reads, saturated and crossed with the kind of prompt, so that nothing that matters to the crowd is
 missing; its prompt vector is the kind. `crossed` has the responses of `traits` and the prompts of
 `minilm`.
 """

@@ -11,7 +11,7 @@ from studies.study import Arm, Study, once
 
 STUDY = Study(
     "qrm_real",
-    "What do quantiles of raw ratings tell of real people that means and one number do not?",
+    "What do quantiles of raw ratings show about real people that means and one number do not?",
     {
         "models": Arm(
             once(*({"data": d, "variant": v} for d in models.SOURCES for v in models.VARIANTS)),

@@ -1,6 +1,6 @@
 """The first experiment with QRM: five quantiles of one attribute beside a point estimate.
 
-Reader's valence in EmoBank, five readers per sentence, cross-fitted: what five quantiles tell that one
+Reader's valence in EmoBank, five readers per sentence, cross-fitted: what five quantiles show that one
 number does not, in numbers and as docs/images/five_quantiles.svg. The sentences of the picture
 are picked by predictions alone: at a low, a middle and a high point estimate, of the sentences of nearly
 that estimate the one with the narrowest and the one with the widest prediction.
@@ -72,7 +72,7 @@ def _predictions(model: Any, test: Any) -> list[dict[str, Any]]:
 
 
 def _numbers(rows: dict[str, Any], sentences: list[dict[str, Any]]) -> dict[str, Any]:
-    """Losses with paired differences, coverage of the central two thirds, and what the width tells."""
+    """Losses with paired differences, coverage of the central two thirds, and what the width predicts."""
     groups = rows["group"].tolist()
     mean, difference = pl.evaluation.mean_interval, pl.evaluation.difference_interval
     pit = torch.nn.utils.rnn.pad_sequence(

@@ -87,12 +87,12 @@ def run(data: str, variant: str, seed: int) -> dict[str, Any]:
         "config": config,
         "rows": len(ratings),
         "folds": FOLDS,
-        "by_group": dict(_by_group(rows)),
+        "by_group": dict(by_group(rows)),
         "results": _short(results),
     }
 
 
-def _by_group(rows: Any) -> Iterator[tuple[str, Any]]:
+def by_group(rows: Any) -> Iterator[tuple[str, Any]]:
     """`ratings:ATTRIBUTE` and `pairs:ATTRIBUTE`: group names, rows per group, and means per group by column.
 
     `all` takes the attributes together, with losses in shares of their scales.
@@ -123,7 +123,7 @@ def _means(rows: Any, columns: list[str]) -> dict[str, Any]:
 
 
 def _short(results: dict[str, Any]) -> dict[str, Any]:
-    """What `by_group` does not tell: correlations, crossing, calibration of probabilities."""
+    """What `by_group` does not cover: correlations, crossing, calibration of probabilities."""
     kept = (
         "rows",
         "groups",

@@ -137,9 +137,9 @@ def headlines() -> list[Headline]:
                 "quantile model on unseen people, pinball loss against the constant model, and pairs won within a "
                 f"prompt: {name}"
             )
-            told = f"{_percent(change)}; {interval(within['model'], 3)}, {within['verdict']}"
+            text = f"{_percent(change)}; {interval(within['model'], 3)}, {within['verdict']}"
             reached = change["high"] < 0 and within["verdict"] == "above chance"
-            found.append(Headline(claim, told, "below 0, and above chance", reached))
+            found.append(Headline(claim, text, "below 0, and above chance", reached))
             if name == "emobank":
                 covered = part["coverage"]["model"]
                 claim = "coverage of its central 90 % interval, emobank"

@@ -7,6 +7,8 @@ Measured on one thread, ours and the plain way in turn in one process; the media
   padded batches of 32.
 - pairs: crowd comparisons (ukpconvarg), where each argument is in many pairs; then once more from the cache.
 - decoder: a Llama with random weights, eight responses to each long prompt, prompts shared or not.
+- sentence_transformers, an arm of its own: `encode` of the same weights on the same texts, which sorts them
+  by length as ours does, and whether the vectors are the same.
 - machine: the rate of a large matrix product, and which share of it the forward passes reach.
 
 What a GPU does is measured in `studies/gpu`. Ratios are the result; times hold for the machine that is named.
@@ -27,6 +29,7 @@ from typing import Any
 import torch
 
 from pluralign.backbones import Backbone, EmbeddingCache, load
+from pluralign.backbones.locate import find_folder
 from studies.shared_data import shared_data
 from studies.speed.timing import Timing, rounds
 
@@ -148,6 +151,34 @@ def measure_texts(data: Path, num_pairs: int, seconds: float) -> dict[str, Any]:
             "float32": work / sum(timing.cpu["ours"]) / rates["float32"],
             "bfloat16": work / sum(timing.cpu["ours_bfloat16"]) / rates["bfloat16"],
         },
+    }
+
+
+def run_sentence_transformers(seed: int) -> dict[str, Any]:
+    """Ours against `SentenceTransformer.encode` on texts of preference pairs, other ones in every repeat."""
+    from sentence_transformers import SentenceTransformer
+
+    assert seed == SEED
+    logging.getLogger("pluralign").setLevel(logging.ERROR)
+    rows, timing, count = sample_pairs(shared_data()), Timing(), 0
+    ours = load("minilm", device="cpu")
+    peer = SentenceTransformer(str(find_folder("minilm")[0]), device="cpu")
+    peer.max_seq_length = ours.config.max_length
+    encode = partial(peer.encode, batch_size=PLAIN_BATCH, show_progress_bar=False, convert_to_tensor=True)
+    for number in rounds(0.25 * SECONDS):
+        conversations, texts = conversations_and_texts(rows[number * PAIRS : (number + 1) * PAIRS])
+        count += len(texts)
+        ways = {"peer": partial(encode, texts), "ours": partial(ours.embed, conversations)}
+        timing.in_turn(number, ways)
+    # The published model ends in a normalisation.
+    found = torch.nn.functional.normalize(ours.embed(conversations).response)
+    theirs = encode([conversation[-1]["content"] for conversation in conversations])
+    return {
+        "texts_per_repeat": 3 * PAIRS,
+        "seconds": timing.seconds(),
+        "texts_per_second": {name: count / sum(values) for name, values in timing.wall.items()},
+        "speedup": timing.ratio("peer", "ours"),
+        "largest_difference": float((found - theirs).abs().max()),
     }
 
 

@@ -1,116 +1,125 @@
 """Programs per second: `ProgramReward` at each level beside a plain `subprocess.run` per program.
 
-    python -m studies.speed.programs [--programs 60] [--rounds 5]
-
 Trivial programs with one assertion, all different, so that nothing is remembered. The plain way starts Python
 with program and assertion in one text, which protects from nothing. Ways take turns in one process with two
-workers each (two threads for the plain way), so that neighbours in time are compared; wall clock per way, the
-median ratio counts. The numbers go to studies/speed/programs.json.
+workers each (two threads for the plain way), so that neighbours in time are compared; the median ratio
+counts.
+
+Wall clock depends on who else uses the cores, and processor time of programs in namespaces is nobody's once
+the kernel has ended them. So ratios count, and the processor time of the plain way says what two idle cores
+would do with it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
+import resource
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from pluralign.errors import SandboxError
 from pluralign.policy.rewards.programs import reward as reward_module
 from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.reward import ProgramReward
-from pluralign.policy.rewards.programs.sandbox import LEVELS
-from studies.speed.timing import Timing
+from pluralign.policy.rewards.programs.sandbox import LEVELS, Sandbox
+from studies.speed.timing import Timing, rounds
 
-TARGET = Path(__file__).parent / "programs.json"
-WORKERS = 2
+PROGRAMS, WORKERS, SECONDS = 60, 2, 60.0
+PLAIN = "subprocess"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--programs", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=5)
-    flags = parser.parse_args()
-    timing, ways = Timing(), {"subprocess": plain(flags.programs)} | levels(flags.programs)
-    for number in range(-1, flags.rounds):  # the first round starts what later ones find
-        if number < 0:
-            for work in ways.values():
-                work()
-        else:
-            timing.in_turn(number, ways)
-    found = {
-        "programs": flags.programs,
+def run(seed: int) -> dict[str, Any]:
+    """Rates, ratios and processor time of every level that this machine has."""
+    del seed
+    found, refused = _levels()
+    rewards = {name: _reward(sandbox) for name, sandbox in found.items()}
+    ways = {PLAIN: _plain} | {name: _rewarded(reward) for name, reward in rewards.items()}
+    for work in ways.values():  # starts what later rounds find
+        work()
+    timing = Timing()
+    for number in rounds(SECONDS):
+        timing.in_turn(number, ways)
+    for reward in rewards.values():
+        reward.close()
+    seconds = timing.seconds()
+    processor = _processor(_plain)
+    return {
+        "programs": PROGRAMS,
         "workers": WORKERS,
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "processor": platform.processor() or platform.machine(),
-        "versions": {"python": platform.python_version(), "pluralign": metadata.version("pluralign")},
         "per_second": {
-            name: {key: flags.programs / value for key, value in seconds.items()}
-            for name, seconds in timing.seconds().items()
+            name: {
+                "median": PROGRAMS / one["median"],
+                "min": PROGRAMS / one["max"],
+                "max": PROGRAMS / one["min"],
+            }
+            for name, one in seconds.items()
         },
-        "times_as_fast_as_subprocess": {
-            name: {key: timing.ratio("subprocess", name)[key] for key in ("median", "min", "max")}
-            for name in ways
-            if name != "subprocess"
+        "times_subprocess": {
+            name: {key: timing.ratio(PLAIN, name)[key] for key in ("median", "min", "max", "repeats")}
+            for name in found
         },
+        "plain_processor_ms": 1000 * processor,
+        "plain_per_second_of_two_cores": WORKERS / processor,
+        "refused": refused,
     }
-    for summary in found["per_second"].values():  # the shortest time is the highest rate
-        summary["min"], summary["max"] = summary["max"], summary["min"]
-    TARGET.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2), TARGET, sep="\n")
 
 
-def levels(count: int) -> dict[str, Callable[[], Any]]:
-    """A reward for each level that this machine has."""
-    ways: dict[str, Callable[[], Any]] = {}
+def _levels() -> tuple[dict[str, Sandbox], dict[str, str]]:
+    found, refused = {}, {}
     for level in reversed(LEVELS):
         try:
-            sandbox = find_sandbox(level, level)
+            found[level] = find_sandbox(level, level)
         except SandboxError as error:
-            print(error)
-            continue
-        reward_module.find_sandbox = lambda _minimum, found=sandbox: found
+            refused[level] = str(error)[:200]
+    return found, refused
+
+
+def _reward(sandbox: Sandbox) -> ProgramReward:
+    kept = reward_module.find_sandbox
+    reward_module.find_sandbox = lambda _minimum: sandbox
+    try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ways[level] = rewarded(ProgramReward(workers=WORKERS, cache_size=0), count)
-    return ways
+            warnings.simplefilter("ignore")  # about weak levels, which are compared here
+            return ProgramReward(workers=WORKERS, cache_size=0)
+    finally:
+        reward_module.find_sandbox = kept
 
 
-def rewarded(reward: ProgramReward, count: int) -> Callable[[], Any]:
+def _rewarded(reward: ProgramReward) -> Callable[[], None]:
     rows = {
-        "completion": [f"def f(x): return x + {i}" for i in range(count)],
-        "tests": [[f"assert f(1) == {i + 1}"] for i in range(count)],
+        "completion": [f"def f(x): return x + {i}" for i in range(PROGRAMS)],
+        "tests": [[f"assert f(1) == {i + 1}"] for i in range(PROGRAMS)],
     }
 
     def work() -> None:
-        if reward(rows) != [1.0] * count:
-            sys.exit(f"{reward.sandbox}: a program did not pass")
+        if reward(rows) != [1.0] * PROGRAMS:
+            raise RuntimeError(f"{reward.sandbox}: a program did not pass")
 
     return work
 
 
-def plain(count: int) -> Callable[[], Any]:
+def _plain() -> None:
     python = os.path.realpath(sys.executable)
 
-    def one(i: int) -> int:
+    def one(i: int) -> None:
         code = f"def f(x): return x + {i}\nassert f(1) == {i + 1}"
-        return subprocess.run([python, "-c", code], check=True, capture_output=True).returncode
+        subprocess.run([python, "-c", code], check=True, capture_output=True)
 
-    def work() -> None:
-        with ThreadPoolExecutor(WORKERS) as threads:
-            list(threads.map(one, range(count)))
-
-    return work
+    with ThreadPoolExecutor(WORKERS) as threads:
+        list(threads.map(one, range(PROGRAMS)))
 
 
-if __name__ == "__main__":
-    main()
+def _processor(work: Callable[[], object]) -> float:
+    """Processor seconds per program."""
+    before = _used()
+    work()
+    return (_used() - before) / PROGRAMS
+
+
+def _used() -> float:
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)

@@ -1,4 +1,4 @@
-"""Embedding against the plain loop."""
+"""Embedding against the plain loop and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from studies.records import Record, read
 from studies.tables import Headline, table
 
 
-def _record() -> Record | None:
-    return next(iter(read("speed", "embeddings")), None)
+def _record(arm: str = "embeddings") -> Record | None:
+    return next(iter(read("speed", arm)), None)
 
 
 def headlines() -> list[Headline]:
@@ -33,6 +33,10 @@ def headlines() -> list[Headline]:
     ]
 
 
+def _hundredths(value: dict[str, float]) -> str:
+    return f"{value['median']:.2f}x [{value['min']:.2f}, {value['max']:.2f}]"
+
+
 def section() -> str:
     """`Backbone.embed` against the plain loop."""
     text = (
@@ -55,6 +59,10 @@ def section() -> str:
         ["ukpconvarg, per pair, cached", ratio(pairs["speedup_cached"])],
         ["a small decoder, 8 responses per long prompt, prompt shared", ratio(decoder["speedup"])],
     ]
+    peer = _record("sentence_transformers")
+    if peer is not None:
+        name = f"sentence-transformers {peer['versions']['sentence-transformers']}"
+        rows.append([f"MiniLM, texts in float32, against {name}", _hundredths(peer["results"]["speedup"])])
     text += "\n\n" + table(["", "times faster [min, max]"], rows)
     share, cosine = texts["share_of_matmul_rate"], texts["bfloat16_cosine"]
     return text + (

@@ -171,7 +171,7 @@ def memory_mib(field: str) -> float:
 
 def _scaling(num_rows: int, l1: float, queue) -> None:
     torch.set_num_threads(1)
-    # The first call imports and allocates what is no part of a fit.
+    # The first call imports and allocates what does not belong to a fit.
     fit_quantiles(*correlated(500, 8), LEVELS)
     features, targets = correlated(num_rows, 384)
     gc.collect()

@@ -163,6 +163,21 @@ def _evaluate(rows: int) -> Callable[[], Any]:
     return work
 
 
+def _score(rows: int) -> Callable[[], Any]:
+    from pluralign.cli import score
+
+    model, _ = _model(rows)
+    score.load_scorer = lambda *_, **__: model  # type: ignore[assignment]
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(dir=WORK) as folder:
+            out = Path(folder, "scores.jsonl")
+            with contextlib.redirect_stdout(io.StringIO()):
+                score.run(["--model=drawn", f"--data={file_of(rows, 'parquet')}", f"--out={out}", "--json"])
+
+    return work
+
+
 def _split(rows: int) -> Callable[[], Any]:
     import pluralign as pl
 
@@ -196,6 +211,7 @@ STAGES: dict[str, Callable[[int], Callable[[], Any]]] = {
     "fit bradley_terry": partial(_fit, family="bradley_terry"),
     "fit quantile alone": partial(_fit, family="quantile"),
     "evaluate": _evaluate,
+    "score Parquet": _score,
     "pyarrow reads JSON Lines": _pyarrow_json,
     "pyarrow reads Parquet": _pyarrow_parquet,
     "pandas reads JSON Lines": _pandas_json,

@@ -131,7 +131,7 @@ def test_the_same_files_elsewhere_are_the_same_entry(bert: Path, tmp_path: Path)
     assert load(str(copy), num_threads=1).embed(rows, cache=cache).stats.computed == 0
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_continues_where_it_stopped(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = load(str(bert), num_threads=1, max_tokens_per_batch=8)
@@ -380,7 +380,7 @@ def test_a_cache_that_may_not_be_written_serves_what_it_holds(bert: Path, tmp_pa
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert backbone.embed([talk("yes")], cache=cache).stats.computed == 0
-        with pytest.warns(CacheWarning, match=f"{folder} may not be written"):
+        with pytest.warns(CacheWarning, match=f"{folder} is read-only"):
             stats = backbone.embed([talk("yes"), talk("no")], cache=cache).stats
         assert (stats.cached, stats.computed, len(cache)) == (1, 1, 1)
         close(cache)

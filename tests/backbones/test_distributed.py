@@ -16,7 +16,7 @@ import pytest
 import torch
 from tiny_models import talk
 
-from pluralign.backbones import Backbone, EmbeddingCache, backbone, distributed, load
+from pluralign.backbones import Backbone, EmbeddingCache, distributed, filling, load
 from pluralign.backbones.distributed import ALONE, find_world, local_device
 from pluralign.errors import ArgumentError, RunError
 
@@ -121,7 +121,7 @@ def test_every_process_gets_what_one_alone_gets(
 ) -> None:  # fmt: skip
     one = load(str(request.getfixturevalue(model)), num_threads=1, **options)
     expected = one.embed(ROWS)
-    monkeypatch.setattr(backbone, "_WINDOW", window)
+    monkeypatch.setattr(filling, "_WINDOW", window)
     monkeypatch.setattr(distributed, "_CHUNK_BYTES", 1000)
 
     def work(rank: int) -> Any:
@@ -222,7 +222,7 @@ def test_an_illegal_conversation_in_one_process_ends_all(bert: Path) -> None:
     assert "conversation 43" in str(second)
 
 
-def test_a_process_whose_neighbour_has_gone_tells_its_own_error(bert: Path) -> None:
+def test_a_process_whose_neighbour_has_gone_reports_its_own_error(bert: Path) -> None:
     one = load(str(bert), num_threads=1)
 
     def work(rank: int) -> Any:

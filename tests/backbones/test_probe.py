@@ -129,7 +129,7 @@ def test_random_numbers_are_left_as_they_were() -> None:
 # -- refusals --------------------------------------------------------------------------------------
 
 
-def test_a_model_that_answers_otherwise_each_time_is_refused() -> None:
+def test_a_model_with_other_outputs_each_time_is_refused() -> None:
     tokenizer = byte_tokenizer(TEMPLATE)
     model = model_of(tiny_config("gpt2", len(tokenizer))).train()  # with dropout
     with pytest.raises(ArtifactError, match="tiny returns different numbers each time"):

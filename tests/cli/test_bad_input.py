@@ -250,7 +250,7 @@ def test_two_runs_in_one_folder(workplace, fake, command):
     assert "belongs to another run" in err
 
 
-# -- damage and places that may not be written -----------------------------------------------------
+# -- damage and read-only places ------------------------------------------------------------------
 
 
 def test_a_finished_fit_with_a_damaged_model_has_something_to_do(workplace, fake, command):

@@ -48,7 +48,9 @@ def test_the_held_out_groups_are_shared_between_calibrating_and_evaluating(fitte
 def test_what_cannot_be_calibrated_names_its_flags(fitted, command):
     cases = {
         "--model model --ratings rated.jsonl --share 0": (2, "--share: received 0"),
-        "--model model --pairs pairs.jsonl": (2, "--ratings"),
+        "--model model": (2, "--ratings"),
+        "--model model --pairs pairs.jsonl --votes votes.jsonl": (2, "--pairs or --votes"),
+        "--model model --pairs pairs.jsonl --attributes [help]": (2, "--attributes"),
         "--model model --ratings rated.jsonl --attributes [wit]": (1, "received wit"),
         "--model model --ratings rated.jsonl --share 0.1": (1, "needed: at least 20"),
         "--model absent --ratings rated.jsonl": (1, "absent"),
@@ -62,3 +64,14 @@ def test_what_cannot_be_calibrated_names_its_flags(fitted, command):
     assert status == 0, err
     status, _, err = command("calibrate --model whole --ratings rated.jsonl --out again")
     assert (status, "every group of this data was in the fit" in err) == (2, True)
+
+
+def test_preferences_get_a_temperature(fitted, command):
+    status, out, err = command(
+        "calibrate --model model --votes votes.jsonl --part all --share 1 --out sure --json"
+    )
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["temperature"]["kind"] == "preferences"
+    assert found["temperature"]["rows"] == 30
+    assert "preferences: temperature" in err

@@ -234,8 +234,8 @@ def test_several_models_on_one_scale(fitted, command, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("", "one of --reward_model and --reward_function is needed; received neither"),
-        (f"{FUNCTION} --reward_model quantile", "received both"),
+        ("", "one of --reward_model, --reward_function and --programs is needed; received none"),
+        (f"{FUNCTION} --reward_model quantile", "received --reward_model and --reward_function"),
         (f"{FUNCTION} --risk cvar:0.1", "--reward_function gives numbers, not distributions"),
         (f"{FUNCTION} --combine [a]", "--combine belongs to --reward_model"),
         ("--reward_function nowhere.py:f", "--reward_function: received 'nowhere.py:f'"),

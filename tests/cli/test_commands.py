@@ -270,7 +270,7 @@ def test_score_shows_attributes_on_their_rating_scale(workplace, fake, command):
 
 
 @pytest.mark.filterwarnings("default::pluralign.errors.ConstantHeadWarning")
-def test_score_tells_that_a_model_is_constant(workplace, fake, command):
+def test_score_warns_that_a_model_is_constant(workplace, fake, command):
     status, _, err = command("fit --ratings ratings.jsonl --l1 10 --levels [0.1,0.5,0.9] --out flat")
     assert status == 0, err
     status, out, err = command("score --model flat --data ratings.jsonl --out s.jsonl --json")

@@ -25,12 +25,12 @@ def test_from_fit_to_report(workplace, fake, command):
     assert status == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     texts = [pl.data.conversation(row["prompt"], row["response"]) for row in pl.load_ratings("ratings.jsonl")]
-    law = fitted.distribution(texts)
+    distribution = fitted.distribution(texts)
     assert [row["utility"] for row in rows] == pytest.approx(
-        pl.risk.parse("worst_case(cvar:0.3)")(law).tolist(), abs=1e-6
+        pl.risk.parse("worst_case(cvar:0.3)")(distribution).tolist(), abs=1e-6
     )
     total = [math.hypot(row["within_std"], row["between_std"]) for row in rows]
-    assert total == pytest.approx(law.std().tolist(), rel=1e-4)
+    assert total == pytest.approx(distribution.std().tolist(), rel=1e-4)
     status, out, err = command(
         "evaluate --model several --ratings ratings.jsonl --risk uwo:1(mean) --out judged"
     )
@@ -77,3 +77,17 @@ def test_one_head_is_the_run_that_it_was_before_the_flag(workplace, fake, comman
     assert first[1] == second[1]
     assert "nothing to do" in second[2]
     assert command(f"{FIT} --ensemble 2")[1] != first[1]
+
+
+def test_folds_of_an_ensemble(workplace, fake, command):
+    """Every fold has its members, an ensemble is another run, and one head is the run of before."""
+    folds = f"evaluate --folds 2 {FIT.removeprefix('fit ')}"
+    one, same, several = (command(f"{folds}{more}") for more in ("", " --ensemble 1", " --ensemble 3"))
+    assert one[0] == same[0] == several[0] == 0, several[2]
+    assert "already holds this run" in same[2]
+    assert several[2].count("member 3 of 3") == 2
+    paths = [Path(found[1].strip().splitlines()[-1]) for found in (one, same, several)]
+    assert paths[0] == paths[1] != paths[2]
+    found = json.loads(paths[2].read_text())
+    assert found["ensemble"]["ratings"]["a0"]["heads"] == 3
+    assert json.loads(paths[0].read_text())["ensemble"] == {}

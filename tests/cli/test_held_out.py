@@ -122,7 +122,7 @@ def test_evaluations_lie_beside_their_model_where_the_report_finds_them(workplac
     assert out.splitlines()[-1].startswith("deep/saved-evaluate-")
 
 
-def test_check_and_cross_fitting_tell(workplace, fake, command, renamed):
+def test_check_and_cross_fitting_report_shared_prompts(workplace, fake, command, renamed):
     _, out, _ = command(f"check {renamed}")
     assert "prompts in several groups" in out
     assert "20 prompts appear in several groups" in out.splitlines()[-1]
@@ -149,7 +149,7 @@ def test_the_advice_for_few_groups_is_a_command_that_works(workplace, fake, comm
     assert "--folds: 5 folds for 3 groups; allowed: at most one fold per group" in err
 
 
-def test_a_fit_that_is_not_finished_is_told_from_what_is_no_model(workplace, fake, command):
+def test_an_unfinished_fit_is_distinguished_from_other_folders(workplace, fake, command):
     command("fit --ratings ratings.jsonl --levels [0.2,0.5,0.8] --l1 0.1 --out run")
     Path("run/model/config.json").unlink()
     for line in ("evaluate --model run --ratings ratings.jsonl", "score --model run --data ratings.jsonl"):

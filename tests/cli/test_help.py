@@ -78,7 +78,7 @@ def test_help_of_the_trainer_has_every_field_of_transformers(capsys):
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_help_says_each_flag_once(verb, capsys):
+def test_help_lists_each_flag_once(verb, capsys):
     out = helped(capsys, verb)
     assert "Attributes:" not in out
     assert out.splitlines()[0].startswith(f"usage: pluralign {verb} [--config FILE.yaml] ")

@@ -158,5 +158,5 @@ def test_a_finished_run_serves_where_nothing_may_be_written(tmp_path):
             open_folder(path, inputs={}).__enter__()
     (tmp_path / "run" / "done.json").unlink()
     (tmp_path / "run" / ".lock").unlink()
-    with forbidden_to_write(tmp_path / "run") as path, pytest.raises(RunError, match="may not be written"):
+    with forbidden_to_write(tmp_path / "run") as path, pytest.raises(RunError, match="is read-only"):
         open_folder(path).__enter__()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pluralign.data import grid_step, krippendorff_alpha
 from pluralign.errors import ArgumentError
+from property_examples import examples
 
 # Krippendorff 2011, section C: four observers, twelve units, with missing data ("." there, 0 here).
 OBSERVERS = [
@@ -53,7 +54,7 @@ def by_coincidences(units: list[list[float]], metric: str) -> float | None:
     return 1 - observed / expected if expected else None
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([1.0, 2.0, 2.5, 4.0, 7.0]), max_size=5), max_size=8),
     st.sampled_from(["nominal", "ordinal", "interval"]),
@@ -75,7 +76,7 @@ def test_alpha_is_undefined_without_shared_items_or_without_variation() -> None:
         krippendorff_alpha([[1, float("nan")]])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(1, 100), st.floats(-50, 50), st.floats(0.1, 100), st.data())
 def test_the_step_divides_every_true_grid(steps: int, low: float, width: float, data: st.DataObject) -> None:
     places = data.draw(st.lists(st.integers(0, steps), min_size=2, max_size=20, unique=True))

@@ -19,6 +19,7 @@ from pluralign.data import (
     weighted_pairs,
 )
 from pluralign.errors import ArgumentError, DataError
+from property_examples import examples
 
 
 def rating(id: str, values: list[float], **other: Any) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_pairs_never_cross_a_group_prompt_attribute_or_pool(key: str) -> None:
     assert pairs_from_ratings(ratings).column_names[:4] == ["id", "prompt", "chosen", "rejected"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12),
     st.sampled_from([0.0, 0.5, 1.0, 2.0]),
@@ -127,7 +128,7 @@ def test_votes_become_ratings_of_both_sides() -> None:
 votes = st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("xyz"), votes), min_size=1, max_size=8))
 def test_swapping_the_sides_changes_neither_ratings_nor_weights(
     items: list[tuple[str, str, list[int]]],

@@ -93,7 +93,7 @@ def test_a_prompt_whose_turns_are_not_certain_stays_text(prompt: str, side: str)
     assert (pair["prompt"][0]["content"], pair["chosen"]) == (prompt, side)
 
 
-def test_responses_that_say_their_prompt_first_are_reported() -> None:
+def test_responses_that_repeat_their_prompt_are_reported() -> None:
     prompt = "What is the capital of France?"
     rows = [{"prompt": prompt, "chosen": f"{prompt} {text}", "rejected": f"{prompt} No."} for text in "ab"]
     table, report = read_table(rows, "pairs")

@@ -61,7 +61,8 @@ def test_helpsteer(tmp_path: Path, form: str) -> None:
 
 def test_another_scale_of_helpsteers_attributes_is_reported() -> None:
     rows = [{"prompt": "p", "response": "r", **HELPSTEER, "verbosity": 5}]
-    with pytest.raises(DataError, match=r"'ratings': found 5; allowed: numbers on the scale \[0, 4\]"):
+    expected = r"'ratings': found 5 in 'verbosity'; allowed: numbers on the scale \[0, 4\]"
+    with pytest.raises(DataError, match=expected):
         load_ratings(rows)
     assert load_ratings(rows, scale=(1, 5))["scale"][:] == [[1, 5]] * 5
 
@@ -254,3 +255,68 @@ def test_columns_that_are_not_there() -> None:
 def test_illegal_layouts(shape: Any, options: dict[str, Any], told: str) -> None:
     with pytest.raises(ArgumentError, match=told):
         read_table([{"prompt": "p", "response": "x"}], shape, **options)
+
+
+# -- a conversation per row ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["rows", "csv", "jsonl"])
+def test_messages_end_in_the_response(tmp_path: Path, form: str) -> None:
+    rows: Any = [{"messages": said(f"r{i}"), "tone": 0.5, "code": 0.25 if i else None} for i in range(2)]
+    source = rows
+    if form == "csv":
+        cells = [{k: json.dumps(v) if v is not None else "" for k, v in row.items()} for row in rows]
+        source = csv_file(tmp_path / "a.csv", cells)
+    if form == "jsonl":
+        source = tmp_path / "a.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    table, report = read_table(source, "ratings", attribute_columns=["tone", "code"], scale=(0, 1))
+    assert [(r["response"], r["attribute"], r["ratings"]) for r in table] == [
+        ("r0", "tone", [0.5]),
+        ("r1", "tone", [0.5]),
+        ("r1", "code", [0.25]),
+    ]
+    assert all(r["prompt"] == ONE_ASKED for r in table)
+    assert len(set(table["group"])) == 1  # one prompt
+    assert report.read_as[-2] == "messages, of which the last is the response"
+    assert detect_shape(source) == "responses"
+    assert [r["response"] for r in load_responses(source)] == ["r0", "r1"]
+    assert detect_shape([{"messages": said("a"), "ratings": [1]}]) == "ratings"
+
+
+@pytest.mark.parametrize(
+    ("messages", "column", "found"),
+    [
+        ("Why? So.", "response", ""),  # a text is a response to no prompt
+        (None, "response", "found nothing"),
+        ([], "response", "empty"),
+        (ONE_ASKED, "response", "found the roles ['user']"),
+        ([{"role": "oracle", "content": "a"}, *said("b")], "prompt", "role 'oracle'"),
+    ],
+)
+def test_messages_that_do_not_end_in_a_response(messages: Any, column: str, found: str) -> None:
+    row = {"messages": messages, "rating": 1, "scale": [0, 1], "attribute": "a"}
+    if isinstance(messages, str):
+        (read,) = load_ratings([row])
+        assert (read["prompt"], read["response"]) == ([], messages)
+        return
+    with pytest.raises(DataError) as raised:
+        load_ratings([row])
+    assert [problem.column for problem in raised.value.problems] == [column]
+    assert found in str(raised.value)
+
+
+def test_a_prompt_beside_messages_is_the_prompt() -> None:
+    (row,) = load_ratings(
+        [
+            {
+                "prompt": "p",
+                "response": "r",
+                "messages": said("x"),
+                "rating": 1,
+                "scale": [0, 1],
+                "attribute": "a",
+            }
+        ]
+    )
+    assert (row["prompt"][0]["content"], row["response"]) == ("p", "r")

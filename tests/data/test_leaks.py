@@ -26,6 +26,7 @@ from pluralign.data import (
 )
 from pluralign.data.leaks import joint_groups
 from pluralign.errors import DataError
+from property_examples import examples
 
 LONG = "The ninth annual auction will benefit the scholarships"  # 54 bytes
 
@@ -104,7 +105,7 @@ def test_joins_are_transitive_over_tables() -> None:
     assert joint_groups({"pairs": pairs, "ratings": ratings}) == joint
 
 
-def test_a_prompt_of_many_groups_says_what_to_do_and_joins_none() -> None:
+def test_a_prompt_of_many_groups_is_an_error_with_advice_and_joins_none() -> None:
     """Under one instruction groups are sources, and a long text of two of them still joins these."""
     rows = [(f"g{i}", "Summarise the article.", f"summary {i}") for i in range(8)]
     assert joined(table(*rows)) == []
@@ -133,7 +134,7 @@ def test_pairs_without_a_prompt_share_their_first_lines() -> None:
     assert joined(load_pairs(rows)) == [{"a", "b"}]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 3))
 def test_splits_and_folds_keep_joint_groups_together(shuffler: random.Random, seed: int) -> None:
     rows = [(f"row{i}", f"question {i % 8}", f"{shuffler.random()}") for i in range(40)]

@@ -142,7 +142,7 @@ def test_columns_scale_and_attribute_come_from_the_call() -> None:
     assert [problem.column for problem in caught.value.problems] == ["attribute", "scale", "group"]
 
 
-def test_a_prompt_may_be_said_to_be_absent() -> None:
+def test_a_prompt_may_be_declared_absent() -> None:
     rows = [{"response": "Hello", "attribute": "a", "ratings": [3], "scale": [1, 5]}]
     assert load_ratings(rows, columns={"prompt": None})[0]["prompt"] == []
     with pytest.raises(DataError, match="columns={'prompt': None}"):

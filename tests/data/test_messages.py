@@ -243,7 +243,7 @@ def test_developer_messages_are_system_messages() -> None:
     assert pair["prompt"] == [system("s"), user("Q")]
 
 
-def test_calls_of_tools_tell_conversations_apart() -> None:
+def test_tool_calls_distinguish_conversations() -> None:
     def ask(city: str, arguments: Any) -> list[dict[str, Any]]:
         call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
         return [user("weather?"), {"role": "assistant", "content": None, "tool_calls": [call]}, user(city)]

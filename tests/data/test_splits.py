@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pluralign.data import deal_groups, folds, folds_of_tables, split, split_tables
 from pluralign.errors import ArgumentError, DataError
+from property_examples import examples
 
 group_lists = st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=40).filter(
     lambda g: len(set(g)) > 1
@@ -25,7 +26,7 @@ def sides(parts: tuple[datasets.Dataset, datasets.Dataset]) -> tuple[set[str], s
     return set(parts[0]["group"]), set(parts[1]["group"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(group_lists, st.floats(0.01, 0.99), st.integers(0, 5))
 def test_no_group_is_torn_and_no_row_is_lost(groups: list[str], share: float, seed: int) -> None:
     train, test = split(table(groups), test_share=share, seed=seed)
@@ -35,7 +36,7 @@ def test_no_group_is_torn_and_no_row_is_lost(groups: list[str], share: float, se
     assert len(test) > 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(group_lists, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(groups: list[str], seed: int, shuffler: random.Random) -> None:
     shuffled = groups.copy()
@@ -115,7 +116,7 @@ def test_the_column_split_is_not_used() -> None:
     assert sides(split(groups.add_column("split", ["test"] * 50))) == sides(split(groups))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.sets(st.text(min_size=1, max_size=4), min_size=3, max_size=30), st.integers(2, 3), st.integers(0, 3)
 )
@@ -130,7 +131,7 @@ def test_folds_partition_the_groups_evenly(groups: set[str], k: int, seed: int) 
     assert [sides(part)[1] for part in backwards] == tests
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(group_lists, group_lists, st.integers(0, 3))
 def test_a_group_is_held_out_from_all_tables_at_once(first: list[str], second: list[str], seed: int) -> None:
     tables = {"ratings": table(first), "pairs": table(second)}

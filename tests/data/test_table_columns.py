@@ -19,6 +19,7 @@ from pluralign.data.table_columns import (
     take,
     text_codes,
 )
+from property_examples import examples
 
 MESSAGE = pa.struct({"role": pa.string(), "content": pa.string()})
 
@@ -94,7 +95,7 @@ def said(prompt):
     return repr([(message["role"], message["content"]) for message in prompt])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(prompts)
 def test_prompts_are_numbered_as_they_appear(values):
     known: dict[str, int] = {}

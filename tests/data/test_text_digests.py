@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pluralign.data.same_text import normal_text
 from pluralign.data.text_digests import prompt_digests, text_digests
+from property_examples import examples
 
 # What a normal form changes, what it does not, and both sides of being long.
 PIECES = st.sampled_from(
@@ -42,7 +43,7 @@ def one(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") if data else 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.none() | TEXTS, max_size=12), st.integers(0, 3))
 def test_texts(texts: list[str | None], skipped: int) -> None:
     """Also where an array begins in the middle of another."""
@@ -52,7 +53,7 @@ def test_texts(texts: list[str | None], skipped: int) -> None:
     assert long.tolist() == [len(text.encode()) >= 40 for text in normal]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.lists(st.tuples(st.sampled_from(["user", "system"]), TEXTS), max_size=3), max_size=8))
 def test_prompts(prompts: list[list[tuple[str, str]]]) -> None:
     rows = [[{"role": role, "content": text} for role, text in prompt] for prompt in prompts]

@@ -44,7 +44,7 @@ def test_numbers(values: list[Any], holds: str) -> None:
         ("share", list(range(102))),
     ],
 )
-def test_what_is_not_a_judgement(name: str, values: list[Any]) -> None:
+def test_what_is_not_a_rating_or_vote(name: str, values: list[Any]) -> None:
     assert unread(**{name: values}) == ()
 
 

@@ -58,20 +58,20 @@ METHODS = {
 @pytest.mark.parametrize(("name", "method"), list(itertools.product(NAMES, METHODS)))
 def test_methods(name, method):
     function = METHODS[method]
-    law = build()[name]
-    there = law.to(DEVICE)
+    distribution = build()[name]
+    there = distribution.to(DEVICE)
     assert there.device == DEVICE
     with waits() as waited:
         found = function(there, lambda tensor: tensor.to(DEVICE, non_blocking=True))
-    torch.testing.assert_close(on_cpu(found), function(law, lambda tensor: tensor), rtol=0, atol=0)
+    torch.testing.assert_close(on_cpu(found), function(distribution, lambda tensor: tensor), rtol=0, atol=0)
     assert waited == []
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(NAMES, NAMES)))
 @pytest.mark.parametrize("method", ["prob_greater", "wasserstein"])
 def test_pairs(first, second, method):
-    laws = build()
-    one, other = laws[first], laws[second].scale_shift(0.5, 0.2)
+    distributions = build()
+    one, other = distributions[first], distributions[second].scale_shift(0.5, 0.2)
     one_there, other_there = one.to(DEVICE), other.to(DEVICE)
     with waits() as waited:
         found = getattr(one_there, method)(other_there)
@@ -81,11 +81,11 @@ def test_pairs(first, second, method):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws(name):
-    law = build()[name].to(DEVICE)
+    distribution = build()[name].to(DEVICE)
     with waits() as waited:
-        drawn = law.sample(4000)
+        drawn = distribution.sample(4000)
     assert waited == []
-    torch.testing.assert_close(on_cpu(drawn).mean(-1), on_cpu(law.mean()), rtol=0, atol=0.15)
+    torch.testing.assert_close(on_cpu(drawn).mean(-1), on_cpu(distribution.mean()), rtol=0, atol=0.15)
 
 
 RISKS = ["mean", "median", "quantile:0.2", "cvar:0.1", "entropic:0.5", "exponential:0.5", "mean_std:1"]
@@ -101,29 +101,31 @@ def test_every_measure_is_here():
     ("name", "spec"), [*itertools.product(NAMES, RISKS), *(("ensemble", spec) for spec in OF_HEADS)]
 )
 def test_risk_measures(name, spec):
-    law = build()[name]
-    there = law.to(DEVICE)
+    distribution = build()[name]
+    there = distribution.to(DEVICE)
     measure = pl.risk.parse(spec)
     with waits() as waited:
         found = measure(there)
-    torch.testing.assert_close(on_cpu(found), measure(law), rtol=0, atol=0)
+    torch.testing.assert_close(on_cpu(found), measure(distribution), rtol=0, atol=0)
     assert waited == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_arguments_may_come_from_the_cpu(name):
     """They are moved, as `d.quantile([0.1, 0.9])` is, where a device's own error would name no argument."""
-    law = build()[name]
-    there = law.to(DEVICE)
+    distribution = build()[name]
+    there = distribution.to(DEVICE)
     for function in METHODS.values():
         found = function(there, lambda tensor: tensor)
-        torch.testing.assert_close(on_cpu(found), function(law, lambda tensor: tensor), rtol=0, atol=0)
+        torch.testing.assert_close(
+            on_cpu(found), function(distribution, lambda tensor: tensor), rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_checks_read_the_device(name):
     """With `validate` values are checked wherever they are."""
-    law = build()[name]
+    distribution = build()[name]
     checked: Any = {
         "point": lambda p: pl.Point(p),
         "quantiles": lambda p: pl.Quantiles(p, torch.tensor([0.1, 0.3, 0.6, 0.9])),
@@ -131,9 +133,9 @@ def test_checks_read_the_device(name):
         "empirical": lambda p: pl.Empirical(p),
         "ensemble": lambda p: pl.GaussianEnsemble(p, torch.ones(B, 4)),
     }[name]
-    good = law._first.to(DEVICE)
+    good = distribution._first.to(DEVICE)
     assert checked(good).device == DEVICE
-    bad = law._first.clone()
+    bad = distribution._first.clone()
     bad.view(-1)[0] = torch.nan
     with pytest.raises(pl.errors.ArgumentError):
         checked(bad.to(DEVICE))

@@ -42,11 +42,13 @@ def test_heads_answer_where_they_are(family):
     other = copy.deepcopy(head).to(DEVICE)
     there = [one.to(DEVICE) for one in inputs]
     with waits() as waited, torch.no_grad():
-        law = other.distribution(*there)
+        distribution = other.distribution(*there)
         parts = other.attribute_distributions(there[0])
-    assert law.device == DEVICE
+    assert distribution.device == DEVICE
     with torch.no_grad():
-        torch.testing.assert_close(on_cpu(law.mean()), head.distribution(*inputs).mean(), rtol=0, atol=0)
+        torch.testing.assert_close(
+            on_cpu(distribution.mean()), head.distribution(*inputs).mean(), rtol=0, atol=0
+        )
         for name, part in head.attribute_distributions(inputs[0]).items():
             torch.testing.assert_close(on_cpu(parts[name].std()), part.std(), rtol=0, atol=0)
     assert [place for place in waited if not place.endswith(" copy_")] == []  # constants go to the device

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import cases_distributions
+import cases_fitting
 import cases_losses
 import pytest
 import torch
 from pretended import DEVICE, on_cpu, without_float64
 
+import pluralign as pl
 import tiny_policy
+from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk
 from pluralign.fitting.train.loop import Schedule, train
+from pluralign.heads.agreement import head_agreement
+from pluralign.heads.linearity import linear_form
+from pluralign.heads.scaling import ColumnScaling
 from pluralign.policy.logprobs.packing import pack
 from pluralign.policy.logprobs.scored_forward import attach, response_log_probs
 from pluralign.policy.offline.measurements import RunningMeans
 from pluralign.policy.online.critic_targets import token_targets
 from pluralign.policy.online.whitening import whiten
+from pluralign.policy.sampling.local import draw_tokens
+from pluralign.solvers.bradley_terry import fit_bradley_terry
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 
@@ -63,16 +72,16 @@ def test_losses(name):
     ("name", "method"), list(itertools.product(cases_distributions.NAMES, cases_distributions.METHODS))
 )
 def test_methods_of_distributions(name, method):
-    function, law = cases_distributions.METHODS[method], cases_distributions.build()[name]
-    found = function(law.to(DEVICE), lambda tensor: tensor.to(DEVICE))
-    torch.testing.assert_close(on_cpu(found), function(law, lambda tensor: tensor), **CLOSE)
+    function, distribution = cases_distributions.METHODS[method], cases_distributions.build()[name]
+    found = function(distribution.to(DEVICE), lambda tensor: tensor.to(DEVICE))
+    torch.testing.assert_close(on_cpu(found), function(distribution, lambda tensor: tensor), **CLOSE)
 
 
 @pytest.mark.parametrize("method", ["prob_greater", "wasserstein"])
 @pytest.mark.parametrize("name", cases_distributions.NAMES)
 def test_pairs_of_distributions(name, method):
-    laws = cases_distributions.build()
-    one, other = laws[name], laws["ensemble"].scale_shift(0.5, 0.2)
+    distributions = cases_distributions.build()
+    one, other = distributions[name], distributions["ensemble"].scale_shift(0.5, 0.2)
     found = getattr(one.to(DEVICE), method)(other.to(DEVICE))
     torch.testing.assert_close(on_cpu(found), getattr(one, method)(other), **CLOSE)
 
@@ -111,3 +120,74 @@ def test_a_fit_by_steps():
         )
         found.append(dict(module.state_dict()))
     torch.testing.assert_close(on_cpu(found[1]), found[0], **CLOSE)
+
+
+def fitted_head(family, **options):
+    data = {"ratings": pl.load_ratings(ratings_rows(12, attributes=2))}
+    if "ratings" not in pl.families.FAMILIES[family].data or family == "regression":
+        data["pairs"] = pl.load_pairs(pairs_rows(20))
+    config = cases_fitting.CONFIGS[family]
+    return pl.fit(family, **data, backbone=FakeBackbone(), config=config, cache=None, **options).head
+
+
+def answers(head, inputs):
+    """What a head says of five responses, and of itself."""
+    response, prompt, _ = inputs
+    reward = head.distribution(*inputs)
+    yield reward.mean()
+    yield reward.std()
+    yield head.preference_probability(reward[:2], reward[2:4])
+    yield head.gate_weights(prompt)
+    yield head.in_units_of(*inputs).distribution(*inputs).mean()
+    parts = head.attribute_distributions(response)
+    for part in (*parts.values(), *head.rounded(parts).values()):
+        yield part.mean()
+    yield linear_form(lambda x: head.distribution(x, *inputs[1:]).mean(), response).weight.float()
+    if head.num_heads > 1:
+        agreement = head_agreement(reward.heads().means)
+        yield torch.tensor(list(agreement.values()), device=response.device)
+    if hasattr(head, "with_equal_heads"):
+        yield head.with_equal_heads(*inputs).distribution(*inputs).mean()
+
+
+@pytest.mark.filterwarnings("ignore::pluralign.errors.PluralignWarning")
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [*((family, {}) for family in cases_fitting.CONFIGS), ("quantile", {"ensemble": 2})],
+)
+def test_heads(family, options):
+    head = fitted_head(family, **options)
+    embedded = FakeBackbone().embed([talk(f"{i / 4} 0.5 answer") for i in range(5)])
+    inputs = (embedded.response, embedded.prompt, torch.arange(1.0, 6.0))
+    wanted = list(answers(head, inputs))
+    other = copy.deepcopy(head).to(DEVICE)
+    found = list(answers(other, [one.to(DEVICE) for one in inputs]))
+    torch.testing.assert_close(on_cpu(found), wanted, **CLOSE)
+    torch.testing.assert_close(dict(other.cpu().state_dict()), dict(head.state_dict()), rtol=0, atol=0)
+
+
+def test_a_column_scaling_is_fitted():
+    rows = 3 + torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    rows[:, 2] = 7.0
+    found = ColumnScaling.fitted(rows.to(DEVICE))(rows.to(DEVICE))
+    torch.testing.assert_close(on_cpu(found), ColumnScaling.fitted(rows)(rows), **CLOSE)
+    assert not on_cpu(found)[:, 2].any()
+
+
+def test_tokens_are_drawn():
+    logits = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.linspace(0.05, 0.95, 6)
+    found = draw_tokens(logits.to(DEVICE), uniforms.to(DEVICE), 0.7, 0.9)
+    assert on_cpu(found).tolist() == draw_tokens(logits, uniforms.double(), 0.7, 0.9).tolist()
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda x: pl.solvers.fit_quantiles(x, x[:, 0], [0.5], l1=0.1),
+        lambda x: fit_bradley_terry(x, l2=0.1),
+    ],
+)
+def test_solvers_say_that_they_need_it(fit):
+    with pytest.raises(pl.errors.ArgumentError, match="no float64; fits compute in it: use a CPU"):
+        fit(torch.randn(6, 2).to(DEVICE))

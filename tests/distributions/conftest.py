@@ -1,7 +1,7 @@
 """One batch of every representation, each with an oracle that shares no code with the package.
 
-The oracle knows a law as a heap of atoms, uniform pieces and normal components, computes its CDF with
-scipy.special and everything else by scipy's adaptive quadrature or bisection.
+The oracle knows a distribution as a heap of atoms, uniform pieces and normal components, computes its CDF
+with scipy.special and everything else by scipy's adaptive quadrature or bisection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROWS = 3
 
 @dataclass
 class Oracle:
-    """One law: atoms (x, mass), uniforms (low, high, mass), normals (mean, std, mass)."""
+    """One distribution: atoms (x, mass), uniforms (low, high, mass), normals (mean, std, mass)."""
 
     atoms: list[tuple[float, float]] = field(default_factory=list)
     uniforms: list[tuple[float, float, float]] = field(default_factory=list)
@@ -153,7 +153,7 @@ def _members(*builders: Callable[..., tuple[RewardDistribution, list[Oracle]]]) 
 
     def build(draw: np.random.Generator) -> tuple[RewardDistribution, list[Oracle]]:
         weights = draw.dirichlet(np.ones(len(builders)))
-        laws, oracles = zip(*(builder(draw) for builder in builders), strict=True)
+        distributions, oracles = zip(*(builder(draw) for builder in builders), strict=True)
         mixed = [
             Oracle(
                 atoms=[(x, w * m) for w, part in zip(weights, parts, strict=True) for x, m in part.atoms],
@@ -165,7 +165,7 @@ def _members(*builders: Callable[..., tuple[RewardDistribution, list[Oracle]]]) 
             )
             for parts in zip(*oracles, strict=True)
         ]
-        return Ensemble(laws, torch.tensor(weights)), mixed
+        return Ensemble(distributions, torch.tensor(weights)), mixed
 
     return build
 
@@ -187,7 +187,7 @@ BUILDERS = {
 class Case:
     """A batch and its oracles, one per row."""
 
-    law: RewardDistribution
+    distribution: RewardDistribution
     oracles: list[Oracle]
 
 

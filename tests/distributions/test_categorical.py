@@ -12,37 +12,37 @@ from pluralign.errors import ArgumentError
 
 
 def test_atoms_in_any_order_and_equal_atoms():
-    law = Categorical([[0.25, 0.25, 0.5]], [3.0, 1.0, 3.0])
+    distribution = Categorical([[0.25, 0.25, 0.5]], [3.0, 1.0, 3.0])
     plain = Categorical([[0.25, 0.75]], [1.0, 3.0])
-    assert law.wasserstein(plain).item() == 0.0
-    assert law.quantile(torch.tensor([0.25, 0.26])).tolist() == [[1.0, 3.0]]
-    assert law.cdf(3.0).item() == 1.0
-    assert law.cdf_left(3.0).item() == pytest.approx(0.25)
+    assert distribution.wasserstein(plain).item() == 0.0
+    assert distribution.quantile(torch.tensor([0.25, 0.26])).tolist() == [[1.0, 3.0]]
+    assert distribution.cdf(3.0).item() == 1.0
+    assert distribution.cdf_left(3.0).item() == pytest.approx(0.25)
 
 
 def test_atoms_without_probability_are_never_reached():
     """Ten tenths add up to less than 1 in floating point; the eleventh atom must not appear."""
     probs = torch.tensor([[0.0] + [0.1] * 10 + [0.0]], dtype=torch.float64)
-    law = Categorical(probs, torch.arange(12, dtype=torch.float64))
-    assert law.quantile(0.0).item() == 1.0
-    assert law.quantile(1.0).item() == 10.0
-    assert law.entropic(1e9).item() == pytest.approx(1.0)
-    samples = law.sample(2000, generator=torch.Generator().manual_seed(0))
+    distribution = Categorical(probs, torch.arange(12, dtype=torch.float64))
+    assert distribution.quantile(0.0).item() == 1.0
+    assert distribution.quantile(1.0).item() == 10.0
+    assert distribution.entropic(1e9).item() == pytest.approx(1.0)
+    samples = distribution.sample(2000, generator=torch.Generator().manual_seed(0))
     assert samples.min() >= 1
     assert samples.max() <= 10
 
 
 def test_rows_may_have_their_own_atoms():
-    law = Categorical([[0.5, 0.5], [0.5, 0.5]], [[0.0, 1.0], [10.0, 30.0]])
-    assert law.mean().tolist() == [0.5, 20.0]
-    moved = law.scale_shift(torch.tensor([1.0, 0.1]), torch.tensor([0.0, -1.0]))
+    distribution = Categorical([[0.5, 0.5], [0.5, 0.5]], [[0.0, 1.0], [10.0, 30.0]])
+    assert distribution.mean().tolist() == [0.5, 20.0]
+    moved = distribution.scale_shift(torch.tensor([1.0, 0.1]), torch.tensor([0.0, -1.0]))
     torch.testing.assert_close(moved.mean(), torch.tensor([0.5, 1.0]))
 
 
 def test_rounded_probabilities_are_normalised():
-    law = Categorical(torch.tensor([[0.3333, 0.3333, 0.3333]]), [0.0, 1.0, 2.0])
-    assert law.probs.sum().item() == pytest.approx(1.0)
-    assert law.mean().item() == pytest.approx(1.0)
+    distribution = Categorical(torch.tensor([[0.3333, 0.3333, 0.3333]]), [0.0, 1.0, 2.0])
+    assert distribution.probs.sum().item() == pytest.approx(1.0)
+    assert distribution.mean().item() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

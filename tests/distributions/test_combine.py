@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pluralign.distributions import Quantiles, mixture, vincentize
 from pluralign.errors import ArgumentError
+from property_examples import examples
 
 LEVELS = torch.arange(1, 10, dtype=torch.float64) / 10
 DRAWS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -24,35 +25,35 @@ def problem(draw, rows=3, attributes=4):
 
 
 @given(DRAWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_vincentize_averages_quantile_functions_at_every_level(draw):
     values, gate = problem(draw)
     grid = torch.linspace(0.01, 0.99, 37, dtype=torch.float64)
-    laws = Quantiles(values.flatten(0, 1), LEVELS)
-    want = (gate.unsqueeze(-1) * laws.quantile(grid).reshape(3, 4, -1)).sum(1)
+    distributions = Quantiles(values.flatten(0, 1), LEVELS)
+    want = (gate.unsqueeze(-1) * distributions.quantile(grid).reshape(3, 4, -1)).sum(1)
     torch.testing.assert_close(vincentize(values, gate, LEVELS).quantile(grid), want)
 
 
 @given(DRAWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_mixture_inverts_the_average_of_cdfs(draw):
     """Q is the smallest x with F(x) >= t: F(Q) reaches t and F just below Q does not pass it."""
     values, gate = problem(draw)
     quantiles = mixture(values, gate, LEVELS).values
-    laws = Quantiles(values.flatten(0, 1), LEVELS)
+    distributions = Quantiles(values.flatten(0, 1), LEVELS)
     points = quantiles.unsqueeze(1).expand(-1, 4, -1).flatten(0, 1)
 
     def mixed(cdf):
         return (gate.unsqueeze(-1) * cdf.reshape(3, 4, -1)).sum(1)
 
-    assert (mixed(laws.cdf(points)) >= LEVELS - 1e-9).all()
-    assert (mixed(laws.cdf_left(points)) <= LEVELS + 1e-9).all()
-    below = mixed(laws.cdf(points - 1e-6))
+    assert (mixed(distributions.cdf(points)) >= LEVELS - 1e-9).all()
+    assert (mixed(distributions.cdf_left(points)) <= LEVELS + 1e-9).all()
+    below = mixed(distributions.cdf(points - 1e-6))
     assert (below <= LEVELS + 1e-9).all()
 
 
 @given(DRAWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_one_attribute_or_equal_attributes_are_returned_as_they_are(draw):
     values, gate = problem(draw)
     same = values[:, :1].expand(-1, 4, -1)
@@ -90,9 +91,9 @@ def test_scaled_gates_scale_the_average_and_leave_the_mixture():
 @pytest.mark.parametrize("combine", [vincentize, mixture])
 def test_crossing_is_reported_as_the_mean_over_attributes(combine):
     values = torch.tensor([[[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]])
-    law = combine(values, torch.tensor([[0.5, 0.5]]), [0.25, 0.5, 0.75])
-    assert law.crossing_rate.tolist() == [0.5]
-    torch.testing.assert_close(law.values, torch.tensor([[0.0, 1.0, 2.0]]))
+    distribution = combine(values, torch.tensor([[0.5, 0.5]]), [0.25, 0.5, 0.75])
+    assert distribution.crossing_rate.tolist() == [0.5]
+    torch.testing.assert_close(distribution.values, torch.tensor([[0.0, 1.0, 2.0]]))
 
 
 @pytest.mark.parametrize("combine", [vincentize, mixture])
@@ -113,6 +114,6 @@ def test_bad_input(combine, values, gate, message):
 
 @pytest.mark.parametrize("combine", [vincentize, mixture])
 def test_no_rows_stay_no_rows(combine):
-    law = combine(torch.zeros(0, 3, 2), torch.zeros(0, 3), [0.25, 0.75])
-    assert law.batch_shape == (0,)
-    assert law.values.shape == (0, 2)
+    distribution = combine(torch.zeros(0, 3, 2), torch.zeros(0, 3), [0.25, 0.75])
+    assert distribution.batch_shape == (0,)
+    assert distribution.values.shape == (0, 2)

@@ -29,7 +29,7 @@ def mask():
     return torch.tensor([[True] * 5, [True, False, True, True, False]])
 
 
-LAWS = {
+DISTRIBUTIONS = {
     "point": (lambda v: Point(v), (leaf(2),)),
     "quantiles": (lambda v: Quantiles(v, LEVELS), (leaf(2, 4),)),
     "ensemble": (
@@ -53,10 +53,10 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize("method", METHODS)
 def test_summaries(name, method):
-    build, leaves = LAWS[name]
+    build, leaves = DISTRIBUTIONS[name]
     if method == "sample" and name in ("ensemble", "categorical"):
         leaves = tuple(
             part.detach() if part is leaves[-1 if name == "ensemble" else 0] else part for part in leaves
@@ -64,24 +64,24 @@ def test_summaries(name, method):
     assert gradcheck(lambda *parts: METHODS[method](build(*parts)), leaves)
 
 
-@pytest.mark.parametrize("name", [name for name in LAWS if name != "point"])
+@pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if name != "point"])
 def test_std(name):
-    build, leaves = LAWS[name]
+    build, leaves = DISTRIBUTIONS[name]
     assert gradcheck(lambda *parts: build(*parts).std(), leaves)
 
 
 @pytest.mark.parametrize("name", ["quantiles", "ensemble"])
 def test_cdf(name):
-    build, leaves = LAWS[name]
+    build, leaves = DISTRIBUTIONS[name]
     x = torch.tensor([[-0.31, 0.42], [0.07, 0.63]], dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda x, *parts: build(*parts).cdf(x), (x, *leaves))
 
 
-@pytest.mark.parametrize("first", LAWS)
-@pytest.mark.parametrize("second", LAWS)
+@pytest.mark.parametrize("first", DISTRIBUTIONS)
+@pytest.mark.parametrize("second", DISTRIBUTIONS)
 def test_wasserstein(first, second):
-    build, leaves = LAWS[first]
-    other, others = LAWS[second]
+    build, leaves = DISTRIBUTIONS[first]
+    other, others = DISTRIBUTIONS[second]
     # Shifted copies, so that a distribution never meets itself, where |F1 - F2| has a kink.
     others = tuple((1.1 * part.detach() + 0.05).requires_grad_() for part in others)
     n = len(leaves)
@@ -90,11 +90,11 @@ def test_wasserstein(first, second):
     )
 
 
-@pytest.mark.parametrize("first", LAWS)
+@pytest.mark.parametrize("first", DISTRIBUTIONS)
 def test_prob_greater(first):
     """Two distributions with atoms are piecewise constant; against an ensemble everything is smooth."""
-    build, leaves = LAWS[first]
-    other, others = LAWS["ensemble"]
+    build, leaves = DISTRIBUTIONS[first]
+    other, others = DISTRIBUTIONS["ensemble"]
     others = tuple((1.1 * part.detach() + 0.05).requires_grad_() for part in others)
     n = len(leaves)
     assert gradcheck(lambda *parts: build(*parts[:n]).prob_greater(other(*parts[n:])), (*leaves, *others))
@@ -110,13 +110,19 @@ def test_combined_quantiles(combine):
 def test_gradients_stay_finite_where_there_is_no_spread():
     equal = torch.ones(2, 4, dtype=torch.float64, requires_grad=True)
     nothing = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
-    for law in (
+    for distribution in (
         Point(equal[:, 0]),
         Quantiles(equal, LEVELS),
         Empirical(equal),
         GaussianEnsemble(equal, nothing),
     ):
-        total = law.std() + law.cvar(0.4) + law.entropic(2.0) + law.crps([0.0, 2.0]) + law.quantile(0.5)
+        total = (
+            distribution.std()
+            + distribution.cvar(0.4)
+            + distribution.entropic(2.0)
+            + distribution.crps([0.0, 2.0])
+            + distribution.quantile(0.5)
+        )
         for gradient in torch.autograd.grad(total.sum(), (equal, nothing), allow_unused=True):
             assert gradient is None or gradient.isfinite().all()
 

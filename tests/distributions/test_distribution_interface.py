@@ -50,22 +50,22 @@ def build(rows=4, dtype=torch.float32, device="cpu", validate=True):
 MEASURES = [parse(m) for m in ("mean", "median", "cvar:0.4", "entropic:1", "exponential:0.5", "mean_std:1")]
 
 
-def everything(law, other, target):
+def everything(distribution, other, target):
     """Every number that a distribution can give."""
     rows = target.shape[0]
     x = target.unsqueeze(-1).expand(rows, 3)
     return [
-        *(measure(law) for measure in MEASURES),
-        law.quantile(0.3),
-        law.quantile(torch.tensor([0.3, 0.6], device=target.device)),
-        law.cdf(target),
-        law.cdf_left(x),
-        law.crps(target),
-        law.crps(x),
-        law.prob_greater(other),
-        law.wasserstein(other),
-        law.scale_shift(2.0, target).mean(),
-        law[1:3].mean(),
+        *(measure(distribution) for measure in MEASURES),
+        distribution.quantile(0.3),
+        distribution.quantile(torch.tensor([0.3, 0.6], device=target.device)),
+        distribution.cdf(target),
+        distribution.cdf_left(x),
+        distribution.crps(target),
+        distribution.crps(x),
+        distribution.prob_greater(other),
+        distribution.wasserstein(other),
+        distribution.scale_shift(2.0, target).mean(),
+        distribution[1:3].mean(),
     ]
 
 
@@ -75,43 +75,54 @@ NAMES = sorted(build())
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rows", [0, 1, 4])
 def test_shapes(name, rows):
-    law = build(rows)[name]
-    assert law.batch_shape == (rows,)
-    assert len(law) == rows
+    distribution = build(rows)[name]
+    assert distribution.batch_shape == (rows,)
+    assert len(distribution) == rows
     for method in (
-        law.mean,
-        law.std,
-        lambda: law.cvar(0.4),
-        lambda: law.entropic(1.0),
-        lambda: law.exponential(1.0),
+        distribution.mean,
+        distribution.std,
+        lambda: distribution.cvar(0.4),
+        lambda: distribution.entropic(1.0),
+        lambda: distribution.exponential(1.0),
     ):
         assert method().shape == (rows,)
-    assert law.quantile(0.5).shape == (rows,)
-    assert law.quantile(torch.tensor(0.5)).shape == (rows,)
-    assert law.quantile(torch.tensor([0.1, 0.5, 0.9])).shape == (rows, 3)
-    assert law.quantile([0.1, 0.5]).shape == (rows, 2)
-    assert law.cdf(0.0).shape == law.cdf(torch.zeros(())).shape == law.cdf(torch.zeros(rows)).shape == (rows,)
-    assert law.cdf(torch.zeros(rows, 7)).shape == law.cdf_left(torch.zeros(rows, 7)).shape == (rows, 7)
-    assert law.sample(6).shape == (rows, 6)
-    assert law.crps(torch.zeros(rows)).shape == law.crps(torch.zeros(rows, 3)).shape == (rows,)
+    assert distribution.quantile(0.5).shape == (rows,)
+    assert distribution.quantile(torch.tensor(0.5)).shape == (rows,)
+    assert distribution.quantile(torch.tensor([0.1, 0.5, 0.9])).shape == (rows, 3)
+    assert distribution.quantile([0.1, 0.5]).shape == (rows, 2)
+    assert (
+        distribution.cdf(0.0).shape
+        == distribution.cdf(torch.zeros(())).shape
+        == distribution.cdf(torch.zeros(rows)).shape
+        == (rows,)
+    )
+    assert (
+        distribution.cdf(torch.zeros(rows, 7)).shape
+        == distribution.cdf_left(torch.zeros(rows, 7)).shape
+        == (rows, 7)
+    )
+    assert distribution.sample(6).shape == (rows, 6)
+    assert (
+        distribution.crps(torch.zeros(rows)).shape == distribution.crps(torch.zeros(rows, 3)).shape == (rows,)
+    )
     for other in build(rows).values():
-        assert law.prob_greater(other).shape == law.wasserstein(other).shape == (rows,)
+        assert distribution.prob_greater(other).shape == distribution.wasserstein(other).shape == (rows,)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_results_follow_the_dtype_of_the_parameters(name, dtype):
-    law = build(dtype=dtype)[name].to(dtype=dtype)
+    distribution = build(dtype=dtype)[name].to(dtype=dtype)
     target = torch.zeros(4, dtype=torch.float64)
-    assert {result.dtype for result in everything(law, law, target)} == {dtype}
-    assert law.sample(3).dtype == law.dtype == dtype
+    assert {result.dtype for result in everything(distribution, distribution, target)} == {dtype}
+    assert distribution.sample(3).dtype == distribution.dtype == dtype
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_widened_on_entry(name):
-    law = build(dtype=torch.bfloat16)[name]
-    assert law.dtype == torch.float32
-    assert law.mean().isfinite().all()
+    distribution = build(dtype=torch.bfloat16)[name]
+    assert distribution.dtype == torch.float32
+    assert distribution.mean().isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,51 +142,59 @@ def test_half_precision_is_widened_on_entry(name):
     ],
 )
 def test_rows_are_independent_of_the_batch(name, index):
-    law, target = build()[name], torch.linspace(-1, 1, 4)
+    distribution, target = build()[name], torch.linspace(-1, 1, 4)
     rows = slice(index, index + 1 or None) if isinstance(index, int | np.integer) else index
-    part = everything(law[index], build()["ensemble"][index], target[rows])[:-1]
-    for got, whole in zip(part, everything(law, build()["ensemble"], target)[:-1], strict=True):
+    part = everything(distribution[index], build()["ensemble"][index], target[rows])[:-1]
+    for got, whole in zip(part, everything(distribution, build()["ensemble"], target)[:-1], strict=True):
         torch.testing.assert_close(got, whole[rows], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_argmax_picks_one_row(name):
-    law = build()[name]
-    best = law.mean().argmax()
-    assert law[best].mean().tolist() == pytest.approx([law.mean().max().item()])
+    distribution = build()[name]
+    best = distribution.mean().argmax()
+    assert distribution[best].mean().tolist() == pytest.approx([distribution.mean().max().item()])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_integer_out_of_range_ends_an_iteration(name):
-    law = build()[name]
+    distribution = build()[name]
     with pytest.raises(IndexError, match="row 4 of a batch of 4"):
-        law[4]
-    assert [row.batch_shape for row in law] == [(1,)] * 4
+        distribution[4]
+    assert [row.batch_shape for row in distribution] == [(1,)] * 4
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_copies_and_pickles(name):
-    law = build()[name]
-    for twin in (copy.deepcopy(law), pickle.loads(pickle.dumps(law)), law.to("cpu"), law.to(torch.float32)):
-        assert torch.equal(twin.quantile(0.4), law.quantile(0.4))
+    distribution = build()[name]
+    for twin in (
+        copy.deepcopy(distribution),
+        pickle.loads(pickle.dumps(distribution)),
+        distribution.to("cpu"),
+        distribution.to(torch.float32),
+    ):
+        assert torch.equal(twin.quantile(0.4), distribution.quantile(0.4))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_repr_tells_class_and_shapes(name):
-    law = build()[name]
-    assert repr(law).startswith(f"{type(law).__name__}(")
-    assert "[4" in repr(law)
-    assert "float32" in repr(law)
+def test_repr_shows_class_and_shapes(name):
+    distribution = build()[name]
+    assert repr(distribution).startswith(f"{type(distribution).__name__}(")
+    assert "[4" in repr(distribution)
+    assert "float32" in repr(distribution)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_method_reads_values_without_validation(name):
     """On the meta device there are no values: whatever would make the host wait for a GPU raises here."""
-    laws = build(device="meta", validate=False)
-    law = laws[name]
-    results = everything(law, law, torch.empty(4, device="meta"))
-    results += [law.prob_greater(other) for other in laws.values()]
-    results += [law.wasserstein(laws["point"]), law.wasserstein(laws["ensemble"])]
+    distributions = build(device="meta", validate=False)
+    distribution = distributions[name]
+    results = everything(distribution, distribution, torch.empty(4, device="meta"))
+    results += [distribution.prob_greater(other) for other in distributions.values()]
+    results += [
+        distribution.wasserstein(distributions["point"]),
+        distribution.wasserstein(distributions["ensemble"]),
+    ]
     assert {result.device.type for result in results} == {"meta"}
 
 
@@ -198,17 +217,21 @@ COMPILES = pytest.mark.usefixtures("compiler")
 QUICK_TO_COMPILE = ("point", "quantiles", "empirical")
 
 
-def utilities(law):
+def utilities(distribution):
     """What a training step asks for."""
-    return [*(measure(law) for measure in MEASURES), law.prob_greater(law), law.crps(law.mean().detach())]
+    return [
+        *(measure(distribution) for measure in MEASURES),
+        distribution.prob_greater(distribution),
+        distribution.crps(distribution.mean().detach()),
+    ]
 
 
 @COMPILES
 @pytest.mark.parametrize("name", QUICK_TO_COMPILE)
 def test_utilities_compile_without_graph_breaks(name):
-    law = build(validate=False)[name]
+    distribution = build(validate=False)[name]
     compiled = torch.compile(utilities, backend="eager", fullgraph=True)
-    for got, want in zip(compiled(law), utilities(law), strict=True):
+    for got, want in zip(compiled(distribution), utilities(distribution), strict=True):
         torch.testing.assert_close(got, want)
 
 
@@ -216,10 +239,12 @@ def test_utilities_compile_without_graph_breaks(name):
 @COMPILES
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_compiles_without_graph_breaks(name):
-    law, target = build(validate=False)[name], torch.linspace(-1, 1, 4)
+    distribution, target = build(validate=False)[name], torch.linspace(-1, 1, 4)
     other = build(validate=False)["ensemble" if name != "ensemble" else "quantiles"]
     compiled = torch.compile(everything, backend="eager", fullgraph=True)
-    for got, want in zip(compiled(law, other, target), everything(law, other, target), strict=True):
+    for got, want in zip(
+        compiled(distribution, other, target), everything(distribution, other, target), strict=True
+    ):
         torch.testing.assert_close(got, want)
 
 
@@ -283,7 +308,7 @@ EXTREMES = {
 @pytest.mark.parametrize("size", [1e30, 1e-30])
 def test_huge_and_tiny_rewards_scale_like_ordinary_ones(name, size):
     """In float32, where squares of 1e30 overflow and those of 1e-30 vanish."""
-    law, unit = EXTREMES[name](size), EXTREMES[name](1.0)
+    distribution, unit = EXTREMES[name](size), EXTREMES[name](1.0)
     for method in (
         lambda d, s: d.mean(),
         lambda d, s: d.std(),
@@ -293,9 +318,9 @@ def test_huge_and_tiny_rewards_scale_like_ordinary_ones(name, size):
         lambda d, s: d.crps([0.7 * s]),
         lambda d, s: d.wasserstein(EXTREMES["quantiles"](s)),
     ):
-        torch.testing.assert_close(method(law, size) / size, method(unit, 1.0), rtol=1e-5, atol=0)
+        torch.testing.assert_close(method(distribution, size) / size, method(unit, 1.0), rtol=1e-5, atol=0)
     for other in EXTREMES:
-        same = law.prob_greater(EXTREMES[other](size))
+        same = distribution.prob_greater(EXTREMES[other](size))
         torch.testing.assert_close(same, unit.prob_greater(EXTREMES[other](1.0)), rtol=1e-5, atol=1e-6)
 
 
@@ -303,17 +328,21 @@ def test_huge_and_tiny_rewards_scale_like_ordinary_ones(name, size):
 @pytest.mark.parametrize("aversion", [1e-300, 1e-12, 1e-6, 1e-3])
 def test_entropic_approaches_the_mean(name, aversion):
     """To first order it is mean - l variance / 2, with no digits lost to 1/l."""
-    law = build(dtype=torch.float64)[name].to(dtype=torch.float64)
-    want = law.mean() - aversion * law.std() ** 2 / 2
-    torch.testing.assert_close(law.entropic(aversion), want, rtol=0, atol=1e-14 + 2 * aversion**2)
+    distribution = build(dtype=torch.float64)[name].to(dtype=torch.float64)
+    want = distribution.mean() - aversion * distribution.std() ** 2 / 2
+    torch.testing.assert_close(distribution.entropic(aversion), want, rtol=0, atol=1e-14 + 2 * aversion**2)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "ensemble"])
 @pytest.mark.parametrize("aversion", [1e3, 1e6, 1e12])
 def test_entropic_approaches_the_minimum_and_the_maximum(name, aversion):
-    law = build()[name]
-    torch.testing.assert_close(law.entropic(aversion), law.quantile(0.0), rtol=0, atol=10 / aversion + 1e-6)
-    torch.testing.assert_close(law.entropic(-aversion), law.quantile(1.0), rtol=0, atol=10 / aversion + 1e-6)
+    distribution = build()[name]
+    torch.testing.assert_close(
+        distribution.entropic(aversion), distribution.quantile(0.0), rtol=0, atol=10 / aversion + 1e-6
+    )
+    torch.testing.assert_close(
+        distribution.entropic(-aversion), distribution.quantile(1.0), rtol=0, atol=10 / aversion + 1e-6
+    )
 
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.TailWarning")

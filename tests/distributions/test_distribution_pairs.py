@@ -42,7 +42,7 @@ def test_prob_greater(case, other_case):
         return first.expect(lambda x: 0.5 * (second.cdf(x) + second.cdf(x, left=True)), marks)
 
     want = [greater(a, b) for a, b in zip(case.oracles, other_case.oracles, strict=True)]
-    got = case.law.prob_greater(other_case.law)
+    got = case.distribution.prob_greater(other_case.distribution)
     torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-8)
 
 
@@ -59,7 +59,7 @@ def test_wasserstein(case, other_case, integral):
         return integral(lambda x: abs(gap(x)), marks[0], marks[-1], [*marks, *zeros])
 
     want = [distance(a, b) for a, b in zip(case.oracles, other_case.oracles, strict=True)]
-    got = case.law.wasserstein(other_case.law)
+    got = case.distribution.wasserstein(other_case.distribution)
     torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-7)
 
 
@@ -92,7 +92,7 @@ def test_wasserstein_is_a_metric(kinds, draw):
 @settings(max_examples=40, deadline=None)
 def test_a_common_affine_map_scales_the_distance_and_keeps_the_order(first, second, draw, shift):
     one, two = random_distribution(first, draw), random_distribution(second, draw)
-    moved = [law.scale_shift(3.0, shift) for law in (one, two)]
+    moved = [distribution.scale_shift(3.0, shift) for distribution in (one, two)]
     torch.testing.assert_close(moved[0].wasserstein(moved[1]), 3 * one.wasserstein(two), rtol=1e-6, atol=1e-7)
 
 
@@ -120,14 +120,14 @@ def test_two_gaussians_in_closed_form():
 @settings(max_examples=6, deadline=None)
 def test_distance_to_near_copies_where_cdfs_cross_often(draw):
     """Quantiles read off a mixture cross its CDF in every piece; a fine Riemann sum is the oracle."""
-    law = GaussianEnsemble(
+    distribution = GaussianEnsemble(
         torch.tensor(draw.normal(size=(1, 3))), torch.tensor(draw.uniform(0.05, 1, size=(1, 3)))
     )
     levels = torch.arange(1, 40, dtype=torch.float64) / 40
-    copy = Quantiles(law.quantile(levels), levels)
+    copy = Quantiles(distribution.quantile(levels), levels)
     x = torch.linspace(-12, 12, 400_001, dtype=torch.float64)[None]
-    want = (law.cdf(x) - copy.cdf(x)).abs().mean(-1) * 24
-    torch.testing.assert_close(law.wasserstein(copy), want, rtol=0, atol=6e-6)
+    want = (distribution.cdf(x) - copy.cdf(x)).abs().mean(-1) * 24
+    torch.testing.assert_close(distribution.wasserstein(copy), want, rtol=0, atol=6e-6)
 
 
 def test_prob_greater_of_short_pieces_does_not_cancel():
@@ -141,8 +141,8 @@ def test_prob_greater_of_short_pieces_does_not_cancel():
 
 def test_independence_is_not_the_same_rater():
     """The same distribution compared with itself is a coin toss, whatever one rater would say."""
-    law = Categorical([[0.3, 0.7]], [0.0, 1.0])
-    assert law.prob_greater(law).item() == pytest.approx(0.5)
+    distribution = Categorical([[0.3, 0.7]], [0.0, 1.0])
+    assert distribution.prob_greater(distribution).item() == pytest.approx(0.5)
 
 
 def test_mixed_dtypes_are_widened():

@@ -16,22 +16,22 @@ def test_numpy_agrees_on_ragged_rows():
     draw = np.random.default_rng(0)
     samples, keep = draw.normal(size=(20, 11)), draw.random((20, 11)) < 0.6
     keep[:, 4] = True
-    law = Empirical(torch.tensor(np.where(keep, samples, np.nan)), torch.tensor(keep))
+    distribution = Empirical(torch.tensor(np.where(keep, samples, np.nan)), torch.tensor(keep))
     for row in range(20):
         kept = samples[row][keep[row]]
-        assert law.mean()[row].item() == pytest.approx(kept.mean())
-        assert law.std()[row].item() == pytest.approx(kept.std())
+        assert distribution.mean()[row].item() == pytest.approx(kept.mean())
+        assert distribution.std()[row].item() == pytest.approx(kept.std())
         for level in (0.1, 0.3, 0.5, 0.9, 1.0):
             want = np.quantile(kept, level, method="inverted_cdf")
-            assert law.quantile(level)[row].item() == pytest.approx(want)
+            assert distribution.quantile(level)[row].item() == pytest.approx(want)
 
 
 @pytest.mark.parametrize("n", [3, 7, 10, 49, 1000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_quantile_at_rank_k_of_n_is_the_kth_sample(n, dtype):
-    law = Empirical(torch.arange(1, n + 1, dtype=dtype)[None])
+    distribution = Empirical(torch.arange(1, n + 1, dtype=dtype)[None])
     levels = torch.tensor([k / n for k in range(1, n + 1)], dtype=dtype)
-    assert torch.equal(law.quantile(levels), law.samples)
+    assert torch.equal(distribution.quantile(levels), distribution.samples)
 
 
 def test_the_order_of_samples_and_the_place_of_padding_do_not_matter():
@@ -48,9 +48,9 @@ def test_the_same_samples_twice_are_the_same_distribution():
 
 
 def test_a_rating_that_comes_as_integers():
-    law = Empirical(torch.tensor([[1, 2, 3, 4]]))
-    assert law.dtype == torch.get_default_dtype()
-    assert law.mean().item() == 2.5
+    distribution = Empirical(torch.tensor([[1, 2, 3, 4]]))
+    assert distribution.dtype == torch.get_default_dtype()
+    assert distribution.mean().item() == 2.5
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from pluralign.errors import ArgumentError
 
 
 def test_std_is_within_plus_between():
-    law = GaussianEnsemble([[0.0, 4.0]], [[1.0, 3.0]], [0.25, 0.75])
-    assert law.mean().item() == pytest.approx(3.0)
-    assert law.std().item() ** 2 == pytest.approx(0.25 * 1 + 0.75 * 9 + 0.25 * 9 + 0.75 * 1)
+    distribution = GaussianEnsemble([[0.0, 4.0]], [[1.0, 3.0]], [0.25, 0.75])
+    assert distribution.mean().item() == pytest.approx(3.0)
+    assert distribution.std().item() ** 2 == pytest.approx(0.25 * 1 + 0.75 * 9 + 0.25 * 9 + 0.75 * 1)
 
 
 def test_entropic_of_a_mixture_by_its_formula():
@@ -31,41 +31,43 @@ def test_entropic_of_a_mixture_by_its_formula():
 @given(draw=st.integers(0, 2**32 - 1).map(np.random.default_rng), level=st.floats(1e-6, 1 - 1e-6))
 @settings(max_examples=60, deadline=None)
 def test_quantile_inverts_the_cdf(draw, level):
-    law = GaussianEnsemble(
+    distribution = GaussianEnsemble(
         torch.tensor(draw.normal(size=(5, 4)) * 10 ** draw.uniform(-2, 2)),
         torch.tensor(10 ** draw.uniform(-4, 2, size=(5, 4))),
         torch.tensor(draw.dirichlet(np.ones(4) * 0.3, size=5)),
     )
-    assert ((law.cdf(law.quantile(level)) - level).abs() <= 1e-9).all()
+    assert ((distribution.cdf(distribution.quantile(level)) - level).abs() <= 1e-9).all()
 
 
 def test_quantile_of_heads_far_apart_lies_in_the_lower_one_up_to_its_weight():
-    law = GaussianEnsemble(*(torch.tensor([x], dtype=torch.float64) for x in ([-1e6, 1e6], [1e-3, 1e-3])))
-    assert law.quantile(0.4999).item() == pytest.approx(-1e6, abs=0.01)
-    assert law.quantile(0.5001).item() == pytest.approx(1e6, abs=0.01)
+    distribution = GaussianEnsemble(
+        *(torch.tensor([x], dtype=torch.float64) for x in ([-1e6, 1e6], [1e-3, 1e-3]))
+    )
+    assert distribution.quantile(0.4999).item() == pytest.approx(-1e6, abs=0.01)
+    assert distribution.quantile(0.5001).item() == pytest.approx(1e6, abs=0.01)
 
 
 def test_heads_without_spread_are_samples():
     means = torch.tensor([[2.0, 0.0, 5.0]], dtype=torch.float64)
-    law, samples = GaussianEnsemble(means, torch.zeros_like(means)), Empirical(means)
+    distribution, samples = GaussianEnsemble(means, torch.zeros_like(means)), Empirical(means)
     for level in (0.0, 0.2, 0.4, 0.9, 1.0):
-        assert law.quantile(level).item() == pytest.approx(samples.quantile(level).item(), abs=1e-12)
+        assert distribution.quantile(level).item() == pytest.approx(samples.quantile(level).item(), abs=1e-12)
     for fraction in (0.2, 0.5, 0.9):
-        assert law.cvar(fraction).item() == pytest.approx(samples.cvar(fraction).item(), abs=1e-12)
-    assert law.wasserstein(samples).item() == pytest.approx(0, abs=1e-12)
-    assert law.prob_greater(samples).item() == pytest.approx(0.5)
-    assert law.std().item() == pytest.approx(samples.std().item())
-    assert law.cdf(2.0).item() - law.cdf_left(2.0).item() == pytest.approx(1 / 3)
+        assert distribution.cvar(fraction).item() == pytest.approx(samples.cvar(fraction).item(), abs=1e-12)
+    assert distribution.wasserstein(samples).item() == pytest.approx(0, abs=1e-12)
+    assert distribution.prob_greater(samples).item() == pytest.approx(0.5)
+    assert distribution.std().item() == pytest.approx(samples.std().item())
+    assert distribution.cdf(2.0).item() - distribution.cdf_left(2.0).item() == pytest.approx(1 / 3)
 
 
 def test_a_head_without_weight_does_not_count():
-    law = GaussianEnsemble([[0.0, 100.0]], [[1.0, 0.0]], [1.0, 0.0])
+    distribution = GaussianEnsemble([[0.0, 100.0]], [[1.0, 0.0]], [1.0, 0.0])
     alone = GaussianEnsemble([[0.0]], [[1.0]])
     for level in (0.1, 0.9):
-        assert law.quantile(level).item() == pytest.approx(alone.quantile(level).item(), abs=1e-6)
-    assert law.quantile(1.0).item() == math.inf
-    assert law.entropic(-50.0).item() == pytest.approx(alone.entropic(-50.0).item())
-    assert law.sample(1000, generator=torch.Generator().manual_seed(0)).max() < 50
+        assert distribution.quantile(level).item() == pytest.approx(alone.quantile(level).item(), abs=1e-6)
+    assert distribution.quantile(1.0).item() == math.inf
+    assert distribution.entropic(-50.0).item() == pytest.approx(alone.entropic(-50.0).item())
+    assert distribution.sample(1000, generator=torch.Generator().manual_seed(0)).max() < 50
 
 
 def test_weights_per_row_or_for_all():

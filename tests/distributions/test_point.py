@@ -10,15 +10,21 @@ from pluralign.errors import ArgumentError
 
 
 def test_every_summary_is_the_value():
-    law = Point([2.0, -1.0])
-    for result in (law.mean(), law.quantile(0.3), law.cvar(0.01), law.entropic(5.0), law.sample(1)[:, 0]):
+    distribution = Point([2.0, -1.0])
+    for result in (
+        distribution.mean(),
+        distribution.quantile(0.3),
+        distribution.cvar(0.01),
+        distribution.entropic(5.0),
+        distribution.sample(1)[:, 0],
+    ):
         assert result.tolist() == [2.0, -1.0]
-    assert law.std().tolist() == [0.0, 0.0]
-    assert law.crps([0.0, 1.0]).tolist() == [2.0, 2.0]
-    assert law.cdf(torch.tensor([2.0, -1.5])).tolist() == [1.0, 0.0]
-    assert law.cdf_left(torch.tensor([2.0, -0.5])).tolist() == [0.0, 1.0]
-    assert law.prob_greater(Point([2.0, 0.0])).tolist() == [0.5, 0.0]
-    assert law.wasserstein(Point([5.0, 0.0])).tolist() == [3.0, 1.0]
+    assert distribution.std().tolist() == [0.0, 0.0]
+    assert distribution.crps([0.0, 1.0]).tolist() == [2.0, 2.0]
+    assert distribution.cdf(torch.tensor([2.0, -1.5])).tolist() == [1.0, 0.0]
+    assert distribution.cdf_left(torch.tensor([2.0, -0.5])).tolist() == [0.0, 1.0]
+    assert distribution.prob_greater(Point([2.0, 0.0])).tolist() == [0.5, 0.0]
+    assert distribution.wasserstein(Point([5.0, 0.0])).tolist() == [3.0, 1.0]
 
 
 @pytest.mark.parametrize(

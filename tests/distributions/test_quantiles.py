@@ -14,6 +14,7 @@ from scipy import stats
 
 from pluralign.distributions import Quantiles
 from pluralign.errors import ArgumentError, TailWarning
+from property_examples import examples
 
 QRM_LEVELS = torch.arange(1, 20, dtype=torch.float64) / 20
 
@@ -26,12 +27,12 @@ def normal_quantiles(levels=QRM_LEVELS):
     values=st.lists(st.floats(-10, 10), min_size=1, max_size=8),
     cuts=st.lists(st.floats(0.01, 0.99), min_size=8, max_size=8, unique=True),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_mean_is_the_published_sum_of_coefficients(values, cuts):
     levels = np.sort(cuts[: len(values)])
     edges = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
-    law = Quantiles(torch.tensor([values], dtype=torch.float64), torch.tensor(levels))
-    np.testing.assert_allclose(law.mean()[0], np.diff(edges) @ np.sort(values), atol=1e-12)
+    distribution = Quantiles(torch.tensor([values], dtype=torch.float64), torch.tensor(levels))
+    np.testing.assert_allclose(distribution.mean()[0], np.diff(edges) @ np.sort(values), atol=1e-12)
 
 
 def test_plain_average_is_the_mean_on_midpoints_only():
@@ -45,18 +46,18 @@ def test_plain_average_is_the_mean_on_midpoints_only():
 
 
 def test_the_levels_are_its_quantiles_exactly():
-    law = normal_quantiles()
-    assert torch.equal(law.quantile(QRM_LEVELS), law.values)
+    distribution = normal_quantiles()
+    assert torch.equal(distribution.quantile(QRM_LEVELS), distribution.values)
 
 
 def test_flat_tails_flatten_tail_measures():
     """A standard normal on 19 levels, whose true cvar:.05 is -2.06, entropic:3 is -1.5 and std is 1."""
-    law = normal_quantiles()
+    distribution = normal_quantiles()
     with pytest.warns(TailWarning, match=r"cvar:0.05 refers to the tail at or below the lowest level 0.05"):
-        assert law.cvar(0.05).item() == pytest.approx(stats.norm.ppf(0.05))
-    assert law.entropic(3.0).item() == pytest.approx(-0.90, abs=0.005)
-    assert law.std().item() == pytest.approx(0.92, abs=0.005)
-    assert law.mean().item() == pytest.approx(0, abs=1e-12)
+        assert distribution.cvar(0.05).item() == pytest.approx(stats.norm.ppf(0.05))
+    assert distribution.entropic(3.0).item() == pytest.approx(-0.90, abs=0.005)
+    assert distribution.std().item() == pytest.approx(0.92, abs=0.005)
+    assert distribution.mean().item() == pytest.approx(0, abs=1e-12)
 
 
 def test_outer_levels_bring_the_tail_back():
@@ -66,12 +67,12 @@ def test_outer_levels_bring_the_tail_back():
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 def test_the_tail_warning_sees_float32_levels(kind):
-    law = Quantiles(torch.zeros(1, 3, dtype=kind), torch.tensor([0.1, 0.5, 0.7]))
+    distribution = Quantiles(torch.zeros(1, 3, dtype=kind), torch.tensor([0.1, 0.5, 0.7]))
     with pytest.warns(TailWarning):
-        law[0:1].to(torch.float64).cvar(0.1)
+        distribution[0:1].to(torch.float64).cvar(0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        law.cvar(0.11)
+        distribution.cvar(0.11)
 
 
 def test_the_tail_warning_waits_for_no_device():
@@ -85,17 +86,19 @@ def test_the_tail_warning_waits_for_no_device():
 
 def test_crossing_values_are_sorted_and_counted():
     values = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, 2.0, 1.0, 0.5], [3.0, 2.0, 1.0, 0.0]])
-    law = Quantiles(values, [0.2, 0.4, 0.6, 0.8])
-    torch.testing.assert_close(law.crossing_rate, torch.tensor([0.0, 2 / 3, 1.0]))
-    assert law.values.tolist() == [[0.0, 1.0, 2.0, 3.0], [0.0, 0.5, 1.0, 2.0], [0.0, 1.0, 2.0, 3.0]]
-    torch.testing.assert_close(law[1:].crossing_rate, torch.tensor([2 / 3, 1.0]))
-    torch.testing.assert_close(law.scale_shift(2.0, 0.0).crossing_rate, law.crossing_rate)
-    torch.testing.assert_close(law.to(torch.float64).crossing_rate.float(), law.crossing_rate)
+    distribution = Quantiles(values, [0.2, 0.4, 0.6, 0.8])
+    torch.testing.assert_close(distribution.crossing_rate, torch.tensor([0.0, 2 / 3, 1.0]))
+    assert distribution.values.tolist() == [[0.0, 1.0, 2.0, 3.0], [0.0, 0.5, 1.0, 2.0], [0.0, 1.0, 2.0, 3.0]]
+    torch.testing.assert_close(distribution[1:].crossing_rate, torch.tensor([2 / 3, 1.0]))
+    torch.testing.assert_close(distribution.scale_shift(2.0, 0.0).crossing_rate, distribution.crossing_rate)
+    torch.testing.assert_close(
+        distribution.to(torch.float64).crossing_rate.float(), distribution.crossing_rate
+    )
     assert Quantiles([[1.0, 1.0]], [0.2, 0.4]).crossing_rate.item() == 0.0
 
 
 @given(st.lists(st.floats(-3, 3), min_size=5, max_size=5), st.floats(-3, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_sorting_never_raises_the_pinball_loss(values, target):
     """Chernozhukov et al. 2010: rearranged quantiles are never further from the truth."""
     levels = torch.arange(1, 6, dtype=torch.float64) / 6
@@ -109,19 +112,24 @@ def test_sorting_never_raises_the_pinball_loss(values, target):
 
 
 def test_one_level_is_a_point():
-    law = Quantiles([[2.5]], [0.3])
-    assert law.crossing_rate.item() == 0.0
-    assert law.mean().item() == law.quantile(0.9).item() == law.cvar(0.5).item() == 2.5
-    assert law.std().item() == 0.0
+    distribution = Quantiles([[2.5]], [0.3])
+    assert distribution.crossing_rate.item() == 0.0
+    assert (
+        distribution.mean().item()
+        == distribution.quantile(0.9).item()
+        == distribution.cvar(0.5).item()
+        == 2.5
+    )
+    assert distribution.std().item() == 0.0
 
 
 def test_equal_values_are_an_atom():
-    law = Quantiles([[1.0, 1.0, 2.0]], [0.25, 0.5, 0.75])
-    assert law.cdf(1.0).item() == pytest.approx(0.5)
-    assert law.cdf_left(1.0).item() == 0.0
-    assert law.cdf(1.5).item() == pytest.approx(0.625)
-    assert law.cdf_left(2.0).item() == pytest.approx(0.75)
-    assert law.cdf(2.0).item() == 1.0
+    distribution = Quantiles([[1.0, 1.0, 2.0]], [0.25, 0.5, 0.75])
+    assert distribution.cdf(1.0).item() == pytest.approx(0.5)
+    assert distribution.cdf_left(1.0).item() == 0.0
+    assert distribution.cdf(1.5).item() == pytest.approx(0.625)
+    assert distribution.cdf_left(2.0).item() == pytest.approx(0.75)
+    assert distribution.cdf(2.0).item() == 1.0
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,13 @@ def calibrating() -> Names:
     return files(num_prompts=200)
 
 
+def suites() -> Names:
+    names = files()
+    run_of("quantile", "runs/quality")
+    write("held_out.jsonl", [row | {"group": f"new {i}"} for i, row in enumerate(pairs_rows(30, seed=5))])
+    return names | {"model": pl.RewardModel.from_pretrained("runs/quality/model")}
+
+
 def combining() -> Names:
     names = files()
     model = fitted(names)
@@ -187,6 +194,24 @@ def sampling() -> Names:
     return names | {"preference_data": pl.load_pairs("preferences.jsonl")}
 
 
+def selecting() -> Names:
+    """A reward model with its ratings, and rewarded completions of another program as a run."""
+    from pluralign.cli.main import main
+
+    names = files()
+    write("ratings.jsonl", ratings(("helpfulness",)))
+    run_of("quantile", "runs/quality")
+    answers = [
+        {"prompt": f"Question {i}?", "completion": f"{j}.{i} 1 yes", "reward": i * j % 4}
+        for i in range(4)
+        for j in range(4)
+    ]
+    write("answers.jsonl", answers)
+    line = "sample --shards answers.jsonl --reward_column --beta null --out runs/reference"
+    assert main(line.split()) == 0
+    return names
+
+
 def aligning() -> Names:
     """Tables of both shapes; the objective at the end of the page is the reader's own."""
     from datasets import Dataset
@@ -236,6 +261,8 @@ WORLDS: dict[str, Callable[[], Names]] = {
     "docs/how-to/conversations.md": conversations,
     "docs/how-to/export.md": exporting,
     "docs/how-to/sampling.md": sampling,
+    "docs/how-to/select.md": selecting,
+    "docs/how-to/suites.md": suites,
     "docs/how-to/updating.md": updating,
     "docs/explanations/categorical.md": categorical,
     "docs/explanations/gaussian_ensemble.md": ensembles,

@@ -18,7 +18,7 @@ ATOMS = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)
 NAN = math.nan
 
 
-def law(*probs: float) -> pl.Categorical:
+def distribution(*probs: float) -> pl.Categorical:
     return pl.Categorical(torch.tensor([probs], dtype=torch.float64), ATOMS[: len(probs)])
 
 
@@ -33,7 +33,7 @@ def test_category_probs_take_the_nearest_atom():
         for a, b in itertools.pairwise(edges)
     ]
     torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float64))
-    exact = law(0.1, 0.2, 0.3, 0.15, 0.25)
+    exact = distribution(0.1, 0.2, 0.3, 0.15, 0.25)
     torch.testing.assert_close(crowd.category_probs(exact, ATOMS), exact.probs)
     torch.testing.assert_close(crowd.on_categories(normal, ATOMS).probs, found)
 
@@ -48,7 +48,7 @@ def test_distances_agree_with_scipy():
     for _ in range(20):
         probs = generator.dirichlet(np.ones(5))
         raters = generator.integers(1, 6, size=generator.integers(2, 9)).astype(float)
-        one = law(*probs)
+        one = distribution(*probs)
         w1 = wasserstein_distance(ATOMS.numpy(), raters, probs)
         assert crowd.wasserstein_to_raters(one, raters[None]).item() == pytest.approx(w1, abs=1e-12)
         # scipy's energy distance is that of the two samples; ours takes out what few raters add to it.
@@ -59,7 +59,7 @@ def test_distances_agree_with_scipy():
 
 
 def test_energy_distance_is_unbiased_for_every_number_of_raters():
-    truth, guess = np.array([0.5, 0.3, 0.2]), law(0.2, 0.5, 0.3)
+    truth, guess = np.array([0.5, 0.3, 0.2]), distribution(0.2, 0.5, 0.3)
     exact = float((np.cumsum(truth - np.array([0.2, 0.5, 0.3]))[:-1] ** 2).sum())
     for count in (2, 3, 4):
         drawn = list(itertools.product(range(3), repeat=count))
@@ -81,8 +81,8 @@ def test_majority_accuracy_shares_ties():
 
 def test_dirichlet_is_the_maximum_of_scipys_likelihood():
     generator = np.random.default_rng(1)
-    laws = generator.dirichlet([0.8, 2.0, 0.5, 1.0], size=400)
-    counts = np.stack([generator.multinomial(generator.integers(3, 9), p) for p in laws])
+    distributions = generator.dirichlet([0.8, 2.0, 0.5, 1.0], size=400)
+    counts = np.stack([generator.multinomial(generator.integers(3, 9), p) for p in distributions])
     alpha = crowd.fit_dirichlet(torch.from_numpy(counts).double())
 
     def likelihood(a):
@@ -98,9 +98,9 @@ def test_dirichlet_is_the_maximum_of_scipys_likelihood():
 
 def test_the_floor_is_what_the_true_distribution_scores():
     generator = np.random.default_rng(2)
-    laws = generator.dirichlet([1.0, 1.5, 2.0, 1.0, 0.5], size=4000)
-    ratings = np.stack([generator.choice(5, size=5, p=p) for p in laws]) + 1.0
-    truth = pl.Categorical(torch.from_numpy(laws), ATOMS)
+    distributions = generator.dirichlet([1.0, 1.5, 2.0, 1.0, 0.5], size=4000)
+    ratings = np.stack([generator.choice(5, size=5, p=p) for p in distributions]) + 1.0
+    truth = pl.Categorical(torch.from_numpy(distributions), ATOMS)
     scored = float(crowd.wasserstein_to_raters(truth, ratings).mean())
     floor = crowd.wasserstein_floor(crowd.rater_counts(ratings, ATOMS), ATOMS)
     assert floor == pytest.approx(scored, rel=0.03)
@@ -120,8 +120,8 @@ def test_split_halves_do_not_overlap():
 
 def test_bad_input():
     with pytest.raises(ArgumentError, match="increase"):
-        crowd.category_probs(law(0.5, 0.5), torch.tensor([2.0, 1.0]))
+        crowd.category_probs(distribution(0.5, 0.5), torch.tensor([2.0, 1.0]))
     with pytest.raises(ArgumentError, match="row 1 has no rating"):
-        crowd.wasserstein_to_raters(law(0.5, 0.5)[:1], [[1.0], [NAN]])
+        crowd.wasserstein_to_raters(distribution(0.5, 0.5)[:1], [[1.0], [NAN]])
     with pytest.raises(ArgumentError, match="two raters"):
         crowd.fit_dirichlet(torch.tensor([[1.0, 0.0]]))

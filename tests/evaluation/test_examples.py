@@ -38,7 +38,7 @@ def spread(line):
     return float(line["response"].split()[1])
 
 
-def test_a_line_says_what_people_and_the_model_said(model):
+def test_a_line_shows_votes_and_predictions(model):
     table = table_of(true_quantiles=[2.0, 3.0])
     line = example_lines(model, {"ratings": table})[0]
     rows = [row for row in table if row["response"] == line["response"]]
@@ -47,8 +47,8 @@ def test_a_line_says_what_people_and_the_model_said(model):
     assert line["true_quantiles"] == {"a0": [2.0, 3.0], "a1": [2.0, 3.0]}
     assert line["levels"] == list(LEVELS)
     talk = [[*line["prompt"], {"role": "assistant", "content": line["response"]}]]
-    law = model.attribute_distributions(talk)["a1"]
-    expected = law.quantile(torch.tensor(LEVELS, dtype=law.mean().dtype))[0].numpy()
+    distribution = model.attribute_distributions(talk)["a1"]
+    expected = distribution.quantile(torch.tensor(LEVELS, dtype=distribution.mean().dtype))[0].numpy()
     np.testing.assert_allclose(line["attributes"]["a1"], expected, atol=1e-5)
     assert line["gate"] == pytest.approx([0.5, 0.5])
     json.dumps(line, allow_nan=False)

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from pluralign.errors import ArgumentError
 from pluralign.evaluation.columns import group_codes
-from pluralign.evaluation.intervals import difference_interval, mean_interval, student_t_quantile
+from pluralign.evaluation.group_errors import group_error, interval_ends, ratio_influence, two_sided_p
+from pluralign.evaluation.intervals import difference_interval, mean_interval
+from pluralign.evaluation.student_t import student_t_quantile, student_t_tail
 
 stats = pytest.importorskip("scipy.stats")
+optimize = pytest.importorskip("scipy.optimize")
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 7, 20, 58, 99, 1000, 0.5])
@@ -23,6 +26,12 @@ def test_t_quantile_matches_scipy(df, probability):
     assert student_t_quantile(probability, df) == pytest.approx(
         stats.t.ppf(probability, df), rel=1e-8, abs=1e-12
     )
+
+
+@pytest.mark.parametrize("df", [0.5, 1, 4.3, 75])
+@pytest.mark.parametrize("t", [-40.0, -1.3, 0.0, 1e-200, 0.2, 3.0, 1e200, float("inf")])
+def test_t_tail_matches_scipy(df, t):
+    assert student_t_tail(t, df) == pytest.approx(stats.t.sf(t, df), rel=1e-8, abs=1e-12)
 
 
 def test_t_quantile_of_many_degrees_is_normal():
@@ -53,25 +62,124 @@ def test_t_interval_of_equal_groups_is_the_one_over_group_means():
     assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-9)
 
 
-def test_t_interval_of_unequal_groups_matches_cluster_robust_weighted_least_squares():
+def test_t_interval_of_equal_groups_matches_cluster_robust_least_squares():
     linear_model = pytest.importorskip("statsmodels.api")
     generator = np.random.default_rng(2)
-    groups = generator.integers(15, size=200)
-    values = generator.normal(size=200) + generator.normal(size=15)[groups]
-    weights = generator.uniform(0.2, 3, size=200)
-    fit = linear_model.WLS(values, np.ones(200), weights=weights).fit(
+    groups = np.repeat(np.arange(15), 8)
+    values = generator.normal(size=120) + generator.normal(size=15)[groups]
+    weights = np.tile(generator.uniform(0.2, 3, size=8), 15)
+    fit = linear_model.WLS(values, np.ones(120), weights=weights).fit(
         cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}, use_t=True
     )
     interval = mean_interval(values, groups, method="t", weights=weights)
-    # statsmodels leaves out the small-sample factor G/(G-1) here; ours has it.
+    # statsmodels leaves out the small-sample factor G/(G-1) here; CR2 of equal groups is that factor.
     half = stats.t.ppf(0.975, 14) * fit.bse[0] * np.sqrt(15 / 14)
     assert interval.estimate == pytest.approx(fit.params[0], rel=1e-12)
     assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_t_interval_of_unequal_groups_is_that_of_dense_matrices(seed):
+    """CR2 and its degrees of freedom from N x N matrices of the rows, for one effect per group."""
+    generator = np.random.default_rng(seed)
+    groups = generator.integers(8, size=60) ** 2 // 8
+    values, weights = generator.normal(size=60) + groups, generator.uniform(0.1, 2, size=60)
+    names = np.unique(groups)
+    member = (groups[:, None] == names).astype(float)  # [N, G]
+    covariance = member @ member.T
+    residual = np.eye(60) - np.outer(np.ones(60), weights / weights.sum())
+    pick = (member * weights[:, None]).T @ residual / weights.sum()  # [G, N]: influence of each group
+    wanted = np.diag((member * weights[:, None]).T @ covariance @ (member * weights[:, None]))
+    have = np.diag(pick @ covariance @ pick.T) * weights.sum() ** 2
+    adjusted = np.sqrt(wanted / have)[:, None] * pick
+    spread = np.linalg.eigvalsh(adjusted @ covariance @ adjusted.T)
+    df = spread.sum() ** 2 / (spread**2).sum()
+    half = stats.t.ppf(0.975, df) * np.linalg.norm(adjusted @ values)
+    interval = mean_interval(values, groups, method="t", weights=weights)
+    assert interval.estimate == pytest.approx(np.average(values, weights=weights))
+    assert [interval.estimate - interval.low, interval.high - interval.estimate] == pytest.approx([half] * 2)
+    assert interval.effective_groups == pytest.approx(
+        weights.sum() ** 2 / ((member.T @ weights) ** 2).sum(), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_interval_of_skewed_groups_ends_where_halls_transform_meets_the_quantile(seed):
+    """The ends by root finding on the transform as it is printed, of groups of one row."""
+    x = np.exp(np.random.default_rng(seed).normal(size=12)) * (-1) ** seed
+    reach, spread = stats.t.ppf(0.975, 11), x.std(ddof=1) / np.sqrt(12)
+    g = stats.skew(x, bias=False) / np.sqrt(12)
+
+    def beyond(truth, end):
+        t = (x.mean() - truth) / spread
+        return t + g * (t * t / 3 + 1 / 6) + g * g * t**3 / 27 - end
+
+    ends = x.mean() - 1e3 * spread, x.mean() + 1e3 * spread
+    low, high = (optimize.brentq(beyond, *ends, args=(end,), xtol=1e-13) for end in (reach, -reach))
+    found = mean_interval(x, np.arange(12))
+    assert found.method == "skewed_t"
+    assert found.low == pytest.approx(min(low, x.mean() - reach * spread), rel=1e-9)
+    assert found.high == pytest.approx(max(high, x.mean() + reach * spread), rel=1e-9)
+    plain = mean_interval(x, np.arange(12), method="t")
+    assert (found.high - found.low) > (plain.high - plain.low)
+
+
+def test_an_interval_of_symmetric_groups_is_students():
+    x = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    found, plain = mean_interval(x, range(5)), mean_interval(x, range(5), method="t")
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), rel=1e-12)
+
+
+@given(st.integers(0, 10_000), st.floats(0.5, 0.999))
+def test_an_interval_holds_zero_exactly_if_the_p_value_is_large(seed, level):
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(1, 9, size=6).astype(float)
+    sums = sizes * np.exp(generator.normal(size=6)) - generator.uniform(0, 2) * sizes
+    shares, estimate = sizes / sizes.sum(), sums.sum() / sizes.sum()
+    error = group_error(ratio_influence(sums, sizes), shares)
+    for skewed in (False, True):
+        low, high = interval_ends(estimate, error, level, skewed=skewed)
+        p = two_sided_p(estimate, error, skewed=skewed)
+        if abs(p - (1 - level)) > 1e-9:
+            assert (low <= 0 <= high) == (p > 1 - level)
+
+
+def test_groups_that_agree_have_the_p_value_of_their_signs():
+    error = group_error(np.zeros(6), np.full(6, 1 / 6))
+    assert two_sided_p(1.0, error) == 2**-5
+    assert two_sided_p(0.0, error) == 1
+
+
+def test_under_five_groups_there_is_a_sentence():
+    values = [1.0, 2.0, 4.0, 3.0]
+    found = mean_interval(values, list("abcd"))
+    assert (found.estimate, found.low, found.high) == (2.5, None, None)
+    assert "4 groups: an interval over groups needs at least 5" in found.reason
+    assert mean_interval(values, list("abcd"), method="t").high > 4  # where somebody insists
+    assert mean_interval(values).low is not None  # seeds
+    assert mean_interval([*values, 2.0], list("abcde")).low is not None
+
+
+def test_bounds_are_kept():
+    few = [1.0, 1.0, 1.0, 1.0, 0.0]
+    assert mean_interval(few, range(5)).high > 1
+    inside = mean_interval(few, range(5), bounds=(0, 1))
+    assert inside.high == 1
+    assert inside.low >= 0
+    sure = mean_interval([1.0] * 30, range(30), bounds=(0, 1))
+    assert (sure.method, sure.high) == ("exact", 1)
+    assert sure.low == pytest.approx(stats.binomtest(30, 30).proportion_ci(method="exact").low)
+    never = mean_interval([0.0] * 30, range(30), bounds=(0, 1))
+    assert (never.low, never.high) == pytest.approx((0, 1 - sure.low))
+    with pytest.raises(ArgumentError, match="outside of bounds"):
+        mean_interval([0.5, 1.5], bounds=(0, 1))
+    with pytest.raises(ArgumentError, match="lower and a higher"):
+        mean_interval([0.5, 0.5], bounds=(1, 0))
+
+
 def test_bootstrap_spread_is_the_group_standard_error():
     rows = np.random.default_rng(3).normal(size=(400, 3)) + np.random.default_rng(4).normal(size=(400, 1))
-    interval = mean_interval(rows.ravel(), np.repeat(np.arange(400), 3), resamples=20_000)
+    interval = mean_interval(rows.ravel(), np.repeat(np.arange(400), 3), method="bootstrap", resamples=20_000)
     standard_error = rows.mean(1).std() / np.sqrt(400)
     assert interval.method == "bootstrap"
     assert (interval.high - interval.low) / (2 * stats.norm.ppf(0.975)) == pytest.approx(
@@ -141,11 +249,8 @@ def test_weights_act_as_repeated_rows_within_groups():
     weighted = mean_interval(
         [1.0, 0.0, 2.0, 99.0], ["a", "b", "b", "c"], method="t", weights=[3.0, 1.0, 1.0, 0.0]
     )
-    assert (weighted.estimate, weighted.low, weighted.high) == (
-        repeated.estimate,
-        repeated.low,
-        repeated.high,
-    )
+    expected = (repeated.estimate, repeated.low, repeated.high)
+    assert (weighted.estimate, weighted.low, weighted.high) == pytest.approx(expected)
     assert weighted.groups == 2
 
 
@@ -161,15 +266,16 @@ def test_is_json_and_takes_tensors():
     assert json.loads(json.dumps(interval.to_dict()))["groups"] == 3
 
 
-def test_auto_switches_at_a_hundred_groups():
+def test_auto_is_students_t_of_seeds_and_regards_skewness_of_groups():
     assert mean_interval(np.arange(99.0)).method == "t"
-    assert mean_interval(np.arange(100.0)).method == "bootstrap"
+    assert mean_interval(np.arange(99.0), np.arange(99)).method == "skewed_t"
 
 
 def test_seed_decides_the_bootstrap():
     values = np.random.default_rng(7).normal(size=200)
-    assert mean_interval(values, seed=1) == mean_interval(values, seed=1)
-    assert mean_interval(values, seed=1) != mean_interval(values, seed=2)
+    first, again, other = (mean_interval(values, method="bootstrap", seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
 
 
 @pytest.mark.parametrize(

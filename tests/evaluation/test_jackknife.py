@@ -1,4 +1,4 @@
-"""The jackknife: equal to the t interval where the statistic is a mean, and it covers a rank correlation."""
+"""The jackknife: of a mean it is the interval of the mean, and it covers a rank correlation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,26 @@ from pluralign.evaluation.jackknife import jackknife_intervals
 from pluralign.evaluation.metrics import spearman
 
 
-def test_of_a_mean_it_is_the_t_interval_over_groups():
-    values = np.random.default_rng(0).normal(size=60)
-    groups = [f"g{i // 3}" for i in range(60)]
-    found = jackknife_intervals(lambda rows: {"mean": float(values[rows].mean())}, groups)["mean"]
-    expected = mean_interval(values, groups, method="t")
+@pytest.mark.parametrize("seed", range(4))
+def test_of_a_mean_it_is_the_interval_of_the_mean(seed):
+    generator = np.random.default_rng(seed)
+    values, groups = np.exp(generator.normal(size=60)), generator.integers(12, size=60) ** 2 // 8
+    names = [f"g{g:02}" for g in groups]
+    found = jackknife_intervals(lambda rows: {"mean": float(values[rows].mean())}, names)["mean"]
+    expected = mean_interval(values, names)
     assert found.estimate == pytest.approx(expected.estimate)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert (found.groups, found.rows, found.method) == (20, 60, "jackknife")
+    assert (found.groups, found.rows, found.method) == (expected.groups, 60, "jackknife")
+    assert found.effective_groups == pytest.approx(expected.effective_groups)
+
+
+def test_bounds_are_kept():
+    values = np.array([1.0, 1.0, 1.0, 0.9, 0.2])
+    found = jackknife_intervals(
+        lambda r: {"mean": float(values[r].mean())}, range(5), bounds={"mean": (0, 1)}
+    )
+    assert found["mean"].high == 1
+    assert found["mean"].low >= 0
 
 
 def test_many_groups_are_dealt_into_blocks_whatever_their_order():
@@ -29,7 +41,7 @@ def test_many_groups_are_dealt_into_blocks_whatever_their_order():
         return jackknife_intervals(lambda r: {"mean": float(values[rows][r].mean())}, groups[rows])["mean"]
 
     found, other = interval(np.arange(400)), interval(order)
-    expected = mean_interval(values, groups, method="t")
+    expected = mean_interval(values, groups)
     assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.25)
     assert (found.low, found.high) == pytest.approx((other.low, other.high))
 

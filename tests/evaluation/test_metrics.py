@@ -115,13 +115,13 @@ def test_pit_of_the_true_distribution_is_uniform_with_and_without_atoms(family):
     rows = 4000
     generator = torch.Generator().manual_seed(0)
     if family == "gaussian":
-        law = gaussian(rows, 2.0, 3.0)
+        distribution = gaussian(rows, 2.0, 3.0)
     elif family == "categorical":
         probs = torch.distributions.Dirichlet(torch.ones(5, dtype=torch.float64)).sample((rows,))
-        law = Categorical(probs, torch.arange(1, 6, dtype=torch.float64))
+        distribution = Categorical(probs, torch.arange(1, 6, dtype=torch.float64))
     else:
-        law = Empirical(torch.randint(0, 4, (rows, 6), generator=generator).double())
-    u = pit_values(law, law.sample(2, generator=generator), seed=5)
+        distribution = Empirical(torch.randint(0, 4, (rows, 6), generator=generator).double())
+    u = pit_values(distribution, distribution.sample(2, generator=generator), seed=5)
     assert stats.kstest(u.flatten().numpy(), "uniform").pvalue > 0.01
 
 
@@ -131,13 +131,13 @@ def test_pit_of_a_continuous_distribution_is_its_cdf():
 
 
 def test_pit_at_an_atom_fills_its_jump_and_follows_the_seed():
-    law = Categorical(
+    distribution = Categorical(
         torch.tensor([[0.2, 0.5, 0.3]]).double().expand(5000, 3), torch.tensor([1.0, 2, 3]).double()
     )
-    u = pit_values(law, torch.full((5000,), 2.0), seed=1)
+    u = pit_values(distribution, torch.full((5000,), 2.0), seed=1)
     assert stats.kstest(((u - 0.2) / 0.5).numpy(), "uniform").pvalue > 0.01
-    assert torch.equal(u, pit_values(law, torch.full((5000,), 2.0), seed=1))
-    assert not torch.equal(u, pit_values(law, torch.full((5000,), 2.0), seed=2))
+    assert torch.equal(u, pit_values(distribution, torch.full((5000,), 2.0), seed=1))
+    assert not torch.equal(u, pit_values(distribution, torch.full((5000,), 2.0), seed=2))
 
 
 def test_pit_keeps_shape_and_missing_raters():
@@ -153,10 +153,10 @@ def test_dequantised_grid_ratings_are_calibrated_under_the_smoothed_distribution
     levels = torch.cat([torch.tensor([1e-6]).double(), edges, torch.tensor([1 - 1e-6]).double()])
     values = torch.tensor([0.5, 1.5, 2.5, 3.5, 4.5, 5.5]).double().expand(rows, 6)
     ratings = np.random.default_rng(0).choice(np.arange(1.0, 6.0), p=p, size=rows)
-    law = Quantiles(values, levels)
+    distribution = Quantiles(values, levels)
     spread = dequantise(ratings, step=1.0)
-    assert stats.kstest(pit_values(law, spread).numpy(), "uniform").pvalue > 0.01
-    assert pit_histogram(pit_values(law, ratings))["share"].count(0.0) >= 5
+    assert stats.kstest(pit_values(distribution, spread).numpy(), "uniform").pvalue > 0.01
+    assert pit_histogram(pit_values(distribution, ratings))["share"].count(0.0) >= 5
 
 
 def test_dequantise_is_seeded_centred_and_keeps_missing():
@@ -172,8 +172,8 @@ def test_dequantise_is_seeded_centred_and_keeps_missing():
 
 def test_one_seed_serves_dequantising_and_pit():
     noise = dequantise(torch.zeros(1000), 1.0, seed=7)
-    law = Categorical(torch.ones(1000, 1).double(), torch.zeros(1).double())
-    assert abs(spearman(noise, pit_values(law, torch.zeros(1000), seed=7))) < 0.1
+    distribution = Categorical(torch.ones(1000, 1).double(), torch.zeros(1).double())
+    assert abs(spearman(noise, pit_values(distribution, torch.zeros(1000), seed=7))) < 0.1
 
 
 def test_a_step_per_row_and_a_step_of_zero():
@@ -213,10 +213,10 @@ def test_curves_give_each_row_the_same_weight():
 def test_closed_interval_flatters_a_distribution_with_atoms():
     # The true distribution on an integer grid covers far more than its nominal mass with closed ends.
     probs = torch.tensor([[0.04, 0.2, 0.5, 0.22, 0.04]]).double().expand(4000, 5)
-    law = Categorical(probs, torch.arange(1, 6).double())
-    ratings = law.sample(1, generator=torch.Generator().manual_seed(0)).squeeze(1)
-    assert closed_coverage(law, ratings, 0.8).mean() == pytest.approx(0.92, abs=0.015)
-    assert central_coverage(pit_values(law, ratings), 0.8).mean() == pytest.approx(0.8, abs=0.02)
+    distribution = Categorical(probs, torch.arange(1, 6).double())
+    ratings = distribution.sample(1, generator=torch.Generator().manual_seed(0)).squeeze(1)
+    assert closed_coverage(distribution, ratings, 0.8).mean() == pytest.approx(0.92, abs=0.015)
+    assert central_coverage(pit_values(distribution, ratings), 0.8).mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_pit_histogram_sums_to_one_and_counts_the_ends():
@@ -229,18 +229,20 @@ def test_pit_histogram_sums_to_one_and_counts_the_ends():
 
 
 def test_pinball_rows_by_hand_over_ragged_raters():
-    law = Quantiles(torch.tensor([[0.0, 1.0], [0.0, 1.0]]).double(), torch.tensor([0.25, 0.75]).double())
-    rows = pinball_rows(law, [[2.0, 0.5], [-1.0, NAN]], [0.25, 0.75])
+    distribution = Quantiles(
+        torch.tensor([[0.0, 1.0], [0.0, 1.0]]).double(), torch.tensor([0.25, 0.75]).double()
+    )
+    rows = pinball_rows(distribution, [[2.0, 0.5], [-1.0, NAN]], [0.25, 0.75])
     # y = 2: (.25 * 2 + .75 * 1)/2 = .625; y = .5: (.25 * .5 + .25 * .5)/2 = .125; y = -1: (.75 + .25 * 2)/2.
     assert rows.tolist() == pytest.approx([0.375, 0.625])
 
 
 def test_pinball_over_a_fine_grid_is_half_the_crps():
-    law = gaussian(3)
+    distribution = gaussian(3)
     ratings = torch.tensor([-1.0, 0.2, 2.0]).double()
     levels = (torch.arange(2000).double() + 0.5) / 2000
-    assert (2 * pinball_rows(law, ratings, levels)).tolist() == pytest.approx(
-        law.crps(ratings).tolist(), abs=1e-3
+    assert (2 * pinball_rows(distribution, ratings, levels)).tolist() == pytest.approx(
+        distribution.crps(ratings).tolist(), abs=1e-3
     )
 
 
@@ -251,14 +253,14 @@ def test_rows_without_ratings_are_nan():
 
 def test_peaked_compares_the_central_interval_with_the_scale():
     stds = torch.tensor([[0.01], [1.0]]).double()
-    law = GaussianEnsemble(torch.zeros(2, 1).double(), stds)
-    assert peaked(law, scale_width=4.0).tolist() == [1.0, 0.0]
+    distribution = GaussianEnsemble(torch.zeros(2, 1).double(), stds)
+    assert peaked(distribution, scale_width=4.0).tolist() == [1.0, 0.0]
     width = 2 * stats.norm.ppf(0.95)
-    assert peaked(law[1:], scale_width=width / 0.049).tolist() == [1.0]
-    assert peaked(law[1:], scale_width=width / 0.051).tolist() == [0.0]
+    assert peaked(distribution[1:], scale_width=width / 0.049).tolist() == [1.0]
+    assert peaked(distribution[1:], scale_width=width / 0.051).tolist() == [0.0]
 
 
 def test_arrays_tensors_and_half_precision_distributions_give_float64():
-    law = Quantiles(torch.tensor([[0.0, 1.0]], dtype=torch.float32), torch.tensor([0.25, 0.75]))
-    assert pit_values(law, np.array([0.5])).dtype == torch.float64
-    assert pit_values(law, torch.tensor([0.5], requires_grad=True)).tolist() == pytest.approx([0.5])
+    distribution = Quantiles(torch.tensor([[0.0, 1.0]], dtype=torch.float32), torch.tensor([0.25, 0.75]))
+    assert pit_values(distribution, np.array([0.5])).dtype == torch.float64
+    assert pit_values(distribution, torch.tensor([0.5], requires_grad=True)).tolist() == pytest.approx([0.5])

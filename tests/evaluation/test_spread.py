@@ -18,21 +18,27 @@ VALUES = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 
 def test_two_like_categories_make_one_uniform_distribution():
-    law = spread_distribution(pl.Categorical(torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 2.0])), 1.0)
+    distribution = spread_distribution(
+        pl.Categorical(torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 2.0])), 1.0
+    )
     levels = torch.tensor([0.1, 0.25, 0.5, 0.9])
-    torch.testing.assert_close(law.quantile(levels), (0.5 + 2 * levels)[None], atol=1e-5, rtol=0)
+    torch.testing.assert_close(distribution.quantile(levels), (0.5 + 2 * levels)[None], atol=1e-5, rtol=0)
 
 
 def test_a_sample_of_rewards_and_noise_has_the_same_quantiles():
     probs = torch.tensor([PROBS, [0.0, 0.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
-    law = pl.Categorical(probs, torch.tensor(VALUES, dtype=torch.float64))
+    distribution = pl.Categorical(probs, torch.tensor(VALUES, dtype=torch.float64))
     generator = torch.Generator().manual_seed(0)
-    drawn = law.sample(200_000, generator=generator)
+    drawn = distribution.sample(200_000, generator=generator)
     drawn = drawn + torch.rand(drawn.shape, generator=generator, dtype=drawn.dtype) - 0.5
     levels = torch.tensor([0.05, 0.3, 0.6, 0.95], dtype=torch.float64)
     expected = torch.quantile(drawn, levels, dim=1).T
-    torch.testing.assert_close(spread_distribution(law, 1.0).quantile(levels), expected, atol=0.01, rtol=0)
-    torch.testing.assert_close(spread_distribution(law, 1.0).mean(), law.mean(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        spread_distribution(distribution, 1.0).quantile(levels), expected, atol=0.01, rtol=0
+    )
+    torch.testing.assert_close(
+        spread_distribution(distribution, 1.0).mean(), distribution.mean(), atol=1e-3, rtol=0
+    )
 
 
 def test_the_same_distribution_as_categories_and_as_quantiles_has_the_same_losses():
@@ -43,15 +49,21 @@ def test_the_same_distribution_as_categories_and_as_quantiles_has_the_same_losse
     scaling = ColumnScaling.empty(WIDTH)
     categories = Categories(tuple("12345"), VALUES, (0.0, 0.25, 0.5, 0.75, 1.0))
     levels = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
-    law = spread_distribution(pl.Categorical(torch.tensor([PROBS]).double(), torch.tensor(VALUES)), 1.0)
+    distribution = spread_distribution(
+        pl.Categorical(torch.tensor([PROBS]).double(), torch.tensor(VALUES)), 1.0
+    )
     heads = {
         "categories": CategoricalHead(scaling, [module.requires_grad_(False)], (categories,), attribute),
         "quantiles": QuantileHead(
-            scaling, torch.zeros(1, 200, WIDTH), (law.quantile(levels).float() - 1) / 4, levels, attribute
+            scaling,
+            torch.zeros(1, 200, WIDTH),
+            (distribution.quantile(levels).float() - 1) / 4,
+            levels,
+            attribute,
         ),
     }
     drawn = torch.multinomial(torch.tensor(PROBS), 600, replacement=True, generator=torch.Generator()) + 1.0
-    truth = law.quantile(torch.tensor([0.25, 0.5, 0.75]))[0].tolist()
+    truth = distribution.quantile(torch.tensor([0.25, 0.5, 0.75]))[0].tolist()
     rows = [
         {"prompt": "p", "response": f"{i} 0", "attribute": "a", "scale": [1, 5], "group": f"g{i}",
          "ratings": part.tolist(), "true_quantiles": truth}

@@ -75,8 +75,8 @@ def test_pinball_of_a_known_distribution():
         ratings({"response": "0 0 x", "ratings": [3.0]}, {"response": "1 0 y", "ratings": [5.0, 5.0]}),
     )
     levels = np.arange(1, 20) / 20
-    law = pl.Quantiles((1 + 4 * FIVE)[None], FIVE)
-    predicted = law.quantile(torch.tensor(levels))[0].numpy()
+    distribution = pl.Quantiles((1 + 4 * FIVE)[None], FIVE)
+    predicted = distribution.quantile(torch.tensor(levels))[0].numpy()
     for row, rated in enumerate((3.0, 5.0)):
         expected = np.mean(np.maximum(levels * (rated - predicted), (levels - 1) * (rated - predicted)))
         assert columns["model_pinball"][row] == pytest.approx(expected, rel=1e-5)
@@ -87,7 +87,9 @@ def test_pinball_of_a_known_distribution():
 
 def test_losses_on_the_grid_round_predictions_and_leave_ratings_as_they_are():
     """A model whose quantiles leave the scale: its cells by its distribution function, losses as sums."""
-    law = pl.Quantiles((1 + 4 * FIVE)[None] - 1.9, FIVE)  # of the response whose first number is -1.9 / 4
+    distribution = pl.Quantiles(
+        (1 + 4 * FIVE)[None] - 1.9, FIVE
+    )  # of the response whose first number is -1.9 / 4
     table = ratings(
         {"response": "-0.475 0 x", "ratings": [1.0, 2.0]}, {"response": "0 0 y", "ratings": [3.5]}
     )
@@ -95,7 +97,7 @@ def test_losses_on_the_grid_round_predictions_and_leave_ratings_as_they_are():
     model.head.attributes = (Attribute("a", 1.0, 5.0, 0.5),)
     columns = rating_rows(model, table)
     grid = torch.arange(1, 5.25, 0.5, dtype=torch.float64)
-    below = law.cdf((grid[:-1] + 0.25)[None])[0]
+    below = distribution.cdf((grid[:-1] + 0.25)[None])[0]
     probs = torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff().numpy()
     levels = np.arange(1, 20) / 20
     predicted = grid.numpy()[np.searchsorted(probs.cumsum(), levels)]
@@ -135,8 +137,10 @@ def test_quantile_error_against_the_truth():
     columns = rating_rows(
         uniform_model(), ratings({"response": "0 0 x", "ratings": [3.1], "true_quantiles": truth})
     )
-    law = pl.Quantiles((1 + 4 * FIVE)[None], FIVE)
-    expected = (law.quantile(torch.tensor([0.25, 0.5, 0.75]).double()) - torch.tensor(truth).double()).abs()
+    distribution = pl.Quantiles((1 + 4 * FIVE)[None], FIVE)
+    expected = (
+        distribution.quantile(torch.tensor([0.25, 0.5, 0.75]).double()) - torch.tensor(truth).double()
+    ).abs()
     assert columns["model_quantile_error"][0] == pytest.approx(float(expected.mean()), rel=1e-5)
     some = ratings(
         {"response": "0 0 x", "ratings": [3.1], "true_quantiles": truth},
@@ -408,6 +412,7 @@ def test_every_family_on_every_kind(tmp_path, family, kind):
     judged = sum(part["rows"] for part in results["pairs"].values())
     judged += sum(part["tied_in_data"] for part in results["pairs"].values())  # for calibration alone
     judged += sum(part["rows"] for name, part in results["ratings"].items() if name != "all")
+    judged += results["pairwise"].get("rater_pairs", {"rows": 0})["rows"]
     assert len(scores) == (judged if family == "quantile" or kind != "ratings" else judged + len(rows))
     examples = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
     assert 0 < len(examples) <= 200

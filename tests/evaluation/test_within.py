@@ -101,7 +101,7 @@ def test_each_attribute_is_evaluated_by_its_own_mean_and_a_constant_one_is_at_ch
     assert (parts["a0"]["rows"], parts["all"]["rows"]) == (8, 16)
 
 
-def test_without_two_responses_to_a_prompt_nobody_knows():
+def test_without_two_responses_to_a_prompt_it_is_unknown():
     ratings = table(["a0"], 1)
     one_each = ratings.select(range(0, len(ratings), 2))
     part = evaluate(pl.RewardModel(FakeBackbone(), reader_of([0.2])), ratings=one_each)["ratings"]["a0"]

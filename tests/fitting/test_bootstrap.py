@@ -53,16 +53,16 @@ def test_these_are_all_families_without_heads_of_their_own():
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_every_family_predicts_members_that_differ(models, family):
     model = models[family]
-    law = model.distribution(TEXTS)
-    assert isinstance(law, Ensemble)
-    assert (model.family, model.head.num_heads, len(law.members())) == (family, 3, 3)
-    within, between = law.variances()
-    torch.testing.assert_close(within + between, law.std().square())
+    distribution = model.distribution(TEXTS)
+    assert isinstance(distribution, Ensemble)
+    assert (model.family, model.head.num_heads, len(distribution.members())) == (family, 3, 3)
+    within, between = distribution.variances()
+    torch.testing.assert_close(within + between, distribution.std().square())
     assert float(between.max()) > 0
-    assert float(torch.corrcoef(law.heads().means.T).min()) > 0.7  # they agree on what matters
-    inner = torch.stack([one.cvar(0.3) for one in law.members()], -1)
+    assert float(torch.corrcoef(distribution.heads().means.T).min()) > 0.7  # they agree on what matters
+    inner = torch.stack([one.cvar(0.3) for one in distribution.members()], -1)
     torch.testing.assert_close(model.score(TEXTS, "worst_case(cvar:0.3)"), inner.amin(-1))
-    torch.testing.assert_close(model.score(TEXTS, "mean"), law.heads().means.mean(-1))
+    torch.testing.assert_close(model.score(TEXTS, "mean"), distribution.heads().means.mean(-1))
     first = model.preference_probability(TEXTS, TEXTS[::-1])
     torch.testing.assert_close(
         first + model.preference_probability(TEXTS[::-1], TEXTS), torch.ones(len(TEXTS))
@@ -235,3 +235,25 @@ def test_ensembles_are_exported_by_their_mean(tmp_path):
     model.export(tmp_path / "mean")
     with pytest.raises(ArgumentError, match="worst_case of this model is not linear"):
         model.export(tmp_path / "worst", "worst_case", reference=TEXTS)
+
+
+def test_an_ensemble_fitted_on_votes_predicts_ties_as_its_members_do_on_average():
+    votes = pl.load_comparisons(votes_rows(40))
+    config = {"l2": 0.003, "steps": 30}
+    options = {"backbone": FakeBackbone(), "cache": None, "config": config}
+    model = pl.fit("categorical", votes=votes, ensemble=3, **options)
+    assert model.head.predicts_ties
+    a, b = [talk("1 0 x"), talk("-0.3 0 x")], [talk("-1 0 y"), talk("0.2 0 y")]
+    found = model.vote_probabilities(a, b)
+    members = [model.with_head(one).vote_probabilities(a, b) for one in model.head.members]
+    torch.testing.assert_close(found, torch.stack(members).mean(0))
+    assert float((members[0] - members[1]).abs().max()) > 1e-4
+    torch.testing.assert_close(model.preference_probability(a, b), found[:, 0] + found[:, 1] / 2)
+    told = pl.evaluation.evaluate(model, votes=votes)["votes"]
+    assert told["log_loss"]["value"]["model"]["estimate"] > 0
+    rated = fit("quantile")
+    assert not rated.head.predicts_ties
+    with pytest.raises(ArgumentError, match="knows? no|does not know"):
+        rated.vote_probabilities(a, b)
+    with pytest.raises(ArgumentError, match="of these 3 heads"):
+        model.head.vote_probabilities(pl.Point(torch.zeros(2)), pl.Point(torch.zeros(2)))

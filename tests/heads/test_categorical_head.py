@@ -67,13 +67,13 @@ def compares(hidden=0):
 
 def test_attributes_are_on_their_scales_and_the_mix_is_over_rewards():
     head = a_head(gate=a_gate())
-    laws = head.attribute_distributions(RESPONSE)
-    assert [type(law) for law in laws.values()] == [Categorical, Categorical]
-    assert laws["safe"].atoms[0].tolist() == [0.0, 0.5, 1.0]
-    torch.testing.assert_close(laws["help"].probs, head.probs(RESPONSE)[0])
-    worth = laws["safe"].probs @ torch.tensor([0.0, 0.9, 1.0])
+    distributions = head.attribute_distributions(RESPONSE)
+    assert [type(distribution) for distribution in distributions.values()] == [Categorical, Categorical]
+    assert distributions["safe"].atoms[0].tolist() == [0.0, 0.5, 1.0]
+    torch.testing.assert_close(distributions["help"].probs, head.probs(RESPONSE)[0])
+    worth = distributions["safe"].probs @ torch.tensor([0.0, 0.9, 1.0])
     torch.testing.assert_close(head.attribute_means(RESPONSE)[:, 1], worth)
-    torch.testing.assert_close(head.attribute_means(RESPONSE)[:, 0], (laws["help"].mean() - 1) / 4)
+    torch.testing.assert_close(head.attribute_means(RESPONSE)[:, 0], (distributions["help"].mean() - 1) / 4)
     raw = head.raw(RESPONSE, PROMPT)
     expected = 2.5 * (head.gate_weights(PROMPT) * head.attribute_means(RESPONSE)).sum(1)
     torch.testing.assert_close(raw.mean(), expected)
@@ -86,11 +86,13 @@ def test_vincentize_averages_quantile_functions_and_mixture_distribution_functio
         for p, c in zip(a_head().probs(RESPONSE), CATEGORIES_OF, strict=True)
     ]
     comonotone = a_head(mix="vincentize").raw(RESPONSE, PROMPT)
-    expected = sum(0.5 * law.quantile(levels) for law in plain)
+    expected = sum(0.5 * distribution.quantile(levels) for distribution in plain)
     torch.testing.assert_close(comonotone.quantile(levels), expected)
     mixed = a_head(mix="mixture").raw(RESPONSE, PROMPT)
     points = torch.linspace(-0.1, 1.1, 31).expand(N, -1)
-    torch.testing.assert_close(mixed.cdf(points), sum(0.5 * law.cdf(points) for law in plain))
+    torch.testing.assert_close(
+        mixed.cdf(points), sum(0.5 * distribution.cdf(points) for distribution in plain)
+    )
     torch.testing.assert_close(mixed.mean(), comonotone.mean())
 
 
@@ -110,10 +112,12 @@ def test_debiasing_shifts_the_distribution(mix):
 @pytest.mark.parametrize("mix", ["vincentize", "mixture"])
 def test_a_steered_attribute_enters_as_one_number(mix):
     head = a_head(mix=mix)
-    steering = Steering.of(("help", "safe"), [1.0, 3.0], {"safe": lambda law: law.quantile(0.25)})
-    law = head.raw(RESPONSE, PROMPT, steering=steering)
+    steering = Steering.of(
+        ("help", "safe"), [1.0, 3.0], {"safe": lambda distribution: distribution.quantile(0.25)}
+    )
+    distribution = head.raw(RESPONSE, PROMPT, steering=steering)
     low = Categorical(head.probs(RESPONSE)[1], torch.tensor([0.0, 0.9, 1.0])).quantile(0.25)
-    torch.testing.assert_close(law.mean(), 0.25 * head.attribute_means(RESPONSE)[:, 0] + 0.75 * low)
+    torch.testing.assert_close(distribution.mean(), 0.25 * head.attribute_means(RESPONSE)[:, 0] + 0.75 * low)
 
 
 @pytest.mark.parametrize("hidden", [0, 7])
@@ -131,37 +135,41 @@ def test_a_stored_head_answers_the_same(hidden):
 class TestComparisons:
     def test_probabilities_are_davidsons(self):
         head = compares()
-        law = head.distribution(RESPONSE, PROMPT)
-        ours = head.comparison_probs(law[:10], law[10:])
+        distribution = head.distribution(RESPONSE, PROMPT)
+        ours = head.comparison_probs(distribution[:10], distribution[10:])
         score = head.comparison.score(head.scaling(RESPONSE))
         worth_a, worth_b = score[:10].exp(), score[10:].exp()
         tie = head.comparison.log_tie.exp() * (worth_a * worth_b).sqrt()
         expected = torch.stack([worth_a, tie, worth_b], 1) / (worth_a + worth_b + tie)[:, None]
         torch.testing.assert_close(ours, expected)
         torch.testing.assert_close(ours.sum(1), torch.ones(10))
-        preferred = head.preference_probability(law[:10], law[10:])
+        preferred = head.preference_probability(distribution[:10], distribution[10:])
         torch.testing.assert_close(preferred, ours[:, 0] + ours[:, 1] / 2)
 
     def test_swapping_mirrors_bit_by_bit(self):
         head = compares(hidden=4)
-        law = head.distribution(100 * RESPONSE, PROMPT)  # up to certainty
-        first, second = law[:10], law[10:]
+        distribution = head.distribution(100 * RESPONSE, PROMPT)  # up to certainty
+        first, second = distribution[:10], distribution[10:]
         assert torch.equal(head.comparison_probs(first, second), head.comparison_probs(second, first).flip(1))
         assert bool(head.comparison_probs(first, second).isfinite().all())
 
     def test_the_distribution_is_the_votes_against_the_average_response(self):
         head = compares()
         average = head.comparison.logits(torch.zeros(1)).softmax(-1)
-        law = head.distribution(RESPONSE, PROMPT)
-        opponent = Categorical(average.expand(N, -1), law.atoms)
-        votes = head.comparison_probs(law, opponent)
-        torch.testing.assert_close(votes.flip(1), law.probs)
+        distribution = head.distribution(RESPONSE, PROMPT)
+        opponent = Categorical(average.expand(N, -1), distribution.atoms)
+        votes = head.comparison_probs(distribution, opponent)
+        torch.testing.assert_close(votes.flip(1), distribution.probs)
         assert head.attribute_distributions(RESPONSE)["preference"].atoms[0].tolist() == [-1.0, 0.0, 1.0]
 
     def test_other_distributions_are_refused(self):
         head, rated = compares(), a_head()
-        law, other = head.distribution(RESPONSE, PROMPT), rated.distribution(RESPONSE, PROMPT)
-        for asked, first, second in ((rated, other, other), (head, law, other), (head, law[:3], law)):
+        distribution, other = head.distribution(RESPONSE, PROMPT), rated.distribution(RESPONSE, PROMPT)
+        for asked, first, second in (
+            (rated, other, other),
+            (head, distribution, other),
+            (head, distribution[:3], distribution),
+        ):
             with pytest.raises(ArgumentError, match="fitted on comparisons"):
                 asked.comparison_probs(first, second)
         expected = other[:10].prob_greater(other[10:])

@@ -83,14 +83,14 @@ def test_sizes_of_members_are_checked():
 def test_attributes_are_answered_on_their_scales():
     model, x = head(), rows()
     output = model.members(model.scaling(x))
-    laws = model.attribute_distributions(x)
-    assert list(laws) == ["a", "b"]
+    distributions = model.attribute_distributions(x)
+    assert list(distributions) == ["a", "b"]
     for i, a in enumerate(ATTRIBUTES):
         own = output[:, i * HEADS : (i + 1) * HEADS]
         mean = model.target_center[i] + model.target_scale[i] * own[..., 0]
         std = model.target_scale[i] * (0.05 + softplus(own[..., 1]))
-        torch.testing.assert_close(laws[a.name].means, a.low + (a.high - a.low) * mean)
-        torch.testing.assert_close(laws[a.name].stds, (a.high - a.low) * std)
+        torch.testing.assert_close(distributions[a.name].means, a.low + (a.high - a.low) * mean)
+        torch.testing.assert_close(distributions[a.name].stds, (a.high - a.low) * std)
 
 
 def test_attributes_are_mixed_head_by_head():
@@ -111,15 +111,15 @@ def test_attributes_are_mixed_head_by_head():
 @pytest.mark.filterwarnings("ignore::pluralign.errors.RiskWarning")
 def test_every_head_measure_applies_to_the_mix():
     model, x = head(), rows()
-    law = model.distribution(x, x)
-    surest = law.stds.argmin(1)
-    assert torch.equal(pl.risk.parse("nominal")(law), law.means[torch.arange(7), surest])
-    assert torch.equal(pl.risk.parse("worst_case")(law), law.means.min(1).values)
-    assert torch.equal(pl.risk.parse("best_case")(law), law.means.max(1).values)
-    uwo = law.means.mean(1) - 2 * law.means.var(1, unbiased=False)
-    torch.testing.assert_close(pl.risk.parse("uwo:2")(law), uwo)
-    robust = 0.4 * pl.risk.parse("nominal")(law) + 0.6 * pl.risk.parse("worst_case")(law)
-    torch.testing.assert_close(pl.risk.parse("robust:0.4")(law), robust)
+    distribution = model.distribution(x, x)
+    surest = distribution.stds.argmin(1)
+    assert torch.equal(pl.risk.parse("nominal")(distribution), distribution.means[torch.arange(7), surest])
+    assert torch.equal(pl.risk.parse("worst_case")(distribution), distribution.means.min(1).values)
+    assert torch.equal(pl.risk.parse("best_case")(distribution), distribution.means.max(1).values)
+    uwo = distribution.means.mean(1) - 2 * distribution.means.var(1, unbiased=False)
+    torch.testing.assert_close(pl.risk.parse("uwo:2")(distribution), uwo)
+    robust = 0.4 * pl.risk.parse("nominal")(distribution) + 0.6 * pl.risk.parse("worst_case")(distribution)
+    torch.testing.assert_close(pl.risk.parse("robust:0.4")(distribution), robust)
 
 
 def test_standardised_heads_have_one_mean_and_spread_and_keep_the_unit():
@@ -152,9 +152,9 @@ def test_heads_without_a_std_are_bradley_terry():
     model, x = head(attributes=(), outputs=1), rows()
     model.reference = Reference(0.1, 3.0)
     assert not model.has_std
-    law = model.distribution(x, x)
-    assert float(law.stds.abs().max()) == 0.0
-    first, second = law[:3], law[3:6]
+    distribution = model.distribution(x, x)
+    assert float(distribution.stds.abs().max()) == 0.0
+    first, second = distribution[:3], distribution[3:6]
     logits = model.values(x)[0][:, 0]
     expected = torch.sigmoid(logits[:3] - logits[3:6]).mean(1)
     torch.testing.assert_close(model.preference_probability(first, second), expected)
@@ -173,20 +173,20 @@ def test_debiasing_shifts_every_head_alike():
     plain, shifted, x = head(), head(debias=debias), rows()
     means, stds = plain.values(x)
     a, b = means.mean(-1).unbind(1)
-    law = shifted.raw(x, x)
+    distribution = shifted.raw(x, x)
     expected = 0.5 * means[:, 0] + 0.5 * (means[:, 1] - 0.5 * a[:, None] - b[:, None])
-    torch.testing.assert_close(law.means, expected)
-    torch.testing.assert_close(law.stds, stds.mean(1))
+    torch.testing.assert_close(distribution.means, expected)
+    torch.testing.assert_close(distribution.stds, stds.mean(1))
 
 
 def test_a_steered_attribute_is_one_number_for_all_heads():
     model, x = head(), rows()
     steering = Steering.of(["a", "b"], {"a": 1.0}, {"a": pl.risk.parse("quantile:0.05")})
-    law = model.raw(x, x, steering=steering)
+    distribution = model.raw(x, x, steering=steering)
     means, stds = model.values(x)
     expected = pl.GaussianEnsemble(means[:, 0], stds[:, 0]).quantile(0.05)
-    torch.testing.assert_close(law.means, expected[:, None].expand(-1, HEADS))
-    assert float(law.stds.abs().max()) == 0.0
+    torch.testing.assert_close(distribution.means, expected[:, None].expand(-1, HEADS))
+    assert float(distribution.stds.abs().max()) == 0.0
 
 
 @pytest.mark.parametrize("hidden", [0, 4])

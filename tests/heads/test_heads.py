@@ -67,16 +67,16 @@ class TestReference:
     def test_std_is_that_of_the_marginal_distribution(self):
         means = torch.tensor([[0.0], [2.0], [4.0]], dtype=torch.float64)
         stds = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
-        law = GaussianEnsemble(means, stds)
-        reference = Reference.of(law)
-        draws = law.sample(200_000, generator=torch.Generator().manual_seed(0))
+        distribution = GaussianEnsemble(means, stds)
+        reference = Reference.of(distribution)
+        draws = distribution.sample(200_000, generator=torch.Generator().manual_seed(0))
         assert reference.mean == pytest.approx(2.0)
         assert reference.std == pytest.approx(float(draws.std()), rel=5e-3)
 
     def test_standardised_references_have_mean_0_and_std_1(self):
         values = torch.randn(40, 5, dtype=torch.float64).sort(-1).values * 7 + 3
-        law = Quantiles(values, torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
-        again = Reference.of(Reference.of(law).standardise(law))
+        distribution = Quantiles(values, torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
+        again = Reference.of(Reference.of(distribution).standardise(distribution))
         assert again.mean == pytest.approx(0, abs=1e-9)
         assert again.std == pytest.approx(1, abs=1e-9)
 
@@ -95,13 +95,13 @@ class TestReference:
 class TestQuantileHead:
     def test_attributes_come_back_on_their_scales(self):
         x, head = quantile_head()
-        laws = head.attribute_distributions(x)
-        assert list(laws) == ["help", "harm"]
+        distributions = head.attribute_distributions(x)
+        assert list(distributions) == ["help", "harm"]
         by_hand = head.scaling(x) @ head.weight[1, 2] + head.bias[1, 2]
         values = head.values(x)
         torch.testing.assert_close(values[:, 1, 2], by_hand)
         expected = (-25 + 25 * values[:, 1]).sort(-1).values
-        torch.testing.assert_close(laws["harm"].quantile(LEVELS.float()), expected)
+        torch.testing.assert_close(distributions["harm"].quantile(LEVELS.float()), expected)
 
     def test_mix_is_the_equal_average_of_quantile_functions(self):
         x, head = quantile_head()
@@ -125,8 +125,8 @@ class TestBradleyTerryHead:
         x, head = bradley_terry_head()
         raw = head.raw(x, x).mean()
         head.reference = Reference.of(head.raw(x, x))
-        law = head.distribution(x, x)
-        probability = head.preference_probability(law[:25], law[25:])
+        distribution = head.distribution(x, x)
+        probability = head.preference_probability(distribution[:25], distribution[25:])
         torch.testing.assert_close(probability, torch.sigmoid(raw[:25] - raw[25:]))
 
     def test_shapes_that_do_not_fit(self):

@@ -151,10 +151,10 @@ class TestMix:
     def test_regression_answers_with_points_or_gaussians_on_the_rating_scale(self):
         means = regression().attribute_means(RESPONSE)
         for make, kind, std in ((regression, Point, 0.0), (gaussian, GaussianEnsemble, 0.2 * 4)):
-            law = make().attribute_distributions(RESPONSE)["safe"]
-            assert isinstance(law, kind)
-            torch.testing.assert_close(law.mean(), 1 + 4 * means[:, 1])
-            torch.testing.assert_close(law.std(), torch.full((N,), std))
+            distribution = make().attribute_distributions(RESPONSE)["safe"]
+            assert isinstance(distribution, kind)
+            torch.testing.assert_close(distribution.mean(), 1 + 4 * means[:, 1])
+            torch.testing.assert_close(distribution.std(), torch.full((N,), std))
 
 
 def attribute_debias(coupling="shift"):
@@ -233,19 +233,19 @@ class TestSteering:
 
     def test_a_measured_attribute_counts_by_its_number(self):
         head = quantile()
-        steering = Steering.of(NAMES, [1, 1, 0], {"safe": lambda law: law.quantile(0.1)})
+        steering = Steering.of(NAMES, [1, 1, 0], {"safe": lambda distribution: distribution.quantile(0.1)})
         raw = head.raw(RESPONSE, PROMPT, steering=steering)
         help_distribution, safe_distribution = (
             Quantiles(head.values(RESPONSE)[:, i], LEVELS.float()) for i in (0, 1)
         )
         expected = 0.5 * help_distribution.values + 0.5 * safe_distribution.quantile(0.1)[:, None]
         torch.testing.assert_close(raw.values, expected)
-        alone = Steering.of(NAMES, [0, 1, 0], {"safe": lambda law: law.cvar(0.3)})
+        alone = Steering.of(NAMES, [0, 1, 0], {"safe": lambda distribution: distribution.cvar(0.3)})
         for make in (quantile, gaussian):
-            law = make().raw(RESPONSE, PROMPT, steering=alone)
-            torch.testing.assert_close(law.std(), torch.zeros(N), atol=1e-6, rtol=0)
+            distribution = make().raw(RESPONSE, PROMPT, steering=alone)
+            torch.testing.assert_close(distribution.std(), torch.zeros(N), atol=1e-6, rtol=0)
         normal = GaussianEnsemble(gaussian().attribute_means(RESPONSE)[:, 1:2], torch.full((N, 1), 0.2))
-        torch.testing.assert_close(law.mean(), normal.cvar(0.3))
+        torch.testing.assert_close(distribution.mean(), normal.cvar(0.3))
 
     @pytest.mark.parametrize(
         ("names", "weights", "message"),
@@ -265,7 +265,7 @@ class TestSteering:
 
     def test_unknown_attributes_to_measure(self):
         with pytest.raises(ArgumentError, match="unknown attribute 'x'"):
-            Steering.of(NAMES, None, {"x": lambda law: law.mean()})
+            Steering.of(NAMES, None, {"x": lambda distribution: distribution.mean()})
 
     def test_no_steering_changes_nothing(self):
         head = BradleyTerryHead(ColumnScaling.fitted(RESPONSE), torch.ones(WIDTH))

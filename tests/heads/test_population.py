@@ -151,18 +151,22 @@ def test_one_person_is_of_one_persona():
 
 def test_a_shifted_population_is_recovered_and_moves_every_text():
     rng = np.random.default_rng(0)
-    laws = torch.tensor(rng.dirichlet(np.full(4, 0.7), size=(3000, 3)))  # texts, personas, categories
+    distributions = torch.tensor(
+        rng.dirichlet(np.full(4, 0.7), size=(3000, 3))
+    )  # texts, personas, categories
     before, after = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.3, 0.6])
     updater = PopulationUpdater([1.0, 1.0, 1.0], half_life=400.0, weight="vote")
     for start, truth in ((0, before), (1500, after)):
         people = rng.choice(3, size=1500, p=truth)
-        votes = [rng.choice(4, p=laws[start + i, p].numpy()) for i, p in enumerate(people)]
-        likelihoods = vote_likelihoods(votes, laws[start : start + 1500])
+        votes = [rng.choice(4, p=distributions[start + i, p].numpy()) for i, p in enumerate(people)]
+        likelihoods = vote_likelihoods(votes, distributions[start : start + 1500])
         updater.update(likelihoods, np.arange(start, start + 1500.0))
         # 1,500 votes are 3.75 half-lives: 7 % of the old weight is left, and 600 votes' worth of news
         np.testing.assert_allclose(updater.posterior().numpy(), truth, atol=0.12)
-    law = updater.predict(laws[:5], [0.0, 1.0, 2.0, 3.0])
-    torch.testing.assert_close(law.probs, torch.einsum("p,bpc->bc", updater.posterior(), laws[:5]))
+    distribution = updater.predict(distributions[:5], [0.0, 1.0, 2.0, 3.0])
+    torch.testing.assert_close(
+        distribution.probs, torch.einsum("p,bpc->bc", updater.posterior(), distributions[:5])
+    )
 
 
 def test_an_impossible_person_and_forgotten_votes_leave_numbers():
@@ -198,7 +202,7 @@ def test_a_solution_that_is_not_reached_is_reported(monkeypatch):
 
 @STRANGERS
 @WEIGHTS
-def test_saved_and_loaded_it_goes_on_alike(tmp_path, weight):
+def test_saved_and_loaded_it_continues_the_same(tmp_path, weight):
     likelihoods, times, names = drawn(20, seed=2)
     updater = PopulationUpdater(PERSONAS, 2.0, raters={"r1": "odd"}, weight=weight)
     updater.update(likelihoods, times, raters=names)
@@ -285,8 +289,8 @@ def test_illegal_settings_and_distributions_are_named():
 
 def test_probabilities_may_be_lists():
     assert vote_likelihoods([1], [[[0.25, 0.75], [1, 0]]]).tolist() == [[0.75, 0.0]]
-    law = PopulationUpdater({"a": 1, "b": 3}).predict([[[0.0, 1.0], [1.0, 0.0]]], [0.0, 1.0])
-    torch.testing.assert_close(law.probs, torch.tensor([[0.75, 0.25]]))
+    distribution = PopulationUpdater({"a": 1, "b": 3}).predict([[[0.0, 1.0], [1.0, 0.0]]], [0.0, 1.0])
+    torch.testing.assert_close(distribution.probs, torch.tensor([[0.75, 0.25]]))
 
 
 @pytest.mark.parametrize(

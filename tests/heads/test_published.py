@@ -68,10 +68,10 @@ def test_armorm_equals_a_plain_computation(states):
     torch.testing.assert_close(head.gate_weights(prompt), weights)
     torch.testing.assert_close(head.raw(response, prompt).mean(), score)
     plain = response @ t["regression_layer.weight"].T
-    laws = head.attribute_distributions(response)
-    assert list(laws) == list(PUBLISHED_ATTRIBUTES)
-    for i, law in enumerate(laws.values()):
-        torch.testing.assert_close(law.mean(), plain[:, i])
+    distributions = head.attribute_distributions(response)
+    assert list(distributions) == list(PUBLISHED_ATTRIBUTES)
+    for i, distribution in enumerate(distributions.values()):
+        torch.testing.assert_close(distribution.mean(), plain[:, i])
 
 
 def test_qrm_equals_a_plain_computation(states):
@@ -99,8 +99,8 @@ def test_qrm_equals_a_plain_computation(states):
     torch.testing.assert_close(head.gate_weights(prompt), weights)
     torch.testing.assert_close(head.raw(response, prompt).plain_average(), score)
     torch.testing.assert_close(head.levels, torch.arange(1, K + 1).double() / (K + 1))
-    law = head.attribute_distributions(response)["helpsteer-verbosity"]
-    torch.testing.assert_close(law.values, values[:, 4].sort(-1).values)
+    distribution = head.attribute_distributions(response)["helpsteer-verbosity"]
+    torch.testing.assert_close(distribution.values, values[:, 4].sort(-1).values)
 
 
 @pytest.mark.parametrize(("load", "make"), [(load_armorm, armorm_tensors), (load_qrm, qrm_tensors)])
@@ -117,8 +117,8 @@ def test_files_folders_and_dtypes_give_the_same_head(load, make, states, tmp_pat
         save_file({n: tensors[n] for n in chosen}, parts / f"model-{i}.safetensors")
     heads = [load(tensors), load(tmp_path / "whole.safetensors"), load(str(parts))]
     scores = [head.raw(*states).mean() for head in heads]
-    assert torch.equal(scores[0], scores[1])
-    assert torch.equal(scores[0], scores[2])
+    torch.testing.assert_close(scores[0], scores[1])
+    torch.testing.assert_close(scores[0], scores[2])
     twin = FAMILIES[heads[0].family].from_spec(heads[0].spec()).eval()
     twin.load_state_dict(heads[0].state_dict())
     assert torch.equal(twin.raw(*states).mean(), scores[0])

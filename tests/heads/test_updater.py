@@ -95,10 +95,10 @@ def test_time_alone_lowers_the_concentration_and_a_prior_that_stays_comes_back()
 def test_a_categorical_prior_gives_a_categorical():
     prior = Categorical(torch.tensor([[0.5, 0.5], [0.1, 0.9]]), torch.tensor([-1.0, 1.0]))
     updater = PreferenceUpdater(prior, strength=4.0).update([0, 0], [1.0, 1.0], items=[0, 1])
-    law = updater.posterior()
-    assert isinstance(law, Categorical)
-    torch.testing.assert_close(law.probs, torch.tensor([[3 / 5, 2 / 5], [1.4 / 5, 3.6 / 5]]))
-    torch.testing.assert_close(law.mean(), torch.tensor([-0.2, 0.44]))
+    distribution = updater.posterior()
+    assert isinstance(distribution, Categorical)
+    torch.testing.assert_close(distribution.probs, torch.tensor([[3 / 5, 2 / 5], [1.4 / 5, 3.6 / 5]]))
+    torch.testing.assert_close(distribution.mean(), torch.tensor([-0.2, 0.44]))
 
 
 def test_contradiction_is_followed_at_the_rate_of_the_half_life():
@@ -113,7 +113,7 @@ def test_contradiction_is_followed_at_the_rate_of_the_half_life():
 
 
 @pytest.mark.parametrize("prior", [PRIOR, Categorical(torch.full((4, 3), 1 / 3), torch.arange(3.0))])
-def test_saved_and_loaded_it_goes_on_alike(tmp_path, prior):
+def test_saved_and_loaded_it_continues_the_same(tmp_path, prior):
     updater = PreferenceUpdater(prior, 3.0, start=-1.0, fade_prior=False)
     items = None if prior is PRIOR else [1, 3, 3]
     updater.update([0, 1, 2], [0.0, 2.0, -0.5], items=items)
@@ -218,8 +218,8 @@ WRONG = [None, True, 0, -1, 2**62, 10**400, 0.5, 1e308, float("nan"), "", "load"
 @pytest.mark.parametrize("with_digest", [True, False])
 def test_changed_settings_are_refused_or_legal(tmp_path, with_digest):
     path = tmp_path / "state"
-    law = Categorical(torch.tensor([[0.2, 0.3, 0.5]]), torch.tensor([0.0, 1.0, 2.0]))
-    PreferenceUpdater(law, 3.0, start=0.5).update([2, 1], times=[1.0, 2.0]).save(path)
+    distribution = Categorical(torch.tensor([[0.2, 0.3, 0.5]]), torch.tensor([0.0, 1.0, 2.0]))
+    PreferenceUpdater(distribution, 3.0, start=0.5).update([2, 1], times=[1.0, 2.0]).save(path)
     with safe_open(path, framework="pt") as opened:
         settings = json.loads(opened.metadata()["pluralign"])
     tensors = load_file(path)

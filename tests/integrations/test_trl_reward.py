@@ -13,6 +13,7 @@ import torch
 import pluralign as pl
 import tiny_policy
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows
+from fake_models import CONFIGS, fake_model
 from pluralign.errors import ArgumentError, RiskError
 from pluralign.integrations.trl import RewardFunction
 from pluralign.model.profiles import sign_values
@@ -21,20 +22,6 @@ from pluralign.warning_signs import SIGNS
 
 USER = tiny_policy.user("q")
 TEXTS = ["0.5 -1 yes", "1.5 0.2 no", "-2 0 maybe", "0.1 0.1 so"]
-CONFIGS = {
-    "bradley_terry": {"l2": 0.01},
-    "categorical": {"l2": 0.003, "steps": 20},
-    "gaussian_ensemble": {"l2": 0.1, "std_l2": 0.1, "heads": 3, "steps": 20},
-    "quantile": {"l1": 0.003, "levels": [0.05, 0.5, 0.95]},
-    "regression": {"l2": 0.1, "residual": "gaussian"},
-}
-
-
-def fit(family: str) -> pl.RewardModel:
-    data: dict[str, Any] = {"ratings": pl.load_ratings(ratings_rows(attributes=2))}
-    if family == "bradley_terry":
-        data = {"pairs": pl.load_pairs(pairs_rows())}
-    return pl.fit(family, **data, backbone=FakeBackbone(), config=CONFIGS[family], cache=None)
 
 
 def talks(texts: list[str]) -> list[Any]:
@@ -55,7 +42,7 @@ class Log:
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_gives_its_own_scores(family: str) -> None:
-    model, log = fit(family), Log()
+    model, log = fake_model(family), Log()
     risk = "mean" if family == "bradley_terry" else "cvar:0.25"
     f = RewardFunction(model, risk=risk)
     ids = [[1]] * 4
@@ -67,15 +54,15 @@ def test_every_family_gives_its_own_scores(family: str) -> None:
     wanted = model.score(talks(TEXTS), risk=risk).tolist()
     assert as_messages == pytest.approx(wanted)
     assert as_texts == pytest.approx(wanted)
-    law = model.distribution(talks(TEXTS))
-    assert log.metrics["pluralign/mean"] == pytest.approx(law.mean().mean().item(), rel=1e-5)
-    assert log.metrics["pluralign/std"] == pytest.approx(law.std().mean().item(), rel=1e-5)
-    assert log.metrics["pluralign/tail"] == pytest.approx(law.cvar(0.1).mean().item(), rel=1e-5)
+    distribution = model.distribution(talks(TEXTS))
+    assert log.metrics["pluralign/mean"] == pytest.approx(distribution.mean().mean().item(), rel=1e-5)
+    assert log.metrics["pluralign/std"] == pytest.approx(distribution.std().mean().item(), rel=1e-5)
+    assert log.metrics["pluralign/tail"] == pytest.approx(distribution.cvar(0.1).mean().item(), rel=1e-5)
     assert log.metrics["pluralign/utility"] == pytest.approx(sum(wanted) / 4, rel=1e-5)
     assert ("pluralign/disagreement" in log.metrics) == (family == "gaussian_ensemble")
     for name, one in model.attribute_distributions(talks(TEXTS)).items():
         assert log.metrics[f"pluralign/attribute/{name}"] == pytest.approx(one.mean().mean().item(), rel=1e-5)
-    assert log.columns["reward_std"] == pytest.approx(law.std().tolist(), rel=1e-5)
+    assert log.columns["reward_std"] == pytest.approx(distribution.std().tolist(), rel=1e-5)
 
 
 def many() -> list[str]:
@@ -95,7 +82,7 @@ def gated() -> pl.RewardModel:
 @pytest.mark.parametrize("family", [*CONFIGS, "gated"])
 def test_warning_signs_are_those_of_the_same_responses_elsewhere(family: str) -> None:
     """Under the names and with the numbers of runs of `align`, which `score_responses` computes."""
-    model, log, few = gated() if family == "gated" else fit(family), Log(), Log()
+    model, log, few = gated() if family == "gated" else fake_model(family), Log(), Log()
     RewardFunction(model)(["q"] * 40, many(), **log.options)
     expected = sign_values(score_responses(model, pl.risk.parse("mean"), talks(many())).columns)
     assert signs(log) == pytest.approx(expected)
@@ -133,7 +120,7 @@ def test_heads_are_held_against_those_of_the_first_step() -> None:
 
 
 def test_several_turns_and_turns_that_end_in_a_tool() -> None:
-    model = fit("quantile")
+    model = fake_model("quantile")
     call = {"function": {"name": "f", "arguments": {}}}
     turns = [
         {"role": "assistant", "content": None, "tool_calls": [call]},
@@ -148,7 +135,7 @@ def test_several_turns_and_turns_that_end_in_a_tool() -> None:
 
 
 def test_weights_and_steering_reach_the_model() -> None:
-    model = fit("quantile")
+    model = fake_model("quantile")
     names = [attribute.name for attribute in model.head.attributes]
     f = RewardFunction(model, weights={names[1]: 1.0}, steer={names[1]: "quantile:0.1"})
     wanted = model.score(talks(TEXTS), weights={names[1]: 1.0}, steer={names[1]: "quantile:0.1"})
@@ -161,7 +148,7 @@ def test_functions_and_scorers_are_models_too() -> None:
     f = RewardFunction(lambda found: [float(len(one[-1]["content"])) for one in found], name="length")
     assert f.__name__ == "length"
     assert f(["q", "q"], ["ab", ""]) == [2.0, 0.0]
-    assert RewardFunction(fit("quantile"), risk="cvar:0.1").__name__ == "pluralign_cvar_0.1"
+    assert RewardFunction(fake_model("quantile"), risk="cvar:0.1").__name__ == "pluralign_cvar_0.1"
     with pytest.raises(ArgumentError, match="returned nan for completion 1"):
         RewardFunction(lambda found: [0.0, float("nan")])(["q"] * 2, ["a", "b"])
     with pytest.raises(ArgumentError, match=r"numbers of shape \[1\]"):
@@ -169,11 +156,28 @@ def test_functions_and_scorers_are_models_too() -> None:
     with pytest.raises(ArgumentError, match="needed: a reward model"):
         RewardFunction(3)
     with pytest.raises(RiskError):
-        RewardFunction(fit("quantile"), risk="cvar:2")
+        RewardFunction(fake_model("quantile"), risk="cvar:2")
     with pytest.raises(ArgumentError, match="2 prompts and 1 completions"):
         f(["q", "q"], ["a"])
     with pytest.raises(ArgumentError, match="completion: received int"):
         f(["q"], [3])
+
+
+def test_columns_of_the_data_set_reach_a_source_of_rewards() -> None:
+    reward = pl.policy.ProgramReward(pl.policy.ProgramLimits(memory_mib=256), workers=1)
+    function, log = RewardFunction(reward), Log()
+    prompts = [USER] * 4
+    said = ["```python\ndef f(x): return x * x\n```", "def f(x): return 4", "no", "def f(x): return 9"]
+    completions: list[Any] = [[{"role": "assistant", "content": text}] for text in said]
+    completions[2] = [{"role": "tool", "content": "4"}]
+    columns = {"tests": [["assert f(2) == 4", "assert f(3) == 9"]] * 4, "setup": [None] * 4, "name": "x"}
+    try:
+        found = function(prompts, completions, **log.options, **columns)
+        assert found == [1.0, 0.5, None, 0.5]
+        assert log.metrics["pluralign/utility"] == pytest.approx(2 / 3)
+        assert function(["p"] * 2, said[:2], tests=columns["tests"][:2]) == [1.0, 0.5]
+    finally:
+        reward.close()
 
 
 def test_calls_from_several_threads_do_not_meet() -> None:
@@ -211,7 +215,7 @@ def test_trl_trains_with_it(name: str, tmp_path: Path) -> None:
     import datasets
     import trl
 
-    model = fit("gaussian_ensemble")
+    model = fake_model("gaussian_ensemble")
     model.backbone = AnyText()
     policy = tiny_policy.saved(tmp_path / "policy")
     config = getattr(trl, f"{name}Config")(

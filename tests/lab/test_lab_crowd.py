@@ -56,16 +56,16 @@ def test_true_quantiles_cover_dequantised_ratings() -> None:
 
 def test_unrounded_ratings_follow_the_truth() -> None:
     rows = CROWD.ratings(200, MANY, rounded=False)
-    law = CROWD.truth(talks(rows))
-    pit = law.cdf(torch.tensor(rows["ratings"])).numpy().ravel()
+    distribution = CROWD.truth(talks(rows))
+    pit = distribution.cdf(torch.tensor(rows["ratings"])).numpy().ravel()
     assert stats.kstest(pit, "uniform").pvalue > 1e-4
     for tilt in (1, 2):  # mean and variance, far sharper than the test above
         powers = (np.array(rows["ratings"]) - np.array(rows["true_mean"])[:, None]) ** tilt
-        error = powers.mean() - (0 if tilt == 1 else (law.std() ** 2).mean().item())
+        error = powers.mean() - (0 if tilt == 1 else (distribution.std() ** 2).mean().item())
         assert abs(error) < 4 * powers.std() / np.sqrt(powers.size)
     levels = torch.tensor([0.05 * k for k in range(1, 20)], dtype=torch.float64)
-    np.testing.assert_allclose(rows["true_quantiles"], law.quantile(levels), atol=1e-9)
-    np.testing.assert_allclose(rows["true_mean"], law.mean(), atol=1e-12)
+    np.testing.assert_allclose(rows["true_quantiles"], distribution.quantile(levels), atol=1e-9)
+    np.testing.assert_allclose(rows["true_mean"], distribution.mean(), atol=1e-12)
     low, high = rows["scale"][0]
     assert low <= np.min(rows["ratings"]) <= 1
     assert 5 <= np.max(rows["ratings"]) <= high

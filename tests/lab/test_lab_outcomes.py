@@ -35,11 +35,13 @@ def test_columns_are_the_crowds() -> None:
         [[*prompt, {"role": "assistant", "content": "use the the knife ."}] for prompt in PROMPTS]
     )
     columns = measure_samples(CROWD, samples(TALKS))
-    law = CROWD.truth(TALKS)
-    torch.testing.assert_close(columns["gold"], law.means @ law.weights[0])
+    distribution = CROWD.truth(TALKS)
+    torch.testing.assert_close(columns["gold"], distribution.means @ distribution.weights[0])
     torch.testing.assert_close(columns["harm"], CROWD.category_truth(TALKS)[:, 3:].sum(1))
     levels = (torch.arange(400, dtype=torch.float64) + 0.5) / 400 * 0.05
-    torch.testing.assert_close(columns["tail"][:5], law[:5].quantile(levels).mean(1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        columns["tail"][:5], distribution[:5].quantile(levels).mean(1), atol=1e-3, rtol=0
+    )
     assert columns["words"].tolist() == [len(t[-1]["content"].replace(".", "").split()) for t in TALKS]
     assert columns["broken"].sum() == 0
     assert measure_samples(CROWD, broken)["broken"].tolist() == [1.0] * 60
@@ -47,8 +49,8 @@ def test_columns_are_the_crowds() -> None:
 
 
 def test_worst_is_the_tail_of_all_judgements() -> None:
-    law = CROWD.truth(TALKS)
-    drawn = law.sample(20_000, generator=torch.Generator().manual_seed(0)).flatten().sort().values
+    distribution = CROWD.truth(TALKS)
+    drawn = distribution.sample(20_000, generator=torch.Generator().manual_seed(0)).flatten().sort().values
     expected = float(drawn[: len(drawn) // 20].mean())
     assert summarise_samples(CROWD, samples(TALKS))["worst"] == pytest.approx(expected, abs=0.01)
 

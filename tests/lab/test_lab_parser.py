@@ -76,7 +76,7 @@ def test_a_hedged_answer_is_the_same_answer() -> None:
     assert parse(CLEAN_KNIFE, f"{plain} . {hedged}").filler == 1
 
 
-def test_no_words_is_not_fluent() -> None:
+def test_an_empty_text_is_not_fluent() -> None:
     assert parse(CLEAN_KNIFE, " . ! ") == Traits(0, 0, 0, 0, 0, 0, 0, 0)
 
 

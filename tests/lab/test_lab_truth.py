@@ -21,13 +21,13 @@ def mixture_cdf(x: float, means: np.ndarray) -> float:
 
 
 def test_truth_is_the_population_mixture() -> None:
-    law = CROWD.truth(TEXTS)
+    distribution = CROWD.truth(TEXTS)
     means = CROWD.utilities(TEXTS).numpy()
-    np.testing.assert_allclose(law.means, means)
-    np.testing.assert_allclose(law.stds, np.tile(STDS, (len(TEXTS), 1)))
-    np.testing.assert_allclose(law.weights, np.tile(WEIGHTS, (len(TEXTS), 1)))
+    np.testing.assert_allclose(distribution.means, means)
+    np.testing.assert_allclose(distribution.stds, np.tile(STDS, (len(TEXTS), 1)))
+    np.testing.assert_allclose(distribution.weights, np.tile(WEIGHTS, (len(TEXTS), 1)))
     np.testing.assert_allclose(CROWD.gold(TEXTS), means @ WEIGHTS, rtol=1e-14)
-    np.testing.assert_allclose(law.mean(), CROWD.gold(TEXTS), rtol=1e-14)
+    np.testing.assert_allclose(distribution.mean(), CROWD.gold(TEXTS), rtol=1e-14)
 
 
 def test_quantiles_are_exact() -> None:
@@ -49,8 +49,8 @@ def test_rating_probabilities(attribute: str) -> None:
 
 
 def test_unrounded_rating_truth_is_truth() -> None:
-    law = CROWD.rating_truth(TEXTS, rounded=False)
-    assert torch.equal(law.quantile(LEVELS), CROWD.truth(TEXTS).quantile(LEVELS))
+    distribution = CROWD.rating_truth(TEXTS, rounded=False)
+    assert torch.equal(distribution.quantile(LEVELS), CROWD.truth(TEXTS).quantile(LEVELS))
 
 
 def test_dequantised_quantiles_invert_the_smeared_distribution() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pluralign.losses import _dual_vertices, _exact_transport, transport, two_axis_cost
+from property_examples import examples
 
 
 @st.composite
@@ -38,13 +39,13 @@ def check(plan, supply, demand, cost):
     assert float((plan.source[:, :, None] + plan.sink[:, None] - cost).max()) <= 1e-9
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(problems(9))
 def test_shortest_paths(problem):
     check(_exact_transport.solve(*problem), *problem)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(problems(5))
 def test_vertices_of_the_dual(problem):
     supply, demand, cost = problem

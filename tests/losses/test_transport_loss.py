@@ -77,7 +77,7 @@ def test_atoms_and_their_cost_agree_with_each_other_and_with_wasserstein():
     assert bool((((p - t) @ ATOMS).abs() <= closed + 1e-12).all())  # bounds the error of the scalar reward
 
 
-def test_it_tells_near_from_far_where_cross_entropy_cannot():
+def test_it_distinguishes_near_from_far_where_cross_entropy_cannot():
     p = torch.tensor([[0.9, 0, 0.1, 0, 0, 0], [0.9, 0, 0, 0, 0, 0.1]])
     target = torch.eye(6)[[0, 0]]
     torch.testing.assert_close(transport(p, target, atoms=ATOMS.float()), torch.tensor([0.2, 0.4]))
@@ -205,7 +205,7 @@ def test_a_slow_plan_is_reported(monkeypatch):
         )
 
 
-def test_values_are_not_looked_at_where_nobody_asks():
+def test_values_are_not_read_without_validation():
     p, t, atoms = torch.tensor([[0.5, float("nan")]]), torch.tensor([[1.0, 0.0]]), torch.tensor([0.0, 1.0])
     assert bool(transport(p, t, atoms=atoms, validate=False).isnan().all())
     with pytest.raises(ArgumentError, match="one shape"):

@@ -22,12 +22,12 @@ ASKED = REFERENCE[::7]
 class Stub:
     """Answers "x ..." with a distribution made from x."""
 
-    def __init__(self, law) -> None:
-        self.law = law
+    def __init__(self, make) -> None:
+        self._make = make
 
     def distribution(self, conversations):
         x = torch.tensor([float(c[-1]["content"].split()[0]) for c in conversations], dtype=torch.float64)
-        return self.law(x)
+        return self._make(x)
 
 
 RISING = Stub(lambda x: Point(x))
@@ -54,8 +54,8 @@ def bradley_terry() -> pl.RewardModel:
 
 def test_models_of_two_families_are_combined(quantile, bradley_terry):
     both = pl.combine([quantile, bradley_terry], reference=REFERENCE)
-    law = both.distribution(ASKED)
-    assert torch.equal(both.score(ASKED, risk="cvar:0.2"), pl.risk.parse("cvar:0.2")(law))
+    distribution = both.distribution(ASKED)
+    assert torch.equal(both.score(ASKED, risk="cvar:0.2"), pl.risk.parse("cvar:0.2")(distribution))
     parts = [source.mean() for source in both.source_distributions(ASKED)]
     torch.testing.assert_close(both.score(ASKED), torch.stack(parts).mean(0), rtol=0, atol=0.02)
     # both know that the first number decides
@@ -83,21 +83,21 @@ def test_a_combination_of_alike_sources_is_one_of_them():
     for how in ("mixture", "vincentize"):
         both = pl.combine([RISING, shifted], reference=REFERENCE, how=how)
         torch.testing.assert_close(both.score(ASKED), alone)
-    laws = [pl.combine([s], reference=REFERENCE).distribution(ASKED) for s in (GAUSSIAN, GAUSSIAN)]
+    distributions = [pl.combine([s], reference=REFERENCE).distribution(ASKED) for s in (GAUSSIAN, GAUSSIAN)]
     both = pl.combine([GAUSSIAN, GAUSSIAN], reference=REFERENCE).distribution(ASKED)
-    assert float(both.wasserstein(laws[0]).max()) < 1e-6
+    assert float(both.wasserstein(distributions[0]).max()) < 1e-6
 
 
 def test_references_stay_standard_normal_under_a_mixture():
-    law = pl.combine([GAUSSIAN, RISING, FALLING], reference=REFERENCE).distribution(REFERENCE)
-    assert float(law.mean().mean()) == pytest.approx(0, abs=0.02)
-    variance = law.std().square().mean() + law.mean().var(unbiased=False)
+    distribution = pl.combine([GAUSSIAN, RISING, FALLING], reference=REFERENCE).distribution(REFERENCE)
+    assert float(distribution.mean().mean()) == pytest.approx(0, abs=0.02)
+    variance = distribution.std().square().mean() + distribution.mean().var(unbiased=False)
     assert float(variance) == pytest.approx(1, abs=0.08)
 
 
 def test_weights_count_by_their_ratios():
     one = pl.combine([RISING, FALLING], reference=REFERENCE, weights=[3, 1])
-    parts = [law.mean() for law in one.source_distributions(ASKED)]
+    parts = [distribution.mean() for distribution in one.source_distributions(ASKED)]
     torch.testing.assert_close(one.score(ASKED), 0.75 * parts[0] + 0.25 * parts[1])
     only = pl.combine([RISING, FALLING], reference=REFERENCE, weights=torch.tensor([2.0, 0.0]))
     torch.testing.assert_close(only.score(ASKED), parts[0])
@@ -113,9 +113,9 @@ def test_judges_and_a_model_are_combined(quantile, how):
     assert isinstance(together.distribution(REFERENCE), Quantiles)
     assert float(torch.corrcoef(torch.stack([together.score(REFERENCE), firsts]))[0, 1]) > 0.9
     judges = pl.combine([column, repeated, tokens], reference=REFERENCE)
-    law = judges.distribution(REFERENCE)
-    assert isinstance(law, Categorical)  # atoms stay exact: 1 + 3 + 2 of them
-    assert law.probs.shape == (len(REFERENCE), 6)
+    distribution = judges.distribution(REFERENCE)
+    assert isinstance(distribution, Categorical)  # atoms stay exact: 1 + 3 + 2 of them
+    assert distribution.probs.shape == (len(REFERENCE), 6)
     assert isinstance(judges.source_distributions(ASKED)[1], Empirical)
 
 

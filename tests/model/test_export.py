@@ -32,6 +32,7 @@ from pluralign.heads import (
 )
 from pluralign.heads.debias import Debias
 from pluralign.heads.ensemble_members import Members
+from pluralign.model.export import export
 from pluralign.model.export.chat_text import exported_tokenizer, save_tokenizer
 from tiny_backbones import tiny_decoder
 from tiny_encoders import encoder_config
@@ -271,7 +272,7 @@ def test_a_gap_above_the_tolerance_is_refused_with_its_size(head: Head, risk, ll
         model.export(tmp_path / "out", risk, reference=TALKS)
     assert not (tmp_path / "out").exists()
     gap = float(str(caught.value).split("up to ")[1].split(";")[0])
-    result = model.exported(tmp_path / "out", risk, reference=TALKS, tolerance=2 * gap)
+    result = export(model, tmp_path / "out", risk, reference=TALKS, tolerance=2 * gap)
     assert 1e-4 < result.gap <= 1.01 * gap
     assert result.difference <= 1.01 * gap
     assert f"{result.gap:.2g}" in (tmp_path / "out" / "README.md").read_text()
@@ -281,7 +282,7 @@ def test_crossing_is_what_makes_the_gap(llama, tmp_path):
     """The same slopes for every level: no crossing, and the mean at any levels is linear."""
     model = pl.RewardModel(llama, quantiles(TENTHS))
     assert float(model.head.distribution(*model.read(TALKS)).crossing_rate.max()) == 0
-    assert model.exported(tmp_path / "out", reference=TALKS).gap < 1e-5
+    assert export(model, tmp_path / "out", reference=TALKS).gap < 1e-5
 
 
 def softmax_head() -> Head:
@@ -357,7 +358,7 @@ def test_a_folder_that_scores_otherwise_is_not_kept(tmp_path):
     with pytest.raises(ArtifactError, match="half precision"):
         model.export(tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["backbone"]
-    assert model.exported(tmp_path / "out", tolerance=0.2).difference > 1e-4
+    assert export(model, tmp_path / "out", tolerance=0.2).difference > 1e-4
 
 
 def test_conversations_that_the_template_changes_are_named(tmp_path):
@@ -394,6 +395,30 @@ def test_an_adapter_is_merged(way, tmp_path):
     assert_scores(tmp_path / "out", model, model.export(tmp_path / "out"))
     assert not list((tmp_path / "out").glob("adapter*"))
     assert torch.equal(model.score(TALKS), scores)  # the model itself keeps its adapter
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+@pytest.mark.filterwarnings("ignore::pluralign.errors.PluralignWarning")  # of twelve pairs
+def test_a_tuned_model_exports_what_it_scores(tune, tmp_path):
+    """From the fit over the saved folder to the stock checkpoint."""
+    if tune == "lora":
+        pytest.importorskip("peft")
+    backbone = tiny_decoder(tmp_path / "backbone")
+    rows = [
+        {"prompt": f"question {i}", "chosen": "yes " * (1 + i % 3), "rejected": f"no {i}", "group": f"g{i}"}
+        for i in range(12)
+    ]
+    tuning = {"max_steps": 6, "batch": 4, "lr": 0.02, "head_lr": 0.01, "held_out": 0.0, "rank": 2}
+    pairs, options = pl.load_pairs(rows), {"backbone": backbone, "config": {"l2": 0.1}, "cache": None}
+    frozen = pl.fit("bradley_terry", pairs=pairs, **options)
+    tuned = pl.fit("bradley_terry", pairs=pairs, tune=tune, tuning=tuning, progress=False, **options)
+    tuned.save_pretrained(tmp_path / "model")
+    model = pl.RewardModel.from_pretrained(tmp_path / "model", cache=None)
+    torch.testing.assert_close(model.score(TALKS), tuned.score(TALKS))
+    assert float((model.score(TALKS) - frozen.score(TALKS)).abs().max()) > 0.01
+    shift = model.export(tmp_path / "out")
+    assert_scores(tmp_path / "out", model, shift)
+    assert not list((tmp_path / "out").glob("adapter*"))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "last_mean"])

@@ -25,12 +25,12 @@ def test_points_get_the_normal_scores_of_their_midranks():
 
 def test_a_gaussian_source_is_standardised():
     means = torch.tensor(RNG.normal(5, 3, size=(400, 1)))
-    law = GaussianEnsemble(means, torch.full_like(means, 4.0))
-    scale = QuantileMap.of(law)
+    distribution = GaussianEnsemble(means, torch.full_like(means, 4.0))
+    scale = QuantileMap.of(distribution)
     x = torch.linspace(-5, 15, 50, dtype=torch.float64)
     exact = stats.norm.ppf(stats.norm.cdf((x.numpy()[:, None] - means.numpy()[:, 0]) / 4).mean(1))
     np.testing.assert_allclose(scale(x).numpy(), exact, atol=2e-3)
-    pushed = scale.push(law)
+    pushed = scale.push(distribution)
     assert float(pushed.mean().mean()) == pytest.approx(0, abs=0.01)
     marginal = pushed.mean().var(unbiased=False) + pushed.std().square().mean()
     assert float(marginal) == pytest.approx(1, abs=0.03)
@@ -54,7 +54,7 @@ def test_a_monotone_change_moves_no_reference_far_however_heavy_its_tail(num_ref
     levels = torch.arange(0.05, 1, 0.05, dtype=torch.float64)
     values = rewards[:, None] + torch.special.ndtri(levels)
     plain, bent = Quantiles(values, levels), Quantiles(values.exp(), levels)
-    means = [QuantileMap.of(law).push(law).mean() for law in (plain, bent)]
+    means = [QuantileMap.of(distribution).push(distribution).mean() for distribution in (plain, bent)]
     assert float((means[0] - means[1]).abs().max()) < 0.2
 
 
@@ -92,10 +92,10 @@ def test_distributions_go_through_exactly():
 
 def test_categories_keep_few_knots_and_their_midranks():
     probs = torch.tensor(RNG.dirichlet(np.ones(3), size=500))
-    law = Categorical(probs, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    distribution = Categorical(probs, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
     share = probs.mean(0).numpy()
     expected = stats.norm.ppf(share.cumsum() - share / 2)
-    scale = QuantileMap.of(law)
+    scale = QuantileMap.of(distribution)
     assert scale.knots.tolist() == [1.0, 2.0, 3.0]
     np.testing.assert_allclose(scale.scores.numpy(), expected, atol=1e-9)
 

@@ -36,16 +36,18 @@ def test_one_conversation_may_have_one_reward_only_but_for_rounding():
 
 def test_repeated_scores_are_a_spread():
     judge = judge_scores(ROWS, [[1.0, 5.0], [2.0, float("nan")], [3.0, 3.0]])
-    law = judge.distribution(ROWS)
-    assert isinstance(law, Empirical)
-    assert law.mean().tolist() == [3.0, 2.0, 3.0]
-    assert law.std().tolist() == [2.0, 0.0, 0.0]
+    distribution = judge.distribution(ROWS)
+    assert isinstance(distribution, Empirical)
+    assert distribution.mean().tolist() == [3.0, 2.0, 3.0]
+    assert distribution.std().tolist() == [2.0, 0.0, 0.0]
 
 
 def test_token_probabilities_are_categories():
-    law = judge_probabilities(ROWS, [[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]], [1, 9]).distribution(ROWS)
-    assert isinstance(law, Categorical)
-    assert law.mean().tolist() == [5.0, 1.0, 7.0]
+    distribution = judge_probabilities(ROWS, [[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]], [1, 9]).distribution(
+        ROWS
+    )
+    assert isinstance(distribution, Categorical)
+    assert distribution.mean().tolist() == [5.0, 1.0, 7.0]
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def test_the_sum_is_the_utility_plus_the_terms():
     assert isinstance(summed.distribution(ROWS), Empirical)
     for measure in ("mean", "median", "quantile:0.2", "cvar:0.3", "entropic:2", "mean_std:1"):
         torch.testing.assert_close(summed.score(ROWS, measure), JUDGE.score(ROWS, measure) + shift)
-    law = summed.distribution(ROWS)
-    assert torch.equal(summed.score(ROWS, "exponential:1"), pl.risk.parse("exponential:1")(law))
+    distribution = summed.distribution(ROWS)
+    assert torch.equal(summed.score(ROWS, "exponential:1"), pl.risk.parse("exponential:1")(distribution))
     assert torch.equal(Sum(JUDGE, []).score(ROWS), JUDGE.score(ROWS))
 
 

@@ -239,8 +239,10 @@ def test_predictions_are_shown_on_the_grid_of_the_ratings(copy, change):
     for entry in entries:
         grid = entry["grid"]["quantile"]
         assert grid == lines[entry["response"]]["grid"]["a0"]
-        law = pl.Categorical(torch.tensor([grid["shares"]]).double(), torch.tensor(grid["ratings"]).double())
-        expected = law.quantile(torch.tensor(entry["levels"]))[0].tolist()
+        distribution = pl.Categorical(
+            torch.tensor([grid["shares"]]).double(), torch.tensor(grid["ratings"]).double()
+        )
+        expected = distribution.quantile(torch.tensor(entry["levels"]))[0].tolist()
         assert entry["predicted"]["quantile"] == pytest.approx(expected)
 
     def continuous(line):
@@ -349,7 +351,7 @@ def test_few_ratings_have_no_headlines(copy, change):
     ]
 
 
-def test_a_rule_that_ties_nearly_all_pairs_is_no_comparison(copy, change):
+def test_a_rule_that_ties_nearly_all_pairs_is_not_compared(copy, change):
     folder = copy("one")
     rows = json.loads((folder / "results.json").read_text())["pairs"]["pairs_from_ratings"]["rows"]
 
@@ -363,9 +365,9 @@ def test_a_rule_that_ties_nearly_all_pairs_is_no_comparison(copy, change):
         return content_of(folder)["headlines"][0]["sentences"]
 
     sentences = tie("length")
-    assert "The longer response is no comparison: it ties 100 % of pairs." in sentences
+    assert "The longer response: no comparison, since it ties 100 % of pairs." in sentences
     assert not any("0.0 %" in sentence for sentence in sentences)
-    assert "The model ties 100 % of the pairs, and a tie is no success." in tie("model")
+    assert "The model ties 100 % of the pairs, and a tie counts as a miss." in tie("model")
 
 
 def test_too_many_and_the_same_twice_are_refused(copy):

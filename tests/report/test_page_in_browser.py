@@ -52,29 +52,79 @@ addEventListener('message', e => {
 </script><iframe src="page.html" style="width: WIDTHpx; height: 900px; border: 0"></iframe>"""
 
 
-def measured(page, folder, width, dark=False):
-    """What a script finds in the page; the page itself would not run one."""
-    open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    assert open_page != page
-    (folder / "page.html").write_text(open_page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    frame = folder / "frame.html"
-    frame.write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
+def seen_by_chromium(file, folder, dark=False):
+    """The document after a while."""
     options = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
         *("--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}"),
         *("--window-size=1400,1000", "--virtual-time-budget=2000", "--dump-dom"),
         *(["--blink-settings=preferredColorScheme=0"] if dark else []),
     ]
-    done = subprocess.run(
-        [str(CHROMIUM), *options, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stdout[-500:]
+    return subprocess.run(
+        [str(CHROMIUM), *options, file.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+
+
+def measured(page, folder, width, dark=False, probe=PROBE):
+    """What a script finds in the page; the page itself would not run this one."""
+    open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    assert open_page != page
+    (folder / "page.html").write_text(open_page.replace("</body>", probe + "</body>"), encoding="utf-8")
+    frame = folder / "frame.html"
+    frame.write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
+    done = seen_by_chromium(frame, folder, dark)
+    found = re.search(r'<pre id="found">(.*?)</pre>', done, re.DOTALL)
+    assert found, done[-500:]
     return json.loads(found.group(1).replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
 
 
 def page_of(*folders):
     return render_page(build_content([read_evaluation(folder) for folder in folders]))
+
+
+SEARCH = """<script>
+addEventListener('load', () => {
+  const rows = () => [...document.querySelectorAll('#find-rows tr')].filter(r => !r.hidden).length;
+  const words = document.getElementById('find-words'), kind = document.getElementById('find-kind');
+  const list = words.closest('details');
+  const press = key =>
+    document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
+  const type = text => { words.value = text; words.dispatchEvent(new Event('input')); };
+  const found = {closed: !list.open};
+  press('/');
+  found.focused = document.activeElement.id;
+  found.open = list.open;
+  found.all = rows();
+  type('ANSWER 3 1');
+  found.one = rows();
+  found.told = document.getElementById('find-told').textContent;
+  press('Escape');
+  found.again = rows();
+  kind.value = 'care'; kind.dispatchEvent(new Event('input'));
+  found.care = rows();
+  parent.postMessage(JSON.stringify(found), '*');
+});
+</script>"""
+
+
+def test_texts_are_searched_by_keyboard(copy, tmp_path):
+    page = page_of(copy("one"))
+    found = measured(page, tmp_path, 800, probe=SEARCH)
+    lines = [json.loads(line) for line in (copy("one", "two") / "examples.jsonl").read_text().splitlines()]
+    assert found["closed"]
+    assert found["open"]  # with the search
+    assert found["focused"] == "find-words"
+    assert found["all"] == found["again"] == len(lines)
+    assert 0 < found["one"] < len(lines)
+    assert found["told"] == f"{found['one']} of {len(lines)} shown"
+    assert found["care"] == sum(line["subset"] == "care" for line in lines)
+
+
+def test_the_policy_of_the_page_lets_its_search_run(copy, tmp_path):
+    (tmp_path / "page.html").write_text(page_of(copy("one")), encoding="utf-8")
+    dom = seen_by_chromium(tmp_path / "page.html", tmp_path)
+    assert re.search(r'<p id="find-tools"[^>]*>', dom)
+    assert "hidden" not in re.search(r'<p id="find-tools"[^>]*>', dom)[0]
 
 
 @pytest.mark.parametrize("width", [400, 800, 1280])

@@ -55,13 +55,13 @@ def test_a_picture_of_a_response():
     assert picture["ends"] == (0.5, 5.5)
     assert picture["dots"] == [(2, 0), (2, 1), (5, 0), (5.5, 0)]
     assert picture["depth"] == 2
-    law = picture["distributions"]["m"]
-    assert law["quantiles"] == [2.0, 3.0, 4.0]
-    assert np.trapezoid(law["y"], law["x"]) == pytest.approx(1, abs=1e-3)
+    distribution = picture["distributions"]["m"]
+    assert distribution["quantiles"] == [2.0, 3.0, 4.0]
+    assert np.trapezoid(distribution["y"], distribution["x"]) == pytest.approx(1, abs=1e-3)
     x, y = np.array(picture["truth"]["x"]), np.array(picture["truth"]["y"])
     below = np.trapezoid(np.where(x < 1.5, y, 0), x)  # 1/3 lies at 1, and 1/3 is spread over 1 to 5
     assert below == pytest.approx(1 / 3 + 1 / 3 / 8, abs=0.02)
-    assert picture["top"] == max(law["top"], picture["truth"]["top"])
+    assert picture["top"] == max(distribution["top"], picture["truth"]["top"])
     bare = response_picture(entry | {"ratings": None, "true": None})
     assert (bare["dots"], bare["depth"], bare["truth"]) == ([], 0, None)
 

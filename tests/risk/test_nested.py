@@ -28,8 +28,8 @@ def test_text_to_measure_and_back(text):
 
 
 def test_values_against_numpy():
-    law = ensemble()
-    samples = np.sort(np.stack([one.samples.numpy() for one in law.members()]), -1)
+    distribution = ensemble()
+    samples = np.sort(np.stack([one.samples.numpy() for one in distribution.members()]), -1)
     worst_fifth = samples[..., :2].mean(-1)
     means, stds = samples.mean(-1), samples.std(-1)
     surest = np.take_along_axis(means, stds.argmin(0)[None], 0)[0]
@@ -43,7 +43,7 @@ def test_values_against_numpy():
         "robust:0.25(mean)": 0.25 * surest + 0.75 * means.min(0),
     }
     for text, wanted in expected.items():
-        np.testing.assert_allclose(parse(text)(law), wanted, rtol=1e-12, err_msg=text)
+        np.testing.assert_allclose(parse(text)(distribution), wanted, rtol=1e-12, err_msg=text)
 
 
 @pytest.mark.parametrize("outer", ["worst_case", "best_case", "uwo:1", "robust:0.3"])
@@ -51,24 +51,26 @@ def test_with_the_mean_inside_it_is_the_measure_of_heads(outer):
     means, stds = torch.randn(5, 3), torch.rand(5, 3) + 0.1
     heads = GaussianEnsemble(means, stds)
     torch.testing.assert_close(parse(f"{outer}(mean)")(heads), parse(outer)(heads))
-    law = ensemble()
-    torch.testing.assert_close(parse(f"{outer}(mean)")(law), parse(outer)(law))
+    distribution = ensemble()
+    torch.testing.assert_close(parse(f"{outer}(mean)")(distribution), parse(outer)(distribution))
 
 
 def test_members_count_by_their_weights():
     weights = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-    law = ensemble(weights)
-    worst = torch.stack([CVaR(0.2)(one) for one in law.members()])
+    distribution = ensemble(weights)
+    worst = torch.stack([CVaR(0.2)(one) for one in distribution.members()])
     mean = weights @ worst
-    torch.testing.assert_close(parse("mean(cvar:0.2)")(law), mean)
-    torch.testing.assert_close(parse("uwo:1(cvar:0.2)")(law), mean - weights @ (worst - mean) ** 2)
+    torch.testing.assert_close(parse("mean(cvar:0.2)")(distribution), mean)
+    torch.testing.assert_close(parse("uwo:1(cvar:0.2)")(distribution), mean - weights @ (worst - mean) ** 2)
 
 
 def test_the_same_measure_over_both_is_less_than_that_of_the_mixture():
     """What the members do not agree on is not averaged away before the worst tenth is taken."""
-    law = ensemble()
-    assert bool((parse("worst_case(cvar:0.1)")(law) <= parse("cvar:0.1")(law) + 1e-12).all())
-    assert bool((parse("mean(cvar:0.1)")(law) >= parse("cvar:0.1")(law) - 1e-12).all())
+    distribution = ensemble()
+    assert bool(
+        (parse("worst_case(cvar:0.1)")(distribution) <= parse("cvar:0.1")(distribution) + 1e-12).all()
+    )
+    assert bool((parse("mean(cvar:0.1)")(distribution) >= parse("cvar:0.1")(distribution) - 1e-12).all())
 
 
 @pytest.mark.parametrize(
@@ -93,9 +95,9 @@ def test_bad_specifications(text, message):
 
 
 def test_a_distribution_without_members_is_refused():
-    for law in (Point([1.0]), Quantiles([[0.0, 1.0]], [0.25, 0.75])):
+    for distribution in (Point([1.0]), Quantiles([[0.0, 1.0]], [0.25, 0.75])):
         with pytest.raises(RiskError, match=r"worst_case\(cvar:0.1\) compares members.*has none.*ensemble=H"):
-            parse("worst_case(cvar:0.1)")(law)
+            parse("worst_case(cvar:0.1)")(distribution)
 
 
 def test_only_measures_nest():
@@ -108,7 +110,7 @@ def test_only_measures_nest():
 def test_it_moves_along_with_the_reward_where_both_do():
     assert parse("worst_case(cvar:0.1)").equivariant
     assert not parse("worst_case(exponential:1)").equivariant
-    law = ensemble()
+    distribution = ensemble()
     for text in SPECIFICATIONS:
         measure = parse(text)
-        torch.testing.assert_close(measure(law.scale_shift(1.0, 2.5)), measure(law) + 2.5)
+        torch.testing.assert_close(measure(distribution.scale_shift(1.0, 2.5)), measure(distribution) + 2.5)

@@ -65,30 +65,30 @@ def ensemble(seed: int) -> GaussianEnsemble:
 
 @pytest.mark.parametrize("weight", [0.0, 0.35, 1.0])
 def test_ratings_that_are_a_mixture_give_its_weight(weight):
-    law = ensemble(0)
-    ratings = pl.risk.Robust(weight)(law) + 2.5  # a constant changes nothing
-    assert robust_weight_from_ratings(law, ratings) == pytest.approx(weight, abs=1e-5)
+    distribution = ensemble(0)
+    ratings = pl.risk.Robust(weight)(distribution) + 2.5  # a constant changes nothing
+    assert robust_weight_from_ratings(distribution, ratings) == pytest.approx(weight, abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_weight_is_the_bounded_least_squares_solution(seed):
     """scipy's, with a free constant as the second unknown."""
-    law = ensemble(seed)
-    ratings = law.mean() + 2 * torch.randn(200, generator=torch.Generator().manual_seed(100 + seed))
-    worst, surest = (pl.risk.Robust(w)(law).double().numpy() for w in (0.0, 1.0))
+    distribution = ensemble(seed)
+    ratings = distribution.mean() + 2 * torch.randn(200, generator=torch.Generator().manual_seed(100 + seed))
+    worst, surest = (pl.risk.Robust(w)(distribution).double().numpy() for w in (0.0, 1.0))
     design = np.stack([surest - worst, np.ones(200)], 1)
     found = lsq_linear(design, ratings.double().numpy() - worst, bounds=([0, -np.inf], [1, np.inf]))
-    assert robust_weight_from_ratings(law, ratings) == pytest.approx(found.x[0], abs=1e-5)
+    assert robust_weight_from_ratings(distribution, ratings) == pytest.approx(found.x[0], abs=1e-5)
 
 
 def test_what_cannot_be_decided_is_refused():
-    law = ensemble(0)
+    distribution = ensemble(0)
     with pytest.raises(ArgumentError, match="ratings: received shape"):
-        robust_weight_from_ratings(law, torch.zeros(3))
+        robust_weight_from_ratings(distribution, torch.zeros(3))
     with pytest.raises(ArgumentError, match="finite numbers"):
-        robust_weight_from_ratings(law, torch.full((200,), math.nan))
+        robust_weight_from_ratings(distribution, torch.full((200,), math.nan))
     for offset in (0.0, 0.3):  # heads that are one, or one and a constant
-        means = law.means[:, :1] + offset * torch.arange(3)
+        means = distribution.means[:, :1] + offset * torch.arange(3)
         alike = GaussianEnsemble(means, torch.tensor([2.0, 1.0, 2.0]).repeat(200, 1))
         with pytest.raises(ArgumentError, match="every w chooses alike"):
             robust_weight_from_ratings(alike, torch.arange(200.0))

@@ -273,3 +273,13 @@ def test_inputs_are_not_changed():
     fit_quantiles(x, y, LEVELS, sample_weight=weight)
     for value, copy in zip([x, y, weight], copies, strict=True):
         np.testing.assert_array_equal(value, copy)
+
+
+def test_a_bound_below_zero_is_zero():
+    """Columns 0 and 1 are the same up to 1e-6 of their size: nothing is known of what they could add."""
+    x, y, _ = problem(422818, 60, 30, ("twins", "scales", "offset", "repeats"), 1e-6)
+    with pytest.warns(ConvergenceWarning, match="columns 0, 1 vary so little"):
+        fit = fit_quantiles(x, y, [0.5], l1=0.0, fit_intercept=False)
+    assert fit.gap.tolist() == [1.0]
+    best = lp_oracle.optimum(x, y, 0.5, 0.0, None, False)
+    assert float(fit.objective[0]) >= best * (1 - 1e-6)

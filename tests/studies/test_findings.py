@@ -63,7 +63,7 @@ def test_a_number_that_moved_is_named_wherever_it_is_quoted(own_studies: Path) -
         ("A ratio of 0.91<!-- = heads_alike -->.", "brme.heads_alike is 0.79"),
         ("A ratio of 10.79<!-- = heads_alike -->.", "brme.heads_alike is 0.79"),
         ("So it is.<!-- claim: heads_alike -->", "brme.heads_alike does not hold"),
-        ("So it is.<!-- = published_loss_forgets_the_noise -->", "is no number in words"),
+        ("So it is.<!-- = published_loss_forgets_the_noise -->", "is not a number in words"),
     ],
 )
 def test_a_mark_that_is_missing_or_wrong_is_an_error(own_studies: Path, added: str, said: str) -> None:

@@ -71,7 +71,7 @@ def test_what_is_wanted_is_all_that_is_done() -> None:
     assert perform(counted.study, Wanted(), minutes=0, report=lambda line: None) <= 1
 
 
-def test_a_study_that_broke_off_goes_on_where_it_was() -> None:
+def test_an_interrupted_study_continues_where_it_was() -> None:
     counted = Counted()
     whole = counted.study.arms["grid"].run
 

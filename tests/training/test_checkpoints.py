@@ -112,7 +112,7 @@ def test_a_folder_without_checkpoints(tmp_path):
         checkpoint_at(tmp_path, tmp_path / "checkpoint-9")
 
 
-def test_what_cannot_be_used_is_told(tmp_path):
+def test_what_cannot_be_used_is_reported(tmp_path):
     with (
         pytest.raises(
             ArtifactError, match=r"checkpoint-4: its weights cannot be used \(.*KeyError.*Remove it"

@@ -15,30 +15,27 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pluralign.backbones import shared_prompt
-from pluralign.backbones.cache import EmbeddingCache, Record
+from pluralign.backbones.cache import EmbeddingCache
 from pluralign.backbones.config import CONVERSATION_FORMAT, BackboneConfig
-from pluralign.backbones.distributed import ALONE, World, find_world
-from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, TextVectors, no_embeddings, store
+from pluralign.backbones.distributed import ALONE, find_world
+from pluralign.backbones.embeddings import Embeddings, EmbeddingStats, no_embeddings
+from pluralign.backbones.filling import Filler
 from pluralign.backbones.forward import Forward
-from pluralign.backbones.plan import TextTable, plan
+from pluralign.backbones.plan import plan
 from pluralign.backbones.pooling import pooled_width
 from pluralign.backbones.probe import find_mode
-from pluralign.backbones.progress import Progress, on_behalf, reporter
+from pluralign.backbones.progress import Progress, reporter
 from pluralign.backbones.row_blocks import has_row_blocks
 from pluralign.backbones.run_mode import RunMode
-from pluralign.backbones.schedule import divide, estimate_tokens, prompts_together
 from pluralign.backbones.surface import COLUMNS, surface
 from pluralign.backbones.threads import choose_num_threads, torch_threads
 from pluralign.backbones.tokens import Reader, Tokens
@@ -52,20 +49,8 @@ __all__ = ["Backbone"]
 
 _log = logging.getLogger(__name__)
 
-# Texts tokenised at a time by each process: enough to find some of similar length, few enough for memory.
-_WINDOW = 4096
 # For fewer texts than this the machine's load is not measured.
 _MANY = 64
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The state of one call of `Backbone.embed`."""
-
-    conversations: Sequence[Conversation]
-    cache: EmbeddingCache | None
-    result: Embeddings
-    world: World
 
 
 class Backbone:
@@ -272,8 +257,17 @@ class Backbone:
             tables = plan(conversations, self.config, self._identity())
             result = no_embeddings(len(conversations), self.response_size, self.prompt_size)
             pooled = replace(result, response=result.response[:, : self._pooled_size])
-            call = _Call(conversations, cache, pooled, world)
-            absent = [self._look_up(table, call) for table in tables]
+            filler = Filler(
+                self.config,
+                self._reader,
+                self._vocabulary,
+                self._forward,
+                cache,
+                world,
+                sizes=(self._pooled_size, self.prompt_size),
+                may_share=self._may_share,
+            )
+            absent = [filler.look_up(table, pooled) for table in tables]
         world.check_same(key for table in tables for key in table.keys)
         missing = [np.flatnonzero(world.any(one)) for one in absent]
         stats = result.stats
@@ -284,7 +278,7 @@ class Backbone:
             shown = progress if world.rank == 0 else False
             with self._use_threads(stats), reporter(stats.computed, shown) as advance:
                 for table, texts in zip(tables, missing, strict=True):
-                    self._compute(table, texts, call, advance)
+                    filler.compute(table, texts, conversations, pooled, advance)
         if self.config.context == "conversation":
             empty = [not has_prompt(one) for one in conversations]
             result.prompt[torch.tensor(empty, dtype=torch.bool)] = 0.0
@@ -296,8 +290,8 @@ class Backbone:
         stats.truncated = int(result.truncated.sum())
         changes, self._reader.changes = self._reader.changes, Counter()
         if changes and world.rank == 0:
-            told = "; ".join(f"{count} times, {change}" for change, count in changes.items())
-            _log.warning("the chat template of %s changes conversations: %s", self.config.name_or_path, told)
+            how = "; ".join(f"{count} times, {change}" for change, count in changes.items())
+            _log.warning("the chat template of %s changes conversations: %s", self.config.name_or_path, how)
         if stats.truncated and world.rank == 0:
             _log.warning(
                 "%d of %d conversations have a text longer than max_length=%d tokens and were truncated",
@@ -310,104 +304,6 @@ class Backbone:
         """The fingerprint for cache keys: vectors stored before such models were probed are not used."""
         fill = self._forward.mode.fill
         return (self.fingerprint or "") + (f" {fill}" if fill in ("equal", "alone") else "")
-
-    def _look_up(self, table: TextTable, call: _Call) -> NDArray[np.bool_]:
-        """Fills in the cached vectors; returns which texts are not cached."""
-        absent = np.ones(len(table), dtype=bool)
-        if call.cache is None:
-            return absent
-        for at in range(0, len(table), _WINDOW):
-            found = call.cache.read(table.keys[at : at + _WINDOW], self._width(table.kind))
-            if found:
-                texts = at + np.array(list(found))
-                vectors, num_tokens, truncated = zip(*found.values(), strict=True)
-                known = TextVectors(
-                    torch.from_numpy(np.stack(vectors)), torch.tensor(num_tokens), torch.tensor(truncated)
-                )
-                store(call.result, table, texts, known)
-                absent[texts] = False
-        return absent
-
-    def _compute(
-        self, table: TextTable, texts: NDArray[np.int64], call: _Call, advance: Callable[[int], None]
-    ) -> None:
-        """Runs texts through the model, a window per process at a time, and fills in their rows."""
-        world = call.world
-        texts, prompts = prompts_together(texts, table, call.conversations)
-        for at in range(0, len(texts), _WINDOW * world.size):
-            window = slice(at, at + _WINDOW * world.size)
-            shares = self._shares(table, texts[window], prompts[window], call)
-            own, total = shares[world.rank], len(texts[window])
-            with world.step():
-                found, num_read = self._run(table, own, call, on_behalf(advance, len(own), total))
-            if not len(own):
-                advance(total)
-            call.result.stats.tokens += sum(world.gather(num_read))
-            for source, share in enumerate(shares):
-                if not len(share):
-                    continue
-                part = found if source == world.rank else self._empty(table, len(share))
-                for tensor in part:
-                    world.broadcast(tensor, source)
-                store(call.result, table, share, part)
-
-    def _shares(
-        self, table: TextTable, texts: NDArray[np.int64], prompts: NDArray[np.int64], call: _Call
-    ) -> list[NDArray[np.int64]]:
-        """The texts that each process runs."""
-        if call.world.size == 1:
-            return [texts]
-        costs = estimate_tokens(
-            table.kind,
-            [call.conversations[row] for row in table.source[texts]],
-            prompts,
-            max_length=self.config.max_length,
-            share_prompts=self._may_share,  # not the measured mode: all processes must agree
-        )
-        return [texts[start:stop] for start, stop in pairwise(divide(costs, prompts, call.world.size))]
-
-    def _run(
-        self, table: TextTable, texts: NDArray[np.int64], call: _Call, advance: Callable[[int], None]
-    ) -> tuple[TextVectors, int]:
-        """Vectors of texts, cached batch by batch, and how many tokens were read."""
-        rows = table.source[texts].tolist()
-        read = [
-            self._vocabulary.checked(one, table.kind, row)
-            for one, row in zip(
-                self._reader.read(table.kind, [call.conversations[row] for row in rows]), rows, strict=True
-            )
-        ]
-        found = self._empty(table, len(texts))
-        found.num_tokens[:] = torch.tensor([one.num_response for one in read])
-        found.truncated[:] = torch.tensor([one.truncated for one in read])
-        for batch, vectors in shared_prompt.run(self._forward, table.kind, read):
-            if not bool(torch.isfinite(vectors).all()):
-                raise ArgumentError(
-                    f"{self.config.name_or_path} returned numbers that are not finite in "
-                    f"{self.config.dtype}; load it with dtype='bfloat16' or 'float32'"
-                )
-            found.vectors[batch] = vectors
-            if call.cache is not None:
-                records = (
-                    Record(vector, read[one].num_response, read[one].truncated)
-                    for one, vector in zip(batch, vectors.numpy(), strict=True)
-                )
-                call.cache.write(dict(zip((table.keys[at] for at in texts[batch]), records, strict=True)))
-            advance(len(batch))
-        return found, sum(len(one.ids) for one in read)
-
-    def _empty(self, table: TextTable, count: int) -> TextVectors:
-        """Empty arrays for the vectors of `count` texts."""
-        return TextVectors(
-            torch.zeros(count, self._width(table.kind)),
-            torch.zeros(count, dtype=torch.int64),
-            torch.zeros(count, dtype=torch.bool),
-        )
-
-    def _width(self, kind: str) -> int:
-        """How many numbers are stored per text."""
-        sizes = {"prompt": self.prompt_size, "conversation": self._pooled_size + self.prompt_size}
-        return sizes.get(kind, self._pooled_size)
 
     def _use_threads(self, stats: EmbeddingStats) -> AbstractContextManager[None]:
         if not self._on_cpu:

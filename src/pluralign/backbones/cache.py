@@ -146,7 +146,7 @@ class EmbeddingCache:
         if self._forbidden and not self._warned:
             self._warned = True
             warnings.warn(
-                f"the embedding cache {self.path} may not be written: what it lacks is not kept. "
+                f"the embedding cache {self.path} is read-only: new embeddings are not kept. "
                 "Set PLURALIGN_CACHE to a folder of your own to keep it",
                 CacheWarning,
                 stacklevel=2,
@@ -225,7 +225,7 @@ class EmbeddingCache:
         except lmdb.Error as error:
             if not _is_forbidden(error):
                 raise
-            return attempt(readonly=True, lock=False)  # the file of locks may not be written either
+            return attempt(readonly=True, lock=False)  # the lock file is read-only too
 
     def _begin(self, *, write: bool) -> Any:
         import lmdb
@@ -297,6 +297,6 @@ def _checksum(key: bytes, content: bytes) -> bytes:
 
 
 def _number_of(file: Path) -> tuple[int, int]:
-    """What tells a file from another of the same name."""
+    """What distinguishes a file from another of the same name."""
     found = file.stat()
     return found.st_dev, found.st_ino

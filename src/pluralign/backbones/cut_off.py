@@ -20,7 +20,7 @@ from typing import Any
 __all__ = ["DATA_FILE", "CutOffError", "check_whole"]
 
 DATA_FILE = "data.mdb"  # LMDB's own name
-_META_PAGES = 2  # they say what else there is; opening reads them from the file, not from the map
+_META_PAGES = 2  # they describe all others; opening reads them from the file, not from the map
 
 # Values are copied as they are read, and a compact copy also walks the list of free pages.
 _READ_ALL = """

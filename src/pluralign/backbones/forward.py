@@ -62,7 +62,6 @@ class Forward:
         self.limit = switch_length(model.config)
         self._pooling = pooling
 
-    @torch.inference_mode()
     def run(self, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
         """Vectors of all texts, each run as a whole, in the fastest order.
 
@@ -94,6 +93,7 @@ class Forward:
             return by_equal_length(lengths, max_tokens)
         return by_token_budget(lengths, 1 if self.mode.fill == "alone" else max_tokens)
 
+    @torch.inference_mode()
     def vectors(self, kind: str, texts: Sequence[Tokens]) -> Tensor:
         """Vectors of one batch, `[B, W]`, float32 on the CPU; as `run`."""
         return self.pooled(kind, texts).cpu()

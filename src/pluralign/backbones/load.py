@@ -318,7 +318,7 @@ def load_tuned(
 
     Args:
         folder: with the files of the trained weights.
-        description: what `Backbone.describe` said of the tuned backbone.
+        description: from `Backbone.describe` of the tuned backbone.
         tuning: how it was trained.
         options: of `load`, such as `device`.
 

@@ -94,8 +94,7 @@ def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_leng
         else:
             raise ArtifactError(
                 f"{name} returns different numbers each time it reads a text, so its vectors are "
-                f"meaningless; "
-                "choose another model"
+                "meaningless; choose another model"
             )
         forward.mode = mode
         probe.log_change(asked, mode)

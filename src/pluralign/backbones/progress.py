@@ -46,9 +46,9 @@ def on_behalf(advance: Callable[[int], None], own: int, total: int) -> Callable[
     """`advance` for one of several processes: its progress on its `own` texts is scaled to `total`."""
     done = 0
 
-    def told(count: int) -> None:
+    def report(count: int) -> None:
         nonlocal done
         before, done = done, done + count
         advance(total * done // own - total * before // own)
 
-    return told
+    return report

@@ -26,7 +26,6 @@ __all__ = ["run", "run_shared", "split_shared"]
 _LEAST_SAVING = 0.2
 
 
-@torch.inference_mode()
 def run(forward: Forward, kind: str, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
     """Like `Forward.run`, but runs shared prompts once if the model's mode allows it."""
     rest = list(range(len(texts)))
@@ -67,24 +66,36 @@ def run_shared(
     """
     starts = [texts[group[0]].start for group in groups]
     for several in by_token_budget(starts, forward.max_tokens):
-        prompts = [_part(texts[groups[one][0]], 0, starts[one]) for one in several]
-        padded = collate(prompts, pad_id=forward.pad_id, side="left")
-        output = forward.states(padded, keep=True)
-        past, prompt_states = output.past_key_values, output.last_hidden_state[:, -1].float()
+        prompts = _Prompts(forward, [_part(texts[groups[one][0]], 0, starts[one]) for one in several])
         members = [(row, place) for row, one in enumerate(several) for place in groups[one]]
         responses = [_part(texts[place], texts[place].start, len(texts[place].ids)) for _, place in members]
         # A row holds its prompt's keys and values in memory; each counts as a quarter of a token.
-        extra = padded.input_ids.shape[1] // 4
+        extra = prompts.padded.input_ids.shape[1] // 4
         for batch in by_token_budget([len(one.ids) for one in responses], forward.max_tokens, extra):
-            # On the CPU, so that it can index caches spread over several devices.
-            rows = torch.tensor([members[one][0] for one in batch])
-            own = copy.deepcopy(past)  # the forward pass appends to it
-            own.batch_select_indices(rows)
-            answers = collate([responses[one] for one in batch], pad_id=forward.pad_id)
-            states = forward.states(answers, own, padded.attention_mask[rows]).last_hidden_state
-            pooled = forward.pool_response(states, answers.stop.to(states.device))
-            vectors = torch.cat([pooled, prompt_states[rows].to(pooled.device)], dim=-1)
-            yield [members[one][1] for one in batch], vectors.cpu()
+            rows = [members[one][0] for one in batch]
+            yield [members[one][1] for one in batch], prompts.vectors([responses[one] for one in batch], rows)
+
+
+class _Prompts:
+    """Prompts that the model has read: their keys and values, and the state of each one's last token."""
+
+    @torch.inference_mode()
+    def __init__(self, forward: Forward, prompts: Sequence[Tokens]) -> None:
+        self._forward = forward
+        self.padded = collate(prompts, pad_id=forward.pad_id, side="left")
+        output = forward.states(self.padded, keep=True)
+        self._past, self._states = output.past_key_values, output.last_hidden_state[:, -1].float()
+
+    @torch.inference_mode()
+    def vectors(self, responses: Sequence[Tokens], prompts: Sequence[int]) -> Tensor:
+        """Vectors of responses to these of the prompts, [B, W], float32 on the CPU."""
+        rows = torch.tensor(prompts)  # on the CPU, so that it can index caches spread over several devices
+        past = copy.deepcopy(self._past)  # the forward pass appends to it
+        past.batch_select_indices(rows)
+        padded = collate(responses, pad_id=self._forward.pad_id)
+        states = self._forward.states(padded, past, self.padded.attention_mask[rows]).last_hidden_state
+        pooled = self._forward.pool_response(states, padded.stop.to(states.device))
+        return torch.cat([pooled, self._states[rows].to(pooled.device)], dim=-1).cpu()
 
 
 def _part(text: Tokens, start: int, stop: int) -> Tokens:

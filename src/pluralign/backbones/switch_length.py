@@ -1,4 +1,4 @@
-"""From which length on a model computes otherwise for all texts of a call: `switch_length`.
+"""The length from which on a model computes differently for all texts of a call: `switch_length`.
 
 In: a configuration of transformers. Out: a number of tokens, or None.
 

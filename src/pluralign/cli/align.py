@@ -29,6 +29,7 @@ from pluralign.cli.align_tables import check_shape, read_table, table_path
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, help_topic, parse
+from pluralign.cli.program_flags import ProgramFlags, named_tables
 from pluralign.cli.run_folder import RunFolder
 from pluralign.errors import PluralignError
 
@@ -53,7 +54,10 @@ _MORE = (
 )
 
 # Fields of the trainer's configuration that do not change what is trained.
-_IGNORED = {"out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "report_to", "logging_steps"}
+_IGNORED = {
+    *("out", "json", "cache", "output_dir", "use_cpu", "disable_tqdm", "report_to", "logging_steps"),
+    *("sandbox", "program_workers"),
+}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -74,20 +78,21 @@ def run(arguments: Sequence[str]) -> None:
     from pluralign.policy.offline.config import OfflineConfig
 
     try:
-        kinds = (PolicyFlags, AlignFlags, OfflineConfig)
-        policy, flags, config = parse("align", AlignFlags.__doc__ or "", arguments, *kinds, elsewhere=_ONLINE)
+        kinds = (PolicyFlags, AlignFlags, ProgramFlags, OfflineConfig)
+        purpose = AlignFlags.__doc__ or ""
+        policy, flags, programs, config = parse("align", purpose, arguments, *kinds, elsewhere=_ONLINE)
     except PluralignError:
         raise
     except (ValueError, ImportError) as error:  # from transformers' own settings
         raise UsageError(" ".join(str(error).split())) from error
-    check_flags(flags, policy, config)
+    check_flags(flags, programs, policy, config)
     console = Console(flags.json)
     quiet_datasets()
 
     def make(out: Path, folder: RunFolder | None) -> dict[str, Any]:
-        return _align(policy, flags, config, out, folder, console)
+        return _align(policy, flags, programs, config, out, folder, console)
 
-    settings = _result_settings(policy, flags, config)
+    settings = _result_settings(policy, flags, programs, config)
     in_run_folder(config.method, flags.out, settings, _inputs(policy, flags), console, make)
 
 
@@ -98,31 +103,43 @@ def _help(method: str, topic: str) -> None:
 
     if method == "ppo":
         config = declared("pluralign.policy.online.config", "PPOConfig")
-        parse("align --method ppo", OnlineFlags.__doc__ or "", ["--help"], PolicyFlags, OnlineFlags, config)
+        parse(
+            "align --method ppo",
+            OnlineFlags.__doc__ or "",
+            ["--help"],
+            PolicyFlags,
+            OnlineFlags,
+            ProgramFlags,
+            config,
+        )
     if topic == "trainer":
         from pluralign.policy.offline.config import OfflineConfig
 
         own = [field.name for field in fields(declared(_CONFIG, "OfflineConfig"))]
         purpose = "Fields of transformers.TrainingArguments, which `pluralign align` takes beside its own."
         parse("align", purpose, ["--help"], OfflineConfig, skip=[*own, "output_dir"])
-    kinds = (PolicyFlags, AlignFlags, declared(_CONFIG, "OfflineConfig"))
+    kinds = (PolicyFlags, AlignFlags, ProgramFlags, declared(_CONFIG, "OfflineConfig"))
     parse("align", f"{AlignFlags.__doc__}", ["--help"], *kinds, more=_MORE)
 
 
 def _inputs(policy: PolicyFlags, flags: AlignFlags) -> dict[str, str]:
-    found = {"data": table_path(flags.data)} | policy.files
+    found = {"data": table_path(flags.data)} | policy.files | named_tables(flags.programs)
     return found if flags.eval_data is None else found | {"eval_data": table_path(flags.eval_data)}
 
 
-def _result_settings(policy: PolicyFlags, flags: AlignFlags, config: OfflineConfig) -> dict[str, Any]:
+def _result_settings(
+    policy: PolicyFlags, flags: AlignFlags, programs: ProgramFlags, config: OfflineConfig
+) -> dict[str, Any]:
     """The settings that determine the result, without where it goes and how it is shown."""
-    merged = json.loads(json.dumps(asdict(policy) | asdict(flags) | config.to_dict(), default=str))
+    given = asdict(policy) | asdict(flags) | asdict(programs) | config.to_dict()
+    merged = json.loads(json.dumps(given, default=str))
     return {key: value for key, value in sorted(merged.items()) if key not in _IGNORED}
 
 
 def _align(
     policy: PolicyFlags,
     flags: AlignFlags,
+    programs: ProgramFlags,
     config: OfflineConfig,
     out: Path,
     folder: RunFolder | None,
@@ -142,7 +159,7 @@ def _align(
         )
         _diagnose(tables["data"], config, console)
     config.output_dir = str(out / TRAINING)
-    trainer = _trainer(policy, flags, config, tables, console)
+    trainer = _trainer(policy, flags, programs, config, tables, console)
     if folder is not None:
         console.say(str(trainer.optimum))
     start = last_checkpoint(config.output_dir)
@@ -196,17 +213,22 @@ def _diagnose(table: Any, config: OfflineConfig, console: Console) -> None:
 
 
 def _trainer(
-    policy: PolicyFlags, flags: AlignFlags, config: OfflineConfig, tables: dict[str, Any], console: Console
+    policy: PolicyFlags,
+    flags: AlignFlags,
+    programs: ProgramFlags,
+    config: OfflineConfig,
+    tables: dict[str, Any],
+    console: Console,
 ) -> OfflineTrainer:
     from pluralign.policy.logprobs.loading import num_positions
     from pluralign.policy.offline.trainer import OfflineTrainer
 
+    reward = _reward(flags, programs, tables)
     model, tokenizer = load(policy)
     limit = num_positions(model)
     if limit is not None and (config.max_length is None or config.max_length > limit):
         console.say(f"--max_length becomes {limit}, the policy's maximum number of positions")
         config.max_length = limit
-    reward = _reward(flags)
     with settings_named():
         return OfflineTrainer(
             model,
@@ -219,12 +241,16 @@ def _trainer(
         )
 
 
-def _reward(flags: AlignFlags) -> Any:
-    if flags.reward_model is None and flags.reward_function is None:
+def _reward(flags: AlignFlags, programs: ProgramFlags, tables: dict[str, Any]) -> Any:
+    if not flags.rewards.sources:
         return None
-    from pluralign.cli.sample_rewards import reward_source
+    from pluralign.cli.sample_rewards import check_prompts, reward_source
+    from pluralign.data import conversation
 
-    return reward_source(flags.rewards, None)
+    source = reward_source(flags.rewards, programs, split=flags.hub_split)
+    evaluated = [conversation(prompt, "")[:-1] for prompt in tables["eval_data"]["prompt"]]
+    check_prompts(source, evaluated, "--eval_data")
+    return source
 
 
 def _journal(folder: RunFolder) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pluralign.cli.align_policy import PolicyFlags, check_policy
 from pluralign.cli.parsing import UsageError
+from pluralign.cli.program_flags import ProgramFlags
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import check_rewards
 
@@ -36,6 +37,7 @@ class AlignFlags:
         reward_model: Scores samples at each evaluation: a reward model folder, or the run folder of a fit.
         risk: Risk measure that turns the reward model's distributions into numbers.
         reward_function: FILE.py:NAME of a function of (prompts, completions) that scores samples instead.
+        programs: Tables with prompts and tests; samples are scored by the share of tests that they pass.
         cache: Embedding cache of the reward model; null for the default one, none for no cache.
         hub_split: Split of a hub data set.
         out: Run folder; null for runs/align-METHOD-DIGEST, the same for the same command.
@@ -47,6 +49,7 @@ class AlignFlags:
     reward_model: str | None = None
     risk: str = "mean"
     reward_function: str | None = None
+    programs: tuple[str, ...] | str = ()
     cache: str | None = None
     hub_split: str | None = None
     out: str | None = None
@@ -59,11 +62,12 @@ class AlignFlags:
             reward_model=self.reward_model,
             risk=self.risk,
             reward_function=self.reward_function,
+            programs=self.programs,
             cache=self.cache,
         )
 
 
-def check_flags(flags: AlignFlags, policy: PolicyFlags, config: Any) -> None:
+def check_flags(flags: AlignFlags, programs: ProgramFlags, policy: PolicyFlags, config: Any) -> None:
     """Rejects flags that cannot work or would have no effect.
 
     Raises:
@@ -71,14 +75,11 @@ def check_flags(flags: AlignFlags, policy: PolicyFlags, config: Any) -> None:
     """
     from pluralign.policy.offline.objectives import find_objective
 
-    if flags.reward_model is not None and flags.reward_function is not None:
-        raise UsageError("received both --reward_model and --reward_function; pass one of them")
-    if (flags.reward_model or flags.reward_function) and flags.eval_data is None:
+    check_rewards(flags.rewards, programs)
+    if flags.rewards.sources and flags.eval_data is None:
         raise UsageError(
-            "--reward_model and --reward_function score samples for the prompts of --eval_data, which is "
-            "missing"
+            f"--{flags.rewards.sources[0]} scores samples for the prompts of --eval_data, which is missing"
         )
-    check_rewards(flags.rewards)
     if config.resume_from_checkpoint is not None:
         raise UsageError("--resume_from_checkpoint: the same command continues from the last checkpoint")
     check_policy(policy)

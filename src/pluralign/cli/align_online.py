@@ -32,6 +32,7 @@ from pluralign.cli.argument_words import in_flags
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, early_value, parse
+from pluralign.cli.program_flags import ProgramFlags, named_tables
 from pluralign.cli.run_folder import RunFolder
 from pluralign.errors import ArgumentError, ConfigError, DataError, RunError
 from pluralign.run_layout import model_folder
@@ -47,7 +48,7 @@ _BEST = f"{TRAINING}/best"
 # What does not change what is trained.
 _IGNORED = {
     *("out", "json", "cache", "output_dir", "use_cpu", "logging_steps", "reward_device", "reward_retries"),
-    *("save_steps", "save_total_limit"),
+    *("save_steps", "save_total_limit", "sandbox", "program_workers"),
 }
 _OFFLINE = dict.fromkeys(
     ("data", "num_train_epochs", "per_device_train_batch_size", "max_length", "report_to"),
@@ -61,23 +62,23 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError("--output_dir: use --out to name the run folder")
     from pluralign.policy.online.config import PPOConfig
 
-    kinds = (PolicyFlags, OnlineFlags, PPOConfig)
+    kinds = (PolicyFlags, OnlineFlags, ProgramFlags, PPOConfig)
     try:
-        policy, flags, config = parse(
+        policy, flags, programs, config = parse(
             "align", OnlineFlags.__doc__ or "", arguments, *kinds, elsewhere=_OFFLINE
         )
     except ConfigError as error:
         raise UsageError(in_flags(str(error), *kinds)) from None
-    check_online(flags, policy, config)
+    check_online(flags, programs, policy, config)
     console = Console(flags.json)
     quiet_datasets()
-    merged = asdict(policy) | asdict(flags) | asdict(config)
+    merged = asdict(policy) | asdict(flags) | asdict(programs) | asdict(config)
     decisive = {key: value for key, value in sorted(merged.items()) if key not in _IGNORED}
     decisive = json.loads(json.dumps(decisive))
 
     def make(out: Path, folder: RunFolder | None) -> dict[str, Any]:
         try:
-            return _align(policy, flags, config, out, folder, console)
+            return _align(policy, flags, programs, config, out, folder, console)
         except (ConfigError, ArgumentError, DataError) as error:
             error.args = (in_flags(str(error), *kinds),)
             raise
@@ -88,6 +89,7 @@ def run(arguments: Sequence[str]) -> None:
 def _align(
     policy: PolicyFlags,
     flags: OnlineFlags,
+    programs: ProgramFlags,
     config: PPOConfig,
     out: Path,
     folder: RunFolder | None,
@@ -99,14 +101,14 @@ def _align(
     held_out = None if flags.eval_data is None else _prompts(flags.eval_data, flags)
     if folder is not None:
         console.say(_plan(policy, flags, config, prompts, out))
-        _say_what_is_held_out(prompts, held_out, console)
+        _report_held_out(prompts, held_out, console)
     start = last_checkpoint(out / TRAINING)
     step = 0 if start is None else int(start.name.rpartition("-")[2])
     if start is not None:
         console.say(f"continuing from {start}")
     with redirect_stdout(sys.stderr):  # functions of the user's may print; stdout is for the result
         loggers = [] if folder is None else [_journal(folder, step), _progress(config, step, console)]
-        trainer = _trainer(policy, flags, config, out, prompts, held_out, loggers)
+        trainer = _trainer(policy, flags, programs, config, out, prompts, held_out, loggers)
         metrics = _train(trainer, start, config)
         trainer.save_model(out / MODEL)
     best = trainer.best
@@ -137,7 +139,10 @@ def _prompts(source: str, flags: OnlineFlags) -> Any:
 
 def _plan(policy: PolicyFlags, flags: OnlineFlags, config: PPOConfig, prompts: Any, out: Path) -> str:
     """What will be done, in one sentence."""
-    reward = flags.reward_function or " and ".join([str(flags.reward_model), *flags.combine])
+    tests = " and ".join(
+        f"the share of passed tests of {table}" for table in named_tables(flags.programs).values()
+    )
+    reward = flags.reward_function or tests or " and ".join([str(flags.reward_model), *flags.combine])
     return (
         f"PPO ({config.advantages}) with beta {config.beta:g} and {config.risk} of {reward}: {config.steps} "
         f"steps of {config.prompts_per_step} x {config.completions} answers to {len(prompts.prompts):,} "
@@ -145,14 +150,12 @@ def _plan(policy: PolicyFlags, flags: OnlineFlags, config: PPOConfig, prompts: A
     )
 
 
-def _say_what_is_held_out(prompts: Any, held_out: Any, console: Console) -> None:
+def _report_held_out(prompts: Any, held_out: Any, console: Console) -> None:
     """Says how many held-out prompts are trained on, and where nothing will be evaluated."""
     from pluralign.policy.sampling.settings import prompt_key
 
     if held_out is None:
-        console.say(
-            "without --eval_data nothing is evaluated: no gold, no best policy, no samples to look at"
-        )
+        console.say("without --eval_data nothing is evaluated: no gold, no best policy, no samples to read")
         return
     shared = {*map(prompt_key, prompts.prompts)} & {*map(prompt_key, held_out.prompts)}
     if shared:
@@ -162,6 +165,7 @@ def _say_what_is_held_out(prompts: Any, held_out: Any, console: Console) -> None
 def _trainer(
     policy: PolicyFlags,
     flags: OnlineFlags,
+    programs: ProgramFlags,
     config: PPOConfig,
     out: Path,
     prompts: Any,
@@ -170,14 +174,17 @@ def _trainer(
 ) -> PPOTrainer:
     from dataclasses import replace
 
-    from pluralign.cli.sample_rewards import load_function
+    from pluralign.cli.sample_rewards import check_prompts, load_function
     from pluralign.policy.online.trainer import PPOTrainer
 
     gold = None
     if flags.gold_function is not None:  # before a model is loaded, so that a wrong file fails at once
         file, _, name = flags.gold_function.rpartition(":")
         gold = _of_conversations(load_function(file, name, "gold_function"))
-    reward = _reward(flags)
+    reward = _reward(flags, programs)
+    check_prompts(reward, prompts.prompts, "--prompts")
+    if held_out is not None:
+        check_prompts(reward, held_out.prompts, "--eval_data")
     model, tokenizer = load(policy)
     with settings_named():
         return PPOTrainer(
@@ -195,13 +202,12 @@ def _trainer(
         )
 
 
-def _reward(flags: OnlineFlags) -> Any:
-    from pluralign.cli.sample_flags import RewardFlags
+def _reward(flags: OnlineFlags, programs: ProgramFlags) -> Any:
     from pluralign.cli.sample_rewards import reward_source
     from pluralign.cli.scorers import load_scorer
 
     if flags.reward_model is None:
-        return reward_source(RewardFlags(reward_function=flags.reward_function), None)
+        return reward_source(flags.rewards, programs, columns=flags.columns, split=flags.hub_split)
     return load_scorer(
         flags.reward_model,
         device=flags.reward_device,
@@ -256,7 +262,7 @@ def _progress(config: PPOConfig, start: int, console: Console) -> Callable[[int,
     """A logger that says in one line how a step or an evaluation went, and how long the rest will take."""
     begun = time.perf_counter()
 
-    def tell(step: int, metrics: Mapping[str, float]) -> None:
+    def say(step: int, metrics: Mapping[str, float]) -> None:
         if any(name.startswith("eval/") for name in metrics):
             names = [name for name in ("reward", "gold", "kl_k3", "length") if f"eval/{name}" in metrics]
             values = ", ".join(f"{n.removesuffix('_k3')} {metrics[f'eval/{n}']:.3f}" for n in names)
@@ -270,7 +276,7 @@ def _progress(config: PPOConfig, start: int, console: Console) -> Callable[[int,
             f"{_duration(left)} left"
         )
 
-    return tell
+    return say
 
 
 def _duration(seconds: float) -> str:

@@ -5,12 +5,13 @@ Nothing heavy is imported here before it is needed, not even for types (see `fla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pluralign.cli.align_policy import PolicyFlags, check_policy
 from pluralign.cli.objects import check_device
 from pluralign.cli.parsing import UsageError
+from pluralign.cli.program_flags import ProgramFlags, named_tables
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import check_function, check_rewards
 from pluralign.cli.scorers import check_combination
@@ -35,6 +36,8 @@ class OnlineFlags:
         how: mixture keeps the models' disagreement in the distribution, vincentize averages it away.
         reward_function: FILE.py:NAME of a function of (prompts, completions) that gives one number each,
             instead of a reward model.
+        programs: Tables with prompts and tests, instead of a reward model: the reward is the share of tests
+            that the program in a response passes. May be the file of --prompts; several as [a.jsonl,b.jsonl].
         gold_function: FILE.py:NAME of such a function that evaluations ask too, and training never does.
         ref_model: Folder or hub id of the reference, where it is not the policy as it is given.
         critic_model: Folder or hub id of a model for the critic alone, with the policy's tokenizer; null for
@@ -55,6 +58,7 @@ class OnlineFlags:
     reference: str | None = None
     how: Literal["mixture", "vincentize"] = "mixture"
     reward_function: str | None = None
+    programs: tuple[str, ...] | str = ()
     gold_function: str | None = None
     ref_model: str | None = None
     critic_model: str | None = None
@@ -66,6 +70,13 @@ class OnlineFlags:
     json: bool = False
 
     @property
+    def rewards(self) -> RewardFlags:
+        """The flags of `sample` for the reward, without the measure."""
+        return RewardFlags(
+            reward_model=self.reward_model, reward_function=self.reward_function, programs=self.programs
+        )
+
+    @property
     def files(self) -> dict[str, str]:
         """What the run is made of besides the policy, by name."""
         named = {"prompts": self.prompts, "eval_data": self.eval_data, "reference": self.reference}
@@ -75,14 +86,16 @@ class OnlineFlags:
         for key in ("reward_function", "gold_function"):
             function = getattr(self, key)
             named[key] = None if function is None else function.rpartition(":")[0]
-        return {key: value for key, value in named.items() if value is not None}
+        given = {key: value for key, value in named.items() if value is not None}
+        return given | named_tables(self.programs)
 
 
-def check_online(flags: OnlineFlags, policy: PolicyFlags, config: Any) -> None:
+def check_online(flags: OnlineFlags, programs: ProgramFlags, policy: PolicyFlags, config: Any) -> None:
     """Rejects flags that cannot work or would have no effect.
 
     Args:
         flags: of the run.
+        programs: how programs are run.
         policy: of the policy.
         config: the `PPOConfig`.
 
@@ -91,20 +104,21 @@ def check_online(flags: OnlineFlags, policy: PolicyFlags, config: Any) -> None:
         RiskError: there is no such measure.
     """
     check_policy(policy)
-    if (flags.reward_model is None) == (flags.reward_function is None):
-        received = "both" if flags.reward_model else "neither"
-        raise UsageError(f"one of --reward_model and --reward_function is needed; received {received}")
+    sources = flags.rewards.sources
+    if len(sources) != 1:
+        received = " and ".join(f"--{name}" for name in sources) or "none"
+        raise UsageError(
+            f"one of --reward_model, --reward_function and --programs is needed; received {received}"
+        )
     if flags.combine:
         _check_without_heads(config.risk)
-    check_rewards(
-        RewardFlags(reward_model=flags.reward_model, reward_function=flags.reward_function, risk=config.risk)
-    )
-    if flags.reward_function is not None:
+    check_rewards(replace(flags.rewards, risk=config.risk), programs)
+    if flags.reward_model is None:
         for name in ("combine", "reference", "reward_device"):
             if getattr(flags, name):
-                raise UsageError(f"--{name} belongs to --reward_model; a function has no use for it")
+                raise UsageError(f"--{name} belongs to --reward_model; --{sources[0]} has no use for it")
         if config.risk != "mean":
-            raise UsageError(f"--risk {config.risk}: --reward_function gives numbers, not distributions")
+            raise UsageError(f"--risk {config.risk}: --{sources[0]} gives numbers, not distributions")
     check_combination(flags.combine, flags.reference)
     for path in flags.combine:
         if not (model_folder(path) / "config.json").is_file():
@@ -112,7 +126,7 @@ def check_online(flags: OnlineFlags, policy: PolicyFlags, config: Any) -> None:
     if flags.gold_function is not None:
         check_function(flags.gold_function, "gold_function")
         if flags.eval_data is None:
-            raise UsageError("--gold_function is asked for answers to --eval_data, which is missing")
+            raise UsageError("--gold_function scores answers to --eval_data, which is missing")
     for name in ("eval_steps", "best_metric"):
         if getattr(config, name) and flags.eval_data is None:
             raise UsageError(f"--{name} needs --eval_data: there is nothing to evaluate on")

@@ -1,4 +1,6 @@
-"""`pluralign calibrate`: a fitted model, corrected on ratings of groups that it was not fitted on."""
+"""`pluralign calibrate`: a fitted model, corrected on ratings or comparisons of groups that it was not fitted
+on.
+"""
 
 from __future__ import annotations
 
@@ -48,11 +50,17 @@ def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, calibrates and writes the model."""
     purpose = (
         "Correct a model's distributions of ratings, so that its intervals hold their share of the ratings "
-        "of new groups. Scores and risk measures stay as they are."
+        "of new groups, and by pairs or votes its probabilities of preferences. Scores and risk measures "
+        "stay as they are."
     )
     flags, data, place = parse("calibrate", purpose, arguments, CalibrateFlags, DataFlags, PlaceFlags)
-    if set(data.sources) != {"ratings"}:
-        raise UsageError("calibrate takes ratings: name a file with --ratings, and no other table")
+    if not data.sources or {"pairs", "votes"} <= set(data.sources):
+        raise UsageError(
+            "calibrate takes ratings, and pairs or votes: name a file with --ratings, or with --pairs or "
+            "--votes"
+        )
+    if flags.attributes is not None and "ratings" not in data.sources:
+        raise UsageError("--attributes are calibrated on ratings: name a file with --ratings")
     if not 0 < flags.share <= 1:
         raise UsageError(f"--share: received {flags.share}; allowed: above 0, at most 1 (nothing is left)")
     console = Console(flags.json)
@@ -76,11 +84,17 @@ def run(arguments: Sequence[str]) -> None:
         }
         for attribute, counts in found.items():
             console.say(f"{attribute}: {counts['rows']:,} ratings in {counts['groups']:,} groups")
+        if (heat := model.temperature) is not None:
+            fitted_on = f"{heat.rows:,} comparisons in {heat.groups:,} groups"
+            console.say(f"{heat.kind}: temperature {heat.value:.3g}, {fitted_on}")
         if flags.share < 1:
             command = ["pluralign", "evaluate", "--model", str(folder.path), *data.arguments]
             console.say(f"to evaluate it on groups that it has not seen:\n  {shlex.join(command)}")
         path = folder.path / "model"
-        console.result({"model": str(path), "run": str(folder.path), "calibrated": found}, str(path))
+        result = {"model": str(path), "run": str(folder.path), "calibrated": found}
+        if heat is not None:
+            result["temperature"] = heat.spec()
+        console.result(result, str(path))
 
 
 def _calibrate(
@@ -109,7 +123,7 @@ def _calibrate(
     if flags.share < 1:
         rest, tables = split_tables(tables, test_share=flags.share, seed=flags.split_seed)
         console.say(held_out_words(held_out_counts(rest, tables)).replace("held out", "calibrating on", 1))
-    calibrated = model.calibrate(tables["ratings"], attributes=flags.attributes, seed=flags.seed)
+    calibrated = model.calibrate(**tables, attributes=flags.attributes, seed=flags.seed)
     remember_also(folder.path, fitted, tables)
     calibrated.save_pretrained(folder.path / "model")
     folder.finish("model", calibrated=sorted(calibrated.calibration))

@@ -74,11 +74,21 @@ def run(arguments: Sequence[str]) -> None:
         console.table("use of the scale", ("", "", ""), [_histogram(a) for a in summary["attributes"]])
     shared = f"; {found.shared}" if found.shared and found.shared.found else ""
     unread = data.unread_judgements(table, shape)
+    verdict = _doubt(summary["votes"]) or _verdict(unread, shape, data.flags_for(unread, shape))
     if unread:
         console.table("not read", ("", ""), [(column.name, column.holds) for column in unread])
-    verdict = _verdict(unread, shape, data.flags_for(unread, shape))
     more = {"notes": dict(report.notes), "reading": report.read_as, "unread": [asdict(c) for c in unread]}
     console.result(summary | more, f"{flags.file}: {counts(report)}, {verdict}{shared}")
+
+
+def _doubt(votes: Mapping[str, Any] | None) -> str:
+    """Where votes are 0 and 1 alone, they probably number the sides; empty otherwise."""
+    if votes is None or votes["share_b"] > 0 or not 0 < votes["share_tie"] < 1:
+        return ""
+    return (
+        "but every vote is 0 or 1, which were read as a tie and as a vote for a: if they number the "
+        "sides, write 1 where a is better and -1 where b is"
+    )
 
 
 def _verdict(unread: Sequence[Any], shape: str, flags: str) -> str:

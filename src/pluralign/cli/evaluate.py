@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pluralign.cli.console import Console
+from pluralign.cli.evaluate_suite import run as run_suite
+from pluralign.cli.evaluation_place import beside
 from pluralign.cli.evaluation_tables import print_results
 from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_other_families
 from pluralign.cli.held_out import seen_before, unseen
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.cli.tuning_flags import TuningFlags, training_settings, tuning_from
 from pluralign.families import CONFIGS, DEFAULT
 from pluralign.files import write_json
 from pluralign.fitting.config import saved_settings
@@ -23,6 +25,21 @@ from pluralign.report.evaluations import evaluated_on
 from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class FoldFlags:
+    """How every fold is fitted, besides what the family's own flags say.
+
+    Attributes:
+        ensemble: Number of heads of the model of each fold, each on its own resample of its groups; 1 for one
+            head on all groups.
+        tune: lora trains an adapter of the backbone together with the head in every fold, full all of its
+            weights, by the flags that begin with tune_; null leaves the backbone as it is.
+    """
+
+    ensemble: int = 1
+    tune: Literal["lora", "full"] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,15 +71,21 @@ class EvaluateFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, evaluates and prints the tables."""
+    named = any(word.partition("=")[0] == "--suite" for word in arguments)
+    if named or early_value(arguments, "suite", ""):
+        run_suite(arguments)
+        return
     family = choice_from(arguments, "family", CONFIGS, default=DEFAULT)
     crossed = early_value(arguments, "folds", "0") != "0"
     # A saved model knows its backbone and its family; only cross-fitting needs flags for them.
-    kinds: tuple[type, ...] = (BackboneFlags, CONFIGS[family]) if crossed else (PlaceFlags,)
+    of_folds = (BackboneFlags, CONFIGS[family], FoldFlags, TuningFlags)
+    kinds: tuple[type, ...] = of_folds if crossed else (PlaceFlags,)
     purpose = (
         "Evaluate a model on held-out data, against the constant model, Bradley-Terry and length. "
-        "With --folds, also every flag of `pluralign fit` that says how to fit."
+        "With --folds, also every flag of `pluralign fit` that says how to fit. With --suite NAME MODEL, a "
+        "published suite by its own rule: see `pluralign evaluate --suite rewardbench --help`."
     )
-    elsewhere = flags_of_other_families(family) if crossed else {}
+    elsewhere = flags_of_other_families(family) if crossed else _only_with_folds()
     flags, data, *others = parse(
         "evaluate", purpose, arguments, EvaluateFlags, DataFlags, *kinds, elsewhere=elsewhere
     )
@@ -72,22 +95,28 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError("pass either --model, or --folds and --family to cross-fit")
     if flags.folds < 0 or flags.folds == 1:
         raise UsageError(f"--folds: received {flags.folds}; allowed: 2 or more, or 0 for none")
+    training: dict[str, Any] = {}
+    place, *fitted = others  # the backbone's flags where it is fitted, else only the device
+    if crossed:
+        config, folds, stated = fitted
+        tuning = tuning_from(stated, folds.tune, folds.ensemble)
+        training = training_settings(folds.tune, folds.ensemble, tuning)
     console = Console(flags.json)
     decisive = {
         k: v
-        for part in (flags, data, *others)
+        for part in (flags, data, place, *fitted[:1])
         for k, v in saved_settings(part).items()
         if k not in {"out", "json", "cache", "device"}
-    }
+    } | training
     inputs = data.digests() | ({"model": digest(str(model_folder(flags.model)))} if flags.model else {})
     name = default_name(decisive, inputs)
-    with RunFolder(flags.out or _beside(flags.model, name), "evaluate", decisive, inputs) as folder:
+    with RunFolder(flags.out or beside(flags.model, name), "evaluate", decisive, inputs) as folder:
         results_file = folder.path / "results.json"
         if not folder.finished:
             if crossed:
-                results = _cross_fit(console, folder, flags, data, *others)
+                results = _cross_fit(console, folder, flags, data, place, config, training)
             else:
-                results = _evaluate(console, folder, flags, data, *others)
+                results = _evaluate(console, folder, flags, data, place)
             write_json(results_file, results)
             folder.finish("results.json")
         else:
@@ -98,6 +127,11 @@ def run(arguments: Sequence[str]) -> None:
             console.say(f"the fit warned: {warning}")
         print_results(console, results)
         console.result(results, str(results_file))
+
+
+def _only_with_folds() -> dict[str, str]:
+    """Flags of fitting, which only cross-fitting has, with the flag that they need."""
+    return {field.name: "--folds" for kind in (FoldFlags, TuningFlags) for field in fields(kind)}
 
 
 def _evaluate(
@@ -136,16 +170,6 @@ def _evaluate(
     return results | {"part": flags.part, "judged": scope}  # the key keeps its old name for older readers
 
 
-def _beside(model: str | None, name: str) -> str:
-    """Where an evaluation without `--out` goes: beside the model, where `pluralign report` looks for it."""
-    if model is not None:
-        folder = model_folder(model)
-        run = folder.parent if folder != Path(model) or (folder.parent / "run.json").is_file() else folder
-        if os.access(run.parent, os.W_OK):
-            return str(run.parent / f"{run.resolve().name}-evaluate-{name}")
-    return f"runs/evaluate-{name}"
-
-
 def _part(tables: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
     """How many of the rows were evaluated."""
     count, total = (sum(map(len, of.values())) for of in (tables, whole))
@@ -178,6 +202,7 @@ def _cross_fit(
     data: DataFlags,
     backbone: BackboneFlags,
     config: Any,
+    training: Mapping[str, Any],
 ) -> dict[str, Any]:
     from pluralign import evaluation
     from pluralign.data import shared_texts
@@ -189,6 +214,7 @@ def _cross_fit(
         num_folds=flags.folds,
         backbone=load_backbone(backbone),
         config=config,
+        **training,
         cache=cache_from(backbone.cache),
         risk=flags.risk,
         seed=flags.seed,

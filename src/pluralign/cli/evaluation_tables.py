@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pluralign.cli.console import Console, interval
-from pluralign.report.wording import counted, enough
+from pluralign.cli.crowd_tables import print_crowd
+from pluralign.report.wording import counted, counted_groups, enough
 
 __all__ = ["print_results"]
 
@@ -48,6 +49,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         }
         _breakdown(console, family, f"{_words(name)} by attribute", shares)
         _breakdown(console, family, f"{_words(name)} by kind of prompt", part["subsets"])
+    print_crowd(console, results)
 
 
 def _calibration(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
@@ -60,13 +62,13 @@ def _calibration(console: Console, family: str, name: str, part: Mapping[str, An
             rows.append((_measure(key, part), *cells, difference))
         if key == "pinball":
             rows += _within(part.get("within_prompt"))
-    sizes = f"{counted(part['rows'], 'row')}, {counted(part['groups'], 'group')}"
+    sizes = f"{counted(part['rows'], 'row')}, {counted_groups(part['groups'], part['pinball']['model'])}"
     title = f"{name}: {sizes}, in {part['unit']}"
     console.table(title, ("", family, "constant", "difference"), rows)
 
 
 def _votes(console: Console, family: str, found: Mapping[str, Any] | None) -> None:
-    """Losses of a, tie and b beside two that know nothing of the texts, and the shares of ties."""
+    """Losses of a, tie and b beside those of two forecasts that ignore the texts, and the shares of ties."""
     if not found:
         return
     rows = []
@@ -149,17 +151,18 @@ def _ensemble(console: Console, ensemble: Mapping[str, Any]) -> None:
 
 
 def _accuracy(console: Console, family: str, name: str, part: Mapping[str, Any]) -> None:
-    untold = set(part.get("tied_rules", ())) - {"model"}  # it ties nearly all pairs, so it is no comparison
+    left_out = set(part.get("tied_rules", ())) - {"model"}  # ties nearly all pairs: nothing to compare
     rows = [
         (
             family if rule == "model" else rule,
-            "-" if rule in untold else interval(accuracy, 3),
+            "-" if rule in left_out else interval(accuracy, 3),
             part["ties"][rule],
-            interval(part["difference"].get(rule), 3) if rule not in {"model", *untold} else "",
+            interval(part["difference"].get(rule), 3) if rule not in {"model", *left_out} else "",
         )
         for rule, accuracy in part["accuracy"].items()
     ]
-    title = f"{_words(name)}: {counted(part['rows'], 'pair')}, {counted(part['groups'], 'group')}"
+    groups = counted_groups(part["groups"], part["accuracy"].get("model"))
+    title = f"{_words(name)}: {counted(part['rows'], 'pair')}, {groups}"
     if not enough(part["rows"], part["groups"]):
         title += ", too few to say anything"
     if part["tied_in_data"]:

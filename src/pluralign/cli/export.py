@@ -64,6 +64,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError(f"--out {flags.out} holds something else; name a folder that does not exist")
     from pluralign import data, risk
     from pluralign.model.combination_folder import is_combination
+    from pluralign.model.export import export
+    from pluralign.model.steering import parse_steering
 
     quiet_datasets()
     measure = risk.parse(flags.risk)
@@ -79,8 +81,10 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
     console.say(f"export {measure} of {flags.model} into {flags.out}")
     model = load_model(flags.model, flags.device, flags.cache)
-    options = {key: value for key in ("weights", "steer") if (value := getattr(flags, key)) is not None}
-    done = model.exported(flags.out, measure, tolerance=flags.tolerance, reference=reference, **options)
+    steering = parse_steering([a.name for a in model.head.attributes], flags.weights, flags.steer)
+    done = export(
+        model, flags.out, measure, tolerance=flags.tolerance, reference=reference, steering=steering
+    )
     console.say(
         f"loaded again, it scored {done.checked} conversations as the model does, up to "
         f"{done.difference:.2g}\n"

@@ -13,7 +13,7 @@ from pluralign.cli.held_out import held_out_counts, held_out_words, remember
 from pluralign.cli.objects import cache_from, load_backbone, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, parse
 from pluralign.cli.run_folder import RunFolder, default_name
-from pluralign.cli.tuning_flags import TuningFlags, tuning_from
+from pluralign.cli.tuning_flags import TuningFlags, training_settings, tuning_from
 from pluralign.families import CONFIGS, DEFAULT, FAMILIES
 from pluralign.fitting.config import saved_settings
 from pluralign.fitting.tuning.config import TuningConfig
@@ -64,14 +64,10 @@ def run(arguments: Sequence[str]) -> None:
     )
     if not 0 <= flags.test_share < 1:
         raise UsageError(f"--test_share: received {flags.test_share}; allowed: at least 0 and below 1")
-    if flags.ensemble < 1:
-        raise UsageError(f"--ensemble: received {flags.ensemble}; allowed: a whole number, at least 1")
     if not data.sources:
         raise UsageError("no data: name a file with --ratings, --pairs or --votes")
     console = Console(flags.json)
-    tuning = tuning_from(stated)
-    if flags.tune is None and tuning != TuningConfig():
-        raise UsageError("flags that begin with --tune_ need --tune lora or --tune full")
+    tuning = tuning_from(stated, flags.tune, flags.ensemble)
     decisive = _result_settings(flags, data, backbone, config, tuning)
     inputs = data.digests()
     name = default_name(decisive, inputs)
@@ -101,17 +97,13 @@ def _purpose() -> str:
 
 
 def _result_settings(
-    flags: FitFlags, data: DataFlags, backbone: BackboneFlags, config: Any, tuning: TuningConfig
+    flags: FitFlags, data: DataFlags, backbone: BackboneFlags, config: Any, tuning: TuningConfig | None
 ) -> dict[str, Any]:
     """The settings that determine the result, without output, printing and the embedding cache."""
-    ignored = {"out", "json", "cache", "device"}
-    if flags.tune is None:
-        ignored.add("tune")  # runs of earlier versions have no such setting
+    ignored = {"out", "json", "cache", "device", "tune", "ensemble"}
     merged = asdict(flags) | asdict(data) | asdict(backbone) | saved_settings(config)
-    trained = {} if flags.tune is None else {"tuning": asdict(tuning)}
-    if flags.ensemble == 1:  # as if the flag did not exist, so that folders of before are found
-        ignored.add("ensemble")
-    return {key: value for key, value in merged.items() if key not in ignored} | trained
+    kept = {key: value for key, value in merged.items() if key not in ignored}
+    return kept | training_settings(flags.tune, flags.ensemble, tuning)
 
 
 def _fit(
@@ -122,7 +114,7 @@ def _fit(
     data: DataFlags,
     backbone: BackboneFlags,
     config: Any,
-    tuning: TuningConfig,
+    tuning: TuningConfig | None,
 ) -> None:
     from pluralign import data as tables_of
     from pluralign.fitting import fit
@@ -149,7 +141,7 @@ def _fit(
         backbone=load_backbone(backbone),
         config=config,
         tune=flags.tune,
-        tuning=None if flags.tune is None else tuning,
+        tuning=tuning,
         ensemble=flags.ensemble,
         cache=cache_from(backbone.cache),
         journal=folder.path / "search.jsonl",

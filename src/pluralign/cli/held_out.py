@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from pluralign.data import TextRecord
 
-__all__ = ["held_out_counts", "held_out_words", "remember", "remember_also", "seen_before", "unseen"]
+__all__ = [
+    "held_out_counts",
+    "held_out_words",
+    "remember",
+    "remember_also",
+    "seen_before",
+    "seen_groups",
+    "unseen",
+]
 
 _GROUPS, _TEXTS = "train_groups.json", "train_texts.npz"
 
@@ -126,6 +134,18 @@ def seen_before(folder: Path, tables: Tables) -> str | None:
     if named:
         said += f", but {' and '.join(named)} were, in other groups"
     return said + ("; WARNING: for these it is not a held-out result" if texts else "")
+
+
+def seen_groups(folder: Path, groups: Iterable[str]) -> int:
+    """How many of these groups were in the fit; 0 where the run folder has no record.
+
+    Args:
+        folder: the run folder of the fit.
+        groups: of the evaluation data.
+    """
+    if not (folder / _GROUPS).is_file():
+        return 0
+    return len(set(groups) & set(json.loads((folder / _GROUPS).read_text(encoding="utf-8"))))
 
 
 def _groups(tables: Tables) -> set[Any]:

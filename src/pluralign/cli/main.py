@@ -28,10 +28,13 @@ VERBS = {
     "calibrate": "correct a model's distributions on ratings that it was not fitted on",
     "score": "score responses with a model and a risk measure",
     "evaluate": "evaluate a model on held-out data, against its baselines",
+    "compare": "compare models or policies on the same rows: intervals, verdicts, dominance",
     "report": "turn evaluations into one HTML page with figures",
     "sample": "sample reference completions and score them: the table to train a policy on",
+    "select": "select the best of sampled completions, as rows or pairs to train on",
     "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "export": "write a model as a checkpoint that other software loads",
+    "serve": "serve a model over HTTP, to trainers and to people who vote",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 

@@ -94,7 +94,7 @@ def parse(
 
 
 def help_topic(arguments: Sequence[str]) -> str | None:
-    """The word behind `--help`, empty where there is none; None where nobody asks for help."""
+    """The word behind `--help`, empty where there is none; None where help is not asked for."""
     for flag, after in itertools.pairwise([*arguments, ""]):
         if flag in ("-h", "--help"):
             return "" if after.startswith("-") else after

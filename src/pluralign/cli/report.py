@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import Console
+from pluralign.cli.evaluation_folders import evaluations_of
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.run_folder import digest
 from pluralign.report.training_runs import is_training_run
-from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
 
@@ -29,12 +27,15 @@ class ReportFlags:
         runs: Folders of finished evaluations; for the folder of a fit, the evaluations of its model next to
             it. Or one run of align, finished or not: its curves, warning signs and samples.
         out: HTML file to write; null for report.html in the folder, or next to several.
+        card: Also write the results as a model card has them, model-index and tables in Markdown, to this
+            file.
         open: Open the page in a browser.
         json: Print the page's numbers as JSON.
     """
 
     runs: list[str]
     out: str | None = None
+    card: str | None = None
     open: bool = False
     json: bool = False
 
@@ -45,6 +46,8 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
     trained = [Path(name) for name in dict.fromkeys(flags.runs) if is_training_run(Path(name))]
     if trained:
+        if flags.card is not None:
+            raise UsageError(f"--card: {trained[0]} is a run of align, which has no results for a model card")
         content, target = _of_training(trained, flags, console)
     else:
         content, target = _of_evaluations(flags, console)
@@ -70,7 +73,7 @@ def _of_training(
 
 
 def _of_evaluations(flags: ReportFlags, console: Console) -> tuple[dict[str, Any], Path]:
-    folders = list(dict.fromkeys(found for name in flags.runs for found in _evaluations(Path(name))))
+    folders = list(dict.fromkeys(found for name in flags.runs for found in evaluations_of(Path(name))))
     from pluralign.report.content import build_content
     from pluralign.report.evaluations import read_evaluation
     from pluralign.report.page import write_page
@@ -79,6 +82,11 @@ def _of_evaluations(flags: ReportFlags, console: Console) -> tuple[dict[str, Any
     content = build_content([read_evaluation(folder) for folder in folders])
     target = _target(flags.out, folders)
     write_page(content, target)
+    if flags.card is not None:
+        from pluralign.report.card import write_card
+
+        write_card(content, Path(flags.card))
+        console.say(f"model card: {flags.card}")
     return content, target
 
 
@@ -86,55 +94,3 @@ def _target(out: str | None, folders: Sequence[Path]) -> Path:
     if out is None:
         return (folders[0] if len(folders) == 1 else folders[0].parent) / "report.html"
     return Path(out)
-
-
-def _evaluations(folder: Path) -> list[Path]:
-    """The folder itself, or for the folder of a fit, the finished evaluations of its model next to it."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; pass the folder of a finished `pluralign evaluate`")
-    if (folder / "results.json").is_file():
-        return [folder]
-    record = _record(folder)
-    if record.get("verb") == "evaluate":
-        raise UsageError(f"{folder} is not finished; run its `pluralign evaluate` again")
-    if record.get("verb") != "fit":
-        raise UsageError(
-            f"{folder} is not an evaluation; pass the folder of a finished `pluralign evaluate`, or of a run "
-            "of `pluralign align`"
-        )
-    model = model_folder(str(folder))
-    if not (model / "config.json").is_file():
-        raise UsageError(
-            f"{folder} is not finished; run its `pluralign fit` again, then `pluralign evaluate`"
-        )
-    fingerprint = digest(str(model))
-    places = {folder.resolve(), model.resolve()}
-    beside = [
-        other
-        for other in sorted(folder.parent.iterdir())
-        if (other / "results.json").is_file() and _evaluated(_record(other), places, fingerprint)
-    ]
-    if not beside:
-        raise UsageError(
-            f"{folder} is a fit, and there is no evaluation of it next to it; "
-            f"run `pluralign evaluate --model {folder} ...` and pass that folder"
-        )
-    return beside
-
-
-def _evaluated(record: Mapping[str, Any], places: set[Path], fingerprint: str) -> bool:
-    """Whether a run evaluated the model at one of these paths, or one with the same content."""
-    try:
-        model = record["config"]["model"]
-        return record["inputs"].get("model") == fingerprint or Path(model).resolve() in places
-    except (KeyError, TypeError, AttributeError):
-        return False
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    """The content of `run.json`; empty if it is missing or damaged."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

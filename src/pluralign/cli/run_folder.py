@@ -7,7 +7,7 @@
 The same command on a finished folder does nothing; on an unfinished one it continues; a different command is
 refused, and so is a second process at the same time. An artefact that was damaged since is an error, not a
 finished run. A run that failed before it made anything leaves no folder behind, so that a corrected command
-can use the same name. A finished folder that may not be written serves as any other.
+can use the same name. A finished folder that is read-only works like any other.
 """
 
 from __future__ import annotations
@@ -75,9 +75,7 @@ class RunFolder:
             if stored.exists():
                 self._compare(stored)
             if not may_write and not self.finished:
-                raise RunError(
-                    f"{self.path} may not be written, and its run is not finished; choose another --out"
-                )
+                raise RunError(f"{self.path} is read-only, and its run is not finished; choose another --out")
             if not stored.exists():
                 write_json(stored, self._wanted | {"versions": versions(), "started": _now()})
         except BaseException as error:
@@ -90,7 +88,7 @@ class RunFolder:
     ) -> None:
         if self._lock is None:
             return
-        if kind is not None and self._made_nothing():
+        if kind is not None and self._has_no_output():
             for name in (_RECORD, _LOG, _LOCK):
                 (self.path / name).unlink(missing_ok=True)
             with suppress(OSError):
@@ -99,7 +97,7 @@ class RunFolder:
         self._lock = None
 
     def _take_lock(self) -> bool:
-        """Takes the lock; False where the folder may not be written, so that nobody works in it."""
+        """Takes the lock; False where the folder is read-only, so that no process works in it."""
         try:
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -123,7 +121,7 @@ class RunFolder:
         """Whether the folder contains only what a killed process leaves before its first step."""
         return all(p.name == _LOCK or is_temporary(p) for p in self.path.iterdir())
 
-    def _made_nothing(self) -> bool:
+    def _has_no_output(self) -> bool:
         """Whether this process created the record, and only messages were written after it."""
         return not self._found and all(p.name in (_LOCK, _RECORD, _LOG) for p in self.path.iterdir())
 

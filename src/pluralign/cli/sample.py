@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.objects import check_device, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.program_flags import ProgramFlags, named_tables
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
 from pluralign.cli.sample_rewards import (
     REWARDS,
     TABLE,
+    check_prompts,
     check_rewards,
     progress_printer,
     reward,
@@ -29,6 +31,7 @@ from pluralign.errors import PluralignError
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
+    from pluralign.policy.rewards.sources import RewardSource
     from pluralign.policy.sampling.settings import Sampler
 
 __all__ = ["run"]
@@ -39,36 +42,41 @@ _SAMPLES, _ALPACA = "samples", "alpaca_eval.json"
 # Flags that do not change the result.
 _IGNORED = {
     *("out", "json", "device", "batch_size", "concurrency", "cache", "beta", "transform"),
-    *("server", "key_over_http"),
+    *("server", "key_over_http", "sandbox", "program_workers"),
 }
 _INPUTS = ("prompts", "shards", "samples", "reward_model", "reward_function")
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, samples, scores and writes."""
-    flags, rewards = parse("sample", SampleFlags.__doc__ or "", arguments, SampleFlags, RewardFlags)
-    _check(flags, rewards)
+    kinds = (SampleFlags, RewardFlags, ProgramFlags)
+    flags, rewards, programs = parse("sample", SampleFlags.__doc__ or "", arguments, *kinds)
+    _check(flags, rewards, programs)
     console = Console(flags.json)
     quiet_datasets()
-    given = asdict(flags) | asdict(rewards)
+    given = asdict(flags) | asdict(rewards) | asdict(programs)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
     inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given[key] is not None}
+    inputs |= {key: digest(table) for key, table in named_tables(rewards.programs).items()}
     name = default_name(decisive, inputs)
     with RunFolder(flags.out or f"runs/sample-{name}", "sample", decisive, inputs) as folder:
         if folder.finished:
             console.say(f"{folder.path} already holds this run; nothing to do")
             result = folder.result
         else:
-            result = _make(flags, rewards, folder, console)
+            result = _make(flags, rewards, programs, folder, console)
     console.result(result, str(result.get("table", result["samples"])))
 
 
-def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: Console) -> dict[str, Any]:
+def _make(
+    flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags, folder: RunFolder, console: Console
+) -> dict[str, Any]:
     # A user's function is resolved before hours of sampling; a reward model is loaded only when memory is
     # free.
     early = bool(rewards.sources) and rewards.reward_model is None
-    source = reward_source(rewards, flags.device) if early else None
-    samples = _samples(flags, folder.path, console)
+    named = (rewards, programs, flags.device, flags.columns, flags.hub_split)
+    source = reward_source(*named) if early else None
+    samples = _samples(flags, folder.path, console, source)
     made = [] if flags.samples is not None else _files(folder.path, _SAMPLES)
     result = {"run": str(folder.path), "samples": str(samples), **_counts(samples, console)}
     if flags.alpaca_eval is not None:
@@ -79,7 +87,7 @@ def _make(flags: SampleFlags, rewards: RewardFlags, folder: RunFolder, console: 
         result["alpaca_eval"] = str(file)
     if rewards.sources:
         try:
-            source = source or reward_source(rewards, flags.device)
+            source = source or reward_source(*named)
             result |= reward(rewards, source, samples, folder.path, console)
         except PluralignError:
             if flags.samples is None:
@@ -97,7 +105,7 @@ def _files(folder: Path, part: str) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in (folder / part).iterdir())
 
 
-def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
+def _check(flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags) -> None:
     found = [name for name in ("model", "shards", "samples") if getattr(flags, name) is not None]
     if len(found) != 1:
         received = " and ".join(f"--{name}" for name in found) or "no source of completions"
@@ -117,7 +125,8 @@ def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
         raise UsageError("--end_tokens: a server ends completions at the policy's own end tokens")
     if flags.samples is not None and not rewards.sources and flags.alpaca_eval is None:
         raise UsageError(
-            "--samples needs a task: --reward_model, --reward_function, --reward_column or --alpaca_eval"
+            "--samples needs a task: --reward_model, --reward_function, --programs, --reward_column or "
+            "--alpaca_eval"
         )
     if flags.limit is not None and flags.limit < 1:
         raise UsageError(f"--limit must be at least 1, received {flags.limit}")
@@ -134,7 +143,7 @@ def _check(flags: SampleFlags, rewards: RewardFlags) -> None:
         )
     if flags.model is not None and rewards.sources and flags.completions < 2:
         raise UsageError("--completions must be at least 2 to rank rewards: a single completion has no rank")
-    check_rewards(rewards)
+    check_rewards(rewards, programs)
 
 
 def _file_of(key: str, value: str) -> str:
@@ -152,7 +161,7 @@ def _samples_folder(path: str) -> Path:
     return inner if inner.is_dir() else Path(path)
 
 
-def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
+def _samples(flags: SampleFlags, folder: Path, console: Console, source: RewardSource | None) -> Path:
     """The folder of completions: from an earlier run, imported, or sampled now."""
     from pluralign import policy
 
@@ -172,6 +181,8 @@ def _samples(flags: SampleFlags, folder: Path, console: Console) -> Path:
     found = policy.load_prompts(
         flags.prompts, columns=flags.columns, split=flags.hub_split, limit=flags.limit
     )
+    if source is not None:
+        check_prompts(source, found.prompts, "--prompts")
     if flags.alpaca_eval is not None:
         policy.instructions(found.prompts)  # before hours of sampling, not after
     settings = policy.SamplingSettings(

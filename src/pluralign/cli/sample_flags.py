@@ -79,6 +79,8 @@ class RewardFlags:
         smooth: Instead of a risk measure: the probability that a completion beats its siblings, with both
             rewards random.
         reward_function: FILE.py:NAME of a function of (prompts, completions) that returns one number each.
+        programs: Tables with prompts and tests; the reward is the share of tests that the program in a
+            completion passes. May be the file of --prompts; several as [a.jsonl,b.jsonl].
         reward_column: Use the rewards that came with --shards.
         table: unpaired, every completion; or pairs, the best against the worst of each prompt.
         per_prompt: Train on the first so many completions of a prompt; all stay references.
@@ -93,6 +95,7 @@ class RewardFlags:
     risk: str = "mean"
     smooth: bool = False
     reward_function: str | None = None
+    programs: tuple[str, ...] | str = ()
     reward_column: bool = False
     table: Literal["unpaired", "pairs"] = "unpaired"
     per_prompt: int | None = None
@@ -105,5 +108,5 @@ class RewardFlags:
     @property
     def sources(self) -> list[str]:
         """The flags that name where rewards come from."""
-        names = ("reward_model", "reward_function", "reward_column")
+        names = ("reward_model", "reward_function", "programs", "reward_column")
         return [name for name in names if getattr(self, name)]

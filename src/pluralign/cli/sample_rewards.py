@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.objects import load_model
 from pluralign.cli.parsing import UsageError
+from pluralign.cli.program_flags import ProgramFlags, check_programs, program_reward
 from pluralign.cli.run_folder import digest
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.files import whole_file
@@ -24,6 +25,7 @@ __all__ = [
     "REWARDS",
     "TABLE",
     "check_function",
+    "check_prompts",
     "check_rewards",
     "load_function",
     "progress_printer",
@@ -34,8 +36,12 @@ __all__ = [
 REWARDS, TABLE = "rewards", "train.parquet"  # in the run folder
 
 
-def check_rewards(rewards: RewardFlags) -> None:
+def check_rewards(rewards: RewardFlags, programs: ProgramFlags) -> None:
     """Rejects flags that would otherwise fail only after everything has been sampled.
+
+    Args:
+        rewards: where rewards come from.
+        programs: how programs are run.
 
     Raises:
         UsageError: flags that do not go together, a function file or a model folder that does not exist.
@@ -46,6 +52,7 @@ def check_rewards(rewards: RewardFlags) -> None:
     if len(rewards.sources) > 1:
         named = " and ".join(f"--{name}" for name in rewards.sources)
         raise UsageError(f"received {named}; pass only one source of rewards")
+    check_programs(rewards.programs, programs)
     if rewards.smooth and (rewards.reward_model is None or rewards.risk != "mean"):
         raise UsageError("--smooth needs --reward_model and does not take --risk: it compares distributions")
     if rewards.reward_function is not None:
@@ -116,6 +123,10 @@ def reward(
     path = policy.reward_samples(
         samples, source, folder / REWARDS, progress=progress_printer(console, "shards rewarded")
     )
+    ended = getattr(source, "ended", None)  # of programs
+    if ended:
+        told = ", ".join(f"{count:,} {reason}" for reason, count in ended.most_common())
+        console.say(f"tests of programs: {told}")
     references = policy.References(policy.read_rewards(samples, path), length_control=rewards.length_control)
     if references.control is not None:
         console.say(
@@ -143,8 +154,22 @@ def reward(
     return result
 
 
-def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
-    """The source of rewards: a reward model with a risk measure, a user's function, or a column."""
+def reward_source(
+    rewards: RewardFlags,
+    programs: ProgramFlags,
+    device: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+) -> RewardSource:
+    """The source of rewards: a reward model with a risk measure, a user's function, programs, or a column.
+
+    Args:
+        rewards: where rewards come from.
+        programs: how programs are run.
+        device: of a reward model.
+        columns: of the table of prompts: our column names to the file's.
+        split: split of a hub data set with tests.
+    """
     from pluralign import policy
 
     if rewards.reward_model is not None:
@@ -156,7 +181,20 @@ def reward_source(rewards: RewardFlags, device: str | None) -> RewardSource:
         file, _, name = rewards.reward_function.rpartition(":")
         stated = f"{name} of {digest(file)[:16]}"
         return policy.FunctionReward(load_function(file, name), stated)
+    if rewards.programs:
+        source: RewardSource = program_reward(rewards.programs, programs, columns, split)
+        return source
     return policy.ColumnReward()
+
+
+def check_prompts(source: Any, prompts: Sequence[Any], flag: str) -> None:
+    """Rejects prompts that the source cannot reward, before anything is sampled for them.
+
+    Raises:
+        DataError: programs have no tests for some of them.
+    """
+    if hasattr(source, "check"):
+        source.check(prompts, flag)
 
 
 def load_function(file: str, name: str, flag: str = "reward_function") -> Callable[..., Any]:

@@ -125,8 +125,8 @@ class _Summary:
         if self.constant:
             return (
                 f"{words}: all {self.low:.3g}\nwarning: every response has the same utility, so these scores "
-                "rank nothing. Either the model is constant, which its fit said and `pluralign evaluate` "
-                "shows, or it does not tell these texts apart by this measure"
+                "rank nothing. Either the model is constant (its fit warned, and `pluralign evaluate` shows "
+                "it), or this measure does not distinguish these texts"
             )
         mean = self.total / self.count
         return f"{words}: mean {mean:.3g}, from {self.low:.3g} to {self.high:.3g}"

@@ -1,4 +1,4 @@
-"""The flags of `pluralign fit --tune`: those of `TuningConfig`, each with `tune_` before its name.
+"""The flags of tuning, for `fit` and `evaluate --folds`: those of `TuningConfig`, with `tune_` before them.
 
 So a learning rate of the backbone (`--tune_lr`) is never taken for one of a head (`--lr`). Nothing heavy is
 imported here.
@@ -10,9 +10,12 @@ import dataclasses
 import re
 from typing import Any, get_type_hints
 
+from pluralign.cli.argument_words import in_tuning_flags
+from pluralign.cli.parsing import UsageError
+from pluralign.errors import ConfigError
 from pluralign.fitting.tuning.config import TuningConfig
 
-__all__ = ["TuningFlags", "tuning_from"]
+__all__ = ["TuningFlags", "training_settings", "tuning_from"]
 
 _PREFIX = "tune_"
 
@@ -37,11 +40,33 @@ def _flags() -> type:
 TuningFlags: Any = _flags()
 
 
-def tuning_from(flags: Any) -> TuningConfig:
-    """The settings that the flags state.
+def tuning_from(flags: Any, tune: str | None, ensemble: int) -> TuningConfig | None:
+    """The settings that the flags state; None if nothing is tuned.
+
+    Args:
+        flags: of tuning.
+        tune: value of `--tune`.
+        ensemble: value of `--ensemble`.
 
     Raises:
-        ConfigError: a value is out of range.
+        UsageError: a value is out of range, or settings are stated and nothing is tuned.
     """
+    if ensemble < 1:
+        raise UsageError(f"--ensemble: received {ensemble}; allowed: a whole number, at least 1")
     names = [field.name for field in dataclasses.fields(TuningConfig)]
-    return TuningConfig(**{name: getattr(flags, _flag(name)) for name in names})
+    try:
+        made = TuningConfig(**{name: getattr(flags, _flag(name)) for name in names})
+    except ConfigError as error:
+        raise UsageError(in_tuning_flags(str(error))) from None
+    if tune is None and made != TuningConfig():
+        raise UsageError("flags that begin with --tune_ need --tune lora or --tune full")
+    return None if tune is None else made
+
+
+def training_settings(tune: str | None, ensemble: int, tuning: TuningConfig | None) -> dict[str, Any]:
+    """What of these determines a result.
+
+    Nothing for what is as if its flag did not exist, so that runs of before these flags are found.
+    """
+    found: dict[str, Any] = {} if ensemble == 1 else {"ensemble": ensemble}
+    return found if tuning is None else found | {"tune": tune, "tuning": dataclasses.asdict(tuning)}

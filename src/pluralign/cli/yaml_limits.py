@@ -35,7 +35,7 @@ def check_file(path: str) -> None:
 
 
 def check_value(text: str) -> None:
-    """Checks a YAML text; one that is no YAML is left to the parser.
+    """Checks a YAML text; one that is not YAML is left to the parser.
 
     Raises:
         YamlLimitError: it stands for too many values, is nested too deeply, or contains itself.

@@ -10,6 +10,7 @@ and embedded, and a response ends as the model would end it when sampling.
 from __future__ import annotations
 
 from pluralign.conversations.identity import tokenizer_digest
+from pluralign.conversations.inversion import TemplateInverse
 from pluralign.conversations.messages import (
     Conversation,
     check,
@@ -25,6 +26,7 @@ __all__ = [
     "Conversation",
     "ConversationReader",
     "Template",
+    "TemplateInverse",
     "TokenizedConversation",
     "TurnEnd",
     "check",

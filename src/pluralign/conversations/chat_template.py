@@ -3,7 +3,7 @@
 In: messages and a tokenizer with a chat template. Out: text.
 
 Most templates take a message's content as text. Those of vision-language models often take a list of parts,
-`[{"type": "text", "text": ...}]`, and show nothing of a text, without a word.
+`[{"type": "text", "text": ...}]`, and drop a plain text silently.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _FINISHED = [{"role": "user", "content": "hello"}, {"role": "assistant", "conten
 def content_form(tokenizer: Any) -> Form:
     """How the template takes the content of messages; `none` where it shows no response as it is.
 
-    A template that refuses a user's question and its answer is taken to want text, and says what it refuses
-    when it is used.
+    A template that refuses a user's question and its answer is taken to want text; its refusal is an
+    error when it is used.
     """
     forms: tuple[Form, ...] = ("text", "parts")
     for form in forms:

@@ -1,4 +1,4 @@
-"""A batch of rows checked a column at a time: what is legal in all rows but a few, without looking at each.
+"""A batch of rows checked a column at a time: only suspicious rows are then checked one by one.
 
 In: the columns of a batch, under canonical names. Out: its canonical columns as Arrow arrays, and the rows
 that need a closer look, whose cells there do not count. What is legal `records` decides, row by row: here a
@@ -43,7 +43,7 @@ def checked_columns(
         numbers: of the rows in their file.
         shape: which one.
         file: what ids that are missing are made of.
-        absent: required columns that the whole file lacks: they are null, which is no reason to look closer.
+        absent: required columns that the whole file lacks: they are null, which makes no row suspicious.
         defaults: what the caller supplied.
     """
     return _Check(column, numbers, shape, file, absent, defaults).run()

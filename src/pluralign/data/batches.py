@@ -1,7 +1,7 @@
 """Rows of a file a few thousand at a time, as Arrow columns where the file has them, else as dicts.
 
 In: what a reader yields. Out: `Batch`es: their columns under any names, and single rows as dicts where
-somebody has to look closer.
+a closer check is needed.
 """
 
 from __future__ import annotations

@@ -13,13 +13,14 @@ from typing import Any
 
 from pluralign.data.batches import ArrowBatch, Batch, RowBatch
 from pluralign.data.formats import BadRow, NumberedRow
+from pluralign.data.guesses import meant_by, no_such_column
 from pluralign.data.json_lines import LineBatch
 from pluralign.data.layouts import HELPSTEER
 from pluralign.data.plain_values import value_in
 from pluralign.data.problems import Problem
 from pluralign.data.records import OPTIONAL, REQUIRED, SIDES, Defaults, Shape
 from pluralign.data.sources import Table
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, did_you_mean
 
 __all__ = [
     "canonical_names",
@@ -34,7 +35,12 @@ __all__ = [
 ]
 
 _COMMON = ("id", "prompt", "subset", "group")
-_TEXT_OR_MESSAGES = {"prompt", "completion", *(side for sides in SIDES.values() for side in sides)}
+_TEXT_OR_MESSAGES = {
+    "prompt",
+    "completion",
+    "messages",
+    *(side for sides in SIDES.values() for side in sides),
+}
 _FLAGS = {"ratings": "ratings", "pairs": "pairs", "comparisons": "votes"}
 _TEXT = {"id", "subset", "group", "attribute", "split", "system"}
 _TYPED = {"ratings", "rating", "label", "votes", "rater_ids", "scale", "true_mean", "true_quantiles"}
@@ -46,24 +52,26 @@ def shape_of(columns: set[str]) -> Shape | None:
         return "pairs"
     if {"response_a", "response_b"} <= columns or {"conversation_a", "conversation_b"} <= columns:
         return "comparisons"
-    if columns & {"response", "completion"}:
+    if columns & {"response", "completion", "messages"}:
         rated = columns & {"ratings", "rating", "label"} or {"attribute", "scale"} <= columns
         return "ratings" if rated or columns >= set(HELPSTEER) else "responses"
     return None
 
 
-def check_mapping(mapping: Mapping[str, str | None], shape: Shape) -> None:
-    """Rejects canonical names that the shape does not have.
+def check_mapping(mapping: Mapping[str, str | None], *shapes: Shape) -> None:
+    """Rejects canonical names that none of the shapes has.
 
     Raises:
         ArgumentError: lists the allowed names.
     """
-    known = {*_COMMON, *REQUIRED[shape], *OPTIONAL}
-    if shape in ("ratings", "comparisons"):
+    known = {*_COMMON, *OPTIONAL, *(name for shape in shapes for name in REQUIRED[shape])}
+    if {"ratings", "comparisons"} & {*shapes}:
         known.add("rater_ids")
+    kinds = f" for {shapes[0]}" if len(shapes) == 1 else ""
     for name, of_file in mapping.items():
         if name not in known:
-            raise ArgumentError(f"columns: received the key {name!r}; allowed for {shape}: {sorted(known)}")
+            close = did_you_mean(name, known)
+            raise ArgumentError(f"columns: received the key {name!r}{close}; allowed{kinds}: {sorted(known)}")
         if of_file is None and name != "prompt":
             raise ArgumentError(
                 f"columns: {name!r} cannot be None; only 'prompt' can (texts without a prompt)"
@@ -113,7 +121,7 @@ def renamed(batch: Batch, names: Mapping[str, str], notes: Counter[str]) -> Batc
     replaced = isinstance(batch, LineBatch) and any(
         name in columns and of_file in columns for of_file, name in names.items()
     )
-    if isinstance(batch, RowBatch) or replaced:  # how many rows have both, only the rows tell
+    if isinstance(batch, RowBatch) or replaced:  # only the rows show how many have both
         return RowBatch(batch.numbers, [rename(row, names, notes) for row in batch.rows()])
     arrays = {name: batch.column(name) for name in batch.columns if name not in names}
     for of_file, name in names.items():
@@ -128,24 +136,33 @@ def renamed(batch: Batch, names: Mapping[str, str], notes: Counter[str]) -> Batc
 
 
 def missing_columns(
-    file: str, columns: set[str], shape: Shape, mapping: Mapping[str, str | None], defaults: Defaults
+    file: str,
+    columns: set[str],
+    shape: Shape,
+    mapping: Mapping[str, str | None],
+    defaults: Defaults,
+    own: Collection[str] | None = None,
 ) -> list[Problem]:
     """One problem per required column that no row of the file has (`columns` under canonical names).
 
+    `own` are the columns as the file names them, for the messages; `columns` if they are None.
     A file that has all columns of another shape gets a single problem, which names that shape.
     """
     supplied = {"scale": defaults.scale, "attribute": defaults.attribute}
+    named = sorted(columns if own is None else own)
     problems = []
     for name in REQUIRED[shape]:
         if name in columns or supplied.get(name) is not None or (name == "prompt" and name in mapping):
             continue
         wanted = mapping.get(name) or name
-        allowed = f"a column {wanted!r}, or columns={{{name!r}: <the file's name for it>}}"
+        held = meant_by(name, named)
+        entry = repr(held) if held not in (None, name, mapping.get(name)) else "<the file's name for it>"
+        allowed = f"a column {wanted!r}, or columns={{{name!r}: {entry}}}"
         if name in supplied:
             allowed += f", or {name}=..."
         elif name == "prompt":
             allowed += ", or columns={'prompt': None} for texts without a prompt"
-        found = f"only the columns {sorted(columns)}"
+        found = f"only the columns {named}"
         problems.append(Problem(file, None, name, found, allowed))
     other = shape_of(columns)
     if problems and other not in (None, shape, "responses"):
@@ -154,7 +171,9 @@ def missing_columns(
         return [Problem(file, None, None, found, allowed)]
     for name, of_file in mapping.items():
         if of_file is not None and name not in columns and name not in REQUIRED[shape]:
-            problems.append(Problem(file, None, name, f"no column {of_file!r}", "a column of the file"))
+            problems.append(
+                Problem(file, None, name, no_such_column(of_file, named), f"a column of the file: {named}")
+            )
     return problems
 
 
@@ -164,7 +183,9 @@ def unused_mappings(file: str, columns: set[str], mapping: Mapping[str, str | No
     Reading that column instead would hide a misspelt name (`columns` under the file's own names).
     """
     return [
-        Problem(file, None, name, f"no column {of_file!r}", f"a column of the file: {sorted(columns)}")
+        Problem(
+            file, None, name, no_such_column(of_file, columns), f"a column of the file: {sorted(columns)}"
+        )
         for name, of_file in mapping.items()
         if of_file is not None and of_file not in columns and name in columns
     ]

@@ -231,7 +231,7 @@ def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch | 
             try:
                 batch.validate(full=True)
             except pa.ArrowException:
-                batch.to_pylist()  # says which byte is no UTF-8
+                batch.to_pylist()  # the error says which byte is not UTF-8
                 raise
             yield batch
     except (pa.ArrowException, UnicodeDecodeError) as error:

@@ -18,7 +18,7 @@ from pluralign.data.problems import Problem, raise_problems
 __all__ = ["ALWAYS_ALLOWED", "MOST_RATIO", "is_gzip", "open_gzip"]
 
 MOST_RATIO = 200
-ALWAYS_ALLOWED = 64 << 20  # bytes; less harms nobody
+ALWAYS_ALLOWED = 64 << 20  # bytes; less is harmless
 _BUFFER = 1 << 18
 
 

@@ -44,7 +44,7 @@ def read_implicit_prompt(
     prompts = [turns[:-1] for turns in read.values() if turns]
     if not prompts or len(prompts) < len(sides) or any(one != prompts[0] for one in prompts):
         return None
-    # Like a prompt's, a turn's mark is followed by one blank that nobody said.
+    # Like a prompt's, a turn's mark is followed by one blank that belongs to neither.
     return _as_messages(prompts[0]), {column: turns[-1] for column, turns in read.items() if turns}
 
 

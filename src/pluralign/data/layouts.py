@@ -4,6 +4,7 @@
     a column per rater        spreadsheets: ann, bob, cem
     a row per rater           exports of annotation tools: rater, rating
     a winner                  Chatbot Arena: conversation_a, conversation_b, winner; votes as A, B, tie
+    a conversation            ArmoRM's mix of rated sets: messages, of which the last is the response
 
 In: the rows of one file under canonical names. Out: rows with `ratings` or `votes` as lists, and how they
 were read. Unknown layouts are left unchanged; `records` then reports the problems.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pluralign.data.records import Shape
@@ -45,9 +46,10 @@ Row = dict[str, Any]
 NumberedRows = list[tuple[int, Row]]
 
 _WORDS = {
-    **dict.fromkeys(("a", "model_a", "response_a", "left"), 1),
-    **dict.fromkeys(("b", "model_b", "response_b", "right"), -1),
-    **dict.fromkeys(("tie", "tie (bothbad)", "both_bad", "bothbad", "both_good", "bothgood"), 0),
+    **dict.fromkeys(("a", "model_a", "response_a", "left", "first"), 1),
+    **dict.fromkeys(("b", "model_b", "response_b", "right", "second"), -1),
+    **dict.fromkeys(("tie", "same", "equal"), 0),
+    **dict.fromkeys(("tie (bothbad)", "both_bad", "bothbad", "both_good", "bothgood"), 0),
 }
 _ONE_HOT = {"winner_model_a": 1, "winner_tie": 0, "winner_model_b": -1}
 
@@ -101,6 +103,8 @@ def is_arranged(
         columns: of the whole file.
         judgements: what stands in the column of `JUDGEMENTS`, nothing where there is none.
     """
+    if _in_messages(shape, columns):
+        return False
     if shape == "ratings":
         if layout.columns or "ratings" not in columns:
             return not (layout.columns or _is_helpsteer(columns))
@@ -131,6 +135,14 @@ def _is_helpsteer(columns: Collection[str]) -> bool:
     return {*columns} >= {*HELPSTEER} and "attribute" not in columns
 
 
+def _in_messages(shape: Shape, columns: Collection[str]) -> bool:
+    return (
+        shape in ("ratings", "responses")
+        and "messages" in columns
+        and not {"prompt", "response"} & {*columns}
+    )
+
+
 def arrange(rows: NumberedRows, shape: Shape, layout: Layout, columns: Collection[str]) -> Arranged:
     """The rows with their judgements where the shape has them.
 
@@ -142,9 +154,21 @@ def arrange(rows: NumberedRows, shape: Shape, layout: Layout, columns: Collectio
     """
     if shape == "comparisons":
         return _comparisons(rows, columns)
-    if shape == "ratings":
-        return _ratings(rows, columns, layout)
-    return Arranged(rows)
+    how: tuple[str, ...] = ()
+    if _in_messages(shape, columns):
+        rows = [(n, _of_messages(row)) for n, row in rows]
+        how = ("messages, of which the last is the response",)
+    found = _ratings(rows, columns, layout) if shape == "ratings" else Arranged(rows)
+    return replace(found, read_as=how + found.read_as)
+
+
+def _of_messages(row: Row) -> Row:
+    """The row with the turns before the last as its prompt; what is no conversation is left to `records`."""
+    rest = {column: value for column, value in row.items() if column != "messages"}
+    turns = row.get("messages")
+    if not isinstance(turns, list) or not turns:
+        return {**rest, "prompt": [], "response": turns}
+    return {**rest, "prompt": turns[:-1], "response": turns[-1:]}
 
 
 def _ratings(rows: NumberedRows, columns: Collection[str], layout: Layout) -> Arranged:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from pluralign.data.columns import canonical_names, missing_columns, shape_of
+from pluralign.data.columns import canonical_names, check_mapping, missing_columns, shape_of
 from pluralign.data.formats import BadRow
-from pluralign.data.problems import raise_problems
-from pluralign.data.records import REQUIRED, Defaults, Shape
+from pluralign.data.guesses import advice_on_columns, advice_on_objects, no_such_column
+from pluralign.data.problems import Problem, raise_problems
+from pluralign.data.records import REQUIRED, SHAPES, Defaults, Shape
 from pluralign.data.sources import find_tables, source_name
 from pluralign.data.tables import OnBadRow, read_table
 from pluralign.errors import DataError
@@ -214,7 +215,7 @@ def load_responses(
         DataError: the data has problems; all are in `.problems`.
         ArgumentError: an argument is invalid.
     """
-    found = _first_columns(source, split, config, columns)
+    found = _beginning(source, split, config).under(columns or {})
     shape = shape_of(found) or "responses"
     if shape == "ratings":
         names, defaults = canonical_names(found, shape, {}, Defaults())
@@ -254,30 +255,62 @@ def detect_shape(
     Raises:
         DataError: the columns fit none of the shapes, or the source cannot be read.
     """
-    found = _first_columns(source, split, config, columns)
+    begun = _beginning(source, split, config)
+    mapping = columns or {}
+    check_mapping(mapping, *SHAPES)
+    found = begun.under(mapping)
     shape = shape_of(found)
     if shape is None:
-        allowed = "; ".join(f"{name} {{{', '.join(needed)}}}" for name, needed in REQUIRED.items())
-        raise DataError(
-            f"{source_name(source)}: no shape fits the columns {sorted(found)}; allowed: {allowed}; "
-            "map other names with columns="
-        )
+        _refuse_shape(source_name(source), begun, mapping)
     return shape
 
 
-def _first_columns(
-    source: Any, split: str | None, config: str | None, mapping: Mapping[str, str | None] | None
-) -> set[str]:
-    """The columns of the first 100 rows of every table, under canonical names if they are mapped."""
-    names = {of_file: name for name, of_file in (mapping or {}).items() if of_file is not None}
-    found: set[str] = set()
+def _refuse_shape(name: str, begun: _Beginning, mapping: Mapping[str, str | None]) -> NoReturn:
+    """Raises the error of a file whose columns fit no shape, with the likeliest reason."""
+    if begun.problems:
+        raise_problems(name, begun.problems)
+    own = sorted(begun.columns)
+    absent = [
+        Problem(name, None, canonical, no_such_column(of_file, own), f"a column of the file: {own}")
+        for canonical, of_file in mapping.items()
+        if of_file is not None and of_file not in begun.columns
+    ]
+    if absent:
+        raise_problems(name, absent)
+    one = advice_on_objects(begun.num_rows, begun.first)
+    if one is not None:
+        raise DataError(f"{name}: found one JSON object with the keys {own[:5]}; allowed: {one}")
+    allowed = "; ".join(f"{kind} {{{', '.join(needed)}}}" for kind, needed in REQUIRED.items())
+    raise DataError(
+        f"{name}: no shape fits the columns {own}; allowed: {allowed}; "
+        f"map other names with columns={advice_on_columns(begun.columns)}"
+    )
+
+
+class _Beginning(NamedTuple):
+    """The first 100 rows of every table of a source: all columns, the first row, how many there are."""
+
+    columns: set[str]
+    first: dict[str, Any]
+    num_rows: int
+    problems: list[Problem]
+
+    def under(self, mapping: Mapping[str, str | None]) -> set[str]:
+        """The columns under canonical names, where they are mapped."""
+        names = {of_file: name for name, of_file in mapping.items() if of_file is not None}
+        return {names.get(column, column) for column in self.columns}
+
+
+def _beginning(source: Any, split: str | None, config: str | None) -> _Beginning:
+    rows: list[dict[str, Any]] = []
     problems = []
     for table in find_tables(source, split, config):
         for _, row in itertools.islice(table.rows(), 100):
             if isinstance(row, BadRow):
                 problems.append(row.problem)
             else:
-                found |= {names.get(column, column) for column in row}
-    if problems and not found:
+                rows.append(row)
+    if problems and not rows:
         raise_problems(source_name(source), problems)
-    return found
+    columns = {column for row in rows for column in row}
+    return _Beginning(columns, rows[0] if rows else {}, len(rows), problems)

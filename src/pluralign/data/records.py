@@ -50,7 +50,7 @@ REQUIRED: Mapping[Shape, tuple[str, ...]] = {
 OPTIONAL = ("split", "system", "true_mean", "true_quantiles")  # known to the package, typed, may be null
 
 LONGEST_NAME = 60  # characters; no system has a longer name
-_NUMBERS = "a list with one number per rater"
+_NUMBERS = "a number, or a list with one number per rater; decimals have a point"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RowReader:
         file: the name of the file in messages.
         absent: required columns that the whole file lacks; they are not reported again for each row.
         defaults: the caller's values.
-        notes: counts oddities that are kept but worth knowing.
+        notes: counts oddities of rows that are kept.
     """
 
     def __init__(
@@ -190,14 +190,8 @@ class RowReader:
 
     def _ratings(self, value: Any) -> list[float]:
         """The valid ratings; every other one is a problem."""
-        if value is None:
-            self._nothing("ratings", _NUMBERS)
-            return []
-        values = value if isinstance(value, list) else [value]
-        if not values:
-            self._complain("ratings", "an empty list", _NUMBERS)
         ratings = []
-        for rating in values:
+        for rating in self._entries("ratings", value, _NUMBERS):
             if isinstance(rating, bool) or not isinstance(rating, int | float):
                 self._complain("ratings", f"{type(rating).__name__} {preview(rating)}", _NUMBERS)
             elif not is_finite_number(rating):
@@ -208,20 +202,24 @@ class RowReader:
 
     def _votes(self, value: Any) -> list[int]:
         """The valid votes; every other one is a problem."""
-        allowed = "one of -1 (b is better), 0 (tie), 1 (a is better) per rater"
-        if value is None:
-            self._nothing("votes", allowed)
-            return []
-        values = value if isinstance(value, list) else [value]
-        if not values:
-            self._complain("votes", "an empty list", allowed)
+        allowed = "one of -1 (b is better), 0 (tie), 1 (a is better) per rater, or of A, tie, B"
         votes = []
-        for vote in values:
+        for vote in self._entries("votes", value, allowed):
             if isinstance(vote, bool) or not isinstance(vote, int | float) or vote not in (-1, 0, 1):
                 self._complain("votes", f"{type(vote).__name__} {preview(vote)}", allowed)
             else:
                 votes.append(int(vote))
         return votes
+
+    def _entries(self, column: str, value: Any, allowed: str) -> list[Any]:
+        """The entries of a list, or a single value; none at all is a problem."""
+        if value is None:
+            self._nothing(column, allowed)
+            return []
+        entries = value if isinstance(value, list) else [value]
+        if not entries:
+            self._complain(column, "an empty list", allowed)
+        return entries
 
     def _rater_ids(self, value: Any, judgements: Any, column: str) -> list[str] | None:
         if value is None or column in self.absent:

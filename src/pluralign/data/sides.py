@@ -25,7 +25,7 @@ from pluralign.data.stored_messages import unfold
 
 __all__ = ["read_prompt_and_sides"]
 
-_LONG = 20  # characters from which a prompt at the start of its responses is no chance
+_LONG = 20  # characters from which a prompt at the start of its responses is not there by chance
 _SIDE = "text, or a list of messages that ends in the assistant's response"
 
 

@@ -157,7 +157,7 @@ def _dataset_table(name: str, dataset: Any) -> Table:
             raise DataError(f"{name}: no rows", [Problem(name, None, None, "no rows", "at least one row")])
 
     decimal = "decimal" in str(dataset.features)
-    # Pictures and sounds are decoded as they are read; nobody here needs them, but they must not get lost.
+    # Pictures and sounds are decoded as they are read; they are not needed here, but must not get lost.
     as_arrow = not decimal and all(_is_plain(feature) for feature in dataset.features.values())
     return Table(name, rows, batches=batches if as_arrow else None)
 

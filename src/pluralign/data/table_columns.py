@@ -94,6 +94,13 @@ class Ragged:
         skipped = (self.sizes.cumsum() - self.sizes)[rows] - (sizes.cumsum() - sizes)
         return Ragged(self.values[np.repeat(skipped, sizes) + np.arange(sizes.sum())], sizes)
 
+    def arrow(self) -> pa.Array:
+        """The same as a column of Arrow."""
+        import pyarrow as pa
+
+        ends = np.append(0, self.sizes.cumsum()).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(ends), pa.array(self.values))
+
 
 def ragged(table: datasets.Dataset, name: str) -> Ragged:
     """A column of lists of numbers."""

@@ -211,7 +211,7 @@ class _Reading:
         self._found.refused.append(RefusedRow(self._table.name, number, bad.raw, [bad.problem]))
 
     def _typed_batches(self) -> Iterator[RowBatch]:
-        """Which type a column of cells has, only all of its cells tell."""
+        """The type of a column of cells is known only once all of them are read."""
         whole: list[tuple[int, dict[str, Any]]] = []
         damage = None
         try:
@@ -293,7 +293,8 @@ class _Reading:
         columns = set(self._seen.arranged)
         if plan.rater is not None and self._seen.row_per_rater:
             columns.add("rater_ids")
-        problems = missing_columns(file, columns, request.shape, request.mapping, plan.defaults)
+        own = self._seen.given
+        problems = missing_columns(file, columns, request.shape, request.mapping, plan.defaults, own)
         allowed = f"for where=, one of {sorted(columns)}"
         return problems + [
             Problem(file, None, column, "no such column", allowed)
@@ -366,6 +367,7 @@ class _Reading:
             raters = row.get("rater_ids") if self._seen.row_per_rater else None
             rater = spelled(raters[0]) if raters else None
             key = (row["id"], row["subset"], spelled(row.get("attribute") or ""), rater)
+            problems = [self._traced(problem, raw, plan) for problem in dict.fromkeys(problems)]
             problems += self._repeats(number, key)
             if problems:
                 self._found.refused.append(RefusedRow(file, number, raw, problems))
@@ -374,6 +376,20 @@ class _Reading:
                 found.append(place)
                 rows.append(row)
         return np.array(found, np.int64), rows
+
+    def _traced(self, problem: Problem, raw: Mapping[str, Any], plan: _Plan) -> Problem:
+        """The same problem, with the name that the file has for the column where that is another."""
+        given, column = self._seen.given, problem.column
+        of_file = next((old for old, new in plan.names.items() if new == column), column)
+        if column not in given and of_file == column:
+            if column == "ratings" and raw.get("attribute") in given:
+                of_file = raw["attribute"]
+            elif column == "votes" and "winner" in given:
+                of_file = "winner"
+        if of_file is None or of_file == column or of_file not in given:
+            return problem
+        found = f"{problem.found} in {of_file!r}"
+        return Problem(problem.file, problem.row, column, found, problem.allowed)
 
     def _repeats(self, number: int, key: Key) -> list[Problem]:
         first = self._request.duplicates.get((self._table.name, number, key))

@@ -136,7 +136,8 @@ def read_table(
     name = source_name(source)
     found = load.table(name)
     fatal = load.file_problems + load.mixed_scales()
-    row_problems = [problem for bad in load.bad for problem in bad.problems]
+    # A row of the file may have become several with the same fault.
+    row_problems = list(dict.fromkeys(problem for bad in load.bad for problem in bad.problems))
     if fatal or (row_problems and quarantine is None):
         advice = "" if fatal else "Correct the rows, or set them aside with on_bad_row='quarantine'."
         raise_problems(name, fatal + row_problems, advice)

@@ -37,7 +37,7 @@ from pluralign.distributions.indexing import rows_of
 from pluralign.distributions.quadrature import cdf_distance
 from pluralign.errors import ArgumentError
 
-__all__ = ["Heads", "RewardDistribution", "Variances"]
+__all__ = ["Heads", "Parameters", "RewardDistribution", "Variances"]
 
 
 class Heads(NamedTuple):
@@ -60,6 +60,20 @@ class Variances(NamedTuple):
     between: Float[Tensor, " B"]
 
 
+class Parameters(NamedTuple):
+    """The arguments that make a distribution again.
+
+    Attributes:
+        own: with a row for each of the batch.
+        shared: that all rows have in common.
+        members: distributions that it is made of.
+    """
+
+    own: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    members: tuple[RewardDistribution, ...] = ()
+
+
 class RewardDistribution(ABC):
     """A batch of B one-dimensional distributions of reward.
 
@@ -71,6 +85,7 @@ class RewardDistribution(ABC):
     # Names of the attributes with a leading batch dimension, and of those shared by all rows.
     _batched: ClassVar[tuple[str, ...]]
     _shared: ClassVar[tuple[str, ...]] = ()
+    _derived: ClassVar[tuple[str, ...]] = ()  # of the batched ones, those that are no parameters
     _validate: bool
 
     is_point: ClassVar[bool] = False
@@ -372,6 +387,13 @@ class RewardDistribution(ABC):
             return tensor.to(device=place, dtype=kind if tensor.is_floating_point() else None)
 
         return self._replace(move, shared=True)
+
+    def parameters(self) -> Parameters:
+        """What the class is made of, by the names of its arguments."""
+        own = [name for name in self._batched if name not in self._derived]
+        return Parameters(
+            {name: getattr(self, name) for name in own}, {name: getattr(self, name) for name in self._shared}
+        )
 
     def __repr__(self) -> str:
         sizes = ", ".join(

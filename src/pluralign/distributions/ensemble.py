@@ -20,7 +20,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from pluralign.distributions.base import Heads, RewardDistribution
+from pluralign.distributions.base import Heads, Parameters, RewardDistribution
 from pluralign.distributions.categorical import Categorical
 from pluralign.distributions.checks import TensorLike, as_float, check_shape, require
 from pluralign.distributions.gaussian import GaussianEnsemble
@@ -90,6 +90,10 @@ class Ensemble(RewardDistribution):
         self._validate = validate
         self.weights: Tensor = (shares / shares.sum()).expand(len(first), -1)
         self._mixture: RewardDistribution | None = None
+
+    def parameters(self) -> Parameters:
+        """The weights, and the members."""
+        return super().parameters()._replace(members=self.members())
 
     def members(self) -> tuple[RewardDistribution, ...]:
         """The members, in order."""

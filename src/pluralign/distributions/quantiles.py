@@ -61,6 +61,7 @@ class Quantiles(PiecewiseLinear):
 
     _batched: ClassVar[tuple[str, ...]] = ("values", "crossing_rate")
     _shared: ClassVar[tuple[str, ...]] = ("levels",)
+    _derived: ClassVar[tuple[str, ...]] = ("crossing_rate",)
 
     def __init__(
         self, values: TensorLike, levels: Tensor | Sequence[float], *, validate: bool = True

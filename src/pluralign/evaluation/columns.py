@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Sequence, Sized
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ __all__ = [
     "columns",
     "count_by",
     "group_codes",
+    "group_numbers",
     "known_names",
     "mean_by",
     "mean_or_none",
@@ -43,10 +44,17 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 def as_array(values: Values) -> Floats:
-    """`values` in float64 on the host, without gradient."""
+    """`values` in float64 on the host, without gradient.
+
+    Raises:
+        ArgumentError: an entry is no number, or rows differ in length.
+    """
     if isinstance(values, torch.Tensor):
         return np.asarray(values.detach().cpu().double().numpy())
-    return np.asarray(values, dtype=np.float64)
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"needs numbers; received {type(values).__name__}: {error}") from None
 
 
 def rounding(*values: Values) -> float:
@@ -86,7 +94,7 @@ def uniform_noise(shape: tuple[int, ...], seed: int, purpose: str) -> Floats:
 
 
 def noise_generator(seed: int, purpose: str) -> np.random.Generator:
-    """The stream of `uniform_noise`; it can be moved on past draws that nobody needs."""
+    """The stream of `uniform_noise`; it can be moved on past draws that are not needed."""
     return np.random.Generator(np.random.PCG64([seed, *purpose.encode()]))
 
 
@@ -144,6 +152,29 @@ def group_codes(labels: Sequence[str]) -> npt.NDArray[np.int64]:
     """
     number = {label: i for i, label in enumerate(sorted(set(labels)))}
     return np.array([number[label] for label in labels], np.int64)
+
+
+def group_numbers(labels: Sequence[Any] | npt.NDArray[Any], rows: int, name: str) -> npt.NDArray[np.int64]:
+    """A number, 0 to G - 1, for the group of each row, whatever the labels are, in their order: [N].
+
+    Args:
+        labels: [N], texts or numbers, or anything with a `repr` of its own.
+        rows: N.
+        name: of the argument, for messages.
+
+    Raises:
+        ArgumentError: there is not one label per row, or one is missing.
+    """
+    listed = labels.tolist() if isinstance(labels, np.ndarray | torch.Tensor) else list(labels)
+    if len(listed) != rows or any(isinstance(label, list) for label in listed):
+        raise ArgumentError(f"{name} needs one label per row; received {len(listed)} for {rows} rows")
+    missing = [row for row, label in enumerate(listed) if label is None or label != label]  # NaN
+    if missing:
+        raise ArgumentError(f"{name}[{missing[0]}] is {listed[missing[0]]}: every row needs a group")
+    plain = len({type(label) for label in listed}) == 1 and isinstance(listed[0], str | int | float)
+    distinct = sorted(set(listed if plain else map(repr, listed)))
+    number = {label: place for place, label in enumerate(distinct)}
+    return np.array([number[label if plain else repr(label)] for label in listed], np.int64)
 
 
 def same_length(**columns: Sized) -> None:

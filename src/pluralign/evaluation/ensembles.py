@@ -24,6 +24,8 @@ from pluralign.heads.agreement import head_agreement
 __all__ = ["distribution_columns", "margin_columns", "summarise_ensemble"]
 
 _HEAD, _MARGIN = "model_head_", "margin_head_"
+_CORRELATIONS = ("correlation", *(f"spearman_{name}_error" for name in ("std", "within", "between")))
+_BOUNDS = dict.fromkeys(_CORRELATIONS, (-1.0, 1.0)) | {"split": (0.0, 1.0)}
 
 
 def distribution_columns(distribution: RewardDistribution) -> dict[str, Tensor]:
@@ -124,7 +126,9 @@ def _with_intervals(
     whole = measured(np.arange(len(groups)))
     if not whole:
         return {}
-    found = {name: part.to_dict() for name, part in jackknife_intervals(measured, groups).items()}
+    found = {
+        name: part.to_dict() for name, part in jackknife_intervals(measured, groups, bounds=_BOUNDS).items()
+    }
     return {"heads": heads, **whole, "intervals": found}
 
 

@@ -4,7 +4,8 @@ In: a model, the tables it is evaluated on, and how much it expects raters to di
 response.
 
 Of the ratings, three tenths of the sample are the responses with the largest and the smallest predicted
-disagreement, half each; the rest are spaced evenly over the table. The choice does not depend on the ratings.
+disagreement, half each; a tenth are all responses of a few prompts, so that these can be compared; the rest
+are spaced evenly over the table. The choice does not depend on the ratings.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ __all__ = ["MAX_EXAMPLES", "example_lines"]
 
 MAX_EXAMPLES = 200
 _EXTREMES = 0.15  # share of the sample from each end of the predicted spread
+_WHOLE = 0.1  # share of the sample that are all responses of a few prompts
+_MOST_RIVALS = 8  # responses of one prompt
+_SEARCHED = 2000  # first rows of a table, in which such prompts are looked for
 _SIDES = {"ratings": ("response",), "pairs": ("chosen", "rejected"), "votes": ("response_a", "response_b")}
 
 Texts = dict[str, dict[str, Any]]  # the data of each response, by prompt and text
@@ -64,7 +68,8 @@ def example_lines(
         room = limit // len(tables)
         spread = _spread(scores) if kind == "ratings" else None
         found: Texts = {}
-        for row in table.select(_rows(len(table), room, spread)):
+        whole = _rivals(table, int(_WHOLE * room)) if kind == "ratings" else []
+        for row in table.select(list(dict.fromkeys([*whole, *_rows(len(table), room, spread)]))):
             for side in _SIDES[kind]:
                 facts = {"prompt": row["prompt"], "response": row[side], "subset": row["subset"]}
                 found.setdefault(_key(row["prompt"], row[side]), facts)
@@ -80,6 +85,22 @@ def _rows(count: int, limit: int, spread: Any) -> list[int]:
     order = np.argsort(spread, kind="stable").tolist() if ends else []
     even = range(0, count, max(1, count // max(1, limit - 2 * ends)))
     return list(dict.fromkeys([*order[:ends], *order[::-1][:ends], *even]))
+
+
+def _rivals(table: datasets.Dataset, limit: int) -> list[int]:
+    """Rows of prompts with several responses, those with the most first; one row for each response."""
+    head = table.select(range(min(len(table), _SEARCHED)))
+    prompts: dict[str, dict[str, int]] = {}
+    for row, (prompt, response) in enumerate(zip(head["prompt"], head["response"], strict=True)):
+        prompts.setdefault(json.dumps(prompt), {}).setdefault(response, row)
+    several = sorted((of for of in prompts.values() if len(of) > 1), key=lambda of: -len(of))
+    rows: list[int] = []
+    for of in several:
+        found = list(of.values())[:_MOST_RIVALS]
+        if len(rows) + len(found) > limit:
+            break
+        rows += found
+    return rows
 
 
 def _spread(scores: Columns | None) -> Any:

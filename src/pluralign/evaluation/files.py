@@ -1,4 +1,4 @@
-"""Two files of an evaluation: `scores.parquet` (per row) and `examples.jsonl` (texts).
+"""Files of an evaluation: `scores.parquet` (per row), `examples.jsonl` (texts) and `results.json`.
 
 In: columns and lines. Out: files, each complete or unchanged.
 """
@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pluralign.evaluation.rows import Columns
-from pluralign.files import whole_file, write_file
+from pluralign.files import whole_file, write_file, write_json
 
-__all__ = ["write_examples", "write_scores"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["scores_table", "write_examples", "write_results", "write_scores"]
 
 
-def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
+def scores_table(tables: Mapping[str, Columns]) -> pa.Table:
     """All rows of all tables; the column `table` names the table."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     parts = []
     for name, columns in tables.items():
@@ -27,11 +29,22 @@ def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
         given = {k: v for k, v in columns.items() if not isinstance(v, int)}
         arrays = {k: v if isinstance(v, pa.ChunkedArray) else pa.array(v) for k, v in given.items()}
         parts.append(pa.table(arrays | {"table": pa.array([name] * length)}))
-    table = pa.concat_tables(parts, promote_options="permissive")
+    return pa.concat_tables(parts, promote_options="permissive")
+
+
+def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
+    """`scores_table` as a Parquet file."""
+    import pyarrow.parquet as pq
+
     with whole_file(path) as work:
-        pq.write_table(table, work)
+        pq.write_table(scores_table(tables), work)
 
 
 def write_examples(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object per line."""
     write_file(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """The numbers."""
+    write_json(path, dict(results))

@@ -1,19 +1,18 @@
 """Confidence intervals for means over rows that come in groups (prompts, topics, texts).
 
 In: one value per row and the group of each row. Out: an `Interval`, plain numbers that go into
-`results.json`. Rows of one group are never treated as independent: a group is drawn, or left out, as a whole.
-A mean over training seeds is the case of one row per group.
+`results.json`. Rows of one group are never treated as independent: the formula, in `group_errors`, knows
+groups alone. A mean over training seeds is the case of one row per group.
 
 Notation: N rows, G groups, x_i values, w_i weights, S_g = sum of w_i x_i and C_g = sum of w_i over group g.
 The estimate is the ratio of means sum S_g / sum C_g, which is the weighted mean of the rows.
 
-Papers: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3; Cameron and Miller,
-"A Practitioner's Guide to Cluster-Robust Inference", Journal of Human Resources 50 (2015), section VI.
+Papers: those of `group_errors`; for the bootstrap, Efron and Tibshirani, An Introduction to the Bootstrap
+(1993), section 13.3.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -24,12 +23,30 @@ import numpy.typing as npt
 
 from pluralign.errors import ArgumentError
 from pluralign.evaluation.columns import Floats, Values, as_array
+from pluralign.evaluation.group_errors import (
+    effective_groups,
+    group_error,
+    interval_ends,
+    ratio_influence,
+)
+from pluralign.evaluation.student_t import student_t_quantile
 
-__all__ = ["Interval", "Method", "difference_interval", "mean_interval", "student_t_quantile"]
+__all__ = [
+    "FEWEST_GROUPS",
+    "Interval",
+    "Method",
+    "difference_interval",
+    "ends_or_reason",
+    "mean_interval",
+    "student_t_quantile",
+]
 
-Method = Literal["auto", "bootstrap", "t"]
+Method = Literal["auto", "skewed_t", "t", "bootstrap"]
+_METHODS = ("auto", "skewed_t", "t", "bootstrap")
 
-_FEW_GROUPS = 100  # below this a percentile bootstrap is too narrow, so "auto" uses the t interval
+_ONE_GROUP = "only one group: the variation between groups is unknown"
+FEWEST_GROUPS = 5
+"""Below this no interval over groups is known to cover what it says."""
 _RESAMPLE_CELLS = 2_000_000  # resampled groups held in memory at a time
 
 
@@ -45,8 +62,10 @@ class Interval:
         groups: number of groups used.
         rows: number of rows used.
         dropped: number of rows left out because their value was NaN.
-        method: "bootstrap" or "t".
+        method: "skewed_t", "t", "bootstrap" or "exact"; "jackknife" for statistics that are not means.
         reason: why there is no interval; empty if there is one.
+        effective_groups: (sum n_g)^2 / sum n_g^2, how many groups of equal size vary as much; None where it
+            was not computed.
     """
 
     estimate: float
@@ -58,6 +77,7 @@ class Interval:
     dropped: int
     method: str
     reason: str = ""
+    effective_groups: float | None = None
 
     def excludes(self, value: float) -> bool:
         """Whether the interval exists and `value` is outside; a difference is significant if 0 is outside."""
@@ -76,33 +96,40 @@ def mean_interval(
     resamples: int = 2000,
     seed: int = 0,
     weights: Values | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Interval:
     """Weighted mean over rows with an interval that respects groups.
 
+    - `skewed_t`: CR2 with random-effects degrees of freedom, longer on the side of a long
+      tail (`group_errors`).
+    - `t`: the same without regard to skewness, symmetric; for equal groups the t interval over group means.
     - `bootstrap`: percentiles of the ratio over resamples of whole groups with replacement.
-    - `t`: the linearised ratio, `var = G/(G-1) sum_g (S_g - m C_g)^2 / (sum_g C_g)^2`, with the quantile of
-      Student's t at G - 1 degrees of freedom; for equal groups this is the t interval over group means.
-    - `auto`: `t` under 100 groups, else `bootstrap`.
+    - `auto`: `skewed_t` of groups, at least 5 of them; `t` without groups, for the few seeds of a study.
 
     A ratio `sum a / sum b` is the call `mean_interval(a / b, groups, weights=b)`.
 
     Args:
         values: [N], any unit; rows that are NaN are dropped and counted.
         groups: [N] labels, or None if every row is a separate group (seeds).
-        method: "auto", "bootstrap" or "t".
+        method: "auto", "skewed_t", "t" or "bootstrap".
         level: nominal coverage, in (0, 1).
         resamples: bootstrap resamples, at least 100.
         seed: random seed of the bootstrap; the same seed gives the same interval.
         weights: [N], finite and not negative; rows of weight 0 are ignored. Default: all 1.
+        bounds: the lowest and highest value there can be, such as (0, 1) for a share. The interval stays
+            inside. Where every row is at one of them, the other end is that of Clopper and Pearson for as
+            many draws as there are effective groups: 30 successes in 30 groups are not certainty.
 
     Returns:
-        An `Interval`. For a single group the ends are None and `reason` says so.
+        An `Interval`. For a single group, and by `auto` for fewer than 5, the ends are None and `reason` says
+        so.
 
     Raises:
         ArgumentError: shapes differ, no row is left, a value is infinite, or an argument is out of range.
     """
     _check_options(method, level, resamples)
     x = _column(values, "values")
+    _check_bounds(x, bounds)
     w = np.ones_like(x) if weights is None else _column(weights, "weights")
     labels = np.arange(len(x)) if groups is None else np.asarray(groups)
     if w.shape != x.shape or labels.shape != x.shape:
@@ -124,26 +151,64 @@ def mean_interval(
     sums = np.asarray(np.bincount(index, weights=w[keep] * x[keep]), dtype=np.float64)
     sizes = np.asarray(np.bincount(index, weights=w[keep]), dtype=np.float64)
     count = len(sums)
-    chosen = ("t" if count < _FEW_GROUPS else "bootstrap") if method == "auto" else method
     estimate = float(sums.sum() / sizes.sum())
+    shares = sizes / sizes.sum()
+    chosen: str = ("t" if groups is None else "skewed_t") if method == "auto" else method
     ends: tuple[float, float] | None = None
-    if count > 1:
-        ends = (
-            _t_ends(sums, sizes, level)
-            if chosen == "t"
-            else _bootstrap_ends(sums, sizes, level, resamples, seed)
+    reason = ""
+    if count == 1:
+        reason = _ONE_GROUP
+    elif bounds is not None and estimate in bounds:
+        chosen, ends = "exact", _ends_at_bound(estimate, bounds, level, effective_groups(shares))
+    elif chosen == "bootstrap":
+        ends = _bootstrap_ends(sums, sizes, level, resamples, seed)
+    else:
+        fewest = FEWEST_GROUPS if method == "auto" and groups is not None else 2
+        influence = ratio_influence(sums, sizes)
+        ends, reason = ends_or_reason(
+            estimate, influence, shares, level, skewed=chosen == "skewed_t", fewest=fewest
         )
+    low, high = (None, None) if ends is None else _inside(ends, bounds)
     return Interval(
         estimate=estimate,
-        low=None if ends is None else ends[0],
-        high=None if ends is None else ends[1],
+        low=low,
+        high=high,
         level=level,
         groups=count,
         rows=int(keep.sum()),
         dropped=int(missing.sum()),
         method=chosen,
-        reason="" if ends else "only one group: the variation between groups is unknown",
+        reason=reason,
+        effective_groups=effective_groups(shares),
     )
+
+
+def ends_or_reason(
+    estimate: float,
+    influence: Floats,
+    shares: Floats,
+    level: float,
+    *,
+    skewed: bool = True,
+    fewest: int = FEWEST_GROUPS,
+    bounds: tuple[float, float] | None = None,
+) -> tuple[tuple[float, float] | None, str]:
+    """The ends of an interval from the influence of groups, or None and a sentence that says why.
+
+    Args:
+        estimate: the estimate.
+        influence: [G], of each group, as in `group_errors`.
+        shares: [G], of each group in the weight.
+        level: nominal coverage, in (0, 1).
+        skewed: whether to regard skewness.
+        fewest: number of groups that are needed.
+        bounds: the lowest and highest value there can be.
+    """
+    if len(influence) < 2:
+        return None, _ONE_GROUP
+    if len(influence) < fewest:
+        return None, f"{len(influence)} groups: an interval over groups needs at least {fewest}"
+    return _inside(interval_ends(estimate, group_error(influence, shares), level, skewed=skewed), bounds), ""
 
 
 def difference_interval(
@@ -155,6 +220,7 @@ def difference_interval(
     resamples: int = 2000,
     seed: int = 0,
     weights: Values | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Interval:
     """Mean of `a - b` over the same rows, paired; positive if `a` is larger.
 
@@ -162,11 +228,12 @@ def difference_interval(
         a: [N] values of the first system; a row that is NaN in either is dropped and counted.
         b: [N] values of the second system on the same rows.
         groups: as in `mean_interval`, like the arguments that follow.
-        method: "auto", "bootstrap" or "t".
+        method: "auto", "skewed_t", "t" or "bootstrap".
         level: nominal coverage, in (0, 1).
         resamples: bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
         weights: [N], finite and not negative.
+        bounds: of the difference, such as (-1, 1) for that of two shares.
 
     Returns:
         An `Interval` of the difference; if `excludes(0)` is False, the difference is not significant.
@@ -177,41 +244,7 @@ def difference_interval(
     first, second = _column(a, "a"), _column(b, "b")
     if first.shape != second.shape:
         raise ArgumentError(f"a paired difference needs the same rows; got {len(first)} and {len(second)}")
-    return mean_interval(first - second, groups, method, level, resamples, seed, weights)
-
-
-@lru_cache(maxsize=256)
-def student_t_quantile(probability: float, df: float) -> float:
-    """Quantile of Student's t by bisection on its distribution function.
-
-    `P(T > t) = I_x(df/2, 1/2) / 2` at `x = df / (df + t^2)` for t >= 0, with I the regularised incomplete
-    beta function.
-
-    Args:
-        probability: in (0, 1).
-        df: degrees of freedom, greater than 0 and finite.
-
-    Returns:
-        The quantile, to about 1e-10 relative.
-
-    Raises:
-        ArgumentError: an argument is out of range.
-
-    Reference:
-        Abramowitz and Stegun (1964), 26.7.1 and 26.5.8.
-    """
-    if not 0 < probability < 1 or not 0 < df < math.inf:
-        raise ArgumentError(f"needs 0 < probability < 1 and finite df > 0; got {probability} and {df}")
-    if probability == 0.5:
-        return 0.0
-    tail = min(probability, 1 - probability)
-    high = 1.0
-    while _t_tail(high, df) > tail:
-        high *= 2
-    low = 0.0
-    while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if _t_tail(middle, df) > tail else (low, middle)
-    return math.copysign(high, probability - 0.5)
+    return mean_interval(first - second, groups, method, level, resamples, seed, weights, bounds)
 
 
 def _numbered(labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -246,46 +279,17 @@ def _times_drawn(count: int, resamples: int, seed: int) -> npt.NDArray[np.uint16
     return times
 
 
-def _t_ends(sums: Floats, sizes: Floats, level: float) -> tuple[float, float]:
-    count, total = len(sums), sizes.sum()
-    estimate = sums.sum() / total
-    variance = count / (count - 1) * np.square(sums - estimate * sizes).sum() / total**2
-    half = student_t_quantile((1 + level) / 2, count - 1) * math.sqrt(variance)
-    return float(estimate - half), float(estimate + half)
+def _inside(ends: tuple[float, float], bounds: tuple[float, float] | None) -> tuple[float, float]:
+    return ends if bounds is None else (max(ends[0], bounds[0]), min(ends[1], bounds[1]))
 
 
-def _t_tail(t: float, df: float) -> float:
-    """P(T > t) for t > 0."""
-    square = t * t
-    return 0.5 * _regularised_beta(df / (df + square), square / (df + square), df / 2, 0.5)
-
-
-def _regularised_beta(x: float, complement: float, a: float, b: float) -> float:
-    """I_x(a, b) by its continued fraction (modified Lentz); `complement` is 1 - x, given exactly."""
-    if x > (a + 1) / (a + b + 2):  # the fraction converges fast only left of the mean
-        return 1 - _regularised_beta(complement, x, b, a)
-    log_front = (
-        a * math.log(x)
-        + b * math.log(complement)
-        + math.lgamma(a + b)
-        - math.lgamma(a)
-        - math.lgamma(b)
-        - math.log(a)
-    )
-    tiny = 1e-300
-    c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
-    fraction = d
-    for m in range(1, 10_000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        before = fraction
-        for term in (even, odd):
-            d = 1 / ((1 + term * d) or tiny)
-            c = (1 + term / c) or tiny
-            fraction *= c * d
-        if abs(fraction - before) <= 1e-16 * abs(fraction):
-            break
-    return math.exp(log_front) * fraction
+def _ends_at_bound(
+    estimate: float, bounds: tuple[float, float], level: float, effective: float
+) -> tuple[float, float]:
+    """Where all rows are at a bound, no spread shows how far others may be from it."""
+    low, high = bounds
+    reach = (high - low) * (1 - ((1 - level) / 2) ** (1 / effective))
+    return (low, low + reach) if estimate == low else (high - reach, high)
 
 
 def _column(values: Values, name: str) -> Floats:
@@ -296,9 +300,21 @@ def _column(values: Values, name: str) -> Floats:
 
 
 def _check_options(method: str, level: float, resamples: int) -> None:
-    if method not in ("auto", "bootstrap", "t"):
-        raise ArgumentError(f"method {method!r} does not exist; use 'auto', 'bootstrap' or 't'")
+    if method not in _METHODS:
+        raise ArgumentError(f"method {method!r} does not exist; allowed: {', '.join(_METHODS)}")
     if not 0 < level < 1:
         raise ArgumentError(f"level is a share between 0 and 1, such as 0.95; got {level}")
     if resamples < 100:
         raise ArgumentError(f"needs at least 100 resamples; got {resamples}")
+
+
+def _check_bounds(values: Floats, bounds: tuple[float, float] | None) -> None:
+    if bounds is None:
+        return
+    low, high = bounds
+    if not low < high:
+        raise ArgumentError(f"bounds are a lower and a higher number; got {bounds}")
+    if (values < low).any() or (values > high).any():
+        raise ArgumentError(
+            f"values lie outside of bounds {bounds}: {np.nanmin(values):g} to {np.nanmax(values):g}"
+        )

@@ -104,12 +104,15 @@ def _pair_columns(
         host_array(utility[chosen]),
         host_array(utility[rejected]),
     )
-    columns |= _compared(model.head, distribution, chosen, rejected)
+    columns |= _compared(model, distribution, chosen, rejected)
     rules = {"model": utility}
     for name, head in model.baselines.items():
-        value = _utility(head.distribution(*inputs), risk)
+        other = head.distribution(*inputs)
+        value = _utility(other, risk)
         if value is not None:
             rules[name] = value
+            alone = model.with_head(head)
+            columns[f"{name}_probability"] = _compared(alone, other, chosen, rejected)["probability"]
     rules["length"] = torch.tensor([float(len(c[-1]["content"])) for c in texts.conversations])
     for name, value in rules.items():
         columns[f"{name}_outcome"] = host_array(metrics.pair_outcomes(value[chosen], value[rejected]))
@@ -118,14 +121,16 @@ def _pair_columns(
     return columns
 
 
-def _compared(head: Head, distribution: RewardDistribution, chosen: Tensor, rejected: Tensor) -> Columns:
+def _compared(
+    model: RewardModel, distribution: RewardDistribution, chosen: Tensor, rejected: Tensor
+) -> Columns:
     """The probability that the chosen side is preferred, and what the heads of an ensemble say."""
     parts: list[Columns] = []
     for start in range(0, len(chosen), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
         first, second = distribution[chosen[part]], distribution[rejected[part]]
-        probability = host_array(head.preference_probability(first, second))
-        parts.append({"probability": probability} | margin_columns(head, first, second))
+        probability = host_array(model.preferred(first, second))
+        parts.append({"probability": probability} | margin_columns(model.head, first, second))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 

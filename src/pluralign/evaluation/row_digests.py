@@ -1,8 +1,8 @@
 """Which rows an evaluation was about: equal for the same rows, whatever their order, ids and file.
 
 In: a canonical table. Out: a number that adds up over parts of a table, as folds are. A report compares
-these before it compares two models. Prompts and groups are not read: other responses or other ratings tell
-rows apart.
+these before it compares two models. Prompts and groups are not read: responses and
+ratings are enough to distinguish rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIZE = 16  # bytes
 
 
 def row_digest(table: datasets.Dataset) -> int:
-    """The sum of a digest of each row: of its responses and of what people said of them."""
+    """The sum of a digest of each row: of its responses and of the ratings or votes."""
     names = [name for name in _READ if name in table.column_names]
     rows = zip(*(column_values(table, name) for name in names), strict=True)
     return sum(

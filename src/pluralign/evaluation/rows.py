@@ -63,7 +63,8 @@ def rating_rows(
 
     Returns:
         Columns of length N: id, subset, group, attribute, utility, low end and span of the scale, observed
-        mean, per head (`model`, `constant`) what `calibration` measures, and, where the model has a gate,
+        mean, per head (`model`, `constant`, of a calibrated model also `uncalibrated`) what `calibration`
+        measures, and, where the model has a gate,
         its weight of each attribute as `gate_<attribute>`.
 
     Raises:
@@ -92,7 +93,8 @@ def rating_rows(
         known = None if truth is None else truth[where]
         return where, Rated.drawn(a, observed[where], known, width=width, seed=seed)
 
-    for name, head in {"model": model.head, **model.baselines}.items():
+    before = {"uncalibrated": model.head} if model.calibration else {}
+    for name, head in {"model": model.head, **before, **model.baselines}.items():
         if not head.attributes:
             continue
         own = name == "model"

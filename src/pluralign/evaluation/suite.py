@@ -16,12 +16,15 @@ import numpy as np
 from pluralign._version import __version__
 from pluralign.data import check_table, folds_of_tables, weighted_pairs
 from pluralign.data.rated_pairs import rated_pairs
-from pluralign.data.table_columns import column_values
+from pluralign.data.table_columns import column_values, ragged
 from pluralign.errors import ArgumentError, DataError
+from pluralign.evaluation.crowds import crowd_columns, summarise_crowd
 from pluralign.evaluation.ensembles import summarise_ensemble
 from pluralign.evaluation.examples import MAX_EXAMPLES, example_lines
 from pluralign.evaluation.files import write_examples, write_scores
 from pluralign.evaluation.pairs import pair_rows, rated_pair_rows
+from pluralign.evaluation.pairwise import rater_pair_rows, summarise_pairwise
+from pluralign.evaluation.results import SCHEMA, Results
 from pluralign.evaluation.row_digests import digest_words, row_digest
 from pluralign.evaluation.rows import rating_rows
 from pluralign.evaluation.summary import decided, summarise_gate, summarise_pairs, summarise_ratings
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "cross_fit", "evaluate"]
 
-SCHEMA = 1
 _MAX_PAIRS_PER_GROUP = 500  # of the pairs derived from ratings; more add little about a group
 
 
@@ -68,7 +70,7 @@ def evaluate(
         progress: True or False for a progress bar or none; None for one if stderr is a terminal.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`; what is returned also holds the scores of the rows, for `compare`.
 
     Raises:
         ArgumentError: no data was given, or something that is not a data set.
@@ -76,7 +78,7 @@ def evaluate(
     """
     given = {k: v for k, v in {"ratings": ratings, "pairs": pairs, "votes": votes}.items() if v is not None}
     tables = _score(model, **given, risk=risk, seed=seed, progress=progress)
-    results = _results(model, tables, risk=risk, seed=seed)
+    results = Results(_results(model, tables, risk=risk, seed=seed), tables)
     if out is not None:
         _write(Path(out), tables, results, example_lines(model, given, tables.get("ratings")))
     return results
@@ -91,6 +93,9 @@ def cross_fit(
     num_folds: int = 5,
     backbone: str | Backbone = "minilm",
     config: Mapping[str, Any] | Any = None,
+    tune: str | None = None,
+    tuning: Mapping[str, Any] | Any = None,
+    ensemble: int = 1,
     cache: Any = "default",
     risk: str = "mean",
     seed: int = 0,
@@ -112,6 +117,9 @@ def cross_fit(
         num_folds: at most the number of groups in all tables together.
         backbone: a name or a loaded backbone.
         config: the family's config.
+        tune: as in `pluralign.fit`, in every fold from the backbone as given.
+        tuning: as in `pluralign.fit`.
+        ensemble: as in `pluralign.fit`.
         cache: as in `pluralign.fit`.
         risk: the risk measure by which responses are compared.
         seed: random seed of the folds and of everything else that is random.
@@ -148,6 +156,9 @@ def cross_fit(
             **fitted_on,
             backbone=loaded,
             config=config,
+            tune=tune,
+            tuning=tuning,
+            ensemble=ensemble,
             cache=cache,
             journal=journal / f"search-fold-{number}.jsonl" if journal else None,
             report=report,
@@ -163,7 +174,7 @@ def cross_fit(
         for name in dict.fromkeys(name for part in parts for name in part)
     }
     model.fitted |= {"warnings": warned} if warned else {}
-    results = _results(model, tables, risk=risk, seed=seed) | {"folds": num_folds}
+    results = Results(_results(model, tables, risk=risk, seed=seed) | {"folds": num_folds}, tables)
     if out is not None:
         _write(Path(out), tables, results, examples)
     return results
@@ -201,9 +212,13 @@ def _score(
     if ratings is not None:
         texts = Texts.read(model, ratings, "response", progress=progress)
         tables["ratings"] = rating_rows(model, ratings, risk=risk, seed=seed, texts=texts) | _about(ratings)
-        derived = rated_pairs(_reward_ratings(model, ratings), max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
+        tables["ratings"] |= crowd_columns(model, ratings, texts, ragged(ratings, "ratings"))
+        rewards = _reward_ratings(model, ratings)
+        derived = rated_pairs(rewards, max_pairs_per_group=_MAX_PAIRS_PER_GROUP)
         if len(derived.better):
             tables["pairs_from_ratings"] = rated_pair_rows(model, ratings, derived, texts, risk=risk)
+        of_raters = rater_pair_rows(model, ratings, texts, ragged(rewards, "ratings"), seed=seed)
+        tables |= {"rater_pairs": of_raters} if of_raters else {}
     if pairs is not None:
         tables["pairs"] = pair_rows(model, pairs, risk=risk, progress=progress) | _about(pairs)
     if votes is not None:
@@ -259,12 +274,18 @@ def _results(model: RewardModel, tables: Mapping[str, Columns], *, risk: str, se
         "pairs": {},
         "gate": {},
         "ensemble": {},
+        "crowd": {},
+        "pairwise": {},
         "row_digests": {k: digest_words(c["row_digest"]) for k, c in tables.items() if "row_digest" in c},
     }
     for name, columns in tables.items():
         plain = {key: values for key, values in columns.items() if not isinstance(values, int)}
+        results["pairwise"] |= {name: part} if (part := summarise_pairwise(plain, seed=seed)) else {}
+        if name == "rater_pairs":
+            continue
         if name == "ratings":
             results["ratings"] = summarise_ratings(plain, seed=seed)
+            results["crowd"] = summarise_crowd(plain, seed=seed)
         elif name == "vote_shares":
             results["votes"] = summarise_votes(plain, seed=seed)
         else:

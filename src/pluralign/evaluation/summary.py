@@ -8,7 +8,7 @@ is smaller; it is not significant if its interval contains 0.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pluralign.evaluation import metrics, probabilities
 from pluralign.evaluation.calibration import COVERAGE, LEVELS
 from pluralign.evaluation.columns import group_codes
 from pluralign.evaluation.intervals import difference_interval, mean_interval
+from pluralign.evaluation.jackknife import jackknife_intervals
 from pluralign.evaluation.texts import Columns
 
 __all__ = ["decided", "summarise_gate", "summarise_pairs", "summarise_ratings"]
@@ -25,6 +26,8 @@ __all__ = ["decided", "summarise_gate", "summarise_pairs", "summarise_ratings"]
 _GRID_LOSSES = ("pinball_on_grid", "crps_on_grid")  # where ratings are on a grid
 _LOSSES = ("pinball", "crps", *_GRID_LOSSES, "quantile_error")
 _SHARES = ("coverage", "closed_coverage", "peaked", "crossing")
+_UNIT = (0.0, 1.0)
+_SIGNED = (-1.0, 1.0)  # differences of shares, and rank correlations
 _MOST_TIES = 0.9  # share of pairs that a rule may tie; beyond it, it says nothing about the pairs
 
 
@@ -68,12 +71,31 @@ def _attribute(columns: Columns, where: Any, groups: Any, seed: int) -> dict[str
     pit = _ragged(columns["model_pit"][where])
     result["levels"] = metrics.coverage_curve(pit, LEVELS)
     result["pit"] = metrics.pit_histogram(pit)
-    mean, observed = columns["model_mean"][where], columns["observed_mean"][where]
-    result["spearman_mean"] = metrics.spearman(mean, observed) if len(where) > 1 else None
-    result["spearman_std_error"] = (
-        metrics.spearman(columns["model_std"][where], np.abs(mean - observed)) if len(where) > 1 else None
-    )
+    if "uncalibrated_pit" in columns:
+        before = _ragged(columns["uncalibrated_pit"][where])
+        result["levels_uncalibrated"] = metrics.coverage_curve(before, LEVELS)
+    ranked = _rank_correlations(columns, where)
+    names = ("spearman_mean", "spearman_std_error")
+    result |= dict.fromkeys(names) | dict(ranked(np.arange(len(where))))
+    found = jackknife_intervals(ranked, groups, bounds=dict.fromkeys(names, _SIGNED))
+    result["intervals"] = {name: interval.to_dict() for name, interval in found.items()}
     return result
+
+
+def _rank_correlations(columns: Columns, where: Any) -> Callable[[Any], dict[str, float | None]]:
+    """Spearman's correlation of means, and of the predicted spread with the error, for some of the rows."""
+    mean, observed = columns["model_mean"][where], columns["observed_mean"][where]
+    spread, error = columns["model_std"][where], np.abs(mean - observed)
+
+    def ranked(rows: Any) -> dict[str, float | None]:
+        if len(rows) < 2:
+            return {}
+        return {
+            "spearman_mean": metrics.spearman(mean[rows], observed[rows]),
+            "spearman_std_error": metrics.spearman(spread[rows], error[rows]),
+        }
+
+    return ranked
 
 
 def _measured(columns: Columns, key: str, where: Any) -> bool:
@@ -93,14 +115,14 @@ def _measure(columns: Columns, key: str, where: Any, groups: Any, seed: int) -> 
 
     def beside(head: str) -> dict[str, Any]:
         other = columns[f"{head}_{key}"][where]
-        value = _interval(other, groups, seed)
+        value = _interval(other, groups, seed, bounds)
         if key not in _LOSSES:
             return {"value": value}
         return {"value": value, "difference": difference_interval(ours, other, groups, seed=seed).to_dict()}
 
-    ours = columns[f"model_{key}"][where]
+    ours, bounds = columns[f"model_{key}"][where], _UNIT if key in _SHARES else None
     baselines = {h: beside(h) for h in _heads(columns) if h != "model" and f"{h}_{key}" in columns}
-    result: dict[str, Any] = {"model": _interval(ours, groups, seed)}
+    result: dict[str, Any] = {"model": _interval(ours, groups, seed, bounds)}
     if "constant" in baselines:
         constant = baselines.pop("constant")
         result["constant"] = constant.pop("value")
@@ -122,10 +144,10 @@ def summarise_pairs(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
     return {
         "rows": len(groups),
         "groups": len(np.unique(groups)),
-        "accuracy": {rule: _interval(values, groups, seed) for rule, values in wins.items()},
+        "accuracy": {rule: _interval(values, groups, seed, _UNIT) for rule, values in wins.items()},
         "ties": {rule: int((columns[f"{rule}_outcome"] == 0).sum()) for rule in rules},
         "difference": {
-            rule: difference_interval(wins["model"], values, groups, seed=seed).to_dict()
+            rule: difference_interval(wins["model"], values, groups, seed=seed, bounds=_SIGNED).to_dict()
             for rule, values in wins.items()
             if rule != "model"
         },
@@ -159,8 +181,17 @@ def _probability(columns: Columns, seed: int) -> dict[str, Any]:
     curve = probabilities.reliability_curve(probability, outcome)
     groups = group_codes(columns["group"])
     half = probabilities.brier(np.full_like(outcome, 0.5), outcome)
+
+    def calibration_error(rows: Any) -> dict[str, float | None]:
+        if not len(rows):
+            return {}
+        part = probabilities.reliability_curve(probability[rows], outcome[rows])
+        return {"expected_calibration_error": probabilities.expected_calibration_error(part)}
+
+    around = jackknife_intervals(calibration_error, groups, bounds={"expected_calibration_error": _UNIT})
     return {
-        "brier": _interval(probabilities.brier(probability, outcome), groups, seed),
+        "intervals": {name: interval.to_dict() for name, interval in around.items()},
+        "brier": _interval(probabilities.brier(probability, outcome), groups, seed, _UNIT),
         "brier_of_half": float(half.mean()),
         "expected_calibration_error": probabilities.expected_calibration_error(curve),
         "reliability": curve,
@@ -194,7 +225,7 @@ def _by_attribute(columns: Columns, wins: dict[str, Any], groups: Any, seed: int
         name: {"rows": int((about == name).sum()), "groups": len(np.unique(groups[about == name]))}
         | {
             "accuracy": {
-                rule: _interval(values[about == name], groups[about == name], seed)
+                rule: _interval(values[about == name], groups[about == name], seed, _UNIT)
                 for rule, values in wins.items()
             },
             "ties": {rule: int((columns[f"{rule}_outcome"][about == name] == 0).sum()) for rule in wins},
@@ -232,8 +263,10 @@ def summarise_gate(columns: Columns) -> dict[str, Any]:
     }
 
 
-def _interval(values: Any, groups: Any, seed: int) -> dict[str, Any]:
-    return mean_interval(values, groups, seed=seed).to_dict()
+def _interval(
+    values: Any, groups: Any, seed: int, bounds: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    return mean_interval(values, groups, seed=seed, bounds=bounds).to_dict()
 
 
 def _ragged(rows: Sequence[Sequence[float]]) -> Ragged:

@@ -1,7 +1,7 @@
 """Votes with ties: probabilities of `a`, `tie` and `b` compared with the shares of people who said so.
 
 In: probabilities and shares of votes, one row per comparison. Out: log loss, Brier score and calibration,
-beside two forecasts that know nothing of the texts: the base rates, and 1/3 for each.
+beside two forecasts that ignore the texts: the base rates, and 1/3 for each.
 
 A comparison with five raters counts as much as one with one. The log loss of shares is the mean over the
 row's votes, which cannot be 0 where they differ: `floor` is what the shares themselves would get. The Brier

@@ -1,4 +1,4 @@
-"""Comparisons with votes: what a model says of a, tie and b, beside what its raters said.
+"""Comparisons with votes: the probabilities that a model gives a, tie and b, beside the shares of its raters.
 
 In: a model and a table of comparisons. Out: a dict of columns, one entry per comparison; and their
 aggregates, with intervals over groups. Pairs that a majority decides are in `pairs`; here every vote counts,
@@ -46,7 +46,8 @@ def vote_rows(model: RewardModel, votes: datasets.Dataset, *, progress: bool | N
     columns |= _named("observed", _shares(votes))
     for name, head in heads.items():
         distribution = head.distribution(*texts.inputs)
-        probs = head.vote_probabilities(distribution[first], distribution[second])
+        predict = model.predicted_votes if name == "model" else head.vote_probabilities
+        probs = predict(distribution[first], distribution[second])
         assert probs is not None  # it predicts ties
         columns |= _named(name, host_array(probs.double()))
     return columns

@@ -136,8 +136,6 @@ def fit(
     check_plain_types(settings)
     training = _tuning(family, tune, tuning)
     _check_ensemble(family, ensemble, tune)
-    if tune is not None and ensemble > 1:
-        raise ArgumentError("ensemble and tune: members on a tuned backbone are not supported; leave one out")
 
     from pluralign import backbones
     from pluralign.fitting.table_warnings import warn_about_tables

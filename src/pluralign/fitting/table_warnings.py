@@ -48,8 +48,7 @@ def warn_about_tables(family: str, inputs: Inputs) -> None:
     elif reads_categories and not six:
         warnings.warn(
             f"{CATEGORY_ATTRIBUTE!r} is rated from {low:g} to {high:g}: treated as ratings, where more is "
-            f"better. The "
-            "six categories are numbered from 0, the best, to 5, on the scale [0, 5]",
+            "better. The six categories are numbered from 0, the best, to 5, on the scale [0, 5]",
             CategoryWarning,
             stacklevel=3,
         )

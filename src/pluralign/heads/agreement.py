@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.precision import widened
+
 __all__ = ["head_agreement"]
 
 
@@ -23,7 +25,7 @@ def head_agreement(means: Float[Tensor, "N H"]) -> dict[str, float]:
         the mean over responses of the standard deviation between heads, divided by the standard deviation of
         the heads' average over the responses (0 if that does not vary).
     """
-    means = means.double()
+    means = widened(means)
     between = float(means.std(1, unbiased=False).mean())
     spread = float(means.mean(1).std(unbiased=False))
     correlation = 1.0

@@ -202,17 +202,16 @@ class Head(nn.Module, abc.ABC):
         """
         return None
 
-    def grid_distributions(self, response: Float[Tensor, "N D"]) -> dict[str, RewardDistribution]:
-        """One distribution per attribute over the ratings that people can give: what people are shown.
+    def rounded(self, distributions: Mapping[str, RewardDistribution]) -> dict[str, RewardDistribution]:
+        """Distributions of the attributes over the ratings that people can give: what people are shown.
+
+        Args:
+            distributions: by name, from `attribute_distributions`.
 
         Returns:
             A `Categorical` over the grid where an attribute's ratings are on one; else, and for categories
-            that are bins of the scale, what `attribute_distributions` answers.
+            that are bins of the scale, the same distribution.
         """
-        return self.rounded(self.attribute_distributions(response))
-
-    def rounded(self, distributions: Mapping[str, RewardDistribution]) -> dict[str, RewardDistribution]:
-        """Distributions of the attributes, by name, as `grid_distributions` has them."""
         found = dict(distributions)
         for a in self.attributes:
             if a.name in found and (step := self.grid_step(a)) is not None:

@@ -106,13 +106,42 @@ class EnsembleHead(Head):
         self, chosen: RewardDistribution, rejected: RewardDistribution
     ) -> Float[Tensor, " N"]:
         """The mean of the members' probabilities: the same member rates both responses."""
-        first, second = chosen.members(), rejected.members()
-        if first is None or second is None or not len(first) == len(second) == self.num_heads:
+        pairs = self._by_member(chosen, rejected)
+        if pairs is None:
             return chosen.prob_greater(rejected)
-        parts = [
-            one.preference_probability(*pair) for one, *pair in zip(self._heads, first, second, strict=True)
-        ]
-        return torch.stack(parts).mean(0)
+        return torch.stack([one.preference_probability(*pair) for one, *pair in pairs]).mean(0)
+
+    @property
+    def predicts_ties(self) -> bool:
+        """Whether the members do."""
+        return all(one.predicts_ties for one in self._heads)
+
+    def vote_probabilities(
+        self, first: RewardDistribution, second: RewardDistribution
+    ) -> Float[Tensor, "N 3"] | None:
+        """The mean of the members' probabilities; None where they know no ties, as the members' is.
+
+        Raises:
+            ArgumentError: the distributions are not its own.
+        """
+        if not self.predicts_ties:
+            return None
+        pairs = self._by_member(first, second)
+        if pairs is None:
+            raise ArgumentError(
+                f"vote_probabilities needs two batches of distributions of these {self.num_heads} heads"
+            )
+        found = [one.vote_probabilities(*pair) for one, *pair in pairs]
+        return torch.stack([part for part in found if part is not None]).mean(0)
+
+    def _by_member(
+        self, first: RewardDistribution, second: RewardDistribution
+    ) -> list[tuple[Head, RewardDistribution, RewardDistribution]] | None:
+        """Each member with its two distributions; None where they are not of these members."""
+        one, other = first.members(), second.members()
+        if one is None or other is None or not len(one) == len(other) == self.num_heads:
+            return None
+        return list(zip(self._heads, one, other, strict=True))
 
     def linearity(self, steering: Steering | None = None) -> Linearity:
         """The mean over members is linear where each member's mean is."""

@@ -38,6 +38,7 @@ from pluralign.heads.linearity import Linearity
 from pluralign.heads.mixed import MixedHead
 from pluralign.heads.scaling import ColumnScaling
 from pluralign.heads.steering import Steering
+from pluralign.precision import widened
 
 __all__ = ["GaussianEnsembleHead"]
 
@@ -191,7 +192,7 @@ class GaussianEnsembleHead(MixedHead):
         plain = self.with_parts(
             head_scale=torch.ones_like(self.head_scale), head_shift=torch.zeros_like(self.head_shift)
         )
-        means = plain.head_means(response, prompt, length).double()
+        means = widened(plain.head_means(response, prompt, length))
         center, spread = means.mean(0), means.std(0, unbiased=False)
         scale = torch.where(spread > 1e-9, spread.mean() / spread.clamp_min(1e-9), torch.ones_like(spread))
         shift = center.mean() - center * scale

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.precision import widened
+
 __all__ = ["LinearForm", "Linearity", "linear_form"]
 
 
@@ -37,7 +39,8 @@ class LinearForm(NamedTuple):
     """weight . x + shift in place of a utility of x.
 
     Attributes:
-        weight: [D], float64; of the vector as the backbone gives it, so with the column scaling inside.
+        weight: [D], in the widest numbers of the device; of the vector as the backbone gives it, so with the
+            column scaling inside.
         shift: the constant.
         gap: the largest absolute difference to the utility over the given vectors.
     """
@@ -68,7 +71,7 @@ def linear_form(
             torch.autograd.grad(found.sum(), given, allow_unused=True)[0] if found.requires_grad else None
         )
     slopes = torch.zeros_like(given) if slopes is None else slopes
-    weight = slopes.double().mean(0)
-    rest = found.detach().double() - given.detach().double() @ weight
+    weight = widened(slopes).mean(0)
+    rest = widened(found.detach()) - widened(given.detach()) @ weight
     shift = rest.mean()
     return LinearForm(weight, float(shift), float((rest - shift).abs().max()))

@@ -123,8 +123,8 @@ class MixedHead(Head):
 
     def linearity(self, steering: Steering | None = None) -> Linearity:
         """Linear as far as the attributes are, unless a gate or a length changes their mix by text."""
-        wishes = Steering() if steering is None else steering
-        if self.gate is not None and wishes.weights is None:
+        chosen = Steering() if steering is None else steering
+        if self.gate is not None and chosen.weights is None:
             return Linearity(
                 obstacle="its gate weighs the attributes by prompt, which no single linear layer does "
                 "(fixed attribute weights, passed as weights, are linear)"
@@ -132,7 +132,7 @@ class MixedHead(Head):
         if self.length_unit is not None:
             return Linearity(obstacle=f"it is debiased by the number of {self.length_unit} of a response")
         known = self._attribute_linearity()
-        return known if known.obstacle or not wishes.measures else Linearity()
+        return known if known.obstacle or not chosen.measures else Linearity()
 
     def _attribute_linearity(self) -> Linearity:
         """The same for the mix of the attributes under fixed weights."""

@@ -187,7 +187,7 @@ class PopulationUpdater:
             return self
         self._forget_until(max(self._clock, float(when.max())))
         weight = remaining(self._clock - when, self.half_life)
-        self._warn_of_strangers(names)
+        self._warn_of_unknown_raters(names)
         sure = torch.tensor([p is not None for p in known])
         if self.weight == "vote":
             personas = torch.tensor([p for p in known if p is not None], dtype=torch.int64)
@@ -334,14 +334,13 @@ class PopulationUpdater:
         self._named.fade(left)
         self._voters.fade(left)
 
-    def _warn_of_strangers(self, names: Sequence[str | None]) -> None:
-        strangers = sum(name is None for name in names)
-        if strangers == 0 or self.weight == "vote" or self._warned:
+    def _warn_of_unknown_raters(self, names: Sequence[str | None]) -> None:
+        unnamed = sum(name is None for name in names)
+        if unnamed == 0 or self.weight == "vote" or self._warned:
             return
         self._warned = True
         warnings.warn(
-            f"{strangers} of {len(names)} votes have no rater, and each counts as a separate person: people "
-            f"who "
+            f"{unnamed} of {len(names)} votes have no rater, and each counts as a separate person: those who "
             'vote often without a name weigh more. Pass raters, or weight="vote" if every vote should count',
             VoterWarning,
             stacklevel=3,

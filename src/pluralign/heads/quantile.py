@@ -52,7 +52,6 @@ class QuantileHead(MixedHead):
     family = "quantile"
     weight: Tensor
     bias: Tensor
-    levels: Tensor
 
     def __init__(
         self,
@@ -77,9 +76,13 @@ class QuantileHead(MixedHead):
             )
         self.register_buffer("weight", weight.float())
         self.register_buffer("bias", bias.float())
-        self.register_buffer("levels", levels.double())
-        # On the host, so that `Quantiles` can warn about tails without waiting for the device.
-        self._levels: tuple[float, ...] = tuple(levels.tolist())
+        # Numbers of the host: reading them waits for no device, and some devices have no float64.
+        self._levels: tuple[float, ...] = tuple(levels.double().tolist())
+
+    @property
+    def levels(self) -> Float[Tensor, " K"]:
+        """The levels, in float64 on the CPU wherever the head is."""
+        return torch.tensor(self._levels, dtype=torch.float64)
 
     def values(self, response: Float[Tensor, "N D"]) -> Float[Tensor, "N A K"]:
         """Predicted quantiles on the [0, 1] scale, as fitted: they may cross."""
@@ -105,7 +108,7 @@ class QuantileHead(MixedHead):
 
     def spec(self) -> dict[str, Any]:
         """Shapes, scales and units."""
-        levels = {"levels": self.levels.tolist()}
+        levels = {"levels": list(self._levels)}
         return self._base_spec(len(self.scaling.center)) | levels | self._mixing_spec()
 
     @classmethod
@@ -141,6 +144,20 @@ class QuantileHead(MixedHead):
             **base,
             **cls._read_mixing(spec),
         )
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}levels"] = self.levels
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: list[str], *rest: Any
+    ) -> None:
+        levels = state_dict.pop(f"{prefix}levels", None)
+        if levels is not None:
+            self._levels = tuple(levels.cpu().double().tolist())
+        elif strict:
+            missing.append(f"{prefix}levels")
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
 
     def _mixed(
         self, response: Tensor, length: Tensor | None, weights: Tensor, steering: Steering

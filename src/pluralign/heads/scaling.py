@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pluralign.errors import ArgumentError
 from pluralign.heads.schema import TensorShapes
+from pluralign.precision import wide_dtype
 
 __all__ = ["ColumnScaling"]
 
@@ -51,7 +52,8 @@ class ColumnScaling(nn.Module):
     def fitted(
         cls, embeddings: Float[Tensor, "N D"], weights: Real[Tensor, " N"] | None = None
     ) -> ColumnScaling:
-        """Fits mean and standard deviation per column, accumulated in float64 over chunks of rows.
+        """Fits mean and standard deviation per column, accumulated in the widest numbers of
+        the device over chunks of rows.
 
         Args:
             embeddings: [N, D], finite.
@@ -63,12 +65,13 @@ class ColumnScaling(nn.Module):
         num_rows, width = embeddings.shape
         if num_rows == 0:
             raise ArgumentError("no embeddings to fit the scaling on: received 0 rows, at least 1 is needed")
-        total = embeddings.new_zeros((), dtype=torch.float64)
-        first = embeddings.new_zeros(width, dtype=torch.float64)
-        second = embeddings.new_zeros(width, dtype=torch.float64)
-        pivot = embeddings[0].double()  # sums of squares around a value from the data do not cancel
+        wide = wide_dtype(embeddings.device)
+        total = embeddings.new_zeros((), dtype=wide)
+        first = embeddings.new_zeros(width, dtype=wide)
+        second = embeddings.new_zeros(width, dtype=wide)
+        pivot = embeddings[0].to(wide)  # sums of squares around a value from the data do not cancel
         for start in range(0, num_rows, _CHUNK_ROWS):
-            rows = embeddings[start : start + _CHUNK_ROWS].double() - pivot
+            rows = embeddings[start : start + _CHUNK_ROWS].to(wide) - pivot
             weight = (
                 rows.new_ones(len(rows))
                 if weights is None
@@ -84,8 +87,8 @@ class ColumnScaling(nn.Module):
             raise ArgumentError(
                 "the embeddings hold NaN or infinite values; check the backbone and its dtype"
             )
-        dead = std <= _CONSTANT * embeddings.abs().amax(0).double().clamp_min(1e-30)
-        inverse = torch.where(dead, torch.zeros_like(std), 1 / std.clamp_min(1e-300))
+        dead = std <= _CONSTANT * embeddings.abs().amax(0).to(wide).clamp_min(1e-30)
+        inverse = torch.where(dead, torch.zeros_like(std), 1 / std.clamp_min(torch.finfo(wide).tiny))
         return cls(center.float(), inverse.float())
 
     def forward(self, embeddings: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:

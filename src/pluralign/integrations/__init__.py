@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["trl"]
+__all__ = ["openrlhf", "trl", "verl"]
 
 if TYPE_CHECKING:
-    from pluralign.integrations import trl
+    from pluralign.integrations import openrlhf, trl, verl
 
 
 def __getattr__(name: str) -> Any:

@@ -51,7 +51,8 @@ class RewardFunction:
 
     Args:
         model: a `RewardModel` of any family, a combination, anything else with `distribution(conversations)`,
-            or a function of conversations that returns one number each.
+            a reward source such as `policy.ProgramReward`, which also gets the data set's columns, or a
+            function of conversations that returns one number each.
         risk: risk measure that turns a distribution into a number, as in `RewardModel.score`.
         weights: attribute weights, as in `RewardModel.score`; for reward models only.
         steer: attributes with a risk measure of their own, as in `RewardModel.score`.
@@ -79,7 +80,7 @@ class RewardFunction:
         if not hasattr(model, "distribution") and not callable(model):
             raise ArgumentError(
                 f"model: received {type(model).__name__}; needed: a reward model, anything with "
-                "distribution(conversations), or a function of conversations"
+                "distribution(conversations), a reward source, or a function of conversations"
             )
         steered = {"weights": weights, "steer": steer}
         self._options = {key: value for key, value in steered.items() if value is not None}
@@ -119,7 +120,7 @@ class RewardFunction:
             log_extra: called with a column of the trainer's table and its values.
             log_metric: called with the name of a metric and its value.
             environments: not used; results of tools are in the messages.
-            columns: columns of the data set; not used.
+            columns: columns of the data set, for reward sources.
 
         Returns:
             A float each, in the model's units; None (for TRL: not scored) if the last message is not the
@@ -129,7 +130,7 @@ class RewardFunction:
             ArgumentError: there are more prompts than completions, one is neither text nor messages, or a
                 utility is not finite.
         """
-        del completion_ids, environments, columns
+        del completion_ids, environments
         if len(prompts) != len(completions):
             raise ArgumentError(f"received {len(prompts)} prompts and {len(completions)} completions")
         talks = [_talk(*pair) for pair in zip(prompts, completions, strict=True)]
@@ -139,7 +140,7 @@ class RewardFunction:
         if not scored:
             return found
         with self._lock:
-            distribution, attributes, gate = self._answer(scored)
+            distribution, attributes, gate = self._answer(scored, _rows(talks, places, columns))
             with warnings.catch_warnings():  # about a tail beyond the lowest level; it is only logged
                 warnings.simplefilter("ignore", TailWarning)
                 tail = distribution.cvar(_TAIL)
@@ -162,20 +163,20 @@ class RewardFunction:
             metrics |= {f"attribute/{key}": one.mean() for key, one in attributes.items()}
             for key, numbers in metrics.items():
                 log_metric(f"{self._prefix}/{key}", float(numbers.float().mean()))
-            columns = profile(distribution, values, gate)
-            for key, number in sign_values(columns, self._reference_heads(columns, trainer_state)).items():
+            found_of = profile(distribution, values, gate)
+            for key, number in sign_values(found_of, self._reference_heads(found_of, trainer_state)).items():
                 log_metric(f"{self._prefix}/signs/{key}", number)
         return found
 
     def _reference_heads(self, columns: Mapping[str, Tensor], trainer_state: Any) -> Tensor | None:
-        """What an ensemble's heads said before the first update, when the policy was still the reference."""
+        """Utilities by each head, from before the first update, when the policy was the reference."""
         with self._lock:
             if self._first_heads is None and getattr(trainer_state, "global_step", None) == 0:
                 self._first_heads = heads_of(columns)
             return self._first_heads
 
     def _answer(
-        self, talks: list[Messages]
+        self, talks: list[Messages], rows: Mapping[str, list[Any]]
     ) -> tuple[RewardDistribution, Mapping[str, RewardDistribution], Tensor | None]:
         """The reward distributions, those of attributes, and the gate's weights; one forward pass."""
         model = self.model
@@ -184,13 +185,29 @@ class RewardFunction:
             return distribution, attributes, gate
         if hasattr(model, "distribution"):
             return distributions_of(model, talks, type(model).__name__), {}, None
-        numbers = torch.as_tensor(model(talks), dtype=torch.float32)
+        is_source = hasattr(model, "describe")
+        numbers = torch.as_tensor(model(rows) if is_source else model(talks), dtype=torch.float32)
         if numbers.shape != (len(talks),):
             raise ArgumentError(
                 f"the reward function returned numbers of shape {list(numbers.shape)} for {len(talks)} "
                 "conversations"
             )
         return Point(_finite(numbers)), {}, None
+
+
+def _rows(
+    talks: list[Messages | None], places: list[int], columns: Mapping[str, Any]
+) -> dict[str, list[Any]]:
+    """The rows that a reward source takes: prompts as messages, completions as text, and other columns."""
+    found = {
+        name: [values[place] for place in places]
+        for name, values in columns.items()
+        if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == len(talks)
+    }
+    scored = [talk for talk in talks if talk is not None]
+    said = [talk[-1]["content"] for talk in scored]
+    texts = [text if isinstance(text, str) else [talk[-1]] for text, talk in zip(said, scored, strict=True)]
+    return found | {"prompt": [talk[:-1] for talk in scored], "completion": texts}
 
 
 def _finite(numbers: Tensor) -> Tensor:

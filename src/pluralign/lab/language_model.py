@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from pluralign.errors import ConfigError
 from pluralign.files import whole_folder
 from pluralign.lab.sampling import draw_items
 from pluralign.lab.tokenizer import build_tokenizer
+from pluralign.lab.world import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -105,6 +107,8 @@ def train_language_model(
     folder: str | Path,
     config: LanguageModelConfig | None = None,
     *,
+    conversations: Sequence[Sequence[Message]] | None = None,
+    words: Sequence[str] | None = None,
     progress: Progress | bool | None = None,
 ) -> dict[str, Any]:
     """Trains a language model from scratch on texts of the behaviour policy.
@@ -115,6 +119,9 @@ def train_language_model(
     Args:
         folder: output folder; replaced if it exists.
         config: None is the default.
+        conversations: other texts to learn, each of one turn; `texts` of the configuration has no effect
+            then.
+        words: their vocabulary, as in `build_tokenizer`.
         progress: called with (steps done, total steps); True for a bar; None for a bar on a terminal; False
             for nothing.
 
@@ -123,9 +130,9 @@ def train_language_model(
         tokens, and the mean cross-entropy per token over the first and the last tenth of the steps, in nats.
     """
     config = config or LanguageModelConfig()
-    tokenizer = build_tokenizer(config.max_length)
+    tokenizer = build_tokenizer(config.max_length, words)
     model = _build(config, tokenizer)
-    sequences = _sequences(config, tokenizer)
+    sequences = _sequences(_texts(config) if conversations is None else conversations, tokenizer)
     losses, num_tokens = _train(model, sequences, config, progress)
     tenth = max(1, len(losses) // 10)
     report = {
@@ -161,16 +168,20 @@ def _build(config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast) -> P
     return model
 
 
-def _sequences(
-    config: LanguageModelConfig, tokenizer: PreTrainedTokenizerFast
-) -> list[tuple[list[int], int]]:
-    """Token ids of each conversation, and the start of its response."""
+def _texts(config: LanguageModelConfig) -> list[list[Message]]:
+    """The behaviour policy's responses to the lab's prompts."""
     items = draw_items(config.texts, "language model", config.seed, 0, 4, "behaviour")
-    conversations = [
+    return [
         [*prompt.messages, {"role": "assistant", "content": response}]
         for prompt, response in zip(items.prompts, items.responses, strict=True)
     ]
-    rendered = tokenizer.apply_chat_template(conversations, tokenize=False)
+
+
+def _sequences(
+    conversations: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[list[int], int]]:
+    """Token ids of each conversation, and the start of its response."""
+    rendered = tokenizer.apply_chat_template(list(conversations), tokenize=False)
     opening = tokenizer.convert_tokens_to_ids("<assistant>")
     rows: list[list[int]] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     return [(ids, ids.index(opening) + 1) for ids in rows]

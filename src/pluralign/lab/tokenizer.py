@@ -11,6 +11,7 @@ are restored exactly from their tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pluralign.lab.world import VOCABULARY
@@ -33,11 +34,12 @@ _TEMPLATE = (
 )
 
 
-def build_tokenizer(max_length: int = 256) -> PreTrainedTokenizerFast:
+def build_tokenizer(max_length: int = 256, words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
     """Builds the tokenizer, always the same.
 
     Args:
         max_length: maximum number of tokens of a model, stored with the tokenizer.
+        words: another vocabulary, of words between spaces; None for the lab's.
 
     Returns:
         A tokenizer whose ids are, in order, those of the special tokens, of `.` and `?`, and of
@@ -46,11 +48,13 @@ def build_tokenizer(max_length: int = 256) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    entries = (_PAD, _BOS, _EOS, _UNKNOWN, *_ROLES, *_MARKS, *VOCABULARY)
+    of_task = (*_MARKS, *VOCABULARY) if words is None else tuple(words)
+    entries = (_PAD, _BOS, _EOS, _UNKNOWN, *_ROLES, *of_task)
     ids = {token: index for index, token in enumerate(entries)}
     backend = Tokenizer(models.WordLevel(ids, unk_token=_UNKNOWN))
     backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    between = pre_tokenizers.Whitespace if words is None else pre_tokenizers.WhitespaceSplit
+    backend.pre_tokenizer = between()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=_PAD,

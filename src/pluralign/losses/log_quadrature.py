@@ -22,8 +22,7 @@ __all__ = ["log_nodes"]
 
 _NOT_FOUND = (
     "the integral of exp(f(t) / beta) over (0, 1) could not be computed: f is too rough, or its mass lies "
-    "too close "
-    "to 1; use a larger beta, or a Transform with its own log_partition"
+    "too close to 1; use a larger beta, or a Transform with its own log_partition"
 )
 _ORDER = 16
 _TOLERANCE = 1e-13  # change of a panel, as a share of the integral

@@ -1,6 +1,7 @@
 """Calibrating a reward model: its predictions of ratings that it was not fitted on, and what corrects them.
 
-In: a head, ratings and the vectors of their texts. Out: a `Recalibration` for each attribute.
+In: a head, ratings and the vectors of their texts. Out: a `Recalibration` for each attribute. Of comparisons,
+in: their predicted distributions. Out: a `Temperature`.
 
 Ratings on a grid of step h are spread by U(-h/2, h/2), as they are for fits and evaluations, unless the
 predictions are categories themselves.
@@ -21,11 +22,12 @@ from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError, DataError
 from pluralign.heads import Attribute, Head
 from pluralign.model.recalibration import Draws, Recalibration
+from pluralign.model.temperature import Temperature
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["check_rated_attributes", "recalibrations"]
+__all__ = ["check_rated_attributes", "recalibrations", "temperature_of"]
 
 _AT_ONCE = 65_536  # ratings whose distributions are held at a time
 
@@ -89,6 +91,60 @@ def recalibrations(
         except ArgumentError as error:
             raise ArgumentError(f"{name}: {error}") from None
     return found
+
+
+@torch.no_grad()
+def temperature_of(
+    head: Head,
+    comparisons: datasets.Dataset,
+    first: RewardDistribution,
+    second: RewardDistribution,
+    *,
+    fewest: int,
+) -> Temperature:
+    """The temperature of the head's probabilities of votes, if it knows ties and votes are given, else of its
+    probabilities of a preference, a tie as half a vote for each side.
+
+    Args:
+        head: whose probabilities are corrected.
+        comparisons: N canonical pairs or votes.
+        first: [N], of the chosen sides, or of a.
+        second: [N], of the others.
+        fewest: number of groups that are needed.
+
+    Raises:
+        ArgumentError: there are too few groups, or every pair has equal sides or probabilities.
+    """
+    given = _shares(comparisons)
+    sides = ("chosen", "rejected") if "chosen" in comparisons.column_names else ("response_a", "response_b")
+    one, other = (column_values(comparisons, side) for side in sides)
+    differ = torch.tensor([a != b for a, b in zip(one, other, strict=True)])
+    if not bool(differ.any()):
+        raise ArgumentError("every comparison has two equal sides, which say nothing; pass others")
+    groups = {g for g, kept in zip(column_values(comparisons, "group"), differ.tolist(), strict=True) if kept}
+    counts = {"groups": len(groups), "rows": int(differ.sum()), "fewest": fewest}
+    votes = head.vote_probabilities(first, second) if given.shape[1] == 3 else None
+    if votes is not None:
+        return Temperature.fitted("votes", votes.cpu()[differ], given[differ], **counts)
+    if given.shape[1] == 3:
+        given = torch.stack([given[:, 0] + given[:, 1] / 2, given[:, 2] + given[:, 1] / 2], 1)
+    chosen = head.preference_probability(first, second).cpu()
+    return Temperature.fitted(
+        "preferences", torch.stack([chosen, 1 - chosen], 1)[differ], given[differ], **counts
+    )
+
+
+def _shares(comparisons: datasets.Dataset) -> Tensor:
+    """[N, 3] shares of the votes for a, tie and b; of pairs [N, 2], their weights and 0."""
+    if "votes" not in comparisons.column_names:
+        weight = torch.ones(len(comparisons), dtype=torch.float64)
+        if "weight" in comparisons.column_names:
+            weight = torch.tensor(column_values(comparisons, "weight"), dtype=torch.float64)
+        return torch.stack([weight, torch.zeros_like(weight)], 1)
+    given = ragged(comparisons, "votes")
+    row = np.repeat(np.arange(len(comparisons)), given.sizes)
+    counts = [np.bincount(row, given.values == vote, len(comparisons)) for vote in (1, 0, -1)]
+    return torch.from_numpy(np.stack(counts, 1) / given.sizes[:, None])
 
 
 def check_rated_attributes(head: Head, ratings: datasets.Dataset) -> None:

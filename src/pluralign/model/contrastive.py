@@ -76,8 +76,7 @@ class Contrastive:
             raise ArgumentError(
                 f"{len(missing)} of {len(keys)} conversations have a prompt without reference responses; the "
                 f"first is number {missing[0]}: {_shown(keys[missing[0]])!r}. Sample responses of the "
-                f"initial policy "
-                "for them and pass these as references"
+                "initial policy for them and pass these as references"
             )
         return torch.tensor([known[key] for key in keys])
 
@@ -95,7 +94,7 @@ class Contrastive:
         """The baseline of every prompt, computed once per measure."""
         name = str(measure)
         if name not in self._baselines:
-            utilities = self.model.score(self._references, measure).double().tolist()
+            utilities = self.model.score(self._references, measure).cpu().double().tolist()
             by_prompt: dict[_Key, list[float]] = {}
             for key, utility in zip(self._prompts, utilities, strict=True):
                 by_prompt.setdefault(key, []).append(utility)

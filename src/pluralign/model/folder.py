@@ -28,6 +28,7 @@ from pluralign.heads.ensemble import reader_of
 from pluralign.heads.schema import TensorShapes
 from pluralign.model.recalibration import Recalibration
 from pluralign.model.stored import CONFIG_DIGEST, read_json, read_tensors
+from pluralign.model.temperature import Temperature
 
 __all__ = ["BACKBONE", "StoredModel", "check_backbone", "check_width", "read", "read_spec", "write"]
 
@@ -75,6 +76,7 @@ _SCHEMA = schema.record(
             }
         ),
         "calibration": schema.each(Recalibration.check_spec),
+        "temperature": Temperature.check_spec,
     },
 )
 
@@ -90,6 +92,7 @@ class StoredModel:
         fitted: the record of the fit; serialisable as JSON.
         calibration: corrections of attributes' distributions, by name.
         tuning: how the backbone's weights were trained on; None if they were not.
+        temperature: correction of probabilities of preferences or votes; None if there is none.
     """
 
     head: Head
@@ -98,6 +101,7 @@ class StoredModel:
     fitted: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Recalibration] = field(default_factory=dict)
     tuning: tuned.Tuning | None = None
+    temperature: Temperature | None = None
 
 
 def write(target: Path, model: StoredModel, write_backbone: Callable[[Path], None] | None = None) -> None:
@@ -155,6 +159,7 @@ def read(folder: Path) -> StoredModel:
         config.get("fitted", {}),
         {name: Recalibration.from_spec(spec) for name, spec in config.get("calibration", {}).items()},
         tuned.Tuning(**config["tuning"]) if "tuning" in config else None,
+        Temperature.from_spec(config["temperature"]) if "temperature" in config else None,
     )
     for name, digest in config.get("sha256", {}).items():
         inside = Path(name).parent == Path() or Path(name).parent == Path(BACKBONE)
@@ -208,8 +213,9 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     if "tuning" in config:
         decides["tuning"] = config["tuning"]
     backbone = {**_LATER_OPTIONS, **config["backbone"]}
-    if "calibration" in config:
-        decides["calibration"] = config["calibration"]
+    for key in ("calibration", "temperature"):
+        if key in config:
+            decides[key] = config[key]
     decides["backbone"] = {k: v for k, v in backbone.items() if k not in ("name_or_path", "revision")}
     return decides
 
@@ -227,6 +233,8 @@ def _config(model: StoredModel) -> dict[str, Any]:
     }
     if model.calibration:
         config["calibration"] = {name: part.spec() for name, part in model.calibration.items()}
+    if model.temperature is not None:
+        config["temperature"] = model.temperature.spec()
     try:
         as_read: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -338,6 +346,12 @@ def _card(config: dict[str, Any]) -> str:
         f"- {name}: {part['rows']:,} ratings in {part['groups']:,} groups"
         for name, part in config.get("calibration", {}).items()
     ]
+    if "temperature" in config:
+        part = config["temperature"]
+        calibrated.append(
+            f"- {part['kind']}, temperature {part['value']:.3g}: {part['rows']:,} comparisons in "
+            f"{part['groups']:,} groups"
+        )
     fitted = [f"- {key}: {json.dumps(value)}" for key, value in config["fitted"].items()]
     return "\n".join(
         [
@@ -364,11 +378,7 @@ def _card(config: dict[str, Any]) -> str:
             f"`{str(backbone['fingerprint'])[:16]}`. Made with pluralign {config['pluralign']}.",
             "",
             *(["Attributes:", "", *attributes, ""] if attributes else []),
-            *(
-                ["Calibrated on ratings that it was not fitted on:", "", *calibrated, ""]
-                if calibrated
-                else []
-            ),
+            *(["Calibrated on data that it was not fitted on:", "", *calibrated, ""] if calibrated else []),
             *(["Fit:", "", *fitted, ""] if fitted else []),
         ]
     )

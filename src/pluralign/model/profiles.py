@@ -60,7 +60,7 @@ def profile(
     heads = distribution.heads()
     if heads is not None and heads.means.shape[-1] > 1:
         found |= {f"head_{h}": heads.means[:, h] for h in range(heads.means.shape[-1])}
-    return {name: values.detach().double().cpu() for name, values in found.items()}
+    return {name: values.detach().cpu().double() for name, values in found.items()}
 
 
 def sign_values(

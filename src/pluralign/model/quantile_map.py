@@ -78,8 +78,7 @@ class QuantileMap:
         if int(apart.sum()) < 2:
             raise ArgumentError(
                 "every reference response has the same reward, so it has no scale; use other references or "
-                "leave "
-                "this source out"
+                "leave this source out"
             )
         return cls(knots[apart], scores[apart], 1 / Reference.of(distributions).std)
 

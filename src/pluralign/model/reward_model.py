@@ -23,27 +23,24 @@ from pluralign import backbones, risk
 from pluralign.backbones import tuned
 from pluralign.data import check_table, distinct_conversations
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import ArgumentError, RiskError
+from pluralign.errors import ArgumentError
 from pluralign.heads import Head, HeadInputs, Steering
 from pluralign.model import folder
-from pluralign.model.calibrating import recalibrations
+from pluralign.model.calibrating import recalibrations, temperature_of
 from pluralign.model.inputs import Conversation, head_inputs
 from pluralign.model.recalibration import FEWEST_GROUPS, Recalibration
 from pluralign.model.scorer import BaseScorer, as_conversations, utilities
+from pluralign.model.steering import Weights, parse_steering
+from pluralign.model.temperature import Temperature
+from pluralign.risk import parse
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     import datasets
 
     from pluralign.backbones import Backbone, EmbeddingCache, Embeddings
-    from pluralign.model.export.stage import ExportResult
 
-__all__ = ["Conversation", "RewardModel", "Weights"]
-
-Weights = Mapping[str, float] | Sequence[float] | Tensor
-
-# Measures that mean the same on an attribute's [0, 1] scale as in units of the reward.
-_STEERS = (risk.Mean, risk.Median, risk.Quantile, risk.CVaR)
+__all__ = ["Conversation", "RewardModel"]
 
 
 class RewardModel(BaseScorer):
@@ -57,6 +54,7 @@ class RewardModel(BaseScorer):
         fitted: record of the fit (data, seed, penalty); serialisable as JSON.
         cache: where embeddings are stored; None embeds every text again.
         calibration: corrections of the attributes' distributions, by name, from `calibrate`.
+        temperature: correction of the probabilities of preferences or votes, from `calibrate`.
     """
 
     def __init__(
@@ -68,6 +66,7 @@ class RewardModel(BaseScorer):
         fitted: Mapping[str, Any] | None = None,
         cache: EmbeddingCache | None = None,
         calibration: Mapping[str, Recalibration] | None = None,
+        temperature: Temperature | None = None,
     ) -> None:
         self.backbone = backbone
         self.head = head
@@ -75,6 +74,7 @@ class RewardModel(BaseScorer):
         self.fitted = dict(fitted or {})
         self.cache = cache
         self.calibration = dict(calibration or {})
+        self.temperature = temperature
 
     @property
     def family(self) -> str:
@@ -129,7 +129,7 @@ class RewardModel(BaseScorer):
                 an invalid conversation.
             RiskError: a measure that does not exist or is not allowed here.
         """
-        steering = self._steering(weights, steer)
+        steering = self.steering(weights, steer)
         return self.head.distribution(*self.read(conversations), steering=steering)
 
     @torch.no_grad()
@@ -144,7 +144,7 @@ class RewardModel(BaseScorer):
         Args:
             conversations: B message lists, each ending in the response.
             on_grid: round them to the ratings that people can give: a `Categorical` over the grid where an
-                attribute's ratings are on one (`heads.Head.grid_distributions`).
+                attribute's ratings are on one (`heads.Head.rounded`).
         """
         response = self.embed(conversations).response
         return self.predicted_attributes(response, on_grid=on_grid)
@@ -167,7 +167,7 @@ class RewardModel(BaseScorer):
         on_grid: bool = False,
     ) -> tuple[RewardDistribution, dict[str, RewardDistribution]]:
         """`distribution` and `attribute_distributions` from one pass through the backbone."""
-        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        steering, inputs = self.steering(weights, steer), self.read(conversations)
         return (
             self.head.distribution(*inputs, steering=steering),
             self.predicted_attributes(inputs.response, on_grid=on_grid),
@@ -185,7 +185,7 @@ class RewardModel(BaseScorer):
 
         They are None without a gate, and if `weights` replace it.
         """
-        steering, inputs = self._steering(weights, steer), self.read(conversations)
+        steering, inputs = self.steering(weights, steer), self.read(conversations)
         gate = self.head.gate_weights(inputs.prompt) if self.head.has_gate and weights is None else None
         distribution = self.head.distribution(*inputs, steering=steering)
         return distribution, self.predicted_attributes(inputs.response), gate
@@ -218,7 +218,7 @@ class RewardModel(BaseScorer):
             ArgumentError: as in `distribution`, or a utility is not finite.
             RiskError: the measure does not exist or does not apply to this family.
         """
-        measure = _parse_risk(risk)
+        measure = parse(risk)
         return utilities(measure, self.distribution(conversations, weights=weights, steer=steer))
 
     @torch.no_grad()
@@ -241,7 +241,7 @@ class RewardModel(BaseScorer):
                 f"received {len(a)} first and {len(b)} second conversations; needed: equally many"
             )
         both = self.distribution([*a, *b])
-        found = self.head.vote_probabilities(both[: len(a)], both[len(a) :])
+        found = self.predicted_votes(both[: len(a)], both[len(a) :])
         if found is None:
             raise ArgumentError(
                 f"this {self.family} model was not fitted on comparisons, so it does not know how often "
@@ -250,77 +250,116 @@ class RewardModel(BaseScorer):
             )
         return found
 
-    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
-        return self.head.preference_probability(chosen, rejected)
+    def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        """As `preference_probability`, of known distributions; corrected where the model is calibrated."""
+        if self.temperature is not None and self.temperature.kind == "votes":
+            votes = self.predicted_votes(chosen, rejected)
+            assert votes is not None  # it was calibrated on them
+            return votes[:, 0] + 0.5 * votes[:, 1]
+        found = self.head.preference_probability(chosen, rejected)
+        return found if self.temperature is None else self.temperature.of_preference(found)
 
-    def _steering(
-        self, weights: Weights | None, steer: Mapping[str, str | risk.RiskMeasure] | None
+    def predicted_votes(
+        self, first: RewardDistribution, second: RewardDistribution
+    ) -> Float[Tensor, "B 3"] | None:
+        """`vote_probabilities` of texts whose distributions are known; None if the head knows no ties."""
+        found = self.head.vote_probabilities(first, second)
+        if found is None or self.temperature is None or self.temperature.kind != "votes":
+            return found
+        return self.temperature(found)
+
+    def steering(
+        self, weights: Weights | None = None, steer: Mapping[str, str | risk.RiskMeasure] | None = None
     ) -> Steering:
-        measures = {name: _parse_risk(measure) for name, measure in (steer or {}).items()}
-        for name, measure in measures.items():
-            if not isinstance(measure, _STEERS):
-                raise RiskError(
-                    f"steer[{name!r}] = {measure}; allowed: mean, median, quantile:t, cvar:a. Other "
-                    "measures have parameters in units of the whole reward; apply them with risk"
-                )
-        return Steering.of([a.name for a in self.head.attributes], weights, measures)
+        """Checked settings for `model.head.distribution(*model.read(conversations), steering=...)`.
+
+        Arguments and errors as in `distribution`.
+        """
+        return parse_steering([a.name for a in self.head.attributes], weights, steer)
 
     # -- calibration -----------------------------------------------------------------------------
 
     def calibrate(
         self,
-        ratings: datasets.Dataset,
+        ratings: datasets.Dataset | None = None,
         *,
+        pairs: datasets.Dataset | None = None,
+        votes: datasets.Dataset | None = None,
         attributes: Sequence[str] | None = None,
         fewest_groups: int = FEWEST_GROUPS,
         seed: int = 0,
         progress: bool | None = None,
     ) -> RewardModel:
-        """This model with distributions of ratings that keep what they promise on people not seen before.
+        """This model with predictions that keep what they promise on people not seen before.
 
-        Each attribute's distribution function F_x is replaced by R(F_x), with one R for all texts that is
-        measured on these ratings (conformal, on the randomised PIT; `model.recalibration`). A group counts
-        as one draw, so an interval of the corrected distributions has its nominal share of the ratings of a
-        new group, on average over what could have been drawn here. Texts keep their order and shape.
+        On ratings, each attribute's distribution function F_x is replaced by R(F_x), with one R for all texts
+        that is measured on these ratings (conformal, on the randomised PIT; `model.recalibration`). A group
+        counts as one draw, so an interval of the corrected distributions has its nominal share of the ratings
+        of a new group, on average over what could have been drawn here. Texts keep their order and shape.
 
-        Corrected are `attribute_distributions`, and what evaluation, reports and `score --attributes` make of
-        them. `distribution`, utilities and the gate's mix stay as they were fitted.
+        On pairs or votes, probabilities of preferences get a temperature (`model.temperature`); so do those
+        of votes with ties, if the model knows ties and votes are given.
+
+        Corrected are `attribute_distributions`, `preference_probability` and `vote_probabilities`, and what
+        evaluation, reports and `score --attributes` make of them. `distribution`, utilities and the gate's
+        mix stay as they were fitted. What was calibrated before, on tables that are not given now, stays.
 
         Args:
             ratings: from `load_ratings`, of groups that the model was not fitted on; evaluate on others.
+            pairs: from `load_pairs`, likewise.
+            votes: from `load_comparisons`, likewise; not together with pairs.
             attributes: those to calibrate; None for all.
-            fewest_groups: number of groups of ratings that an attribute needs.
+            fewest_groups: number of groups of ratings that an attribute needs, and of comparisons.
             seed: of the spreading of ratings on a grid, and of the randomised PIT.
             progress: True or False for a progress bar or none; None for one if stderr is a terminal.
 
         Returns:
-            A new model; `uncalibrated` is this one again.
+            A new model; `uncalibrated` is this one as it was fitted.
 
         Raises:
-            ArgumentError: an attribute has too few groups, no ratings, or no distribution (one number per
-                text).
+            ArgumentError: no table was given, or pairs and votes; an attribute has too few groups, no
+                ratings, or no distribution (one number per text); too few groups of comparisons.
             DataError: an attribute that the model does not have, or ratings on another scale.
         """
-        check_table("ratings", ratings)
-        conversations, (item,) = distinct_conversations(ratings, "response")
-        inputs = self.read(conversations, progress=progress)
-        found = recalibrations(
-            self.head,
-            ratings,
-            inputs.response,
-            item,
-            attributes=attributes,
-            fewest=fewest_groups,
-            seed=seed,
-        )
-        return self._with_calibration(found)
+        if ratings is None and pairs is None and votes is None:
+            raise ArgumentError("received no data to calibrate on: pass ratings, pairs or votes")
+        if pairs is not None and votes is not None:
+            raise ArgumentError("received pairs and votes; one temperature needs one of them")
+        if ratings is None and attributes is not None:
+            raise ArgumentError("attributes are calibrated on ratings; pass ratings, or no attributes")
+        calibration, temperature = dict(self.calibration), self.temperature
+        if ratings is not None:
+            check_table("ratings", ratings)
+            conversations, (item,) = distinct_conversations(ratings, "response")
+            calibration = recalibrations(
+                self.head,
+                ratings,
+                self.read(conversations, progress=progress).response,
+                item,
+                attributes=attributes,
+                fewest=fewest_groups,
+                seed=seed,
+            )
+        for name, table, sides in (
+            ("pairs", pairs, ("chosen", "rejected")),
+            ("votes", votes, ("response_a", "response_b")),
+        ):
+            if table is not None:
+                check_table(name, table)
+                conversations, items = distinct_conversations(table, *sides)
+                found = self.head.distribution(*self.read(conversations, progress=progress))
+                first, second = (found[torch.from_numpy(item)] for item in items)
+                temperature = temperature_of(self.head, table, first, second, fewest=fewest_groups)
+        return self._with_calibration(calibration, temperature)
 
     @property
     def uncalibrated(self) -> RewardModel:
         """The model as it was fitted."""
-        return self._with_calibration({})
+        return self._with_calibration({}, None)
 
-    def _with_calibration(self, calibration: Mapping[str, Recalibration]) -> RewardModel:
+    def _with_calibration(
+        self, calibration: Mapping[str, Recalibration], temperature: Temperature | None
+    ) -> RewardModel:
         return RewardModel(
             self.backbone,
             self.head,
@@ -328,6 +367,7 @@ class RewardModel(BaseScorer):
             fitted=self.fitted,
             cache=self.cache,
             calibration=calibration,
+            temperature=temperature,
         )
 
     # -- files -----------------------------------------------------------------------------------
@@ -378,33 +418,10 @@ class RewardModel(BaseScorer):
 
         Reference: the classes are transformers' and sentence-transformers'; the linear form is ours.
         """
-        return self.exported(
-            path, risk, tolerance=tolerance, reference=reference, weights=weights, steer=steer
-        ).shift
+        from pluralign.model.export import export
 
-    def exported(
-        self,
-        path: str | os.PathLike[str],
-        risk: str | risk.RiskMeasure = "mean",
-        *,
-        tolerance: float = 1e-4,
-        reference: Sequence[Conversation] | None = None,
-        weights: Weights | None = None,
-        steer: Mapping[str, str | risk.RiskMeasure] | None = None,
-    ) -> ExportResult:
-        """As `export`, and returns also the measured gap and difference."""
-        from pluralign.model.export.stage import export
-
-        return export(
-            self.head,
-            self.backbone,
-            path,
-            measure=_parse_risk(risk),
-            tolerance=tolerance,
-            reference=reference,
-            steering=self._steering(weights, steer),
-            embed=self.embed,
-        )
+        steering = self.steering(weights, steer)
+        return export(self, path, risk, tolerance=tolerance, reference=reference, steering=steering).shift
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
         """Writes the model folder under a temporary name and renames it, so that it is complete or absent.
@@ -425,7 +442,13 @@ class RewardModel(BaseScorer):
         folder.write(
             target,
             folder.StoredModel(
-                self.head, backbone.describe(), self.baselines, self.fitted, self.calibration, tuning
+                self.head,
+                backbone.describe(),
+                self.baselines,
+                self.fitted,
+                self.calibration,
+                tuning,
+                self.temperature,
             ),
             write_backbone if tuning is not None else None,
         )
@@ -471,7 +494,5 @@ class RewardModel(BaseScorer):
             fitted=stored.fitted,
             cache=store,
             calibration=stored.calibration,
+            temperature=stored.temperature,
         )
-
-
-_parse_risk = risk.parse  # `score` has an argument named risk

@@ -17,6 +17,7 @@ from pluralign import risk
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError
 from pluralign.model.inputs import Conversation
+from pluralign.risk import parse
 
 __all__ = ["BaseScorer", "Scorer", "as_conversations", "distributions_of", "utilities"]
 
@@ -50,7 +51,7 @@ class BaseScorer(ABC):
             RiskError: the measure does not exist or does not apply.
             ArgumentError: a utility is not finite.
         """
-        return utilities(_parse_risk(risk), self.distribution(conversations))
+        return utilities(parse(risk), self.distribution(conversations))
 
     def preference_probability(
         self, chosen: Sequence[Conversation], rejected: Sequence[Conversation]
@@ -66,13 +67,14 @@ class BaseScorer(ABC):
         chosen, rejected = as_conversations(chosen), as_conversations(rejected)
         if len(chosen) != len(rejected):
             raise ArgumentError(
-                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: equally "
-                f"many"
+                f"received {len(chosen)} chosen and {len(rejected)} rejected conversations; needed: "
+                "equally many"
             )
         both = self.distribution([*chosen, *rejected])
-        return self._preferred(both[: len(chosen)], both[len(chosen) :])
+        return self.preferred(both[: len(chosen)], both[len(chosen) :])
 
-    def _preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+    def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
+        """As `preference_probability`, of reward distributions that are known already."""
         return chosen.prob_greater(rejected)
 
 
@@ -92,9 +94,6 @@ def utilities(measure: risk.RiskMeasure, distribution: RewardDistribution) -> Fl
             "the reward distributions of these, and choose a measure or a parameter that does not overflow"
         )
     return found
-
-
-_parse_risk = risk.parse  # `score` has an argument named risk
 
 
 def distributions_of(scorer: Scorer, conversations: Sequence[Conversation], name: str) -> RewardDistribution:

@@ -41,8 +41,7 @@ class JudgedResponses(BaseScorer):
         if len(listed) != len(distribution):
             raise ArgumentError(
                 f"received {len(listed)} conversations and {len(distribution)} rows of scores; needed: one "
-                f"row "
-                "each"
+                "row each"
             )
         self._law = distribution
         self._rows: dict[bytes, int] = {}

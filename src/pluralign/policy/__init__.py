@@ -14,7 +14,9 @@ _NAMES: dict[str, str] = {
     "ColumnReward": "rewards.sources",
     "Completion": "sampling.settings",
     "Diagnosis": "rewards.diagnostics",
+    "Disagreement": "selection.novelty",
     "FunctionReward": "rewards.sources",
+    "JudgeSource": "judges.source",
     "LocalSampler": "sampling.local",
     "ModelReward": "rewards.sources",
     "OBJECTIVES": "offline.objectives",
@@ -25,10 +27,14 @@ _NAMES: dict[str, str] = {
     "PPOTrainer": "online.trainer",
     "ProgramLimits": "rewards.programs.limits",
     "ProgramReward": "rewards.programs.reward",
+    "ProgramTasks": "rewards.programs.tasks",
     "References": "rewards.training_tables",
     "SamplingSettings": "sampling.settings",
+    "Selection": "selection.tables",
+    "SelectionConfig": "selection.config",
     "ServerSampler": "sampling.server",
     "SmoothReward": "rewards.sources",
+    "TrainingDistance": "selection.novelty",
     "TrainingTable": "rewards.training_tables",
     "attach_references": "rewards.training_tables",
     "check_training_table": "rewards.columns",
@@ -41,6 +47,7 @@ _NAMES: dict[str, str] = {
     "last_checkpoint": "training",
     "length_bias": "rewards.length_control",
     "load_prompts": "sampling.prompt_sets",
+    "load_tasks": "rewards.programs.tasks",
     "load_tokenizer": "sampling.local",
     "log_probs": "logprobs.sequence",
     "lora_config": "logprobs.loading",
@@ -61,6 +68,7 @@ _NAMES: dict[str, str] = {
     "token_log_probs": "logprobs.chunked",
     "unpaired_table": "rewards.training_tables",
     "write_alpaca_eval": "sampling.alpaca_eval",
+    "write_selection": "selection.files",
 }
 
 __all__ = [
@@ -68,7 +76,9 @@ __all__ = [
     "ColumnReward",
     "Completion",
     "Diagnosis",
+    "Disagreement",
     "FunctionReward",
+    "JudgeSource",
     "LocalSampler",
     "ModelReward",
     "Objective",
@@ -78,10 +88,14 @@ __all__ = [
     "PPOTrainer",
     "ProgramLimits",
     "ProgramReward",
+    "ProgramTasks",
     "References",
     "SamplingSettings",
+    "Selection",
+    "SelectionConfig",
     "ServerSampler",
     "SmoothReward",
+    "TrainingDistance",
     "TrainingTable",
     "attach_references",
     "check_training_table",
@@ -94,6 +108,7 @@ __all__ = [
     "last_checkpoint",
     "length_bias",
     "load_prompts",
+    "load_tasks",
     "load_tokenizer",
     "log_probs",
     "lora_config",
@@ -114,9 +129,11 @@ __all__ = [
     "token_log_probs",
     "unpaired_table",
     "write_alpaca_eval",
+    "write_selection",
 ]
 
 if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_types.py holds it to _NAMES
+    from pluralign.policy.judges.source import JudgeSource
     from pluralign.policy.logprobs.chunked import token_log_probs
     from pluralign.policy.logprobs.loading import lora_config
     from pluralign.policy.logprobs.sequence import log_probs
@@ -131,6 +148,7 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.rewards.programs.limits import ProgramLimits
     from pluralign.policy.rewards.programs.pass_at_k import pass_at_k
     from pluralign.policy.rewards.programs.reward import ProgramReward
+    from pluralign.policy.rewards.programs.tasks import ProgramTasks, load_tasks
     from pluralign.policy.rewards.ranks import (
         clamp_ranks,
         num_references,
@@ -166,6 +184,10 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.sampling.server import ServerSampler
     from pluralign.policy.sampling.settings import Completion, SamplingSettings
     from pluralign.policy.sampling.stage import read_samples, sample_references
+    from pluralign.policy.selection.config import SelectionConfig
+    from pluralign.policy.selection.files import write_selection
+    from pluralign.policy.selection.novelty import Disagreement, TrainingDistance
+    from pluralign.policy.selection.tables import Selection
     from pluralign.policy.training import last_checkpoint
 else:
 

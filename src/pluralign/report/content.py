@@ -15,9 +15,12 @@ from pluralign.families import title_of
 from pluralign.report.comparable import comparison_notes
 from pluralign.report.evaluations import Evaluation, evaluated_on
 from pluralign.report.heads import heads_of
+from pluralign.report.mistakes import overconfident
 from pluralign.report.prompts import kinds_of_prompt
 from pluralign.report.responses import chosen_responses
+from pluralign.report.rivals import rivals
 from pluralign.report.scored import agreement_by_spread, error_shares, true_and_predicted
+from pluralign.report.suites import leaderboard
 from pluralign.report.wording import (
     FEWEST,
     MEASURES,
@@ -34,6 +37,7 @@ from pluralign.report.wording import (
 
 __all__ = ["MAX_RUNS", "build_content"]
 
+_DATA = ("ratings", "pairs", "votes", "data")
 MAX_RUNS = 6  # number of distinguishable colours
 
 
@@ -41,23 +45,30 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """The whole report.
 
     Args:
-        evaluations: one to six; several are shown side by side.
+        evaluations: one to six, shown side by side; of suites any number, of which a leaderboard has all,
+            and the other sections none where there are more than six.
 
     Returns:
         A dict of JSON types: `runs`, `notes`, `headlines`, `too_few`, `pairs`, `ratings`, `truth`,
-        `responses`, `prompts`, `heads`, `warnings`; a section that cannot be shown is `{"missing": reason}`.
-        `too_few` has a sentence for each table that is too small for an accuracy or for measures, `heads` the
-        runs with an ensemble, and `warnings` those whose fit gave warnings.
+        `responses`, `prompts`, `rivals`, `mistakes`, `suites`, `crowd`, `pairwise`, `heads`, `warnings`; a
+        section that cannot be shown is `{"missing": reason}`, or empty. `too_few` has a sentence for each
+        table that is too small for an accuracy or for measures, `heads` the runs with an ensemble, and
+        `warnings` those whose fit gave warnings.
 
     Raises:
         ArgumentError: none or too many evaluations.
     """
-    if not 1 <= len(evaluations) <= MAX_RUNS:
+    own = sum("suite" not in e.results for e in evaluations)
+    if not evaluations or own > MAX_RUNS:
         raise ArgumentError(
-            f"a report takes 1 to {MAX_RUNS} evaluations, the number of distinguishable colours; "
-            f"received {len(evaluations)}"
+            f"a report takes 1 to {MAX_RUNS} evaluations, the number of distinguishable colours, and any "
+            f"number of suites; received {own}"
         )
-    named = dict(zip(_names(evaluations), evaluations, strict=True))
+    all_named = dict(zip(_names(evaluations), evaluations, strict=True))
+    named = all_named
+    if len(named) > MAX_RUNS:
+        alone = {name: e for name, e in all_named.items() if "suite" not in e.results}
+        named = alone or dict(list(all_named.items())[:MAX_RUNS])
     return {
         "runs": [_run(name, evaluation) for name, evaluation in named.items()],
         "notes": comparison_notes(evaluations),
@@ -68,9 +79,20 @@ def build_content(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "truth": _truth(named),
         "responses": chosen_responses(named),
         "prompts": kinds_of_prompt(named),
+        "rivals": rivals(named),
+        "mistakes": overconfident(named),
+        "suites": leaderboard(all_named),
+        "crowd": {n: found for n, e in named.items() if (found := e.results.get("crowd"))},
+        "pairwise": {n: found for n, e in named.items() if (found := _enough_pairs(e.results))},
         "heads": heads_of(named),
-        "warnings": {n: told for n, e in named.items() if (told := e.results["fitted"].get("warnings"))},
+        "warnings": {n: lines for n, e in named.items() if (lines := e.results["fitted"].get("warnings"))},
     }
+
+
+def _enough_pairs(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of pairs with votes that are large enough for a curve and have the model in it."""
+    found = results.get("pairwise", {})
+    return {k: v for k, v in found.items() if "model" in v["by"] and enough(v["rows"], v["groups"])}
 
 
 def _names(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -114,7 +136,9 @@ def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
         config = run["config"]
         found |= {
             "command": _command(run["verb"], config),
-            "data": {k: str(config[k]) for k in ("ratings", "pairs", "votes") if config.get(k) is not None},
+            "data": {
+                k: str(config[k]) for k in ("ratings", "pairs", "votes", "data") if config.get(k) is not None
+            },
             "inputs": run["inputs"],
             "versions": run["versions"],
             "started": run["started"],
@@ -138,7 +162,7 @@ def _sizes(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _evaluated_on(results: Mapping[str, Any]) -> str:
-    """What an evaluation from Python, which does not say it, was evaluated on."""
+    """The rows of an evaluation from Python, whose results do not name them."""
     split = results["fitted"].get("split")
     if results.get("folds"):
         return f"every row, by one of {results['folds']} models that has not seen its group"
@@ -166,6 +190,8 @@ def _command(verb: str, config: Mapping[str, Any]) -> str:
 def _headlines(name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
     """The main numbers, each with a sentence: accuracy, distances, coverage."""
     results = evaluation.results
+    if "suite" in results:
+        return _suite_lines(name, results["suite"])
     lines = [
         _accuracy_line(name, part, pairs)
         for part, pairs in results["pairs"].items()
@@ -181,6 +207,18 @@ def _headlines(name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
     where = "" if len(results["ratings"]) == 1 else " over all attributes"
     lines += [_loss_line(name, key, part, where) for key in ("quantile_error", "crps") if key in part]
     return [*lines, _coverage_line(name, part["coverage"], where)]
+
+
+def _suite_lines(name: str, suite: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The score by the main measure; nothing where the suite gives none."""
+    main = suite["risks"][0]
+    if "overall" not in suite["scores"][main]["interval"]:
+        return []
+    sentences = [f"By its own rule: {suite['rule']}."]
+    if main in suite["difference"]:
+        sentences.append(f"Against length: {model_verdict(suite['difference'][main], 'higher')}.")
+    interval = suite["scores"][main]["interval"]["overall"]
+    return [_line(name, f"{_capital(suite['title'])}, score", interval, True, sentences)]
 
 
 def _whole(results: Mapping[str, Any]) -> Any:
@@ -208,7 +246,7 @@ def _accuracy_line(name: str, part: str, pairs: Mapping[str, Any]) -> dict[str, 
     sentences = ["How often the preferred response got the higher score. Higher is better; chance is 50 %."]
     if "model" in pairs.get("tied_rules", ()):
         ties = percent(pairs["ties"]["model"] / pairs["rows"], 0)
-        sentences.append(f"The model ties {ties} of the pairs, and a tie is no success.")
+        sentences.append(f"The model ties {ties} of the pairs, and a tie counts as a miss.")
     sentences += [f"{_capital(against(r, pairs))}." for r in pairs["difference"] if r in pairs["accuracy"]]
     title = f"Accuracy on {part.replace('_', ' ')}"
     return _line(name, title, pairs["accuracy"]["model"], True, sentences)
@@ -271,13 +309,14 @@ def _capital(text: str) -> str:
 
 def _pairs(named: Mapping[str, Evaluation]) -> dict[str, Any]:
     parts: dict[str, Any] = {}
-    for name, evaluation in named.items():
+    own = {name: e for name, e in named.items() if "suite" not in e.results}  # suites have their own section
+    for name, evaluation in own.items():
         for part, pairs in evaluation.results["pairs"].items():
             if enough(pairs["rows"], pairs["groups"]):
                 parts.setdefault(part, {})[name] = pairs
     if parts:
         return {"parts": parts}
-    if any(e.results["pairs"] for e in named.values()):
+    if any(e.results["pairs"] for e in own.values()):
         return {"missing": "There were too few pairs for an accuracy."}
     return {"missing": "There were no pairs, so there is no accuracy."}
 

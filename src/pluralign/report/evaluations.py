@@ -80,7 +80,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         folder,
         results,
         run,
-        _scores(scores_file) if scores_file.is_file() else None,
+        _scores(scores_file) if scores_file.is_file() and "suite" not in results else None,
         _examples(examples_file) if examples_file.is_file() else None,
     )
 
@@ -108,8 +108,9 @@ def _check_curves(results: Mapping[str, Any], source: str) -> None:
     """Checks that lists that belong together have the same length."""
     for attribute, part in results["ratings"].items():
         levels, pit = part["levels"], part["pit"]
-        if len(levels["levels"]) != len(levels["below"]):
-            raise ArtifactError(f"{source}: ratings.{attribute}.levels needs one share below per level")
+        for curve in (levels, part.get("levels_uncalibrated", levels)):
+            if len(curve["levels"]) != len(curve["below"]):
+                raise ArtifactError(f"{source}: ratings.{attribute}.levels needs one share below per level")
         if not pit["share"] or len(pit["edges"]) != len(pit["share"]) + 1:
             raise ArtifactError(f"{source}: ratings.{attribute}.pit needs one edge more than shares")
     for name, part in results["pairs"].items():

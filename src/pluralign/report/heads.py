@@ -1,4 +1,4 @@
-"""The heads of an ensemble: how similar they are, and whether their uncertainty predicts errors.
+"""Heads of an ensemble, as the page shows them: how similar they are, and whether they predict errors.
 
 In: evaluations. Out: the content of a table per run, with one column per attribute or kind of pair. Numbers
 are from `results.json`, with their intervals if it has them.

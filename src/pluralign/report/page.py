@@ -1,12 +1,15 @@
 """One self-contained HTML page from a report's content.
 
-In: the result of `content`. Out: HTML, the same bytes for the same content. The page has no scripts or
-external resources: pictures are inline SVG, and a content security policy enforces this in the browser. Every
-text from the data is escaped by the template engine.
+In: the result of `content`. Out: HTML, the same bytes for the same content. The page has no external
+resources: pictures are inline SVG, and a content security policy enforces this in the browser. A page with
+many texts has one script, which searches them; the policy allows it by its digest, and no other. Every text
+from the data is escaped by the template engine.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +32,14 @@ _MORE_RUNS = {
 _SECTIONS = (
     ("short", "In short"),
     ("run", "What was run"),
+    ("suites", "Suites"),
     ("accuracy", "Accuracy"),
     ("calibration", "Calibration"),
+    ("crowd", "Raters"),
     ("truth", "Truth"),
     ("responses", "Texts"),
+    ("rivals", "One prompt"),
+    ("mistakes", "Wrongly sure"),
     ("attributes", "Attributes and gate"),
     ("signs", "Warning signs"),
 )
@@ -62,6 +69,8 @@ def render_page(content: Mapping[str, Any]) -> str:
         "enough": wording.enough,
         "fewest": wording.FEWEST,
         "dots": pictures.dots,
+        "ridges": pictures.ridges,
+        "board_ends": pictures.board_ends,
         "head_measures": HEAD_MEASURES,
         "warns_verdict": wording.warns_verdict,
     }
@@ -78,6 +87,8 @@ def render_page(content: Mapping[str, Any]) -> str:
     }
     names = [run["name"] for run in content["runs"]]
     hidden = _hidden(content)
+    searched = _is_searched(content["responses"])
+    script = engine.get_template("find.js.jinja").render().strip() if searched else ""
     return engine.get_template("page.html.jinja").render(
         **content,
         title=_title(content),
@@ -88,7 +99,29 @@ def render_page(content: Mapping[str, Any]) -> str:
         colours=themes(_run_colours),
         run_number={name: i for i, name in enumerate(names)},
         several=len(names) > 1,
+        searched=searched,
+        script=_Markup(script),
+        script_digest=_digest(script),
     )
+
+
+class _Markup(str):
+    """Text of our own that the template engine does not escape."""
+
+    def __html__(self) -> str:
+        return self
+
+
+def _is_searched(responses: Mapping[str, Any]) -> bool:
+    """Whether the page lists all examples, beside those with the widest and the narrowest interval."""
+    return "missing" not in responses and len(responses["all"]) > len(responses["contested"]) + len(
+        responses["agreed"]
+    )
+
+
+def _digest(script: str) -> str:
+    """What a content security policy calls the script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def write_page(content: Mapping[str, Any], path: Path) -> None:
@@ -109,7 +142,11 @@ def _hidden(content: Mapping[str, Any]) -> set[str]:
         "accuracy": "missing" not in content["pairs"],
         "calibration": "missing" not in content["ratings"],
         "truth": "missing" not in content["truth"],
+        "suites": bool(content["suites"]),
+        "crowd": bool(content["crowd"] or content["pairwise"]),
         "responses": "missing" not in responses,
+        "rivals": "missing" not in content["rivals"],
+        "mistakes": "missing" not in content["mistakes"],
         "attributes": any("missing" not in gate for gate in prompts["gates"].values())
         or any(len(cells) > 1 for cells in prompts["attributes"].values())
         or ("missing" not in responses and len(responses["contested"][0]["profile"]) > 1),
@@ -155,7 +192,8 @@ def _pair_counts(found: Mapping[str, Any]) -> str:
     counts = {}
     for name, pairs in found.items():
         tied = f", and {pairs['tied_in_data']:,} with tied votes" if pairs["tied_in_data"] else ""
-        counts[name] = f"{pairs['rows']:,} pairs in {wording.counted(pairs['groups'], 'group')}{tied}"
+        groups = wording.counted_groups(pairs["groups"], pairs["accuracy"].get("model"))
+        counts[name] = f"{pairs['rows']:,} pairs in {groups}{tied}"
     if len(set(counts.values())) == 1:
         return next(iter(counts.values()))
     return "; ".join(f"{name} {count}" for name, count in counts.items())

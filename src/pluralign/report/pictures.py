@@ -13,7 +13,16 @@ import numpy as np
 
 from pluralign.report.density import density
 
-__all__ = ["accuracy_ends", "dots", "lowest_coverage", "quantile", "response_picture", "steps"]
+__all__ = [
+    "accuracy_ends",
+    "board_ends",
+    "dots",
+    "lowest_coverage",
+    "quantile",
+    "response_picture",
+    "ridges",
+    "steps",
+]
 
 _ROOM = 0.125  # on both sides of the rating scale: half a unit of 1 to 5, the range of the noise on ratings
 _CELL = 0.84  # share of the distance of two ratings that their bars fill
@@ -92,6 +101,32 @@ def accuracy_ends(found: Mapping[str, Any]) -> tuple[float, float]:
         for interval in pairs["accuracy"].values():
             ends += [interval[k] for k in ("estimate", "low", "high") if interval[k] is not None]
     return max(math.floor(20 * min(ends)) / 20 - 0.02, 0.0), min(math.ceil(20 * max(ends)) / 20 + 0.02, 1.0)
+
+
+def board_ends(table: Mapping[str, Any]) -> tuple[float, float]:
+    """The part of the axis that the scores of a suite are drawn on: all intervals."""
+    ends = [0.5]
+    for row in table["rows"]:
+        if row["score"] is not None:
+            ends += [row["score"][k] for k in ("estimate", "low", "high") if row["score"][k] is not None]
+    return math.floor(20 * min(ends)) / 20 - 0.02, math.ceil(20 * max(ends)) / 20 + 0.02
+
+
+def ridges(responses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Curves of the predicted rewards of several responses on one axis.
+
+    Returns:
+        `ends` of the axis, `top`, the greatest height, and `curves`, each with `x`, `y`, `mean` and `tail`.
+    """
+    low = min(min(entry["reward"]) for entry in responses)
+    high = max(max(entry["reward"]) for entry in responses)
+    room = 0.06 * (high - low)
+    ends = (low - room, high + room)
+    curves = [
+        _curve(entry["reward"], entry["levels"], *ends) | {"mean": entry["mean"], "tail": entry["tail"]}
+        for entry in responses
+    ]
+    return {"ends": ends, "top": max(curve["top"] for curve in curves), "curves": curves}
 
 
 def quantile(quantiles: list[float], levels: list[float], level: float) -> float:

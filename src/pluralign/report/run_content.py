@@ -88,8 +88,12 @@ def _run(run: TrainingRun) -> dict[str, Any]:
 
 
 def _command(config: Mapping[str, Any]) -> str:
-    named = ("method", "model", "data", "prompts", "eval_data", "reward_model", "reward_function", "risk")
-    flags = [f"--{name} {shlex.quote(str(config[name]))}" for name in named if config.get(name) is not None]
+    named = ("method", "model", "data", "prompts", "eval_data", "reward_model", "reward_function")
+    given = {
+        name: config[name] for name in (*named, "programs", "risk") if config.get(name) not in (None, [])
+    }
+    words = {k: f"[{','.join(v)}]" if isinstance(v, list) else str(v) for k, v in given.items()}
+    flags = [f"--{name} {shlex.quote(value)}" for name, value in words.items()]
     return " ".join(["pluralign align", *flags, "..."])
 
 

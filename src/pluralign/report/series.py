@@ -50,7 +50,7 @@ class Chart:
 CHARTS = (
     Chart(
         "Reward",
-        "What the risk measure gave, the number that training raises. Band: one standard deviation between "
+        "The output of the risk measure, which training maximises. Band: one standard deviation between "
         "answers.",
         (Line("reward/utility", "training", "reward/utility_std"),),
         "reward",
@@ -73,7 +73,7 @@ CHARTS = (
         "Of the distribution predicted for an answer, averaged over answers.",
         (Line("reward/mean", "mean"), Line("reward/tail", "worst tenth")),
     ),
-    Chart("Gold reward", "Evaluations ask it; training never does.", (), "gold"),
+    Chart("Gold reward", "Used by evaluations, never by training.", (), "gold"),
     Chart(
         "KL divergence from the reference",
         "Nats per answer, estimated by k3; dashed, where it is known, that of the optimum of beta.",

@@ -67,6 +67,7 @@ _RATINGS = {
     "peaked": _MEASURE,
     "crossing": _MEASURE,
     "levels": {"levels": [NUMBER], "below": [NUMBER]},
+    "levels_uncalibrated?": {"levels": [NUMBER], "below": [NUMBER]},
     "pit": {"edges": [NUMBER], "share": [NUMBER]},
     "spearman_mean": Maybe(NUMBER),
     "spearman_std_error": Maybe(NUMBER),
@@ -114,6 +115,35 @@ _HEADS = {
     "spearman_within_error?": Maybe(NUMBER),
     "intervals?": Each(_INTERVAL),
 }
+_OF_CROWD = {
+    "rows": NUMBER,
+    "w1": {"model": _INTERVAL, "constant?": _INTERVAL},
+    "energy": Each(_INTERVAL),
+    "floor": Maybe(NUMBER),
+    "split_half": Maybe(NUMBER),
+}
+_PAIRWISE = {
+    "rows": NUMBER,
+    "groups": NUMBER,
+    "of_half": NUMBER,
+    "by": Each(
+        {
+            "curve": {"predicted": [Maybe(NUMBER)], "observed": [Maybe(NUMBER)], "count": [NUMBER]},
+            "error": NUMBER,
+            "brier": _INTERVAL,
+        }
+    ),
+}
+_SUITE = {
+    "title": TEXT,
+    "rule": TEXT,
+    "risks": [TEXT],
+    "rows": NUMBER,
+    "groups": NUMBER,
+    "scores": Each({"interval": Each(_INTERVAL), "sections": Each(Maybe(NUMBER)), "missing": [TEXT]}),
+    "difference": Each(_INTERVAL),
+    "notes": [TEXT],
+}
 RESULTS = {
     "schema": NUMBER,
     "pluralign": TEXT,
@@ -136,6 +166,9 @@ RESULTS = {
     "part?": TEXT,
     "judged?": TEXT,
     "folds?": NUMBER,
+    "suite?": _SUITE,
+    "crowd?": Each(Each(_OF_CROWD)),
+    "pairwise?": Each(_PAIRWISE),
 }
 RUN = {"verb": TEXT, "config": {}, "inputs": Each(TEXT), "versions": Each(TEXT), "started": TEXT}
 EXAMPLE = {

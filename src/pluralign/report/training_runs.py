@@ -37,7 +37,7 @@ Sample = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run as its files tell it.
+    """One run, as read from its files.
 
     Attributes:
         folder: where it was read.

@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "against",
     "counted",
+    "counted_groups",
     "coverage_verdict",
     "ends_of",
     "enough",
@@ -139,8 +140,24 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def counted_groups(groups: int, interval: Interval | None) -> str:
+    """A number of groups, and as how many of equal size they vary, where those are clearly fewer.
+
+    Args:
+        groups: their number.
+        interval: any interval over them; those of earlier versions do not tell.
+    """
+    effective = (interval or {}).get("effective_groups")
+    words = counted(groups, "group")
+    return (
+        words
+        if effective is None or effective > 0.95 * groups
+        else f"{words} (as {effective:.1f} of one size)"
+    )
+
+
 def enough(rows: int, groups: int = 2) -> bool:
-    """Whether so many rows say anything: below ten, or in one group, an accuracy or a curve does not."""
+    """Whether there are enough rows for an accuracy or a curve: at least ten, in several groups."""
     return rows >= FEWEST and groups >= 2
 
 
@@ -213,7 +230,7 @@ def against(rule: str, pairs: Mapping[str, Any]) -> str:
     name = rule_words(rule)
     if rule in pairs.get("tied_rules", ()):
         ties = percent(pairs["ties"].get(rule, 0) / pairs["rows"], 0)
-        return f"{name} is no comparison: it ties {ties} of pairs"
+        return f"{name}: no comparison, since it ties {ties} of pairs"
     accuracy = percent(pairs["accuracy"][rule]["estimate"])
     return f"{name}: {accuracy}; {model_verdict(pairs['difference'][rule], 'higher')}"
 

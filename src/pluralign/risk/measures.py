@@ -111,8 +111,7 @@ class RiskMeasure(ABC):
             raise RiskError(
                 f"the risk measure {self.name} compares heads, and {type(distribution).__name__} has none; "
                 "use mean, cvar:a, entropic:l or mean_std:k, or a model with several heads: an ensemble of "
-                "any "
-                "family (ensemble=H when it is fitted), or Gaussian heads"
+                "any family (ensemble=H when it is fitted), or Gaussian heads"
             )
         return heads
 

@@ -61,8 +61,7 @@ class Nested(RiskMeasure):
             if not isinstance(value, RiskMeasure) or isinstance(value, Nested):
                 raise RiskError(
                     f"{field.name}: received {value}; needed: a risk measure that is not nested itself, "
-                    "such as mean, "
-                    "cvar:0.1, worst_case"
+                    "such as mean, cvar:0.1, worst_case"
                 )
         if self.inner.compares_heads:
             raise RiskError(

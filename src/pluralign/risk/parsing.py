@@ -78,8 +78,11 @@ def parse(measure: str | RiskMeasure) -> RiskMeasure:
         return Nested(parse(parts["outer"]), parse(parts["inner"]))
     name, *given = (part.strip() for part in measure.split(":"))
     if name not in MEASURES:
-        known = ", ".join(_usage(m) for m in MEASURES)
-        raise RiskError(f"unknown risk measure {measure!r}{did_you_mean(name, MEASURES)}; known: {known}")
+        known = [_usage(m) for m in MEASURES]
+        raise RiskError(
+            f"unknown risk measure {measure!r}{did_you_mean(name, MEASURES)}; known: {', '.join(known)}",
+            allowed=known,
+        )
     if len(given) != len(dataclasses.fields(MEASURES[name])):
         raise RiskError(f"risk measure {measure!r}: write it as {_usage(name)}")
     try:

@@ -55,12 +55,12 @@ def robust_weight_from_ratings(distribution: RewardDistribution, ratings: Float[
     w = sum (y - worst)(nominal - worst) / sum (nominal - worst)^2, limited to [0, 1], with means of heads
     and ratings each centred first: a constant that is added to rewards changes no policy.
 
-    It knows nothing of responses that nobody rated, so it says how far the surest head is to be trusted on
+    It does not see responses that nobody rated, so it says how far the surest head can be trusted on
     texts like those, not how far a policy may go.
 
     Args:
         distribution: of B responses, with heads.
-        ratings: what people said of them, on the scale of the distribution, [B].
+        ratings: those that people gave them, on the scale of the distribution, [B].
 
     Raises:
         ArgumentError: ratings are not finite or not B, or both measures are the same on all responses.

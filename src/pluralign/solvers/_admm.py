@@ -106,16 +106,16 @@ def rough_fit(
                 updated.add_(old, alpha=1.0 - OVER_RELAXATION).add_(inside, alpha=OVER_RELAXATION)
                 inside = torch.clamp(updated, below, above)
             state[:, part] = updated
-            wish = target.sub_(updated).add_(inside, alpha=2.0)
-            force.addmm_(wish, rows)
-            level_sum += wish.sum(1)
+            wanted = target.sub_(updated).add_(inside, alpha=2.0)
+            force.addmm_(wanted, rows)
+            level_sum += wanted.sum(1)
         if threshold is not None and step > 0:
             relaxed = OVER_RELAXATION * coef + (1.0 - OVER_RELAXATION) * split
             shifted = relaxed + split_dual
             split_dual = torch.clamp(shifted, -threshold, threshold)
             split = shifted - split_dual
-        wish = force / num_rows
-        coef = solve(wish if threshold is None else wish + SPLIT * (split - split_dual))
+        wanted = force / num_rows
+        coef = solve(wanted if threshold is None else wanted + SPLIT * (split - split_dual))
         if fit_intercept:
             intercept = level_sum / num_rows
         progress(step + 1)
@@ -131,8 +131,8 @@ def rough_fit(
 def _solver(features: Tensor, split: bool) -> Callable[[Tensor], Tensor]:
     """X -> X (F'F/N + k I)^-1; whitened features need none."""
     if not split:
-        return lambda wish: wish
+        return lambda wanted: wanted
     gram = (features.T @ features) / features.shape[0]
     gram.diagonal().add_(SPLIT)
     inverse = torch.linalg.inv(gram.double()).float()
-    return lambda wish: wish @ inverse
+    return lambda wanted: wanted @ inverse

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError
+from pluralign.precision import wide_dtype
 
 __all__ = [
     "LEAST_LEVEL",
+    "check_device",
     "check_features",
     "check_levels",
     "check_positive",
@@ -29,6 +31,14 @@ LEAST_LEVEL = 1e-9
 1e-16."""
 
 
+def check_device(device: torch.device) -> None:
+    """Raises `ArgumentError` if the device lacks float64, in which fits compute."""
+    if wide_dtype(device) is not torch.float64:
+        raise ArgumentError(
+            f"received features on {device}, which has no float64; fits compute in it: use a CPU"
+        )
+
+
 def check_features(features: Any, device: torch.device | str | None) -> Float[Tensor, "N D"]:
     """[N, D], finite, float32 or float64 (other real types become float64), on `device` if given."""
     out = _tensor(features, "features")
@@ -36,13 +46,14 @@ def check_features(features: Any, device: torch.device | str | None) -> Float[Te
         raise ArgumentError(f"features must have shape [N, D], got {tuple(out.shape)}")
     if out.shape[0] == 0:
         raise ArgumentError("features have no rows; at least one rated row is needed")
-    if out.dtype not in (torch.float32, torch.float64):
-        out = out.double()
     if device is not None:
         try:
             out = out.to(device)
         except (RuntimeError, TypeError) as error:
             raise ArgumentError(f"device: received {device!r}, which torch cannot use: {error}") from error
+    check_device(out.device)
+    if out.dtype not in (torch.float32, torch.float64):
+        out = out.double()
     chunk = max(1, 2**24 // max(1, out.shape[1]))
     for start in range(0, out.shape[0], chunk):
         # A sum costs a tenth of checking every element; it can also overflow.

@@ -219,6 +219,7 @@ def _solve(
         found = found._replace(gap=_gap_with_held(task, found, constants, tol, max_iterations))
     fit = _in_given_units(design, found, offset, unit, num_levels)
     objective, gap = as_returned(*fit[:4], task, ratings, tol)
+    gap = gap.clamp_max(1.0)  # no loss is below 0
     return fit._replace(objective=objective, gap=gap, iterations=rough.steps + found.steps)
 
 
@@ -285,9 +286,9 @@ def _warn(fit: QuantileFit, levels: tuple[float, ...], tol: float, held: list[in
         if held:
             columns = ", ".join(map(str, held[:10])) + (" ..." if len(held) > 10 else "")
             advice = (
-                f"columns {columns} vary so little beside their size, or beside one another, that float64 "
-                "cannot fit by all they say, which the gaps count; subtract what they share, such as a large "
-                "mean, before the fit, or give a larger l1"
+                f"columns {columns} vary so little for their size, or differ so little, that "
+                "float64 cannot use all of their information, and the gaps include that; subtract what they "
+                "share, such as a large mean, before the fit, or give a larger l1"
             )
         attribute, level = max(short, key=lambda place: float(fit.gap[place[0], place[1]]))
         warnings.warn(

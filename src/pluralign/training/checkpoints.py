@@ -27,7 +27,7 @@ STATE = "trainer_state.json"  # transformers writes it last; online training ren
 
 
 _PICKLES = (".pt", ".pth", ".bin")
-_UNREAD = "training_args.bin"  # transformers writes it, and nobody reads it
+_UNREAD = "training_args.bin"  # transformers writes it; it is never read
 # Files that a trainer would go on without, with another result, or that it cannot do without.
 _TOGETHER = ({"trained.safetensors", "optimizer.pt", "random.pt"}, {"optimizer.pt", "scheduler.pt"})
 
@@ -61,7 +61,7 @@ def checkpoint_at(folder: str | Path, source: bool | str | Path) -> Path:
         path, damage = Path(str(source)), damage_of(Path(str(source)))
         if damage is not None:
             raise ArtifactError(
-                f"{path} is not a complete checkpoint: {damage}. Continue from an earlier one, or start anew"
+                f"{path} is not a complete checkpoint: {damage}. Continue from an earlier one, or start again"
             )
         return path
     found = last_checkpoint(folder)
@@ -160,7 +160,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "is missing"
     if isinstance(error, KeyError | TypeError | AttributeError | IndexError):
-        return f"has another content than expected ({type(error).__name__}: {error})"
+        return f"has other contents than expected ({type(error).__name__}: {error})"
     return f"cannot be read ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
 
 

@@ -72,11 +72,11 @@ TRANSPORT = {"loss": "transport"}
 )
 def test_a_known_distribution_is_recovered(config):
     model = fit({"steps": 150, "l2": 0.0003} | config, ratings=crowd(300))
-    laws = model.attribute_distributions([talk("1 0.3 new"), talk("-0.7 0.8 new")])["a"]
-    assert isinstance(laws, Categorical)
-    assert laws.atoms[0].tolist() == [0, 1, 2]
+    distributions = model.attribute_distributions([talk("1 0.3 new"), talk("-0.7 0.8 new")])["a"]
+    assert isinstance(distributions, Categorical)
+    assert distributions.atoms[0].tolist() == [0, 1, 2]
     expected = torch.stack([truth(1, 0.3), truth(-0.7, 0.8)])
-    assert float((laws.probs - expected).abs().max()) < 0.1
+    assert float((distributions.probs - expected).abs().max()) < 0.1
     assert isinstance(model.distribution([talk("1 0.3 new")]), Categorical)
 
 
@@ -89,12 +89,12 @@ def test_penalties_are_chosen_on_held_out_groups_and_written_down():
     assert model.fitted["categories"]["a0"]["2"] == {"rating": 2.0, "reward": 0.25}
     assert any("a0: category = reward (share of the crowd): 1 = 0 (" in line for line in lines)
     constant = model.with_head(model.baselines["constant"])
-    law = constant.attribute_distributions([talk("0 1 x"), talk("9 1 y")])["a0"]
-    torch.testing.assert_close(law.probs[0], law.probs[1])
+    distribution = constant.attribute_distributions([talk("0 1 x"), talk("9 1 y")])["a0"]
+    torch.testing.assert_close(distribution.probs[0], distribution.probs[1])
     rows = ratings_rows(20, attributes=2)
     ratings = [r for row in rows if row["attribute"] == "a0" for r in row["ratings"]]
     shares = np.bincount(np.array(ratings, dtype=int), minlength=6)[1:] / len(ratings)
-    np.testing.assert_allclose(law.probs[0].numpy(), shares, atol=0.01)
+    np.testing.assert_allclose(distribution.probs[0].numpy(), shares, atol=0.01)
     assert set(model.baselines) == {"constant", "bradley_terry"}
 
 
@@ -149,9 +149,9 @@ def test_votes_on_the_six_categories():
         model = fit({"steps": 60} | config, ratings=pl.load_ratings(votes))
         good, bad = model.score([talk("1 0 x"), talk("-1 0 x")])
         assert good > bad
-        law = model.attribute_distributions([talk("1 0 x")])["category"]
-        assert law.atoms[0].tolist() == [0, 1, 2, 3, 4, 5]
-        assert float(law.probs[0, 0]) > 0.2
+        distribution = model.attribute_distributions([talk("1 0 x")])["category"]
+        assert distribution.atoms[0].tolist() == [0, 1, 2, 3, 4, 5]
+        assert float(distribution.probs[0, 0]) > 0.2
     pairs = pl.load_ratings([row | {"prompt": f"p{i // 2}"} for i, row in enumerate(votes)])
     model = fit({"baselines": True}, ratings=pairs)
     accuracy = pl.evaluation.evaluate(model, ratings=pairs)["pairs"]["pairs_from_ratings"]["accuracy"]
@@ -214,9 +214,9 @@ def test_doubtful_data_is_named():
     unused = [row | {"ratings": [1.0, 2.0, 2.0, 5.0, 5.0]} for row in ratings_rows(10)]
     with pytest.warns(CategoryWarning, match="nobody chose '3', '4' of a0"):
         model = fit({"loss": "cross_entropy"}, ratings=pl.load_ratings(unused))
-    law = model.attribute_distributions([talk("0 1 x")])["a0"]
-    assert bool(law.probs.isfinite().all())
-    assert float(law.probs[0, 2:4].sum()) < 0.1
+    distribution = model.attribute_distributions([talk("0 1 x")])["a0"]
+    assert bool(distribution.probs.isfinite().all())
+    assert float(distribution.probs[0, 2:4].sum()) < 0.1
 
 
 def test_rewards_are_named_by_text_or_number():
@@ -295,9 +295,9 @@ def test_votes_recover_davidsons_distribution_and_mirror_under_swapping():
     config = {"l2": 0.0003, "steps": 150}
     model = fit(config, votes=pl.load_comparisons(davidson_votes()))
     a, b = [talk("1 0 x"), talk("0.2 0 x")], [talk("-0.2 0 y"), talk("0.2 0 y")]
-    law = model.distribution([*a, *b])
-    assert isinstance(law, Categorical)
-    found = model.head.comparison_probs(law[:2], law[2:])
+    distribution = model.distribution([*a, *b])
+    assert isinstance(distribution, Categorical)
+    found = model.head.comparison_probs(distribution[:2], distribution[2:])
     odds = torch.tensor([[np.exp(0.9), 0.8, np.exp(-0.9)], [1.0, 0.8, 1.0]])
     assert float((found - odds / odds.sum(1, keepdim=True)).abs().max()) < 0.05
     forward, backward = model.preference_probability(a, b), model.preference_probability(b, a)
@@ -348,8 +348,8 @@ def test_what_is_for_ratings_is_not_an_option_of_comparisons(config):
 
 def test_pointwise_votes_are_categories_of_each_side():
     model = fit({"comparisons": "pointwise"}, votes=pl.load_comparisons(votes_rows(40)))
-    law = model.attribute_distributions([talk("1 0 x")])["preference"]
-    assert law.atoms[0].tolist() == [-1, 0, 1]
+    distribution = model.attribute_distributions([talk("1 0 x")])["preference"]
+    assert distribution.atoms[0].tolist() == [-1, 0, 1]
     assert model.head.comparison is None
     assert model.head.predicts_ties
     fit({"comparisons": "pointwise", "smoothing": 0.1} | TRANSPORT, votes=pl.load_comparisons(votes_rows(40)))

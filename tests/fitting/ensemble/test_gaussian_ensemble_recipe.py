@@ -58,9 +58,9 @@ def gaussian_table():
 @pytest.mark.parametrize("loss", ["gaussian_nll", "beta_nll"])
 def test_a_gaussian_distribution_is_recovered(gaussian_table, loss):
     model = fit(ratings=gaussian_table, config=QUICK | {"loss": loss, "heads": 3, "l2": 1e-3, "std_l2": 1e-3})
-    law = model.attribute_distributions(PROBES)["a"]
-    torch.testing.assert_close(law.mean(), TRUE_MEANS, atol=0.15, rtol=0)
-    torch.testing.assert_close(law.stds.mean(1), TRUE_STDS, atol=0.15, rtol=0)
+    distribution = model.attribute_distributions(PROBES)["a"]
+    torch.testing.assert_close(distribution.mean(), TRUE_MEANS, atol=0.15, rtol=0)
+    torch.testing.assert_close(distribution.stds.mean(1), TRUE_STDS, atol=0.15, rtol=0)
     assert model.fitted["std_means"].startswith("the spread of the ratings")
 
 
@@ -97,20 +97,20 @@ def test_heads_without_bootstrap_and_anchor_are_one_head(gaussian_table):
 def test_heads_are_standardised_on_the_reference(gaussian_table):
     """Trap 3: no head is lower than another everywhere, so that a minimum is about texts."""
     model = fit(ratings=gaussian_table, config=QUICK)
-    law = model.distribution(rating_targets(gaussian_table).conversations)
-    torch.testing.assert_close(law.means.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
-    spread = law.means.std(0)
+    distribution = model.distribution(rating_targets(gaussian_table).conversations)
+    torch.testing.assert_close(distribution.means.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+    spread = distribution.means.std(0)
     torch.testing.assert_close(spread, spread.mean().expand(5), atol=1e-4, rtol=0)
-    marginal = law.std().square().mean() + law.mean().var(unbiased=False)
+    marginal = distribution.std().square().mean() + distribution.mean().var(unbiased=False)
     assert float(marginal) == pytest.approx(1, abs=1e-3)
 
 
 def test_one_head_is_a_single_gaussian(gaussian_table):
     model = fit(ratings=gaussian_table, config=QUICK | {"heads": 1, "bootstrap": False})
-    law = model.distribution(PROBES)
-    assert law.means.shape == (3, 1)
+    distribution = model.distribution(PROBES)
+    assert distribution.means.shape == (3, 1)
     for measure in ("nominal", "worst_case", "best_case", "uwo:3", "robust:0.4"):
-        torch.testing.assert_close(model.score(PROBES, risk=measure), law.mean())
+        torch.testing.assert_close(model.score(PROBES, risk=measure), distribution.mean())
 
 
 def test_several_attributes_stay_an_ensemble_of_heads():
@@ -129,9 +129,9 @@ def test_several_attributes_stay_an_ensemble_of_heads():
         },
     )
     assert set(model.attribute_distributions(PROBES)) == {"a0", "a1"}
-    law = model.distribution(PROBES)
-    assert law.means.shape == (3, 3)
-    torch.testing.assert_close(model.score(PROBES, risk="worst_case"), law.means.min(1).values)
+    distribution = model.distribution(PROBES)
+    assert distribution.means.shape == (3, 3)
+    torch.testing.assert_close(model.score(PROBES, risk="worst_case"), distribution.means.min(1).values)
     assert model.gate_weights(PROBES).tolist() == [[0.5, 0.5]] * 3
     weighted = model.distribution(PROBES, weights={"a0": 1.0})
     assert bool((weighted.mean()[2] > weighted.mean()[1]).all())
@@ -203,9 +203,9 @@ def test_heads_stay_together_where_the_embeddings_say_nothing():
         for i in range(60)
     ]
     model = fit(NoiseBackbone(), ratings=pl.load_ratings(rows), config={"baselines": False})
-    law = model.attribute_distributions([talk(f"0 0 new {i}") for i in range(100)])["a"]
+    distribution = model.attribute_distributions([talk(f"0 0 new {i}") for i in range(100)])["a"]
     assert model.fitted["l2"]["a"] > 10
-    assert float(law.means.var(1).mean()) < 0.1  # of a variance of 1; with l2 = 10 it is about .3
+    assert float(distribution.means.var(1).mean()) < 0.1  # of a variance of 1; with l2 = 10 it is about .3
 
 
 def test_an_interrupted_fit_continues(tmp_path, monkeypatch):
@@ -257,11 +257,11 @@ def test_a_bradley_terry_head_of_the_ensemble_is_the_exact_one():
 
 def test_bradley_terry_heads_have_no_std_and_serve_the_measures_that_compare_heads():
     model = fit(pairs=pl.load_pairs(pairs_rows(100)), config={"loss": "bradley_terry", "l2": 0.1})
-    law = model.distribution(PROBES)
-    assert float(law.stds.max()) == 0.0
-    assert float(law.means.std(1).min()) > 0
-    torch.testing.assert_close(model.score(PROBES, risk="worst_case"), law.means.min(1).values)
-    expected = law.means.mean(1) - 2 * law.means.var(1, unbiased=False)
+    distribution = model.distribution(PROBES)
+    assert float(distribution.stds.max()) == 0.0
+    assert float(distribution.means.std(1).min()) > 0
+    torch.testing.assert_close(model.score(PROBES, risk="worst_case"), distribution.means.min(1).values)
+    expected = distribution.means.mean(1) - 2 * distribution.means.var(1, unbiased=False)
     torch.testing.assert_close(model.score(PROBES, risk="uwo:2"), expected)
     assert "these heads have none" in model.fitted["std_means"]
     assert float(model.score(PROBES)[2]) > float(model.score(PROBES)[1])
@@ -275,9 +275,9 @@ def test_pairs_alone_give_heads_that_follow_stage_one_and_say_what_a_std_is():
     assert model.fitted["target"] == "stage_1"
     assert "pairs cannot tell mean and spread apart" in model.fitted["std_means"]
     assert any("pairs cannot tell" in line for line in lines)
-    law, scores = model.distribution(PROBES), ensemble.distribution(PROBES)
-    assert float(law.stds.max()) < 0.1
-    correlation = torch.corrcoef(torch.stack([law.mean(), scores.mean()]))[0, 1]
+    distribution, scores = model.distribution(PROBES), ensemble.distribution(PROBES)
+    assert float(distribution.stds.max()) < 0.1
+    correlation = torch.corrcoef(torch.stack([distribution.mean(), scores.mean()]))[0, 1]
     assert float(correlation) > 0.999
     assert set(model.baselines) == {"bradley_terry"}
 

@@ -126,9 +126,9 @@ def test_the_head_is_what_the_solver_gives():
         torch.testing.assert_close(model.head.weight[i].double(), direct.coef.double(), atol=2e-3, rtol=0)
         torch.testing.assert_close(model.head.bias[i].double(), direct.intercept.double(), atol=2e-3, rtol=0)
     scores = model.score(targets.conversations).double()
-    laws = model.distribution(targets.conversations)
+    distributions = model.distribution(targets.conversations)
     assert float(scores.mean()) == pytest.approx(0, abs=1e-4)
-    marginal = laws.std().double().square().mean() + scores.var(unbiased=False)
+    marginal = distributions.std().double().square().mean() + scores.var(unbiased=False)
     assert float(marginal) == pytest.approx(1, abs=1e-3)
 
 
@@ -149,11 +149,11 @@ def test_a_linear_distribution_is_recovered():
             }
         )
     model = fit("quantile", ratings=pl.load_ratings(rows), config={"levels": LEVELS, "l1": 1e-5})
-    law = model.attribute_distributions([talk("0.5 0.2 new"), talk("-1 0.9 new")])["a"]
+    distribution = model.attribute_distributions([talk("0.5 0.2 new"), talk("-1 0.9 new")])["a"]
     levels = torch.tensor(LEVELS)
     expected = torch.stack([3.5 + 1.2 * levels, 2 + 1.9 * levels])
-    assert float((law.quantile(levels) - expected).abs().max()) < 0.2
-    assert bool((law.std()[1] > law.std()[0]).all())
+    assert float((distribution.quantile(levels) - expected).abs().max()) < 0.2
+    assert bool((distribution.std()[1] > distribution.std()[0]).all())
 
 
 def test_attributes_with_other_rows_are_fitted_on_their_own():
@@ -178,8 +178,8 @@ def test_the_constant_baseline_holds_the_weighted_quantiles():
     values = weighted_quantiles(rows.target, rows.weight, torch.tensor(LEVELS, dtype=torch.float64))
     expected = np.quantile(rows.target.numpy(), LEVELS, method="inverted_cdf")  # 5 raters each: equal weights
     np.testing.assert_allclose(values.numpy(), expected)
-    law = model.with_head(model.baselines["constant"]).distribution([talk("0 1 x"), talk("9 1 y")])
-    torch.testing.assert_close(law.mean()[0], law.mean()[1])
+    distribution = model.with_head(model.baselines["constant"]).distribution([talk("0 1 x"), talk("9 1 y")])
+    torch.testing.assert_close(distribution.mean()[0], distribution.mean()[1])
 
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")

@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_gate_and_another_does_not(trained):
     assert not torch.equal(other.out.weight, again.out.weight)
 
 
-def test_an_interrupted_training_goes_on_where_it_stopped(trained, tmp_path, monkeypatch):
+def test_an_interrupted_training_continues_where_it_stopped(trained, tmp_path, monkeypatch):
     pairs, _ = pairs_of_two_kinds()
     path = tmp_path / "gate.safetensors"
     real, steps = loop._step, []

@@ -127,7 +127,7 @@ class TestGate:
         assert torch.equal(twin.gate_weights(texts), gated.gate_weights(texts))
         assert twin.fitted["gate"] == gated.fitted["gate"]
 
-    def test_an_interrupted_fit_goes_on_inside_the_gate(self, tmp_path, monkeypatch):
+    def test_an_interrupted_fit_continues_inside_the_gate(self, tmp_path, monkeypatch):
         monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
         data = {"ratings": ratings(20), "pairs": pairs(200)}
         whole = fit("regression", **data)
@@ -208,7 +208,7 @@ class TestGate:
         assert model.fitted["gate"]["trained"] is False
 
     @pytest.mark.filterwarnings("ignore::pluralign.errors.ConstantHeadWarning")
-    def test_heads_that_tell_nothing_apart_are_reported(self):
+    def test_heads_that_distinguish_nothing_are_reported(self):
         with pytest.warns(GateWarning, match="do not distinguish any two sides"):
             fit("quantile", ratings=ratings(20), pairs=pairs(30), config={"l1": 10.0, "baselines": False})
 
@@ -223,8 +223,8 @@ class TestSteering:
         torch.testing.assert_close(
             gated.score(texts, weights={"a0": 1, "a1": 3}), gated.score(texts, weights=[2, 6])
         )
-        law = gated.distribution(texts, weights={"a0": 1})
-        assert torch.equal(law.mean(), gated.score(texts, weights={"a0": 1}))
+        distribution = gated.distribution(texts, weights={"a0": 1})
+        assert torch.equal(distribution.mean(), gated.score(texts, weights={"a0": 1}))
 
     def test_the_gates_own_weights_given_by_hand_change_nothing(self, gated):
         text = [talk("0.3 -0.8 x", "1 a")]
@@ -344,7 +344,7 @@ class TestDebias:
             )
             torch.testing.assert_close(seen[0].difference[:, i], chosen - rejected, rtol=1e-4, atol=1e-5)
 
-    def test_what_cannot_be_reached_is_said_and_gets_nothing(self):
+    def test_what_cannot_be_reached_is_reported_and_gets_nothing(self):
         table = long_rows()
         with pytest.warns(DebiasWarning, match="quality"):
             model = fit("regression", ratings=table, config={"debias": "tokens", "debias_threshold": -1.0})
@@ -381,7 +381,7 @@ class TestRegression:
         majority = fit("regression", ratings=table, config={"raters": "majority"})
         assert not torch.allclose(majority.head.weight, raw.head.weight)
 
-    def test_penalties_are_chosen_per_attribute_and_an_interrupted_search_goes_on(self, tmp_path):
+    def test_penalties_are_chosen_per_attribute_and_an_interrupted_search_continues(self, tmp_path):
         table = ratings(20)
         config = {"l2": None, "l2_grid": (0.01, 0.1, 1.0, 100.0), "baselines": False}
         model = fit("regression", ratings=table, config=config, journal=tmp_path / "j")

@@ -168,7 +168,7 @@ SHORT = Schedule(steps=60, batch=32, eval_every=10)
         lambda path, change: change({"optimizer.first.exp_avg": torch.zeros(7)}),
     ],
 )
-def test_a_damaged_state_is_told_and_training_starts_anew(tmp_path, monkeypatch, caplog, damage):
+def test_a_damaged_state_is_logged_and_training_starts_again(tmp_path, monkeypatch, caplog, damage):
     monkeypatch.setattr("pluralign.fitting.train.state.REST", 0)
     path = tmp_path / "state.safetensors"
     damage(path, saved_state(path))

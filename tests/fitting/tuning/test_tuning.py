@@ -189,8 +189,8 @@ def test_eight_batches_of_one_are_one_of_eight(family: str, encoder: str, tmp_pa
     """Smooth losses: quantiles start where their loss has kinks, and rounding decides a sign."""
     pairs = family == "bradley_terry"
     data = {"pairs": tiny.pairs(tmp_path)} if pairs else {"ratings": tiny.ratings(tmp_path)}
-    whole = fit(family, encoder, data=data, held_out=0.0, batch=8)
-    parts = fit(family, encoder, data=data, held_out=0.0, batch=1, accumulate=8, max_tokens=16)
+    whole = fit(family, encoder, data=data, held_out=0.0, dropout=False, batch=8)
+    parts = fit(family, encoder, data=data, held_out=0.0, dropout=False, batch=1, accumulate=8, max_tokens=16)
     assert gap(whole, parts) < 2e-4  # Adam turns the rounding of tiny gradients into steps
     torch.testing.assert_close(scores(whole), scores(parts), rtol=0, atol=1e-3)
 
@@ -218,6 +218,32 @@ def test_an_interrupted_tuning_continues_as_if_it_had_not_been(encoder: str, tmp
     assert gap(whole, resumed) == 0.0
     assert resumed.fitted["tuning"]["stages"] == whole.fitted["tuning"]["stages"]
     assert not list(journal.parent.glob("search-tuning-*"))
+
+
+def test_rates_fall_with_the_width_of_the_backbone() -> None:
+    """Up to MiniLM's width the rates that were tried on it; one that is stated holds for any width."""
+    config = TuningConfig()
+    assert [config.rate("full", width) for width in (32, 384, 768, 4096)] == pytest.approx(
+        [1e-4, 1e-4, 5e-5, 9.375e-6]
+    )
+    assert config.rate("lora", 384) == 1e-3
+    assert TuningConfig(lr=0.5).rate("lora", 4096) == 0.5
+
+
+def test_evaluations_are_an_eighth_of_the_training_apart(tmp_path: Path) -> None:
+    """So patience is the same share of a training, however small the data."""
+    from pluralign.fitting.tuning.trainer import arguments
+
+    for units, settings, every in (
+        (6400, {"epochs": 2.0}, 50),  # 400 steps
+        (180, {"epochs": 5.0}, 4),  # 28
+        (180, {"max_steps": 80}, 10),
+        (8, {"epochs": 1.0}, 1),
+        (6400, {"eval_every": 7}, 7),
+    ):
+        config = TuningConfig(**settings)
+        made = arguments(config, "full", str(tmp_path), units, 20, width=384, on_cpu=True, bar=False)
+        assert made.eval_steps == made.save_steps == every
 
 
 def test_gradient_checkpointing_changes_nothing(decoder: str, tmp_path: Path) -> None:
@@ -261,7 +287,7 @@ def test_the_start_is_kept_where_nothing_is_better(encoder: str, tmp_path: Path)
         ({"tune": "lora", "tuning": {"margin_scale": 1.0}}, ConfigError, "add a column margin"),
     ],
 )
-def test_bad_settings_are_said(
+def test_bad_settings_are_named(
     options: dict[str, Any], error: type[Exception], message: str, encoder: str, tmp_path: Path
 ) -> None:
     data = {"pairs": tiny.pairs(tmp_path)}
@@ -280,6 +306,30 @@ def test_weights_that_cannot_be_trained(encoder: str, tmp_path: Path) -> None:
     model = fit("bradley_terry", brain, "lora", data=data, held_out=0.0)
     assert {p.dtype for n, p in model.backbone.model.named_parameters() if "lora" in n} == {torch.float32}
     assert model.backbone.model.embeddings.word_embeddings.weight.dtype == torch.bfloat16
+
+
+def test_quantised_weights_are_not_all_trained(encoder: str, tmp_path: Path) -> None:
+    backbone = pl.backbones.load(encoder)
+    backbone.model.hf_quantizer = object()
+    with pytest.raises(ConfigError, match="received quantised weights"):
+        fit("bradley_terry", backbone, "full", data={"pairs": tiny.pairs(tmp_path)})
+
+
+def test_texts_beyond_the_context_are_tuned_on_what_fits(decoder: str, tmp_path: Path) -> None:
+    """A tokenizer without a pad token, sides that begin alike, and more tokens than the model takes."""
+    rows = [
+        {"id": str(i), "prompt": "q", "chosen": f"a{i} " + "x" * 300, "rejected": f"b{i}", "group": f"g{i}"}
+        for i in range(8)
+    ]
+    backbone = pl.backbones.load(decoder, max_length=32)
+    assert backbone.tokenizer.pad_token is None
+    model = fit("bradley_terry", backbone, data={"pairs": pl.load_pairs(rows)}, held_out=0.0)
+    sides = [
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": rows[0][side]}]
+        for side in ("chosen", "rejected")
+    ]
+    assert model.score(sides).isfinite().all()
+    assert model.embed(sides).truncated.tolist() == [True, False]
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_rows(encoder: str, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_pairs_have_margins_smoothing_and_centering(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", ["cross_entropy", "transport", "rps"])
 def test_categories_have_the_loss_of_their_recipe(loss: str, tmp_path: Path) -> None:
     from pluralign.fitting.categorical import recipe
+    from pluralign.fitting.categorical.tuning import known_rows
 
     inputs = inputs_of(ratings=tiny.ratings(tmp_path))
     config = CONFIGS["categorical"](**tiny.FAST["categorical"] | {"loss": loss})
@@ -101,7 +102,7 @@ def test_categories_have_the_loss_of_their_recipe(loss: str, tmp_path: Path) -> 
     problem = stage.problem(inputs, config, start.head, TuningConfig(), held_out=False)
     vectors = inputs.embed(problem.conversations).response[problem.units]
     mean = float(problem.losses(start.head, vectors, torch.arange(len(problem))).detach().mean())
-    targets, rows = TUNING["categorical"].finish.__globals__["_rows"](inputs, config, start.head)
+    targets, rows = known_rows(inputs, config, start.head)
     scaled = start.head.scaling(inputs.embed(targets.conversations).response)
     expected = []
     for i, part in rows.items():

@@ -84,7 +84,7 @@ def test_kernels_that_do_not_work_are_refused(monkeypatch, kernels, message):
     assert choose_kernels("auto", CPU, **CHOICE) is PLAIN
 
 
-def test_auto_goes_on_without_them(monkeypatch, caplog):
+def test_auto_continues_without_them(monkeypatch, caplog):
     monkeypatch.setattr(logits, "_compiled", lambda: Kernels("compiled", broken, PLAIN.slope))
     with caplog.at_level(logging.WARNING, "pluralign"):
         assert choose_kernels("auto", torch.device("cuda"), **CHOICE) is PLAIN

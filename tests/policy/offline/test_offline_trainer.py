@@ -146,7 +146,18 @@ def test_the_first_step_is_the_gradient_of_the_published_formula(tmp_path, objec
     assert made.state.log_history[0]["loss"] == pytest.approx(loss.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("objective", ["dpo", "qrpo"])
+COMMON = {"max_steps": 2, "optim": "sgd", "learning_rate": 0.01}
+
+
+@pytest.fixture(scope="module", params=["dpo", "qrpo"])
+def whole(request, tmp_path_factory):
+    """A run whose steps are one batch each."""
+    folder, table = tmp_path_factory.mktemp("whole"), tiny_tables.pairs(10)
+    made = trainer(folder, request.param, table, per_device_train_batch_size=10, **COMMON)
+    made.train()
+    return request.param, made
+
+
 @pytest.mark.parametrize(
     "split",
     [
@@ -156,12 +167,9 @@ def test_the_first_step_is_the_gradient_of_the_published_formula(tmp_path, objec
         {"per_device_train_batch_size": 10, "bin_tokens": 10_000},
     ],
 )
-def test_a_step_does_not_depend_on_how_it_is_split_or_packed(tmp_path, objective, split):
-    table = tiny_tables.pairs(10)
-    common = {"max_steps": 2, "optim": "sgd", "learning_rate": 0.01}
-    whole = trainer(tmp_path / "whole", objective, table, per_device_train_batch_size=10, **common)
-    parts = trainer(tmp_path / "parts", objective, table, **split, **common)
-    whole.train()
+def test_a_step_does_not_depend_on_how_it_is_split_or_packed(tmp_path, whole, split):
+    objective, whole = whole
+    parts = trainer(tmp_path, objective, tiny_tables.pairs(10), **split, **COMMON)
     parts.train()
     assert_equal_weights(weights(whole), weights(parts), atol=1e-5, rtol=1e-4)
     for one, other in zip(whole.state.log_history[:2], parts.state.log_history[:2], strict=True):

@@ -69,7 +69,7 @@ def test_that_of_rebel_is_read_off_the_reference_rewards():
     assert found(tied, method="rebel", beta=0.5)[0].kl == 0.0
 
 
-def test_what_nobody_knows_is_called_unknown():
+def test_what_is_not_recorded_is_called_unknown():
     for method in ("dpo", "simpo"):
         optimum, _ = found(method=method)
         assert (optimum.kl, optimum.warning) == (None, None)

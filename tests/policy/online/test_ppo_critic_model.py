@@ -79,7 +79,7 @@ def test_its_loss_does_not_reach_the_policy_and_a_shared_one_does(tmp_path):
     assert float(moved) > 1e-4
 
 
-def test_all_of_it_is_trained_but_the_head_that_nobody_asks(tmp_path):
+def test_all_of_it_is_trained_but_the_unused_head(tmp_path):
     critic = tiny_bandit.model(7)
     start = copy.deepcopy(critic.state_dict())
     made = trainer(tmp_path, critic)

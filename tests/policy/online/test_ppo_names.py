@@ -21,7 +21,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_losses_take_what_they_are_said_to_take(name):
+def test_losses_take_what_their_table_says(name):
     found = inspect.signature(getattr(pl.losses, name)).parameters.values()
     told = ", ".join(one.name if one.default is one.empty else f"{one.name}={one.default!r}" for one in found)
     assert told == SIGNATURES[name]

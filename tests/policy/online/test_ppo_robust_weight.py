@@ -84,14 +84,14 @@ def test_utilities_have_the_weight_that_is_logged(tmp_path):
 
     made = trainer(tmp_path, Recorded(), eval_steps=3)
     made.train()
-    trained = [law for law in seen if len(law) == 32]
-    for line, law in zip(steps(made), trained, strict=True):
-        expected = risk.Robust(line["reward/robust_weight"])(law).mean()
+    trained = [distribution for distribution in seen if len(distribution) == 32]
+    for line, distribution in zip(steps(made), trained, strict=True):
+        expected = risk.Robust(line["reward/robust_weight"])(distribution).mean()
         assert line["reward/utility"] == pytest.approx(float(expected), rel=1e-5)
-    evaluated = [law for law in seen if len(law) == 2]
+    evaluated = [distribution for distribution in seen if len(distribution) == 2]
     lines = [line for line in made.history if "eval/reward" in line]
-    for line, law in zip(lines, evaluated, strict=True):
-        assert line["eval/reward"] == pytest.approx(float(risk.Robust(0.8)(law).mean()), rel=1e-5)
+    for line, distribution in zip(lines, evaluated, strict=True):
+        assert line["eval/reward"] == pytest.approx(float(risk.Robust(0.8)(distribution).mean()), rel=1e-5)
 
 
 def test_an_interruption_changes_nothing(tmp_path):

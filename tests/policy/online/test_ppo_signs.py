@@ -83,7 +83,7 @@ def test_no_head_objects_to_what_all_like(tmp_path, caplog):
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
 
 
-def test_evaluations_keep_what_was_said(tmp_path):
+def test_evaluations_keep_the_samples(tmp_path):
     made = trainer(tmp_path, Heads(), steps=3)
     made.train()
     for step in (0, 3):

@@ -132,11 +132,11 @@ def test_the_steps_come_in_the_promised_order():
 def test_robust_mixes_before_anything_is_whitened():
     """BRME's objective is linear in the rewards: those of the mixture, not a mixture of whitened ones."""
     means = torch.tensor([[0.0, 4.0], [1.0, 2.0], [9.0, 3.0]])
-    law = GaussianEnsemble(means, torch.tensor([[1.0, 0.5], [1.0, 0.5], [1.0, 0.5]]))
+    distribution = GaussianEnsemble(means, torch.tensor([[1.0, 0.5], [1.0, 0.5], [1.0, 0.5]]))
     _, ended, log_probs, reference, _ = tensors()
 
     def advantages(measure, **changes):
-        utilities = risk.parse(measure)(law)
+        utilities = risk.parse(measure)(distribution)
         given = settings(advantages="rloo", normalize_rewards=False, **changes)
         done = shape(utilities, ended, log_probs, reference, None, KEEP, [0, 0, 0], Moments(), given)
         return done.advantages

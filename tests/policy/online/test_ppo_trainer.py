@@ -390,14 +390,14 @@ def test_a_reward_that_is_not_finite_is_named(tmp_path):
         made.train()
     assert all(torch.equal(value, before[name]) for name, value in weights(made).items())
 
-    class Law:
+    class Distribution:
         def distribution(self, conversations):
             values = torch.zeros(len(conversations), 2)
             values[2] = float("inf")
             return Quantiles(values, torch.tensor([0.25, 0.75]), validate=False)
 
     with pytest.raises(DataError, match="response 2"):
-        trainer(tmp_path, source=Law()).train()
+        trainer(tmp_path, source=Distribution()).train()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -503,7 +503,7 @@ def test_settings_that_do_not_go_together(tmp_path, options, match):
         trainer(tmp_path, **options)
 
 
-def test_a_best_metric_that_nobody_measures(tmp_path):
+def test_a_best_metric_that_is_not_measured(tmp_path):
     with pytest.raises(ConfigError, match="best_metric.*allowed: .*kl"):
         trainer(tmp_path, best_metric="golf", made={"eval_prompts": ["a"]}).train()
 
@@ -515,12 +515,19 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("phase", ["drawing", "scoring", "updating", "evaluating", "logging"])
-def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
-    held_out = {"eval_prompts": ["b", "cc"]}
-    whole = trainer(tmp_path / "whole", made=held_out, eval_steps=1)
-    whole.train()
+HELD_OUT = {"eval_prompts": ["b", "cc"]}
 
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    torch.set_num_threads(1)
+    made = trainer(tmp_path_factory.mktemp("whole"), made=HELD_OUT, eval_steps=1)
+    made.train()
+    return made
+
+
+@pytest.mark.parametrize("phase", ["drawing", "scoring", "updating", "evaluating", "logging"])
+def test_ctrl_c_leaves_a_state_from_which_the_run_continues(tmp_path, whole, phase):
     armed = [True]
 
     def strike(here):
@@ -536,7 +543,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
         strike("drawing")
         return draw_once(*args)
 
-    given = {**held_out, "draw": drawing, "loggers": [lambda step, metrics: strike("logging")]}
+    given = {**HELD_OUT, "draw": drawing, "loggers": [lambda step, metrics: strike("logging")]}
     made = trainer(tmp_path / "parts", source=scored, made=given, eval_steps=1)
     made._updates.optimizer.register_step_pre_hook(lambda *_: strike("updating"))
     with pytest.raises(KeyboardInterrupt):
@@ -545,7 +552,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_run_goes_on(tmp_path, phase):
     assert not armed
     assert (tmp_path / "parts" / f"checkpoint-{made.step}").exists()
     assert made.step == (2 if phase in ("updating", "evaluating") else 1)
-    again = trainer(tmp_path / "parts", made=held_out, eval_steps=1)
+    again = trainer(tmp_path / "parts", made=HELD_OUT, eval_steps=1)
     again.train(resume_from_checkpoint=True)
     assert_equal_weights(whole, again, atol=0, rtol=0)
     assert without_seconds(whole.history) == without_seconds(again.history)

@@ -96,14 +96,14 @@ def test_tables():
     assert found.references == (1, 3)
 
 
-def test_rewards_that_occur_among_their_references_and_nobody_says_why():
+def test_rewards_among_their_references_without_a_flag():
     row = {"prompt": "p", "completion": "a", "ref_rewards": [0.0, 1.0, 2.0]}
     table = Dataset.from_list([row | {"reward": 2.0}, row | {"reward": 1.5}])
     found = diagnose_table(table, beta=0.1)
     assert (found.unsaid_matches, found.among_references, found.mean_rank) == (
         0.5,
         0.0,
-        (2.5 / 3 + 2 / 3) / 2,
+        pytest.approx((2.5 / 3 + 2 / 3) / 2),
     )
     assert "! 50.0% of responses have exactly the reward of one of their references" in str(found)
     few = Dataset.from_list([row | {"reward": value} for value in (2.0, 1.5, 0.5)])

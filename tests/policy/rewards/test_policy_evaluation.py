@@ -51,7 +51,7 @@ def test_numbers_by_hand():
     assert found["length_correlation"] == pytest.approx(stats.spearmanr([2, 4, 6, 5], ratios).statistic)
 
 
-def test_what_is_not_known_is_not_said():
+def test_what_is_not_known_is_left_out():
     found = summarize([sample(reward=None, log_ratio=None, k3=None)])
     assert set(found) == {"length", "cut_off"}
     assert "rank" not in summarize([sample(ref_rewards=None)])

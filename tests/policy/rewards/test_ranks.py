@@ -97,13 +97,15 @@ def test_the_only_response_among_one_reference():
     assert quantile_rewards(torch.zeros(1), torch.ones(1, 1)).tolist() == [0.0]
 
 
-@pytest.mark.parametrize("law", ["continuous", "coin", "grades"])
+@pytest.mark.parametrize("distribution", ["continuous", "coin", "grades"])
 @pytest.mark.parametrize("among", [False, True])
 @pytest.mark.parametrize("n", [2, 5])
-def test_randomised_ranks_are_uniform(law, among, n):
+def test_randomised_ranks_are_uniform(distribution, among, n):
     g = torch.Generator().manual_seed(1)
     draws = torch.rand(20_000, n + 1, generator=g)
-    rewards = {"continuous": draws, "coin": (draws < 0.3).float(), "grades": (draws * 5).floor()}[law]
+    rewards = {"continuous": draws, "coin": (draws < 0.3).float(), "grades": (draws * 5).floor()}[
+        distribution
+    ]
     references = rewards if among else rewards[:, 1:]
     ranks = quantile_rewards(rewards[:, 0], references, "randomised", leave_one_out=among, generator=g)
     assert stats.kstest(ranks.numpy(), "uniform").pvalue > 1e-3

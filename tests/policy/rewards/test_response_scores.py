@@ -8,9 +8,8 @@ import warnings
 import pytest
 import torch
 
-import pluralign as pl
 import tiny_policy
-from fake_backbone import FakeBackbone, pairs_rows, ratings_rows
+from fake_models import CONFIGS, fake_model
 from pluralign import risk
 from pluralign.distributions import Quantiles
 from pluralign.errors import RenamedWarning, RiskError
@@ -19,25 +18,11 @@ from pluralign.policy.rewards.scoring import score_responses
 
 TEXTS = ["0.5 -1 yes", "1.5 0.2 no", "-2 0 maybe", "0.1 0.1 so"]
 TALKS = [[*tiny_policy.user("q"), {"role": "assistant", "content": text}] for text in TEXTS]
-CONFIGS = {
-    "bradley_terry": {"l2": 0.01},
-    "categorical": {"l2": 0.003, "steps": 20},
-    "gaussian_ensemble": {"l2": 0.1, "std_l2": 0.1, "heads": 3, "steps": 20},
-    "quantile": {"l1": 0.003, "levels": [0.05, 0.5, 0.95]},
-    "regression": {"l2": 0.1, "residual": "gaussian"},
-}
-
-
-def fit(family):
-    data = {"ratings": pl.load_ratings(ratings_rows(attributes=2))}
-    if family == "bradley_terry":
-        data = {"pairs": pl.load_pairs(pairs_rows())}
-    return pl.fit(family, **data, backbone=FakeBackbone(), config=CONFIGS[family], cache=None)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_it_is_what_the_model_says(family):
-    model = fit(family)
+    model = fake_model(family)
     measure = risk.parse("mean" if family == "bradley_terry" else "cvar:0.25")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a tail that is only logged warns of nothing

@@ -138,13 +138,13 @@ def test_smooth_rewards_rank_as_smooth_quantile_rewards(samples, tmp_path):
         [*p, {"role": "assistant", "content": c}]
         for p, c in zip(rows["prompt"], rows["completion"], strict=True)
     ]
-    laws = model.distribution(talks)
+    distributions = model.distribution(talks)
     scores = torch.tensor(rows["reward"][:]).reshape(5, 4)
-    torch.testing.assert_close(scores.double(), smooth_scores(laws, 4), rtol=0, atol=1e-6)
+    torch.testing.assert_close(scores.double(), smooth_scores(distributions, 4), rtol=0, atol=1e-6)
     assert scores.mean(-1).tolist() == pytest.approx([0.5] * 5)
     table = unpaired_table(References(rows)).rows
     ranks = quantile_rewards(table["reward"][:], table["ref_rewards"][:], leave_one_out=True)
-    assert ranks.tolist() == pytest.approx(smooth_reference_ranks(laws, 4).flatten().tolist())
+    assert ranks.tolist() == pytest.approx(smooth_reference_ranks(distributions, 4).flatten().tolist())
 
 
 class Drifting:

@@ -45,13 +45,13 @@ def test_scores_are_not_uniform_but_their_ranks_are(spread):
     """
     g = torch.Generator().manual_seed(0)
     means = torch.randn(600, 40, generator=g)
-    laws = gaussians(means, spread)
-    scores = smooth_scores(laws, 40)
+    distributions = gaussians(means, spread)
+    scores = smooth_scores(distributions, 40)
     squared = 1 / (1 + 2 * spread**2)
     expected = math.sqrt(math.asin(squared / (1 + squared)) / (2 * math.pi))
     assert scores.std().item() == pytest.approx(expected, abs=0.008)
     assert scores.mean().item() == pytest.approx(0.5, abs=1e-9)
-    ranks = smooth_reference_ranks(laws, 40, "randomised", g)[:, 0]
+    ranks = smooth_reference_ranks(distributions, 40, "randomised", g)[:, 0]
     assert stats.kstest(ranks.numpy(), "uniform").pvalue > 1e-3
 
 
@@ -68,15 +68,15 @@ def test_a_response_apart_from_its_references_is_uniform_too():
 
 def test_equal_distributions_tie():
     probs = torch.tensor([[0.2, 0.8], [0.7, 0.3], [0.2, 0.8], [0.2, 0.8]], dtype=torch.float64)
-    laws = Categorical(probs, torch.tensor([0.0, 1.0], dtype=torch.float64))
-    assert smooth_reference_ranks(laws, 4).tolist() == [pytest.approx([2 / 3, 0.0, 2 / 3, 2 / 3])]
+    distributions = Categorical(probs, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert smooth_reference_ranks(distributions, 4).tolist() == [pytest.approx([2 / 3, 0.0, 2 / 3, 2 / 3])]
 
 
 def test_illegal_arguments():
-    laws = gaussians(torch.zeros(6), 1.0)
+    distributions = gaussians(torch.zeros(6), 1.0)
     with pytest.raises(ArgumentError, match="a multiple"):
-        smooth_scores(laws, 4)
+        smooth_scores(distributions, 4)
     with pytest.raises(ArgumentError, match="at least two completions"):
-        smooth_scores(laws, 1)
+        smooth_scores(distributions, 1)
     with pytest.raises(ArgumentError, match="received 4 responses"):
-        smooth_scores(laws, 2, laws[:4])
+        smooth_scores(distributions, 2, distributions[:4])

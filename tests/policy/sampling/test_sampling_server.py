@@ -130,7 +130,7 @@ def test_a_refusal_is_not_repeated(server, tokenizer):
     assert len(server.requests) == 1
 
 
-def test_tokens_are_counted_where_the_server_does_not_tell(server, tokenizer):
+def test_tokens_are_counted_where_the_server_does_not_report_them(server, tokenizer):
     server.answer = lambda body: {
         "choices": [
             {"index": 0, "text": "abc", "finish_reason": "stop"},
@@ -191,7 +191,7 @@ def test_ids_are_kept_where_they_are_a_whole_response(server, tokenizer, tmp_pat
         (b"[]", "returned list instead of an object"),
     ],
 )
-def test_answers_that_are_none(server, tokenizer, content, message):
+def test_malformed_responses_are_refused(server, tokenizer, content, message):
     server.answer = lambda body: content
     with pytest.raises(RunError, match=message):
         sampler(server, tokenizer).sample(PROMPTS[:1], SETTINGS)

@@ -178,7 +178,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(url):
 @pytest.mark.parametrize(
     "url", ["http://", "http://:8000", "http://a b", "http://a\nb", "http://host:port", "ftp://x"]
 )
-def test_what_is_no_address(url):
+def test_what_is_not_an_address(url):
     with pytest.raises(ConfigError, match="an address such as"):
         check_address(url)
 

@@ -68,8 +68,7 @@ def check_rows(rows: list[CategoryRows], config: CategoricalConfig) -> None:
         if unused:
             warnings.warn(
                 f"nobody chose {', '.join(map(repr, unused))} of {part.attribute.name}: the model's "
-                f"prediction "
-                "for it is a guess",
+                "prediction for it is a guess",
                 CategoryWarning,
                 stacklevel=4,
             )

@@ -24,7 +24,7 @@ from pluralign.fitting.tuning.problem import Problem, Stage, TuningRecipe
 from pluralign.heads import CategoricalHead
 from pluralign.losses import cross_entropy, smooth_neighbours
 
-__all__ = ["CATEGORICAL"]
+__all__ = ["CATEGORICAL", "known_rows"]
 
 
 def _stages(inputs: Inputs, config: CategoricalConfig) -> Sequence[Stage]:
@@ -44,7 +44,7 @@ def _trained(head: CategoricalHead) -> Sequence[str]:
 # -- ratings ---------------------------------------------------------------------------------------
 
 
-def _rows(
+def known_rows(
     inputs: Inputs, config: CategoricalConfig, head: CategoricalHead
 ) -> tuple[RatingTargets, dict[int, CategoryRows]]:
     """The crowd's shares, by the place of the attribute in the head."""
@@ -59,7 +59,7 @@ def _rows(
 def _rated(
     inputs: Inputs, config: CategoricalConfig, head: CategoricalHead, tuning: TuningConfig, *, held_out: bool
 ) -> Problem | None:
-    targets, rows = _rows(inputs, config, head)
+    targets, rows = known_rows(inputs, config, head)
     if not rows:
         return None
     count = len(targets.conversations)
@@ -122,7 +122,7 @@ def _finish(
         return recipe.finished_comparisons(head, inputs, config, comparisons, embedded)
     votes = inputs.votes if inputs.ratings is None else None
     inputs = replace(inputs, ratings=rated_table(inputs, "categorical"))
-    targets, rows = _rows(inputs, config, head)
+    targets, rows = known_rows(inputs, config, head)
     embedded = inputs.embed(targets.conversations)
     return recipe.finished_ratings(head, inputs, config, targets, list(rows.values()), embedded, votes)
 

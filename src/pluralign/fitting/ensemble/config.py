@@ -96,8 +96,7 @@ class GaussianEnsembleConfig(MixConfig):
         if self.mix == "mixture":
             raise ConfigError(
                 "mix = 'mixture': attributes are mixed head by head, so that each head is a whole opinion, "
-                "and "
-                "a head's mixture is not a Gaussian; use vincentize"
+                "and a head's mixture is not a Gaussian; use vincentize"
             )
         if self.debias_coupling == "parity":
             raise ConfigError(

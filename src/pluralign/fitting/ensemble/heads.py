@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
@@ -135,7 +135,7 @@ def train_heads(
     config: GaussianEnsembleConfig,
     l2: Float[Tensor, "M O"],
     width: int,
-    num_rows: Float[Tensor, " M"] | float,
+    num_rows: Real[Tensor, " M"] | float,
     *,
     anchor: bool,
     state: TrainingState | None = None,

@@ -27,6 +27,7 @@ from pluralign.fitting.tables.inputs import Inputs
 from pluralign.fitting.train.search import fold_of, held_out_folds, search_penalty
 from pluralign.fitting.train.state import TrainingState
 from pluralign.heads.ensemble_members import Members
+from pluralign.precision import widened
 
 __all__ = ["chosen_penalties"]
 
@@ -126,8 +127,8 @@ def _held_out(
         for start in range(0, len(features), config.batch):
             rows = slice(start, start + config.batch)
             loss = objective.mean_over_points(members, rows, held_out_loss)
-            total += (held_out[rows] * loss).double().sum(0).cpu()
-    mass = held_out.double().sum(0).cpu().clamp_min(1)
+            total += widened(held_out[rows] * loss).sum(0).cpu()
+    mass = held_out.cpu().double().sum(0).clamp_min(1)
     return (total / mass).reshape(num_attributes, len(folds), len(grid))
 
 

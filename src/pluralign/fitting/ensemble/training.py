@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from pluralign.errors import EnsembleWarning
@@ -61,7 +61,7 @@ class Objective(Protocol):
 
 
 def prior_precision(
-    members: Members, output_l2: Float[Tensor, "M O"], num_rows: Float[Tensor, " M"] | float
+    members: Members, output_l2: Float[Tensor, "M O"], num_rows: Real[Tensor, " M"] | float
 ) -> dict[str, Float[Tensor, "M _ _"]]:
     """Precisions of the weights, per row of data; biases are not penalised.
 
@@ -81,7 +81,7 @@ def prior_precision(
 def start_at_draws(
     members: Members,
     precision: Mapping[str, Tensor],
-    num_rows: Float[Tensor, " M"] | float,
+    num_rows: Real[Tensor, " M"] | float,
     seeds: Sequence[int],
     *,
     anchor: bool,

@@ -51,8 +51,7 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
         warnings.warn(
             "nothing can be learned from these pairs: all of them are tied, or their two sides have the same "
             "embedding. Bradley-Terry gives all responses the same score; heads of an ensemble would differ "
-            "only "
-            "by chance",
+            "only by chance",
             ConstantHeadWarning,
             stacklevel=5,
         )

@@ -11,15 +11,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pluralign.errors import ConstantHeadWarning, ConvergenceWarning, DataError
-from pluralign.fitting.linear.baselines import baselines_of
 from pluralign.fitting.linear.config import QuantileConfig
-from pluralign.fitting.mix.mixing import add_mixing
+from pluralign.fitting.linear.finishing import finished
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import AttributeRows, RatingTargets, rated_table, rating_targets
 from pluralign.fitting.train.search import fold_of, search_penalty
@@ -27,10 +25,7 @@ from pluralign.heads import ColumnScaling, QuantileHead
 from pluralign.losses import pinball
 from pluralign.solvers import fit_quantiles
 
-if TYPE_CHECKING:
-    from pluralign.backbones import Embeddings
-
-__all__ = ["chosen_penalties", "finished", "fit", "held_out_loss"]
+__all__ = ["chosen_penalties", "fit", "held_out_loss"]
 
 # The search compares penalties; five levels at a loose gap rank them like nineteen at a tight one.
 SEARCH_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -66,29 +61,9 @@ def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
         )
     inputs.report(f"quantile: {len(config.levels)} levels each, largest certified gap {gap:.1e}")
     chosen = {a.name: l1 for a, l1 in zip(attributes, penalties, strict=True)}
-    found = finished(head, inputs, config, targets, embedded)
+    found = finished(head, inputs, config, config.levels, targets, embedded)
     summary = {"l1": chosen, "gap": gap, "num_texts": len(targets.conversations)}
     return replace(found, summary=summary | dict(found.summary))
-
-
-def finished(
-    head: QuantileHead, inputs: Inputs, config: QuantileConfig, targets: RatingTargets, embedded: Embeddings
-) -> Fitted:
-    """A head with its gate and its unit, and the baselines on the same embeddings.
-
-    Args:
-        head: without gate and debiasing.
-        inputs: of the fit, with its ratings.
-        config: of the fit.
-        targets: of those ratings.
-        embedded: embeddings of their texts.
-    """
-    head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
-    if not config.baselines:
-        return Fitted(head, {}, mixing)
-    levels = torch.tensor(config.levels, dtype=torch.float64)
-    baselines, facts = baselines_of(inputs, targets, head.scaling, levels, config.seed)
-    return Fitted(head, baselines, mixing | facts)
 
 
 def chosen_penalties(

@@ -13,25 +13,21 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pluralign.errors import ConstantHeadWarning, DataError
-from pluralign.fitting.linear.baselines import baselines_of
 from pluralign.fitting.linear.config import QRM_LEVELS, RegressionConfig
+from pluralign.fitting.linear.finishing import finished
 from pluralign.fitting.linear.ridge import ridge_path
-from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.inputs import Fitted, Inputs
-from pluralign.fitting.tables.targets import AttributeRows, RatingTargets, rated_table, rating_targets
+from pluralign.fitting.tables.targets import AttributeRows, rated_table, rating_targets
 from pluralign.fitting.train.search import fold_of, search_penalty
 from pluralign.heads import ColumnScaling, RegressionHead
 
-if TYPE_CHECKING:
-    from pluralign.backbones import Embeddings
-
-__all__ = ["finished", "fit"]
+__all__ = ["fit"]
 
 
 @dataclass(frozen=True)
@@ -72,32 +68,8 @@ def fit(inputs: Inputs, config: RegressionConfig) -> Fitted:
         "l2": {a.name: f.l2 for a, f in zip(attributes, fits, strict=True)},
         "num_texts": len(plain.conversations),
     }
-    found = finished(head, inputs, config, spread, embedded)
+    found = finished(head, inputs, config, QRM_LEVELS, spread, embedded)
     return replace(found, summary=summary | dict(found.summary))
-
-
-def finished(
-    head: RegressionHead,
-    inputs: Inputs,
-    config: RegressionConfig,
-    targets: RatingTargets,
-    embedded: Embeddings,
-) -> Fitted:
-    """A head with its gate and its unit, and the baselines on the same embeddings.
-
-    Args:
-        head: without gate and debiasing.
-        inputs: of the fit, with its ratings.
-        config: of the fit.
-        targets: of those ratings, dequantised.
-        embedded: embeddings of their texts.
-    """
-    head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
-    if not config.baselines:
-        return Fitted(head, {}, mixing)
-    levels = torch.tensor(QRM_LEVELS, dtype=torch.float64)
-    baselines, facts = baselines_of(inputs, targets, head.scaling, levels, config.seed)
-    return Fitted(head, baselines, mixing | facts)
 
 
 def _fit_attribute(

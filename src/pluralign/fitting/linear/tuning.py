@@ -17,7 +17,13 @@ from torch import Tensor
 from pluralign import losses
 from pluralign.errors import ConfigError
 from pluralign.fitting.linear import bradley_terry, quantile, regression
-from pluralign.fitting.linear.config import BradleyTerryConfig, QuantileConfig, RegressionConfig
+from pluralign.fitting.linear.config import (
+    QRM_LEVELS,
+    BradleyTerryConfig,
+    QuantileConfig,
+    RegressionConfig,
+)
+from pluralign.fitting.linear.finishing import finished
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import training_pairs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
@@ -109,7 +115,7 @@ def _quantile_finish(
 ) -> Fitted:
     inputs = replace(inputs, ratings=rated_table(inputs, "quantile"))
     targets = _quantile_targets(inputs, config)
-    return quantile.finished(head, inputs, config, targets, inputs.embed(targets.conversations))
+    return finished(head, inputs, config, config.levels, targets, inputs.embed(targets.conversations))
 
 
 QUANTILE = TuningRecipe(
@@ -156,7 +162,7 @@ def _regression_finish(
     if config.residual == "gaussian":
         head = head.with_parts(residual_std=_residual_std(head, config, held_out))
     targets = _regression_targets(inputs, config, spread=True)
-    return regression.finished(head, inputs, config, targets, inputs.embed(targets.conversations))
+    return finished(head, inputs, config, QRM_LEVELS, targets, inputs.embed(targets.conversations))
 
 
 def _residual_std(head: RegressionHead, config: RegressionConfig, held_out: Inputs | None) -> Tensor:

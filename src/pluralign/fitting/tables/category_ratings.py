@@ -7,12 +7,15 @@ better.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pluralign.data.table_columns import column_values
+from pluralign.data.arrow import data_set
+from pluralign.data.table_columns import column_values, ragged
 from pluralign.errors import DataError
 from pluralign.heads.base import Attribute
 from pluralign.heads.categories import CATEGORY_ATTRIBUTE, Categories
@@ -78,14 +81,23 @@ def ratings_as_rewards(ratings: datasets.Dataset, categories: Mapping[str, Categ
         DataError: a rating is outside all categories.
     """
     turned = {name: c for name, c in categories.items() if list(c.rewards) != sorted(c.rewards)}
-    if not turned.keys() & set(column_values(ratings, "attribute")):
+    names = np.array(column_values(ratings, "attribute"), dtype=object)
+    if not turned.keys() & set(names):
         return ratings
-
-    def as_reward(row: dict[str, Any]) -> dict[str, Any]:
-        known = turned.get(row["attribute"])
-        if known is None:
-            return {}
-        place = places_of(torch.tensor(row["ratings"], dtype=torch.float64), known, row["attribute"])
-        return {"ratings": [known.rewards[i] for i in place.tolist()], "scale": [0.0, 1.0]}
-
-    return ratings.map(as_reward, load_from_cache_file=False, keep_in_memory=True)
+    given, scales = ragged(ratings, "ratings"), ragged(ratings, "scale")
+    values, ends = given.values.copy(), scales.values.copy().reshape(-1, 2)
+    of_rating = np.repeat(names, given.sizes)
+    for name, known in turned.items():
+        own = of_rating == name
+        place = places_of(torch.from_numpy(values[own]), known, name)
+        values[own] = np.asarray(known.rewards, np.float64)[place.numpy()]
+        ends[names == name] = [0.0, 1.0]
+    table = ratings.with_format("arrow")[:]
+    for name, new in (
+        ("ratings", replace(given, values=values)),
+        ("scale", replace(scales, values=ends.ravel())),
+    ):
+        place = table.schema.get_field_index(name)
+        field = table.schema.field(place)
+        table = table.set_column(place, field, new.arrow().cast(field.type))
+    return data_set(table)

@@ -80,7 +80,7 @@ class TrainingState:
     def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
         """Restores module and optimiser from the file; False if there is none for this training.
 
-        A damaged file is told in the log, and the training starts anew.
+        A damaged file is logged, and the training starts again.
         """
         from safetensors import safe_open
 
@@ -95,7 +95,7 @@ class TrainingState:
             self._restore(facts, tensors, module, optimizer)
         except Exception as error:  # safetensors has an error of its own
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            _log.warning("%s is damaged (%s); this training starts anew", self._path, reason)
+            _log.warning("%s is damaged (%s); this training starts again", self._path, reason)
             return False
         return True
 
@@ -106,7 +106,7 @@ class TrainingState:
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        """Takes over what a file holds, or nothing of it if it does not fit."""
+        """Restores what a file holds, or nothing if it does not fit."""
         steps = [int(facts[name]) for name in ("step", "best_step", "looks_since_best")]  # as files name them
         loss, own = float(facts["best_loss"]), module.state_dict()
         parts = {prefix: _part(tensors, prefix) for prefix in ("module.", "best.")}

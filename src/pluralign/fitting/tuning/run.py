@@ -191,6 +191,7 @@ def _run(stage: Stage, given: _Given, module: TunedModule, inputs: Inputs) -> di
             str(folder),
             sizes["train"],
             sizes.get("held_out", 0),
+            width=module.backbone.prompt_size,
             on_cpu=module.model.device.type == "cpu",
             bar=given.progress,
         )

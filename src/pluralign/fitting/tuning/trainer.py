@@ -25,6 +25,7 @@ __all__ = ["TuningTrainer", "arguments"]
 
 _FILE = "tuned.safetensors"
 _NAMED = 5  # units in a message
+_EVALUATIONS = 8  # of a whole training
 
 
 def arguments(
@@ -34,6 +35,7 @@ def arguments(
     units: int,
     held_out: int,
     *,
+    width: int,
     on_cpu: bool,
     bar: bool | None,
 ) -> Any:
@@ -45,6 +47,7 @@ def arguments(
         folder: for checkpoints.
         units: units that are trained on.
         held_out: units that are held out.
+        width: of the backbone's states.
         on_cpu: whether the model is on a CPU, and stays there.
         bar: whether to show a bar; None for one on a terminal.
     """
@@ -52,11 +55,12 @@ def arguments(
     import sys
 
     size = max(1, int(os.environ.get("WORLD_SIZE", "1")))
-    steps = max(1, units // (config.batch * config.accumulate * size))
-    every = config.eval_every or max(1, round(steps / 4))
+    steps = units / (config.batch * config.accumulate * size) * config.epochs
+    total = config.max_steps if config.max_steps > 0 else steps
+    every = config.eval_every or max(1, round(total / _EVALUATIONS))
     return TrainingArguments(
         folder,
-        learning_rate=config.rate(tune),
+        learning_rate=config.rate(tune, width),
         num_train_epochs=config.epochs,
         max_steps=config.max_steps,
         per_device_train_batch_size=config.batch,
@@ -83,7 +87,7 @@ def arguments(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
         disable_tqdm=not sys.stderr.isatty() if bar is None else not bar,
-        use_cpu=on_cpu,  # several processes on CPUs work together only if it is said
+        use_cpu=on_cpu,  # several processes on CPUs work together only with this
     )
 
 
@@ -185,7 +189,7 @@ class TuningTrainer(ResumableTrainer):
         total = torch.zeros((), dtype=torch.float64)
         with torch.no_grad(), self.accelerator.autocast():
             for part in torch.split(rows, self._config.batch):
-                total += module(part.to(self.args.device), "held_out").double().sum().cpu()
+                total += module(part.to(self.args.device), "held_out").cpu().double().sum()
         module.train(mode)
         summed = self.accelerator.reduce(total.float().to(self.args.device), "sum")
         return float(summed) / count
@@ -217,7 +221,7 @@ class TuningTrainer(ResumableTrainer):
                 {"params": plain, "lr": rate, "weight_decay": 0.0},
                 {"params": head, "lr": self._config.head_lr, "weight_decay": 0.0},
             ]
-            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
         made: torch.optim.Optimizer = self.optimizer
         return made
 

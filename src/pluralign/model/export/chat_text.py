@@ -68,7 +68,7 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
     for key in ("add_bos_token", "add_eos_token", "add_prefix_space", "legacy"):
-        settings.pop(key, None)  # classes of their own would build tokenizer.json anew from these
+        settings.pop(key, None)  # classes of their own would rebuild tokenizer.json from these
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

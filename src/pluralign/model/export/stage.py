@@ -15,27 +15,27 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pluralign import risk as risk_measures
 from pluralign.checks import as_finite
 from pluralign.errors import ArgumentError, ArtifactError, PluralignError
 from pluralign.files import whole_folder
-from pluralign.heads import LinearForm, linear_form
+from pluralign.heads import LinearForm, Steering, linear_form
 from pluralign.model.export import classifier, sentence_folder
 from pluralign.model.export.card import card
 from pluralign.model.export.facts import ExportFacts, Written
 from pluralign.model.inputs import Conversation, head_inputs
 from pluralign.model.scorer import as_conversations, utilities
+from pluralign.risk import Mean, RiskMeasure, parse
 
 if TYPE_CHECKING:
     from pluralign.backbones import Embeddings
-    from pluralign.heads import Head, Steering
+    from pluralign.heads import Head
 
-__all__ = ["ExportResult", "export"]
+__all__ = ["ExportResult", "Exportable", "export"]
 
 _CHECKED = 16  # conversations that the written folder scores again
 _INSTEAD = (
@@ -59,6 +59,17 @@ _PROBES = (
 )
 
 
+class Exportable(Protocol):
+    """What is asked of a `RewardModel`."""
+
+    head: Head
+    backbone: Any
+
+    def embed(self, conversations: Sequence[Conversation]) -> Embeddings:
+        """Embeddings of conversations, from a cache if there is one."""
+        ...
+
+
 @dataclass(frozen=True)
 class ExportResult:
     """What an export wrote.
@@ -79,28 +90,29 @@ class ExportResult:
 
 
 def export(
-    head: Head,
-    backbone: Any,
+    model: Exportable,
     path: str | os.PathLike[str],
+    risk: str | RiskMeasure = "mean",
     *,
-    measure: risk_measures.RiskMeasure,
-    tolerance: float,
-    reference: Sequence[Conversation] | None,
-    steering: Steering,
-    embed: Callable[[Sequence[Conversation]], Embeddings],
+    tolerance: float = 1e-4,
+    reference: Sequence[Conversation] | None = None,
+    steering: Steering | None = None,
 ) -> ExportResult:
-    """Writes the checkpoint; the other arguments and errors as in `RewardModel.export`.
+    """Writes the checkpoint: `RewardModel.export`, which returns only the shift.
 
     Args:
-        head: the reward head.
-        backbone: a `Backbone`.
-        path: as there.
-        measure: the parsed risk measure.
-        tolerance: as there.
-        reference: as there.
-        steering: the parsed weights and measures of attributes.
-        embed: embeds conversations, from a cache if there is one.
+        model: a `RewardModel`.
+        path: the folder, as in `RewardModel.export`.
+        risk: a risk measure or its name.
+        tolerance: as in `RewardModel.export`.
+        reference: as in `RewardModel.export`.
+        steering: what replaces the gate (`model.steering.parse_steering`).
+
+    Raises:
+        ArgumentError, ArtifactError, RiskError: as in `RewardModel.export`.
     """
+    measure, head, backbone = parse(risk), model.head, model.backbone
+    steering = Steering() if steering is None else steering
     limit = as_finite(tolerance)
     if not limit > 0:
         raise ArgumentError(f"tolerance is {tolerance!r}; needed: a positive number, in units of the reward")
@@ -111,9 +123,7 @@ def export(
             f"this model ({head.family}) cannot be exported: {known.obstacle}, and a checkpoint of this "
             f"kind has one linear layer. {_INSTEAD}"
         )
-    certain = (known.mean and isinstance(measure, risk_measures.Mean)) or (
-        known.position_only and measure.equivariant
-    )
+    certain = (known.mean and isinstance(measure, Mean)) or (known.position_only and measure.equivariant)
     if reference is None and not certain:
         raise ArgumentError(
             f"reference: {measure} of a {head.family} model need not be linear in the text's vector, so "
@@ -123,7 +133,7 @@ def export(
     listed = as_conversations(_probes() if reference is None else reference)
     if not listed:
         raise ArgumentError("reference: received no conversations; needed: at least one")
-    form, ours, truncated = _measured(head, listed, embed(listed), measure, steering)
+    form, ours, truncated = _measured(head, listed, model.embed(listed), measure, steering)
     if not form.gap <= limit:
         raise ArgumentError(_too_far(form, measure, limit, len(listed)))
     kept = [i for i, cut in enumerate(truncated.tolist()) if not cut][:_CHECKED]
@@ -137,7 +147,7 @@ def export(
     )
     with whole_folder(path) as work:
         written = _written(write, work, facts)
-        found = written.score([listed[i] for i in kept]).double().cpu() + written.shift
+        found = written.score([listed[i] for i in kept]).cpu().double() + written.shift
         misses = (found - ours[kept].double()).abs()
         if not float(misses.max()) <= limit:
             row = int(misses.argmax())
@@ -183,7 +193,7 @@ def _writer(backbone: Any) -> Callable[[Path, ExportFacts], Written]:
     if backbone.run_mode.fill in ("equal", "alone"):
         raise ArgumentError(
             f"the backbone {config.name_or_path} does not ignore padding, so other software, which pads its "
-            f"batches, would give a text other scores beside other texts. {_INSTEAD}"
+            f"batches, would score a text differently in each batch. {_INSTEAD}"
         )
     if config.context == "conversation" and config.pooling == "last":
         return classifier.write
@@ -203,7 +213,7 @@ def _measured(
     head: Head,
     conversations: Sequence[Conversation],
     embedded: Embeddings,
-    measure: risk_measures.RiskMeasure,
+    measure: RiskMeasure,
     steering: Steering,
 ) -> tuple[LinearForm, Tensor, Tensor]:
     """The linear form, the utilities [B], and which conversations were truncated [B]."""
@@ -218,7 +228,7 @@ def _measured(
         return form, utility(inputs.response).cpu(), embedded.truncated
 
 
-def _too_far(form: LinearForm, measure: risk_measures.RiskMeasure, limit: float, count: int) -> str:
+def _too_far(form: LinearForm, measure: RiskMeasure, limit: float, count: int) -> str:
     return (
         f"{measure} of this model is not linear in the text's vector: on {count} reference conversations "
         f"the nearest linear layer misses it by up to {form.gap:.3g}; allowed: tolerance={limit:g}, in "

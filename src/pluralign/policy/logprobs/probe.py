@@ -84,7 +84,7 @@ class Subject:
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Logits of the model's own forward pass, float64 [tokens, vocabulary]."""
         found = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
-        logits: Tensor = found.logits[0].double().cpu()
+        logits: Tensor = found.logits[0].cpu().double()
         return logits
 
     def alone(self, sequences: Sequence[TokenPair]) -> list[Tensor]:
@@ -109,11 +109,11 @@ class Subject:
         found: Tensor = self.model(
             input_ids=ids, position_ids=ids, predictors=places, tokens=tokens, bins=[width], alone=True
         )
-        return list(torch.split(found.double().cpu(), counts))
+        return list(torch.split(found.cpu().double(), counts))
 
     def _of(self, sequences: Sequence[TokenPair], bin_tokens: int | None) -> list[Tensor]:
         packed = pack(sequences, bin_tokens).to(self.device)
-        return [part.double().cpu() for part in self.score(self.model, packed)]
+        return [part.cpu().double() for part in self.score(self.model, packed)]
 
 
 @torch.no_grad()

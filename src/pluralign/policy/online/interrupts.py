@@ -23,8 +23,8 @@ class Interrupts:
     """A context in which Ctrl-C can be deferred; outside the main thread it changes nothing.
 
     Args:
-        agree: whether there was a Ctrl-C in any process, told whether there was one here; asked at the end of
-            what is deferred, by all processes.
+        agree: takes whether there was a Ctrl-C in this process, and returns whether there was one in any;
+            called by all processes at the end of what is deferred.
     """
 
     def __init__(self, agree: Callable[[bool], bool] = bool) -> None:

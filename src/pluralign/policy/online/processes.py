@@ -40,17 +40,17 @@ def agreed(accelerator: Any, work: Callable[[], Found]) -> Found:
         found = work()
     except Exception as problem:
         error = problem
-    told = gathered(accelerator, ["" if error is None else f"{type(error).__name__}: {error}"])
-    failed = [rank for rank, text in enumerate(told) if text]
+    messages = gathered(accelerator, ["" if error is None else f"{type(error).__name__}: {error}"])
+    failed = [rank for rank, text in enumerate(messages) if text]
     if failed:
-        raised = error or DataError(f"process {failed[0]} stopped the run: {told[failed[0]]}")
+        raised = error or DataError(f"process {failed[0]} stopped the run: {messages[failed[0]]}")
         raised.__dict__[_AGREED] = True
         raise raised
     return found  # type: ignore[return-value]
 
 
 def is_agreed(error: BaseException) -> bool:
-    """Whether every process has this error, or one that tells of it."""
+    """Whether every process has this error, or one that reports it."""
     return _AGREED in vars(error)
 
 

@@ -120,7 +120,7 @@ def load_state(
     if changed:
         listed = ", ".join(f"{name} {before.get(name)!r} -> {current[name]!r}" for name in changed)
         raise RunError(
-            f"{folder} belongs to a run with other settings ({listed}); restore them, or start anew"
+            f"{folder} belongs to a run with other settings ({listed}); restore them, or start again"
         )
     if known != reference:
         raise FingerprintError(f"{folder} belongs to a run that began from another model; pass that one")

@@ -118,7 +118,7 @@ class PPOTrainer:
         self._updates = Updates(self._models, config, self.accelerator)
         self.step = 0
         self._moments = Moments()
-        self._reference_heads: Tensor | None = None  # what an ensemble's heads say of the reference, [N, H]
+        self._reference_heads: Tensor | None = None  # by each head of an ensemble, [N, H]
         self._robust_weight = RobustWeight(config, self._scorer, self.accelerator)
         self._whole = True  # false while weights change; then the state is not saved
         self._interrupts = Interrupts(self._any_process if self._models.sharded else bool)

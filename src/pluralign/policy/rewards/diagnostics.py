@@ -7,7 +7,6 @@ Notation as in `ranks` and `losses.transforms`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,7 @@ from pluralign.policy.rewards.ranks import (
     reference_ranks,
     tied_prompts,
 )
+from pluralign.policy.rewards.tensors import Flags, Mask, ReferenceRewards, Rewards
 
 __all__ = [
     "MANY_MATCHES",
@@ -128,13 +128,13 @@ class Diagnosis:
 
 
 def diagnose(
-    rewards: Float[Tensor, " B"] | Sequence[float],
-    reference_rewards: Float[Tensor, "B N"] | Sequence[Sequence[float]],
+    rewards: Rewards,
+    reference_rewards: ReferenceRewards,
     beta: float,
     transform: TransformLike = "identity",
     estimator: str | Estimator = "mid",
-    leave_one_out: bool | Bool[Tensor, " B"] | None = None,
-    keep_mask: Bool[Tensor, "B N"] | None = None,
+    leave_one_out: Flags | None = None,
+    keep_mask: Mask | None = None,
     generator: torch.Generator | None = None,
     partition: str = "exact",
 ) -> Diagnosis:

@@ -33,6 +33,10 @@ from torch import Tensor
 
 from pluralign.errors import ArgumentError, did_you_mean
 from pluralign.policy.rewards.tensors import (
+    Flags,
+    Mask,
+    ReferenceRewards,
+    Rewards,
     as_flags,
     as_mask,
     as_rewards,
@@ -84,11 +88,11 @@ ESTIMATORS: Mapping[str, Estimator] = {"inclusive": inclusive, "mid": mid, "rand
 
 
 def quantile_rewards(
-    rewards: Float[Tensor, " B"] | Sequence[float],
-    reference_rewards: Float[Tensor, "B N"] | Sequence[Sequence[float]],
+    rewards: Rewards,
+    reference_rewards: ReferenceRewards,
     estimator: str | Estimator = "mid",
-    leave_one_out: bool | Bool[Tensor, " B"] | None = None,
-    keep_mask: Bool[Tensor, "B N"] | None = None,
+    leave_one_out: Flags | None = None,
+    keep_mask: Mask | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, " B"]:
     """Estimated quantile rewards.
@@ -120,10 +124,10 @@ def quantile_rewards(
 
 
 def num_references(
-    rewards: Float[Tensor, " B"] | Sequence[float],
-    reference_rewards: Float[Tensor, "B N"] | Sequence[Sequence[float]],
-    leave_one_out: bool | Bool[Tensor, " B"] | None = None,
-    keep_mask: Bool[Tensor, "B N"] | None = None,
+    rewards: Rewards,
+    reference_rewards: ReferenceRewards,
+    leave_one_out: Flags | None = None,
+    keep_mask: Mask | None = None,
 ) -> Int[Tensor, " B"]:
     """The number of references of each rank, without the response's own entry: n of `clamp_ranks`.
 
@@ -143,10 +147,10 @@ def num_references(
 
 
 def reference_ranks(
-    reference_rewards: Float[Tensor, "B N"] | Sequence[Sequence[float]],
+    reference_rewards: ReferenceRewards,
     estimator: str | Estimator = "mid",
     leave_one_out: bool = True,
-    keep_mask: Bool[Tensor, "B N"] | None = None,
+    keep_mask: Mask | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "B N"]:
     """The rank of each reference, among the others or among all, for the finite partition function.
@@ -195,9 +199,7 @@ def clamp_ranks(ranks: Float[Tensor, " *B"], num_references: int | Tensor) -> Fl
     return torch.minimum(torch.maximum(ranks.double(), half), 1 - half)
 
 
-def tied_prompts(
-    reference_rewards: Float[Tensor, "B N"], keep_mask: Bool[Tensor, "B N"] | None = None
-) -> Bool[Tensor, " B"]:
+def tied_prompts(reference_rewards: ReferenceRewards, keep_mask: Mask | None = None) -> Bool[Tensor, " B"]:
     """Whether all references of a prompt have the same reward, so that ranks have no information.
 
     Args:
@@ -215,9 +217,9 @@ def tied_prompts(
 
 
 def matched_share(
-    rewards: Float[Tensor, " B"] | Sequence[float],
-    reference_rewards: Float[Tensor, "B N"] | Sequence[Sequence[float]],
-    keep_mask: Bool[Tensor, "B N"] | None = None,
+    rewards: Rewards,
+    reference_rewards: ReferenceRewards,
+    keep_mask: Mask | None = None,
 ) -> float:
     """Share of responses whose reward is exactly that of one of their references.
 
@@ -262,7 +264,7 @@ def pad_references(
 
 
 def _counts(
-    rewards: Any, reference_rewards: Any, leave_one_out: bool | Tensor | None, keep_mask: Tensor | None
+    rewards: Any, reference_rewards: Any, leave_one_out: Flags | None, keep_mask: Mask | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L, E and n of each response, without its own entry if it is left out; [B] each, float64."""
     below, equal, count = _all_counts(rewards, reference_rewards, keep_mask)
@@ -278,7 +280,7 @@ def _counts(
 
 
 def _all_counts(
-    rewards: Any, reference_rewards: Any, keep_mask: Tensor | None
+    rewards: Any, reference_rewards: Any, keep_mask: Mask | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L, E and n of each response among all its references, [B] each, float64."""
     reward = as_rewards("rewards", rewards, 1)
@@ -294,7 +296,7 @@ def _all_counts(
     return below, equal, keep.sum(-1).double()
 
 
-def _own_entries(leave_one_out: bool | Tensor | None, equal: Tensor) -> Tensor:
+def _own_entries(leave_one_out: Flags | None, equal: Tensor) -> Tensor:
     """The number of own entries of the response in each row: 0 or 1."""
     if leave_one_out is None:
         return torch.zeros_like(equal)

@@ -47,6 +47,7 @@ __all__ = [
     "RewardSource",
     "SmoothReward",
     "checked_rewards",
+    "distinct_of_rows",
     "read_rewards",
     "reward_samples",
     "rewards_of",
@@ -96,13 +97,13 @@ class ModelReward:
 
     def __call__(self, rows: Rows) -> Sequence[float]:
         """The utilities, in units of the model's reference; equal conversations have equal utilities."""
-        distinct, places = _distinct(rows)
+        distinct, places = distinct_of_rows(rows)
         utilities: list[float] = self.model.score(distinct, risk=self.risk).tolist()
         return [utilities[place] for place in places]
 
     def scores(self, rows: Rows) -> ResponseScores:
         """The same utilities, with statistics of the distributions."""
-        distinct, places = _distinct(rows)
+        distinct, places = distinct_of_rows(rows)
         found = score_responses(self.model, self.risk, distinct)
         return ResponseScores(
             found.utilities[places], {k: column[places] for k, column in found.columns.items()}, found.metrics
@@ -137,7 +138,7 @@ class SmoothReward:
         Raises:
             ArgumentError: a prompt has a single completion.
         """
-        distinct, places_of = _distinct(rows)
+        distinct, places_of = distinct_of_rows(rows)
         distributions = self._by.model.distribution(distinct)[torch.tensor(places_of)]
         groups: dict[str, list[int]] = {}
         for row, prompt in enumerate(rows["prompt"]):
@@ -209,7 +210,7 @@ def _plain(value: Any) -> Any:
     return value.item() if single else value
 
 
-def _distinct(rows: Rows) -> tuple[list[list[dict[str, str]]], list[int]]:
+def distinct_of_rows(rows: Rows) -> tuple[list[list[dict[str, str]]], list[int]]:
     """The distinct conversations of the rows, and the number of each row's conversation.
 
     A model may round the rewards of equal texts in different positions of a batch differently, but ties must

@@ -10,15 +10,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Real
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pluralign.errors import ArgumentError
 
-__all__ = ["as_flags", "as_mask", "as_rewards", "comparable", "floating_dtypes", "widest_dtype"]
+__all__ = [
+    "Flags",
+    "Mask",
+    "ReferenceRewards",
+    "Rewards",
+    "as_flags",
+    "as_mask",
+    "as_rewards",
+    "comparable",
+    "floating_dtypes",
+    "widest_dtype",
+]
+
+# What a caller may give.
+Rewards = Real[Tensor, " B"] | Real[NDArray[Any], " B"] | Sequence[float]
+ReferenceRewards = Real[Tensor, "B N"] | Real[NDArray[Any], "B N"] | Sequence[Sequence[float]]
+Mask = Bool[Tensor, "B N"] | Bool[NDArray[Any], "B N"] | Sequence[Sequence[bool]]
+Flags = bool | Bool[Tensor, " B"] | Bool[NDArray[Any], " B"] | Sequence[bool]
 
 
 def as_rewards(
-    name: str, value: Any, ndim: int, *, like: Tensor | None = None, keep_mask: Tensor | None = None
+    name: str, value: Any, ndim: int, *, like: Tensor | None = None, keep_mask: Mask | None = None
 ) -> Tensor:
     """The value as a float64 tensor with this number of dimensions, finite where it is not masked."""
     try:
@@ -60,7 +79,7 @@ def comparable(reward: Tensor, references: Tensor, dtypes: Sequence[torch.dtype]
     return reward.to(coarsest).double(), references.to(coarsest).double()
 
 
-def as_mask(keep_mask: Tensor | None, references: Tensor) -> Tensor:
+def as_mask(keep_mask: Mask | None, references: Tensor) -> Tensor:
     """The mask, bool in the shape of the references; all true if there is none."""
     if keep_mask is None:
         return torch.ones_like(references, dtype=torch.bool)

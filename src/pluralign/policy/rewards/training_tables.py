@@ -108,7 +108,7 @@ class References:
         return self._groups.get(prompt_key(prompt))
 
     def drawn(self, shape: Shape, *completions: Mapping[str, Any]) -> dict[str, Any]:
-        """The columns of a training row that say which tokens were drawn; none where nobody knows any."""
+        """The columns of a training row that say which tokens were drawn; none where they are unknown."""
         if not self._drawn:
             return {}
         tokenizers = [one[TOKENIZER] for one in completions if one[TOKENIZER] is not None]

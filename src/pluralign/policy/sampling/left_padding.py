@@ -61,7 +61,7 @@ class _Dictated:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         wanted = self._tokens[:, len(self.seen)].to(scores.device)
-        self.seen.append(scores.detach().double().cpu())
+        self.seen.append(scores.detach().cpu().double())
         return torch.full_like(scores, -torch.inf).scatter_(1, wanted[:, None], 0.0)
 
 
@@ -96,7 +96,7 @@ def find_sharing(model: Any, pad_id: int, synced: bool = False) -> Sharing:
             "model, another version of transformers, or a server (--server)"
         ) from error
     if not all(bool(one.isfinite().all()) for one in (*alone, *plain)):
-        return "any"  # said where completions are sampled
+        return "any"  # reported where completions are sampled
     half = torch.is_autocast_enabled(model.device.type) or model.dtype.itemsize < 4
     largest = max(float(one.abs().max()) for one in plain)
     allowed = largest * (_HALF_ROUNDING if half else _ROUNDING)
@@ -160,4 +160,4 @@ def _plain(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
     except TypeError:  # models without a cache do not know the word
         output = model(input_ids=ids)
     logits: Tensor = output.logits[0, -_NEW:]
-    return logits.double().cpu()
+    return logits.cpu().double()

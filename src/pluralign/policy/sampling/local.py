@@ -37,6 +37,7 @@ from pluralign.policy.sampling.settings import (
     check_lengths,
     completion_seed,
 )
+from pluralign.precision import wide_dtype, widened
 
 __all__ = ["LocalSampler", "draw_tokens", "load_tokenizer"]
 
@@ -235,7 +236,7 @@ class _Draws:
             )
             for seed in seeds
         ]
-        self._uniforms = torch.stack(rows).to(device)
+        self._uniforms = torch.stack(rows).to(device, wide_dtype(device))
         self._settings = settings
         self._step = 0
         self.failed = torch.zeros((), dtype=torch.bool, device=device)  # read once per batch
@@ -284,14 +285,14 @@ def draw_tokens(
 
     Args:
         logits: [B, V].
-        uniforms: uniform random numbers in [0, 1), [B], float64.
+        uniforms: uniform random numbers in [0, 1), [B], in the widest numbers of the device.
         temperature: positive.
         top_p: in (0, 1].
 
     Returns:
         Token ids, [B].
     """
-    probs = torch.softmax(logits.double() / temperature, -1)
+    probs = torch.softmax(widened(logits) / temperature, -1)
     if top_p < 1:
         ordered, order = probs.sort(dim=-1, descending=True, stable=True)
         before = ordered.cumsum(-1) - ordered

@@ -19,7 +19,7 @@ from pluralign.data.sides import read_prompt_and_sides
 from pluralign.data.sources import find_tables, source_name
 from pluralign.policy.sampling.settings import Prompt, prompt_key
 
-__all__ = ["PromptSet", "load_prompts"]
+__all__ = ["PromptSet", "load_prompts", "prompt_of_row"]
 
 _SIDES = tuple({"completion", *(side for sides in SIDES.values() for side in sides)})
 
@@ -70,18 +70,34 @@ def load_prompts(
                 problems.append(row.problem)
                 continue
 
-            def complain(
-                column: str, what: str, allowed: str, row: int = number, file: str = table.name
-            ) -> None:
-                problems.append(Problem(file, row, name if column == "prompt" else column, what, allowed))
-
-            given = {side: row[side] for side in _SIDES if isinstance(row.get(side), list)}
-            prompt, _ = read_prompt_and_sides(row.get(name), given, complain, lambda _: None)
+            prompt = prompt_of_row(row, name, table.name, number, problems)
             if prompt:
                 found.setdefault(prompt_key(prompt), prompt)
-            elif not problems or problems[-1].row != number:
-                there = "" if name in row else f"; the columns {sorted(row)} can be mapped to it"
-                complain("prompt", "nothing", f"text, or a list of messages{there}")
     if problems:
         raise_problems(source_name(source), problems)
     return PromptSet(tuple(found.values()), rows)
+
+
+def prompt_of_row(
+    row: Mapping[str, Any], name: str, file: str, number: int, problems: list[Problem]
+) -> Prompt | None:
+    """The prompt of a row that may have other columns, as messages.
+
+    Args:
+        row: of any table with prompts.
+        name: the file's name for the prompt.
+        file: name of the file, for problems.
+        number: number of the row, for problems.
+        problems: where problems are added; then there is no prompt.
+    """
+
+    def complain(column: str, what: str, allowed: str) -> None:
+        problems.append(Problem(file, number, name if column == "prompt" else column, what, allowed))
+
+    before = len(problems)
+    given = {side: row[side] for side in _SIDES if isinstance(row.get(side), list)}
+    prompt, _ = read_prompt_and_sides(row.get(name), given, complain, lambda _: None)
+    if not prompt and len(problems) == before:
+        there = "" if name in row else f"; the columns {sorted(row)} can be mapped to it"
+        complain("prompt", "nothing", f"text, or a list of messages{there}")
+    return prompt or None

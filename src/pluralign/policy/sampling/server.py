@@ -10,14 +10,12 @@ explicitly.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any, TypeGuard
 
 from pluralign.conversations import ConversationReader, stop_token_ids, tokenizer_digest
 from pluralign.errors import ConfigError
+from pluralign.policy.sampling.concurrency import concurrently
 from pluralign.policy.sampling.server_requests import Requests
 from pluralign.policy.sampling.settings import (
     Completion,
@@ -113,32 +111,7 @@ class ServerSampler:
         Raises:
             RunError: the server refuses a request, or does not respond after 5 attempts.
         """
-        waiting, done = deque(range(len(prompts))), SimpleQueue[tuple[int, Any]]()
-
-        def work() -> None:
-            while True:
-                try:
-                    row = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    done.put((row, self._complete(prompts[row], settings)))
-                except BaseException as error:
-                    done.put((row, error))
-
-        # Not a pool: its exit waits for its requests, so Ctrl-C would hang as long as the server does.
-        for _ in range(min(self._concurrency, len(prompts))):
-            Thread(target=work, daemon=True).start()
-        found: dict[int, list[Completion]] = {}
-        try:
-            while len(found) < len(prompts):
-                row, answer = done.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                found[row] = answer
-        finally:
-            waiting.clear()
-        return [found[row] for row in range(len(prompts))]
+        return concurrently(prompts, lambda prompt: self._complete(prompt, settings), self._concurrency)
 
     def _complete(self, prompt: Prompt, settings: SamplingSettings) -> list[Completion]:
         answer = self._requests.call(

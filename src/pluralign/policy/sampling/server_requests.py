@@ -32,7 +32,7 @@ class Requests:
 
     Args:
         url: base address, with or without `/v1`.
-        key: sent as a bearer token; None for none. Blanks around it are no part of it.
+        key: sent as a bearer token; None for none. Blanks around it are removed.
         key_over_http: send it unencrypted to another machine too.
         timeout: seconds allowed for one request.
         patience: seconds to wait after a first failed attempt; doubled each time.
@@ -87,7 +87,7 @@ class Requests:
         return RunError(f"{self.url}{'' if text.startswith('/') else ' '}{text}")
 
     def _refusal(self, path: str, refusal: urllib.error.HTTPError) -> str:
-        """What a busy server says.
+        """What a busy server answers.
 
         Raises:
             RunError: it is not busy, but refuses or redirects.
@@ -138,7 +138,7 @@ def check_address(url: str, *, has_key: bool = False, key_over_http: bool = Fals
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigError(f"server: received {_bare(url)!r}, which is no address; {example}") from (
+        raise ConfigError(f"server: received {_bare(url)!r}, which is not an address; {example}") from (
             None if "@" in url else error
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
@@ -150,7 +150,7 @@ def check_address(url: str, *, has_key: bool = False, key_over_http: bool = Fals
         raise ConfigError(f"server: received {url!r}; {example}")
     if has_key and parts.scheme == "http" and not key_over_http and not _is_loopback(url):
         raise ConfigError(
-            f"server: {url} is not encrypted, so others on the way could read the key; use https, unset "
+            f"server: {url} is not encrypted, so others on the network could read the key; use https, unset "
             "PLURALIGN_SERVER_KEY, or pass --key_over_http true (key_over_http=True in Python) if the "
             "network is yours"
         )

@@ -130,7 +130,7 @@ def sample_columns(
     Args:
         prompts: message lists.
         answers: the completions of each prompt, in order.
-        tokenizer: digest of the tokenizer whose ids the completions have; None where nobody knows it, and
+        tokenizer: digest of the tokenizer whose ids the completions have; None where it is unknown, and
             their ids are not kept.
     """
     columns: dict[str, list[Any]] = {name: [] for name in sample_schema().names}

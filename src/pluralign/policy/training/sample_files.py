@@ -1,4 +1,4 @@
-"""Samples of evaluations on disk, so that people can read what a policy said before, between and after.
+"""Samples of evaluations on disk, for people to read: a policy before, during and after training.
 
     samples/step-000012.jsonl   one object per sample, in the order of the held-out prompts: prompt, response,
                                 tokens, cut_off, reward, gold, log_ratio, kl_k3, profile (`model.profiles`)

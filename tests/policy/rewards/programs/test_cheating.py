@@ -122,3 +122,42 @@ def told(): return b"".join(seen)
         "assert f('argument') == 'expected-value' or b'argument' in told() and b'expected' not in told()"
     ]
     assert one(reward, program, tests).share == 1.0
+
+
+CALLS = {"fn_name": "f", "inputs": [[2], [3]], "outputs": [[4], [[9, 9]]]}
+SETUP = """
+class Node:
+    def __init__(self, value): self.value = value
+def same(a, b): return type(a) is type(b) and a.value == b.value
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        LIAR + "def f(x): return Liar()",
+        "class T(tuple):\n    __eq__ = lambda s, o: True\n    __iter__ = lambda s: iter([4])\ndef f(x): return T()",
+        "class T(tuple):\n    __class__ = list\ndef f(x): return T((4, 4))",
+        "class L(list):\n    __contains__ = __eq__ = lambda s, o: True\ndef f(x): return L([1])",
+        "candidate = got = isinstance = list = lambda *a: True\ndef f(x): return 77",
+    ],
+)
+def test_cheats_pass_no_call_of_a_function(reward, program):
+    assert one(reward, program, CALLS).share == 0.0
+    assert one(reward, program + "\ndef f(x): return 4 if x == 2 else [9, 9]", CALLS).share == 1.0
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "class Node:\n    def __init__(self, value): self.value = value\n    __eq__ = lambda s, o: True\ndef f(x): return Node(77)",
+        "def same(a, b): return True\ndef f(x): return Node(77)",
+        "Node.__eq__ = lambda s, o: True\nNode.value = property(lambda s: 4, lambda s, v: None)\ndef f(x): return Node(4)",
+        "class Sub(Node):\n    pass\ndef f(x): return Sub(4)",
+        "import sys\nfor m in list(sys.modules.values()):\n    if hasattr(m, 'same'): m.same = lambda a, b: True\ndef f(x): return Node(77)",
+    ],
+)
+def test_the_setup_of_the_tests_is_their_own(reward, program):
+    tests = ["assert same(f(2), Node(4)) and same(f(3), Node(9))"]
+    assert one(reward, program, tests, setup=SETUP).share == 0.0
+    assert one(reward, "def f(x): return Node(x * x)", tests, setup=SETUP).share == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 
 import datasets
 import pytest
@@ -201,6 +202,29 @@ def test_a_program_that_blocks_once_is_started_again(reward):
         assert not quick._cache  # a timeout may be the machine's doing
     finally:
         quick.close()
+
+
+def test_a_program_that_hangs_only_sometimes_is_run_again():
+    """A timeout is not remembered: it may have been the machine's doing, and the next run may pass."""
+    quick = ProgramReward(ProgramLimits(test_seconds=0.7, total_seconds=20))
+    until = time.time() + 3.0
+    program = f"import time\ndef f(x):\n    while time.time() < {until}: pass\n    return x"
+    try:
+        assert reasons(quick, program, ["assert f(1) == 1"]) == ["timeout"]
+        time.sleep(max(0.0, until - time.time()))
+        assert reasons(quick, program, ["assert f(1) == 1"]) == ["passed"]
+        assert quick.ended == {"timeout": 1, "passed": 1}
+    finally:
+        quick.close()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_that_is_no_text_does_no_harm(reward, stream):
+    noise = f"import sys\nsys.{stream}.buffer.write(bytes(range(256)) * 100)\nsys.{stream}.flush()\n"
+    assert reasons(reward, noise + SQUARE, ["assert f(2) == 4"]) == ["passed"]
+    script = [{"input": "", "output": "3"}]
+    expected = ["passed"] if stream == "stderr" else ["wrong answer"]
+    assert reasons(reward, noise + "print(3)", script) == expected
 
 
 def test_statement_before_the_tests_that_fails(reward):

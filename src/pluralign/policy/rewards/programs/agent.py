@@ -2,7 +2,7 @@
 
 In: a program, and requests (call this, read that) as frames on a socket. Out: plain values, numbers of things
 that stay here, or the type and text of an exception. It runs beside the program, which can change all of it:
-nothing it says is trusted, and it is never told what a test expects.
+nothing it says is trusted, and it never learns what a test expects.
 """
 
 from __future__ import annotations

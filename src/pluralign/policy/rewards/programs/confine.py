@@ -47,7 +47,7 @@ def confine(config: dict[str, Any]) -> None:
         config: level, user_namespace, uid (None: stays as it is), binds (folders to see), processes (None:
         not
             limited), cpu_seconds, memory, files, file_bytes, tmp_bytes, folder (where to work), hidden
-            (whether others of the same user may look into the process).
+            (whether others of the same user may read the memory of the process).
 
     Raises:
         OSError: the kernel refuses a step; nothing foreign must run then.

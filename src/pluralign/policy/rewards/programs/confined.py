@@ -106,7 +106,7 @@ class Started(Confined):
         self._namespace = namespace
 
     def complaint(self) -> str:
-        """As in `Confined`; ends the process, which has nothing more to say."""
+        """As in `Confined`; ends the process, whose output is not needed."""
         if self.popen.stderr is None:
             return ""
         with contextlib.suppress(subprocess.TimeoutExpired):

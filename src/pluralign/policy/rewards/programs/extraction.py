@@ -1,7 +1,7 @@
 """The program in a policy's completion: one of its blocks of code, or none.
 
 In: text, and names that the tests use. Out: code or None. Fences are those of Markdown (``` or ~~~, closed or
-cut off); reasoning before `</think>` holds drafts and is not looked at.
+cut off); reasoning before `</think>` holds drafts and is skipped.
 
 Of several blocks marked as Python (else of those without a mark) the last that defines what the tests use is
 the program, and where none does, the last. Text without a fence is a program if it reads as one.

@@ -1,9 +1,9 @@
 """The fork server: a small process that forks a new one for each program, with Python already started.
 
 In: a configuration and descriptors (socket, input, output, errors) per program. Out: the process, its exit
-code, and its end with all that came of it. It runs outside the sandbox, serves one program at a time, holds
-nothing of any, and is the reaper of every orphan, so that what a program leaves behind becomes its child and
-is ended.
+code, and its end with all processes that it started. It runs outside the sandbox, serves one program at a
+time, keeps none of its state, and reaps every orphan, so that what a program leaves behind becomes its child
+and is ended.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Processes that are confined before they run foreign code.
 
-In: a sandbox, limits and a role. Out: a `Confined` process. Under bubblewrap each process starts anew; at
+In: a sandbox, limits and a role. Out: a `Confined` process. Under bubblewrap each process is new; at
 other levels a fork server, one per `Launcher`, forks it from a Python that has started already.
 """
 

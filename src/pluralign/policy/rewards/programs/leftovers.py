@@ -19,7 +19,7 @@ _SHARED_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")
 
 
 def init_of(pid: int) -> int | None:
-    """The first child of the process outside a process namespace; None where the kernel does not tell."""
+    """The first child of the process outside a process namespace; None where the kernel does not show it."""
     try:
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()[0])
     except (OSError, ValueError, IndexError):

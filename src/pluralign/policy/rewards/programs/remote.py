@@ -185,7 +185,7 @@ class Channel:
         return answer
 
     def lost(self, why: str) -> Gone:
-        """Gives the program up; why, where it said what no honest program says."""
+        """Gives the program up, with the reason where it sent what no honest program sends."""
         self.dead = True
         self.nonsense = why
         return Gone()

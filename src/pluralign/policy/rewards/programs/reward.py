@@ -8,32 +8,38 @@ again, except after a timeout, which may be the machine's doing.
 from __future__ import annotations
 
 import atexit
-import hashlib
-import json
 import os
 import threading
 import warnings
 import weakref
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
 from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError, DataError, SandboxWarning
-from pluralign.policy.rewards.programs.extraction import defined_names, extract_program
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.results import ProgramResult, same
+from pluralign.policy.rewards.programs.rows import (
+    EXTRAS,
+    Columns,
+    Rows,
+    as_columns,
+    content_key,
+    count_rows,
+    program_of,
+    text_of,
+)
 from pluralign.policy.rewards.programs.runner import Runner
 from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.shapes import Suite, read_tests
+from pluralign.policy.rewards.programs.tasks import ProgramTasks
+from pluralign.policy.sampling.settings import Prompt
 
 __all__ = ["ProgramReward"]
 
-Columns = Mapping[str, Sequence[Any]]
-Rows = Columns | Sequence[Mapping[str, Any]]  # or a table of datasets
-_COLUMNS = ("completion", "tests", "entry_point", "setup", "prefix")
 _MOST_WORKERS = 60  # each needs two user ids of 128
 
 
@@ -52,6 +58,11 @@ class ProgramReward:
         all_or_nothing: 1 if all tests pass, else 0, instead of the share.
         workers: programs at a time; None for the number of processors.
         cache_size: number of results to remember; 0 for none.
+        tasks: the tests of prompts (`load_tasks`), for rows without a column `tests`.
+
+    Attributes:
+        sandbox: the level of protection that was found.
+        ended: how tests have ended so far: reason -> number of tests.
 
     Raises:
         ArgumentError: an argument is invalid.
@@ -71,6 +82,7 @@ class ProgramReward:
         all_or_nothing: bool = False,
         workers: int | None = None,
         cache_size: int = 100_000,
+        tasks: ProgramTasks | None = None,
     ) -> None:
         if limits is not None and not isinstance(limits, ProgramLimits):
             raise ArgumentError(f"limits is {preview(limits)}; allowed: a ProgramLimits, or None")
@@ -80,10 +92,14 @@ class ProgramReward:
             )
         if isinstance(cache_size, bool) or not isinstance(cache_size, int) or cache_size < 0:
             raise ArgumentError(f"cache_size is {preview(cache_size)}; allowed: a whole number of at least 0")
+        if tasks is not None and not isinstance(tasks, ProgramTasks):
+            raise ArgumentError(f"tasks is {preview(tasks)}; allowed: what load_tasks returns, or None")
         self.limits = limits or ProgramLimits()
         self.all_or_nothing = all_or_nothing
+        self.tasks = tasks
         self.sandbox: Sandbox = find_sandbox(minimum)
         self.workers = min(workers or len(os.sched_getaffinity(0)), _MOST_WORKERS)
+        self.ended: Counter[str] = Counter()
         self._cache: OrderedDict[str, ProgramResult] = OrderedDict()
         self._cache_size = cache_size
         self._lock = threading.Lock()
@@ -94,7 +110,18 @@ class ProgramReward:
 
     def describe(self) -> dict[str, Any]:
         """Limits and counting; not the level of the sandbox, which does not change honest rewards."""
-        return {"kind": "programs", "limits": self.limits.describe(), "all_or_nothing": self.all_or_nothing}
+        described = {"kind": "programs", "limits": self.limits.describe()}
+        of_tasks = {} if self.tasks is None else {"tasks": self.tasks.digest}
+        return described | {"all_or_nothing": self.all_or_nothing} | of_tasks
+
+    def check(self, prompts: Sequence[Prompt], name: str = "prompts") -> None:
+        """Whether all prompts have tests, where rows will have none; before the first is sampled.
+
+        Raises:
+            DataError: some have none.
+        """
+        if self.tasks is not None:
+            self.tasks.check(prompts, name)
 
     def __call__(self, rows: Rows) -> list[float]:
         """One number in [0, 1] per row.
@@ -102,7 +129,7 @@ class ProgramReward:
         Args:
             rows: a mapping of columns, a table of `datasets`, or a list of rows: completion (text, or
                 messages of which the last is the policy's) and tests, and where the tests need them
-                entry_point, setup and prefix (`shapes`).
+                entry_point, setup and prefix (`shapes`); with `tasks` completion and prompt suffice.
 
         Raises:
             DataError: a column is missing, or tests are not valid; the message names the row.
@@ -112,9 +139,10 @@ class ProgramReward:
 
     def results(self, rows: Rows) -> list[ProgramResult]:
         """How each test of each row ended; raises as `__call__`."""
-        columns = _columns(rows)
-        jobs = [self._job(columns, row) for row in range(_count(columns))]
-        keys = [None if source is None else _key(source, suite) for source, suite in jobs]
+        columns = as_columns(rows)
+        found_by = "tests" if self.tasks is None or "tests" in columns else "prompt"
+        jobs = [self._job(columns, row, found_by) for row in range(count_rows(columns, found_by))]
+        keys = [None if source is None else content_key(source, suite) for source, suite in jobs]
         pool = self._own_pool()
         waiting: dict[str, Any] = {}
         for row, ((source, suite), key) in enumerate(zip(jobs, keys, strict=True)):
@@ -135,6 +163,7 @@ class ProgramReward:
             known = same(suite.count, "no code") if key is None else fresh.get(key) or self._known(key)
             assert known is not None
             found.append(known)
+            self.ended.update(known.reasons)
         return found
 
     def close(self) -> None:
@@ -153,17 +182,20 @@ class ProgramReward:
         self.__dict__.update(state, _lock=threading.Lock(), _pool=None)
         self.sandbox = find_sandbox(self.sandbox.level)  # perhaps on another machine
 
-    def _job(self, rows: Columns, row: int) -> tuple[str | None, Suite]:
+    def _job(self, rows: Columns, row: int, found_by: str) -> tuple[str | None, Suite]:
         try:
-            extras = {name: rows[name][row] for name in _COLUMNS[2:] if name in rows}
-            for name, value in extras.items():
-                if value is not None and not isinstance(value, str):
-                    raise DataError(f"{name} is {preview(value)}; allowed: text, or nothing")
-            suite = read_tests(rows["tests"][row], **extras)
-            text = _text(rows["completion"][row])
+            if found_by == "prompt" and self.tasks is not None:
+                suite = self.tasks.of(rows["prompt"][row])
+            else:
+                extras = {name: rows[name][row] for name in EXTRAS if name in rows}
+                for name, value in extras.items():
+                    if value is not None and not isinstance(value, str):
+                        raise DataError(f"{name} is {preview(value)}; allowed: text, or nothing")
+                suite = read_tests(rows["tests"][row], **extras)
+            text = text_of(rows["completion"][row])
         except DataError as error:
             raise DataError(f"row {row}: {error}") from None
-        return _program(text, suite), suite
+        return program_of(text, suite), suite
 
     def _known(self, key: str) -> ProgramResult | None:
         with self._lock:
@@ -242,73 +274,3 @@ def _close_all() -> None:
     for pool in list(_pools):
         if pool.process == os.getpid():
             pool.close()
-
-
-def _columns(rows: Any) -> Columns:
-    """The rows as columns; keys that a row lacks become None."""
-    if isinstance(rows, Mapping):
-        return rows
-    if hasattr(rows, "column_names"):
-        return {name: rows[name] for name in rows.column_names}
-    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-        names = [name for name in _COLUMNS if any(name in row for row in rows) or not rows]
-        return {name: [row.get(name) for row in rows] for name in names}
-    raise DataError(
-        f"rows: received {type(rows).__name__} {preview(rows)}; allowed: columns, a table of datasets, or a "
-        "list of rows"
-    )
-
-
-def _count(rows: Columns) -> int:
-    for name in _COLUMNS[:2]:
-        if name in rows and (isinstance(rows[name], str) or not hasattr(rows[name], "__len__")):
-            raise DataError(
-                f"column {name!r} is {preview(rows[name])}; allowed: a list with one entry per row"
-            )
-        if name not in rows:
-            have = ", ".join(rows) or "none"
-            raise DataError(
-                f"ProgramReward needs a column {name!r}; the columns are: {have}. tests: per row a list of "
-                "assertions, or another shape of docs/how-to/programs.md"
-            )
-    if len(rows["completion"]) != len(rows["tests"]):
-        raise DataError(
-            f"{len(rows['completion'])} completions and tests of {len(rows['tests'])} rows; each needs one"
-        )
-    return len(rows["completion"])
-
-
-def _text(completion: Any) -> str:
-    """The policy's text."""
-    if isinstance(completion, str):
-        return completion
-    if isinstance(completion, Sequence) and completion and isinstance(completion[-1], Mapping):
-        content = completion[-1].get("content")
-        if isinstance(content, str):
-            return content
-        if isinstance(content, Sequence):  # parts, as some templates have them
-            return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
-        if content is None:
-            return ""
-    raise DataError(f"completion is {preview(completion)}; allowed: text, or messages with the policy's last")
-
-
-def _program(text: str, suite: Suite) -> str | None:
-    """The program, with the prefix before it if the completion does not define the names that are tested."""
-    names = set(suite.names)
-    found = extract_program(text, names)
-    if suite.prefix:
-        body = found if found is not None else text
-        whole = suite.prefix + ("" if suite.prefix.endswith("\n") else "\n") + body
-        if not names & defined_names(body) and body.strip() and names & defined_names(whole):
-            try:
-                compile(whole, "<program>", "exec", dont_inherit=True)
-            except (SyntaxError, ValueError):
-                return found
-            return whole
-    return found
-
-
-def _key(source: str, suite: Suite) -> str:
-    raw = json.dumps([source, suite.describe()], sort_keys=True)
-    return hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()

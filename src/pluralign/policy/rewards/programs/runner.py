@@ -111,14 +111,14 @@ class _Trial:
             while True:
                 judge.settimeout(max(0.01, deadline - time.monotonic()))
                 message = wire.decode(wire.receive(judge), *plain_only())
-                if not self._heard(judge, message):
+                if not self._handle(judge, message):
                     break
         finally:
             self._end()
         lost = suite.count - len(self._found)
         return ProgramResult((*self._found, *[TestResult("error", _TESTS_ENDED)] * lost))
 
-    def _heard(self, judge: socket.socket, message: tuple[Any, ...]) -> bool:
+    def _handle(self, judge: socket.socket, message: tuple[Any, ...]) -> bool:
         """Does what the judge asks; false after its last word."""
         verb, *rest = message
         if verb == "test":

@@ -9,6 +9,9 @@ In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where th
                                             `entry_point` ("f", "Solution().f") is what is checked
     [{"input": "1 2", "output": "3"}, ...]  scripts: what they read, and what they must print
     {"inputs": [...], "outputs": [...]}     the same (APPS)
+    {"inputs", "outputs", "fn_name": "f"}   calls of a function: lists of arguments, and results (APPS)
+
+Each of them may also be a text of JSON.
 
 `setup` is code that tests and program both begin with (imports, `class ListNode`, MBPP's test_setup_code);
 `prefix` is code that a completion may continue (HumanEval's prompt).
@@ -23,12 +26,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pluralign.errors import DataError
+from pluralign.policy.rewards.programs.stored_tests import call_tests, decoded
 
 __all__ = ["Suite", "read_tests"]
 
 _SHAPES = (
     "a list of texts with assertions, one text of assertions or with `def check(candidate)`, a list of "
-    "{'input', 'output'}, or {'inputs': [...], 'outputs': [...]}"
+    "{'input', 'output'}, or {'inputs': [...], 'outputs': [...]} with or without 'fn_name'"
 )
 # Modules that tests use without importing them, where programs usually do.
 _MODULES = frozenset(
@@ -92,12 +96,19 @@ def read_tests(
         DataError: another shape, no tests, or tests that are not valid Python.
     """
     setup, prefix = setup or "", prefix or ""
+    cell = decoded(cell)
+    function = cell.get("fn_name") if isinstance(cell, Mapping) else None
     if isinstance(cell, Mapping) and cell.get("inputs") is not None:
         inputs, outputs = list(cell["inputs"]), list(cell.get("outputs") or ())
         if len(inputs) != len(outputs):
             raise DataError(
                 f"tests: {len(inputs)} inputs and {len(outputs)} outputs; their numbers must be equal"
             )
+        if function and inputs:
+            calls = call_tests(inputs, outputs)
+            bodies = [(ast.parse(call).body, True) for call in calls]
+            entry = _expression(entry_point or function)
+            return _suite(bodies, [], ("candidate", entry), False, setup, prefix)
         cell = [{"input": given, "output": wanted} for given, wanted in zip(inputs, outputs, strict=True)]
     if isinstance(cell, str):
         return _code(cell, entry_point, setup, prefix)
@@ -108,6 +119,8 @@ def read_tests(
             if len(cell) == 1 and "def check(" in cell[0]:
                 return _code(cell[0], entry_point, setup, prefix)
             trees = [_parse(test, f"test {number}") for number, test in enumerate(cell)]
+            for number, tree in enumerate(trees):
+                _must_test(tree, f"test {number}")
             return _suite([(tree.body, True) for tree in trees], [], None, False, setup, prefix)
     if isinstance(cell, Sequence | Mapping) and not cell:
         raise DataError("tests: the list is empty, so there is no share to pass; leave the row out")
@@ -129,9 +142,28 @@ def _parse(code: str, what: str) -> ast.Module:
         raise DataError(f"tests: {what} is not valid Python ({error}): {code[:80]!r}") from None
 
 
+def _must_test(tree: ast.Module, what: str) -> None:
+    """Rejects code that every program would pass."""
+    tests = (ast.Assert, ast.Raise, ast.Call)
+    if not any(isinstance(node, tests) for node in ast.walk(tree)):
+        raise DataError(f"tests: {what} neither asserts nor calls anything, so every program would pass it")
+
+
+def _expression(entry_point: Any) -> str:
+    """The entry point, if it is one."""
+    try:
+        ast.parse(entry_point, mode="eval")
+    except (SyntaxError, ValueError, TypeError):
+        raise DataError(
+            f"entry_point is {entry_point!r}; allowed: an expression such as 'Solution().f'"
+        ) from None
+    return str(entry_point)
+
+
 def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:
     """Tests in one text, with or without a check function."""
     tree = _parse(code, "the text")
+    _must_test(tree, "the text")
     checks = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if not checks:
         return _suite(_counted(tree.body, tree.body), [], None, True, setup, prefix)
@@ -149,12 +181,7 @@ def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:
             "tests: `check` needs to know what it checks: a column entry_point ('f' or 'Solution().f'), or a "
             "call `check(f)` at the end of the tests"
         )
-    try:
-        ast.parse(entry_point, mode="eval")
-    except SyntaxError:
-        raise DataError(
-            f"entry_point is {entry_point!r}; allowed: an expression such as 'Solution().f'"
-        ) from None
+    _expression(entry_point)
     returns = [
         n for n in ast.walk(check) if isinstance(n, ast.Return | ast.Global | ast.Nonlocal | ast.Yield)
     ]

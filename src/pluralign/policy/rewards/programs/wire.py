@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Broken", "Closed", "Foreign", "Instance", "decode", "encode", "receive", "send"]
+__all__ = ["Broken", "Closed", "decode", "encode", "receive", "send"]
 
 MAX_FRAME = 16 << 20
 MAX_ITEMS = 2_000_000
@@ -45,26 +45,6 @@ class Broken(Exception):
 
 class Closed(Exception):
     """The other side is gone."""
-
-
-class Foreign:
-    """Something that stays on its side; `ident` is its number there, `kind` a word for messages."""
-
-    __slots__ = ("ident", "kind")
-
-    def __init__(self, ident: int, kind: str) -> None:
-        self.ident = ident
-        self.kind = kind
-
-
-class Instance:
-    """An instance of a shared class on its way: the class by name, filled after it was made."""
-
-    __slots__ = ("attributes", "name")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.attributes: dict[str, Any] = {}
 
 
 def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, str]]) -> bytes:
@@ -325,7 +305,7 @@ def send(connection: socket.socket, frame: bytes) -> None:
     """Writes a frame.
 
     Raises:
-        Closed: nobody reads any more.
+        Closed: the other side no longer reads.
         TimeoutError: as the socket's timeout says.
     """
     try:

@@ -9,26 +9,27 @@ import sys
 from pathlib import Path
 
 
-def launch(folder: Path, script: str, processes: int, *arguments: str) -> None:
+def launch(
+    folder: Path, script: str, processes: int, *arguments: str, dies_in_step: int | None = None
+) -> None:
+    """Runs the script to its end, or, with `dies_in_step` in its environment, to the death of a process."""
     folder.mkdir(exist_ok=True)
     file = folder / "script.py"
     file.write_text(script)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    here = Path(__file__).parent
-    own = filter(None, [os.environ.get("PYTHONPATH")])
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here), *own]),
-    }
+    paths = os.pathsep.join(filter(None, sys.path))  # so that the script can import what the test can
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    if dies_in_step is not None:
+        environment["DIES_IN_STEP"] = str(dies_in_step)
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
     done = subprocess.run(
-        [*command, str(file), *arguments], env=environment, capture_output=True, text=True, timeout=500
+        [*command, str(file), *arguments], env=environment, capture_output=True, text=True, timeout=900
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode == 0) == (dies_in_step is None), done.stderr[-3000:]
 
 
 def allow_fsdp_on_cpus() -> None:

@@ -1,0 +1,121 @@
+"""Flags of rewards from programs, which `sample` and `align` share, and the reward that they name.
+
+Nothing heavy is imported here before it is needed, not even for types (see `flags`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pluralign.cli.parsing import UsageError
+from pluralign.errors import ArgumentError, SandboxError
+
+__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_reward"]
+
+
+@dataclass(frozen=True)
+class ProgramFlags:
+    """How programs are run, with --programs.
+
+    Attributes:
+        program_columns: Our column names to those of --programs, e.g. --program_columns.tests test; prompt,
+            tests, entry_point, setup, prefix. HumanEval's, LeetCodeDataset's, MBPP's and APPS's are known.
+        all_or_nothing: Reward 1 if all tests pass, else 0, instead of the share that passes.
+        sandbox: The weakest protection from programs that is accepted; rlimits consents to programs that can
+            touch your files, processes and network.
+        program_limits: Limits of each program, e.g. --program_limits.test_seconds 2; test_seconds,
+            total_seconds, cpu_seconds, memory_mib, processes, open_files, disk_mib, output_kib.
+        program_workers: Programs at a time; null for the number of processors.
+    """
+
+    program_columns: dict[str, str] | None = None
+    all_or_nothing: bool = False
+    sandbox: Literal["bubblewrap", "namespaces", "separate_user", "rlimits"] = "separate_user"
+    program_limits: dict[str, float] | None = None
+    program_workers: int | None = None
+
+
+def named_tables(programs: tuple[str, ...] | str) -> dict[str, str]:
+    """The tables of --programs, by a name for each."""
+    tables = (programs,) if isinstance(programs, str) else tuple(programs)
+    return {f"programs_{place}" if place else "programs": table for place, table in enumerate(tables)}
+
+
+def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None:
+    """Rejects flags of programs without --programs, and settings out of their range.
+
+    Raises:
+        UsageError: see above.
+    """
+    if not programs:
+        given = [one.name for one in fields(flags) if getattr(flags, one.name) != one.default]
+        if given:
+            raise UsageError(f"--{given[0]} belongs to --programs, which is missing")
+        return
+    _limits(flags)
+    if flags.program_workers is not None and flags.program_workers < 1:
+        raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
+
+
+def program_reward(
+    programs: tuple[str, ...] | str,
+    flags: ProgramFlags,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+) -> Any:
+    """The `ProgramReward` that the flags name.
+
+    Args:
+        programs: tables with prompts and tests.
+        flags: how programs are run.
+        columns: of the table of prompts, whose name for the prompt counts where the flags give none.
+        split: split of hub data sets.
+
+    Raises:
+        UsageError: settings out of their range.
+        DataError: a table cannot be read, or a row has no valid prompt or tests.
+        SandboxError: this machine offers no protection that is accepted.
+    """
+    from pluralign import policy
+
+    given: dict[str, str | None] = dict(flags.program_columns or {})
+    if columns and "prompt" in columns:
+        given.setdefault("prompt", columns["prompt"])
+    try:
+        tasks = policy.load_tasks(*named_tables(programs).values(), columns=given, split=split)
+    except ArgumentError as error:
+        if str(error).startswith("tasks: "):
+            raise UsageError(str(error).replace("tasks: ", "--program_columns: ", 1)) from None
+        raise
+    try:
+        return policy.ProgramReward(
+            _limits(flags),
+            minimum=flags.sandbox,
+            all_or_nothing=flags.all_or_nothing,
+            workers=flags.program_workers,
+            tasks=tasks,
+        )
+    except SandboxError as error:
+        raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
+
+
+def _limits(flags: ProgramFlags) -> Any:
+    """The limits; whole numbers stay whole.
+
+    Raises:
+        UsageError: there is no such limit, or it is out of its range.
+    """
+    from pluralign.policy.rewards.programs.limits import ProgramLimits
+
+    stated = flags.program_limits or {}
+    given: dict[str, Any] = {k: int(v) if float(v).is_integer() else v for k, v in stated.items()}
+    known = [one.name for one in fields(ProgramLimits)]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--program_limits.{name}: allowed: {', '.join(known)}")
+    try:
+        return ProgramLimits(**given)
+    except ArgumentError as error:
+        raise UsageError(str(error).replace("limits: ", "--program_limits.", 1)) from None

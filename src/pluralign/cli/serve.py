@@ -1,0 +1,160 @@
+"""`pluralign serve`: a reward model behind HTTP, until it is stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pluralign.cli.console import Console
+from pluralign.cli.parsing import UsageError, parse
+from pluralign.server.config import ServerConfig
+
+__all__ = ["run"]
+
+_TOKEN = "PLURALIGN_TOKEN"
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class ServeFlags:
+    """Serve a reward model over HTTP: /v1/score and /v1/distribution, and the faces that other software
+    knows.
+
+    Attributes:
+        model: Model folder, the run folder of a fit, or the folder of a combination.
+        host: Address to listen on; one that other machines reach needs a token.
+        port: Port to listen on; 0 for any that is free.
+        token: What clients have to send as Authorization: Bearer TOKEN, or in the URL,
+            http://any:TOKEN@host:port/; null for that of the environment, PLURALIGN_TOKEN, which other users
+            of this machine cannot read.
+        policy_tokenizer: Folder or hub id of the policy's tokenizer, whose chat template wrote the texts that
+            OpenRLHF, LLaMA-Factory and clients of vLLM send; none where their prompts are plain text.
+        votes: SQLite file of votes for a categorical model's categories, made where it is missing: /v1/votes.
+        voters: JSON file with the name and the token of each person who may vote, {"ann": "token"}; null
+            where votes come from a program that sends the server's token and names the voter.
+        vote_half_life: Days in which a vote's weight halves; null to forget nothing.
+        vote_strength: Weight of the model's own prediction, in votes.
+        fade_prior: Whether the model's prediction is forgotten like the votes.
+        device: cpu, cuda, ...; null for a GPU if there is one.
+        cache: Embedding cache; none for no cache, null for the default one, or a folder.
+        grace: Seconds in which requests that were accepted are answered after a stop.
+        json: Print the address as JSON.
+    """
+
+    model: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    policy_tokenizer: str | None = None
+    votes: str | None = None
+    voters: str | None = None
+    vote_half_life: float | None = None
+    vote_strength: float = 5.0
+    fade_prior: bool = True
+    device: str | None = None
+    cache: str | None = "none"
+    grace: float = 30.0
+    json: bool = False
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parses the arguments and serves."""
+    flags, config = parse(
+        "serve", ServeFlags.__doc__ or "", arguments, ServeFlags, ServerConfig, positional="model"
+    )
+    from pluralign.server import require_packages
+    from pluralign.server.loading import folder_digest
+    from pluralign.server.supervisor import Supervisor, listen
+
+    if not 0 <= flags.port <= 65_535:
+        raise UsageError(f"--port {flags.port}: allowed are 0 to 65535, where 0 is any that is free")
+    if not 0 < flags.grace < 86_400:
+        raise UsageError(f"--grace {flags.grace:g}: needed are seconds, more than 0 and less than a day")
+    token, voters = _token(flags), _voters(flags)
+    require_packages()
+    if not Path(flags.model).is_dir():
+        raise UsageError(f"{flags.model} is no folder; name the folder of a reward model")
+    if (Path(flags.model) / "run.json").is_file() and not (Path(flags.model) / "model").is_dir():
+        raise UsageError(f"{flags.model} is a run folder without a finished model: run its command again")
+    folder_digest(flags.model)
+    console = Console(flags.json)
+    with listen(flags.host, flags.port) as listening:
+        name, port = listening.getsockname()[:2]
+        url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+        console.say(f"{flags.model}: loading; {url} accepts connections, {url}/health says when it scores")
+
+        def ready() -> None:
+            console.say(f"scores with {config.risk}; stop it with Ctrl-C")
+            console.result({"url": url, "model": flags.model, "risk": config.risk}, url)
+
+        settings = {
+            "model": flags.model,
+            "policy_tokenizer": flags.policy_tokenizer,
+            "votes": flags.votes,
+            "voters": voters,
+            "vote_options": {
+                "half_life": None if flags.vote_half_life is None else flags.vote_half_life * _DAY,
+                "strength": flags.vote_strength,
+                "fade_prior": flags.fade_prior,
+            },
+            "device": flags.device,
+            "cache": flags.cache,
+            "token": token,
+            "config": dataclasses.asdict(config),
+            "grace": flags.grace,
+        }
+        status = Supervisor(listening, settings, say=console.say, on_ready=ready).run()
+    if status:
+        raise SystemExit(status)
+
+
+def _token(flags: ServeFlags) -> str | None:
+    """The token, which is needed where other machines can connect."""
+    from pluralign.server.supervisor import is_loopback
+
+    token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
+    if token is not None and not _is_token(token):
+        raise UsageError("--token: needed are printable ASCII characters without spaces, at least one")
+    if token is None and not is_loopback(flags.host):
+        raise UsageError(
+            f"--host {flags.host} can be reached from other machines, so a token is needed: pass --token, or "
+            f"set {_TOKEN}"
+        )
+    return token
+
+
+def _voters(flags: ServeFlags) -> dict[str, str] | None:
+    """Tokens of voters, by name."""
+    if flags.voters is None:
+        return None
+    if flags.votes is None:
+        raise UsageError("--voters says who may vote, so it needs --votes, the file of the votes")
+    try:
+        found = json.loads(Path(flags.voters).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--voters {flags.voters} cannot be read as JSON: {error}") from None
+    if (
+        not isinstance(found, dict)
+        or not found
+        or not all(name and _is_token(t) for name, t in found.items())
+    ):
+        raise UsageError(
+            f'--voters {flags.voters}: needed is an object of names and tokens, {{"ann": "token"}}'
+        )
+    if len(set(found.values())) < len(found):
+        raise UsageError(f"--voters {flags.voters}: two people have one token, so it says not who votes")
+    return found
+
+
+def _is_token(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and value.isascii()
+        and value.isprintable()
+        and value != ""
+        and " " not in value
+    )

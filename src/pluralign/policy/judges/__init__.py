@@ -1,0 +1,1 @@
+"""Judges behind a server: language models whose answers become scores, distributions or votes."""

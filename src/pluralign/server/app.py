@@ -1,0 +1,126 @@
+"""The application: routes, refusals, start and stop, and its OpenAPI description."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pluralign._version import __version__
+from pluralign.server.config import ServerConfig
+from pluralign.server.faces import TextReader, face_routes
+from pluralign.server.limits import Guard
+from pluralign.server.metrics import Metrics
+from pluralign.server.native import native_routes
+from pluralign.server.openapi import described
+from pluralign.server.refusals import Refusal, of_exception
+from pluralign.server.service import Service
+from pluralign.server.vote_routes import VoteDesk, vote_routes
+
+__all__ = ["build"]
+
+_log = logging.getLogger(__name__)
+
+
+def build(
+    scorer: Any,
+    config: ServerConfig,
+    *,
+    token: str | None = None,
+    policy_tokenizer: Callable[[], Any] | None = None,
+    desk: VoteDesk | None = None,
+) -> FastAPI:
+    """The application over a scorer; `app.state.service` is what it asks.
+
+    Args:
+        scorer: it, or a function that loads it.
+        config: limits and the default measure.
+        token: that clients have to send; None for none.
+        policy_tokenizer: returns the tokenizer whose template wrote the texts of other software, or None
+            where their prompts are plain text; None where nothing is known, so that such texts are refused.
+    """
+    metrics = Metrics()
+    readers: list[TextReader] = []
+
+    def prepare() -> None:
+        if policy_tokenizer is not None:
+            readers.append(TextReader(policy_tokenizer()))
+
+    service = Service(scorer, config, metrics, prepare)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+        if desk is not None:
+            desk.close()
+
+    app = FastAPI(
+        title="pluralign",
+        version=__version__,
+        description="A reward model that predicts the whole distribution of human reward, over HTTP.",
+        lifespan=lifespan,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    routes = [
+        *native_routes(service),
+        *face_routes(service, lambda: readers[0] if readers else None),
+        *vote_routes(service, desk),
+    ]
+    for route in routes:
+        app.add_api_route(
+            route.path, _guarded(route.answer), methods=[route.method], response_model=None, name=route.path
+        )
+    app.add_exception_handler(HTTPException, _unknown)
+    paths = frozenset(route.path for route in routes)
+    app.add_middleware(
+        Guard, token=token, metrics=metrics, paths=paths, with_own_tokens=frozenset({"/v1/votes"})
+    )
+    app.openapi = lambda: described(app, routes, secured=token is not None)  # type: ignore[method-assign]
+    return app
+
+
+def _guarded(answer: Any) -> Any:
+    """The endpoint with refusals as answers; what nobody expected is logged by its kind alone."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            found: Response = await answer(request)
+        except Exception as error:
+            refusal = of_exception(error)
+            if refusal is None:
+                _log.error("%s: unexpected %s", request.url.path, _where(error))
+                refusal = Refusal(500, f"{type(error).__name__} in the server; its log says where")
+            found = refusal.response()
+        return found
+
+    endpoint.__doc__ = answer.__doc__
+    return endpoint
+
+
+def _where(error: BaseException) -> str:
+    """The kind of an error and its place in the code, without its message, which may quote a user."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{type(error).__name__}{place}"
+
+
+async def _unknown(request: Request, error: Any) -> Response:
+    """404, 405 and the like."""
+    known = sorted(path for route in request.app.routes if (path := getattr(route, "path", None)))
+    message = {404: "there is no such path", 405: "this path takes another method"}.get(
+        error.status_code, str(error.detail)
+    )
+    allowed = known if error.status_code == 404 else []
+    return Refusal(error.status_code, message, allowed=allowed, headers=error.headers).response()

@@ -1,0 +1,55 @@
+"""Settings of the server: the measure it answers with, its batches, its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pluralign.checks import check_number, check_plain_types
+from pluralign.errors import ConfigError
+
+__all__ = ["ServerConfig"]
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """How a model is served.
+
+    Attributes:
+        risk: Risk measure of requests that name none, e.g. mean, cvar:0.1, entropic:1.
+        window_ms: Milliseconds that a request waits for others to share its batch, while the model is idle.
+        batch_tokens: Tokens of a batch, estimated from the length of the texts; one text may have more.
+        max_items: Most conversations of one request.
+        max_body_mb: Largest body of a request, in 2^20 bytes.
+        max_tokens: Most tokens of one request.
+        max_waiting: Conversations that may wait for the model; beyond them /v1 answers 429, and the faces of
+            other software hold requests back.
+        timeout: Seconds after which a request to /v1 is given up.
+        hold: Seconds for which the faces of other software hold a request before they answer 503.
+        read_timeout: Seconds in which a client has to send a whole request.
+    """
+
+    risk: str = "mean"
+    window_ms: float = 3.0
+    batch_tokens: int = 8192
+    max_items: int = 1024
+    max_body_mb: float = 8.0
+    max_tokens: int = 262_144
+    max_waiting: int = 8192
+    timeout: float = 60.0
+    hold: float = 150.0
+    read_timeout: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_plain_types(self)
+        check_number("window_ms", self.window_ms, at_least=0)
+        for name in ("batch_tokens", "max_items", "max_tokens", "max_waiting"):
+            check_number(name, getattr(self, name), at_least=1)
+        for name in ("max_body_mb", "timeout", "hold", "read_timeout"):
+            check_number(name, getattr(self, name), above=0)
+        if not isinstance(self.risk, str):
+            raise ConfigError(f"risk = {self.risk!r}; allowed: a measure such as mean or cvar:0.1")
+
+    @property
+    def max_body(self) -> int:
+        """The largest body in bytes."""
+        return int(self.max_body_mb * 2**20)

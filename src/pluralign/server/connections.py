@@ -1,0 +1,74 @@
+"""Connections that send the head of a request too slowly are closed; uvicorn itself waits for ever.
+
+A clock runs whenever a connection is open and no request is under way or between requests and something of
+the next one has come. Bodies have a clock of their own (`limits.body`), idle connections uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+__all__ = ["connection_class", "raise_open_files"]
+
+
+def connection_class(seconds: float) -> type[asyncio.Protocol]:
+    """The protocol of uvicorn with a time for heads.
+
+    Args:
+        seconds: in which the head of a request has to come.
+    """
+
+    class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        """One connection."""
+
+        _clock: asyncio.TimerHandle | None = None
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.access_log = False  # paths are of other people's making
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._start()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if not self._between():
+                self._stop()
+            elif self._clock is None:
+                self._start()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop()
+            super().connection_lost(exc)
+
+        def _between(self) -> bool:
+            """Whether no request is under way."""
+            cycle = getattr(self, "cycle", None)
+            return cycle is None or cycle.response_complete
+
+        def _start(self) -> None:
+            self._clock = asyncio.get_running_loop().call_later(seconds, self._late)
+
+        def _stop(self) -> None:
+            if self._clock is not None:
+                self._clock.cancel()
+                self._clock = None
+
+        def _late(self) -> None:
+            self._clock = None
+            if self._between():
+                self.transport.abort()
+
+    return Connection
+
+
+def raise_open_files() -> None:
+    """Lets this process have as many connections as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536) if hard > 0 else 65_536, hard))

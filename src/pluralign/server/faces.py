@@ -1,0 +1,169 @@
+"""The faces that other software knows: OpenRLHF's /get_reward, vLLM's /classify, LLaMA-Factory's body.
+
+They send prompt and response as one text, which the policy's chat template wrote. It is read back to messages
+(`conversations.TemplateInverse`), or refused with 422 and the reason: a guess would be a wrong reward.
+
+Their clients give up after a few refusals, or never try again, so they are patient: a request is held while
+the model loads or too much waits, and answered 503 after `hold` seconds at last. A measure other than the
+server's own can be named in the URL, /get_reward?risk=cvar:0.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pluralign.conversations import TemplateInverse
+from pluralign.data.messages import Message, conversation
+from pluralign.errors import ArgumentError
+from pluralign.server.refusals import Refusal, json_response
+from pluralign.server.routes import Route, parsed
+from pluralign.server.schemas import (
+    ClassifyRequest,
+    ClassifyResponse,
+    GetRewardRequest,
+    GetRewardResponse,
+    LlamaFactoryRequest,
+    LlamaFactoryResponse,
+)
+from pluralign.server.scoring import Scored
+from pluralign.server.service import Service, busy
+
+__all__ = ["TextReader", "face_routes"]
+
+_REFUSALS = (400, 401, 408, 413, 422, 503)
+_RISK = {
+    "name": "risk",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "a risk measure instead of the server's own",
+    "example": "cvar:0.1",
+}
+_NO_TOKENIZER = (
+    "this server was not told how the policy writes its prompts, so it cannot tell prompt and response "
+    "apart; start it with --policy_tokenizer NAME_OR_FOLDER, or none for prompts in plain text"
+)
+
+
+class TextReader:
+    """Reads the texts of other software back to conversations.
+
+    Args:
+        tokenizer: of the policy; None where prompts are plain text.
+    """
+
+    def __init__(self, tokenizer: Any | None) -> None:
+        self._inverse = None if tokenizer is None else TemplateInverse(tokenizer)
+
+    def read(self, text: str, prompt: str | None) -> list[Message]:
+        """One conversation.
+
+        Raises:
+            ArgumentError: it is not certain where the response begins.
+        """
+        if self._inverse is not None:
+            return self._inverse.conversation(text, prompt)
+        if prompt is None:
+            raise ArgumentError(
+                "prompts are plain text here, so a text alone does not say where its response begins"
+            )
+        if not text.startswith(prompt):
+            raise ArgumentError("the text does not begin with its prompt")
+        return conversation(prompt, text.removeprefix(prompt))
+
+
+def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> list[Route]:
+    """The routes over a service.
+
+    Args:
+        service: what scores.
+        reader: the reader of texts, which is there once the service is ready; None where none was configured.
+    """
+
+    async def score(request: Request, texts: Sequence[str], prompts: Sequence[str] | None) -> list[Scored]:
+        try:
+            async with asyncio.timeout(service.config.hold):
+                return await answered(request, texts, prompts)
+        except TimeoutError:
+            raise busy() from None
+
+    async def answered(request: Request, texts: Sequence[str], prompts: Sequence[str] | None) -> list[Scored]:
+        predictor = await service.predictor(patient=True)
+        question = predictor.question(request.query_params.get("risk"))
+        reads = reader()
+        if reads is None:
+            raise Refusal(422, _NO_TOKENIZER)
+        if len(texts) > service.config.max_items:
+            raise Refusal(422, f"received {len(texts)} texts; allowed: {service.config.max_items} a request")
+        if prompts is not None and len(prompts) != len(texts):
+            raise Refusal(
+                422, f"received {len(texts)} texts and {len(prompts)} prompts; needed: equally many"
+            )
+        talks = []
+        for place, text in enumerate(texts):
+            try:
+                talks.append(reads.read(text, None if prompts is None else prompts[place]))
+            except ArgumentError as error:
+                raise Refusal(422, f"text {place}: {error}") from None
+        return await service.ask(talks, question, patient=True)
+
+    async def get_reward(request: Request) -> Response:
+        """Rewards for OpenRLHF (`reward.remote_url`).
+
+        The text is decoded under the policy's chat template; where it is not certain which part of it is the
+        response, it is refused. Requests are held, up to 150 s, rather than refused where too much waits.
+        """
+        asked = await parsed(request, GetRewardRequest, service.config)
+        found = await score(request, asked.query, asked.prompts)
+        utilities = [one.utility for one in found]
+        logs = {"reward_mean": [one.mean for one in found], "reward_std": [one.std for one in found]}
+        if any(one.truncated is not None for one in found):
+            logs["truncated"] = [float(one.truncated or False) for one in found]
+        return json_response({"rewards": utilities, "scores": utilities, "extra_logs": logs})
+
+    async def classify(request: Request) -> Response:
+        """Scores in the shape of vLLM's /classify, with one class whose value is the score."""
+        asked = await parsed(request, ClassifyRequest, service.config)
+        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        found = await score(request, texts, None)
+        data = [
+            {"index": place, "label": "LABEL_0", "probs": [one.utility], "num_classes": 1}
+            for place, one in enumerate(found)
+        ]
+        return json_response(
+            {
+                "id": f"classify-{uuid.uuid4().hex}",
+                "object": "list",
+                "created": int(time.time()),
+                "model": asked.model or "pluralign",
+                "data": data,
+                "usage": {"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0},
+            }
+        )
+
+    async def llama_factory(request: Request) -> Response:
+        """Scores for LLaMA-Factory (`reward_model_type: api`, `reward_model: http://host:port/llama_factory`)."""
+        asked = await parsed(request, LlamaFactoryRequest, service.config)
+        found = await score(request, asked.messages, None)
+        return json_response({"scores": [one.utility for one in found]})
+
+    return [
+        Route("POST", "/get_reward", get_reward, GetRewardRequest, GetRewardResponse, _REFUSALS, (_RISK,)),
+        Route("POST", "/classify", classify, ClassifyRequest, ClassifyResponse, _REFUSALS, (_RISK,)),
+        Route(
+            "POST",
+            "/llama_factory",
+            llama_factory,
+            LlamaFactoryRequest,
+            LlamaFactoryResponse,
+            _REFUSALS,
+            (_RISK,),
+        ),
+    ]

@@ -1,0 +1,159 @@
+"""Before a request is understood: who sends it, how large it is, how long it takes to come; and what is
+counted.
+
+`Guard` wraps the application. `body` reads a body, which has a size and a time. User text is never logged
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import ClientDisconnect, Request
+
+from pluralign.server.config import ServerConfig
+from pluralign.server.metrics import Metrics
+from pluralign.server.refusals import Refusal
+from pluralign.server.supervisor import is_loopback
+
+__all__ = ["Guard", "body", "same_token", "token_of", "unauthorized"]
+
+_OPEN = ("/health",)  # what needs no token: load balancers ask it
+_CLOSE = {"Connection": "close"}  # the rest of a body that is not read
+
+
+class Guard:
+    """Asks for the token, and counts requests.
+
+    Args:
+        app: what answers.
+        token: what a client has to send, as `Authorization: Bearer TOKEN`, or as the password of Basic, which
+            clients make of `http://any:TOKEN@host/`; None for nothing.
+        metrics: where requests are counted.
+        paths: those that are counted by their name.
+        with_own_tokens: paths that check tokens themselves.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        token: str | None,
+        metrics: Metrics,
+        paths: frozenset[str],
+        with_own_tokens: frozenset[str] = frozenset(),
+    ) -> None:
+        self._app = app
+        self._token = token
+        self._metrics = metrics
+        self._paths = paths
+        self._free = {*_OPEN, *with_own_tokens}
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        begun, status = time.perf_counter(), 500
+
+        async def sent(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._metrics.open.inc()
+        try:
+            refusal = self._refusal(scope)
+            answer = self._app if refusal is None else refusal.response()
+            await answer(scope, receive, sent)
+        finally:
+            self._metrics.open.dec()
+            self._metrics.requests.labels(path, status).inc()
+            self._metrics.seconds.labels(path).observe(time.perf_counter() - begun)
+
+    def _refusal(self, scope: Any) -> Refusal | None:
+        """Why nobody answers; None where somebody does."""
+        if self._token is None:
+            if from_this_machine(scope):
+                return None
+            return Refusal(403, "a server without a token answers no web pages of elsewhere", headers=_CLOSE)
+        free = scope["path"] in self._free or same_token(token_of(scope), self._token)
+        return None if free else unauthorized()
+
+
+def from_this_machine(scope: Any) -> bool:
+    """Whether a request is of no web page of elsewhere; any page can have a browser send one."""
+    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    try:
+        return all(is_loopback(urlsplit(origin).hostname or "") for origin in origins)
+    except ValueError:
+        return False
+
+
+def unauthorized() -> Refusal:
+    """No token, or a wrong one."""
+    return Refusal(
+        401,
+        "this server needs its token: send the header Authorization: Bearer TOKEN, or use a URL of the form "
+        "http://any:TOKEN@host:port/",
+        headers={"WWW-Authenticate": "Bearer"} | _CLOSE,
+    )
+
+
+def token_of(scope: Any) -> bytes | None:
+    """The token of a request: a Bearer's, or the password of Basic."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, given = value.partition(b" ")
+            if kind.lower() == b"bearer":
+                return bytes(given.strip())
+            if kind.lower() == b"basic":
+                try:
+                    return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+                except (binascii.Error, ValueError):
+                    return None
+    return None
+
+
+def same_token(given: bytes | None, expected: str) -> bool:
+    """Whether they are equal, in a time that does not tell how much of it is right."""
+    return given is not None and hmac.compare_digest(given, expected.encode())
+
+
+async def body(request: Request, config: ServerConfig) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Refusal: it is larger than may be, or does not come in time.
+    """
+    limit = config.max_body
+    too_large = Refusal(
+        413, f"the body is larger than {limit:,} bytes; send fewer conversations a request", headers=_CLOSE
+    )
+    stated = request.headers.get("content-length", "")
+    if stated.isdecimal() and int(stated) > limit:
+        raise too_large
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(config.read_timeout):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise too_large
+                parts.append(part)
+    except TimeoutError:
+        raise Refusal(
+            408, f"the body did not come within {config.read_timeout:g} seconds", headers=_CLOSE
+        ) from None
+    except ClientDisconnect:
+        raise Refusal(400, "the client went away", headers=_CLOSE) from None
+    return b"".join(parts)

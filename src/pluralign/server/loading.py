@@ -1,0 +1,69 @@
+"""From the path of a folder to a scorer, and a digest that says whether the folder is still the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pluralign.digests import file_digest, json_digest
+from pluralign.errors import ArtifactError
+from pluralign.run_layout import model_folder
+
+__all__ = ["folder_digest", "load_policy_tokenizer", "load_scorer"]
+
+
+def load_scorer(path: str, *, device: str | None = None, cache: str | None = "none") -> Any:
+    """The reward model or the combination in a folder.
+
+    Args:
+        path: a model folder, the run folder of a fit, or the folder of a combination.
+        device: cpu, cuda, ...; None for a GPU if there is one.
+        cache: a folder for embeddings; None for the default one, `none` for none.
+
+    Raises:
+        PluralignError: it cannot be read.
+    """
+    from transformers.utils import logging as of_transformers
+
+    from pluralign import backbones
+    from pluralign.model import Combination, RewardModel
+    from pluralign.model.combination_folder import is_combination
+
+    of_transformers.disable_progress_bar()
+    backbones.use_idle_cores()
+    store = None if cache == "none" else backbones.EmbeddingCache(cache)
+    if is_combination(path):
+        return Combination.from_pretrained(path, device=device, cache=store)
+    return RewardModel.from_pretrained(model_folder(path), device=device, cache=store)
+
+
+def folder_digest(path: str) -> str:
+    """What the folder holds, by its configurations, which hold the digests of the weights.
+
+    Raises:
+        ArtifactError: there is no folder, or none of a model.
+    """
+    folder = model_folder(path)
+    configs = sorted(folder.rglob("config.json")) if folder.is_dir() else []
+    if not configs:
+        raise ArtifactError(
+            f"{path} is no model folder: it has no config.json. Name the folder of a reward model"
+        )
+    return json_digest({str(file.relative_to(folder)): file_digest(file) for file in map(Path, configs)})
+
+
+def load_policy_tokenizer(name: str) -> Any:
+    """The tokenizer of a policy by its hub id or folder; None for `none`.
+
+    Raises:
+        ArtifactError: it cannot be loaded.
+    """
+    if name == "none":
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ArtifactError(f"--policy_tokenizer {name} cannot be loaded: {reason}") from error

@@ -1,0 +1,127 @@
+"""What sentences of `findings.md` say of the records."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from studies import records
+
+_OFFLINE = ("qrpo", "rebel", "dpo", "simpo")
+_ONLINE = ("gae", "rloo", "grpo")
+
+BySeed = dict[int, dict[str, Any]]
+
+
+def _runs(arm: str, **settings: Any) -> BySeed:
+    return {r["settings"]["seed"]: r["results"] for r in records.read("programs_lab", arm, **settings)}
+
+
+def _method(name: str) -> BySeed:
+    return _runs("methods", method=name, reward="binary")
+
+
+def _ties(partition: str, tied: str) -> BySeed:
+    if (partition, tied) == ("exact", "dropped"):
+        return _method("qrpo")
+    return _runs("ties", partition=partition, tied=tied, reward="binary")
+
+
+def _above(one: BySeed, other: BySeed, key: str = "right") -> bool:
+    """In every seed that has both; False where there is none."""
+    common = one.keys() & other.keys()
+    return bool(common) and all(one[seed][key] > other[seed][key] for seed in common)
+
+
+def _percent(runs: BySeed, key: str = "right") -> str:
+    return f"{100 * mean(run[key] for run in runs.values()):.0f}"
+
+
+def _kl(runs: BySeed) -> str:
+    return f"{mean(run['kl'] for run in runs.values()):.1f}"
+
+
+def before() -> str:
+    return _percent(_runs("before"))
+
+
+def all_rise() -> bool:
+    """Right programs of every method, in every seed."""
+    return all(_above(_method(name), _runs("before")) for name in (*_OFFLINE, *_ONLINE))
+
+
+def gae() -> str:
+    return _percent(_method("gae"))
+
+
+def gae_above_offline() -> bool:
+    return all(_above(_method("gae"), _method(name)) for name in _OFFLINE)
+
+
+def qrpo() -> str:
+    return _percent(_method("qrpo"))
+
+
+def qrpo_kl() -> str:
+    return _kl(_method("qrpo"))
+
+
+def qrpo_stays_nearest() -> bool:
+    """KL below that of every other method, in every seed."""
+    return all(_above(_method(name), _method("qrpo"), "kl") for name in (*_OFFLINE[1:], *_ONLINE))
+
+
+def pairs_go_farther_for_less() -> bool:
+    """DPO and SimPO: more KL than REBEL and fewer right programs, in every seed."""
+    return all(
+        _above(_method(name), _method("rebel"), "kl") and _above(_method("rebel"), _method(name))
+        for name in ("dpo", "simpo")
+    )
+
+
+def dpo_kl() -> str:
+    return _kl(_method("dpo"))
+
+
+def rebel() -> str:
+    return _percent(_method("rebel"))
+
+
+def rebel_kl() -> str:
+    return _kl(_method("rebel"))
+
+
+def rebel_first_of_offline() -> bool:
+    """Right programs, in every seed."""
+    return all(_above(_method("rebel"), _method(name)) for name in _OFFLINE if name != "rebel")
+
+
+def pairs_solve_fewer() -> bool:
+    """DPO and SimPO: instructions with a right program, fewer than the language model in all seeds."""
+    return all(_above(_runs("before"), _method(name), "solved") for name in ("dpo", "simpo"))
+
+
+def left_out() -> str:
+    """Programs of tied prompts, in per cent of all, with the binary reward."""
+    return f"{100 * mean(run['left_out'] for run in _method('qrpo').values()) / 2048:.0f}"
+
+
+def finite_stays_nearer() -> bool:
+    """KL, with tied prompts dropped and kept, in every seed."""
+    return all(_above(_ties("exact", tied), _ties("finite", tied), "kl") for tied in ("dropped", "kept"))
+
+
+def right_hardly_differs() -> bool:
+    """Whatever Z and ties: right programs differ by less than 2 points in every seed."""
+    runs = [_ties(partition, tied) for partition in ("exact", "finite") for tied in ("dropped", "kept")]
+    seeds = set.intersection(*(set(one) for one in runs))
+    spreads = [max(one[s]["right"] for one in runs) - min(one[s]["right"] for one in runs) for s in seeds]
+    return bool(spreads) and max(spreads) < 0.02
+
+
+def finite_kl() -> str:
+    return f"{mean(run['kl'] for run in _ties('finite', 'dropped').values()):.2f}"
+
+
+def exact_kl() -> str:
+    return f"{mean(run['kl'] for run in _ties('exact', 'dropped').values()):.2f}"

@@ -1,0 +1,3 @@
+"""What sentences of `findings.md`, and of pages that quote the study, say of the records."""
+
+from __future__ import annotations

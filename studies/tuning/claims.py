@@ -1,0 +1,95 @@
+"""What sentences of `findings.md`, and of pages that quote the study, say of the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studies.qrm_real.models import compare
+from studies.records import results
+from studies.tuning.section import gain, lab_w1, mean_of, run_of
+
+
+def _gain(data: str, tune: str) -> float:
+    found = gain(data, "quantile", tune)
+    assert found is not None
+    return found
+
+
+def emobank_frozen() -> str:
+    return f"{100 * _gain('emobank', 'none'):.1f} %"
+
+
+def emobank_full() -> str:
+    return f"{100 * _gain('emobank', 'full'):.1f} %"
+
+
+def emobank_times() -> str:
+    return f"{_gain('emobank', 'full') / _gain('emobank', 'none'):.1f}"
+
+
+def _difference(data: str, tune: str, part: str, column: str) -> dict[str, Any]:
+    own, frozen = run_of(data, "quantile", tune), run_of(data, "quantile", "none")
+    assert own is not None
+    assert frozen is not None
+    return compare(own, frozen, part, column, column)
+
+
+def emobank_loss_falls() -> bool:
+    high: float = _difference("emobank", "full", "ratings:all", "model_pinball")["high"]
+    return high < 0
+
+
+def emobank_order_rises() -> bool:
+    low: float = _difference("emobank", "full", "pairs:all", "model_outcome")["low"]
+    return low > 0
+
+
+def goal_is_missed() -> bool:
+    return _gain("emobank", "full") < 2 * _gain("emobank", "none")
+
+
+def emobank_order() -> str:
+    own = run_of("emobank", "quantile", "full")
+    assert own is not None
+    return f"{mean_of(own, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def emobank_order_frozen() -> str:
+    frozen = run_of("emobank", "quantile", "none")
+    assert frozen is not None
+    return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_frozen() -> str:
+    return f"{100 * _gain('summeval-expert', 'none'):.1f} %"
+
+
+def summeval_full() -> str:
+    return f"{100 * _gain('summeval-expert', 'full'):.1f} %"
+
+
+def summeval_order() -> str:
+    own = run_of("summeval-expert", "quantile", "full")
+    assert own is not None
+    return f"{mean_of(own, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_order_frozen() -> str:
+    frozen = run_of("summeval-expert", "quantile", "none")
+    assert frozen is not None
+    return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
+def summeval_is_better() -> bool:
+    loss = _difference("summeval-expert", "full", "ratings:all", "model_pinball")
+    order = _difference("summeval-expert", "full", "pairs:all", "model_outcome")
+    return bool(loss["high"] < 0 < order["low"])
+
+
+def lab_tuned() -> str:
+    return f"{lab_w1(results('tuning', 'lab', ratings=3000, tune='full', seed=0)[0]):.3f}"
+
+
+def lab_frozen() -> str:
+    run = results("qrm_lab", "recovery", features="minilm", ratings=3000, seed=0)[0]
+    return f"{sum(run[part]['model']['w1'] for part in ('objects', 'tasks')) / 2:.3f}"

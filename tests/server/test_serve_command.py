@@ -1,0 +1,267 @@
+"""`pluralign serve` as people run it: a parent, a worker, kills, stops, and mistakes on the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pluralign as pl
+from fake_backbone import ratings_rows, talk
+from http_server import Server
+from pluralign.cli.main import main
+from pluralign.errors import ArgumentError
+from pluralign.server.supervisor import is_loopback, listen
+from tiny_backbones import tiny_decoder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model on a tiny decoder that lies in a folder, so that another process can load it."""
+    place = tmp_path_factory.mktemp("served")
+    backbone = tiny_decoder(place / "backbone")
+    fitted = pl.fit(
+        "quantile",
+        ratings=pl.load_ratings(ratings_rows(10)),
+        backbone=backbone,
+        config={"l1": 0.003, "levels": [0.25, 0.5, 0.75], "baselines": False},
+        cache=None,
+        progress=False,
+    )
+    fitted.save_pretrained(place / "model")
+    return place
+
+
+@contextlib.contextmanager
+def serving(model: Path, *flags: str, ready: bool = True) -> Iterator[tuple[Server, subprocess.Popen[str]]]:
+    """The command in a process group of its own, stopped at the end."""
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "pluralign.cli.main", "serve", str(model), "--port", "0", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(0)
+    try:
+        if ready:
+            assert parent.stdout is not None
+            line = parent.stdout.readline()
+            assert line, parent.communicate()[1]
+            server.port = int(line.strip().rpartition(":")[2])
+        yield server, parent
+    finally:
+        parent.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            parent.wait(60)
+        parent.kill()
+        parent.communicate()
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `pluralign ...` in this process: exit status, stdout, stderr."""
+
+    def run(line: str, *more: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([*line.split(), *more])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def worker_of(parent: subprocess.Popen[str]) -> int:
+    """The number of the only child."""
+    (child,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    return int(child)
+
+
+def patient(server: Server, body: Any) -> Any:
+    """A client that tries again where a connection breaks, as OpenRLHF's does."""
+    for _ in range(200):
+        try:
+            answer = server.post("/v1/score", body)
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.05)
+            continue
+        if answer.status not in (429, 503):
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("no answer")
+
+
+@pytest.mark.slow
+def test_it_serves_scores_like_the_model_survives_kills_and_stops(folder):
+    model = pl.RewardModel.from_pretrained(folder / "model", cache=None)
+    talks = [talk(f"{n} words of an answer " * (1 + n % 5)) for n in range(40)]
+    expected = model.score(talks, risk="cvar:0.5").tolist()
+    with serving(folder / "model", "--risk", "cvar:0.5") as (server, parent):
+        assert server.post("/v1/score", {"conversations": talks}).json["scores"] == pytest.approx(
+            expected, abs=1e-5
+        )
+        done = threading.Event()
+
+        def kill_twice() -> None:
+            for _ in range(2):
+                time.sleep(0.3)
+                os.kill(worker_of(parent), signal.SIGKILL)
+                server_is_back = patient(server, {"conversations": talks[:1]})
+                assert server_is_back.status == 200
+            done.set()
+
+        def ask(place: int) -> None:
+            while not done.is_set():
+                answer = patient(server, {"conversations": [talks[place]]})
+                assert answer.json["scores"] == pytest.approx([expected[place]], abs=1e-5)
+
+        with ThreadPoolExecutor(9) as pool:
+            killer = pool.submit(kill_twice)
+            askers = [pool.submit(ask, place) for place in range(8)]
+            killer.result()
+            for one in askers:
+                one.result()
+        assert "pluralign_worker_restarts 2.0" in server.get("/metrics").body.decode()
+
+        # A stop in the middle answers or refuses all that was sent.
+        with ThreadPoolExecutor(8) as pool:
+            late = [pool.submit(server.post, "/v1/score", {"conversations": talks}) for _ in range(8)]
+            time.sleep(0.05)
+            parent.send_signal(signal.SIGTERM)
+            for one in late:
+                try:
+                    answer = one.result()
+                except OSError:  # refused: it came after the stop
+                    continue
+                assert answer.status in (200, 503)
+                if answer.status == 200:
+                    assert answer.json["scores"] == pytest.approx(expected, abs=1e-5)
+        assert parent.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_stops_with_its_parent(folder):
+    with serving(folder / "model") as (_, parent):
+        worker = worker_of(parent)
+        parent.kill()
+        for _ in range(600):
+            if not Path(f"/proc/{worker}").exists():
+                break
+            time.sleep(0.05)
+        assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_that_changed_is_not_served_on_silently(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder / "model", tmp_path / "model")
+    with serving(tmp_path / "model") as (server, parent):
+        before = server.post("/v1/score", {"conversations": [talk("one")]}).json
+        config = json.loads((tmp_path / "model" / "config.json").read_text())
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"added": 1}))
+        assert server.post("/v1/score", {"conversations": [talk("one")]}).json == before  # it is in memory
+        os.kill(worker_of(parent), signal.SIGKILL)
+        assert parent.wait(60) == 1
+        assert parent.stderr is not None
+        assert "changed since this server began to serve it" in parent.stderr.read()
+
+
+@pytest.mark.slow
+def test_what_the_worker_finds_wrong_ends_the_command_with_the_reason(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder / "model", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"damaged")
+    for place, flags, message in (
+        (tmp_path / "model", [], "model.safetensors"),
+        (folder / "model", ["--risk", "cvr:0.1"], "did you mean 'cvar'"),
+        (folder / "model", ["--policy_tokenizer", str(tmp_path / "none")], "--policy_tokenizer"),
+        (folder / "model", ["--votes", str(tmp_path)], str(tmp_path)),
+    ):
+        with serving(place, *flags, ready=False) as (_, parent):
+            assert parent.wait(60) == 1
+            assert parent.stderr is not None
+            said = parent.stderr.read()
+        assert message in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--host", "0.0.0.0"], "--host 0.0.0.0 can be reached from other machines, so a token is needed"),
+        (["--token", ""], "--token: needed are printable ASCII characters"),
+        (["--token", "two words"], "--token: needed are printable ASCII characters"),
+        (["--voters", "people.json"], "--voters says who may vote, so it needs --votes"),
+        (["--votes", "v.sqlite", "--voters", "missing.json"], "--voters missing.json cannot be read"),
+        (["--max_items", "0"], "max_items"),
+        (["--prot", "1"], "did you mean --port?"),
+        (["--port", "eighty"], "--port: received 'eighty'"),
+        (["--port", "70000"], "--port 70000: allowed are 0 to 65535"),
+        (["--grace", "-1"], "--grace -1: needed are seconds"),
+        (["--host", "no.such.host.invalid", "--token", "t"], "no.such.host.invalid"),
+    ],
+)
+def test_mistakes_on_the_command_line(folder, command, tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command(f"serve {folder / 'model'}", *flags)
+    assert status in (1, 2)
+    assert message in err, err
+    assert "Traceback" not in err
+
+
+def test_what_is_no_model_folder(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "run"):
+        Path(name).mkdir()
+    Path("run/run.json").write_text("{}")
+    assert "nowhere is no folder" in command("serve nowhere")[2]
+    assert "it has no config.json" in command("serve empty")[2]
+    assert "a run folder without a finished model" in command("serve run")[2]
+
+
+def test_a_port_in_use(folder, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, _, err = command(f"serve {folder / 'model'} --port {port}")
+    assert (status, f"port {port} is in use" in err) == (1, True), err
+
+
+def test_without_its_packages_the_command_says_what_to_install(folder, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    status, _, err = command(f"serve {folder / 'model'}")
+    assert (status, "pip install 'pluralign[server]'" in err) == (1, True), err
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+    + [("::", False), ("example.com", False), ("10.0.0.1", False)],
+)
+def test_which_addresses_only_this_machine_reaches(host, loopback):
+    assert is_loopback(host) == loopback
+
+
+def test_a_port_that_may_not_be_had():
+    with listen("127.0.0.1", 0) as first, pytest.raises(ArgumentError, match="is in use"):
+        listen("127.0.0.1", first.getsockname()[1])
+
+
+def test_the_parent_imports_no_model():
+    code = "import sys, pluralign.server.supervisor\n"
+    code += "print([m for m in ('torch', 'transformers', 'fastapi', 'uvicorn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
