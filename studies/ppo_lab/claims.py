@@ -380,8 +380,9 @@ def left_out_gain() -> str:
     return f"{mean(_gain('left_out')):.2f}"
 
 
-def seen_tasks_gain_more() -> bool:
-    return mean(_gain("seen")) > mean(_gain("left_out"))
+def left_out_tasks_gain_too() -> bool:
+    """In every seed, and in the mean over seeds at least two thirds of what seen tasks gain."""
+    return min(_gain("left_out")) > 0 and mean(_gain("left_out")) > 2 / 3 * mean(_gain("seen"))
 
 
 def _steered(risk: str, key: str) -> list[float]:
