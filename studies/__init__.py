@@ -22,6 +22,7 @@ NAMES = (
     "families",
     "families_lab",
     "brme",
+    "judges",
     "updater",
     "over_optimisation",
     "lab_policy",

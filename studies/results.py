@@ -30,6 +30,7 @@ SECTIONS = (
     "families.section",
     "families_lab.section",
     "brme.section",
+    "judges.section",
     "updater.section",
     "over_optimisation.section",
     "lab_policy.section",
