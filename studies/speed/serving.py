@@ -148,9 +148,7 @@ def percentile(values: list[float], share: float) -> float:
 
 def run(seed: int) -> dict[str, Any]:
     """Both servers in turn."""
-    found: dict[str, Any] = {
-        kind: {"rate": [], "p50": [], "p99": [], "tail": []} for kind in ("plain", "ours")
-    }
+    found: dict[str, Any] = {kind: {"rate": [], "p50": [], "p99": [], "tail": []} for kind in KINDS}
     furthest = 0.0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"

@@ -130,3 +130,20 @@ def test_a_stop_refuses_what_waits():
     assert found[0] == [0]
     assert str(found[-1]) == "stops"
     assert all(one == [i] or str(one) == "stops" for i, one in enumerate(found))
+
+
+def test_who_waits_for_room_when_a_stop_refuses_is_refused_too():
+    work = Recorder(0.05)
+
+    async def main(batcher):
+        jobs = [asyncio.create_task(batcher.submit(items(i), patient=True)) for i in range(6)]
+        await asyncio.sleep(0.02)
+        batcher.refuse(RuntimeError("stops"))
+        found = await asyncio.gather(*jobs, return_exceptions=True)
+        with pytest.raises(RuntimeError, match="stops"):
+            await batcher.submit(items("late"))
+        return found
+
+    found = run(work, main, batch_tokens=1, max_waiting=2, window=0.0)
+    assert all(one == [i] or str(one) == "stops" for i, one in enumerate(found))
+    assert str(found[-1]) == "stops"

@@ -17,6 +17,7 @@ import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
 from http_server import running
 from pluralign.server import ServerConfig, create_app
+from tiny_backbones import tiny_decoder
 
 TEXTS = [talk(f"{x} {y} words of {x}") for x in (-1.5, 0.0, 0.25, 2.0) for y in (0.3, 1.2)]
 
@@ -383,3 +384,30 @@ def test_texts_that_were_cut_off_are_named():
         answer = server.post("/v1/score", {"conversations": asked}).json
         assert answer["truncated"] == [1]
         assert "pluralign_truncated_total 1.0" in server.get("/metrics").body.decode()
+
+
+def test_more_tokens_than_may_be_are_refused_and_counted_by_the_models_tokenizer(model, tmp_path):
+    body = {"conversations": [talk("1 1 " + "word " * 200)]}
+    with running(create_app(model, ServerConfig(max_tokens=100))) as server:  # no tokenizer: by the length
+        answer = server.post("/v1/score", body)
+        assert (answer.status, "allowed: at most 100 a request" in answer.json["error"]["message"]) == (
+            422,
+            True,
+        )
+        assert server.post("/v1/score", {"conversations": [talk("1 1 word")]}).status == 200
+    backbone = tiny_decoder(tmp_path)
+    count = len(
+        backbone.tokenizer(body["conversations"][0][-1]["content"], add_special_tokens=False).input_ids
+    )
+    counted = count + len(backbone.tokenizer("hello", add_special_tokens=False).input_ids)
+
+    class Reader:
+        def __init__(self) -> None:
+            self.backbone = backbone
+
+        def distribution(self, conversations):
+            return pl.Point([1.0] * len(conversations))
+
+    for limit, status in ((counted, 200), (counted - 1, 422)):
+        with running(create_app(Reader(), ServerConfig(max_tokens=limit))) as server:
+            assert server.post("/v1/score", body).status == status

@@ -70,7 +70,7 @@ def test_it_is_there_after_the_file_is_opened_again(tmp_path):
     votes.close()
     again = store(tmp_path)
     assert again.posterior("i", 9.0) == before
-    assert again.known(["i", "j"]) == {"i"}
+    assert again.known(["i", "j"]) == {"i": ITEM.categories}
     assert again.items(10) == [{"item": "i", "attribute": "a", "votes": 1}]
     assert again.items(10, "i") == []
 

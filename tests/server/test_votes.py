@@ -13,7 +13,7 @@ from http_server import running
 from pluralign.server.app import build
 from pluralign.server.config import ServerConfig
 from pluralign.server.vote_routes import VoteDesk
-from pluralign.server.votes import VoteStore, item_id
+from pluralign.server.votes import Item, Vote, VoteStore, item_id
 
 TALKS = [talk("1.5 1 words"), talk("-1 0.5 more words")]
 
@@ -153,6 +153,16 @@ def test_web_pages_of_elsewhere_cannot_vote_through_a_browser(model, tmp_path):
         assert server.post("/v1/votes", body, Origin="https://example.com").status == 403
         assert server.post("/v1/votes", body, Origin="null").status == 403
         assert server.post("/v1/votes", body, Origin="http://localhost:3000").status == 200
+
+
+def test_votes_for_other_categories_are_not_mixed(model, tmp_path):
+    item = item_id(TALKS[0], "a0")
+    store = VoteStore(tmp_path / "votes.sqlite")
+    store.add([Vote("old", item, "ann", 0, 0.0)], [Item(item, "a0", ("no", "yes"), (0.5, 0.5))])
+    store.close()
+    with running(build(model, ServerConfig(), desk=desk(tmp_path))) as server:
+        answer = server.post("/v1/votes", {"votes": [ballot("1", voter="bob")]})
+        assert (answer.status, "other categories" in answer.json["error"]["message"]) == (409, True)
 
 
 def test_texts_are_not_stored(model, tmp_path):

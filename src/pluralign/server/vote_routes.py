@@ -106,6 +106,11 @@ def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
             cast.append(vote)
             talks[vote.item] = (attribute, talk)
         there = await at.run(at.store.known, list(talks))
+        for item, names in there.items():
+            if names != tuple(predictor.categories[talks[item][0]]):
+                raise Refusal(
+                    409, "the votes before these were for other categories; start a new file for this model"
+                )
         items = await _predicted(service, predictor, {i: t for i, t in talks.items() if i not in there})
         try:
             new = await at.run(at.store.add, cast, items)

@@ -162,11 +162,13 @@ class VoteStore:
         self._connection.close()
         os.close(self._lock)
 
-    def known(self, items: Sequence[str]) -> set[str]:
-        """Those items that have a prediction already."""
+    def known(self, items: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The categories of those items that have a prediction already."""
         marks = ",".join("?" * len(items))
-        rows = self._connection.execute(f"SELECT item FROM items WHERE item IN ({marks})", list(items))
-        return {row[0] for row in rows}
+        rows = self._connection.execute(
+            f"SELECT item, categories FROM items WHERE item IN ({marks})", list(items)
+        )
+        return {item: tuple(json.loads(categories)) for item, categories in rows}
 
     def add(self, votes: Sequence[Vote], items: Sequence[Item]) -> int:
         """Writes votes, all or none; returns how many are new. They are on the disk when it returns.
