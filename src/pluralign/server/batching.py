@@ -1,8 +1,7 @@
 """Batches across connections: what waits is scored together, in one thread, and nothing waits behind a bulk.
 
 In: jobs of some conversations each, from any connection. Out: their answers, in order. What a conversation is
-    and
-how it is scored is `work`'s business.
+and how it is scored is `work`'s business.
 
 While the model works, jobs gather. The next batch takes one item of each job in turn until the budget of
 tokens is full, so that a job of one item is in the very next batch even where a job of thousands is under

@@ -1,9 +1,7 @@
-"""From conversations of many requests to their answers: one pass through the backbone, then each request's
-measure.
+"""From conversations of many requests to answers: one pass of the backbone, then the measure of each request.
 
-In: a scorer, and `Item`s whose keys are `Question`s. Out: per item a `Scored`. Knows nothing of HTTP; runs in
-    the
-model's thread, but for `question`, which reads nothing that the model changes.
+In: a scorer, and `Item`s whose keys are `Question`s. Out: per item a `Scored`. It runs in the model's thread,
+but for `question`, which reads nothing that the model changes.
 
 Each distinct text is embedded once per batch, whatever is asked of it. Where questions differ, the head is
 applied to the rows of each.
