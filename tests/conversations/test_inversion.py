@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_beginning_that_decoding_added_or_left_out_is_no_difference():
 
 
 def test_padding_on_both_sides_is_left_out():
-    tokenizer = make_tokenizer("chatml")
+    tokenizer = copy.deepcopy(make_tokenizer("chatml"))
     tokenizer.pad_token = "<|endoftext|>"
     before = opened(tokenizer, PROMPTS["system"])
     pad = tokenizer.pad_token * 3
@@ -97,7 +98,7 @@ def test_padding_on_both_sides_is_left_out():
 
 
 def test_a_system_prompt_that_the_template_writes_by_itself_is_no_message():
-    tokenizer = make_tokenizer("chatml")
+    tokenizer = copy.deepcopy(make_tokenizer("chatml"))
     own = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nbe nice<|im_end|>\n{% endif %}"
     tokenizer.chat_template = own + tokenizer.chat_template
     inverse = TemplateInverse(tokenizer)
@@ -134,7 +135,7 @@ def test_without_a_template_a_prompt_is_plain_text():
 
 
 def test_a_template_that_hides_messages_is_refused_at_once():
-    tokenizer = make_tokenizer("chatml")
+    tokenizer = copy.deepcopy(make_tokenizer("chatml"))
     tokenizer.chat_template = "{{ messages[-1]['content'] }}"
     with pytest.raises(ArgumentError, match="does not show every message"):
         TemplateInverse(tokenizer)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -117,6 +117,7 @@ def test_two_gaussians_in_closed_form():
 
 
 @given(draw=DRAWS)
+@example(draw=np.random.default_rng(56))  # two zeros between neighbouring knots
 @settings(max_examples=6, deadline=None)
 def test_distance_to_near_copies_where_cdfs_cross_often(draw):
     """Quantiles read off a mixture cross its CDF in every piece; a fine Riemann sum is the oracle."""
@@ -127,7 +128,7 @@ def test_distance_to_near_copies_where_cdfs_cross_often(draw):
     copy = Quantiles(distribution.quantile(levels), levels)
     x = torch.linspace(-12, 12, 400_001, dtype=torch.float64)[None]
     want = (distribution.cdf(x) - copy.cdf(x)).abs().mean(-1) * 24
-    torch.testing.assert_close(distribution.wasserstein(copy), want, rtol=0, atol=6e-6)
+    torch.testing.assert_close(distribution.wasserstein(copy), want, rtol=0, atol=3e-6)
 
 
 def test_prob_greater_of_short_pieces_does_not_cancel():

@@ -90,7 +90,9 @@ def attributes() -> Names:
 
 def calibrating() -> Names:
     """As many groups as calibrating needs, after those of the fit and for the evaluation."""
-    return files(num_prompts=200)
+    names = files(num_prompts=200)
+    write("votes.jsonl", votes_rows(120))
+    return names
 
 
 def suites() -> Names:
@@ -113,6 +115,22 @@ def combining() -> Names:
     )
     models = {"model": model, "model_a": model, "model_b": fitted(names, "regression")}
     return names | models | more | {"probs": probs, "conversations": references, "texts": references[:3]}
+
+
+def comparing() -> Names:
+    """Runs of three fits, samples of two policies, and values of the same rows by three models."""
+    names = files()
+    for run, family in {"a": "quantile", "b": "regression", "c": "gaussian_ensemble"}.items():
+        run_of(family, f"runs/{run}")
+    run_of("quantile", "runs/reward")
+    for policy, word in {"new": 1, "old": 0}.items():
+        rows = [
+            {"id": str(i), "prompt": f"Question {i}?", "response": f"{word}.{i % 7} 1 yes"} for i in range(40)
+        ]
+        write(f"{policy}-policy.jsonl", rows)
+    values = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.8, 0.7, 0.0])
+    scores = dict(zip(("scores_a", "scores_b", "scores_c"), values.T, strict=True))
+    return names | scores | {"prompts": [f"Question {i // 3}?" for i in range(60)]}
 
 
 def conversations() -> Names:
@@ -258,6 +276,7 @@ WORLDS: dict[str, Callable[[], Names]] = {
     "docs/how-to/attributes.md": attributes,
     "docs/how-to/calibrate.md": calibrating,
     "docs/how-to/combining.md": combining,
+    "docs/how-to/compare.md": comparing,
     "docs/how-to/conversations.md": conversations,
     "docs/how-to/export.md": exporting,
     "docs/how-to/sampling.md": sampling,

@@ -197,7 +197,7 @@ def test_a_page_says_what_is_missing(copy):
 def test_sections_without_content_are_not_on_the_page(copy):
     outline = Outline(page_of(copy("scores")))
     links = [value for value in outline.values("href") if value.startswith("#")]
-    assert links == ["#short", "#run", "#accuracy"]
+    assert links == ["#short", "#run", "#accuracy", "#crowd"]
     assert set(outline.values("id")) >= {"short", "run", "accuracy", "h-absent"}
     assert not {"calibration", "truth", "responses", "attributes", "signs"} & set(outline.values("id"))
     text = " ".join("".join(outline.text).split())
@@ -218,6 +218,9 @@ def test_few_rows_have_no_curves_and_no_shares(copy, change):
         part = results["pairs"]["pairs_from_ratings"]
         count = part["reliability"]["count"]
         part["reliability"]["count"] = [max(count)] + [0] * (len(count) - 1)
+        for table in results["pairwise"].values():
+            curve = table["by"]["model"]["curve"]
+            curve["count"] = [max(curve["count"])] + [0] * (len(curve["count"]) - 1)
 
     change(folder / "results.json", one_dot)
     assert marks[0] not in page_of(folder)
@@ -227,6 +230,7 @@ def test_few_rows_have_no_curves_and_no_shares(copy, change):
         results["ratings"]["a0"].update(rows=3, groups=3)
         kinds = results["pairs"]["pairs_from_ratings"]["subsets"]
         kinds["care"] |= {"rows": 1, "model": 1.0}
+        results["pairwise"] = {}
 
     change(folder / "results.json", few)
     page = page_of(folder)
