@@ -99,9 +99,9 @@ def _vote(row: dict[str, Any], swap: bool, name: str) -> dict[str, Any]:
 
 
 def _majority(row: dict[str, Any]) -> dict[str, Any] | None:
-    """The side that more raters preferred as chosen; None where the votes are tied or both sides are one."""
-    total = sum(row["votes"])
-    if total == 0 or row["response_a"] == row["response_b"]:
+    """The side that more raters preferred as chosen; None where votes are tied, or sides are one or empty."""
+    total, both = sum(row["votes"]), [row["response_a"].strip(), row["response_b"].strip()]
+    if total == 0 or row["response_a"] == row["response_b"] or not all(both):
         return None
     sides = (row["response_a"], row["response_b"]) if total > 0 else (row["response_b"], row["response_a"])
     same = {key: row[key] for key in ("id", "prompt", "group")}
