@@ -34,7 +34,7 @@ READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py t
 
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
 SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions tests/heads \
-          tests/test_rank_correlation.py tests/evaluation tests/model tests/fitting \
+          tests/test_rank_correlation.py tests/model \
           $(addprefix tests/policy/rewards/test_,diagnostics.py length_control.py ranks.py response_scores.py \
           smooth_ranks.py) tests/policy/online/test_ppo_steps.py
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from several_processes import launch
 
 # 11 and 5 rows: the last batches are filled up with rows that must not count twice (but in tokens seen).

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from several_processes import launch
 
 SCRIPT = """
