@@ -20,7 +20,7 @@ def drawn(outcomes, true, num=4000, seed=0):
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(num, outcomes))
     right = torch.tensor(logits).softmax(1)
-    votes = torch.tensor([generator.multinomial(3, p) / 3 for p in right.numpy()])
+    votes = torch.from_numpy(np.stack([generator.multinomial(3, p) / 3 for p in right.numpy()]))
     return torch.tensor(logits * true).softmax(1), votes
 
 
