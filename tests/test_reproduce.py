@@ -61,7 +61,7 @@ def test_what_is_changed_has_to_be_there(run: ModuleType, tmp_path: Path) -> Non
         ("fit.backbone", "received no STEP.FLAG=VALUE"),
         ("backbone=minilm", "received no STEP.FLAG=VALUE"),
         ("fitt.backbone=minilm", "no step 'fitt' (did you mean 'fit'?)"),
-        ("fit.levels=[0.1", "the value is no YAML"),
+        ("fit.levels=[0.1", "the value is not YAML"),
         ("rewardbench.model=@fitt", "rewardbench.model: @fitt names no step; steps: fit, rewardbench"),
     ):
         with pytest.raises(SystemExit) as raised:

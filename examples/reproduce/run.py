@@ -73,7 +73,7 @@ def _value(change: str, value: str) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {change}: the value is no YAML ({' '.join(str(error).split())})") from None
+        raise RecipeError(f"--set {change}: the value is not YAML ({' '.join(str(error).split())})") from None
 
 
 def pluralign(verb: str, config: Path) -> int:

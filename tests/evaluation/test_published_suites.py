@@ -234,7 +234,7 @@ def test_judgebench_gives_the_published_numbers_of_a_model():
     assert shares == {"Knowledge": 59.09, "Reasoning": 64.29, "Math": 76.79, "Coding": 50.0}
     with pytest.raises(DataError, match="allowed: A>B or B>A"):
         evaluate_suite(Spread(), [judgebench_rows()[0] | {"label": "A=B"}], "judgebench")
-    with pytest.raises(ArgumentError, match="no source of JudgeBench"):
+    with pytest.raises(ArgumentError, match="not a source of JudgeBench"):
         judgebench(["arena"], [1.0], [0.0])
 
 

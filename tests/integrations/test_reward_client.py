@@ -119,10 +119,10 @@ def test_the_token_goes_to_the_server_and_into_no_message(module, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"url": "rewards:8000"}, "is no address"),
-        ({"url": "http://me:secret@host"}, "is no address"),
-        ({"url": "http://[::1"}, "is no address"),
-        ({"url": "http://host:99999999"}, "is no address"),
+        ({"url": "rewards:8000"}, "is not the address"),
+        ({"url": "http://me:secret@host"}, "is not the address"),
+        ({"url": "http://[::1"}, "is not the address"),
+        ({"url": "http://host:99999999"}, "is not the address"),
         ({"timeout": 0}, r"PLURALIGN_TIMEOUT \(timeout\): received 0"),
         ({"patience": "long"}, r"PLURALIGN_PATIENCE \(patience\): received 'long'"),
         ({"token": "a b"}, "characters that no header can hold"),

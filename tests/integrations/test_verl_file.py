@@ -143,6 +143,13 @@ def test_a_model_in_this_process_is_shared_by_threads_and_batches_by_itself(monk
 
     monkeypatch.setattr(pluralign.model.RewardModel, "from_pretrained", load)
     monkeypatch.setattr(verl, "_models", {})
+    score, asking = verl._LocalModel.score, []
+
+    def counted(self, messages):
+        asking.append(messages)
+        return score(self, messages)
+
+    monkeypatch.setattr(verl._LocalModel, "score", counted)
 
     def one(i: int):
         text = "refused" if i == 7 else "a" * i
@@ -150,8 +157,7 @@ def test_a_model_in_this_process_is_shared_by_threads_and_batches_by_itself(monk
 
     with ThreadPoolExecutor(40) as pool:
         futures = [pool.submit(one, i) for i in range(40)]
-        waiting = verl._local_model("folder", "mean")._waiting
-        while waiting.qsize() < 39:  # the first of them waits for the model
+        while len(asking) < 40:  # all wait for the model, those that the worker took with it and the others
             assert not any(future.done() for future in futures)
             threading.Event().wait(0.005)
         gate.set()

@@ -110,9 +110,11 @@ def test_the_cautious_order_is_that_of_the_worst_tenth():
         ("risky", 1, 2),
         ("safe", 2, 1),
     ]
-    law = pl.Quantiles(torch.tensor([[-5.0, 1, 2, 3, 9]]), torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]))
-    assert prompt["responses"][0]["mean"] == pytest.approx(float(law.mean()), abs=0.01)
-    assert prompt["responses"][0]["tail"] == pytest.approx(float(law.cvar(0.1)), abs=0.01)
+    distribution = pl.Quantiles(
+        torch.tensor([[-5.0, 1, 2, 3, 9]]), torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
+    )
+    assert prompt["responses"][0]["mean"] == pytest.approx(float(distribution.mean()), abs=0.01)
+    assert prompt["responses"][0]["tail"] == pytest.approx(float(distribution.cvar(0.1)), abs=0.01)
     assert "missing" in rivals({"run": Read(alone)})
 
 

@@ -52,12 +52,12 @@ def test_one_response_has_one_score_by_every_face(model, server):
     assert server.post("/v1/score", {"conversations": TALKS}).json["scores"] == pytest.approx(
         expected, abs=1e-5
     )
-    law = model.distribution(TALKS)
+    distribution = model.distribution(TALKS)
     for found in (whole, bare):
         assert found["rewards"] == pytest.approx(expected, abs=1e-5)
         assert found["scores"] == found["rewards"]
-        assert found["extra_logs"]["reward_std"] == pytest.approx(law.std().tolist(), abs=1e-5)
-        assert found["extra_logs"]["reward_mean"] == pytest.approx(law.mean().tolist(), abs=1e-5)
+        assert found["extra_logs"]["reward_std"] == pytest.approx(distribution.std().tolist(), abs=1e-5)
+        assert found["extra_logs"]["reward_mean"] == pytest.approx(distribution.mean().tolist(), abs=1e-5)
     rows = server.post("/classify", {"model": "m", "input": texts, "use_activation": False}).json
     assert [row["probs"] for row in rows["data"]] == [pytest.approx([one], abs=1e-5) for one in expected]
     assert [(row["index"], row["num_classes"]) for row in rows["data"]] == [(i, 1) for i in range(4)]
@@ -67,7 +67,7 @@ def test_one_response_has_one_score_by_every_face(model, server):
     llama = server.post("/llama_factory", {"model": "model", "messages": texts}).json
     assert llama["scores"] == pytest.approx(expected, abs=1e-5)
     other = server.post("/get_reward?risk=mean", {"query": texts}).json
-    assert other["rewards"] == pytest.approx(law.mean().tolist(), abs=1e-5)
+    assert other["rewards"] == pytest.approx(distribution.mean().tolist(), abs=1e-5)
 
 
 def test_one_query_a_request_over_many_connections_is_scored_in_batches(model, server):

@@ -74,17 +74,17 @@ def test_each_request_has_its_own_measure_weights_and_steering(model, server):
 def test_distributions_are_the_models_and_can_be_made_again(model, server):
     answer = server.post("/v1/distribution", {"conversations": TEXTS, "risk": "mean", "levels": [0.2, 0.9]})
     rows = answer.json["distributions"]
-    law = model.distribution(TEXTS)
-    assert [row["mean"] for row in rows] == pytest.approx(law.mean().tolist(), abs=1e-5)
-    assert [row["std"] for row in rows] == pytest.approx(law.std().tolist(), abs=1e-5)
-    assert [row["utility"] for row in rows] == pytest.approx(law.mean().tolist(), abs=1e-5)
-    expected = law.quantile(torch.tensor([0.2, 0.9]))
+    distribution = model.distribution(TEXTS)
+    assert [row["mean"] for row in rows] == pytest.approx(distribution.mean().tolist(), abs=1e-5)
+    assert [row["std"] for row in rows] == pytest.approx(distribution.std().tolist(), abs=1e-5)
+    assert [row["utility"] for row in rows] == pytest.approx(distribution.mean().tolist(), abs=1e-5)
+    expected = distribution.quantile(torch.tensor([0.2, 0.9]))
     torch.testing.assert_close(torch.tensor([row["quantiles"] for row in rows]), expected)
     (kind,) = {row["kind"] for row in rows}
     again = getattr(pl, kind)(
         torch.tensor([row["parameters"]["values"] for row in rows]), rows[0]["parameters"]["levels"]
     )
-    torch.testing.assert_close(again.cvar(0.3), law.cvar(0.3))
+    torch.testing.assert_close(again.cvar(0.3), distribution.cvar(0.3))
 
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -106,16 +106,16 @@ def test_every_family_is_served(family):
     model = pl.fit(
         family, **table, backbone=FakeBackbone(), config=FAMILIES[family], cache=None, progress=False
     )
-    law = model.distribution(TEXTS)
+    distribution = model.distribution(TEXTS)
     with running(create_app(model)) as server:
         scores = server.post("/v1/score", {"conversations": TEXTS}).json["scores"]
         rows = server.post("/v1/distribution", {"conversations": TEXTS}).json["distributions"]
-    assert scores == pytest.approx(law.mean().tolist(), abs=1e-5)
+    assert scores == pytest.approx(distribution.mean().tolist(), abs=1e-5)
     parameters = {
         name: torch.tensor([row["parameters"][name] for row in rows]) for name in rows[0]["parameters"]
     }
     again = getattr(pl, rows[0]["kind"])(**parameters)
-    torch.testing.assert_close(again.std(), law.std())
+    torch.testing.assert_close(again.std(), distribution.std())
 
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.PluralignWarning")
@@ -163,11 +163,11 @@ def test_ensembles_and_combinations_are_served():
         ({"conversations": TEXTS * 3}, 422, "allowed: at most 16", None),
         ({"texts": TEXTS}, 422, "conversations: Field required", None),
         ([], 422, "object", None),
-        (b"", 400, "no JSON", None),
-        (b'{"conversations": ', 400, "no JSON", None),
-        (b'{"conversations": "\xff\xfe"}', 400, "no JSON", None),
-        (b'{"conversations": [[{"role": "assistant", "content": "\\ud83d"}]]}', 400, "no JSON", None),
-        (b'{"conversations": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", 400, "no JSON", None),
+        (b"", 400, "not JSON", None),
+        (b'{"conversations": ', 400, "not JSON", None),
+        (b'{"conversations": "\xff\xfe"}', 400, "not JSON", None),
+        (b'{"conversations": [[{"role": "assistant", "content": "\\ud83d"}]]}', 400, "not JSON", None),
+        (b'{"conversations": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", 400, "not JSON", None),
         (b'{"conversations": [], "weights": {"a0": NaN}}', 422, "weights", None),
         ({"conversations": [talk("1 1 " + "long " * 20_000)]}, 413, "larger than", None),
     ],

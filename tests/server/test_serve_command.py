@@ -233,7 +233,7 @@ def test_what_is_no_model_folder(command, tmp_path, monkeypatch):
     for name in ("empty", "run"):
         Path(name).mkdir()
     Path("run/run.json").write_text("{}")
-    assert "nowhere is no folder" in command("serve nowhere")[2]
+    assert "nowhere is not a folder" in command("serve nowhere")[2]
     assert "it has no config.json" in command("serve empty")[2]
     assert "a run folder without a finished model" in command("serve run")[2]
 

@@ -118,7 +118,7 @@ def test_a_database_of_something_else_is_not_written_into(tmp_path):
     path = tmp_path / "votes.sqlite"
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE people (name TEXT)")
-    with pytest.raises(ArtifactError, match="no file of votes"):
+    with pytest.raises(ArtifactError, match="not a file of votes"):
         VoteStore(path)
 
 

@@ -47,8 +47,8 @@ def test_votes_move_the_posterior_of_a_model(model, tmp_path):
         assert (answer.status, answer.json) == (200, {"accepted": 2, "duplicates": 0, "items": [item, item]})
         assert server.post("/v1/votes", asked).json["duplicates"] == 2
         found = server.get(f"/v1/posterior?item={item}").json
-        law = model.attribute_distributions(TALKS)["a0"]
-        prior = law.point_masses()[1][0]
+        distribution = model.attribute_distributions(TALKS)["a0"]
+        prior = distribution.point_masses()[1][0]
         assert found["prior"] == pytest.approx(prior.tolist(), abs=1e-6)
         expected = 5 * prior.double() / prior.double().sum()
         expected[-1] += 2

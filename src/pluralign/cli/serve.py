@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> None:
     token, voters = _token(flags), _voters(flags)
     require_packages()
     if not Path(flags.model).is_dir():
-        raise UsageError(f"{flags.model} is no folder; name the folder of a reward model")
+        raise UsageError(f"{flags.model} is not a folder; name the folder of a reward model")
     if (Path(flags.model) / "run.json").is_file() and not (Path(flags.model) / "model").is_dir():
         raise UsageError(f"{flags.model} is a run folder without a finished model: run its command again")
     folder_digest(flags.model)

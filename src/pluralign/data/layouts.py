@@ -163,7 +163,7 @@ def arrange(rows: NumberedRows, shape: Shape, layout: Layout, columns: Collectio
 
 
 def _of_messages(row: Row) -> Row:
-    """The row with the turns before the last as its prompt; what is no conversation is left to `records`."""
+    """The row with the turns before the last as its prompt; `records` refuses what is not a conversation."""
     rest = {column: value for column, value in row.items() if column != "messages"}
     turns = row.get("messages")
     if not isinstance(turns, list) or not turns:

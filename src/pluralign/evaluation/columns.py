@@ -47,7 +47,7 @@ def as_array(values: Values) -> Floats:
     """`values` in float64 on the host, without gradient.
 
     Raises:
-        ArgumentError: an entry is no number, or rows differ in length.
+        ArgumentError: an entry is not a number, or rows differ in length.
     """
     if isinstance(values, torch.Tensor):
         return np.asarray(values.detach().cpu().double().numpy())

@@ -94,7 +94,7 @@ def shared_measures(systems: Mapping[str, Any]) -> list[str]:
     """The measures that all of some evaluations have; empty for columns and files.
 
     Raises:
-        ArgumentError: a folder is no evaluation.
+        ArgumentError: a folder is not an evaluation.
     """
     if any(_kind(name, given) != "an evaluation" for name, given in systems.items()):
         return []

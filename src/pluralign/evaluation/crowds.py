@@ -66,15 +66,15 @@ def crowd_columns(model: RewardModel, ratings: datasets.Dataset, texts: Texts, o
     for start, one in heads.items():
         predicted = one.predicted_attributes(texts.inputs.response, on_grid=True)
         for a in one.head.attributes:
-            law, where = predicted[a.name], np.flatnonzero(attribute == a.name)
-            masses = law.point_masses()
+            distribution, where = predicted[a.name], np.flatnonzero(attribute == a.name)
+            masses = distribution.point_masses()
             if not len(where) or one.head.grid_step(a) is None or masses is None:
                 continue
             atoms = masses[0][0].double().cpu()
             if len(atoms) > _MOST_CATEGORIES:
                 continue
             for who, kept in {"": observed, **(halves if not start else {})}.items():
-                found = _measured(law, item[where], kept[where], atoms, with_counts=not start)
+                found = _measured(distribution, item[where], kept[where], atoms, with_counts=not start)
                 for key, values in found.items():
                     name = f"{start}crowd_{who}{key}"
                     empty: Any = (
@@ -87,7 +87,7 @@ def crowd_columns(model: RewardModel, ratings: datasets.Dataset, texts: Texts, o
 
 
 def _measured(
-    law: RewardDistribution, item: Tensor, ratings: Ragged, atoms: Tensor, with_counts: bool
+    distribution: RewardDistribution, item: Tensor, ratings: Ragged, atoms: Tensor, with_counts: bool
 ) -> dict[str, Any]:
     """The distances of some rows; NaN for a row with too few ratings."""
     count = len(ratings.sizes)
@@ -98,7 +98,7 @@ def _measured(
     for block in blocks(ratings.sizes[rated], _ROWS_AT_ONCE):
         rows = rated[block]
         given = filled(ratings[rows])
-        predicted = law[item[torch.from_numpy(rows)]].to("cpu", torch.float64)
+        predicted = distribution[item[torch.from_numpy(rows)]].to("cpu", torch.float64)
         found["w1"][rows] = crowd.wasserstein_to_raters(predicted, given).numpy()
         found["energy"][rows] = crowd.energy_distance(predicted, given).numpy()
         if with_counts:

@@ -2,7 +2,7 @@
 every comparison.
 
 In: the influence of each group on an estimate, and its share of the weight. Out: a standard error with its
-degrees of freedom, ends of intervals, p-values. It knows nothing of rows.
+degrees of freedom, ends of intervals, p-values.
 
 Notation: G groups; p_g the share of group g in the weight, sum p_g = 1; psi_g its influence, so that the
 estimate minus the truth is about sum psi_g. For a ratio of sums, psi_g = (S_g - m C_g) / sum C and

@@ -86,7 +86,7 @@ def judgebench_section(source: str) -> str:
         if source.startswith(start):
             return section
     starts = ", ".join(JUDGEBENCH_SOURCES.values())
-    raise ArgumentError(f"{source!r} is no source of JudgeBench; allowed: names that begin with {starts}")
+    raise ArgumentError(f"{source!r} is not a source of JudgeBench; allowed: names that begin with {starts}")
 
 
 def llmbar(subsets: Sequence[str], chosen: Values, rejected: Values) -> BenchmarkResult:

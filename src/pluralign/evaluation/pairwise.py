@@ -87,10 +87,10 @@ def rater_pair_rows(
 def _own_attribute(model: RewardModel, texts: Texts, about: list[str], first: Any, second: Any) -> Floats:
     """The same by the predicted ratings of the attribute that each pair is about."""
     names, result = np.asarray(about, object), np.full(len(about), np.nan)
-    for name, law in model.predicted_attributes(texts.inputs.response).items():
+    for name, distribution in model.predicted_attributes(texts.inputs.response).items():
         where = torch.from_numpy(np.flatnonzero(names == name))
         if len(where):
-            found = law[first[where]].prob_greater(law[second[where]])
+            found = distribution[first[where]].prob_greater(distribution[second[where]])
             result[where.numpy()] = host_array(found.double())
     return result
 

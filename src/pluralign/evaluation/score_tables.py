@@ -76,7 +76,7 @@ def measures_of(name: str, given: Any) -> dict[str, Measure]:
         given: the folder of an evaluation, or what `evaluate` returned.
 
     Raises:
-        ArgumentError: it is no finished evaluation, or has no scores per row.
+        ArgumentError: it is not a finished evaluation, or has no scores per row.
         ArtifactError: a file is damaged.
     """
     if isinstance(given, Results):

@@ -1,6 +1,6 @@
 """Student's t distribution: its tail and its quantiles, without scipy.
 
-In: numbers. Out: numbers, to about 1e-10 relative. It knows nothing of data.
+In: numbers. Out: numbers, to about 1e-10 relative.
 
 `P(T > t) = I_x(df/2, 1/2) / 2` at `x = df / (df + t^2)` for t >= 0, with I the regularised incomplete beta
 function.

@@ -90,8 +90,8 @@ class Client:
             parts, host = urllib.parse.SplitResult("", "", "", "", ""), None
         if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.query:
             raise RewardError(
-                "PLURALIGN_URL (url) is no address of a server; allowed: one such as http://127.0.0.1:8000, "
-                "without user, password or query"
+                "PLURALIGN_URL (url) is not the address of a server; allowed: one such as "
+                "http://127.0.0.1:8000, without user, password or query"
             )
         loopback = _is_loopback(host)
         if self._token and parts.scheme == "http" and not loopback and not token_over_http:
@@ -130,7 +130,7 @@ class Client:
             except urllib.error.HTTPError as refusal:
                 problem, least = self._refused(path, refusal)
             except ValueError as error:
-                problem = f"its answer is no JSON: {error}"
+                problem = f"its answer is not JSON: {error}"
             except (OSError, http.client.HTTPException) as error:  # no route, refused, reset, timed out
                 problem = str(getattr(error, "reason", error)) or type(error).__name__
             # Many clients that lost the same server should not come back at the same moment.

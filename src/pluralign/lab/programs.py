@@ -5,7 +5,7 @@ tests, and the share of tests that a program passes.
 
 A program reads `def f(x): x+= 3; x=min(x, 4); x=-x; return x`: tokens are the words between spaces, and it is
 Python, which `policy.ProgramReward` runs. `share_passed` interprets the same programs thousands of times
-faster; whatever is not of this form is no Python either, or returns nothing, so both give it 0.
+faster; whatever is not of this form is not Python either, or returns nothing, so both give it 0.
 
 The behaviour policy mistakes an operation or a constant now and then, and takes "at most" for "at least"
 more often than not: what it does most is wrong there, and only the reward tells. Tests with few inputs do not

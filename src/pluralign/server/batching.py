@@ -89,7 +89,7 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._room = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[None] | None = None
         self._refused: Exception | None = None
         self.waiting = 0
         self.running = 0
@@ -116,7 +116,7 @@ class Batcher:
         for job in list(self._jobs):
             self._fail(job, error)
         self._jobs.clear()
-        self._telling = asyncio.get_running_loop().create_task(self._tell_of_room())
+        self._notifying = asyncio.get_running_loop().create_task(self._notify_of_room())
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         """Calls a function in the model's thread, between batches."""
@@ -150,13 +150,13 @@ class Batcher:
             if job.items:
                 self.waiting -= len(job.items)
                 job.items.clear()
-                await self._tell_of_room()
+                await self._notify_of_room()
 
     def _has_room(self, count: int) -> bool:
         # A job that is larger than all that may wait gets in where nothing else waits.
         return self.waiting == 0 or self.waiting + count <= self._max_waiting
 
-    async def _tell_of_room(self) -> None:
+    async def _notify_of_room(self) -> None:
         async with self._room:
             self._room.notify_all()
 
@@ -171,7 +171,7 @@ class Batcher:
             batch = self._next()
             if not batch:
                 continue
-            await self._tell_of_room()
+            await self._notify_of_room()
             begun = loop.time()
             self.running = len(batch)
             try:

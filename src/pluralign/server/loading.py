@@ -47,7 +47,7 @@ def folder_digest(path: str) -> str:
     configs = sorted(folder.rglob("config.json")) if folder.is_dir() else []
     if not configs:
         raise ArtifactError(
-            f"{path} is no model folder: it has no config.json. Name the folder of a reward model"
+            f"{path} is not a model folder: it has no config.json. Name the folder of a reward model"
         )
     return json_digest({str(file.relative_to(folder)): file_digest(file) for file in map(Path, configs)})
 

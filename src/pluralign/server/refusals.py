@@ -77,7 +77,7 @@ def of_validation(error: ValidationError) -> Refusal:
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     first = problems[0]
     if first["type"] == "json_invalid":
-        return Refusal(400, f"the body is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+        return Refusal(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
     words = [f"{_place(one['loc'])}: {one['msg']}" for one in problems[:3]]
     more = f"; and {len(problems) - 3} more problems" if len(problems) > 3 else ""
     return Refusal(422, "; ".join(words) + more)

@@ -184,7 +184,7 @@ class ClassifyRow(BaseModel):
 
     index: int
     label: str
-    probs: list[float] = Field(description="the score, which is no probability")
+    probs: list[float] = Field(description="the score, which is not a probability")
     num_classes: int
 
 

@@ -109,7 +109,7 @@ class Predictor:
     ) -> dict[str, list[list[float]]]:
         """Probabilities of each attribute's categories for each conversation; in the model's thread."""
         found = self.scorer.attribute_distributions(conversations)
-        return {name: law.point_masses()[1].tolist() for name, law in found.items()}
+        return {name: one.point_masses()[1].tolist() for name, one in found.items()}
 
     def question(
         self,

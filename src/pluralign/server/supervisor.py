@@ -25,9 +25,9 @@ from pluralign.errors import ArgumentError
 __all__ = ["Supervisor", "is_loopback", "listen"]
 
 _BACKLOG = 2048
-_LOOK = 0.1  # seconds between two looks at the worker
+_POLL_SECONDS = 0.1  # between two checks of the worker
 _LONGEST_PAUSE = 30.0
-_OTHER_FOLDER = 3  # a worker's status: see there
+_OTHER_FOLDER = 3  # the exit status of a worker that found another model; see `worker`
 
 
 def is_loopback(host: str) -> bool:
@@ -54,7 +54,7 @@ def listen(host: str, port: int) -> socket.socket:
         reasons = {
             errno.EADDRINUSE: f"port {port} is in use; choose another port, or 0 for any",
             errno.EACCES: f"port {port} needs more rights; choose one above 1023",
-            errno.EADDRNOTAVAIL: f"host {host!r} is no address of this machine",
+            errno.EADDRNOTAVAIL: f"host {host!r} is not an address of this machine",
         }
         known = number is not None and not isinstance(error, socket.gaierror)
         words = reasons.get(number, str(error)) if known and number is not None else f"host {host!r}: {error}"
@@ -123,7 +123,7 @@ class Supervisor:
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not self._stopped() and time.monotonic() < end:
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
 
     def _one_worker(self) -> tuple[bool, int]:
         """Whether it came to score, and its exit status."""
@@ -137,7 +137,7 @@ class Supervisor:
         try:
             while worker.poll() is None and not self._stopped():
                 ready = ready or self._is_ready(told)
-                time.sleep(_LOOK)
+                time.sleep(_POLL_SECONDS)
             ready = ready or self._is_ready(told)
             if worker.poll() is None:
                 self._end(worker)

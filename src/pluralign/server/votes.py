@@ -151,11 +151,11 @@ class VoteStore:
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if version not in (0, _FORMAT) or (version == 0 and tables):
-                raise ArtifactError(f"{self.path} is no file of votes of this version; name another file")
+                raise ArtifactError(f"{self.path} is not a file of votes of this version; name another file")
             self._connection.executescript(_TABLES)
             self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
         except sqlite3.Error as error:
-            raise _told(error, self.path) from error
+            raise _artifact_error(error, self.path) from error
 
     def close(self) -> None:
         """Closes the file and lets others have it."""
@@ -204,7 +204,7 @@ class VoteStore:
             return new
         except sqlite3.Error as error:
             self._undo()
-            raise _told(error, self.path) from error
+            raise _artifact_error(error, self.path) from error
         except BaseException:
             self._undo()
             raise
@@ -264,7 +264,7 @@ class VoteStore:
         return [dict(zip(("item", "attribute", "votes"), row, strict=True)) for row in rows]
 
 
-def _told(error: sqlite3.Error, path: Path) -> ArtifactError:
+def _artifact_error(error: sqlite3.Error, path: Path) -> ArtifactError:
     words = str(error)
     if "full" in words or "disk I/O" in words:
         return FullDiskError(

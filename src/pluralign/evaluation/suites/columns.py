@@ -34,7 +34,7 @@ class SuiteScores:
         num_right: [N], how many responses are right.
         num_wrong: [N], how many are wrong.
         values: by rule [M], the responses of row 1 with its right ones first, then those of row 2 ...
-        probability: [N], that the right response is preferred; NaN for a row that is no pair, and where
+        probability: [N], that the right response is preferred; NaN for a row that is not a pair, and where
             nobody predicts it.
         columns: what else is known of each row, such as styles, by name [N].
         gold: [M], rewards that count as true; empty where a suite has none.

@@ -67,7 +67,7 @@ def check_prompt(text: Any, needed: Collection[str]) -> str:
     """The text, with a place for everything that it needs.
 
     Raises:
-        ConfigError: it is no text, or a place is missing.
+        ConfigError: it is not a text, or a place is missing.
     """
     if not isinstance(text, str):
         raise ConfigError(f"prompt: received {type(text).__name__}; allowed: text")

@@ -291,7 +291,7 @@ class JudgeSource(BaseScorer):
     def votes(self, rows: Iterable[Mapping[str, Any]]) -> datasets.Dataset:
         """The personas' votes on pairs, each asked in both orders.
 
-        A vote counts if both orders agree; one that follows the order is counted in `counts`, and is no tie.
+        A vote counts if both orders agree; one that follows the order is in `counts`, and is not a tie.
 
         Args:
             rows: prompt (text or messages), response_a, response_b; other columns are kept.
@@ -366,7 +366,7 @@ def _personas(personas: Any) -> dict[str, str | None]:
     """Name -> description; one without a name or description where there are none.
 
     Raises:
-        ConfigError: there are none, one is no text, or one comes twice.
+        ConfigError: there are none, one is not a text, or one comes twice.
     """
     if personas is None:
         return {"": None}
