@@ -27,6 +27,7 @@ from pluralign.cli.sample_rewards import (
     reward,
     reward_source,
 )
+from pluralign.cli.stored_samples import SAMPLES, imported, input_file, samples_folder
 from pluralign.errors import PluralignError
 from pluralign.run_layout import model_folder
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _KEY_VARIABLE = "PLURALIGN_SERVER_KEY"
-_SAMPLES, _ALPACA = "samples", "alpaca_eval.json"
+_ALPACA = "alpaca_eval.json"
 
 # Flags that do not change the result.
 _IGNORED = {
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     quiet_datasets()
     given = asdict(flags) | asdict(rewards) | asdict(programs)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
-    inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given[key] is not None}
+    inputs = {key: digest(input_file(key, given[key])) for key in _INPUTS if given[key] is not None}
     inputs |= {key: digest(table) for key, table in named_tables(rewards.programs).items()}
     name = default_name(decisive, inputs)
     with RunFolder(flags.out or f"runs/sample-{name}", "sample", decisive, inputs) as folder:
@@ -77,7 +78,7 @@ def _make(
     named = (rewards, programs, flags.device, flags.columns, flags.hub_split)
     source = reward_source(*named) if early else None
     samples = _samples(flags, folder.path, console, source)
-    made = [] if flags.samples is not None else _files(folder.path, _SAMPLES)
+    made = [] if flags.samples is not None else _files(folder.path, SAMPLES)
     result = {"run": str(folder.path), "samples": str(samples), **_counts(samples, console)}
     if flags.alpaca_eval is not None:
         from pluralign.policy import read_samples, write_alpaca_eval
@@ -132,7 +133,7 @@ def _check(flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
         raise UsageError(f"--limit must be at least 1, received {flags.limit}")
     if flags.alpaca_eval is not None and not flags.alpaca_eval.strip():
         raise UsageError("--alpaca_eval: received an empty name; AlpacaEval shows the name in its table")
-    if flags.shards is not None and (_samples_folder(flags.shards) / "manifest.json").is_file():
+    if flags.shards is not None and (samples_folder(flags.shards) / "manifest.json").is_file():
         raise UsageError(
             f"--shards: {flags.shards} contains samples written by pluralign; pass it as --samples"
         )
@@ -146,38 +147,15 @@ def _check(flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
     check_rewards(rewards, programs)
 
 
-def _file_of(key: str, value: str) -> str:
-    """The file or folder whose content determines the result."""
-    if key == "reward_function":
-        return value.rpartition(":")[0]
-    if key == "reward_model":
-        return str(model_folder(value))
-    return str(_samples_folder(value)) if key == "samples" else value
-
-
-def _samples_folder(path: str) -> Path:
-    """The samples folder itself, or the one inside a run folder."""
-    inner = Path(path) / _SAMPLES
-    return inner if inner.is_dir() else Path(path)
-
-
 def _samples(flags: SampleFlags, folder: Path, console: Console, source: RewardSource | None) -> Path:
     """The folder of completions: from an earlier run, imported, or sampled now."""
     from pluralign import policy
 
     if flags.samples is not None:
-        return _samples_folder(flags.samples)
-    target = folder / _SAMPLES
+        return samples_folder(flags.samples)
     if flags.shards is not None:
-        policy.import_samples(
-            flags.shards,
-            target,
-            columns=flags.columns,
-            split=flags.hub_split,
-            note={"source": flags.shards},
-            prompts_per_shard=flags.prompts_per_shard,
-        )
-        return target
+        return imported(flags, folder)
+    target = folder / SAMPLES
     found = policy.load_prompts(
         flags.prompts, columns=flags.columns, split=flags.hub_split, limit=flags.limit
     )

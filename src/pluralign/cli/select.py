@@ -20,8 +20,8 @@ from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import REWARDS, check_rewards, progress_printer, reward_source
 from pluralign.cli.scorers import conversations_of
 from pluralign.cli.select_flags import SelectFlags
+from pluralign.cli.stored_samples import SAMPLES, imported, input_file, samples_folder
 from pluralign.policy.selection.config import SelectionConfig
-from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_SAMPLES, _NOVELTY = "samples", "novelty"
+_NOVELTY = "novelty"
 _IGNORED = {"out", "json", "device", "cache", "sandbox", "program_workers"}  # do not change the result
 _SOURCES = "--reward_model, --reward_function, --programs or --reward_column"
 _INPUTS = ("samples", "rewards", "shards", "reward_model", "reward_function", "training_data")
@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
     if not rewards.sources:
         given["rewards"] = str(_own_rewards(str(flags.samples)))
-    inputs = {key: digest(_file_of(key, given[key])) for key in _INPUTS if given.get(key) is not None}
+    inputs = {key: digest(input_file(key, given[key])) for key in _INPUTS if given.get(key) is not None}
     inputs |= {key: digest(table) for key, table in named_tables(flags.programs).items()}
     name = default_name(decisive, inputs)
     with RunFolder(flags.out or f"runs/select-{name}", "select", decisive, inputs) as folder:
@@ -91,20 +91,6 @@ def _check(flags: SelectFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
     check_rewards(rewards, programs)
 
 
-def _file_of(key: str, value: str) -> str:
-    """The file or folder whose content determines the result."""
-    if key == "reward_function":
-        return value.rpartition(":")[0]
-    if key == "reward_model":
-        return str(model_folder(value))
-    return str(_samples_folder(value)) if key == "samples" else value
-
-
-def _samples_folder(path: str) -> Path:
-    inner = Path(path) / _SAMPLES
-    return inner if inner.is_dir() else Path(path)
-
-
 def _own_rewards(path: str) -> Path:
     """Where a run of `sample` has its rewards."""
     return Path(path) / REWARDS
@@ -120,18 +106,12 @@ def _make(
 ) -> dict[str, Any]:
     from pluralign import policy
 
-    samples = _samples_folder(flags.samples) if flags.samples is not None else folder.path / _SAMPLES
     made = []
-    if flags.shards is not None:
-        policy.import_samples(
-            flags.shards,
-            samples,
-            columns=flags.columns,
-            split=flags.hub_split,
-            note={"source": flags.shards},
-            prompts_per_shard=flags.prompts_per_shard,
-        )
-        made.append(_SAMPLES)
+    if flags.samples is not None:
+        samples = samples_folder(flags.samples)
+    else:
+        samples = imported(flags, folder.path)
+        made.append(SAMPLES)
     novelty = None
     if rewards.sources:
         reward = policy.reward_samples(
