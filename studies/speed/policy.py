@@ -19,12 +19,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from studies.records import ROOT
+from studies.speed.memory import watched_memory
 
 CASES = ("trl_dpo", "dpo", "qrpo")
 VOCABULARY, LENGTH, PAIRS, STEPS = 32_000, 512, 8, 2
@@ -54,20 +53,10 @@ def measure(case: str, seed: int) -> dict[str, Any]:
     pairs = draw_pairs(seed)
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(case, pairs, folder)
-        before, stop = resident(), threading.Event()
-        peak = [before]
-
-        def watch() -> None:
-            while not stop.wait(0.01):
-                peak[0] = max(peak[0], resident())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        cpu, wall = time.process_time(), time.perf_counter()
-        trainer.train()
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        stop.set()
-        watcher.join()
+        with watched_memory() as memory:
+            cpu, wall = time.process_time(), time.perf_counter()
+            trainer.train()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         shutil.rmtree(folder, ignore_errors=True)
     tokens = sum(
         2 * len(row["prompt"].split()) + len(row["chosen"].split()) + len(row["rejected"].split()) + 2
@@ -80,8 +69,8 @@ def measure(case: str, seed: int) -> dict[str, Any]:
         "cpu_seconds_per_step": cpu / STEPS,
         "wall_seconds_per_step": wall / STEPS,
         "tokens_per_cpu_second": tokens / cpu,
-        "loaded_mib": before / 2**20,
-        "grown_mib": (peak[0] - before) / 2**20,
+        "loaded_mib": memory.before / 2**20,
+        "grown_mib": (memory.peak - memory.before) / 2**20,
     }
 
 
@@ -185,11 +174,6 @@ def unpaired(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in pairs
         for side in ("chosen", "rejected")
     ]
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.records import ROOT
-from studies.speed.policy import make_tokenizer, resident
+from studies.speed.memory import resident
+from studies.speed.policy import make_tokenizer
 
 CASES = ("trl", "alike", "ours")
 

@@ -19,12 +19,12 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from typing import Any
 
 from studies.records import ROOT
-from studies.speed.policy import make_tokenizer, resident
+from studies.speed.memory import watched_memory
+from studies.speed.policy import make_tokenizer
 
 CASES = ("trl", "bradley_terry", "gaussian", "quantile")
 # layers, width, inner width, heads, heads of keys, vocabulary, pairs per step
@@ -72,26 +72,16 @@ def measure(shape: str, case: str, seed: int) -> dict[str, Any]:
     pairs = draw_pairs(seed, count)
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trl(shape, pairs, folder) if case == "trl" else _ours(shape, case, pairs, folder)
-        before, stop = resident(), threading.Event()
-        peak = [before]
-
-        def watch() -> None:
-            while not stop.wait(0.01):
-                peak[0] = max(peak[0], resident())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        cpu = time.process_time()
-        trainer.train()
-        cpu = time.process_time() - cpu
-        stop.set()
-        watcher.join()
+        with watched_memory() as memory:
+            cpu = time.process_time()
+            trainer.train()
+            cpu = time.process_time() - cpu
     return {
         "steps": STEPS,
         "pairs": count,
         "pairs_per_cpu_second": count / cpu,
-        "loaded_mib": before / 2**20,
-        "grown_mib": (peak[0] - before) / 2**20,
+        "loaded_mib": memory.before / 2**20,
+        "grown_mib": (memory.peak - memory.before) / 2**20,
         "losses": [line["loss"] for line in trainer.state.log_history if "loss" in line],
     }
 

@@ -44,20 +44,23 @@ def emobank_order_rises() -> bool:
     return low > 0
 
 
+def _order(data: str, tune: str) -> str:
+    """The accuracy within a prompt."""
+    run = run_of(data, "quantile", tune)
+    assert run is not None
+    return f"{mean_of(run, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+
+
 def goal_is_missed() -> bool:
     return _gain("emobank", "full") < 2 * _gain("emobank", "none")
 
 
 def emobank_order() -> str:
-    own = run_of("emobank", "quantile", "full")
-    assert own is not None
-    return f"{mean_of(own, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+    return _order("emobank", "full")
 
 
 def emobank_order_frozen() -> str:
-    frozen = run_of("emobank", "quantile", "none")
-    assert frozen is not None
-    return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+    return _order("emobank", "none")
 
 
 def summeval_frozen() -> str:
@@ -69,15 +72,11 @@ def summeval_full() -> str:
 
 
 def summeval_order() -> str:
-    own = run_of("summeval-expert", "quantile", "full")
-    assert own is not None
-    return f"{mean_of(own, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+    return _order("summeval-expert", "full")
 
 
 def summeval_order_frozen() -> str:
-    frozen = run_of("summeval-expert", "quantile", "none")
-    assert frozen is not None
-    return f"{mean_of(frozen, 'pairs:all', 'model_outcome')['estimate']:.3f}"
+    return _order("summeval-expert", "none")
 
 
 def summeval_is_better() -> bool:
