@@ -71,9 +71,11 @@ def run(arguments: Sequence[str]) -> None:
     from pluralign.server.supervisor import Supervisor, listen
 
     if not 0 <= flags.port <= 65_535:
-        raise UsageError(f"--port {flags.port}: allowed are 0 to 65535, where 0 is any that is free")
+        raise UsageError(f"--port: received {flags.port}; allowed: 0 to 65535, where 0 picks a free one")
     if not 0 < flags.grace < 86_400:
-        raise UsageError(f"--grace {flags.grace:g}: needed are seconds, more than 0 and less than a day")
+        raise UsageError(
+            f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
+        )
     token, voters = _token(flags), _voters(flags)
     require_packages()
     if not Path(flags.model).is_dir():
@@ -118,7 +120,7 @@ def _token(flags: ServeFlags) -> str | None:
 
     token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
     if token is not None and not _is_token(token):
-        raise UsageError("--token: needed are printable ASCII characters without spaces, at least one")
+        raise UsageError("--token: allowed: printable ASCII characters without spaces, at least one")
     if token is None and not is_loopback(flags.host):
         raise UsageError(
             f"--host {flags.host} can be reached from other machines, so a token is needed: pass --token, or "
@@ -143,10 +145,12 @@ def _voters(flags: ServeFlags) -> dict[str, str] | None:
         or not all(name and _is_token(t) for name, t in found.items())
     ):
         raise UsageError(
-            f'--voters {flags.voters}: needed is an object of names and tokens, {{"ann": "token"}}'
+            f'--voters {flags.voters}: allowed: an object of names and tokens, {{"ann": "token"}}'
         )
     if len(set(found.values())) < len(found):
-        raise UsageError(f"--voters {flags.voters}: two people have one token, so it says not who votes")
+        raise UsageError(
+            f"--voters {flags.voters}: two people have the same token, so it does not say who votes"
+        )
     return found
 
 

@@ -29,6 +29,7 @@ from pluralign.server.records import LEVELS, records
 __all__ = ["Predictor", "Question", "Scored", "estimated_tokens"]
 
 _BYTES_PER_TOKEN = 4  # of English; only what fills a batch is counted by it
+_KNOWN_QUESTIONS = 256  # what clients ask again and again; one that always asks anew fills no memory
 _WARM_UP = [
     {"role": "user", "content": "Which are the first five primes?"},
     {"role": "assistant", "content": "2 3 5 7 11"},
@@ -138,9 +139,7 @@ class Predictor:
         known = self._known.get(words)
         if known is None:
             known = self._asked(words, measure, weights, steer, wanted)
-            if (
-                len(self._known) < 256
-            ):  # what clients ask again and again; a client that asks anew fills no memory
+            if len(self._known) < _KNOWN_QUESTIONS:
                 self._known[words] = known
         return known
 
@@ -165,7 +164,7 @@ class Predictor:
         """Scores one conversation, so that whatever is wrong is known before anybody asks.
 
         Raises:
-            Exception: it cannot be scored. A scorer that knows its conversations by heart may not know this
+            Exception: it cannot be scored. A scorer that looks conversations up may not know this
                 one.
         """
         with suppress(*(() if self._embeds else (ArgumentError,))):
@@ -178,18 +177,18 @@ class Predictor:
         Raises:
             PluralignError: an item cannot be scored.
         """
-        talks = [item.value for item in items]
+        conversations = [item.value for item in items]
         found: list[Scored | None] = [None] * len(items)
         groups: dict[Question, list[int]] = {}
         for place, item in enumerate(items):
             groups.setdefault(item.key, []).append(place)  # type: ignore[arg-type]
         truncated: list[bool] | list[None]
         if self._embeds:
-            embedded = self.scorer.embed(talks, progress=False)
-            inputs = head_inputs(self.scorer.head, talks, embedded)
+            embedded = self.scorer.embed(conversations, progress=False)
+            inputs = head_inputs(self.scorer.head, conversations, embedded)
             truncated = embedded.truncated.tolist()
         else:
-            whole = distributions_of(self.scorer, talks, "the model")
+            whole = distributions_of(self.scorer, conversations, "the model")
             truncated = [None] * len(items)
         for question, places in groups.items():
             every = len(places) == len(items)

@@ -1,0 +1,52 @@
+"""Plain values over a socket: numbers, texts and containers of these, nothing that stays on either side.
+
+In: a value and a socket. Out: the same value in the other process. Like `wire`, which turns values into
+bytes, this file is sent into the sandbox.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from pluralign.policy.rewards.programs import wire
+
+__all__ = ["framed", "receive", "send"]
+
+
+def send(connection: socket.socket, value: Any) -> None:
+    """Writes a value.
+
+    Raises:
+        TypeError: it is not plain.
+        Closed, TimeoutError: as in `wire.send`.
+    """
+    wire.send(connection, wire.encode(value, {}, _not_plain))
+
+
+def receive(connection: socket.socket, limit: int = wire.MAX_FRAME + (1 << 20)) -> Any:
+    """Reads a value.
+
+    Raises:
+        Broken: it is not plain, or has more than `limit` bytes.
+        Closed, TimeoutError: as in `wire.receive`.
+    """
+    return wire.decode(wire.receive(connection, limit), _refuse, _refuse, _refuse)
+
+
+def framed(value: Any) -> bytes:
+    """The bytes that `send` writes.
+
+    Raises:
+        TypeError: it is not plain.
+    """
+    frame = wire.encode(value, {}, _not_plain)
+    return len(frame).to_bytes(4, "big") + frame
+
+
+def _not_plain(value: object) -> tuple[int, str]:
+    raise TypeError(f"{type(value).__name__} is not plain")
+
+
+def _refuse(*_: object) -> None:
+    raise wire.Broken("only plain values are expected here")
