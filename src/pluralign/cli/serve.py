@@ -70,7 +70,9 @@ def run(arguments: Sequence[str]) -> None:
         "serve", ServeFlags.__doc__ or "", arguments, ServeFlags, ServerConfig, positional="model"
     )
     if not 0 < flags.grace < 86_400:
-        raise UsageError(f"--grace {flags.grace:g}: needed are seconds, more than 0 and less than a day")
+        raise UsageError(
+            f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
+        )
     token, voters = _token(flags), _voters(flags)
     console = Console(flags.json)
 
@@ -104,7 +106,7 @@ def _token(flags: ServeFlags) -> str | None:
 
     token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
     if token is not None and not _is_token(token):
-        raise UsageError("--token: needed are printable ASCII characters without spaces, at least one")
+        raise UsageError("--token: allowed: printable ASCII characters without spaces, at least one")
     if token is None and not is_loopback(flags.host):
         raise UsageError(
             f"--host {flags.host} can be reached from other machines, so a token is needed: pass --token, or "
@@ -129,10 +131,12 @@ def _voters(flags: ServeFlags) -> dict[str, str] | None:
         or not all(name and _is_token(t) for name, t in found.items())
     ):
         raise UsageError(
-            f'--voters {flags.voters}: needed is an object of names and tokens, {{"ann": "token"}}'
+            f'--voters {flags.voters}: allowed: an object of names and tokens, {{"ann": "token"}}'
         )
     if len(set(found.values())) < len(found):
-        raise UsageError(f"--voters {flags.voters}: two people have one token, so it says not who votes")
+        raise UsageError(
+            f"--voters {flags.voters}: two people have the same token, so it does not say who votes"
+        )
     return found
 
 

@@ -67,7 +67,7 @@ def serve(
     from pluralign.server.supervisor import Supervisor, listen
 
     if not 0 <= place.port <= 65_535:
-        raise UsageError(f"--port {place.port}: allowed are 0 to 65535, where 0 is any that is free")
+        raise UsageError(f"--port: received {place.port}; allowed: 0 to 65535, where 0 picks a free one")
     require_packages()
     _check_folder(place.model, place.model)
     for name, folder in place.personas.items():

@@ -136,7 +136,7 @@ class TemplateInverse:
         if self._marks is not None and self._marks.ask.startswith(self._marks.opening):
             lead = self._marks.ask.removeprefix(self._marks.opening)  # "[/INST] " and "[/INST]"
             response = response.removeprefix(lead) if not lead.strip() else response
-        while True:  # the end of the turn, what the template writes behind it, and padding
+        while True:  # the end of the turn, what the template writes after it, and padding
             shorter = response.rstrip()
             end = next((one for one in self._ends if shorter.endswith(one)), None)
             if end is None:

@@ -7,7 +7,7 @@ While the model works, jobs gather. The next batch takes one item of each job in
 tokens is full, so that a job of one item is in the very next batch even where a job of thousands is under
 way. A job that comes while the model is idle waits a moment for others.
 
-A batch that fails is divided and tried again, until the items that are to blame stand alone; a job fails with
+A batch that fails is divided and tried again, until the items that are to blame are alone; a job fails with
 its own item only.
 """
 
@@ -44,7 +44,7 @@ Work = Callable[[Sequence[Item]], Sequence[Any]]
 
 
 class Full(Exception):
-    """More waits than may."""
+    """More conversations wait than are allowed to."""
 
 
 @dataclass(eq=False)

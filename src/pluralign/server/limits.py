@@ -83,17 +83,19 @@ class Guard:
             self._metrics.seconds.labels(path).observe(time.perf_counter() - begun)
 
     def _refusal(self, scope: Any) -> Refusal | None:
-        """Why nobody answers; None where somebody does."""
+        """The refusal of a request; None where it is to be answered."""
         if self._token is None:
             if from_this_machine(scope):
                 return None
-            return Refusal(403, "a server without a token answers no web pages of elsewhere", headers=_CLOSE)
+            return Refusal(
+                403, "a server without a token does not answer pages of other web sites", headers=_CLOSE
+            )
         free = scope["path"] in self._free or same_token(token_of(scope), self._token)
         return None if free else unauthorized()
 
 
 def from_this_machine(scope: Any) -> bool:
-    """Whether a request is of no web page of elsewhere; any page can have a browser send one."""
+    """Whether a request comes from no page of another web site; any page can have a browser send one."""
     origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
     try:
         return all(is_loopback(urlsplit(origin).hostname or "") for origin in origins)

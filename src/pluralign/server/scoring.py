@@ -32,6 +32,7 @@ from pluralign.server.records import LEVELS, records
 __all__ = ["Predictor", "Question", "Scored", "estimated_tokens"]
 
 _BYTES_PER_TOKEN = 4  # of English; only what fills a batch is counted by it
+_KNOWN_QUESTIONS = 256  # what clients ask again and again; one that always asks anew fills no memory
 _WARM_UP = [
     {"role": "user", "content": "Which are the first five primes?"},
     {"role": "assistant", "content": "2 3 5 7 11"},
@@ -154,9 +155,7 @@ class Predictor:
         known = self._known.get(words)
         if known is None:
             known = self._asked(words, measure, weights, steer, wanted, keeps)
-            if (
-                len(self._known) < 256
-            ):  # what clients ask again and again; a client that asks anew fills no memory
+            if len(self._known) < _KNOWN_QUESTIONS:
                 self._known[words] = known
         return known
 
@@ -187,7 +186,7 @@ class Predictor:
         """Scores one conversation, so that whatever is wrong is known before anybody asks.
 
         Raises:
-            Exception: it cannot be scored. A scorer that knows its conversations by heart may not know this
+            Exception: it cannot be scored. A scorer that looks conversations up may not know this
                 one.
         """
         with suppress(*(() if self._embeds else (ArgumentError,))):
@@ -199,24 +198,24 @@ class Predictor:
         Raises:
             PluralignError: an item cannot be scored.
         """
-        talks = [item for item in items if not callable(item.value)]
-        scored = iter(self._scored_talks(talks) if talks else ())
+        conversations = [item for item in items if not callable(item.value)]
+        scored = iter(self._score_conversations(conversations) if conversations else ())
         return [item.value() if callable(item.value) else next(scored) for item in items]
 
     @torch.no_grad()
-    def _scored_talks(self, items: Sequence[Item]) -> list[Scored]:
-        talks = [item.value for item in items]
+    def _score_conversations(self, items: Sequence[Item]) -> list[Scored]:
+        conversations = [item.value for item in items]
         found: list[Scored | None] = [None] * len(items)
         groups: dict[Question, list[int]] = {}
         for place, item in enumerate(items):
             groups.setdefault(item.key, []).append(place)  # type: ignore[arg-type]
         truncated: list[bool] | list[None]
         if self._embeds:
-            embedded = self.scorer.embed(talks, progress=False)
-            inputs = head_inputs(self.scorer.head, talks, embedded)
+            embedded = self.scorer.embed(conversations, progress=False)
+            inputs = head_inputs(self.scorer.head, conversations, embedded)
             truncated = embedded.truncated.tolist()
         else:
-            whole, sources = whole_and_sources(self.scorer, talks)
+            whole, sources = whole_and_sources(self.scorer, conversations)
             truncated = [None] * len(items)
         for question, places in groups.items():
             every = len(places) == len(items)
@@ -228,9 +227,9 @@ class Predictor:
             scored = _scored(question, distribution, [truncated[place] for place in places])
             if question.keeps:
                 if self._embeds:
-                    kept = kept_rows(self.scorer, self.personas, talks, places, inputs, embedded)
+                    kept = kept_rows(self.scorer, self.personas, conversations, places, inputs, embedded)
                 else:
-                    kept = kept_distributions(whole, sources, self.personas, talks, places)
+                    kept = kept_distributions(whole, sources, self.personas, conversations, places)
                 scored = [one._replace(kept=row) for one, row in zip(scored, kept, strict=True)]
             for place, one in zip(places, scored, strict=True):
                 found[place] = one

@@ -88,7 +88,7 @@ class Service:
         """The server stops: no request is held any more, and after `grace` seconds what waits is refused."""
         self._stopping = True
         self._settled.set()
-        refusal = Refusal(503, "the server stops; try again later", retry_after=5)
+        refusal = Refusal(503, "the server is shutting down; try again later", retry_after=5)
         asyncio.get_running_loop().call_later(grace, self.batcher.refuse, refusal)
 
     async def start(self) -> None:
@@ -138,7 +138,7 @@ class Service:
         if patient:
             await self._settled.wait()
         if self._stopping:
-            raise Refusal(503, "the server stops; try again later", retry_after=5)
+            raise Refusal(503, "the server is shutting down; try again later", retry_after=5)
         if self._predictor is None:
             why = "cannot be loaded" if self.failure else "is being loaded"
             raise Refusal(503, f"the model {why}; /health answers 200 once it scores", retry_after=2)
@@ -164,11 +164,11 @@ class Service:
         """
         if not conversations:
             return []
-        talks = [check(one, place) for place, one in enumerate(conversations)]
-        await self.check_size(talks)
+        checked = [check(one, place) for place, one in enumerate(conversations)]
+        await self.check_size(checked)
         items = [
-            Item(place, talk, estimated_tokens(talk, self._longest), question)
-            for place, talk in enumerate(talks)
+            Item(place, one, estimated_tokens(one, self._longest), question)
+            for place, one in enumerate(checked)
         ]
         found: list[Scored] = await self._answered(items, patient)
         if any(one.truncated for one in found):
@@ -194,24 +194,26 @@ class Service:
                 return await self.batcher.submit(items, patient=patient)
         except Full:
             raise Refusal(
-                429, f"{self.batcher.waiting} conversations wait already; try again later", retry_after=1
+                429,
+                f"{self.batcher.waiting} conversations are waiting already; try again later",
+                retry_after=1,
             ) from None
         except TimeoutError:
             if patient:
                 raise  # the caller's own time is over
             raise busy() from None
 
-    async def check_size(self, talks: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    async def check_size(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         """Checks how much a request asks for. No text has more tokens than bytes, so few are counted.
 
         Raises:
             Refusal: there are too many conversations or tokens.
         """
-        if len(talks) > self.config.max_items:
-            most = self.config.max_items
-            raise Refusal(422, f"received {len(talks)} conversations; allowed: at most {most} a request")
+        if len(conversations) > self.config.max_items:
+            received, most = len(conversations), self.config.max_items
+            raise Refusal(422, f"received {received} conversations; allowed: at most {most} a request")
         limit = self.config.max_tokens
-        contents = [str(message["content"]) for talk in talks for message in talk]
+        contents = [str(message["content"]) for one in conversations for message in one]
         size = sum(len(content.encode()) for content in contents)
         if size <= limit:
             return
@@ -233,7 +235,7 @@ class Service:
 
 
 def busy() -> Refusal:
-    """Too much waits, for too long."""
+    """The refusal of a request that waited too long."""
     return Refusal(503, "the model is too busy to answer in time; try again later", retry_after=5)
 
 

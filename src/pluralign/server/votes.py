@@ -254,7 +254,7 @@ class VoteStore:
 
         Args:
             limit: how many.
-            after: the id behind which to begin.
+            after: the id after which to begin.
         """
         rows = self._connection.execute(
             "SELECT items.item, attribute, count(votes.id) FROM items LEFT JOIN votes USING (item) "

@@ -214,9 +214,7 @@ def _features(
     inputs: Inputs, conversations: list[list[dict[str, str]]]
 ) -> tuple[Embeddings, ColumnScaling, Tensor, Tensor]:
     """Embeddings, their scaling, the scaled features along their principal axes, and the axes."""
-    embedded = inputs.embed(conversations)
-    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
-    features = scaling(embedded.response)
+    embedded, scaling, features = inputs.features(conversations)
     axes = principal_axes(features)
     return embedded, scaling, features @ axes, axes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confine import confine
 
 TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
@@ -35,9 +35,9 @@ def _play(connection: wire.Stream, config: dict[str, Any]) -> None:
     try:
         confine(config)
     except OSError as error:
-        wire.send(connection, wire.encode(("refused", str(error)), {}, _nothing))
+        plain.send(connection, ("refused", str(error)))
         os._exit(1)
-    wire.send(connection, wire.encode(("confined", os.getuid()), {}, _nothing))
+    plain.send(connection, ("confined", os.getuid()))
     sys.setrecursionlimit(3_000)
     if config["role"] == "judge":
         from pluralign.policy.rewards.programs.judge import serve_jobs
@@ -57,16 +57,8 @@ def _play(connection: wire.Stream, config: dict[str, Any]) -> None:
 
 def _read(connection: wire.Stream) -> dict[str, Any]:
     try:
-        found = wire.decode(wire.receive(connection, 64 << 20), _none, _none, _none)
+        found = plain.receive(connection, 64 << 20)
     except wire.Closed:
         os._exit(0)
     assert isinstance(found, dict)
     return found
-
-
-def _none(*_: object) -> None:
-    raise wire.Broken("only plain values are expected here")
-
-
-def _nothing(value: object) -> tuple[int, str]:
-    raise TypeError(f"{type(value).__name__} is not plain")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confine import adopt_orphans
 
 __all__ = ["serve_forks"]
@@ -34,7 +34,7 @@ def serve_forks(descriptor: int, play: Callable[[wire.Stream, dict[str, Any]], N
     server = _Server(connection)
     while True:
         try:
-            request = wire.decode(wire.receive(connection), _none, _none, _none)
+            request = plain.receive(connection)
         except wire.Closed:
             server.end(None)
             os._exit(0)
@@ -44,11 +44,7 @@ def serve_forks(descriptor: int, play: Callable[[wire.Stream, dict[str, Any]], N
             answer: int | None = server.start(argument, descriptors, play)
         else:
             answer = server.wait(argument) if verb == "wait" else server.end(argument)
-        wire.send(connection, wire.encode(answer, {}, _none))
-
-
-def _none(*_: Any) -> Any:
-    raise wire.Broken("only plain values are expected here")
+        plain.send(connection, answer)
 
 
 class _Server:
