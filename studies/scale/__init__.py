@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.scale import engines, memory
+from studies.scale import cache_size, engines, memory
 from studies.study import Arm, Study, once
 
 STUDY = Study(
@@ -15,6 +15,9 @@ STUDY = Study(
             seeds=1,
             threads=1,
             packages=("ray",),
+        ),
+        "cache": Arm(
+            once(*({"width": width} for width in cache_size.WIDTHS)), cache_size.run, seeds=1, threads=1
         ),
         "memory": Arm(once(*memory.RUNS), memory.run, seeds=1, threads=1, packages=("ray",)),
     },

@@ -1,6 +1,7 @@
 """Engines beside each other on one machine: 20,000 responses scored on MiniLM, one worker killed on the way.
 
-In: a case. Out: seconds, the rate once everything is loaded, and a digest of all finished shards, which is
+In: a case. Out: processor seconds of the process that asks, of workers and of the rest of Ray; seconds by the
+clock; and a digest of all finished shards, which is
 the same for cases that give the same bytes.
 """
 
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from studies.scale.world import PLACE, descendants, is_worker, model_on, rows_file
+from studies.scale.world import PLACE, Processor, descendants, is_worker, model_on, rows_file
 
 ROWS = 20_000
 ROWS_PER_SHARD = 512
@@ -72,9 +73,11 @@ def run(case: str, seed: int) -> dict[str, Any]:
     before = torch.get_num_threads()
     torch.set_num_threads(wanted.threads)
     try:
-        started = time.perf_counter()
+        processor = Processor()
+        started, cpu = time.perf_counter(), time.process_time()
         finish(job, engine, watch)
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        of_workers, of_ray = processor.stop()
     finally:
         torch.set_num_threads(before)
     # The first call says what was there; the next ones are behind a shard each.
@@ -84,6 +87,7 @@ def run(case: str, seed: int) -> dict[str, Any]:
         "shards": rows.num_shards,
         "store_seconds": stored,
         "seconds": seconds,
+        "cpu_seconds": {"asking": cpu, "workers": of_workers, "others": of_ray},
         "first_shard_seconds": times[1] - started,
         "rows_per_second": rate,
         "killed": len([pid for pid in killed if pid]),

@@ -6,6 +6,8 @@ Rows are a prompt for every twenty responses of fifteen words, all of them diffe
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,34 @@ def highest_mib(pid: int) -> float:
         line.partition(":")[::2] for line in _read(Path(f"/proc/{pid}/status")).splitlines()
     )
     return float(lines["VmHWM"].split()[0]) / 1024 if "VmHWM" in lines else 0.0
+
+
+class Processor:
+    """Processor seconds of all processes that descend from this one, read twice a second until `stop`."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, tuple[bool, float]] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> tuple[float, float]:
+        """Those of workers, and of all others."""
+        self._ended.set()
+        self._thread.join()
+        found = self._seconds.values()
+        return sum(s for worker, s in found if worker), sum(s for worker, s in found if not worker)
+
+    def _watch(self) -> None:
+        while True:
+            for pid, command in descendants(os.getpid()):
+                fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+                if fields:
+                    ticks = int(fields[11]) + int(fields[12])
+                    worker = is_worker(command) or self._seconds.get(pid, (False, 0.0))[0]
+                    self._seconds[pid] = (worker, ticks / os.sysconf("SC_CLK_TCK"))
+            if self._ended.wait(0.5):
+                return
 
 
 def is_worker(command: str) -> bool:
