@@ -39,6 +39,7 @@ class Guard:
         metrics: where requests are counted.
         paths: those that are counted by their name.
         with_own_tokens: paths that check tokens themselves.
+        open_paths: paths that need none, since they say nothing about the model.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Guard:
         metrics: Metrics,
         paths: frozenset[str],
         with_own_tokens: frozenset[str] = frozenset(),
+        open_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._token = token
         self._metrics = metrics
         self._paths = paths
-        self._free = {*_OPEN, *with_own_tokens}
+        self._free = {*_OPEN, *with_own_tokens, *open_paths}
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         """Answers one request."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pluralign import risk
 from pluralign.conversations import check
@@ -22,7 +22,10 @@ from pluralign.server.metrics import Metrics
 from pluralign.server.refusals import Refusal
 from pluralign.server.scoring import Predictor, Question, Scored, estimated_tokens
 
-__all__ = ["Service", "busy"]
+__all__ = ["Personas", "Service", "busy"]
+
+Personas = Callable[[Any], Mapping[str, Any]]  # from the scorer to the models of groups of people
+Answer = TypeVar("Answer")
 
 
 class Service:
@@ -33,6 +36,7 @@ class Service:
         config: limits and the default measure.
         metrics: where batches are counted.
         prepare: what else has to be loaded before it is ready.
+        personas: loads the models of groups of people, given the scorer.
 
     Attributes:
         failure: why the scorer could not be loaded, if it could not.
@@ -49,6 +53,7 @@ class Service:
         config: ServerConfig,
         metrics: Metrics,
         prepare: Callable[[], None] = lambda: None,
+        personas: Personas = lambda scorer: {},
     ) -> None:
         risk.parse(config.risk)
         self.config = config
@@ -58,6 +63,7 @@ class Service:
         self.on_failure: Callable[[BaseException], None] = _logged
         self._source = scorer
         self._prepare = prepare
+        self._personas = personas
         self._predictor: Predictor | None = None
         self._settled = asyncio.Event()  # it is loaded, or will not be
         self._stopping = False
@@ -115,7 +121,7 @@ class Service:
         scorer = self._source
         if not isinstance(scorer, Scorer):
             scorer = scorer()
-        predictor = Predictor(scorer, self.config.risk)
+        predictor = Predictor(scorer, self.config.risk, self._personas(scorer))
         predictor.warm_up()
         return predictor
 
@@ -163,9 +169,28 @@ class Service:
             Item(place, one, estimated_tokens(one, self._longest), question)
             for place, one in enumerate(checked)
         ]
+        found: list[Scored] = await self._answered(items, patient)
+        if any(one.truncated for one in found):
+            self.metrics.truncated.inc(sum(one.truncated is True for one in found))
+        return found
+
+    async def in_turn(self, function: Callable[[], Answer], size: int) -> Answer:
+        """What a function returns that the model's thread calls in its turn, between conversations.
+
+        Args:
+            function: called once.
+            size: what it adds to a batch, in tokens.
+
+        Raises:
+            Refusal: too much waits, or it took too long.
+        """
+        found: list[Answer] = await self._answered([Item(0, function, size, None)], False)
+        return found[0]
+
+    async def _answered(self, items: Sequence[Item], patient: bool) -> list[Any]:
         try:
             async with asyncio.timeout(None if patient else self.config.timeout):
-                found: list[Scored] = await self.batcher.submit(items, patient=patient)
+                return await self.batcher.submit(items, patient=patient)
         except Full:
             raise Refusal(
                 429,
@@ -176,9 +201,6 @@ class Service:
             if patient:
                 raise  # the caller's own time is over
             raise busy() from None
-        if any(one.truncated for one in found):
-            self.metrics.truncated.inc(sum(one.truncated is True for one in found))
-        return found
 
     async def check_size(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         """Checks how much a request asks for. No text has more tokens than bytes, so few are counted.
@@ -205,7 +227,7 @@ class Service:
                 f"received {count:,} tokens; allowed: at most {limit:,} a request. Send less at once",
             )
 
-    def _answer(self, items: Sequence[Item]) -> list[Scored]:
+    def _answer(self, items: Sequence[Item]) -> list[Any]:
         if self._predictor is None:
             raise ArgumentError("the model is not loaded")
         return self._predictor.answer(items)

@@ -7,28 +7,30 @@ files that it needs (`python_files`), since a process in the sandbox sees no pac
 from __future__ import annotations
 
 import os
-import socket
 import sys
-from typing import Any
 
 from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confine import confine
+
+TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["main"]
 
 
 def main(descriptor: int) -> None:
     """Reads the configuration and does what this process was started for."""
-    connection = socket.socket(fileno=descriptor)
+    connection = wire.Stream(descriptor)
     config = _read(connection)
     if config["role"] == "forks":
         from pluralign.policy.rewards.programs.forking import serve_forks
 
-        serve_forks(connection, _play)
+        serve_forks(descriptor, _play)
     _play(connection, config)
 
 
-def _play(connection: socket.socket, config: dict[str, Any]) -> None:
+def _play(connection: wire.Stream, config: dict[str, Any]) -> None:
     """Confines this process, says so, and plays its role."""
     try:
         confine(config)
@@ -40,7 +42,7 @@ def _play(connection: socket.socket, config: dict[str, Any]) -> None:
     if config["role"] == "judge":
         from pluralign.policy.rewards.programs.judge import serve_jobs
 
-        serve_jobs(connection)
+        serve_jobs(connection.descriptor)
     elif config["role"] == "script":
         from pluralign.policy.rewards.programs.agent import run_script
 
@@ -53,7 +55,7 @@ def _play(connection: socket.socket, config: dict[str, Any]) -> None:
         serve(connection, _read(connection))
 
 
-def _read(connection: socket.socket) -> dict[str, Any]:
+def _read(connection: wire.Stream) -> dict[str, Any]:
     try:
         found = plain.receive(connection, 64 << 20)
     except wire.Closed:

@@ -22,14 +22,15 @@ from pluralign.policy.rewards.programs.confine import adopt_orphans
 __all__ = ["serve_forks"]
 
 
-def serve_forks(connection: socket.socket, play: Callable[[socket.socket, dict[str, Any]], None]) -> None:
+def serve_forks(descriptor: int, play: Callable[[wire.Stream, dict[str, Any]], None]) -> None:
     """Takes requests until the socket closes.
 
     Args:
-        connection: to who asks.
+        descriptor: of a socket to who asks.
         play: what a forked process does with its socket and its configuration.
     """
     adopt_orphans()
+    connection = socket.socket(fileno=descriptor)
     server = _Server(connection)
     while True:
         try:
@@ -66,7 +67,7 @@ class _Server:
                     os.close(descriptor)
                 os.environ.clear()
                 os.environ.update(config["environment"])
-                play(socket.socket(fileno=descriptors[0]), config)
+                play(wire.Stream(descriptors[0]), config)
             finally:
                 os._exit(1)
         for descriptor in descriptors:

@@ -29,8 +29,9 @@ class _TooLate(BaseException):
     """The time of a test is over."""
 
 
-def serve_jobs(connection: socket.socket) -> None:
+def serve_jobs(descriptor: int) -> None:
     """Takes jobs until the socket closes: a byte with the program's socket, then the job."""
+    connection = socket.socket(fileno=descriptor)
     while True:
         message, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
         if not message or not descriptors:

@@ -6,15 +6,16 @@ bytes, this file is sent into the sandbox.
 
 from __future__ import annotations
 
-import socket
-from typing import Any
-
 from pluralign.policy.rewards.programs import wire
+
+TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["framed", "receive", "send"]
 
 
-def send(connection: socket.socket, value: Any) -> None:
+def send(connection: wire.Connection, value: Any) -> None:
     """Writes a value.
 
     Raises:
@@ -24,7 +25,7 @@ def send(connection: socket.socket, value: Any) -> None:
     wire.send(connection, wire.encode(value, {}, _not_plain))
 
 
-def receive(connection: socket.socket, limit: int = wire.MAX_FRAME + (1 << 20)) -> Any:
+def receive(connection: wire.Connection, limit: int = wire.MAX_FRAME + (1 << 20)) -> Any:
     """Reads a value.
 
     Raises:

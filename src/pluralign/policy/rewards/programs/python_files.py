@@ -22,7 +22,8 @@ _FILES = {
 }
 # Reads compiled modules from a socket, and runs the last.
 _BOOTSTRAP = """
-import sys, os, marshal, types
+import sys, os, marshal
+Module = type(sys)
 n = int(sys.argv[1])
 def read(count):
     found = b''
@@ -33,10 +34,10 @@ def read(count):
         found += part
     return found
 for name, code in marshal.loads(read(int.from_bytes(read(8), 'big'))):
-    module = sys.modules[name] = types.ModuleType(name)
+    module = sys.modules[name] = Module(name)
     exec(code, module.__dict__)
     parent, _, last = name.rpartition('.')
-    setattr(sys.modules.setdefault(parent, types.ModuleType(parent)), last, module)
+    setattr(sys.modules.setdefault(parent, Module(parent)), last, module)
 module.main(n)
 """
 
