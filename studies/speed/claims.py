@@ -107,6 +107,20 @@ def checked_loading_costs_a_few_times_reading() -> bool:
 
 
 def sandbox_is_faster_than_a_process_per_program() -> bool:
-    """At every level, on a busy machine."""
+    """At every level, by the median of rounds."""
     found = _only("programs")["times_subprocess"]
-    return all(one["min"] > 1 for one in found.values())
+    return all(one["median"] > 1.2 for one in found.values())
+
+
+def bubblewrap_is_the_slowest() -> bool:
+    """Less than half the programs per second of any other level that is confined."""
+    found = {level: one["median"] for level, one in _only("programs")["per_second"].items()}
+    return found["bubblewrap"] < 0.55 * min(
+        found[level] for level in ("namespaces", "separate_user", "rlimits")
+    )
+
+
+def serving_is_faster_than_a_plain_server() -> bool:
+    """Requests per second with 32 clients, beside a plain server in either form."""
+    found = _only("serving")
+    return all(one["min"] > 4 for one in found["speedup"].values())

@@ -12,8 +12,8 @@ A text is divided at these marks. It counts as read only where the template writ
 messages that were found, and where no content holds a mark itself, so that it could be divided in another
 way.
 
-A system prompt that a template writes by itself, where there is none, is no message. One that it writes into
-the user's turn (Gemma, Mistral) is read as part of that turn: the text does not say where it ends.
+A system prompt that a template writes by itself, where there is none, is not a message. One that it writes
+into the user's turn (Gemma, Mistral) is read as part of that turn: the text does not say where it ends.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ response:
                 distribution is wide or has several modes, which risk measures see. References stay standard
                 normal.
     vincentize  Q = sum_s w_s Q_s. Quantile functions are averaged: disagreement cancels, and only the
-    sources'
-                own uncertainty remains. References are narrower than standard normal.
+                sources' own uncertainty remains. References are narrower than standard normal.
 
 Means are the same for both, the weighted average of the sources' normal scores.
 """

@@ -1,8 +1,7 @@
 """Refusals: every error of a request as `{"error": {"message", "allowed"?}}` with its status.
 
 In: an exception. Out: status, body, headers. Messages go to whoever sent the request; none of them is logged,
-    since
-they may quote it.
+since they may quote it.
 """
 
 from __future__ import annotations

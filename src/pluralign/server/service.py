@@ -2,8 +2,7 @@
 asked.
 
 In: conversations and a `Question`. Out: `Scored`s, or a `Refusal`. Faces differ in what they read and write
-    and in
-whether they are patient; all of them come through here, so a response has one score.
+and in whether they are patient; all of them come through here, so a response has one score.
 """
 
 from __future__ import annotations

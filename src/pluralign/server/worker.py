@@ -1,8 +1,7 @@
 """The process that scores: `python -m pluralign.server.worker`, started by the supervisor.
 
 In: one line of JSON on stdin, a listening socket, and a pipe to say "ready" through. stdin stays open as long
-    as
-the supervisor lives: at its end the worker stops, so that none is left over.
+as the supervisor lives: at its end the worker stops, so that none is left over.
 
 Exit status: 0 stopped as asked; 1 the model cannot be served; 3 its folder is not the one that was served
 before.

@@ -6,7 +6,7 @@ and the baselines, the constant model and Bradley-Terry. There are two ways:
     ratings              every response's raters as a distribution over categories, attribute by attribute;
                          also for comparisons with `comparisons=pointwise`, each side with the votes it
                          received
-    votes (comparisons)  one score and one tie parameter for pairs (`category_comparisons`)
+    votes (comparisons)  one score and one tie parameter for pairs (`comparisons`)
 
 Paper: Li et al. 2024 (DPRM), arXiv 2402.09764, whose loss is `transport`; cross-entropy as the default, bins,
 the choice of the penalty, the gate and the treatment of comparisons are this project's.
