@@ -182,6 +182,7 @@ HOMONYMS = {
     "model/export/classifier.py": {"regression"},  # a problem type of transformers
     "report/pictures.py": {"quantile"},  # of a distribution
     "risk/measures.py": {"quantile"},
+    "server/explorer/choices.py": {"quantile"},  # the measure
 }
 
 

@@ -1,6 +1,6 @@
-"""Plain values over a socket: numbers, texts and containers of these, nothing that stays on either side.
+"""Plain values over a connection: numbers, texts and containers of these, nothing that stays on either side.
 
-In: a value and a socket. Out: the same value in the other process. Like `wire`, which turns values into
+In: a value and a connection. Out: the same value in the other process. Like `wire`, which turns values into
 bytes, this file is sent into the sandbox.
 """
 
