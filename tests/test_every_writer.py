@@ -33,12 +33,13 @@ from fake_backbone import FakeBackbone, ratings_rows
 from pluralign.backbones import fingerprint, smollm2
 from pluralign.cli import compare as cli_compare
 from pluralign.cli import evaluate as cli_evaluate
-from pluralign.cli import evaluate_suite, held_out, lab, sample_rewards, score
+from pluralign.cli import evaluate_suite, held_out, lab, sample_rewards, score, score_shards
 from pluralign.cli.console import Console
 from pluralign.cli.run_folder import RunFolder
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.data import quarantine
 from pluralign.data.problems import Problem
+from pluralign.engines import store_rows
 from pluralign.errors import ArtifactError, PluralignError, RunError
 from pluralign.evaluation import files as evaluation_files
 from pluralign.evaluation import suite, suites
@@ -229,7 +230,9 @@ WRITERS: dict[str, list[Callable[[Path], object]]] = {
     "cli.run_folder": [finished_run, rewound_run],
     "cli.sample_rewards": [rewarded],
     "cli.score": [scored],
+    "cli.score_shards": [lambda folder: score_shards._write(folder / "scores.jsonl", iter([TEXT]))],
     "data.quarantine": [refused_rows],
+    "engines.stored_rows": [lambda folder: store_rows([pa.table({"text": [TEXT]})], folder / "rows", 1, {})],
     "evaluation.files": [
         lambda folder: evaluation_files.write_scores(folder / "scores.parquet", {"a": {"id": [TEXT]}}),
         lambda folder: evaluation_files.write_examples(folder / "examples.jsonl", [{"text": TEXT}]),
@@ -292,7 +295,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (comparison, "comparison_markdown", TEXT),
         (score, "load_scorer", None),
         (score, "_lines", [TEXT]),
-        (score, "_Summary", SimpleNamespace(words=str, constant=False)),
+        (score, "UtilitySummary", SimpleNamespace(words=str, result=lambda *_: {})),
         (cli_evaluate, "RunFolder", nullcontext(run)),
         (cli_evaluate, "_evaluate", {"text": TEXT, "evaluated_on": "", "fitted": {}}),
         (cli_evaluate, "digest", "0"),

@@ -16,13 +16,12 @@ from urllib.parse import urlencode
 import pytest
 
 import pluralign as pl
+from explorer_client import FORM, RESPONSES, exported, fields, key_of, post, said
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
-from http_server import Answer, Server, running
+from http_server import Server, running
 from pluralign.server import ServerConfig, create_app
 from pluralign.server.explorer.pages import ASSETS
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-RESPONSES = ("-1.5 0.3 first", "0.5 1.2 second", "2.0 0.3 third")
 OPTIONS: dict[str, Any] = {"cache": None, "progress": False}
 
 
@@ -46,34 +45,6 @@ def model() -> pl.RewardModel:
 def server(model: pl.RewardModel) -> Iterator[Server]:
     with running(create_app(model, ServerConfig(risk="cvar:0.5", max_body_mb=0.2))) as found:
         yield found
-
-
-def fields(
-    responses: Any = RESPONSES, prompt: Any = (("user", "hello"),), **more: Any
-) -> list[tuple[str, str]]:
-    turns = [pair for role, text in prompt for pair in (("role", role), ("turn", text))]
-    return [*turns, *(("response", text) for text in responses), *((k, str(v)) for k, v in more.items())]
-
-
-def post(server: Server, path: str, form: Any, **headers: str) -> Answer:
-    return server.send("POST", f"/explorer/{path}", urlencode(form).encode(), FORM | headers)
-
-
-def said(answer: Answer) -> str:
-    """The text of a page, without tags."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.body.decode())).split())
-
-
-def exported(server: Server, form: Any) -> Any:
-    answer = post(server, "export?what=everything", form)
-    assert answer.status == 200, answer.body
-    return answer.json
-
-
-def key_of(answer: Answer) -> str:
-    found = re.search(r'name="key" value="([^"]+)"', answer.body.decode())
-    assert found, answer.body
-    return found[1]
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_evaluates_nothing(server):

@@ -122,7 +122,8 @@ def _guarded(answer: Any) -> Any:
 
 async def _unknown(request: Request, error: Any) -> Response:
     """404, 405 and the like."""
-    known = sorted(path for route in request.app.routes if (path := getattr(route, "path", None)))
+    paths = (getattr(route, "path", "") for route in request.app.routes)
+    known = sorted(path for path in paths if path and not path.startswith("/explorer/"))
     message = {404: "there is no such path", 405: "this path takes another method"}.get(
         error.status_code, str(error.detail)
     )

@@ -29,7 +29,7 @@ class Item:
 
     Attributes:
         place: its position in the job.
-        value: the conversation.
+        value: the conversation; or a function, which `work` calls.
         tokens: what it adds to a batch, estimated.
         key: items of one key are answered together.
     """
@@ -178,7 +178,8 @@ class Batcher:
                 found = await loop.run_in_executor(self._thread, self._answered, [item for _, item in batch])
             finally:
                 self.running = 0
-            self._observe(len(batch), sum(item.tokens for _, item in batch), loop.time() - begun)
+            if talks := [item for _, item in batch if not callable(item.value)]:  # a function is none
+                self._observe(len(talks), sum(item.tokens for item in talks), loop.time() - begun)
             for (job, item), answer in zip(batch, found, strict=True):
                 self._give(job, item, answer)
 

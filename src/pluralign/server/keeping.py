@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from pluralign.distributions import RewardDistribution
 from pluralign.heads import HeadInputs
 from pluralign.model import Combination
@@ -49,15 +51,13 @@ def kept_rows(
         else _only(model, talks, places)
         for name, model in personas.items()
     }
-    return [
-        Kept(
-            _row(inputs, place),
-            None,
-            {name: _row(of, place) for name, of in crowd.items()},
-            bool(embedded.truncated[place]),
-        )
-        for place in places
-    ]
+    found = []
+    for place in places:
+        shared: dict[int, Tensor] = {}  # a persona on the scorer's backbone reads the same vectors
+        own = _row(inputs, place, shared)
+        people = {name: _row(of, place, shared) for name, of in crowd.items()}
+        found.append(Kept(own, None, people, bool(embedded.truncated[place])))
+    return found
 
 
 def kept_distributions(
@@ -79,7 +79,9 @@ def kept_distributions(
     crowd = {name: _only(model, talks, places) for name, model in personas.items()}
     found = []
     for place in places:
-        people: dict[str, HeadInputs | RewardDistribution] = {n: _row(of, place) for n, of in crowd.items()}
+        people: dict[str, HeadInputs | RewardDistribution] = {
+            n: _row(of, place, {}) for n, of in crowd.items()
+        }
         found.append(
             Kept(None, whole[[place]], people or {name: of[[place]] for name, of in sources.items()})
         )
@@ -106,6 +108,11 @@ def _only(model: Any, talks: Talks, places: Sequence[int]) -> HeadInputs:
     return HeadInputs(*(None if part is None else part[order] for part in read))  # type: ignore[arg-type]
 
 
-def _row(inputs: HeadInputs, place: int) -> HeadInputs:
-    """One row in memory of its own."""
-    return HeadInputs(*(None if part is None else part[place : place + 1].clone() for part in inputs))  # type: ignore[arg-type]
+def _row(inputs: HeadInputs, place: int, known: dict[int, Tensor]) -> HeadInputs:
+    """One row in memory of its own, or in that of `known` where the same tensor was met before."""
+    parts = []
+    for part in inputs:
+        if part is not None and id(part) not in known:
+            known[id(part)] = part[place : place + 1].clone()
+        parts.append(None if part is None else known[id(part)])
+    return HeadInputs(*parts)  # type: ignore[arg-type]

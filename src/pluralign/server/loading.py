@@ -32,7 +32,7 @@ def load_scorer(path: str, *, device: str | None = None, cache: str | None = "no
 
     of_transformers.disable_progress_bar()
     backbones.use_idle_cores()
-    store = None if cache == "none" else backbones.EmbeddingCache(cache)
+    store = _cache(cache)
     if is_combination(path):
         return Combination.from_pretrained(path, device=device, cache=store)
     return RewardModel.from_pretrained(model_folder(path), device=device, cache=store)
@@ -56,18 +56,25 @@ def load_personas(
     from pluralign.model.combination_folder import is_combination
 
     shared = getattr(scorer, "backbone", None)
+    store = _cache(cache)
     found: dict[str, Any] = {}
     for name, path in paths.items():
         if is_combination(path):
             raise ArtifactError(f"--personas.{name} {path} is a combination; needed: one model per persona")
         if shared is not None:
             try:
-                found[name] = RewardModel.from_pretrained(model_folder(path), backbone=shared, device=device)
+                found[name] = RewardModel.from_pretrained(model_folder(path), backbone=shared, cache=store)
                 continue
             except ArtifactError:  # another backbone, or damaged, which is said next
                 pass
         found[name] = load_scorer(path, device=device, cache=cache)
     return found
+
+
+def _cache(folder: str | None) -> Any:
+    from pluralign import backbones
+
+    return None if folder == "none" else backbones.EmbeddingCache(folder)
 
 
 def folder_digest(path: str) -> str:

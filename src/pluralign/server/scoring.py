@@ -198,12 +198,12 @@ class Predictor:
         Raises:
             PluralignError: an item cannot be scored.
         """
-        conversations = [item for item in items if not callable(item.value)]
-        scored = iter(self._score_conversations(conversations) if conversations else ())
+        rest = [item for item in items if not callable(item.value)]
+        scored = iter(self._scored_conversations(rest) if rest else ())
         return [item.value() if callable(item.value) else next(scored) for item in items]
 
     @torch.no_grad()
-    def _score_conversations(self, items: Sequence[Item]) -> list[Scored]:
+    def _scored_conversations(self, items: Sequence[Item]) -> list[Scored]:
         conversations = [item.value for item in items]
         found: list[Scored | None] = [None] * len(items)
         groups: dict[Question, list[int]] = {}

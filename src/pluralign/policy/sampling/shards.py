@@ -82,7 +82,7 @@ class ShardFolder:
 
     def missing(self) -> list[int]:
         """Numbers of the shards that are still to be written; a damaged one is written again."""
-        return [number for number in range(self.num_shards) if not self._is_whole(number)]
+        return [number for number in range(self.num_shards) if not self.is_whole(number)]
 
     def write(self, number: int, columns: Mapping[str, Sequence[Any]]) -> None:
         """Stores one shard, completely or not at all.
@@ -98,7 +98,8 @@ class ShardFolder:
         with whole_file(_shard_file(self.path, number)) as work:
             pq.write_table(table, work, write_page_checksum=True)
 
-    def _is_whole(self, number: int) -> bool:
+    def is_whole(self, number: int) -> bool:
+        """Whether a shard is there, with these columns."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

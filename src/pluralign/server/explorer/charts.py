@@ -74,23 +74,6 @@ def curves_chart(found: Seen) -> Chart:
                 },
             },
             *_interval_layers(found, marks, "low"),
-            {
-                "data": {"values": marks},
-                "mark": {
-                    "type": "text",
-                    "align": "left",
-                    "baseline": "bottom",
-                    "dx": 2,
-                    "dy": -5,
-                    "fontWeight": 600,
-                },
-                "encoding": {
-                    "x": {"value": 0},
-                    "y": {"field": "base", "type": "quantitative"},
-                    "text": {"field": "name"},
-                    "color": _colour(found),
-                },
-            },
         ],
         y_range=(-len(numbers) + 0.72, 1.0),
     )
@@ -104,21 +87,12 @@ def intervals_chart(found: Seen) -> Chart:
         marks.append(
             _mark(found, response) | {"base": -row, "low": -row, "peak": -row + 0.38, "foot": -row - 0.38}
         )
-    label = {
-        "data": {"values": marks},
-        "mark": {"type": "text", "align": "left", "baseline": "middle", "dx": 2, "fontSize": 11},
-        "encoding": {
-            "x": {"value": 0},
-            "y": {"field": "base", "type": "quantitative"},
-            "text": {"field": "name"},
-        },
-    }
     count = len(found["order"])
     return _rewards(
         found,
         height=max(_SLIM_ROW * count, 40) + 10,
         numbers=found["order"],
-        layers=[*_interval_layers(found, marks, "low", slim=True), label],
+        layers=_interval_layers(found, marks, "low", slim=True),
         y_range=(-count + 0.3, 0.7),
     )
 
@@ -208,6 +182,7 @@ def spread_chart(found: Seen) -> Chart:
                 "type": "quantitative",
                 "title": "variance of the reward",
                 "stack": "zero",
+                "axis": {"tickCount": 5},
             },
             "order": {"field": "place", "type": "quantitative"},
             "color": {
@@ -309,13 +284,25 @@ def _rewards(
         "scale": {"domain": [_short(min(ends) - margin), _short(max(ends) + margin)], "nice": False},
         "axis": {"tickCount": 7, "grid": False},
     }
+    names = [_name(found["responses"][number - 1]) for number in numbers]
     return {
         "$schema": _SCHEMA,
         "width": "container",
         "height": height,
         "encoding": {
             "x": {"type": "quantitative", **first},
-            "y": {"type": "quantitative", "axis": None, "scale": {"domain": list(y_range), "nice": False}},
+            "y": {
+                "type": "quantitative",
+                "title": None,
+                "scale": {"domain": list(y_range), "nice": False},
+                "axis": _LABELS
+                | {
+                    "values": [-row for row in range(len(numbers))],
+                    "labelExpr": f"{names!r}[round(-datum.value)]",
+                    "grid": False,
+                    "labelOverlap": False,
+                },
+            },
         },
         "layer": [zero, *layers],
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from pluralign._version import __version__
+from pluralign.server.explorer.words import number
 
 if TYPE_CHECKING:
     import jinja2
@@ -56,7 +57,7 @@ def _engine() -> jinja2.Environment:
     )
     made.globals["version"] = __version__
     made.filters |= {
-        "number": lambda value: f"{value:.2f}".replace("-", "\N{MINUS SIGN}"),
+        "number": number,
         "percent": lambda value: f"{value:.0%}",
         "json": lambda value: json.dumps(value, allow_nan=False, separators=(",", ":")),
     }
@@ -84,5 +85,5 @@ def asset(name: str) -> Response:
         name: a key of `ASSETS`.
     """
     body = (resources.files("pluralign.server.explorer") / "assets" / name).read_bytes()
-    headers = _HEADERS | {"Cache-Control": "public, max-age=86400"}
+    headers = _HEADERS | {"Cache-Control": "public, max-age=3600"}
     return Response(body, 200, headers, media_type=ASSETS[name])

@@ -36,7 +36,16 @@ def command(facts: Facts, settings: Settings) -> str | None:
     """The command that scores the rows; None for a scorer that is in no folder."""
     if facts.name is None or facts.kind == "scorer":
         return None
-    words = ["pluralign", "score", facts.name, "--data", ROWS, "--risk", settings.risk or facts.risk]
+    words = [
+        "pluralign",
+        "score",
+        "--model",
+        facts.name,
+        "--data",
+        ROWS,
+        "--risk",
+        settings.risk or facts.risk,
+    ]
     for flag, given in (("weights", settings.weights), ("steer", settings.steer)):
         if given is None:
             continue

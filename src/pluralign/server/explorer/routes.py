@@ -13,6 +13,7 @@ the `Service`, with its limits and its batches.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
@@ -81,7 +82,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         del request
         if not service.ready:
             return html("loading.html.jinja", {"failed": service.failure is not None}, 202)
-        facts = facts_of(await service.predictor(), folder)
+        facts = known(await service.predictor())
         chosen, _, parameter = facts.risk.partition(":")
         shown = {
             "facts": facts,
@@ -101,9 +102,9 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
 
     async def rank(request: Request) -> Response:
         predictor = await service.predictor()
-        facts = facts_of(predictor, folder)
+        facts = known(predictor)
         given = await body(request, config)
-        settings, key = form.settings_of(given, predictor.attributes)
+        settings, key = await asyncio.to_thread(form.settings_of, given, predictor.attributes)
         rows = shelf.get(key)
         if rows is None:
             raise Refusal(410, "What was read is not kept any more. The texts are read again.")
@@ -127,7 +128,11 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         predictor = await service.predictor()
         given = await body(request, config)
         filled = await asyncio.to_thread(form.filled_in, given, predictor.attributes)
-        return filled, predictor, facts_of(predictor, folder)
+        return filled, predictor, known(predictor)
+
+    @functools.cache
+    def known(predictor: Predictor) -> Facts:
+        return facts_of(predictor, folder)
 
     async def reading(filled: form.Filled, predictor: Predictor) -> Sequence[Kept]:
         found = await service.ask(filled.conversations, predictor.question("mean", keeps=True))
@@ -156,7 +161,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             "spread": words.spread_words(found),
             "cut": words.truncation_words(found),
             "objections": words.persona_lines(found),
-            "absent_personas": words.absent_personas(facts),
+            "absent_personas": words.absent_personas(found, facts),
             "command": repeat.command(facts, settings),
             "rows_file": repeat.ROWS,
             "choice": choice_of(found["risk"].partition(":")[0]),

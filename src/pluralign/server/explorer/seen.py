@@ -148,7 +148,8 @@ def along(blocks: Blocks, measure: risk.RiskMeasure, numbers: Sequence[int]) -> 
         return None
     now = float(str(measure).partition(":")[2])
     low, high = min(choice.low, now), max(choice.high, now)
-    at = [low + (high - low) * i / (_STEPS - 1) for i in range(_STEPS)]
+    inner = [low + (high - low) * i / (_STEPS - 1) for i in range(1, _STEPS - 1)]
+    at = [low, *inner, high]  # the ends are exact: beyond them the measure may not apply
     try:
         found = [utilities_of(blocks, risk.parse(f"{measure.name}:{value!r}")) for value in at]
     except (RiskError, ArgumentError):  # somewhere it overflows

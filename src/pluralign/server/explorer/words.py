@@ -14,6 +14,7 @@ from pluralign.server.refusals import Refusal
 
 __all__ = [
     "absent_personas",
+    "number",
     "persona_lines",
     "ranking_words",
     "refusal_words",
@@ -25,18 +26,23 @@ Seen = Mapping[str, Any]
 _MOST_NAMED = 5
 
 
+def number(value: float) -> str:
+    """Two digits, with a true minus."""
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
 def ranking_words(found: Seen) -> str:
     """The ranking in a sentence, which screen readers say when it changes."""
     rows = found["responses"]
     if len(rows) == 1:
         utility = rows[0]["utility"]
         return (
-            f"One response: its {found['risk']} is {utility:.2f}. There is nothing to rank it against; "
+            f"One response: its {found['risk']} is {number(utility)}. There is nothing to rank it against; "
             "add another."
         )
     parts = [
-        f"{rows[number - 1]['rank']}. Response {number} ({rows[number - 1]['utility']:.2f})"
-        for number in found["order"][:_MOST_NAMED]
+        f"{rows[n - 1]['rank']}. Response {n} ({number(rows[n - 1]['utility'])})"
+        for n in found["order"][:_MOST_NAMED]
     ]
     more = len(rows) - _MOST_NAMED
     return f"Ranked by {found['risk']}: {', '.join(parts)}" + (f", and {more} more." if more > 0 else ".")
@@ -69,7 +75,7 @@ def spread_words(found: Seen) -> list[str]:
         doubted = shares.index(most) + 1
         lines.append(
             f"People differ most about response {widest['number']} (standard deviation "
-            f"{widest['within_std']:.2f}); the model is least sure of response {doubted}."
+            f"{number(widest['within_std'])}); the model is least sure of response {doubted}."
         )
     return lines
 
@@ -101,25 +107,31 @@ def persona_lines(found: Seen) -> list[str]:
     lines = []
     for one in objecting:
         mean = one["responses"][first - 1]["mean"]
-        line = (
-            f"{one['name']} would object to response {first}: to them it is worse than average ({mean:.2f})."
-        )
-        rather = [number for number in one["favourites"] if number != first]
+        line = f"{one['name']} would object to response {first}: to them it is worse than average "
+        line += f"({number(mean)})."
+        rather = [n for n in one["favourites"] if n != first]
         if rather and len(found["responses"]) > 1:
             line += f" They like response {rather[0]} best."
         lines.append(line)
     return lines
 
 
-def absent_personas(facts: Facts) -> str:
-    """Why there are no personas."""
+def absent_personas(found: Seen, facts: Facts) -> list[str]:
+    """Why there are no personas, and how many people would object all the same."""
+    lines = []
+    if not found["is_point"]:
+        first = found["responses"][found["order"][0] - 1]
+        lines.append(
+            f"{first['below_average']:.0%} of people would find response {first['number']}"
+            + (", which comes first," if len(found["responses"]) > 1 else "")
+            + " worse than an average one. Who they are, this model cannot say."
+        )
     name = facts.name or "MODEL"
-    return (
-        "No personas are here: the model was fitted on all people together. Fit one model per group of "
-        "people, and "
-        f"name them: pluralign explore {name} --personas.scientist runs/scientist --personas.teacher "
-        "runs/teacher"
+    lines.append(
+        "It was fitted on all people together. To see personas, fit one model per group of people, and name "
+        f"them: pluralign explore {name} --personas.scientist runs/scientist --personas.teacher runs/teacher"
     )
+    return lines
 
 
 def refusal_words(refusal: Refusal, config: ServerConfig) -> str:

@@ -40,7 +40,7 @@
   function draw(place) {
     const spec = JSON.parse(place.dataset.spec);
     forget(place);
-    const compiled = vegaLite.compile({ ...coloured(spec), autosize: { type: "fit-x", contains: "padding" } }, { config: config() }).spec;
+    const compiled = vegaLite.compile(coloured(spec), { config: config(), logger: vega.logger(vega.Error) }).spec;
     const view = new vega.View(vega.parse(compiled, null, { ast: true }),
       { expr: vega.expressionInterpreter, renderer: "svg", container: place, hover: false, logLevel: vega.Error });
     views.set(place, view);

@@ -65,7 +65,7 @@
 
   document.addEventListener("htmx:configRequest", event => {
     Object.assign(event.detail.headers, authorization());
-    if (event.detail.path === "/explorer/rank" && !$("#key")) event.preventDefault();  // nothing was read yet
+    if (event.detail.path === "/explorer/rank" && !$("#key").value) event.preventDefault();  // nothing was read yet
     if (event.detail.path === "/explorer/read") {
       const problem = tooLarge(bytes(new FormData($("#ask"))));
       if (problem) {
@@ -73,6 +73,13 @@
         complain(problem);
       } else read = $$("#responses textarea").map(one => one.value);
     }
+  });
+
+  document.addEventListener("htmx:beforeRequest", event => {
+    if (event.detail.elt.id === "ask") $("#score").textContent = "Scoring …";
+  });
+  document.addEventListener("htmx:afterRequest", event => {
+    if (event.detail.elt.id === "ask") $("#score").textContent = "Score";
   });
 
   document.addEventListener("htmx:beforeSwap", event => {
@@ -91,6 +98,7 @@
     if (event.detail.target.id === "problem") $("#problem").scrollIntoView({ block: "nearest" });
     if (event.detail.target.id !== "seen") return;
     if (event.detail.requestConfig.path === "/explorer/read") $("#stale").hidden = true;
+    $("#told").className = "hide";  // the ranking stands below it; it speaks to those who do not see that
     for (const place of $$(".excerpt")) place.textContent = read[Number(place.dataset.response) - 1] || "";
     followGate();
   });
@@ -139,7 +147,7 @@
   }
 
   function changed() {
-    $("#stale").hidden = !$("#key");
+    $("#stale").hidden = !$("#key").value;
   }
 
   function fillIn(example) {

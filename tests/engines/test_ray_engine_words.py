@@ -1,0 +1,65 @@
+"""The engine on Ray without Ray: its arguments, what it says where Ray is missing, and errors of workers."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from lettered_stage import lettered_job
+
+import pluralign as pl
+from pluralign import errors
+from pluralign.engines import RayEngine
+from pluralign.engines.ray_data import _Actor, _raise
+
+
+@pytest.fixture
+def no_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"workers": 0}, "ray_workers must be at least 1, received 0"),
+        ({"cpus": 0}, "ray_cpus must be at least 1"),
+        ({"gpus": -1}, "ray_gpus must be at least 0"),
+        ({"gpus": float("nan")}, "ray_gpus must be at least 0, received nan"),
+        ({"gpus": 1.5}, "a whole number, or a fraction below 1"),
+        ({"address": " "}, "ray_address: received an empty text"),
+    ],
+)
+def test_impossible_workers_are_refused(no_ray, arguments, message):
+    with pytest.raises(errors.ArgumentError, match=message):
+        RayEngine(**arguments)
+
+
+def test_a_missing_ray_says_what_installs_it(no_ray):
+    with pytest.raises(errors.MissingDependencyError, match=r"pip install 'pluralign\[ray\]'"):
+        RayEngine()
+
+
+def test_an_actor_makes_shards_and_reports_what_goes_wrong(tmp_path):
+    job = lettered_job(tmp_path)
+    job.shards().begin()
+    actor = _Actor(job, 1, "0.0.1")
+    found = actor({"shard": [0]})
+    facts = json.loads(found["problem"][0])
+    assert facts["kind"] == "RunError"
+    assert "install the same on all machines" in facts["message"]
+    actor = _Actor(job, 1, pl.__version__)
+    found = actor({"shard": [0, 1]})
+    assert list(found["shard"]) == [0, 1]
+    assert list(found["problem"]) == ["", ""]
+    assert len(list(job.out.glob("shard-*"))) == 2
+
+
+def test_problems_of_workers_are_raised_as_what_they_were():
+    _raise("")
+    facts = {"kind": "FingerprintError", "message": "other weights", "machine": "node7", "trace": ""}
+    with pytest.raises(errors.FingerprintError, match=r"a worker on node7: other weights\. Finished shards"):
+        _raise(json.dumps(facts))
+    facts = {"kind": "ZeroDivisionError", "message": "1 / 0", "machine": "node7", "trace": "in line 3"}
+    with pytest.raises(errors.RunError, match="a worker on node7: ZeroDivisionError: 1 / 0\nin line 3"):
+        _raise(json.dumps(facts))
