@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from pluralign.cli.console import Console
 from pluralign.cli.engine_flags import RayFlags
 from pluralign.cli.parsing import UsageError
+from pluralign.errors import DataError
 
 if TYPE_CHECKING:
     from pluralign.engines import Engine, StoredRows
@@ -84,7 +86,11 @@ def rows_of(
 
     facts = {"source": digest, "columns": columns, "split": split}
     tables = data.stream_responses(source, columns=columns, split=split)
-    rows = store_rows(tables, folder / ROWS, rows_per_shard, facts)
+    try:
+        rows = store_rows(tables, folder / ROWS, rows_per_shard, facts)
+    except DataError:  # a corrected file is another one, and finds a free name
+        shutil.rmtree(folder / ROWS, ignore_errors=True)
+        raise
     console.say(
         f"{rows.rows:,} rows in {rows.num_shards:,} shards of at most {rows_per_shard:,}, in {folder}"
     )

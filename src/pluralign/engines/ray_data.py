@@ -129,7 +129,7 @@ class RayEngine:
         if self._gpus:
             rooms.append(found.get("GPU", 0.0) // self._gpus)
         room = int(min(rooms))
-        if room < max(1, self._workers or 1) and (self._address is None or self._workers is None):
+        if room < (self._workers or 1):
             raise RunError(
                 f"the cluster has {found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs, room for "
                 f"{room} workers of {self._cpus} CPUs and {self._gpus:g} GPUs; needed: {self._workers or 1}. "
