@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 
 import pytest
@@ -11,7 +12,7 @@ from lettered_stage import lettered_job
 import pluralign as pl
 from pluralign import errors
 from pluralign.engines import RayEngine
-from pluralign.engines.ray_data import _Actor, _raise
+from pluralign.engines.ray_data import _Actor, _knock, _raise
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def no_ray(monkeypatch):
         ({"gpus": -1}, "ray_gpus must be at least 0"),
         ({"gpus": float("nan")}, "ray_gpus must be at least 0, received nan"),
         ({"gpus": 1.5}, "a whole number, or a fraction below 1"),
-        ({"address": " "}, "ray_address: received an empty text"),
+        ({"address": " "}, "ray_address: received ' '; allowed: host:port, auto"),
+        ({"address": "localhost"}, "ray_address: received 'localhost'; allowed: host:port"),
     ],
 )
 def test_impossible_workers_are_refused(no_ray, arguments, message):
@@ -38,6 +40,20 @@ def test_impossible_workers_are_refused(no_ray, arguments, message):
 def test_a_missing_ray_says_what_installs_it(no_ray):
     with pytest.raises(errors.MissingDependencyError, match=r"pip install 'pluralign\[ray\]'"):
         RayEngine()
+
+
+def test_an_address_where_nothing_answers_is_found_out_at_once():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(OSError, match="refused"):
+            _knock(address)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        _knock(f"127.0.0.1:{server.getsockname()[1]}")
+    _knock("auto")
 
 
 def test_an_actor_makes_shards_and_reports_what_goes_wrong(tmp_path):

@@ -39,6 +39,7 @@ _MOST_BLOCKS = 10_000  # Ray keeps a few kilobytes for each; behind that, a bloc
 _STORE_BYTES = 128 * 2**20  # of Ray's object store, which holds numbers of shards only
 _LOOPBACK = "127.0.0.1"
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
+_ADDRESS = re.compile(r"auto|(ray://)?(?P<host>[\w.-]+|\[[\da-f:]+\]):(?P<port>\d{1,5})")
 _NAMED = re.compile(r"(\w+\.)*\w+(Error|Exception): ")
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -77,8 +78,8 @@ class RayEngine:
                 raise ArgumentError(f"{what} must be at least {least}, received {value}")
         if gpus > 1 and gpus != int(gpus):
             raise ArgumentError(f"ray_gpus: received {gpus}; allowed: a whole number, or a fraction below 1")
-        if address is not None and not address.strip():
-            raise ArgumentError("ray_address: received an empty text; allowed: host:port, auto")
+        if address is not None and not _ADDRESS.fullmatch(address):
+            raise ArgumentError(f"ray_address: received {address!r}; allowed: host:port, auto")
         _ray(address)
         self._workers, self._cpus, self._gpus, self._address = workers, cpus, gpus, address
 
@@ -156,6 +157,7 @@ class RayEngine:
                     **quiet,
                 )
             else:
+                _knock(self._address)
                 ray.init(address=self._address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
             where = "on this machine" if self._address is None else f"at {self._address}"
@@ -197,6 +199,18 @@ class _Actor:
         except Exception as error:  # a fault of ours, or of a package: with its place
             return _problem(error, traceback.format_exc(limit=-3))
         return ""
+
+
+def _knock(address: str) -> None:
+    """Tries to connect, since Ray takes minutes to give up.
+
+    Raises:
+        OSError: nothing answers.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is not None and found["host"]:
+        with socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=10):
+            pass
 
 
 def _problem(error: Exception, trace: str) -> str:
