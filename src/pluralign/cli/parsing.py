@@ -49,7 +49,7 @@ def parse(
 
     Args:
         verb: the command, for the usage line.
-        purpose: what `--help` begins with; of a docstring, what stands before its attributes.
+        purpose: what `--help` begins with; of a docstring, the part before its attributes.
         arguments: everything after the command.
         kinds: dataclasses; their fields become flat flags.
         positional: name of the one field that is given without a flag; takes several values if it is a list.
@@ -94,7 +94,7 @@ def parse(
 
 
 def help_topic(arguments: Sequence[str]) -> str | None:
-    """The word behind `--help`, empty where there is none; None where help is not asked for."""
+    """The word after `--help`, empty where there is none; None where help is not asked for."""
     for flag, after in itertools.pairwise([*arguments, ""]):
         if flag in ("-h", "--help"):
             return "" if after.startswith("-") else after

@@ -47,7 +47,7 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
     """Rejects flags of programs without --programs, and settings out of their range.
 
     Raises:
-        UsageError: see above.
+        UsageError: there is such a flag or setting.
     """
     if not programs:
         given = [one.name for one in fields(flags) if getattr(flags, one.name) != one.default]

@@ -17,8 +17,8 @@ from pluralign.cli.engine_flags import WORKPLACE, RayFlags
 from pluralign.cli.engine_runs import check_workers
 from pluralign.cli.objects import check_device, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, named_tables
-from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.cli.program_flags import ProgramFlags
+from pluralign.cli.run_folder import RunFolder, made_once
 from pluralign.cli.sample_engine import sample_on_ray
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
 from pluralign.cli.sample_rewards import (
@@ -30,7 +30,7 @@ from pluralign.cli.sample_rewards import (
     reward,
     reward_source,
 )
-from pluralign.cli.stored_samples import SAMPLES, imported, input_file, samples_folder
+from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, samples_folder
 from pluralign.errors import PluralignError
 from pluralign.run_layout import model_folder
 
@@ -58,18 +58,14 @@ def run(arguments: Sequence[str]) -> None:
     _check(flags, rewards, programs)
     check_workers(flags.engine, ray)
     console = Console(flags.json)
-    quiet_datasets()
     given = asdict(flags) | asdict(rewards) | asdict(programs)
+    inputs = input_digests(_INPUTS, given, rewards.programs)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
-    inputs = {key: digest(input_file(key, given[key])) for key in _INPUTS if given[key] is not None}
-    inputs |= {key: digest(table) for key, table in named_tables(rewards.programs).items()}
-    name = default_name(decisive, inputs)
-    with RunFolder(flags.out or f"runs/sample-{name}", "sample", decisive, inputs) as folder:
-        if folder.finished:
-            console.say(f"{folder.path} already holds this run; nothing to do")
-            result = folder.result
-        else:
-            result = _make(flags, rewards, programs, ray, folder, console)
+
+    def make(folder: RunFolder) -> dict[str, Any]:
+        return _make(flags, rewards, programs, ray, folder, console)
+
+    result = made_once("sample", flags.out, decisive, inputs, console, make)
     console.result(result, str(result.get("table", result["samples"])))
 
 
@@ -81,6 +77,7 @@ def _make(
     folder: RunFolder,
     console: Console,
 ) -> dict[str, Any]:
+    quiet_datasets()
     # A user's function is resolved before hours of sampling; a reward model is loaded only when memory is
     # free.
     early = bool(rewards.sources) and rewards.reward_model is None

@@ -68,7 +68,7 @@ def load_scorer(
 
 
 def conversations_of(table: Any) -> list[Any]:
-    """Every response of a table behind its prompt."""
+    """Every response of a table after its prompt."""
     from pluralign import data
 
     whole = table[:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArtifactError
 from pluralign.run_layout import model_folder
 
-__all__ = ["folder_digest", "load_policy_tokenizer", "load_scorer"]
+__all__ = ["folder_digest", "load_personas", "load_policy_tokenizer", "load_scorer"]
 
 
 def load_scorer(path: str, *, device: str | None = None, cache: str | None = "none") -> Any:
@@ -31,10 +32,49 @@ def load_scorer(path: str, *, device: str | None = None, cache: str | None = "no
 
     of_transformers.disable_progress_bar()
     backbones.use_idle_cores()
-    store = None if cache == "none" else backbones.EmbeddingCache(cache)
+    store = _cache(cache)
     if is_combination(path):
         return Combination.from_pretrained(path, device=device, cache=store)
     return RewardModel.from_pretrained(model_folder(path), device=device, cache=store)
+
+
+def load_personas(
+    paths: Mapping[str, str], scorer: Any, *, device: str | None = None, cache: str | None = "none"
+) -> dict[str, Any]:
+    """The reward models of groups of people, by name; those that fit the scorer's backbone share it.
+
+    Args:
+        paths: of model folders or run folders, by name.
+        scorer: what is loaded already.
+        device: as in `load_scorer`.
+        cache: as in `load_scorer`.
+
+    Raises:
+        PluralignError: one cannot be read, or is a combination.
+    """
+    from pluralign.model import RewardModel
+    from pluralign.model.combination_folder import is_combination
+
+    shared = getattr(scorer, "backbone", None)
+    store = _cache(cache)
+    found: dict[str, Any] = {}
+    for name, path in paths.items():
+        if is_combination(path):
+            raise ArtifactError(f"--personas.{name} {path} is a combination; needed: one model per persona")
+        if shared is not None:
+            try:
+                found[name] = RewardModel.from_pretrained(model_folder(path), backbone=shared, cache=store)
+                continue
+            except ArtifactError:  # another backbone, or damaged, which is said next
+                pass
+        found[name] = load_scorer(path, device=device, cache=cache)
+    return found
+
+
+def _cache(folder: str | None) -> Any:
+    from pluralign import backbones
+
+    return None if folder == "none" else backbones.EmbeddingCache(folder)
 
 
 def folder_digest(path: str) -> str:

@@ -134,7 +134,7 @@ def finished_shards(path: str | Path) -> list[Path]:
     """The files of a finished folder, in order.
 
     Raises:
-        ArtifactError: it is none, or shards are missing.
+        ArtifactError: it is not a folder of shards, or shards are missing.
     """
     count = read_manifest(path)["shards"]
     files = [_shard_file(Path(path), number) for number in range(count)]
@@ -151,7 +151,7 @@ def read_shards(path: str | Path) -> datasets.Dataset:
     """All rows of a finished folder, in order.
 
     Raises:
-        ArtifactError: it is none, or shards are missing or damaged.
+        ArtifactError: it is not a folder of shards, or shards are missing or damaged.
     """
     import datasets
     import pyarrow as pa
