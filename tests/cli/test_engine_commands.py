@@ -129,7 +129,7 @@ def test_the_card_of_a_model_may_change(model, command):
         ("--engine local --out s --combine [run] --reference ratings.jsonl", 2, "--engine takes one folder"),
         ("--out s --ray_gpus 1", 2, "--ray_gpus needs --engine ray"),
         ("--engine spark --out s", 2, "allowed: local, ray"),
-        ("--engine ray --out s --ray_workers 0", 1, "--ray_workers must be at least 1, received 0"),
+        ("--engine ray --out s --ray_workers 0", 2, "--ray_workers must be at least 1, received 0"),
         ("--engine ray --out s", 1, "install it with: pip install 'pluralign[ray]'"),
         ("--engine local --out s --model nowhere", 1, "nowhere has no config.json, so it is no model folder"),
         ("--engine local --out s --data nowhere.jsonl", 1, "no such file or folder"),

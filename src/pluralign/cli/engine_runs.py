@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pluralign.cli.console import Console
 from pluralign.cli.engine_flags import RayFlags
 from pluralign.cli.parsing import UsageError
-from pluralign.errors import DataError
+from pluralign.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from pluralign.engines import Engine, StoredRows
@@ -38,7 +38,7 @@ def engine_from(name: str, flags: RayFlags) -> Engine:
     """The engine of that name.
 
     Raises:
-        ArgumentError: a number is out of range.
+        UsageError: a number is out of range.
         MissingDependencyError: Ray Data is not installed.
     """
     from pluralign.backbones import use_idle_cores
@@ -47,9 +47,12 @@ def engine_from(name: str, flags: RayFlags) -> Engine:
     if name == "local":
         use_idle_cores()
         return LocalEngine()
-    return RayEngine(
-        workers=flags.ray_workers, cpus=flags.ray_cpus, gpus=flags.ray_gpus, address=flags.ray_address
-    )
+    try:
+        return RayEngine(
+            workers=flags.ray_workers, cpus=flags.ray_cpus, gpus=flags.ray_gpus, address=flags.ray_address
+        )
+    except ArgumentError as error:
+        raise UsageError(f"--ray_{error}") from None  # arguments have the names of the flags without it
 
 
 def worker_device(name: str, device: str | None, flags: RayFlags) -> str | None:
