@@ -18,9 +18,9 @@ from studies.scale.world import PLACE, descendants, highest_mib, is_worker, mode
 
 ROWS = (10_000, 100_000, 1_000_000)
 HOW = {
-    "whole table": ["--cache", "none"],
     "local": ["--engine", "local"],
     "Ray": ["--engine", "ray", "--ray_workers", "2"],
+    "whole table": ["--cache", "none"],
 }
 RUNS = [{"how": how, "rows": rows} for rows in ROWS for how in HOW]
 
