@@ -18,7 +18,7 @@ __all__ = ["attribute_chart", "charts", "curves_chart", "intervals_chart", "para
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _ROW, _SLIM_ROW = 58, 18  # pixels of a response
-_UNIT = "reward, in reference standard deviations; 0 is an average response"
+_UNIT = "reward, in standard deviations"
 _MOST_ATTRIBUTE_BARS = 8
 
 Seen = Mapping[str, Any]
