@@ -52,7 +52,7 @@ ALLOWED = {
     "policy": _ABOVE - {"families", "fitting"},
     "report": {"errors", "files", "families"},
     "integrations": {"errors", "distributions", "risk", "data", "model"},
-    "server": _MODELS | {"_version", "run_layout"},
+    "server": _MODELS | {"_version", "run_layout", "policy"},
     "engines": _ABOVE | {"policy", "run_layout"},
     "lab": _ABOVE | {"policy", "evaluation"},
     "cli": _ABOVE | {"run_layout", "policy", "evaluation", "report", "lab", "server", "engines"},
