@@ -42,7 +42,7 @@ SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev,fuzz,browser,ray]'
 	@touch $@
 
 $(READY_OLDEST): pyproject.toml constraints-oldest.txt

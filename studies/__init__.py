@@ -31,6 +31,7 @@ NAMES = (
     "transport",
     "calibration",
     "intervals",
+    "scale",
     "speed",
     "gpu",
 )

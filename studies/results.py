@@ -43,6 +43,7 @@ SECTIONS = (
     "speed.section_solver",
     "speed.section_embeddings",
     "speed.section_tables",
+    "speed.section_serving",
     "speed.section_programs",
     "transport.section",
     "intervals.section",

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from pluralign import files
 from pluralign.errors import ArgumentError, ArtifactError
-from pluralign.files import is_temporary, sweep, whole_file, whole_folder, write_file, write_json
+from pluralign.files import files_into, is_temporary, sweep, whole_file, whole_folder, write_file, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -85,6 +85,27 @@ def test_links_stay_and_what_they_point_to_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "model").is_symlink()
     assert (tmp_path / "disk" / "a").read_text() == (tmp_path / "disk" / "model" / "x").read_text() == "new"
     assert (names(tmp_path), names(tmp_path / "disk")) == (["a", "disk", "model"], ["a", "model"])
+
+
+def test_files_take_their_places_among_others(tmp_path: Path) -> None:
+    write_file(tmp_path / "run" / "weights", "old")
+    write_file(tmp_path / "run" / "checkpoint-1" / "weights", "step 1")
+    with files_into(tmp_path / "run") as work:
+        (work / "weights").write_text("new")
+        (work / "tokenizer").write_text("new")
+        assert (tmp_path / "run" / "weights").read_text() == "old"
+    assert names(tmp_path / "run") == ["checkpoint-1", "tokenizer", "weights"]
+    assert (tmp_path / "run" / "weights").read_text() == "new"
+    assert (tmp_path / "run" / "checkpoint-1" / "weights").read_text() == "step 1"
+
+    def fail(work: Path) -> None:
+        (work / "weights").write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), files_into(tmp_path / "run") as work:
+        fail(work)
+    assert names(tmp_path / "run") == ["checkpoint-1", "tokenizer", "weights"]
+    assert (tmp_path / "run" / "weights").read_text() == "new"
 
 
 # -- failures --------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 
 Prints, one per line:
 
-    files, lines   Python files, and their lines without blanks, comments and docstrings
+    files, lines   Python files, and their lines without blanks, comments and docstrings; also of each part
     largest        the file with the most lines, counted as an editor does
     parts, rooms   what lies directly in the package; folders with two files or more, at any depth
     arrows         pairs of parts where a file of one imports from the other; the same for the rooms of a part
@@ -21,7 +21,7 @@ import ast
 import io
 import sys
 import tokenize
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,7 +38,12 @@ def main(package: Path) -> None:
     largest = max(sizes, key=lambda path: sizes[path])
     rooms = [path for path in package.rglob("*") if path.is_dir() and len(list(path.glob("*.py"))) > 1]
     print(f"files     {len(trees)}")
-    print(f"lines     {sum(_code_lines(path, tree) for path, tree in trees.items())}")
+    lines: Counter[str] = Counter()
+    for path, tree in trees.items():
+        lines[path.relative_to(package).parts[0].removesuffix(".py")] += _code_lines(path, tree)
+    print(f"lines     {lines.total()}")
+    for part, count in sorted(lines.items()):
+        print(f"  {part:18} {count}")
     print(f"largest   {largest.relative_to(package)} {sizes[largest]}")
     print(f"parts     {len({name.split('.')[1] for name in modules if '.' in name})}")
     print(f"rooms     {len(rooms)}")
@@ -136,7 +141,7 @@ def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
-def _repeated(trees: dict[Path, ast.Module], package: Path) -> list[list[str]]:
+def _repeated(trees: dict[Path, ast.Module], package: Path) -> list[tuple[str, ...]]:
     """Places of runs of statements that have one shape; a longer run is counted once."""
     places: dict[str, set[str]] = defaultdict(set)
     for path, tree in trees.items():

@@ -33,10 +33,10 @@ def is_whole(value: Any, at_least: float = -math.inf) -> bool:
 
 
 def check_number(name: str, value: float, *, at_least: float = -math.inf, above: float = -math.inf) -> None:
-    """A finite number, at least or above a bound.
+    """Requires a finite number, at least or above a bound.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is something else.
     """
     number = as_finite(value)
     if not (number >= at_least and number > above):
@@ -45,10 +45,11 @@ def check_number(name: str, value: float, *, at_least: float = -math.inf, above:
 
 
 def check_grid(name: str, grid: Sequence[float], single: str, *, above: float | None = None) -> None:
-    """At least one value, each at least 0, or above a bound; `single` names the field that skips the search.
+    """Requires at least one value, each at least 0 or above a bound; `single` names the field that skips the
+    search.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is something else.
     """
     if not grid:
         raise ConfigError(f"{name} is empty: name at least one penalty, or set {single}")
@@ -60,17 +61,17 @@ def check_grid(name: str, grid: Sequence[float], single: str, *, above: float | 
 
 
 def check_choice(name: str, value: str | None, allowed: Sequence[str | None]) -> None:
-    """One of the names.
+    """Requires one of the names.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is something else.
     """
     if value not in allowed:
         raise ConfigError(f"{name} = {value!r}; allowed: {', '.join(map(str, allowed))}")
 
 
 def check_plain_types(config: Any) -> None:
-    """Fields of a config that are whole numbers or switches hold such: "no" is not False, and 1.5 no seed.
+    """Requires whole numbers and switches where fields are declared so: "no" is not False, 1.5 no seed.
 
     Raises:
         ConfigError: one does not.

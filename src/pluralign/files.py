@@ -38,6 +38,7 @@ from pluralign.errors import ArtifactError
 
 __all__ = [
     "append_line",
+    "files_into",
     "finish_folder",
     "is_temporary",
     "sweep",
@@ -110,6 +111,27 @@ def whole_folder(
                 if old.exists() and not target.exists():
                     old.replace(target)
         _sync(target.parent)
+
+
+@contextmanager
+def files_into(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary folder to fill; its files take their places in a folder when the block ends without
+    an error. Each is whole; what else the folder holds stays.
+
+    Args:
+        folder: made if it does not exist.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    target = Path(os.path.realpath(folder))
+    with _temporary(folder, target / "files") as work:
+        work.mkdir()
+        yield work
+        finish_folder(work)
+        for file in sorted(work.iterdir()):
+            file.replace(target / file.name)
+        _sync(target)
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -247,7 +269,7 @@ def _machine() -> str:
 def _is_running(found: re.Match[str]) -> bool:
     """Whether the process that made a temporary name still works on it."""
     process = int(found["process"])
-    if process == os.getpid():  # or the number of an earlier one: in containers numbers come again
+    if process == os.getpid():  # or the number of an earlier one: containers reuse numbers
         return found[0] in _in_progress
     try:
         os.kill(process, 0)

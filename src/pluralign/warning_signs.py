@@ -22,7 +22,7 @@ class Sign:
 
     Attributes:
         title: as logs and reports call it.
-        measure: what the number is, in a few words that go behind it.
+        measure: what the number is, in a few words that follow it.
         limit: seen where the number is above it; below it where `low`.
         advice: what it means and what to do.
         share: whether the number is a share, shown in percent.

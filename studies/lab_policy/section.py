@@ -24,14 +24,14 @@ _WHY = {
     "rebel-winner": "REBEL given only the winner of each pair",
 }
 _COLUMNS: tuple[tuple[str, Callable[[Record], float | None], int], ...] = (
-    ("gold", lambda r: _measure(r, "gold"), 3),
-    ("worst 5 % of people", lambda r: _measure(r, "tail"), 3),
-    ("harm, %", lambda r: 100 * _measure(r, "harm"), 2),
+    ("gold", lambda r: measure(r, "gold"), 3),
+    ("worst 5 % of people", lambda r: measure(r, "tail"), 3),
+    ("harm, %", lambda r: 100 * measure(r, "harm"), 2),
     ("KL, nats", lambda r: r["outcome"]["measures"].get("kl", {"estimate": 0.0})["estimate"], 2),
-    ("proxy", lambda r: _measure(r, "proxy"), 2),
-    ("broken, %", lambda r: 100 * _measure(r, "broken"), 1),
-    ("gold lost to them", lambda r: BROKEN * (1 - _measure(r, "fluency")), 2),
-    ("words", lambda r: _measure(r, "words"), 1),
+    ("proxy", lambda r: measure(r, "proxy"), 2),
+    ("broken, %", lambda r: 100 * measure(r, "broken"), 1),
+    ("gold lost to them", lambda r: BROKEN * (1 - measure(r, "fluency")), 2),
+    ("words", lambda r: measure(r, "words"), 1),
     ("length correlation", lambda r: r["outcome"]["length_correlation"], 2),
 )
 _WITH_INTERVAL = ("gold", "worst 5 % of people", "KL, nats")
@@ -40,21 +40,21 @@ _HEAD = [name for name, *_ in _COLUMNS]
 
 def headlines() -> list[Headline]:
     """What QRPO gains over the language model, and its gold minus that of the others."""
-    arms, before = _records()
+    arms, before = runs_by_arm()
     methods = arms.get("methods", {})
     if set(methods) != set(_NAMES):
         return []
     found = [
-        Headline("QRPO in the lab, gold minus the language model's", _difference(methods["qrpo"], before))
+        Headline("QRPO in the lab, gold minus the language model's", difference(methods["qrpo"], before))
     ]
     for rival in ("dpo", "rebel", "simpo"):
         found.append(
-            Headline(f"QRPO's gold minus {_NAMES[rival]}'s", _difference(methods["qrpo"], methods[rival]))
+            Headline(f"QRPO's gold minus {_NAMES[rival]}'s", difference(methods["qrpo"], methods[rival]))
         )
     return found
 
 
-def _records() -> tuple[Arms, dict[int, Record]]:
+def runs_by_arm() -> tuple[Arms, dict[int, Record]]:
     """The runs by arm, and the language model itself by seed."""
     before: dict[int, Record] = {}
     arms: Arms = {}
@@ -74,7 +74,7 @@ def _records() -> tuple[Arms, dict[int, Record]]:
 
 def section() -> str | None:
     """What offline policy methods do to the lab's crowd."""
-    arms, before = _records()
+    arms, before = runs_by_arm()
     if "methods" not in arms:
         return None
     methods = arms["methods"]
@@ -115,7 +115,7 @@ def _methods(labels: dict[str, dict[int, Record]], before: dict[int, Record], pr
         rows.append([_name(name, seeds), settings, *_cells(seeds.values()), _ceiling(seeds, before, proxy)])
     text = f"### {title}\n\n" + table(["", "beta, rate", *_HEAD, "gold that this KL can buy"], rows)
     differences = [
-        f"{_NAMES[name]} {_difference(labels['qrpo'], seeds)}"
+        f"{_NAMES[name]} {difference(labels['qrpo'], seeds)}"
         for name, seeds in labels.items()
         if name != "qrpo" and "qrpo" in labels
     ]
@@ -132,8 +132,8 @@ def _why(arms: Arms) -> str:
     for label, words in _WHY.items():
         if label in arms["why"]:
             seeds = arms["why"][label]
-            difference = _difference(seeds, arms["methods"]["qrpo"])
-            rows.append([f"{words}, {_count(seeds)}", *_cells(seeds.values()), difference])
+            less = difference(seeds, arms["methods"]["qrpo"])
+            rows.append([f"{words}, {_count(seeds)}", *_cells(seeds.values()), less])
     return (
         "### What distinguishes QRPO from REBEL\n\nQRPO regresses the level of the log-ratio on ranks, REBEL differences of "
         "log-ratios on differences of rewards. Each is changed alone, with the settings of the method whose target "
@@ -185,7 +185,7 @@ def _references(arms: Arms) -> str:
                 "left out" if left_out else "counted (published)",
                 _count(labels[label]),
                 *_cells(labels[label].values()),
-                _difference(labels[label], counted) if left_out else "",
+                difference(labels[label], counted) if left_out else "",
             ]
         )
     return (
@@ -202,7 +202,7 @@ def _risks(arms: Arms) -> str:
     usual = arms["methods"].get("qrpo", {})
     rows = [["mean", _count(usual), *_cells(usual.values()), ""]]
     for label, seeds in arms["risk"].items():
-        rows.append([label, _count(seeds), *_cells(seeds.values()), _difference(seeds, usual, "tail")])
+        rows.append([label, _count(seeds), *_cells(seeds.values()), difference(seeds, usual, "tail")])
     return (
         "### QRPO on risk measures of the same proxy, same references\n\nThe last column is the mean judgement of the "
         "worst 5 % of people minus that under `mean`.\n\n"
@@ -215,8 +215,8 @@ def _offline(arms: Arms) -> str:
         return ""
     rows: Rows = []
     for method, seeds in arms["offline"].items():
-        difference = _difference(seeds, arms["methods"].get(method, {}))
-        rows.append([_name(method, seeds), *_cells(seeds.values()), difference])
+        less = difference(seeds, arms["methods"].get(method, {}))
+        rows.append([_name(method, seeds), *_cells(seeds.values()), less])
     return (
         "### Offline: trained on the behaviour policy's texts instead of the model's own\n\nThe same prompts, four "
         "texts each, all of which parse. The last column is gold minus that of the same method on the model's own "
@@ -232,7 +232,7 @@ def _count(seeds: dict[int, Record]) -> str:
     return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
 
 
-def _measure(record: Record, name: str) -> float:
+def measure(record: Record, name: str) -> float:
     return float(record["outcome"]["measures"][name]["estimate"])
 
 
@@ -249,12 +249,12 @@ def _cells(records: Iterable[Record]) -> list[str]:
     return cells
 
 
-def _difference(a: dict[int, Record], b: dict[int, Record], name: str = "gold") -> str:
+def difference(a: dict[int, Record], b: dict[int, Record], name: str = "gold") -> str:
     """A measure of a minus that of b, over the seeds that both have."""
     both = sorted(set(a) & set(b))
     if not both:
         return ""
-    values = ([_measure(side[seed], name) for seed in both] for side in (a, b))
+    values = ([measure(side[seed], name) for seed in both] for side in (a, b))
     return interval(difference_interval(*values, method="t").to_dict(), 3)
 
 
@@ -270,7 +270,7 @@ def _at(points: Sequence[dict[str, float]], kl: float, name: str) -> float | Non
 def _ceiling(seeds: dict[int, Record], before: dict[int, Record], proxy: str) -> str:
     """Gold of the language model's own responses, reweighted towards the proxy to the KL that was paid."""
     found = [
-        _at(before[seed]["ideal"][proxy]["reward"], _measure(record, "kl"), "gold")
+        _at(before[seed]["ideal"][proxy]["reward"], measure(record, "kl"), "gold")
         for seed, record in seeds.items()
         if seed in before
     ]

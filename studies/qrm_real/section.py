@@ -34,12 +34,12 @@ def section() -> str | None:
 
 def pictures() -> None:
     """docs/images/five_quantiles.svg."""
-    record = _run("five_quantiles")
+    record = run_of("five_quantiles")
     if record is not None:
         five_quantiles.draw(record)
 
 
-def _run(arm: str, **settings: Any) -> dict[str, Any] | None:
+def run_of(arm: str, **settings: Any) -> dict[str, Any] | None:
     """The results of a run, or None where it has not been done."""
     for record in read("qrm_real", arm, **settings, seed=0):
         found: dict[str, Any] = record["results"]
@@ -50,7 +50,7 @@ def _run(arm: str, **settings: Any) -> dict[str, Any] | None:
 def _models() -> str | None:
     rows: Rows = []
     for name in SOURCES:
-        runs = {variant: _run("models", data=name, variant=variant) for _, variant, _ in MODELS}
+        runs = {variant: run_of("models", data=name, variant=variant) for _, variant, _ in MODELS}
         raw = runs["raw"]
         for label, variant, head in MODELS if raw else ():
             if (run := runs[variant]) is not None:
@@ -89,7 +89,7 @@ def _cells(raw: dict[str, Any], run: dict[str, Any], head: str) -> Iterator[str]
         ("outcome", "pairs:all", 3),
     ):
         there = f"{head}_{column}" in run["by_group"][part]["mean"]
-        value = interval(_mean(run, part, f"{head}_{column}"), digits) if there else ""
+        value = interval(group_means(run, part, f"{head}_{column}"), digits) if there else ""
         difference = ""
         if there and not own:
             difference = interval(compare(raw, run, part, f"model_{column}", f"{head}_{column}"), digits)
@@ -99,12 +99,12 @@ def _cells(raw: dict[str, Any], run: dict[str, Any], head: str) -> Iterator[str]
     pairs = run["results"]["pairs"]
     if head in pairs["ties"]:
         chance = 0.5 * (1 - pairs["ties"][head] / pairs["rows"])
-        yield chance_verdict(_mean(run, "pairs:all", f"{head}_outcome"), chance)
+        yield chance_verdict(group_means(run, "pairs:all", f"{head}_outcome"), chance)
     else:
         yield ""
 
 
-def _mean(run: dict[str, Any], part: str, column: str) -> dict[str, Any]:
+def group_means(run: dict[str, Any], part: str, column: str) -> dict[str, Any]:
     """As the evaluation computes it from rows: from the means of groups, weighted by their rows."""
     found = run["by_group"][part]
     return mean_interval(
@@ -116,7 +116,7 @@ def _attributes() -> str | None:
     rules = ("model", "own_attribute", "bradley_terry", "length")
     rows: Rows = []
     for name in SOURCES:
-        run = _run("models", data=name, variant="raw")
+        run = run_of("models", data=name, variant="raw")
         for part, found in run["by_group"].items() if run else ():
             kind, attribute = part.split(":")
             if kind == "pairs" and attribute != "all":
@@ -124,7 +124,7 @@ def _attributes() -> str | None:
                     [
                         f"{name}, {attribute}",
                         f"{sum(found['count']):,}",
-                        *[interval(_mean(run, part, f"{rule}_outcome"), 3) for rule in rules],
+                        *[interval(group_means(run, part, f"{rule}_outcome"), 3) for rule in rules],
                         interval(compare(run, run, part, "model_outcome", "bradley_terry_outcome"), 3),
                     ]
                 )
@@ -136,7 +136,7 @@ def _attributes() -> str | None:
 
 
 def _first_experiment() -> str | None:
-    record = _run("five_quantiles")
+    record = run_of("five_quantiles")
     if record is None:
         return None
     numbers = record["numbers"]
@@ -149,11 +149,11 @@ def _first_experiment() -> str | None:
             ("constant, five quantiles", "constant"),
         )
     ]
-    runs = [_run("models", data="emobank-reader", variant=variant) for variant in ("raw", "gaussian")]
+    runs = [run_of("models", data="emobank-reader", variant=variant) for variant in ("raw", "gaussian")]
     if all(runs):
         finer, gaussian = runs
         part, column = f"ratings:{record['source']['attribute']}", "model_crps"
-        rows.append(["19 quantiles", interval(_mean(finer, part, column)), ""])
+        rows.append(["19 quantiles", interval(group_means(finer, part, column)), ""])
         against = compare(finer, gaussian, part, column, column)
         nineteen = f" 19 quantiles minus the Gaussian residual: {interval(against)}."
     else:
@@ -181,7 +181,7 @@ def _verbosity() -> str | None:
     rows: Rows = []
     shares = []
     for name in ("summeval_op", "ukpconvarg"):
-        record = _run("verbosity", data=name)
+        record = run_of("verbosity", data=name)
         if record is None:
             continue
         for way, found in record["ways"].items():

@@ -3,13 +3,27 @@
 Arms: `policy` training against TRL, offline, and `ppo`, online; `tuning` of reward models against TRL; the
 quantile `solver` against scikit-learn and statsmodels; `embeddings` against the plain loop, and against
 `sentence_transformers`; `transport` losses against POT; five Gaussian `heads` against one; `tables` of
-up to a million rows against pyarrow and pandas; `serving` against a plain server;
-`programs` in a sandbox against plain processes.
+up to a million rows against pyarrow and pandas; `serving` against a plain server, and a
+`soak` of it by clients that must not lose a reward; the `explorer` in a browser; `programs` in a sandbox
+against plain processes.
 """
 
 from __future__ import annotations
 
-from studies.speed import embeddings, heads, policy, ppo, programs, serving, solver, tables, transport, tuning
+from studies.speed import (
+    embeddings,
+    explorer,
+    heads,
+    policy,
+    ppo,
+    programs,
+    serving,
+    soak,
+    solver,
+    tables,
+    transport,
+    tuning,
+)
 from studies.study import Arm, Study, once
 
 STUDY = Study(
@@ -37,6 +51,10 @@ STUDY = Study(
         "transport": Arm(once({}), transport.run, seeds=1, threads=1, packages=("POT",)),
         "heads": Arm(once({}), heads.run, seeds=1, threads=1),
         "serving": Arm(once({}), serving.run, seeds=1, threads=1, packages=("fastapi", "uvicorn")),
+        "soak": Arm(once({}), soak.run, seeds=1, packages=("aiohttp", "fastapi", "uvicorn")),
+        "explorer": Arm(
+            once({}), explorer.run, seeds=1, threads=2, packages=("fastapi", "uvicorn", "playwright")
+        ),
         "tables": Arm(once(*tables.RUNS), tables.run, seeds=1, threads=1, packages=("pyarrow", "pandas")),
         "programs": Arm(once({}), programs.run, seeds=1, threads=1),
     },

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from pluralign.backbones import load
+from pluralign.backbones import Backbone, load
 from pluralign.heads import Attribute, ColumnScaling, QuantileHead, Reference
 from pluralign.model import RewardModel
 from studies.speed.timing import summary
@@ -55,9 +55,9 @@ def texts(count: int, seed: int) -> list[str]:
     return [" ".join(generator.choices(VOCABULARY, k=generator.randint(*WORDS))) for _ in range(count)]
 
 
-def make_model(folder: Path) -> RewardModel:
-    """MiniLM with a head of random weights, which costs what a fitted one costs."""
-    backbone = load("minilm", device="cpu")
+def make_model(folder: Path, backbone: Backbone | None = None) -> RewardModel:
+    """MiniLM, or another backbone, with a head of random weights, which costs what a fitted one costs."""
+    backbone = backbone or load("minilm", device="cpu")
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(1, 9, backbone.response_size, generator=generator)
     head = QuantileHead(
@@ -79,14 +79,14 @@ def talk(text: str) -> list[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def served(kind: str, folder: Path) -> Iterator[int]:
-    """The port of a server that scores."""
+def served(kind: str, folder: Path, *flags: str) -> Iterator[tuple[int, int]]:
+    """The port of a server that scores, and its process."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = int(listening.getsockname()[1])
     words = ["-m", "studies.speed.plain_server", str(folder), str(listening.fileno()), kind]
     if kind == "ours":
         listening.close()
-        words = ["-m", "pluralign.cli.main", "serve", str(folder), "--port", str(port)]
+        words = ["-m", "pluralign.cli.main", "serve", str(folder), "--port", str(port), *flags]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     fds = () if kind == "ours" else (listening.fileno(),)
     server = subprocess.Popen(
@@ -98,7 +98,7 @@ def served(kind: str, folder: Path) -> Iterator[int]:
     )
     try:
         asyncio.run(_until_ready(port))
-        yield port
+        yield port, server.pid
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
@@ -157,7 +157,7 @@ def run(seed: int) -> dict[str, Any]:
             asked = texts(REQUESTS, seed + repeat)
             expected = model.score([talk(text) for text in asked])
             for kind in KINDS[:: -1 if repeat % 2 else 1]:
-                with served(kind, folder) as port:
+                with served(kind, folder) as (port, _):
                     asyncio.run(load_with(port, texts(CLIENTS * 4, seed + 1000 + repeat)))
                     scores, seconds, whole = asyncio.run(load_with(port, asked))
                 furthest = max(furthest, float((torch.tensor(scores) - expected).abs().max()))

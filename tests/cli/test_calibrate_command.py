@@ -39,7 +39,7 @@ def test_the_held_out_groups_are_shared_between_calibrating_and_evaluating(fitte
     results = json.loads(out)
     fit_groups = set(json.loads(Path("model/train_groups.json").read_text(encoding="utf-8")))
     assert results["ratings"]["help"]["groups"] == 160 - len(fit_groups) - used
-    assert "0 of its" in results["judged"]
+    assert "0 of its" in results["evaluated_on"]
     assert 0.8 < results["ratings"]["help"]["coverage"]["model"]["estimate"] <= 1
     status, _, err = command("calibrate --model model --ratings rated.jsonl --out better")
     assert (status, "already holds this run" in err) == (0, True)

@@ -111,7 +111,7 @@ def test_from_data_to_scores(workplace, fake, command):
         "scores.parquet",
     ]
     judged = json.loads(results.read_text())
-    assert judged["judged"].startswith("24 of 80 rows (30 %), in 6 of 20 groups; 0 of its ")
+    assert judged["evaluated_on"].startswith("24 of 80 rows (30 %), in 6 of 20 groups; 0 of its ")
     train = set(json.loads((run / "train_groups.json").read_text()))
     import pyarrow.parquet as pq
 

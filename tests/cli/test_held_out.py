@@ -14,10 +14,10 @@ from fake_backbone import pairs_rows, ratings_rows
 FIT = "fit --ratings {} --l1 0.003 --levels [0.1,0.5,0.9] --out run"
 
 
-def judged(command, *flags: str) -> str:
+def evaluated_on(command, *flags: str) -> str:
     status, out, err = command("evaluate --model run --json", *flags)
     assert status == 0, err
-    return json.loads(out)["judged"]
+    return json.loads(out)["evaluated_on"]
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def renamed(workplace: Path) -> str:
 
 def test_texts_of_the_fit_under_other_groups(made_once, command, renamed):
     made_once(FIT.format("ratings.jsonl"))
-    assert judged(command, "--ratings", "ratings.jsonl").endswith("groups were in the fit")
-    said = judged(command, "--ratings", renamed, "--part", "all")
+    assert evaluated_on(command, "--ratings", "ratings.jsonl").endswith("groups were in the fit")
+    said = evaluated_on(command, "--ratings", renamed, "--part", "all")
     train = json.loads(Path("run/train_groups.json").read_text())
     prompts, texts = len(train), 4 * len(train)
     assert said.endswith(
@@ -39,7 +39,7 @@ def test_texts_of_the_fit_under_other_groups(made_once, command, renamed):
         "were, in other groups; WARNING: for these it is not a held-out result"
     )
     Path("run/train_texts.npz").write_bytes(b"PK no zip")
-    said = judged(command, "--ratings", renamed, "--part", "all", "--out", "again")
+    said = evaluated_on(command, "--ratings", renamed, "--part", "all", "--out", "again")
     assert said.endswith("0 of its 80 groups were in the fit")
 
 
@@ -47,7 +47,7 @@ def test_fit_and_evaluate_keep_one_question_on_one_side(workplace, fake, command
     status, _, err = command(FIT.format(renamed))
     assert status == 0
     assert "20 prompts appear in several groups; a split keeps 80 groups together, 20 parts in all" in err
-    said = judged(command, "--ratings", renamed)
+    said = evaluated_on(command, "--ratings", renamed)
     assert "0 of its" in said
     assert said.endswith("groups were in the fit")
 
@@ -64,7 +64,7 @@ def test_what_was_held_out_is_reported_as_it_is(workplace, fake, command):
     assert 10 <= share <= 30
     assert f"held out: {groups} of 13 groups ({share} % of the rows); to evaluate" in err
     assert "pluralign evaluate --folds 5 --family quantile --ratings few.jsonl" in err
-    said = judged(command, "--ratings", "few.jsonl")
+    said = evaluated_on(command, "--ratings", "few.jsonl")
     assert f"{len(apart)} of 155 rows ({share} %), in {groups} of 13 groups; 0 of its" in said
 
 
@@ -81,19 +81,19 @@ def test_a_part_of_the_tables_is_evaluated_on_what_the_fit_did_not_see(workplace
         ["--pairs", "p.jsonl"],
         ["--ratings", "r.jsonl", "--pairs", "p.jsonl"],
     ):
-        assert "; 0 of its" in judged(command, *flags)
+        assert "; 0 of its" in evaluated_on(command, *flags)
     other = [row | {"prompt": f"new {i}", "group": f"n{i}"} for i, row in enumerate(pairs_rows(7, seed=3))]
     Path("new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in other), encoding="utf-8")
-    assert "all 7 rows; 0 of its 7 groups were in the fit" in judged(command, "--pairs", "new.jsonl")
+    assert "all 7 rows; 0 of its 7 groups were in the fit" in evaluated_on(command, "--pairs", "new.jsonl")
 
 
 def test_a_model_without_its_run_folder(made_once, command):
     made_once(FIT.format("ratings.jsonl"))
-    told = judged(command, "--ratings", "ratings.jsonl", "--out", "one").partition(";")[0]
+    told = evaluated_on(command, "--ratings", "ratings.jsonl", "--out", "one").partition(";")[0]
     shutil.copytree("run/model", "elsewhere/alone")
     status, out, err = command("evaluate --model elsewhere/alone --json --ratings ratings.jsonl --out two")
     assert status == 0, err
-    assert json.loads(out)["judged"].startswith(told)  # split again, as the fit was
+    assert json.loads(out)["evaluated_on"].startswith(told)  # split again, as the fit was
     model = pl.RewardModel.from_pretrained("run")
     model.fitted = {}
     model.save_pretrained("unknown")
@@ -129,7 +129,7 @@ def test_check_and_cross_fitting_report_shared_prompts(workplace, fake, command,
     flags = "evaluate --folds 2 --l1 0.003 --levels [0.1,0.5,0.9] --json --ratings"
     status, out, _ = command(flags, renamed)
     assert status == 0
-    assert "20 prompts appear in several groups" in json.loads(out)["judged"]
+    assert "20 prompts appear in several groups" in json.loads(out)["evaluated_on"]
 
 
 def test_the_advice_for_few_groups_is_a_command_that_works(workplace, fake, command):

@@ -147,10 +147,10 @@ def test_neither_the_size_of_batches_nor_a_closer_look_changes_anything(tmp_path
 
 def test_most_rows_need_no_closer_look(tmp_path, monkeypatch):
     looked: list[int] = []
-    look = table_reading._Reading._look_closer
+    look = table_reading._FilePass._read_rows
     monkeypatch.setattr(
-        table_reading._Reading,
-        "_look_closer",
+        table_reading._FilePass,
+        "_read_rows",
         lambda self, batch, places, plan: looked.append(len(places)) or look(self, batch, places, plan),
     )
     rows = [

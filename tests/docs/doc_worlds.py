@@ -289,6 +289,7 @@ WORLDS: dict[str, Callable[[], Names]] = {
     "docs/how-to/conversations.md": conversations,
     "docs/how-to/export.md": exporting,
     "docs/how-to/sampling.md": sampling,
+    "docs/how-to/scale.md": attributes,
     "docs/how-to/select.md": selecting,
     "docs/how-to/suites.md": suites,
     "docs/how-to/updating.md": updating,

@@ -10,7 +10,7 @@ import pytest
 import pluralign as pl
 from fake_backbone import FakeBackbone, ratings_rows
 from http_server import running
-from pluralign.integrations import openrlhf, verl
+from pluralign.integrations import local_model, openrlhf, verl
 from pluralign.integrations.trl import RewardFunction
 from pluralign.server import ServerConfig, create_app
 from tiny_tokenizers import make_tokenizer
@@ -70,7 +70,7 @@ def test_every_way_gives_the_same_score(folder, served, risk, monkeypatch):
     assert [one["score"] for one in asyncio.run(together())] == expected
 
     monkeypatch.setattr(pl.backbones, "load", lambda *_args, **_options: FakeBackbone())
-    monkeypatch.setattr(verl, "_models", {})
+    monkeypatch.setattr(local_model, "_models", {})
     with ThreadPoolExecutor(8) as pool:
         inside = pool.map(lambda call: verl.compute_score(**call, model=str(saved), risk=measure), calls)
         assert [one["score"] for one in inside] == expected

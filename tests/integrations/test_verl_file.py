@@ -21,7 +21,7 @@ import pluralign.model
 from answering_server import Reply, Request, answering, in_turn
 from doc_blocks import blocks, shell_lines
 from pluralign.errors import ArgumentError
-from pluralign.integrations import verl
+from pluralign.integrations import local_model, verl
 
 PROMPT = [{"role": "system", "content": "s"}, {"role": "user", "content": "How?"}]
 
@@ -142,14 +142,14 @@ def test_a_model_in_this_process_is_shared_by_threads_and_batches_by_itself(monk
         return model
 
     monkeypatch.setattr(pluralign.model.RewardModel, "from_pretrained", load)
-    monkeypatch.setattr(verl, "_models", {})
-    score, asking = verl._LocalModel.score, []
+    monkeypatch.setattr(local_model, "_models", {})
+    score, asking = local_model.LocalModel.score, []
 
     def counted(self, messages):
         asking.append(messages)
         return score(self, messages)
 
-    monkeypatch.setattr(verl._LocalModel, "score", counted)
+    monkeypatch.setattr(local_model.LocalModel, "score", counted)
 
     def one(i: int):
         text = "refused" if i == 7 else "a" * i

@@ -109,12 +109,17 @@ def test_a_run_says_what_was_run(copy):
     assert run["name"] == "quantile"
 
 
-@pytest.mark.parametrize("label", ["", "judged: ", "evaluated on: "])
-def test_the_label_that_older_files_have_before_the_scope_is_not_shown(copy, change, label):
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [("evaluated_on", ""), ("judged", ""), ("judged", "judged: "), ("judged", "evaluated on: ")],
+)
+def test_what_was_evaluated_is_read_under_the_name_and_with_the_label_of_older_files(
+    copy, change, key, label
+):
     folder = copy("one")
-    change(folder / "results.json", lambda r: r.update(judged=f"{label}every row; 3 groups"))
+    change(folder / "results.json", lambda r: r.update({key: f"{label}every row; 3 groups"}))
     (run,) = content_of(folder)["runs"]
-    assert run["judged"] == "every row; 3 groups"
+    assert run["evaluated_on"] == "every row; 3 groups"
 
 
 def test_coverage_by_predicted_disagreement_is_the_mean_of_its_rows(copy):
@@ -314,7 +319,7 @@ def test_results_without_digests_are_compared_by_their_files(copy, change):
     change(other / "run.json", lambda r: r["inputs"].update(ratings="ef" * 32))
     assert "evaluated on different ratings: " in notes()
     change(other / "run.json", lambda r: r["inputs"].update(ratings="ab" * 32))
-    change(other / "results.json", lambda r: r.update(judged="every row"))
+    change(other / "results.json", lambda r: r.update(evaluated_on="every row"))
     assert "evaluated on different ratings: " in notes()
     (other / "run.json").unlink()
     assert "not known" in notes()

@@ -113,7 +113,7 @@ def test_all_text_from_files_is_escaped(copy, change):
     def poison_results(results):
         results["family"] = text
         results["backbone"]["name_or_path"] = text
-        results["judged"] = text
+        results["evaluated_on"] = text
         results["ratings"][text] = results["ratings"].pop("a0")
         results["ratings"][text]["unit"] = text
         pairs = results["pairs"].pop("pairs_from_ratings")

@@ -30,7 +30,7 @@ def suite_run(folder, coef=1.0, suite="pairs", rows=None, **extra):
     weight[0] = coef
     model = pl.RewardModel(FakeBackbone(), BradleyTerryHead(ColumnScaling.empty(WIDTH), weight))
     results = evaluate_suite(model, rows or pairs_rows(40), suite, out=folder)
-    (folder / "results.json").write_text(json.dumps(results | {"judged": "some rows"} | extra))
+    (folder / "results.json").write_text(json.dumps(results | {"evaluated_on": "some rows"} | extra))
     return folder
 
 

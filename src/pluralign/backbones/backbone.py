@@ -114,7 +114,7 @@ class Backbone:
         typed = not causal and "token_type_ids" in tokenizer.model_input_names and _has_segments(model, takes)
         self._reader = Reader(tokenizer, config.max_length, with_types=typed)
         self._vocabulary = Vocabulary(model, tokenizer)
-        blocks = has_row_blocks(model.config)  # which start with the text where nothing stands before it
+        blocks = has_row_blocks(model.config)  # which start with the text where nothing precedes it
         asked = RunMode(
             "left" if causal and padding_side == "left" and not blocks else "right",
             mask="attention_mask" in takes,

@@ -15,7 +15,7 @@ from pluralign.errors import ConfigError
 __all__ = ["CONTEXTS", "CONVERSATION_FORMAT", "DTYPES", "POOLINGS", "QUANTIZATIONS", "BackboneConfig"]
 
 # How whole conversations become tokens; raised when that changes, so that a model that was fitted on the old
-# vectors is refused rather than given others. 1: with what a template writes behind the end of a turn.
+# vectors is refused rather than given others. 1: with what a template writes after the end of a turn.
 CONVERSATION_FORMAT = 2
 
 POOLINGS = ("last", "mean", "last_mean")

@@ -27,7 +27,7 @@ from pluralign.backbones.probe import looks_ahead
 from pluralign.checks import check_choice
 from pluralign.errors import ArtifactError, ConfigError, FingerprintError, MissingDependencyError
 
-__all__ = ["load", "load_tuned", "loading_bar"]
+__all__ = ["device_problem", "load", "load_tuned", "loading_bar"]
 
 # Smaller models are loaded before a bar could be read.
 _LARGE_BYTES = 2**30
@@ -108,7 +108,12 @@ def load(
     if device is not None and device_map is not None:
         raise ConfigError("device and device_map were both given; device_map places the model by itself")
     if device is not None:
-        _check_device(device)
+        problem = device_problem(device)
+        if problem is not None:
+            raise ConfigError(
+                f"device={str(device)!r} cannot be used: {problem}; choose 'cpu', 'cuda', 'cuda:1' and so "
+                "on, or leave it out"
+            )
     folder, commit = find_folder(name_or_path, revision)
     found = fingerprint_of(name_or_path, folder)
     if fingerprint is not None and found != fingerprint:
@@ -151,14 +156,13 @@ def load(
     )
 
 
-def _check_device(device: str | torch.device) -> None:
+def device_problem(device: str | torch.device | None) -> str | None:
+    """Why torch cannot use a device on this machine, in a line; None if it can."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device={str(device)!r} cannot be used: {error}; choose 'cpu', 'cuda', 'cuda:1' and so on, "
-            "or leave it out"
-        ) from error
+        return str(error).splitlines()[0]
+    return None
 
 
 def _load_model(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 __all__ = ["Progress", "on_behalf", "reporter"]
 
 Progress = Callable[[int, int], None]
-"""Called with the number of texts, prompts or steps done, and their total."""
+"""Called with the number of texts, prompts, batches or steps done, and their total."""
 
 _PATIENCE_SECONDS = 5.0
 

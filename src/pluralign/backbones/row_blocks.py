@@ -3,7 +3,7 @@
 In: a configuration of transformers. Out: yes or no.
 
 Sparse attention of DeepSeek V4, MiniMax M3 and others compresses or selects blocks of up to some hundred
-tokens. The blocks of a text that does not start at the first token of its row, behind another text or behind
+tokens. The blocks of a text that does not start at the first token of its row, after another text or after
 padding, are other blocks than those of the text alone, and may hold tokens of its neighbour. It does not show
 in texts shorter than a block, which is why the configuration decides and not a short test.
 """

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError
-from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.cli.run_folder import RunFolder, default_name, digest, made_once
 from pluralign.errors import ConfigError, PluralignError
 from pluralign.run_layout import model_folder
 
@@ -145,12 +145,8 @@ def in_run_folder(
     """
     inputs = {key: digest(value) for key, value in files.items()}
     path = Path(out or f"runs/align-{method}-{default_name(decisive, inputs)}")
-    first = int(os.environ.get("RANK", "0")) == 0
-    with RunFolder(path, "align", decisive, inputs) if first else nullcontext() as folder:
-        if folder is not None and folder.finished:
-            console.say(f"{path} already holds this run; nothing to do")
-            result = folder.result
-        else:
-            result = make(path, folder)
-    if first:
-        console.result(result, result["model"])
+    if int(os.environ.get("RANK", "0")) > 0:
+        make(path, None)
+        return
+    result = made_once("align", str(path), decisive, inputs, console, lambda folder: make(path, folder))
+    console.result(result, result["model"])

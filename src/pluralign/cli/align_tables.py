@@ -1,6 +1,6 @@
 """Reads training tables for `pluralign align`: any file -> a `datasets.Dataset`.
 
-Rows are validated in `policy.columns`, not here.
+Rows are validated in `policy.rewards.columns`, not here.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def _evaluate(
     scope = f"{_part(tables, whole)}; {_overlap(flags, data, tables, model.fitted)}"
     given: dict[str, Any] = tables
     results = evaluation.evaluate(model, **given, risk=flags.risk, seed=flags.seed, out=folder.path)
-    return results | {"part": flags.part, "judged": scope}  # the key keeps its old name for older readers
+    return results | {"part": flags.part, "evaluated_on": scope}
 
 
 def _part(tables: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
@@ -225,4 +225,4 @@ def _cross_fit(
     scope = f"every row, by one of {flags.folds} models that has not seen its group"
     if shared := str(shared_texts(given)):
         scope += f"; {shared}"
-    return results | {"part": "all", "judged": scope}
+    return results | {"part": "all", "evaluated_on": scope}

@@ -128,7 +128,7 @@ def _evaluate(flags: ProgramSuiteFlags, how: ProgramFlags, folder: Path, source:
         "ratings": {},
         "pairs": {},
         "suite": {**about, **numbers, "limits": reward.limits.describe(), "sandbox": str(reward.sandbox)},
-        "judged": f"{numbers['rows']:,} programs for {numbers['groups']:,} prompts of {source}",
+        "evaluated_on": f"{numbers['rows']:,} programs for {numbers['groups']:,} prompts of {source}",
         "part": "all",
     }
     write_examples(folder / _ROWS, _lines(rows, found))
@@ -149,14 +149,16 @@ def _lines(rows: dict[str, Any], found: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _print(console: Console, results: dict[str, Any]) -> None:
+    from pluralign.report.evaluations import evaluated_on
+
     suite = results["suite"]
     rows = [(name, interval(one["interval"]["overall"], 3)) for name, one in suite["scores"].items()]
     rows += [
         ("share of tests", interval(suite["share"], 3)),
         ("prompts with a program that passes", f"{suite['solved']:.3f}"),
-        ("prompts whose programs all pass, or none", f"{suite['tied']:.3f}"),
+        ("prompts where all programs pass, or none does", f"{suite['tied']:.3f}"),
     ]
-    console.table(results["judged"], ("", "mean over prompts"), rows)
+    console.table(evaluated_on(results), ("", "mean over prompts"), rows)
     tests = sum(suite["ends"].values())
     console.table(
         f"how {tests:,} tests ended, in a sandbox of level {suite['sandbox']}",

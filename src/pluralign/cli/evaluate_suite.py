@@ -48,7 +48,7 @@ class SuiteFlags:
         scores: Instead of data, scores of its rows that are in a file already: a scores.parquet of such a
             run, or a file of scores of RewardBench's scripts.
         risk: Risk measures, each evaluated on its own, e.g. --risk mean,cvar:0.1; the first is the main one.
-        legacy: RewardBench with its weights of before September 2024, when two counts were swapped.
+        legacy: RewardBench with the weights that it had before September 2024, when two counts were swapped.
         where: Only rows with these values, e.g. --where.subset chat.
         columns: Mapping from the suite's column names to the file's, e.g. --columns.prompt question.
         hub_split: Split of a hub data set; it also names the subset of rows that name none.
@@ -80,6 +80,8 @@ class SuiteFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, evaluates and prints the tables."""
+    from pluralign.report.evaluations import evaluated_on
+
     name = choice_from(arguments, "suite", (*SUITE_NAMES, _PROGRAMS), default="")
     if name == _PROGRAMS:
         run_programs(arguments)
@@ -94,7 +96,7 @@ def run(arguments: Sequence[str]) -> None:
 
             source, split = SUITES[name].hub or None, split or SUITES[name].split
         if source is None:
-            raise UsageError(f"no data: the suite {name} is about your own, so name a file with --data")
+            raise UsageError(f"no data: the suite {name} is for your own, so name a file with --data")
     elif given := [
         key for key in ("data", "where", "columns", "hub_split") if getattr(flags, key) is not None
     ]:
@@ -116,7 +118,7 @@ def run(arguments: Sequence[str]) -> None:
             folder.finish(*made)
         results_file = folder.path / "results.json"
         results = json.loads(results_file.read_text(encoding="utf-8"))
-        console.say(f"evaluated on: {results['judged']}")
+        console.say(f"evaluated on: {evaluated_on(results)}")
         print_suite(console, results)
         console.result(results, str(results_file))
 
@@ -160,7 +162,7 @@ def _evaluate(
         )
         fitted = set(results["fitted"].get("data", {}).values())
         scope = _scope(folder.path, Path(str(flags.model)), inputs["data"] in fitted, results)
-    write_json(folder.path / "results.json", results | {"judged": scope, "part": "all"})
+    write_json(folder.path / "results.json", results | {"evaluated_on": scope, "part": "all"})
 
 
 def _scope(run: Path, model: Path, same_file: bool, results: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ class ExportFlags:
 
     A decoder with last-token pooling becomes a sequence classifier of transformers with one label, which
     vLLM, SGLang, TRL, OpenRLHF, verl and RewardBench load; an encoder becomes a folder of
-    sentence-transformers. The score is the checkpoint's output plus the shift, which is printed and stands in
+    sentence-transformers. The score is the checkpoint's output plus the shift, which is printed and stored in
     the folder's card.
 
     Attributes:

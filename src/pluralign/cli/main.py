@@ -26,7 +26,8 @@ VERBS = {
     "check": "check a data file: shape, counts, raters, agreement, problems",
     "fit": "fit a reward model on ratings, pairs or votes",
     "calibrate": "correct a model's distributions on ratings that it was not fitted on",
-    "score": "score responses with a model and a risk measure",
+    "embed": "embed prompts and responses with a backbone, in shards, on one machine or many",
+    "score": "score responses with a model and a risk measure, on one machine or many",
     "evaluate": "evaluate a model on held-out data, against its baselines",
     "compare": "compare models or policies on the same rows: intervals, verdicts, dominance",
     "report": "turn evaluations into one HTML page with figures",
@@ -35,6 +36,7 @@ VERBS = {
     "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "export": "write a model as a checkpoint that other software loads",
     "serve": "serve a model over HTTP, to trainers and to people who vote",
+    "explore": "try a model on a page: type responses, see distributions, move the risk measure",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 

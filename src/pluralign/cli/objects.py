@@ -125,10 +125,8 @@ def check_device(name: str | None, flag: str = "device") -> None:
     Raises:
         UsageError: torch does not know it, or cannot use it.
     """
-    import torch
+    from pluralign.backbones.load import device_problem
 
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--{flag}: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({reason})") from None
+    problem = device_problem(name)
+    if problem is not None:
+        raise UsageError(f"--{flag}: received {name!r}; allowed: cpu, cuda, cuda:1 ... ({problem})")

@@ -20,7 +20,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -28,11 +28,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from pluralign._version import __version__
+from pluralign.cli.console import Console
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import RunError
 from pluralign.files import append_line, is_temporary, sweep, write_file, write_json
 
-__all__ = ["RunFolder", "default_name", "digest"]
+__all__ = ["RunFolder", "default_name", "digest", "made_once"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
 _CARD = "README.md"  # people may write into it
@@ -218,8 +219,33 @@ class RunFolder:
         write_json(self.path / _DONE, {"finished": _now(), "made": made, "sha256": digests, **values})
 
 
-def _change(before: Any, wanted: Any) -> str:
-    return f"{before!r} in that run, {wanted!r} in this one"
+def made_once(
+    verb: str,
+    out: str | None,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    console: Console,
+    make: Callable[[RunFolder], dict[str, Any]],
+) -> dict[str, Any]:
+    """The result of a run: the stored one where the run is finished, otherwise what `make` returns.
+
+    Args:
+        verb: the command.
+        out: the run folder; None for one that is named by what decides the result.
+        config: everything that determines the result.
+        inputs: input name to content digest.
+        console: where a finished run is announced.
+        make: does the work in the folder, and calls its `finish`.
+
+    Raises:
+        RunError: as in `RunFolder`.
+    """
+    path = out or f"runs/{verb}-{default_name(config, inputs)}"
+    with RunFolder(path, verb, config, inputs) as folder:
+        if folder.finished:
+            console.say(f"{folder.path} already holds this run; nothing to do")
+            return folder.result
+        return make(folder)
 
 
 def default_name(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

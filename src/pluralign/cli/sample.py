@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralign.cli.console import Console
+from pluralign.cli.engine_flags import WORKPLACE, RayFlags
+from pluralign.cli.engine_runs import check_workers
 from pluralign.cli.objects import check_device, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, named_tables
-from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.cli.program_flags import ProgramFlags
+from pluralign.cli.run_folder import RunFolder, made_once
+from pluralign.cli.sample_engine import sample_on_ray
 from pluralign.cli.sample_flags import RewardFlags, SampleFlags
 from pluralign.cli.sample_rewards import (
     REWARDS,
@@ -27,7 +30,7 @@ from pluralign.cli.sample_rewards import (
     reward,
     reward_source,
 )
-from pluralign.cli.stored_samples import SAMPLES, imported, input_file, samples_folder
+from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, samples_folder
 from pluralign.errors import PluralignError
 from pluralign.run_layout import model_folder
 
@@ -43,41 +46,44 @@ _ALPACA = "alpaca_eval.json"
 # Flags that do not change the result.
 _IGNORED = {
     *("out", "json", "device", "batch_size", "concurrency", "cache", "beta", "transform"),
-    *("server", "key_over_http", "sandbox", "program_workers"),
+    *("server", "key_over_http", "sandbox", "program_workers", *WORKPLACE),
 }
 _INPUTS = ("prompts", "shards", "samples", "reward_model", "reward_function")
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, samples, scores and writes."""
-    kinds = (SampleFlags, RewardFlags, ProgramFlags)
-    flags, rewards, programs = parse("sample", SampleFlags.__doc__ or "", arguments, *kinds)
+    kinds = (SampleFlags, RewardFlags, ProgramFlags, RayFlags)
+    flags, rewards, programs, ray = parse("sample", SampleFlags.__doc__ or "", arguments, *kinds)
     _check(flags, rewards, programs)
+    check_workers(flags.engine, ray)
     console = Console(flags.json)
-    quiet_datasets()
     given = asdict(flags) | asdict(rewards) | asdict(programs)
+    inputs = input_digests(_INPUTS, given, rewards.programs)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
-    inputs = {key: digest(input_file(key, given[key])) for key in _INPUTS if given[key] is not None}
-    inputs |= {key: digest(table) for key, table in named_tables(rewards.programs).items()}
-    name = default_name(decisive, inputs)
-    with RunFolder(flags.out or f"runs/sample-{name}", "sample", decisive, inputs) as folder:
-        if folder.finished:
-            console.say(f"{folder.path} already holds this run; nothing to do")
-            result = folder.result
-        else:
-            result = _make(flags, rewards, programs, folder, console)
+
+    def make(folder: RunFolder) -> dict[str, Any]:
+        return _make(flags, rewards, programs, ray, folder, console)
+
+    result = made_once("sample", flags.out, decisive, inputs, console, make)
     console.result(result, str(result.get("table", result["samples"])))
 
 
 def _make(
-    flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags, folder: RunFolder, console: Console
+    flags: SampleFlags,
+    rewards: RewardFlags,
+    programs: ProgramFlags,
+    ray: RayFlags,
+    folder: RunFolder,
+    console: Console,
 ) -> dict[str, Any]:
+    quiet_datasets()
     # A user's function is resolved before hours of sampling; a reward model is loaded only when memory is
     # free.
     early = bool(rewards.sources) and rewards.reward_model is None
     named = (rewards, programs, flags.device, flags.columns, flags.hub_split)
     source = reward_source(*named) if early else None
-    samples = _samples(flags, folder.path, console, source)
+    samples = _samples(flags, ray, folder.path, console, source)
     made = [] if flags.samples is not None else _files(folder.path, SAMPLES)
     result = {"run": str(folder.path), "samples": str(samples), **_counts(samples, console)}
     if flags.alpaca_eval is not None:
@@ -137,7 +143,13 @@ def _check(flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
         raise UsageError(
             f"--shards: {flags.shards} contains samples written by pluralign; pass it as --samples"
         )
-    check_device(flags.device)
+    if flags.engine == "ray" and (flags.model is None or flags.server is not None):
+        raise UsageError(
+            "--engine ray samples with the policy of --model on its workers; with --server the server does "
+            "the work, and --shards and --samples are sampled already"
+        )
+    if flags.engine == "local":
+        check_device(flags.device)
     if flags.model is not None and rewards.reward_column:
         raise UsageError(
             "--reward_column uses rewards that came with --shards; sampled completions have none"
@@ -147,7 +159,9 @@ def _check(flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
     check_rewards(rewards, programs)
 
 
-def _samples(flags: SampleFlags, folder: Path, console: Console, source: RewardSource | None) -> Path:
+def _samples(
+    flags: SampleFlags, ray: RayFlags, folder: Path, console: Console, source: RewardSource | None
+) -> Path:
     """The folder of completions: from an earlier run, imported, or sampled now."""
     from pluralign import policy
 
@@ -174,6 +188,8 @@ def _samples(flags: SampleFlags, folder: Path, console: Console, source: RewardS
         f"{len(found.prompts):,} distinct prompts in {found.rows:,} rows; {flags.completions} completions "
         f"each from {flags.server or flags.model}, into {target}"
     )
+    if flags.engine == "ray":
+        return sample_on_ray(flags, ray, found.prompts, settings, folder, target, console)
     policy.sample_references(
         found.prompts,
         _sampler(flags),

@@ -37,6 +37,7 @@ class SampleFlags:
         batch_size: Completions at a time; does not change them.
         prompts_per_shard: Prompts per file; an interruption loses at most one file.
         concurrency: Requests to the server at a time.
+        engine: local samples in this process; ray on the workers of a Ray cluster.
         alpaca_eval: Name of the policy; writes alpaca_eval.json with the first completion of each prompt.
         out: Run folder; null for one under runs/.
         json: Print the result as JSON.
@@ -64,6 +65,7 @@ class SampleFlags:
     batch_size: int = 32
     prompts_per_shard: int = 64
     concurrency: int = 16
+    engine: Literal["local", "ray"] = "local"
     alpaca_eval: str | None = None
     out: str | None = None
     json: bool = False

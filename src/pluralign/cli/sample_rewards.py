@@ -18,6 +18,7 @@ from pluralign.files import whole_file
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
+    from pluralign.backbones.progress import Progress
     from pluralign.policy.rewards.sources import RewardSource
     from pluralign.risk import RiskMeasure
 
@@ -73,7 +74,7 @@ def check_function(function: str, flag: str) -> None:
     """Rejects FILE.py:NAME of a file that is not there.
 
     Raises:
-        UsageError: see above.
+        UsageError: it has another form, or there is no such file.
     """
     if not Path(function.rpartition(":")[0] or "/").is_file():
         raise UsageError(f"--{flag}: received {function!r}; needed: FILE.py:NAME, of a file that exists")
@@ -230,7 +231,7 @@ def load_function(file: str, name: str, flag: str = "reward_function") -> Callab
     return function  # type: ignore[no-any-return]
 
 
-def progress_printer(console: Console, what: str) -> Callable[[int, int], None]:
+def progress_printer(console: Console, what: str) -> Progress:
     """A function that prints how much is done."""
 
     def print_progress(done: int, total: int) -> None:

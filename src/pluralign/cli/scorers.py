@@ -8,9 +8,7 @@ from typing import Any, Literal
 from pluralign.cli.objects import cache_from, load_model
 from pluralign.cli.parsing import UsageError
 
-__all__ = ["check_combination", "conversations_of", "load_scorer", "response_columns"]
-
-_SIDES = ("response", "chosen", "rejected", "response_a", "response_b")
+__all__ = ["check_combination", "conversations_of", "load_scorer"]
 
 
 def check_combination(combine: Sequence[str], reference: str | None) -> None:
@@ -70,18 +68,13 @@ def load_scorer(
 
 
 def conversations_of(table: Any) -> list[Any]:
-    """Every response of a table behind its prompt."""
+    """Every response of a table after its prompt."""
     from pluralign import data
 
     whole = table[:]
-    sides = [whole[side] for side in response_columns(table)]
+    sides = [whole[side] for side in data.response_columns(table.column_names)]
     return [
         data.conversation(prompt, response)
         for prompt, *responses in zip(whole["prompt"], *sides, strict=True)
         for response in responses
     ]
-
-
-def response_columns(table: Any) -> list[str]:
-    """The columns of a table that hold responses."""
-    return [column for column in _SIDES if column in table.column_names]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.objects import check_device, load_model, quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, named_tables
-from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.cli.program_flags import ProgramFlags
+from pluralign.cli.run_folder import RunFolder, made_once
 from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import REWARDS, check_rewards, progress_printer, reward_source
 from pluralign.cli.scorers import conversations_of
 from pluralign.cli.select_flags import SelectFlags
-from pluralign.cli.stored_samples import SAMPLES, imported, input_file, samples_folder
+from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, samples_folder
 from pluralign.policy.selection.config import SelectionConfig
 
 if TYPE_CHECKING:
@@ -50,20 +50,16 @@ def run(arguments: Sequence[str]) -> None:
     )
     _check(flags, rewards, programs)
     console = Console(flags.json)
-    quiet_datasets()
     given = asdict(flags) | asdict(programs) | asdict(config)
     decisive = {key: value for key, value in given.items() if key not in _IGNORED}
     if not rewards.sources:
         given["rewards"] = str(_own_rewards(str(flags.samples)))
-    inputs = {key: digest(input_file(key, given[key])) for key in _INPUTS if given.get(key) is not None}
-    inputs |= {key: digest(table) for key, table in named_tables(flags.programs).items()}
-    name = default_name(decisive, inputs)
-    with RunFolder(flags.out or f"runs/select-{name}", "select", decisive, inputs) as folder:
-        if folder.finished:
-            console.say(f"{folder.path} already holds this run; nothing to do")
-            result = folder.result
-        else:
-            result = _make(flags, config, rewards, programs, folder, console)
+    inputs = input_digests(_INPUTS, given, flags.programs)
+
+    def make(folder: RunFolder) -> dict[str, Any]:
+        return _make(flags, config, rewards, programs, folder, console)
+
+    result = made_once("select", flags.out, decisive, inputs, console, make)
     console.result(result, str(result["table"]))
 
 
@@ -72,7 +68,7 @@ def _check(flags: SelectFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
         received = "both" if flags.samples else "neither"
         raise UsageError(f"needed: exactly one of --samples and --shards; received {received}")
     if flags.samples is not None and flags.columns:
-        raise UsageError("--columns is for --shards; samples have our names")
+        raise UsageError("--columns is for --shards; the columns of --samples have fixed names")
     if flags.shards is not None and not rewards.sources:
         raise UsageError(f"--shards needs rewards: {_SOURCES}")
     if flags.samples is not None and not rewards.sources and not _own_rewards(flags.samples).is_dir():
@@ -106,6 +102,7 @@ def _make(
 ) -> dict[str, Any]:
     from pluralign import policy
 
+    quiet_datasets()
     made = []
     if flags.samples is not None:
         samples = samples_folder(flags.samples)

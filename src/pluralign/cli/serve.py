@@ -1,16 +1,18 @@
-"""`pluralign serve`: a reward model behind HTTP, until it is stopped."""
+"""`pluralign serve`: a reward model, or the tests of programs, behind HTTP, until it is stopped."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_limits
+from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
 
 __all__ = ["run"]
@@ -21,11 +23,14 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class ServeFlags:
-    """Serve a reward model over HTTP: /v1/score and /v1/distribution, and the faces that other software
-    knows.
+    """Serve a reward model over HTTP: /v1/score and /v1/distribution, the faces that other software knows,
+    and a page for people at /. With --programs and no model the score is the share of tests that a program
+    passes.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
+        programs: Instead of a model: tables with prompts and tests; the score is the share of tests that the
+            program in a response passes.
         host: Address to listen on; one that other machines reach needs a token.
         port: Port to listen on; 0 for any that is free.
         token: What clients have to send as Authorization: Bearer TOKEN, or in the URL,
@@ -34,6 +39,8 @@ class ServeFlags:
         policy_tokenizer: Folder or hub id of the policy's tokenizer, whose chat template wrote the texts that
             OpenRLHF, LLaMA-Factory and clients of vLLM send; none where their prompts are plain text.
         votes: SQLite file of votes for a categorical model's categories, made where it is missing: /v1/votes.
+        personas: Models of groups of people, whose opinions the page at / shows, e.g. --personas.scientist
+            runs/scientist.
         voters: JSON file with the name and the token of each person who may vote, {"ann": "token"}; null
             where votes come from a program that sends the server's token and names the voter.
         vote_half_life: Days in which a vote's weight halves; null to forget nothing.
@@ -45,12 +52,14 @@ class ServeFlags:
         json: Print the address as JSON.
     """
 
-    model: str
+    model: str | None = None
+    programs: tuple[str, ...] | str = ()
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
     policy_tokenizer: str | None = None
     votes: str | None = None
+    personas: dict[str, str] | None = None
     voters: str | None = None
     vote_half_life: float | None = None
     vote_strength: float = 5.0
@@ -63,53 +72,62 @@ class ServeFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments and serves."""
-    flags, config = parse(
-        "serve", ServeFlags.__doc__ or "", arguments, ServeFlags, ServerConfig, positional="model"
-    )
-    from pluralign.server import require_packages
-    from pluralign.server.loading import folder_digest
-    from pluralign.server.supervisor import Supervisor, listen
-
-    if not 0 <= flags.port <= 65_535:
-        raise UsageError(f"--port {flags.port}: allowed are 0 to 65535, where 0 is any that is free")
+    kinds = (ServeFlags, ProgramFlags, ServerConfig)
+    flags, programs, config = parse("serve", ServeFlags.__doc__ or "", arguments, *kinds, positional="model")
+    run_programs = _programs(flags, programs)
+    name = flags.model or " ".join(named_tables(flags.programs).values())
     if not 0 < flags.grace < 86_400:
-        raise UsageError(f"--grace {flags.grace:g}: needed are seconds, more than 0 and less than a day")
+        raise UsageError(
+            f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
+        )
     token, voters = _token(flags), _voters(flags)
-    require_packages()
-    if not Path(flags.model).is_dir():
-        raise UsageError(f"{flags.model} is not a folder; name the folder of a reward model")
-    if (Path(flags.model) / "run.json").is_file() and not (Path(flags.model) / "model").is_dir():
-        raise UsageError(f"{flags.model} is a run folder without a finished model: run its command again")
-    folder_digest(flags.model)
     console = Console(flags.json)
-    with listen(flags.host, flags.port) as listening:
-        name, port = listening.getsockname()[:2]
-        url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-        console.say(f"{flags.model}: loading; {url} accepts connections, {url}/health says when it scores")
 
-        def ready() -> None:
-            console.say(f"scores with {config.risk}; stop it with Ctrl-C")
-            console.result({"url": url, "model": flags.model, "risk": config.risk}, url)
+    def listening(url: str) -> None:
+        console.say(f"{name}: loading; {url} accepts connections, {url}/health says when it scores")
 
-        settings = {
-            "model": flags.model,
-            "policy_tokenizer": flags.policy_tokenizer,
-            "votes": flags.votes,
-            "voters": voters,
-            "vote_options": {
-                "half_life": None if flags.vote_half_life is None else flags.vote_half_life * _DAY,
-                "strength": flags.vote_strength,
-                "fade_prior": flags.fade_prior,
-            },
-            "device": flags.device,
-            "cache": flags.cache,
-            "token": token,
-            "config": dataclasses.asdict(config),
-            "grace": flags.grace,
-        }
-        status = Supervisor(listening, settings, say=console.say, on_ready=ready).run()
-    if status:
-        raise SystemExit(status)
+    def ready(url: str) -> None:
+        page = f"; {url}/ is a page to try it on" if config.explorer else ""
+        console.say(f"scores with {config.risk}{page}; stop it with Ctrl-C")
+        console.result({"url": url, "model": name, "risk": config.risk}, url)
+
+    settings = {
+        "policy_tokenizer": flags.policy_tokenizer,
+        "votes": flags.votes,
+        "voters": voters,
+        "vote_options": {
+            "half_life": None if flags.vote_half_life is None else flags.vote_half_life * _DAY,
+            "strength": flags.vote_strength,
+            "fade_prior": flags.fade_prior,
+        },
+        "token": token,
+        "grace": flags.grace,
+    }
+    place = Place(
+        flags.model, flags.host, flags.port, flags.personas or {}, flags.device, flags.cache, run_programs
+    )
+    serve(place, config, settings, say=console.say, on_listening=listening, on_ready=ready)
+
+
+def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | None:
+    """What a worker needs to run programs; None where a model is served."""
+    check_programs(flags.programs, programs)
+    if bool(flags.model) == bool(flags.programs):
+        received = f"both {flags.model} and --programs" if flags.model else "neither"
+        raise UsageError(f"received {received}; needed: the folder of a model, or --programs TABLE")
+    if not flags.programs:
+        return None
+    for flag in ("votes", "personas"):
+        if getattr(flags, flag) is not None:
+            raise UsageError(f"--{flag} belongs to a model; --programs has tests, and no opinions")
+    return {
+        "tables": list(named_tables(flags.programs).values()),
+        "columns": programs.program_columns or {},
+        "limits": program_limits(programs),
+        "minimum": programs.sandbox,
+        "all_or_nothing": programs.all_or_nothing,
+        "workers": programs.program_workers,
+    }
 
 
 def _token(flags: ServeFlags) -> str | None:
@@ -118,7 +136,7 @@ def _token(flags: ServeFlags) -> str | None:
 
     token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
     if token is not None and not _is_token(token):
-        raise UsageError("--token: needed are printable ASCII characters without spaces, at least one")
+        raise UsageError("--token: allowed: printable ASCII characters without spaces, at least one")
     if token is None and not is_loopback(flags.host):
         raise UsageError(
             f"--host {flags.host} can be reached from other machines, so a token is needed: pass --token, or "
@@ -143,10 +161,12 @@ def _voters(flags: ServeFlags) -> dict[str, str] | None:
         or not all(name and _is_token(t) for name, t in found.items())
     ):
         raise UsageError(
-            f'--voters {flags.voters}: needed is an object of names and tokens, {{"ann": "token"}}'
+            f'--voters {flags.voters}: allowed: an object of names and tokens, {{"ann": "token"}}'
         )
     if len(set(found.values())) < len(found):
-        raise UsageError(f"--voters {flags.voters}: two people have one token, so it says not who votes")
+        raise UsageError(
+            f"--voters {flags.voters}: two people have the same token, so it does not say who votes"
+        )
     return found
 
 

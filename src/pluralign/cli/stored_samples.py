@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pluralign.cli.program_flags import named_tables
+from pluralign.cli.run_folder import digest
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
     from pluralign.cli.sample_flags import SampleFlags
     from pluralign.cli.select_flags import SelectFlags
 
-__all__ = ["SAMPLES", "imported", "input_file", "samples_folder"]
+__all__ = ["SAMPLES", "imported", "input_digests", "samples_folder"]
 
 SAMPLES = "samples"  # in the run folder
 
 
-def input_file(key: str, value: str) -> str:
-    """The file or folder whose content determines the result.
+def input_digests(
+    names: Iterable[str], given: Mapping[str, Any], programs: tuple[str, ...] | str
+) -> dict[str, str]:
+    """Digests of the files that determine the result.
 
     Args:
-        key: name of a flag.
-        value: of that flag.
+        names: flags that may name a file.
+        given: the values of flags, by name.
+        programs: value of --programs.
     """
+    files = {key: _file_of(key, given[key]) for key in names if given.get(key) is not None}
+    return {key: digest(file) for key, file in (files | named_tables(programs)).items()}
+
+
+def _file_of(key: str, value: str) -> str:
+    """The file or folder whose content determines the result, of a flag with a value."""
     if key == "reward_function":
         return value.rpartition(":")[0]
     if key == "reward_model":

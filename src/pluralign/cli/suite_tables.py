@@ -42,7 +42,9 @@ def print_suite(console: Console, results: Mapping[str, Any]) -> None:
             reached = [f"{scores[rule]['gold'][i]:.3f}" for rule in rules]
             cells.append((f"best of {n}", *reached, f"{main['oracle'][i]:.3f}"))
         console.table("true reward", (*heads, "best possible"), cells)
-    console.say(f"rule: {suite['rule']}" + ("; weights of before September 2024" if suite["legacy"] else ""))
+    console.say(
+        f"rule: {suite['rule']}" + ("; weights from before September 2024" if suite["legacy"] else "")
+    )
     if main["missing"]:
         console.say(
             f"missing: {', '.join(main['missing'])}; a score that needs them is not given, and others are "

@@ -2,7 +2,7 @@
 
 YAML's aliases can make a few hundred bytes stand for billions of values, which is slow to convert and
 endless to print. Values are counted here as if every alias were written out, in the graph of nodes, where
-each of them stands once.
+each of them is written once.
 """
 
 from __future__ import annotations

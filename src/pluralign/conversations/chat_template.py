@@ -41,7 +41,7 @@ def content_form(tokenizer: Any) -> Form:
 
 
 def after_response(tokenizer: Any, form: Form) -> str:
-    """What the template writes behind a response that ends a conversation; "" where it shows none."""
+    """What the template writes after a response that ends a conversation; "" where it shows none."""
     try:
         _, found, after = render(tokenizer, _FINISHED, form).rpartition(PROBE)
     except ArgumentError:  # those that refuse every conversation refuse the user's too, with a message

@@ -12,8 +12,8 @@ A text is divided at these marks. It counts as read only where the template writ
 messages that were found, and where no content holds a mark itself, so that it could be divided in another
 way.
 
-A system prompt that a template writes by itself, where there is none, is no message. One that it writes into
-the user's turn (Gemma, Mistral) is read as part of that turn: the text does not say where it ends.
+A system prompt that a template writes by itself, where there is none, is not a message. One that it writes
+into the user's turn (Gemma, Mistral) is read as part of that turn: the text does not say where it ends.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class TemplateInverse:
         if self._marks is not None and self._marks.ask.startswith(self._marks.opening):
             lead = self._marks.ask.removeprefix(self._marks.opening)  # "[/INST] " and "[/INST]"
             response = response.removeprefix(lead) if not lead.strip() else response
-        while True:  # the end of the turn, what the template writes behind it, and padding
+        while True:  # the end of the turn, what the template writes after it, and padding
             shorter = response.rstrip()
             end = next((one for one in self._ends if shorter.endswith(one)), None)
             if end is None:

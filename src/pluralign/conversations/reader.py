@@ -94,7 +94,7 @@ class ConversationReader:
             otherwise the end-of-sequence token.
 
     Raises:
-        ArgumentError: `tokenizer` is none, or does not have `end_token`.
+        ArgumentError: `tokenizer` is not a tokenizer, or does not have `end_token`.
     """
 
     def __init__(self, tokenizer: Any, end_token: str | None = None) -> None:

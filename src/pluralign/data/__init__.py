@@ -23,6 +23,7 @@ from pluralign.data.loading import (
 )
 from pluralign.data.messages import conversation
 from pluralign.data.problems import Problem
+from pluralign.data.response_stream import response_columns, stream_responses
 from pluralign.data.splits import deal_groups, folds, folds_of_tables, split, split_tables
 from pluralign.data.summary import Summary, summarise
 from pluralign.data.tables import LoadReport, read_table
@@ -54,9 +55,11 @@ __all__ = [
     "pairs_from_ratings",
     "ratings_from_votes",
     "read_table",
+    "response_columns",
     "shared_texts",
     "split",
     "split_tables",
+    "stream_responses",
     "summarise",
     "text_record",
     "unread_judgements",

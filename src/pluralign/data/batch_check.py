@@ -71,7 +71,7 @@ class _Check:
         self._odd = np.zeros(self._count, bool)
 
     def run(self) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
-        """As `checked_columns`."""
+        """The canonical columns, and which rows need a closer look."""
         import pyarrow as pa
 
         found = {"prompt": self._cells("prompt", check.prompts)}

@@ -164,7 +164,7 @@ def in_batches(rows: Iterable[NumberedRow], bad: Callable[[int, BadRow], None]) 
         bad: called with the number of each row that is not a record, and what is wrong with it.
 
     Raises:
-        DataError: the reader's, behind the rows that it read.
+        DataError: the reader's, after the rows that it read.
     """
     numbers: list[int] = []
     kept: list[Row] = []

@@ -208,7 +208,7 @@ def _weigh_comparisons(comparisons: datasets.Dataset) -> _Weighed:
     wins, ties = (np.bincount(row_of, votes.values == vote, len(sizes)) for vote in (1, 0))
     share = (wins + ties / 2) / sizes
     row = np.arange(len(sizes)).repeat(2)
-    # Row i stands at 2 i with a chosen, at 2 i + 1 with b.
+    # Row i is at 2 i with a chosen, at 2 i + 1 with b.
     side = np.tile([0, len(sizes)], len(sizes))
     a, b = (arrow_column(comparisons, name) for name in ("response_a", "response_b"))
     ids = arrow_column(comparisons, "id")

@@ -6,7 +6,6 @@ columns keep their values whatever they are; those that no table takes become te
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pluralign.data.arrow import canonical_types
-from pluralign.data.plain_checks import is_text
+from pluralign.data.plain_checks import inferred, is_text
 from pluralign.data.spare_columns import legal_name, spare_array
 from pluralign.data.table_columns import take
 
@@ -151,18 +150,12 @@ def _lossless(values: Values) -> Values:
     if isinstance(values, pa.Array):
         kind = _widest(values.type)
         return _as(values, kind) if _kept_as_it_is(kind) else values.to_pylist()
-    try:
-        array = pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError):
+    array, classes = inferred(values)
+    if array is None:
         return values
-    if not isinstance(array, pa.Array):
-        return values
-    kind, flat = array.type, values
-    if pa.types.is_list(kind):
-        kind = kind.value_type
-        flat = list(itertools.chain.from_iterable(value for value in values if value is not None))
+    kind = array.type.value_type if pa.types.is_list(array.type) else array.type
     plain = {pa.null(): type(None), pa.bool_(): bool, pa.int64(): int, pa.float64(): float, pa.string(): str}
-    return array if kind in plain and set(map(type, flat)) <= {plain[kind], type(None)} else values
+    return array if kind in plain and classes <= {plain[kind], type(None)} else values
 
 
 def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:

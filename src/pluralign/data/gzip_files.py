@@ -41,7 +41,7 @@ def is_gzip(stream: IO[bytes]) -> bool:
 
 
 class _Unpacked(io.RawIOBase):
-    """Counts what comes out."""
+    """Counts the unpacked bytes."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._file = gzip.GzipFile(path)
@@ -50,15 +50,15 @@ class _Unpacked(io.RawIOBase):
         self._most = max(ALWAYS_ALLOWED, MOST_RATIO * self._size)
 
     def readable(self) -> bool:
-        """It is read."""
+        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """It can go back, by unpacking once more."""
+        """Always; going back unpacks the file once more."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """As in `io.RawIOBase`; raises where too much came out."""
+        """Fills the buffer; raises `DataError` where the file unpacks to too much."""
         data = self._file.read1(len(buffer))
         buffer[: len(data)] = data
         if self._file.tell() > self._most:
@@ -68,11 +68,11 @@ class _Unpacked(io.RawIOBase):
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As in `io.RawIOBase`."""
+        """Goes to a place in the unpacked bytes."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Bytes that came out."""
+        """Number of bytes unpacked so far."""
         return self._file.tell()
 
     def close(self) -> None:

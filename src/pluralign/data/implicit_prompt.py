@@ -33,13 +33,13 @@ def read_implicit_prompt(
 
     Args:
         sides: column -> text.
-        prompt: text that stands before all sides; "" for none.
+        prompt: text before all sides; "" for none.
 
     Returns:
         The prompt as messages, and column -> response; None if the texts are not such conversations.
     """
     if prompt:
-        return _behind(prompt, sides)
+        return _with_turns_apart(prompt, sides)
     read = {column: _turns(text) for column, text in sides.items()}
     prompts = [turns[:-1] for turns in read.values() if turns]
     if not prompts or len(prompts) < len(sides) or any(one != prompts[0] for one in prompts):
@@ -48,8 +48,8 @@ def read_implicit_prompt(
     return _as_messages(prompts[0]), {column: turns[-1] for column, turns in read.items() if turns}
 
 
-def _behind(prompt: str, sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
-    """The same where the turns before the response stand apart."""
+def _with_turns_apart(prompt: str, sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
+    """The same where the turns before the response are apart."""
     asked = _turns(f"{prompt.rstrip()} -")  # a stand-in for the response
     if asked is None or asked.pop() != "-":
         return None

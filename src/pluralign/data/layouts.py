@@ -37,7 +37,7 @@ __all__ = [
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _HELPSTEER_SCALE = (0.0, 4.0)
-# Where the judgements of a shape stand.
+# The columns with the judgements of a shape.
 JUDGEMENTS: Mapping[Shape, str] = {"ratings": "ratings", "comparisons": "votes"}
 # Who judged, where a row holds the judgement of one.
 RATERS = ("rater", "rater_id", "annotator", "annotator_id", "worker", "worker_id", "judge", "judge_id")
@@ -101,7 +101,7 @@ def is_arranged(
         shape: what they should become.
         layout: what the caller said about their columns.
         columns: of the whole file.
-        judgements: what stands in the column of `JUDGEMENTS`, nothing where there is none.
+        judgements: the values of the column of `JUDGEMENTS`; empty where there is none.
     """
     if _in_messages(shape, columns):
         return False

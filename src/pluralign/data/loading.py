@@ -23,7 +23,14 @@ from pluralign.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["detect_shape", "load_comparisons", "load_pairs", "load_ratings", "load_responses"]
+__all__ = [
+    "detect_shape",
+    "load_comparisons",
+    "load_pairs",
+    "load_ratings",
+    "load_responses",
+    "response_shape",
+]
 
 
 def load_ratings(
@@ -215,12 +222,7 @@ def load_responses(
         DataError: the data has problems; all are in `.problems`.
         ArgumentError: an argument is invalid.
     """
-    found = _beginning(source, split, config).under(columns or {})
-    shape = shape_of(found) or "responses"
-    if shape == "ratings":
-        names, defaults = canonical_names(found, shape, {}, Defaults())
-        renamed = {names.get(name, name) for name in found}
-        shape = "responses" if missing_columns("", renamed, shape, {"prompt": None}, defaults) else shape
+    shape = response_shape(source, split=split, config=config, columns=columns)
     dataset, _ = read_table(
         source,
         shape,
@@ -232,6 +234,26 @@ def load_responses(
         quarantine_path=quarantine_path,
     )
     return dataset
+
+
+def response_shape(
+    source: Any,
+    *,
+    split: str | None = None,
+    config: str | None = None,
+    columns: Mapping[str, str | None] | None = None,
+) -> Shape:
+    """The shape as which `load_responses` reads a source, from the columns of its first 100 rows.
+
+    Arguments and errors as in `detect_shape`, except that what fits no shape is "responses".
+    """
+    found = _beginning(source, split, config).under(columns or {})
+    shape = shape_of(found) or "responses"
+    if shape == "ratings":
+        names, defaults = canonical_names(found, shape, {}, Defaults())
+        renamed = {names.get(name, name) for name in found}
+        shape = "responses" if missing_columns("", renamed, shape, {"prompt": None}, defaults) else shape
+    return shape
 
 
 def detect_shape(

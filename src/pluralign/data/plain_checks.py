@@ -25,6 +25,7 @@ __all__ = [
     "as_arrow",
     "begin_alike",
     "begins_with_turn",
+    "inferred",
     "is_list",
     "is_text",
     "longer_than",
@@ -69,17 +70,28 @@ def as_arrow(values: Sequence[Any] | pa.Array) -> pa.Array | None:
 
     if isinstance(values, pa.Array):
         return _decoded(values)
+    array, classes = inferred(values)
+    if array is None:
+        return None
+    inner = array.type.value_type if pa.types.is_list(array.type) else array.type
+    return None if pa.types.is_floating(inner) and bool in classes else array
+
+
+def inferred(values: Sequence[Any]) -> tuple[pa.Array | None, set[type]]:
+    """Python values as an array of the type that Arrow infers, None where they fit none; and their classes,
+    or those of the elements of lists."""
+    import pyarrow as pa
+
     try:
         array = pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError):
-        return None
+        return None, set()
     if not isinstance(array, pa.Array):
-        return None
+        return None, set()
     flat = values
     if pa.types.is_list(array.type):
         flat = list(itertools.chain.from_iterable(value for value in values if value is not None))
-    inner = array.type.value_type if pa.types.is_list(array.type) else array.type
-    return None if pa.types.is_floating(inner) and bool in set(map(type, flat)) else array
+    return array, set(map(type, flat))
 
 
 def _decoded(array: pa.Array) -> pa.Array:
@@ -109,7 +121,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def messages_type() -> pa.DataType:
-    """Of a prompt."""
+    """The Arrow type of a prompt."""
     import pyarrow as pa
 
     return pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
@@ -259,7 +271,7 @@ def sizes_of(lists: pa.Array) -> NDArray[np.int64]:
 
 
 def of_rows(bad: Mask, sizes: NDArray[np.int64]) -> Mask:
-    """The rows in which a value is bad, where values stand one list after the other."""
+    """The rows in which a value is bad, where values are one list after the other."""
     odd = np.zeros(len(sizes), bool)
     odd[np.repeat(np.arange(len(sizes)), sizes)[bad]] = True
     return odd

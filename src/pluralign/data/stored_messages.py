@@ -40,10 +40,10 @@ def unfold(column: str, value: Any, complain: Complain, note: Note) -> Any:
     Text that begins like a list of messages and cannot be read is a problem: no user said that.
 
     Args:
-        column: where it stands.
-        value: what stands there.
+        column: its name.
+        value: of that column.
         complain: called with (column, found, allowed) for every problem.
-        note: called with every oddity that is read in another way than it stands.
+        note: called with every oddity that is read in another way than it is written.
     """
     found = value
     if isinstance(value, str):

@@ -92,7 +92,7 @@ class FileRows:
         problems: of the file as a whole.
         count: rows of the file.
         filtered: rows that were not selected.
-        row_per_rater: whether raters of one text stand in several rows.
+        row_per_rater: whether the raters of one text are in several rows.
         notes: oddities that were kept.
         read_as: how the file was read.
     """
@@ -121,10 +121,10 @@ def read_file_rows(table: Table, request: Request, selection: Selection) -> tupl
     """
     seen = _Seen()
     while True:
-        reading = _Reading(table, request, selection.copy(), seen)
-        found = reading.run()
+        one_pass = _FilePass(table, request, selection.copy(), seen)
+        found = one_pass.run()
         if found is not None:
-            return found, reading.selection
+            return found, one_pass.selection
 
 
 @dataclass
@@ -146,7 +146,7 @@ class _Plan(NamedTuple):
     hopeless: bool  # a file of another shape, or without columns that were asked for: rows are not read
 
 
-class _Reading:
+class _FilePass:
     """One pass over a file."""
 
     def __init__(self, table: Table, request: Request, selection: Selection, seen: _Seen) -> None:
@@ -162,7 +162,7 @@ class _Reading:
         self._repeated = [number for file, number, _ in request.duplicates if file == table.name]
 
     def run(self) -> FileRows | None:
-        """What came of the file; None where columns turned up behind rows that they would have changed."""
+        """What came of the file; None where columns turned up after rows that they would have changed."""
         damage: list[Problem] = []
         batches, known = self._batches(), len(self._seen.given)
         while True:
@@ -340,7 +340,7 @@ class _Reading:
             odd |= np.isin(batch.numbers, self._repeated)
         kept = np.flatnonzero(~odd)
         if odd.any():
-            places, rows = self._look_closer(batch, np.flatnonzero(odd), plan)
+            places, rows = self._read_rows(batch, np.flatnonzero(odd), plan)
             late = to_arrays(rows, list(canonical), self._table.name)
             order = np.argsort(np.concatenate([kept, places]), kind="stable")
             for name, array in canonical.items():
@@ -354,7 +354,7 @@ class _Reading:
             spare = {name: None if name in canonical else batch.kept(name) for name in others}
             self._found.kept.append(Part(batch.numbers, canonical, spare))
 
-    def _look_closer(
+    def _read_rows(
         self, batch: Batch, places: NDArray[np.int64], plan: _Plan
     ) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
         """Reads single rows: the places of those that are kept, and their canonical rows."""

@@ -100,7 +100,7 @@ def check_fraction(value: float, name: str, *, zero: bool, one: bool) -> float:
 def place_of(
     device: torch.device | str | torch.dtype | None, dtype: torch.dtype | None
 ) -> tuple[torch.device | None, torch.dtype | None]:
-    """Device and dtype as `to` takes them, where a dtype may stand first; None leaves one as it is.
+    """Device and dtype as `to` takes them, where a dtype may come first; None leaves one as it is.
 
     Raises:
         ArgumentError: an unknown device, or a dtype in which distributions do not compute.

@@ -33,7 +33,7 @@ def scores_table(tables: Mapping[str, Columns]) -> pa.Table:
 
 
 def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
-    """`scores_table` as a Parquet file."""
+    """Writes `scores_table` as a Parquet file."""
     import pyarrow.parquet as pq
 
     with whole_file(path) as work:
@@ -41,10 +41,10 @@ def write_scores(path: Path, tables: Mapping[str, Columns]) -> None:
 
 
 def write_examples(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object per line."""
+    """Writes examples, one JSON object per line."""
     write_file(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """The numbers."""
+    """Writes the numbers as JSON."""
     write_json(path, dict(results))

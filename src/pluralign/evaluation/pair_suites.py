@@ -80,7 +80,7 @@ def judgebench_section(source: str) -> str:
     """The section that a source belongs to.
 
     Raises:
-        ArgumentError: none.
+        ArgumentError: it belongs to none.
     """
     for section, start in JUDGEBENCH_SOURCES.items():
         if source.startswith(start):

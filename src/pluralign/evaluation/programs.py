@@ -27,7 +27,10 @@ from pluralign.evaluation.intervals import mean_interval
 
 __all__ = ["evaluate_programs"]
 
-_RULE = "share of prompts of whose k programs one passes all tests, without bias from all that were sampled"
+_RULE = (
+    "share of prompts for which one of k programs passes all tests, estimated without bias from all that "
+    "were sampled"
+)
 
 
 def evaluate_programs(

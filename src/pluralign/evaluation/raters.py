@@ -42,7 +42,7 @@ def blocks(sizes: npt.NDArray[np.int64], most_rows: int) -> Iterator[npt.NDArray
 
 
 def filled(ratings: Ragged) -> Tensor:
-    """[N, R], NaN behind the last rating of each row."""
+    """[N, R], NaN after the last rating of each row."""
     width = max(1, int(ratings.sizes.max(initial=0)))
     table = np.full((len(ratings.sizes), width), np.nan)
     table[np.arange(width) < ratings.sizes[:, None]] = ratings.values
@@ -50,7 +50,7 @@ def filled(ratings: Ragged) -> Tensor:
 
 
 def noise_of(sizes: npt.NDArray[np.int64], width: int, seed: int, purpose: str) -> Ragged:
-    """Uniform draws on [0, 1), one per rating: those of `uniform_noise` for [N, width] where ratings stand.
+    """Uniform draws on [0, 1), one per rating: those of `uniform_noise` for [N, width] at ratings.
 
     Args:
         sizes: [N], how many raters each row has.
@@ -72,7 +72,7 @@ def _drawn_for_all(generator: Any, sizes: npt.NDArray[np.int64], width: int) -> 
 
 
 def _drawn_one_by_one(generator: Any, sizes: npt.NDArray[np.int64], width: int) -> Iterator[Floats]:
-    """Goes past the draws of places where no rating stands."""
+    """Skips the draws of places without a rating."""
     for size in sizes.tolist():
         yield generator.random(size)
         generator.bit_generator.advance(width - size)

@@ -5,7 +5,7 @@ In: a model and a table. Out: a dict of columns, one entry per row of the table.
 
 Ratings. Predicted distributions are compared with ratings on the scale of the ratings. Ratings on a grid
 of step h are spread by U(-h/2, h/2) with a fixed seed, as they are for the fit, because a continuous
-distribution never covers an integer fairly; the closed interval on the ratings as they are stands beside it.
+distribution never covers an integer fairly; so the closed interval on the ratings as they are is given too.
 A distribution over categories is spread likewise for its losses, so that they compare with those of other
 families. It has atoms itself, so its coverage is randomised over these, each rating standing in its category.
 The losses `pinball_on_grid` and `crps_on_grid` are the other way round: every distribution is rounded to the

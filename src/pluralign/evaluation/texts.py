@@ -42,7 +42,7 @@ class Texts:
     def read(
         cls, model: RewardModel, table: datasets.Dataset, *sides: str, progress: bool | None = None
     ) -> Texts:
-        """Embeds what stands in these columns of responses."""
+        """Embeds these columns of responses."""
         conversations, numbers = distinct_conversations(table, *sides)
         inputs = model.read(conversations, progress=progress)
         return cls(conversations, tuple(torch.from_numpy(side) for side in numbers), inputs)

@@ -3,7 +3,7 @@
 In: the inputs of a fit, its recipe, and what it found on all groups. Out: an `EnsembleHead` of H heads.
 
 Groups are drawn with replacement. A group that was drawn twice is in the member's tables twice: the second
-copy has a mark in front of its prompts, so that recipes, which merge equal texts, count it as other texts,
+copy has a mark before its prompts, so that recipes, which merge equal texts, count it as other texts,
 and the mark is taken off where texts are embedded. So a recipe need not know about this, and every text
 is embedded once. Penalties are those that the fit on all groups chose, where the recipe asks its journal.
 
@@ -108,8 +108,8 @@ def fit_ensemble(
     everyone = [group for names in groups.values() for group in names]
     if len(set(everyone)) < 2:
         raise DataError(
-            "an ensemble resamples groups, but the data has only one: its members would be one head. Give "
-            "rows with different prompts different groups, or leave ensemble out"
+            "an ensemble resamples groups, but the data has only one: its members would be the same head. "
+            "Give rows with different prompts different groups, or leave ensemble out"
         )
     options = {"baselines": False} if "baselines" in {field.name for field in fields(config)} else {}
     settings, first = replace(config, **options), int(getattr(config, "seed", 0))

@@ -215,7 +215,7 @@ class HeadReader:
         self._is_ensemble = is_ensemble
 
     def check_spec(self, spec: Any, where: str) -> None:
-        """As `Head.check_spec`."""
+        """Raises `ArtifactError` unless the head's `spec()` could have returned `spec`; allocates nothing."""
         if not self._is_ensemble:
             self._head.check_spec(spec, where)
             return
@@ -230,7 +230,7 @@ class HeadReader:
                 )
 
     def tensor_shapes(self, spec: dict[str, Any]) -> schema.TensorShapes:
-        """As `Head.tensor_shapes`."""
+        """Dtype and shape of every tensor of a head with this checked `spec`."""
         if not self._is_ensemble:
             return self._head.tensor_shapes(spec)
         members = spec[_KEY]
@@ -241,7 +241,7 @@ class HeadReader:
         return found
 
     def from_spec(self, spec: dict[str, Any]) -> Head:
-        """As `Head.from_spec`."""
+        """An empty head of the stored shape, to load a state dict into."""
         if not self._is_ensemble:
             return self._head.from_spec(spec)
         members = [self._head.from_spec(one) for one in spec[_KEY]]
@@ -249,7 +249,7 @@ class HeadReader:
         return EnsembleHead(members, torch.ones(count), torch.zeros(count), Reference(**spec["reference"]))
 
     def has_heads(self, spec: dict[str, Any]) -> bool:
-        """As `Head.has_heads`; always for an ensemble."""
+        """Whether measures that compare heads apply: always to an ensemble."""
         return self._is_ensemble or self._head.has_heads(spec)
 
 

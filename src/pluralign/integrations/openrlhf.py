@@ -37,7 +37,7 @@ from typing import Any
 
 __all__ = ["Client", "RewardError", "reward_func"]
 
-# --- client: the same lines stand in openrlhf.py and verl.py, since each of them is copied alone -----------
+# --- client: the same lines in openrlhf.py and verl.py, since each of them is copied alone -----------
 
 _NAMES = ("URL", "TOKEN", "TOKEN_OVER_HTTP", "TIMEOUT", "PATIENCE")
 _VARIABLES = tuple(f"PLURALIGN_{name}" for name in _NAMES)
@@ -62,7 +62,7 @@ class Client:
             600.
 
     Raises:
-        RewardError: the address or a number is none, or the token would be sent unencrypted.
+        RewardError: the address or a number is not valid, or the token would be sent unencrypted.
     """
 
     def __init__(

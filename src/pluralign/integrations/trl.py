@@ -133,14 +133,14 @@ class RewardFunction:
         del completion_ids, environments
         if len(prompts) != len(completions):
             raise ArgumentError(f"received {len(prompts)} prompts and {len(completions)} completions")
-        talks = [_talk(*pair) for pair in zip(prompts, completions, strict=True)]
-        places = [place for place, talk in enumerate(talks) if talk is not None]
-        scored = [talk for talk in talks if talk is not None]
-        found: list[float | None] = [None] * len(talks)
+        conversations = [_ending_in_response(*pair) for pair in zip(prompts, completions, strict=True)]
+        places = [place for place, one in enumerate(conversations) if one is not None]
+        scored = [one for one in conversations if one is not None]
+        found: list[float | None] = [None] * len(conversations)
         if not scored:
             return found
         with self._lock:
-            distribution, attributes, gate = self._answer(scored, _rows(talks, places, columns))
+            distribution, attributes, gate = self._answer(scored, _rows(conversations, places, columns))
             with warnings.catch_warnings():  # about a tail beyond the lowest level; it is only logged
                 warnings.simplefilter("ignore", TailWarning)
                 tail = distribution.cvar(_TAIL)
@@ -150,7 +150,7 @@ class RewardFunction:
         mean, std = distribution.mean(), distribution.std()
         if log_extra is not None:
             for column, numbers in (("reward_mean", mean), ("reward_std", std)):
-                by_place: list[float | None] = [None] * len(talks)
+                by_place: list[float | None] = [None] * len(conversations)
                 for place, number in zip(places, numbers.tolist(), strict=True):
                     by_place[place] = number
                 log_extra(column, by_place)
@@ -176,38 +176,38 @@ class RewardFunction:
             return self._first_heads
 
     def _answer(
-        self, talks: list[Messages], rows: Mapping[str, list[Any]]
+        self, conversations: list[Messages], rows: Mapping[str, list[Any]]
     ) -> tuple[RewardDistribution, Mapping[str, RewardDistribution], Tensor | None]:
         """The reward distributions, those of attributes, and the gate's weights; one forward pass."""
         model = self.model
         if hasattr(model, "head"):
-            distribution, attributes, gate = model.distributions_and_gate(talks, **self._options)
+            distribution, attributes, gate = model.distributions_and_gate(conversations, **self._options)
             return distribution, attributes, gate
         if hasattr(model, "distribution"):
-            return distributions_of(model, talks, type(model).__name__), {}, None
+            return distributions_of(model, conversations, type(model).__name__), {}, None
         is_source = hasattr(model, "describe")
-        numbers = torch.as_tensor(model(rows) if is_source else model(talks), dtype=torch.float32)
-        if numbers.shape != (len(talks),):
+        numbers = torch.as_tensor(model(rows) if is_source else model(conversations), dtype=torch.float32)
+        if numbers.shape != (len(conversations),):
             raise ArgumentError(
-                f"the reward function returned numbers of shape {list(numbers.shape)} for {len(talks)} "
-                "conversations"
+                f"the reward function returned numbers of shape {list(numbers.shape)} for "
+                f"{len(conversations)} conversations"
             )
         return Point(_finite(numbers)), {}, None
 
 
 def _rows(
-    talks: list[Messages | None], places: list[int], columns: Mapping[str, Any]
+    conversations: list[Messages | None], places: list[int], columns: Mapping[str, Any]
 ) -> dict[str, list[Any]]:
     """The rows that a reward source takes: prompts as messages, completions as text, and other columns."""
     found = {
         name: [values[place] for place in places]
         for name, values in columns.items()
-        if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == len(talks)
+        if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == len(conversations)
     }
-    scored = [talk for talk in talks if talk is not None]
-    said = [talk[-1]["content"] for talk in scored]
-    texts = [text if isinstance(text, str) else [talk[-1]] for text, talk in zip(said, scored, strict=True)]
-    return found | {"prompt": [talk[:-1] for talk in scored], "completion": texts}
+    scored = [one for one in conversations if one is not None]
+    said = [one[-1]["content"] for one in scored]
+    texts = [text if isinstance(text, str) else [one[-1]] for text, one in zip(said, scored, strict=True)]
+    return found | {"prompt": [one[:-1] for one in scored], "completion": texts}
 
 
 def _finite(numbers: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ def _finite(numbers: Tensor) -> Tensor:
     return numbers
 
 
-def _talk(prompt: Any, completion: Any) -> Messages | None:
+def _ending_in_response(prompt: Any, completion: Any) -> Messages | None:
     """One conversation that ends in a response; None if the last message is not the assistant's."""
     for name, value in (("prompt", prompt), ("completion", completion)):
         if not isinstance(value, str | list | tuple):

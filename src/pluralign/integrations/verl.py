@@ -41,20 +41,19 @@ import ipaddress
 import json
 import math
 import os
-import queue
 import random
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 __all__ = ["Client", "RewardError", "RewardManager", "compute_score", "compute_score_async"]  # noqa: F822
 
-# --- client: the same lines stand in openrlhf.py and verl.py, since each of them is copied alone -----------
+# --- client: the same lines in openrlhf.py and verl.py, since each of them is copied alone -----------
 
 _NAMES = ("URL", "TOKEN", "TOKEN_OVER_HTTP", "TIMEOUT", "PATIENCE")
 _VARIABLES = tuple(f"PLURALIGN_{name}" for name in _NAMES)
@@ -79,7 +78,7 @@ class Client:
             600.
 
     Raises:
-        RewardError: the address or a number is none, or the token would be sent unencrypted.
+        RewardError: the address or a number is not valid, or the token would be sent unencrypted.
     """
 
     def __init__(
@@ -245,7 +244,6 @@ def client(**settings: Any) -> Client:
 
 # --- end of the client -------------------------------------------------------------------------------------
 
-_TOGETHER = 64  # conversations that the model in this process scores at a time
 _AT_ONCE = 256  # requests of one reward worker that wait for the server
 _OF_CLIENT = ("url", "token", "token_over_http", "timeout", "patience")
 _OWN = ("risk", "model", "prompt_key")
@@ -281,14 +279,18 @@ def compute_score(
     """
     del data_source, ground_truth, reward_router_address, reward_model_tokenizer
     settings = _settings(reward_kwargs)
-    talk = _conversation(extra_info, solution_str, settings["prompt_key"] or "prompt")
-    return {"score": _score(talk, settings)}
+    conversation = _conversation(extra_info, solution_str, settings["prompt_key"] or "prompt")
+    return {"score": _score(conversation, settings)}
 
 
 async def compute_score_async(**arguments: Any) -> dict[str, float]:
     """`compute_score` as a coroutine, with more requests at a time than verl has threads.
 
-    Arguments, result and errors as there.
+    Args:
+        arguments: those of `compute_score`.
+
+    Raises:
+        RewardError: as in `compute_score`.
     """
     return await asyncio.get_running_loop().run_in_executor(_threads(), lambda: compute_score(**arguments))
 
@@ -315,9 +317,9 @@ def _conversation(extra_info: Mapping[str, Any] | None, response: str, key: str)
     """
     prompt = (extra_info or {}).get(key)
     if isinstance(prompt, str) and prompt.strip():
-        return _talk([{"role": "user", "content": prompt}], response)
+        return _with_response([{"role": "user", "content": prompt}], response)
     if prompt is not None and not isinstance(prompt, str) and len(prompt):
-        return _talk(prompt, response)
+        return _with_response(prompt, response)
     raise RewardError(
         f"extra_info has no {key!r}; it has {sorted(map(str, extra_info or {}))}. The reward needs the "
         "prompt: add it to the data set as text or messages, name another key (prompt_key), or use the "
@@ -325,13 +327,13 @@ def _conversation(extra_info: Mapping[str, Any] | None, response: str, key: str)
     )
 
 
-def _talk(prompt: Any, response: str) -> Messages:
-    """Messages of any sequence (verl has arrays of them), with the response behind them.
+def _with_response(prompt: Any, response: str) -> Messages:
+    """Messages of any sequence (verl has arrays of them), followed by the response.
 
     Raises:
         RewardError: one is not a message with text.
     """
-    talk = []
+    messages = []
     for one in prompt:
         role, content = (one.get("role"), one.get("content")) if isinstance(one, Mapping) else (None, None)
         if not isinstance(role, str) or not isinstance(content, str):
@@ -339,15 +341,20 @@ def _talk(prompt: Any, response: str) -> Messages:
                 f"the prompt has {str(one)[:80]!r}; allowed: messages with a role and a text. Images and "
                 "other parts cannot be scored"
             )
-        talk.append({"role": role, "content": content})
-    return [*talk, {"role": "assistant", "content": response}]
+        messages.append({"role": role, "content": content})
+    return [*messages, {"role": "assistant", "content": response}]
 
 
-def _score(talk: Messages, settings: Mapping[str, Any]) -> float:
+def _score(conversation: Messages, settings: Mapping[str, Any]) -> float:
     """The utility of one conversation, from the server or the model in this process."""
     if settings["model"]:
-        return _local_model(settings["model"], settings["risk"] or "mean").score(talk)
-    body: dict[str, Any] = {"conversations": [talk]} | (
+        try:
+            from pluralign.integrations.local_model import local_model
+
+            return local_model(settings["model"], settings["risk"] or "mean").score(conversation)
+        except Exception as error:
+            raise RewardError(f"{settings['model']}: {type(error).__name__}: {error}") from error
+    body: dict[str, Any] = {"conversations": [conversation]} | (
         {"risk": settings["risk"]} if settings["risk"] else {}
     )
     asked = client(**_of_client(settings))
@@ -358,70 +365,8 @@ def _of_client(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in _OF_CLIENT}
 
 
-class _LocalModel:
-    """A model in this process. Any thread may ask; one thread scores whatever waits together."""
-
-    def __init__(self, folder: str, risk: str) -> None:
-        self._folder, self._risk = folder, risk
-        self._waiting: queue.SimpleQueue[tuple[Messages, Future[float]]] = queue.SimpleQueue()
-        self._model: Any = None
-        threading.Thread(target=self._work, name="pluralign", daemon=True).start()
-
-    def score(self, talk: Messages) -> float:
-        """The utility of one conversation.
-
-        Raises:
-            RewardError: it cannot be scored, or the model cannot be loaded.
-        """
-        answer: Future[float] = Future()
-        self._waiting.put((talk, answer))
-        try:
-            return answer.result()
-        except Exception as error:
-            raise RewardError(f"{self._folder}: {type(error).__name__}: {error}") from error
-
-    def _work(self) -> None:
-        while True:
-            asked = [self._waiting.get()]
-            while len(asked) < _TOGETHER:
-                try:
-                    asked.append(self._waiting.get_nowait())
-                except queue.Empty:
-                    break
-            try:
-                scores = self._scores([talk for talk, _ in asked])
-            except Exception:
-                self._one_by_one(asked)  # one bad conversation takes no other's reward
-                continue
-            for (_, answer), score in zip(asked, scores, strict=True):
-                answer.set_result(score)
-
-    def _one_by_one(self, asked: Sequence[tuple[Messages, Future[float]]]) -> None:
-        for talk, answer in asked:
-            try:
-                answer.set_result(self._scores([talk])[0])
-            except Exception as error:
-                answer.set_exception(error)
-
-    def _scores(self, talks: list[Messages]) -> list[float]:
-        if self._model is None:
-            from pluralign.model import RewardModel
-
-            self._model = RewardModel.from_pretrained(self._folder)
-        scores: list[float] = self._model.score(talks, risk=self._risk).tolist()
-        return scores
-
-
-_models: dict[tuple[str, str], _LocalModel] = {}
 _pools: list[ThreadPoolExecutor] = []
 _lock = threading.Lock()
-
-
-def _local_model(folder: str, risk: str) -> _LocalModel:
-    with _lock:
-        if (folder, risk) not in _models:
-            _models[folder, risk] = _LocalModel(folder, risk)
-        return _models[folder, risk]
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -458,9 +403,7 @@ def _manager_class() -> type:
                 given |= dict(place.get("reward_kwargs") or {})
             self.settings = _settings(given)
             if not self.settings["model"]:
-                client(
-                    **{name: value for name, value in self.settings.items() if name in _OF_CLIENT}
-                )  # is checked
+                client(**_of_client(self.settings))  # whose address and token are checked
 
         async def run_single(self, data: Any) -> dict[str, Any]:
             """The reward of the last sequence, which ends the trajectory.
@@ -481,9 +424,9 @@ def _manager_class() -> type:
             ids = item.batch["responses"]
             length = int(item.batch["attention_mask"][-ids.shape[-1] :].sum())
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
-            talk = _talk(item.non_tensor_batch["raw_prompt"], text)
+            conversation = _with_response(item.non_tensor_batch["raw_prompt"], text)
             loop = asyncio.get_running_loop()
-            score = await loop.run_in_executor(_threads(), lambda: _score(talk, self.settings))
+            score = await loop.run_in_executor(_threads(), lambda: _score(conversation, self.settings))
             return {"reward_score": score, "reward_extra_info": {"score": score}}
 
     return RewardManager

@@ -60,7 +60,7 @@ _BOUND, _OTHER, _CONSTANT, _LEFT_OUT = 0.6, 0.08, 0.1, 0.04
 
 @dataclass(frozen=True)
 class Instruction:
-    """What a program shall do, step by step.
+    """What a program should do, step by step.
 
     Attributes:
         steps: words of `OPERATIONS`, each with its constant, or 0 where it has none.
@@ -70,7 +70,7 @@ class Instruction:
 
     @property
     def text(self) -> str:
-        """As the policy is asked."""
+        """The instruction as the policy reads it."""
         return " then ".join(f"{word} {k}" if OPERATIONS[word][0] else word for word, k in self.steps)
 
     @property
@@ -80,17 +80,17 @@ class Instruction:
 
     @property
     def solution(self) -> str:
-        """A right program."""
+        """A correct program."""
         return _program(self.steps)
 
     def __call__(self, x: int) -> int:
-        """What it makes of a number."""
+        """Its output for a number."""
         for word, k in self.steps:
             x = OPERATIONS[word][3](x, k)
         return x
 
     def inputs(self, count: int) -> list[int]:
-        """What the tests ask, always the same: `count` numbers of -9 to 9."""
+        """The inputs of the tests, always the same: `count` numbers from -9 to 9."""
         return random.Random(self.text).sample(range(-9, 10), count)
 
     def tests(self, count: int) -> list[str]:
@@ -142,7 +142,7 @@ def share_passed(instruction: Instruction, text: str, inputs: Sequence[int]) -> 
 
 
 def right(instruction: Instruction, text: str) -> bool:
-    """Whether a text is a program that does what it shall, on 41 inputs."""
+    """Whether a text is a program that does what it should, on 41 inputs."""
     return share_passed(instruction, text, _INPUTS) == 1.0
 
 
@@ -155,7 +155,7 @@ def _program(steps: Sequence[tuple[str, int]]) -> str:
 
 
 def _read(text: str) -> list[tuple[Any, int]] | None:
-    """The meanings and constants of a program; None if it is none."""
+    """The meanings and constants of a program; None if it is not a program."""
     whole = re.fullmatch(r"def f\(x\):(.*) return x", text)
     if whole is None:
         return None

@@ -73,7 +73,6 @@ def gae(
     Reference: Schulman et al. 2015 (arXiv 1506.02438), equation 16; skipping tokens that are not kept is
     ours.
     """
-    require_tensors("gae", rewards=rewards, values=values, keep_mask=keep_mask)
     _same_shape("gae", 2, rewards=rewards, values=values, keep_mask=keep_mask)
     for name, number in (("gamma", gamma), ("lam", lam)):
         require_number(f"gae: {name}", number)
@@ -117,7 +116,6 @@ def clipped_surrogate(
     Reference: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
     """
     given = {"log_probs": log_probs, "old_log_probs": old_log_probs, "advantages": advantages}
-    require_tensors("clipped_surrogate", **given)
     _same_shape("clipped_surrogate", None, **given)
     require_number("clipped_surrogate: clip", clip)
     ratio = (_wide(log_probs) - _wide(old_log_probs)).exp()
@@ -149,7 +147,6 @@ def clipped_value(
     Reference: the value loss of OpenAI's baselines (ppo2); the factor 1/2 as in TRL, verl and OpenRLHF.
     """
     given = {"values": values, "old_values": old_values, "returns": returns}
-    require_tensors("clipped_value", **given)
     _same_shape("clipped_value", None, **given)
     require_number("clipped_value: clip", clip)
     v, old, target = _wide(values), _wide(old_values), _wide(returns)
@@ -195,7 +192,6 @@ def kl_estimate(
     Reference: Schulman 2020, "Approximating KL divergence".
     """
     given = {"log_probs": log_probs, "reference_log_probs": reference_log_probs}
-    require_tensors("kl_estimate", **given)
     _same_shape("kl_estimate", None, **given)
     estimate = _choose("kl_estimate: estimator", estimator, KL_ESTIMATORS)
     return estimate(_wide(log_probs) - _wide(reference_log_probs))
@@ -349,6 +345,7 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _same_shape(name: str, dims: int | None, **arguments: Tensor) -> None:
+    require_tensors(name, **arguments)
     require_real(name, **arguments)
     shapes = {argument: list(tensor.shape) for argument, tensor in arguments.items()}
     first = next(iter(shapes.values()))

@@ -11,8 +11,7 @@ response:
                 distribution is wide or has several modes, which risk measures see. References stay standard
                 normal.
     vincentize  Q = sum_s w_s Q_s. Quantile functions are averaged: disagreement cancels, and only the
-    sources'
-                own uncertainty remains. References are narrower than standard normal.
+                sources' own uncertainty remains. References are narrower than standard normal.
 
 Means are the same for both, the weighted average of the sources' normal scores.
 """
@@ -135,11 +134,14 @@ class Combination(BaseScorer):
         Raises:
             ArgumentError: a source cannot score a conversation.
         """
-        distributions = self.source_distributions(conversations)
+        return self.combined(self.source_distributions(conversations))
+
+    def combined(self, distributions: Sequence[RewardDistribution]) -> RewardDistribution:
+        """`distribution` from what `source_distributions` returned."""
         if len(distributions) == 1:
             return distributions[0]
         dtype = max((distribution.dtype for distribution in distributions), key=lambda d: torch.finfo(d).bits)
-        distributions = [distribution.to(distributions[0].device, dtype) for distribution in distributions]
+        distributions = [one.to(distributions[0].device, dtype) for one in distributions]
         weights = self.weights.to(distributions[0].device, dtype)
         if self.how == "mixture":
             return _mixed(distributions, weights)

@@ -9,8 +9,8 @@ every text keeps its own shape and order.
 
 R is conformal: with one draw from each of G groups, u_(1) < ... < u_(G), the next group's u lies below u_(k)
 with a mean probability of k / (G + 1), whatever its distribution. All draws of a group are used, each with
-the weight 1 / (number of draws of the group), so that groups count alike; they are then worth n independent
-draws, from G, where those of a group are all the same, to their number, where they are independent.
+the weight 1 / (number of draws of the group), so that groups count alike. They are then as good as n
+independent draws: G where the draws of a group are all the same, their number where they are independent.
 
     R(u_(k)) = (n (W_k - w_k / 2) / G + 1/2) / (n + 1),   W_k = w_1 + ... + w_k;   linear between
 
@@ -23,7 +23,8 @@ q_1(x) or q_K(x) instead, and the corrected quantiles beyond are `q_1(x) - dista
 Papers: Vovk, Shen, Manokhin and Xie 2019, "Nonparametric predictive distributions based on conformal
 prediction" (Machine Learning 108); Chernozhukov, Wuethrich and Zhu 2021, "Distributional conformal
 prediction" (PNAS 118), for the PIT as the score; Romano, Patterson and Candes 2019 for residuals from
-quantiles. Weights by group, the worth of draws, and the three parts of one order are this project's.
+quantiles. Weights by group, the effective number of draws, and the three parts of one order are this
+project's.
 """
 
 from __future__ import annotations
@@ -194,12 +195,12 @@ class _Ranks:
 
     Attributes:
         values: [N], R(u_(k)).
-        worth: n, how many independent draws they are worth.
+        effective: n, the number of independent draws that they are as good as.
         shares: [N], w_k / G.
     """
 
     values: Floats
-    worth: float
+    effective: float
     shares: Floats
 
     @classmethod
@@ -207,16 +208,16 @@ class _Ranks:
         """Of draws of u whose order is known."""
         sizes = np.bincount(group)
         shares = (1 / sizes[group] / len(sizes))[order]
-        worth = _worth(pit, group, sizes)
+        effective = _effective_draws(pit, group, sizes)
         middle = shares.cumsum() - shares / 2
-        return cls((worth * middle + 0.5) / (worth + 1), worth, shares)
+        return cls((effective * middle + 0.5) / (effective + 1), effective, shares)
 
     def after(self, share: float) -> float:
         """R where this share of the draws lies below."""
-        return (self.worth * share + 0.5) / (self.worth + 1)
+        return (self.effective * share + 0.5) / (self.effective + 1)
 
 
-def _worth(pit: Floats, group: NDArray[np.int64], sizes: NDArray[np.int64]) -> float:
+def _effective_draws(pit: Floats, group: NDArray[np.int64], sizes: NDArray[np.int64]) -> float:
     """How many independent draws would give a distribution function that varies as much as that of groups."""
     count = len(sizes)
     plain = varied = 0.0

@@ -69,7 +69,7 @@ def model_card(content: Mapping[str, Any]) -> str:
     lines = ["---", meta.rstrip(), "---", "", "## Evaluation", ""]
     for run in content["runs"]:
         lines.append(
-            f"- {_cell(run['name'])}: {title_of(run['family'])}, evaluated on {_cell(run['judged'])}"
+            f"- {_cell(run['name'])}: {title_of(run['family'])}, evaluated on {_cell(run['evaluated_on'])}"
         )
     lines.append("")
     for table in content["suites"]:

@@ -45,7 +45,7 @@ def comparison_notes(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def _rows_of(evaluation: Evaluation, table: str) -> Any:
-    """What stands for the rows of a table; None where nothing does."""
+    """What identifies the rows of a table; None where nothing does."""
     results = evaluation.results
     if digest := results.get("row_digests", {}).get(table):
         return digest

@@ -120,7 +120,7 @@ def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
         "backbone_fingerprint": results["backbone"].get("fingerprint"),
         "risk": results["risk"],
         "seed": results["seed"],
-        "judged": evaluated_on(results) or _evaluated_on(results),
+        "evaluated_on": evaluated_on(results) or _evaluated_on(results),
         "folds": results.get("folds"),
         "split": fitted.get("split"),
         "rows_fitted": fitted.get("rows"),

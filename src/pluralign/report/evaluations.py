@@ -86,8 +86,9 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def evaluated_on(results: Mapping[str, Any]) -> str:
-    """What the model was evaluated on, without the label of older files; empty if it is not given."""
-    text: str = results.get("judged", "")
+    """What the model was evaluated on, also under the name and with the label of older files; empty if it is
+    not given."""
+    text: str = results.get("evaluated_on") or results.get("judged", "")
     return text.removeprefix("judged: ").removeprefix("evaluated on: ")
 
 

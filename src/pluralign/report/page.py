@@ -136,7 +136,7 @@ def write_page(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _hidden(content: Mapping[str, Any]) -> set[str]:
-    """Sections that have nothing to show: why stands at the end of the page."""
+    """Sections that have nothing to show; the end of the page says why."""
     prompts, responses = content["prompts"], content["responses"]
     filled = {
         "accuracy": "missing" not in content["pairs"],

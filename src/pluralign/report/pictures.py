@@ -137,7 +137,7 @@ def quantile(quantiles: list[float], levels: list[float], level: float) -> float
 def _bars(
     ratings: Sequence[float], shares: Sequence[float], step: float, place: int, of: int
 ) -> list[tuple[float, float, float]]:
-    """Left, right and height of the bar of each rating; several runs stand beside each other in its cell.
+    """Left, right and height of the bar of each rating; several runs are side by side in its cell.
 
     Heights are densities, so that bars and curves have one axis.
     """

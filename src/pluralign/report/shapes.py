@@ -164,7 +164,8 @@ RESULTS = {
     "row_digests?": Each(TEXT),
     "ensemble?": {"ratings?": Each(_HEADS), **{f"{table}?": _HEADS for table in _PAIR_TABLES}},
     "part?": TEXT,
-    "judged?": TEXT,
+    "evaluated_on?": TEXT,
+    "judged?": TEXT,  # its name in older files
     "folds?": NUMBER,
     "suite?": _SUITE,
     "crowd?": Each(Each(_OF_CROWD)),

@@ -62,7 +62,7 @@ def _row(run: str, rule: str, found: Mapping[str, Any], suite: Mapping[str, Any]
 
 
 def _without_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Length is the same whoever was evaluated: equal rows of a null baseline stand once."""
+    """Length is the same whoever was evaluated: equal rows of a null baseline are shown once."""
     kept: list[dict[str, Any]] = []
     for row in rows:
         same = [one for one in kept if one["who"] == row["who"] and one["sections"] == row["sections"]]

@@ -4,7 +4,7 @@ In: a run folder, or the output_dir of a trainer. Out: a `TrainingRun`, checked:
 step, at each evaluation, and what the policy said at the first and the last of these. A run that is still
 under way is read as far as it has come.
 
-Steps and evaluations have the trainer's own names, without what stands before them in the log of one method
+Steps and evaluations have the trainer's own names, without the prefix that they have in the log of one method
 or another: `eval/reward` of a run online and `eval_samples/reward` of one offline are both `reward`.
 """
 

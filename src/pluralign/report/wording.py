@@ -220,7 +220,7 @@ def verdict(difference: Interval, better: str) -> str:
 
 
 def model_verdict(difference: Interval, better: str) -> str:
-    """The verdict with its subject, for places where a baseline's name or number stands before it."""
+    """The verdict with its subject, for places where a baseline's name or number precedes it."""
     words = verdict(difference, better)
     return f"the model is {words}" if words in ("better", "worse") else words
 

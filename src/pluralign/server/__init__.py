@@ -11,6 +11,7 @@ nothing of it before it is used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pluralign.errors import MissingDependencyError
@@ -28,6 +29,7 @@ def create_app(
     *,
     token: str | None = None,
     policy_tokenizer: Any = None,
+    personas: Mapping[str, Any] | None = None,
 ) -> FastAPI:
     """The ASGI application that scores with a model.
 
@@ -38,6 +40,7 @@ def create_app(
         token: that clients have to send; None for none.
         policy_tokenizer: of the policy whose texts OpenRLHF, LLaMA-Factory and clients of vLLM send; `none`
             where their prompts are plain text; None to refuse such texts.
+        personas: reward models of groups of people, by name; the explorer at `/` says which of them object.
 
     Raises:
         MissingDependencyError: the extra `server` is not installed.
@@ -48,7 +51,14 @@ def create_app(
 
     plain = policy_tokenizer == "none"
     reads = None if policy_tokenizer is None else lambda: None if plain else policy_tokenizer
-    return build(scorer, config or ServerConfig(), token=token, policy_tokenizer=reads)
+    people = dict(personas or {})
+    return build(
+        scorer,
+        config or ServerConfig(),
+        token=token,
+        policy_tokenizer=reads,
+        personas=lambda scorer: people,
+    )
 
 
 def require_packages() -> None:
@@ -59,10 +69,11 @@ def require_packages() -> None:
     """
     try:
         import fastapi
+        import jinja2
         import prometheus_client
         import uvicorn
     except ImportError as error:
         raise MissingDependencyError(
             f"serving needs the package {error.name}; run: pip install 'pluralign[server]'"
         ) from error
-    del fastapi, prometheus_client, uvicorn
+    del fastapi, jinja2, prometheus_client, uvicorn

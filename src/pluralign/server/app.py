@@ -14,13 +14,14 @@ from starlette.responses import Response
 
 from pluralign._version import __version__
 from pluralign.server.config import ServerConfig
+from pluralign.server.explorer import explorer_routes
 from pluralign.server.faces import TextReader, face_routes
 from pluralign.server.limits import Guard
 from pluralign.server.metrics import Metrics
 from pluralign.server.native import native_routes
 from pluralign.server.openapi import described
-from pluralign.server.refusals import Refusal, of_exception
-from pluralign.server.service import Service
+from pluralign.server.refusals import Refusal, of_exception, where
+from pluralign.server.service import Personas, Service
 from pluralign.server.vote_routes import VoteDesk, vote_routes
 
 __all__ = ["build"]
@@ -35,6 +36,8 @@ def build(
     token: str | None = None,
     policy_tokenizer: Callable[[], Any] | None = None,
     desk: VoteDesk | None = None,
+    personas: Personas = lambda scorer: {},
+    folder: str | None = None,
 ) -> FastAPI:
     """The application over a scorer; `app.state.service` is what it asks.
 
@@ -44,6 +47,9 @@ def build(
         token: that clients have to send; None for none.
         policy_tokenizer: returns the tokenizer whose template wrote the texts of other software, or None
             where their prompts are plain text; None where nothing is known, so that such texts are refused.
+        desk: where votes are taken; None where they are not.
+        personas: loads the models of groups of people, given the scorer.
+        folder: the model's, as the commands that the explorer shows name it; None where there is none.
     """
     metrics = Metrics()
     readers: list[TextReader] = []
@@ -52,7 +58,7 @@ def build(
         if policy_tokenizer is not None:
             readers.append(TextReader(policy_tokenizer()))
 
-    service = Service(scorer, config, metrics, prepare)
+    service = Service(scorer, config, metrics, prepare, personas)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,9 +87,16 @@ def build(
             route.path, _guarded(route.answer), methods=[route.method], response_model=None, name=route.path
         )
     app.add_exception_handler(HTTPException, _unknown)
-    paths = frozenset(route.path for route in routes)
+    pages = explorer_routes(service, folder, needs_token=token is not None) if config.explorer else []
+    for page in pages:
+        app.add_route(page.path, page.answer, methods=[page.method], include_in_schema=False)
     app.add_middleware(
-        Guard, token=token, metrics=metrics, paths=paths, with_own_tokens=frozenset({"/v1/votes"})
+        Guard,
+        token=token,
+        metrics=metrics,
+        paths=frozenset([route.path for route in routes] + [page.path for page in pages]),
+        with_own_tokens=frozenset({"/v1/votes"}),
+        open_paths=frozenset(page.path for page in pages if page.is_open),
     )
     app.openapi = lambda: described(app, routes, secured=token is not None)  # type: ignore[method-assign]
     return app
@@ -98,7 +111,7 @@ def _guarded(answer: Any) -> Any:
         except Exception as error:
             refusal = of_exception(error)
             if refusal is None:
-                _log.error("%s: unexpected %s", request.url.path, _where(error))
+                _log.error("%s: unexpected %s", request.url.path, where(error))
                 refusal = Refusal(500, f"{type(error).__name__} in the server; its log says where")
             found = refusal.response()
         return found
@@ -107,18 +120,10 @@ def _guarded(answer: Any) -> Any:
     return endpoint
 
 
-def _where(error: BaseException) -> str:
-    """The kind of an error and its place in the code, without its message, which may quote a user."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
-    return f"{type(error).__name__}{place}"
-
-
 async def _unknown(request: Request, error: Any) -> Response:
     """404, 405 and the like."""
-    known = sorted(path for route in request.app.routes if (path := getattr(route, "path", None)))
+    paths = (getattr(route, "path", "") for route in request.app.routes)
+    known = sorted(path for path in paths if path and not path.startswith("/explorer/"))
     message = {404: "there is no such path", 405: "this path takes another method"}.get(
         error.status_code, str(error.detail)
     )

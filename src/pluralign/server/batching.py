@@ -7,7 +7,7 @@ While the model works, jobs gather. The next batch takes one item of each job in
 tokens is full, so that a job of one item is in the very next batch even where a job of thousands is under
 way. A job that comes while the model is idle waits a moment for others.
 
-A batch that fails is divided and tried again, until the items that are to blame stand alone; a job fails with
+A batch that fails is divided and tried again, until the items that are to blame are alone; a job fails with
 its own item only.
 """
 
@@ -29,7 +29,7 @@ class Item:
 
     Attributes:
         place: its position in the job.
-        value: the conversation.
+        value: the conversation; or a function, which `work` calls.
         tokens: what it adds to a batch, estimated.
         key: items of one key are answered together.
     """
@@ -44,7 +44,7 @@ Work = Callable[[Sequence[Item]], Sequence[Any]]
 
 
 class Full(Exception):
-    """More waits than may."""
+    """More conversations wait than are allowed to."""
 
 
 @dataclass(eq=False)
@@ -178,7 +178,8 @@ class Batcher:
                 found = await loop.run_in_executor(self._thread, self._answered, [item for _, item in batch])
             finally:
                 self.running = 0
-            self._observe(len(batch), sum(item.tokens for _, item in batch), loop.time() - begun)
+            if talks := [item for _, item in batch if not callable(item.value)]:  # a function is none
+                self._observe(len(talks), sum(item.tokens for item in talks), loop.time() - begun)
             for (job, item), answer in zip(batch, found, strict=True):
                 self._give(job, item, answer)
 

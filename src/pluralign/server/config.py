@@ -26,6 +26,9 @@ class ServerConfig:
         timeout: Seconds after which a request to /v1 is given up.
         hold: Seconds for which the faces of other software hold a request before they answer 503.
         read_timeout: Seconds in which a client has to send a whole request.
+        explorer: Whether / is a page on which people try the model.
+        kept_mb: Memory for what the explorer keeps of texts that it read, in 2^20 bytes: numbers, no text.
+        kept_minutes: Minutes for which it keeps them after they were last asked for.
     """
 
     risk: str = "mean"
@@ -38,13 +41,16 @@ class ServerConfig:
     timeout: float = 60.0
     hold: float = 150.0
     read_timeout: float = 20.0
+    explorer: bool = True
+    kept_mb: float = 64.0
+    kept_minutes: float = 30.0
 
     def __post_init__(self) -> None:
         check_plain_types(self)
         check_number("window_ms", self.window_ms, at_least=0)
         for name in ("batch_tokens", "max_items", "max_tokens", "max_waiting"):
             check_number(name, getattr(self, name), at_least=1)
-        for name in ("max_body_mb", "timeout", "hold", "read_timeout"):
+        for name in ("max_body_mb", "timeout", "hold", "read_timeout", "kept_mb", "kept_minutes"):
             check_number(name, getattr(self, name), above=0)
         if not isinstance(self.risk, str):
             raise ConfigError(f"risk = {self.risk!r}; allowed: a measure such as mean or cvar:0.1")

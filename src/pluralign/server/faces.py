@@ -106,13 +106,13 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
             raise Refusal(
                 422, f"received {len(texts)} texts and {len(prompts)} prompts; needed: equally many"
             )
-        talks = []
+        conversations = []
         for place, text in enumerate(texts):
             try:
-                talks.append(reads.read(text, None if prompts is None else prompts[place]))
+                conversations.append(reads.read(text, None if prompts is None else prompts[place]))
             except ArgumentError as error:
                 raise Refusal(422, f"text {place}: {error}") from None
-        return await service.ask(talks, question, patient=True)
+        return await service.ask(conversations, question, patient=True)
 
     async def get_reward(request: Request) -> Response:
         """Rewards for OpenRLHF (`reward.remote_url`).

@@ -39,6 +39,7 @@ class Guard:
         metrics: where requests are counted.
         paths: those that are counted by their name.
         with_own_tokens: paths that check tokens themselves.
+        open_paths: paths that need none, since they say nothing about the model.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Guard:
         metrics: Metrics,
         paths: frozenset[str],
         with_own_tokens: frozenset[str] = frozenset(),
+        open_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._token = token
         self._metrics = metrics
         self._paths = paths
-        self._free = {*_OPEN, *with_own_tokens}
+        self._free = {*_OPEN, *with_own_tokens, *open_paths}
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         """Answers one request."""
@@ -81,17 +83,19 @@ class Guard:
             self._metrics.seconds.labels(path).observe(time.perf_counter() - begun)
 
     def _refusal(self, scope: Any) -> Refusal | None:
-        """Why nobody answers; None where somebody does."""
+        """The refusal of a request; None where it is to be answered."""
         if self._token is None:
             if from_this_machine(scope):
                 return None
-            return Refusal(403, "a server without a token answers no web pages of elsewhere", headers=_CLOSE)
+            return Refusal(
+                403, "a server without a token does not answer pages of other web sites", headers=_CLOSE
+            )
         free = scope["path"] in self._free or same_token(token_of(scope), self._token)
         return None if free else unauthorized()
 
 
 def from_this_machine(scope: Any) -> bool:
-    """Whether a request is of no web page of elsewhere; any page can have a browser send one."""
+    """Whether a request comes from no page of another web site; any page can have a browser send one."""
     origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
     try:
         return all(is_loopback(urlsplit(origin).hostname or "") for origin in origins)

@@ -1,7 +1,8 @@
-"""From the path of a folder to a scorer, and a digest that says whether the folder is still the same."""
+"""From a folder or tables of tests to a scorer, and a digest that says whether they are still the same."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArtifactError
 from pluralign.run_layout import model_folder
 
-__all__ = ["folder_digest", "load_policy_tokenizer", "load_scorer"]
+__all__ = [
+    "folder_digest",
+    "load_personas",
+    "load_policy_tokenizer",
+    "load_programs",
+    "load_scorer",
+    "tables_digest",
+]
 
 
 def load_scorer(path: str, *, device: str | None = None, cache: str | None = "none") -> Any:
@@ -31,10 +39,79 @@ def load_scorer(path: str, *, device: str | None = None, cache: str | None = "no
 
     of_transformers.disable_progress_bar()
     backbones.use_idle_cores()
-    store = None if cache == "none" else backbones.EmbeddingCache(cache)
+    store = _cache(cache)
     if is_combination(path):
         return Combination.from_pretrained(path, device=device, cache=store)
     return RewardModel.from_pretrained(model_folder(path), device=device, cache=store)
+
+
+def load_programs(given: Mapping[str, Any]) -> Any:
+    """The scorer that runs programs against the tests of their prompts.
+
+    Args:
+        given: tables (files, folders or hub ids), columns, limits, minimum, all_or_nothing and workers, as in
+            `load_tasks` and `ProgramReward`.
+
+    Raises:
+        PluralignError: a table cannot be read, or this machine offers no protection that is accepted.
+    """
+    from pluralign import policy
+
+    reward = policy.ProgramReward(
+        policy.ProgramLimits(**given["limits"]),
+        minimum=given["minimum"],
+        all_or_nothing=given["all_or_nothing"],
+        workers=given["workers"],
+        tasks=policy.load_tasks(*given["tables"], columns=given["columns"]),
+    )
+    return policy.ProgramScorer(reward)
+
+
+def tables_digest(tables: Sequence[str]) -> str:
+    """What tables of tests hold, as far as they are files here."""
+    files = [
+        file for table in map(Path, tables) for file in ([table] if table.is_file() else table.rglob("*"))
+    ]
+    return json_digest({str(file): file_digest(file) for file in sorted(files) if file.is_file()})
+
+
+def load_personas(
+    paths: Mapping[str, str], scorer: Any, *, device: str | None = None, cache: str | None = "none"
+) -> dict[str, Any]:
+    """The reward models of groups of people, by name; those that fit the scorer's backbone share it.
+
+    Args:
+        paths: of model folders or run folders, by name.
+        scorer: what is loaded already.
+        device: as in `load_scorer`.
+        cache: as in `load_scorer`.
+
+    Raises:
+        PluralignError: one cannot be read, or is a combination.
+    """
+    from pluralign.model import RewardModel
+    from pluralign.model.combination_folder import is_combination
+
+    shared = getattr(scorer, "backbone", None)
+    store = _cache(cache)
+    found: dict[str, Any] = {}
+    for name, path in paths.items():
+        if is_combination(path):
+            raise ArtifactError(f"--personas.{name} {path} is a combination; needed: one model per persona")
+        if shared is not None:
+            try:
+                found[name] = RewardModel.from_pretrained(model_folder(path), backbone=shared, cache=store)
+                continue
+            except ArtifactError:  # another backbone, or damaged, which is said next
+                pass
+        found[name] = load_scorer(path, device=device, cache=cache)
+    return found
+
+
+def _cache(folder: str | None) -> Any:
+    from pluralign import backbones
+
+    return None if folder == "none" else backbones.EmbeddingCache(folder)
 
 
 def folder_digest(path: str) -> str:

@@ -27,7 +27,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "pluralign_request_seconds",
-            "Time from the head of a request to its answer",
+            "Time from the headers of a request to its answer",
             ["path"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -44,7 +44,7 @@ class Metrics:
         )
         self.batch_seconds = Histogram(
             "pluralign_batch_seconds",
-            "Time of the model for a batch",
+            "Time that the model takes for a batch",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -59,7 +59,7 @@ class Metrics:
         )
         self.ready = Gauge("pluralign_ready", "1 once the model scores", registry=self.registry)
         self.restarts = Gauge(
-            "pluralign_worker_restarts", "How often the worker was started again", registry=self.registry
+            "pluralign_worker_restarts", "Number of times the worker was restarted", registry=self.registry
         )
 
     def batch(self, items: int, tokens: int, seconds: float) -> None:

@@ -2,7 +2,7 @@
 formula.
 
 In: a `RewardDistribution`. Out: one dictionary per row; `getattr(pl, kind)(**parameters)` is the distribution
-    again.
+again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Refusals: every error of a request as `{"error": {"message", "allowed"?}}` with its status.
 
 In: an exception. Out: status, body, headers. Messages go to whoever sent the request; none of them is logged,
-    since
-they may quote it.
+since they may quote it.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from pluralign.errors import ArgumentError, PluralignError
+from pluralign.errors import ArgumentError, DataError, PluralignError
 
-__all__ = ["Refusal", "json_response", "of_exception", "of_validation"]
+__all__ = ["Refusal", "json_response", "of_exception", "of_validation", "where"]
 
 
 class Refusal(Exception):
@@ -67,6 +66,8 @@ def of_exception(error: Exception) -> Refusal | None:
         return error
     if isinstance(error, ArgumentError):
         return Refusal(422, str(error), allowed=error.allowed)
+    if isinstance(error, DataError):  # a conversation that the scorer cannot look up
+        return Refusal(422, str(error))
     if isinstance(error, PluralignError):
         return Refusal(500, f"{type(error).__name__}: {error}")
     return None
@@ -87,3 +88,12 @@ def _place(parts: tuple[int | str, ...]) -> str:
     """conversations[3][0].role"""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{str(part)[:60]}" for part in parts)
     return text.removeprefix(".") or "the body"
+
+
+def where(error: BaseException) -> str:
+    """The kind of an error and its place in the code, without its message, which may quote a user."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{type(error).__name__}{place}"

@@ -1,7 +1,8 @@
 """From conversations of many requests to answers: one pass of the backbone, then the measure of each request.
 
 In: a scorer, and `Item`s whose keys are `Question`s. Out: per item a `Scored`. It runs in the model's thread,
-but for `question`, which reads nothing that the model changes.
+but for `question`, which reads nothing that the model changes. An item may also be a function, which is
+called in its turn: the explorer's questions about what was read before.
 
 Each distinct text is embedded once per batch, whatever is asked of it. Where questions differ, the head is
 applied to the rows of each.
@@ -19,16 +20,19 @@ import torch
 
 from pluralign import risk
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, DataError
 from pluralign.heads import Steering
 from pluralign.model.inputs import head_inputs
-from pluralign.model.scorer import distributions_of, utilities
+from pluralign.model.scorer import utilities
 from pluralign.server.batching import Item
+from pluralign.server.keeping import kept_distributions, kept_rows, whole_and_sources
+from pluralign.server.kept import Kept
 from pluralign.server.records import LEVELS, records
 
 __all__ = ["Predictor", "Question", "Scored", "estimated_tokens"]
 
 _BYTES_PER_TOKEN = 4  # of English; only what fills a batch is counted by it
+_KNOWN_QUESTIONS = 256  # what clients ask again and again; one that always asks anew fills no memory
 _WARM_UP = [
     {"role": "user", "content": "Which are the first five primes?"},
     {"role": "assistant", "content": "2 3 5 7 11"},
@@ -45,6 +49,7 @@ class Scored(NamedTuple):
         truncated: whether the backbone read only the beginning of its text; None where the scorer does not
             say.
         record: the distribution as JSON, where it was asked for.
+        kept: what the model read, where it was asked for.
     """
 
     utility: float
@@ -52,6 +57,7 @@ class Scored(NamedTuple):
     std: float
     truncated: bool | None
     record: dict[str, Any] | None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,14 @@ class Question:
         measure: the parsed risk measure.
         steering: of the attributes.
         levels: quantiles to return with the distribution; None for the utility alone.
+        keeps: whether to return what the model read, for other questions.
     """
 
     words: str
     measure: risk.RiskMeasure = field(compare=False)
     steering: Steering | None = field(compare=False)
     levels: tuple[float, ...] | None = field(compare=False)
+    keeps: bool = field(default=False, compare=False)
 
 
 class Predictor:
@@ -77,13 +85,20 @@ class Predictor:
     Args:
         scorer: a reward model, a combination, anything with `distribution(conversations)`.
         default_risk: a measure.
+        personas: reward models of groups of people, by name.
     """
 
-    def __init__(self, scorer: Any, default_risk: str) -> None:
+    def __init__(self, scorer: Any, default_risk: str, personas: Mapping[str, Any] | None = None) -> None:
         self.scorer = scorer
         self.default_risk = default_risk
+        self.personas = dict(personas or {})
         self._embeds = hasattr(scorer, "head") and hasattr(scorer, "embed")
         self._known: dict[str, Question] = {}
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it is a reward model, whose head answers any question about what was embedded once."""
+        return self._embeds
 
     @property
     def attributes(self) -> list[str]:
@@ -119,6 +134,7 @@ class Predictor:
         levels: Sequence[float] | None = None,
         *,
         whole: bool = False,
+        keeps: bool = False,
     ) -> Question:
         """Checks what a request asks for.
 
@@ -128,24 +144,29 @@ class Predictor:
             steer: attributes with a measure of their own, as in `RewardModel.score`.
             levels: of the quantiles to return; None for the usual ones.
             whole: whether to return the distribution.
+            keeps: whether to return what the model read.
 
         Raises:
             RiskError: a measure does not exist, or does not apply to attributes.
             ArgumentError: an attribute does not exist, or the scorer takes no weights.
         """
         wanted = (tuple(LEVELS if levels is None else levels)) if whole else None
-        words = json.dumps([measure or self.default_risk, weights, steer, wanted])
+        words = json.dumps([measure or self.default_risk, weights, steer, wanted, keeps])
         known = self._known.get(words)
         if known is None:
-            known = self._asked(words, measure, weights, steer, wanted)
-            if (
-                len(self._known) < 256
-            ):  # what clients ask again and again; a client that asks anew fills no memory
+            known = self._asked(words, measure, weights, steer, wanted, keeps)
+            if len(self._known) < _KNOWN_QUESTIONS:
                 self._known[words] = known
         return known
 
     def _asked(
-        self, words: str, measure: str | None, weights: Any, steer: Any, levels: tuple[float, ...] | None
+        self,
+        words: str,
+        measure: str | None,
+        weights: Any,
+        steer: Any,
+        levels: tuple[float, ...] | None,
+        keeps: bool,
     ) -> Question:
         steering = None
         if self._embeds:
@@ -159,37 +180,42 @@ class Predictor:
             raise ArgumentError(
                 "weights and steer are for one reward model; this server scores with another kind"
             )
-        return Question(words, risk.parse(measure or self.default_risk), steering, levels)
+        return Question(words, risk.parse(measure or self.default_risk), steering, levels, keeps)
 
     def warm_up(self) -> None:
         """Scores one conversation, so that whatever is wrong is known before anybody asks.
 
         Raises:
-            Exception: it cannot be scored. A scorer that knows its conversations by heart may not know this
+            Exception: it cannot be scored. A scorer that looks conversations up may not know this
                 one.
         """
-        with suppress(*(() if self._embeds else (ArgumentError,))):
+        with suppress(*(() if self._embeds else (ArgumentError, DataError))):
             self.answer([Item(0, _WARM_UP, 1, self.question(whole=True))])
 
-    @torch.no_grad()
-    def answer(self, items: Sequence[Item]) -> list[Scored]:
-        """The answer for each item.
+    def answer(self, items: Sequence[Item]) -> list[Any]:
+        """The answer for each item: a `Scored` for a conversation, and what it returns for a function.
 
         Raises:
             PluralignError: an item cannot be scored.
         """
-        talks = [item.value for item in items]
+        rest = [item for item in items if not callable(item.value)]
+        scored = iter(self._scored_conversations(rest) if rest else ())
+        return [item.value() if callable(item.value) else next(scored) for item in items]
+
+    @torch.no_grad()
+    def _scored_conversations(self, items: Sequence[Item]) -> list[Scored]:
+        conversations = [item.value for item in items]
         found: list[Scored | None] = [None] * len(items)
         groups: dict[Question, list[int]] = {}
         for place, item in enumerate(items):
             groups.setdefault(item.key, []).append(place)  # type: ignore[arg-type]
         truncated: list[bool] | list[None]
         if self._embeds:
-            embedded = self.scorer.embed(talks, progress=False)
-            inputs = head_inputs(self.scorer.head, talks, embedded)
+            embedded = self.scorer.embed(conversations, progress=False)
+            inputs = head_inputs(self.scorer.head, conversations, embedded)
             truncated = embedded.truncated.tolist()
         else:
-            whole = distributions_of(self.scorer, talks, "the model")
+            whole, sources = whole_and_sources(self.scorer, conversations)
             truncated = [None] * len(items)
         for question, places in groups.items():
             every = len(places) == len(items)
@@ -198,10 +224,15 @@ class Predictor:
                 distribution = self.scorer.head.distribution(*rows, steering=question.steering)
             else:
                 distribution = whole if every else whole[places]
-            for place, scored in zip(
-                places, _scored(question, distribution, [truncated[place] for place in places]), strict=True
-            ):
-                found[place] = scored
+            scored = _scored(question, distribution, [truncated[place] for place in places])
+            if question.keeps:
+                if self._embeds:
+                    kept = kept_rows(self.scorer, self.personas, conversations, places, inputs, embedded)
+                else:
+                    kept = kept_distributions(whole, sources, self.personas, conversations, places)
+                scored = [one._replace(kept=row) for one, row in zip(scored, kept, strict=True)]
+            for place, one in zip(places, scored, strict=True):
+                found[place] = one
         return [one for one in found if one is not None]
 
 

@@ -2,8 +2,7 @@
 asked.
 
 In: conversations and a `Question`. Out: `Scored`s, or a `Refusal`. Faces differ in what they read and write
-    and in
-whether they are patient; all of them come through here, so a response has one score.
+and in whether they are patient; all of them come through here, so a response has one score.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pluralign import risk
 from pluralign.conversations import check
@@ -23,7 +22,10 @@ from pluralign.server.metrics import Metrics
 from pluralign.server.refusals import Refusal
 from pluralign.server.scoring import Predictor, Question, Scored, estimated_tokens
 
-__all__ = ["Service", "busy"]
+__all__ = ["Personas", "Service", "busy"]
+
+Personas = Callable[[Any], Mapping[str, Any]]  # from the scorer to the models of groups of people
+Answer = TypeVar("Answer")
 
 
 class Service:
@@ -34,6 +36,7 @@ class Service:
         config: limits and the default measure.
         metrics: where batches are counted.
         prepare: what else has to be loaded before it is ready.
+        personas: loads the models of groups of people, given the scorer.
 
     Attributes:
         failure: why the scorer could not be loaded, if it could not.
@@ -50,6 +53,7 @@ class Service:
         config: ServerConfig,
         metrics: Metrics,
         prepare: Callable[[], None] = lambda: None,
+        personas: Personas = lambda scorer: {},
     ) -> None:
         risk.parse(config.risk)
         self.config = config
@@ -59,6 +63,7 @@ class Service:
         self.on_failure: Callable[[BaseException], None] = _logged
         self._source = scorer
         self._prepare = prepare
+        self._personas = personas
         self._predictor: Predictor | None = None
         self._settled = asyncio.Event()  # it is loaded, or will not be
         self._stopping = False
@@ -82,7 +87,7 @@ class Service:
         """The server stops: no request is held any more, and after `grace` seconds what waits is refused."""
         self._stopping = True
         self._settled.set()
-        refusal = Refusal(503, "the server stops; try again later", retry_after=5)
+        refusal = Refusal(503, "the server is shutting down; try again later", retry_after=5)
         asyncio.get_running_loop().call_later(grace, self.batcher.refuse, refusal)
 
     async def start(self) -> None:
@@ -116,7 +121,7 @@ class Service:
         scorer = self._source
         if not isinstance(scorer, Scorer):
             scorer = scorer()
-        predictor = Predictor(scorer, self.config.risk)
+        predictor = Predictor(scorer, self.config.risk, self._personas(scorer))
         predictor.warm_up()
         return predictor
 
@@ -132,7 +137,7 @@ class Service:
         if patient:
             await self._settled.wait()
         if self._stopping:
-            raise Refusal(503, "the server stops; try again later", retry_after=5)
+            raise Refusal(503, "the server is shutting down; try again later", retry_after=5)
         if self._predictor is None:
             why = "cannot be loaded" if self.failure else "is being loaded"
             raise Refusal(503, f"the model {why}; /health answers 200 once it scores", retry_after=2)
@@ -158,38 +163,56 @@ class Service:
         """
         if not conversations:
             return []
-        talks = [check(one, place) for place, one in enumerate(conversations)]
-        await self.check_size(talks)
+        checked = [check(one, place) for place, one in enumerate(conversations)]
+        await self.check_size(checked)
         items = [
-            Item(place, talk, estimated_tokens(talk, self._longest), question)
-            for place, talk in enumerate(talks)
+            Item(place, one, estimated_tokens(one, self._longest), question)
+            for place, one in enumerate(checked)
         ]
+        found: list[Scored] = await self._answered(items, patient)
+        if any(one.truncated for one in found):
+            self.metrics.truncated.inc(sum(one.truncated is True for one in found))
+        return found
+
+    async def in_turn(self, function: Callable[[], Answer], size: int) -> Answer:
+        """What a function returns that the model's thread calls in its turn, between conversations.
+
+        Args:
+            function: called once.
+            size: what it adds to a batch, in tokens.
+
+        Raises:
+            Refusal: too much waits, or it took too long.
+        """
+        found: list[Answer] = await self._answered([Item(0, function, size, None)], False)
+        return found[0]
+
+    async def _answered(self, items: Sequence[Item], patient: bool) -> list[Any]:
         try:
             async with asyncio.timeout(None if patient else self.config.timeout):
-                found: list[Scored] = await self.batcher.submit(items, patient=patient)
+                return await self.batcher.submit(items, patient=patient)
         except Full:
             raise Refusal(
-                429, f"{self.batcher.waiting} conversations wait already; try again later", retry_after=1
+                429,
+                f"{self.batcher.waiting} conversations are waiting already; try again later",
+                retry_after=1,
             ) from None
         except TimeoutError:
             if patient:
                 raise  # the caller's own time is over
             raise busy() from None
-        if any(one.truncated for one in found):
-            self.metrics.truncated.inc(sum(one.truncated is True for one in found))
-        return found
 
-    async def check_size(self, talks: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    async def check_size(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         """Checks how much a request asks for. No text has more tokens than bytes, so few are counted.
 
         Raises:
             Refusal: there are too many conversations or tokens.
         """
-        if len(talks) > self.config.max_items:
-            most = self.config.max_items
-            raise Refusal(422, f"received {len(talks)} conversations; allowed: at most {most} a request")
+        if len(conversations) > self.config.max_items:
+            received, most = len(conversations), self.config.max_items
+            raise Refusal(422, f"received {received} conversations; allowed: at most {most} a request")
         limit = self.config.max_tokens
-        contents = [str(message["content"]) for talk in talks for message in talk]
+        contents = [str(message["content"]) for one in conversations for message in one]
         size = sum(len(content.encode()) for content in contents)
         if size <= limit:
             return
@@ -204,14 +227,14 @@ class Service:
                 f"received {count:,} tokens; allowed: at most {limit:,} a request. Send less at once",
             )
 
-    def _answer(self, items: Sequence[Item]) -> list[Scored]:
+    def _answer(self, items: Sequence[Item]) -> list[Any]:
         if self._predictor is None:
             raise ArgumentError("the model is not loaded")
         return self._predictor.answer(items)
 
 
 def busy() -> Refusal:
-    """Too much waits, for too long."""
+    """The refusal of a request that waited too long."""
     return Refusal(503, "the model is too busy to answer in time; try again later", retry_after=5)
 
 

@@ -126,7 +126,7 @@ class Supervisor:
             time.sleep(_POLL_SECONDS)
 
     def _one_worker(self) -> tuple[bool, int]:
-        """Whether it came to score, and its exit status."""
+        """Whether the worker became ready, and its exit status."""
         told, tell = os.pipe()
         os.set_blocking(told, False)
         try:

@@ -97,21 +97,22 @@ def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
         known = at.voter(request.scope)
         asked = await parsed(request, VotesRequest, service.config)
         predictor = await service.predictor()
-        cast, talks = [], {}
+        cast, voted_on = [], {}
         for place, row in enumerate(asked.votes):
             try:
-                vote, attribute, talk = _read(row, predictor, known, time.time())
+                vote, attribute, conversation = _read(row, predictor, known, time.time())
             except ArgumentError as error:
                 raise Refusal(422, f"votes[{place}]: {error}", allowed=error.allowed) from None
             cast.append(vote)
-            talks[vote.item] = (attribute, talk)
-        there = await at.run(at.store.known, list(talks))
+            voted_on[vote.item] = (attribute, conversation)
+        there = await at.run(at.store.known, list(voted_on))
         for item, names in there.items():
-            if names != tuple(predictor.categories[talks[item][0]]):
+            if names != tuple(predictor.categories[voted_on[item][0]]):
                 raise Refusal(
                     409, "the votes before these were for other categories; start a new file for this model"
                 )
-        items = await _predicted(service, predictor, {i: t for i, t in talks.items() if i not in there})
+        new_items = {item: one for item, one in voted_on.items() if item not in there}
+        items = await _predicted(service, predictor, new_items)
         try:
             new = await at.run(at.store.add, cast, items)
         except VoteConflictError as error:
@@ -186,8 +187,9 @@ def _read(
     when = now if row.time is None else row.time
     if not (math.isfinite(when) and 0 <= when <= now + _AHEAD):
         raise ArgumentError("time is not in the past; needed: Unix seconds")
-    talk = check(row.conversation, 0)
-    return Vote(row.id, item_id(talk, attribute), voter, category, when), attribute, talk
+    conversation = check(row.conversation, 0)
+    vote = Vote(row.id, item_id(conversation, attribute), voter, category, when)
+    return vote, attribute, conversation
 
 
 async def _predicted(
@@ -196,9 +198,9 @@ async def _predicted(
     """What the model predicts for items that are new."""
     if not items:
         return []
-    talks = [talk for _, talk in items.values()]
-    await service.check_size(talks)
-    found = await service.batcher.in_thread(lambda: predictor.category_probs(talks))
+    conversations = [conversation for _, conversation in items.values()]
+    await service.check_size(conversations)
+    found = await service.batcher.in_thread(lambda: predictor.category_probs(conversations))
     return [
         Item(item, attribute, tuple(predictor.categories[attribute]), tuple(found[attribute][place]))
         for place, (item, (attribute, _)) in enumerate(items.items())

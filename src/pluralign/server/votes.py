@@ -1,9 +1,8 @@
 """Votes that last: a SQLite file of votes for categories, and the posterior that they move.
 
 In: votes with an id, an item, a voter, a category and a time. Out: an acknowledgement once they are on the
-    disk, and
-the posterior of an item: `PreferenceUpdater` from the model's prediction, with the latest vote of each
-person.
+disk, and the posterior of an item: `PreferenceUpdater` from the model's prediction, with the latest vote of
+each person.
 
 A vote is kept once, whatever is sent again: its id says which it is. The same id with other contents is
 refused. A person has one vote per item, the latest; all are kept. The texts of items are not stored, only
@@ -254,7 +253,7 @@ class VoteStore:
 
         Args:
             limit: how many.
-            after: the id behind which to begin.
+            after: the id after which to begin.
         """
         rows = self._connection.execute(
             "SELECT items.item, attribute, count(votes.id) FROM items LEFT JOIN votes USING (item) "

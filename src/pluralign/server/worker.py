@@ -1,8 +1,7 @@
 """The process that scores: `python -m pluralign.server.worker`, started by the supervisor.
 
 In: one line of JSON on stdin, a listening socket, and a pipe to say "ready" through. stdin stays open as long
-    as
-the supervisor lives: at its end the worker stops, so that none is left over.
+as the supervisor lives: at its end the worker stops, so that none is left over.
 
 Exit status: 0 stopped as asked; 1 the model cannot be served; 3 its folder is not the one that was served
 before.
@@ -25,7 +24,14 @@ from pluralign.errors import ArtifactError, PluralignError
 from pluralign.server.app import build
 from pluralign.server.config import ServerConfig
 from pluralign.server.connections import connection_class, raise_open_files
-from pluralign.server.loading import folder_digest, load_policy_tokenizer, load_scorer
+from pluralign.server.loading import (
+    folder_digest,
+    load_personas,
+    load_policy_tokenizer,
+    load_programs,
+    load_scorer,
+    tables_digest,
+)
 from pluralign.server.service import Service
 from pluralign.server.vote_routes import VoteDesk
 from pluralign.server.votes import VoteStore
@@ -71,7 +77,7 @@ def main() -> None:
 
 def _serve(given: Mapping[str, Any]) -> int:
     config = ServerConfig(**given["config"])
-    digest = folder_digest(given["model"])
+    digest = _digest(given)
     named = given["policy_tokenizer"]
     desk = _desk(given)
     app = build(
@@ -80,6 +86,10 @@ def _serve(given: Mapping[str, Any]) -> int:
         token=given["token"],
         policy_tokenizer=None if named is None else lambda: load_policy_tokenizer(named),
         desk=desk,
+        personas=lambda scorer: load_personas(
+            given["personas"], scorer, device=given["device"], cache=given["cache"]
+        ),
+        folder=given["model"],
     )
     service: Service = app.state.service
     service.metrics.restarts.set(given["restarts"])
@@ -126,12 +136,22 @@ def _desk(given: Mapping[str, Any]) -> VoteDesk | None:
     return VoteDesk(store, given["token"], given["voters"])
 
 
+def _digest(given: Mapping[str, Any]) -> str:
+    """Of all folders, or of the tables of tests."""
+    if given["model"] is None:
+        return tables_digest(given["programs"]["tables"])
+    return "+".join(map(folder_digest, (given["model"], *given["personas"].values())))
+
+
 def _loaded(given: Mapping[str, Any], digest: str) -> Any:
     if given["digest"] not in (None, digest):
+        what = given["model"] or " ".join(given["programs"]["tables"])
         raise _OtherFolder(
-            f"{given['model']} changed since this server began to serve it, so its scores would be others; "
-            "start the server again to serve what is there now"
+            f"{what} changed since this server began to serve it, so its scores would be others; start the "
+            "server again to serve what is there now"
         )
+    if given["model"] is None:
+        return load_programs(given["programs"])
     return load_scorer(given["model"], device=given["device"], cache=given["cache"])
 
 

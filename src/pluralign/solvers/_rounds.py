@@ -48,7 +48,7 @@ class CertifiedFit(NamedTuple):
 
 
 @dataclass
-class _Progress:
+class _UnfinishedFit:
     """The state of one fit.
 
     `best_...` are the coefficients with the smallest objective; `unbounded` means that the last
@@ -93,7 +93,7 @@ def refine(
         max_iterations: maximum interior-point steps for each fit.
         progress: called after every interior-point solve and every check with the number of finished fits.
     """
-    fits: list[_Progress] = []
+    fits: list[_UnfinishedFit] = []
     for start in range(0, constants.shape[0], TOGETHER):
         chosen = range(start, min(start + TOGETHER, constants.shape[0]))
         fits += _refine_some(task, rough, constants, chosen, tol, max_iterations, progress)
@@ -115,10 +115,10 @@ def _refine_some(
     tol: float,
     max_iterations: int,
     progress: Callable[[int], None],
-) -> list[_Progress]:
+) -> list[_UnfinishedFit]:
     """The rounds of some fits, which share their passes."""
     sets, side = choose_sets(task, rough, constants, chosen)
-    fits = [_Progress(active, active.coef, active.intercept) for active in sets]
+    fits = [_UnfinishedFit(active, active.coef, active.intercept) for active in sets]
     for fit in fits:
         fit.done = fit.gap() <= tol
     for _ in range(MAX_ROUNDS):
@@ -134,7 +134,7 @@ def _refine_some(
     return fits
 
 
-def _solve(task: Task, fit: _Progress, tol: float, max_iterations: int) -> None:
+def _solve(task: Task, fit: _UnfinishedFit, tol: float, max_iterations: int) -> None:
     """An interior-point solve on a fit's rows and columns, and the resulting bound."""
     active, num_rows, num_columns = fit.active, task.design.num_rows, task.design.num_columns
     rows = task.with_intercept(task.design.take(active.free))
@@ -181,7 +181,7 @@ def _solve(task: Task, fit: _Progress, tol: float, max_iterations: int) -> None:
 
 
 def _check(
-    task: Task, fits: list[_Progress], side: Int[Tensor, "m N"], tol: float, max_iterations: int
+    task: Task, fits: list[_UnfinishedFit], side: Int[Tensor, "m N"], tol: float, max_iterations: int
 ) -> None:
     """Finishes fits that are certified; for the others, frees the rows on the wrong side."""
     objective, wrong = _evaluate(task, [fit.active for fit in fits], side)

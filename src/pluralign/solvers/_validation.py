@@ -18,8 +18,8 @@ from pluralign.precision import wide_dtype
 
 __all__ = [
     "LEAST_LEVEL",
-    "check_device",
     "check_features",
+    "check_float64",
     "check_levels",
     "check_positive",
     "check_targets",
@@ -31,7 +31,7 @@ LEAST_LEVEL = 1e-9
 1e-16."""
 
 
-def check_device(device: torch.device) -> None:
+def check_float64(device: torch.device) -> None:
     """Raises `ArgumentError` if the device lacks float64, in which fits compute."""
     if wide_dtype(device) is not torch.float64:
         raise ArgumentError(
@@ -51,7 +51,7 @@ def check_features(features: Any, device: torch.device | str | None) -> Float[Te
             out = out.to(device)
         except (RuntimeError, TypeError) as error:
             raise ArgumentError(f"device: received {device!r}, which torch cannot use: {error}") from error
-    check_device(out.device)
+    check_float64(out.device)
     if out.dtype not in (torch.float32, torch.float64):
         out = out.double()
     chunk = max(1, 2**24 // max(1, out.shape[1]))

@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 
 from pluralign.errors import ArgumentError
 from pluralign.solvers._newton import factorise
-from pluralign.solvers._validation import check_device
+from pluralign.solvers._validation import check_float64
 from pluralign.solvers.pair_design import PairDesign, RowDesign
 
 __all__ = ["BradleyTerryFit", "fit_bradley_terry"]
@@ -70,7 +70,7 @@ def fit_bradley_terry(
     if differences.shape[0] == 0:
         raise ArgumentError("received no pairs; at least 1 is needed")
     design = differences if isinstance(differences, PairDesign) else RowDesign(differences)
-    check_device(design.device)
+    check_float64(design.device)
     weight = _shares(sample_weight, design.shape[0], design.device)
     coef = torch.zeros(design.shape[1], dtype=torch.float64, device=design.device)
     margin = design.margins(coef)

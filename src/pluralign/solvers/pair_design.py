@@ -64,15 +64,15 @@ class RowDesign:
         self.device = rows.device
 
     def margins(self, coef: Tensor) -> Tensor:
-        """As in `Design`."""
+        """Each row times the weights, in float64."""
         return _times(self._rows, coef)
 
     def total(self, share: Tensor) -> Tensor:
-        """As in `Design`."""
+        """The sum of all rows, each times its share, in float64."""
         return _total(self._rows, share)
 
     def gram(self, curvature: Tensor) -> Tensor:
-        """As in `Design`."""
+        """The lower triangle of sum_i c_i d_i d_i', in float64."""
         out = _nothing(self._rows)
         for part in _slices(len(self._rows)):
             rows = self._rows[part]
@@ -107,17 +107,17 @@ class PairDesign:
         self._graph = _Graph(features, edges) if edges.shape[1] > len(torch.unique(edges)) else None
 
     def margins(self, coef: Tensor) -> Tensor:
-        """As in `Design`."""
+        """Each row times the weights, in float64."""
         return pair_margins(self._features, self._chosen, self._rejected, coef)
 
     def total(self, share: Tensor) -> Tensor:
-        """As in `Design`."""
+        """The sum of all rows, each times its share, in float64."""
         of_text = share.new_zeros(len(self._features))
         of_text.index_add_(0, self._chosen, share).index_add_(0, self._rejected, -share)
         return _total(self._features, of_text)
 
     def gram(self, curvature: Tensor) -> Tensor:
-        """As in `Design`."""
+        """The lower triangle of sum_i c_i d_i d_i', in float64."""
         if self._graph is not None:
             count = self._graph.num_edges
             return self._graph.gram(curvature.new_zeros(count).index_add_(0, self._edge, curvature))
@@ -129,7 +129,7 @@ class PairDesign:
 
 
 class _Graph:
-    """Texts joined by edges; where each edge stands in the rows of the adjacency matrix."""
+    """Texts joined by edges; the position of each edge in the rows of the adjacency matrix."""
 
     def __init__(self, features: Tensor, edges: Int[Tensor, "2 E"]) -> None:
         self._features = features

@@ -92,7 +92,7 @@ def damage_of(folder: Path) -> str | None:
 
 @contextmanager
 def usable(folder: Path, what: str) -> Iterator[None]:
-    """Explains why what stands in a checkpoint cannot be used.
+    """Explains why the content of a checkpoint cannot be used.
 
     Args:
         folder: the checkpoint.
@@ -154,7 +154,7 @@ def _check_state(file: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a file is not read; torch's own advice is to run what stands in it."""
+    """Why a file is not read; torch itself would advise to run its content."""
     if isinstance(error, pickle.UnpicklingError):
         return "holds more than tensors and plain values; it was not opened, since it could run code"
     if isinstance(error, FileNotFoundError):

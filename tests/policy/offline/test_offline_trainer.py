@@ -304,7 +304,7 @@ def test_one_response_of_each_pair_is_unpaired_data(tmp_path, side):
     other = trainer(tmp_path / "unpaired", "qrpo", Dataset.from_list(rows))
     one.train()
     other.train()
-    assert_equal_weights(weights(one), weights(other), atol=0, rtol=0)
+    assert_equal_weights(weights(one), weights(other))
 
 
 def test_length_normalised_qrpo_uses_a_beta_per_response(tmp_path):

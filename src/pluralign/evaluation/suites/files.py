@@ -115,7 +115,7 @@ def read_scores(path: Path, suite: Suite) -> tuple[SuiteScores, dict[str, Any]]:
 
     Raises:
         ArtifactError: the file is damaged, or of a newer version.
-        DataError: a score is missing or not finite, an id stands twice, or the suite lacks a subset.
+        DataError: a score is missing or not finite, an id occurs twice, or the suite lacks a subset.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; allowed: a scores.parquet, or a file of RewardBench's scores")
@@ -218,7 +218,7 @@ def _columns_of(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
 
 
 def _flat(value: Any) -> list[Any]:
-    """Numbers, however many lists stand around them."""
+    """Numbers, however many lists they are nested in."""
     if isinstance(value, list):
         return [number for part in value for number in _flat(part)]
     return [value]

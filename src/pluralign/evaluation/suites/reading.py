@@ -2,7 +2,8 @@
 
 In: a file, folder, hub id or rows, and a suite. Out: `Items`: checked prompts with their right and wrong
 responses. Texts are checked by the loaders of `data`, like all other data; here, that no side is empty, that
-no id stands twice in a subset, and that the suite has the subset. Every problem of a part is told at once.
+no id occurs twice in a subset, and that the suite has the subset. All problems of a part are
+reported at once.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def read_items(
         refused: where bad rows go; None to raise an error for them.
 
     Raises:
-        DataError: rows are malformed, an id stands twice in a subset, a side is empty, or the suite has no
+        DataError: rows are malformed, an id occurs twice in a subset, a side is empty, or the suite has no
             such subset.
         ArgumentError: an argument is invalid.
     """

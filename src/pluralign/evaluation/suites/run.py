@@ -62,7 +62,7 @@ def evaluate_suite(
         split: split of a hub data set; it also names the subset of rows that name none.
         columns: name in the suite's layout -> the file's name.
         where: column -> value that a row must have.
-        legacy: RewardBench: the weights of before September 2024, when two counts were swapped.
+        legacy: RewardBench: the weights from before September 2024, when two counts were swapped.
         seed: random seed of the order in which pairs are shown.
         on_bad_row: "error" raises an error with all problems of a part; "quarantine" leaves bad rows out,
             says how many, and writes them to `quarantine.jsonl` in `out`. A published suite without some of

@@ -34,7 +34,7 @@ def summarise_suite(
         scores: of all rows.
         suite: which one.
         rules: of the model, by name; the first is the main one.
-        legacy: use RewardBench's weights of before September 2024.
+        legacy: use RewardBench's weights from before September 2024.
         seed: of the order of pairs.
 
     Returns:

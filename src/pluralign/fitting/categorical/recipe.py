@@ -6,7 +6,7 @@ and the baselines, the constant model and Bradley-Terry. There are two ways:
     ratings              every response's raters as a distribution over categories, attribute by attribute;
                          also for comparisons with `comparisons=pointwise`, each side with the votes it
                          received
-    votes (comparisons)  one score and one tie parameter for pairs (`category_comparisons`)
+    votes (comparisons)  one score and one tie parameter for pairs (`comparisons`)
 
 Paper: Li et al. 2024 (DPRM), arXiv 2402.09764, whose loss is `transport`; cross-entropy as the default, bins,
 the choice of the penalty, the gate and the treatment of comparisons are this project's.
@@ -214,9 +214,7 @@ def _features(
     inputs: Inputs, conversations: list[list[dict[str, str]]]
 ) -> tuple[Embeddings, ColumnScaling, Tensor, Tensor]:
     """Embeddings, their scaling, the scaled features along their principal axes, and the axes."""
-    embedded = inputs.embed(conversations)
-    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
-    features = scaling(embedded.response)
+    embedded, scaling, features = inputs.features(conversations)
     axes = principal_axes(features)
     return embedded, scaling, features @ axes, axes
 

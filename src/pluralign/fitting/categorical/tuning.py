@@ -16,7 +16,7 @@ from pluralign.fitting.categorical import recipe
 from pluralign.fitting.categorical.comparisons import comparisons_of
 from pluralign.fitting.categorical.config import CategoricalConfig
 from pluralign.fitting.categorical.targets import CategoryRows, category_rows
-from pluralign.fitting.linear.tuning import unmixed
+from pluralign.fitting.linear.tuning import fit_unmixed
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
 from pluralign.fitting.tuning.config import TuningConfig
@@ -34,7 +34,7 @@ def _stages(inputs: Inputs, config: CategoricalConfig) -> Sequence[Stage]:
 
 
 def _start(inputs: Inputs, config: CategoricalConfig) -> Fitted:
-    return unmixed(recipe.fit(inputs, replace(config, gate=False, debias=None, baselines=False)))
+    return fit_unmixed(recipe.fit, inputs, config)
 
 
 def _trained(head: CategoricalHead) -> Sequence[str]:

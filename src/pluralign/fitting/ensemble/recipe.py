@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pluralign.errors import ConstantHeadWarning, EnsembleWarning
+from pluralign.errors import EnsembleWarning
 from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.heads import gaussian_heads, preference_heads, rotated
 from pluralign.fitting.ensemble.search import chosen_penalties
@@ -36,7 +36,6 @@ from pluralign.fitting.mix.mixing import add_mixing
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import training_pairs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
-from pluralign.heads import ColumnScaling
 from pluralign.heads.agreement import head_agreement
 from pluralign.heads.gaussian_ensemble import GaussianEnsembleHead
 from pluralign.model.inputs import head_inputs
@@ -76,10 +75,10 @@ def _fit_ratings(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
     )
     names = [rows.attribute.name for rows in targets.attributes]
     inputs.report(f"{len(targets.conversations):,} distinct texts, {len(names)} attributes")
-    _warn_about_constants(targets)
-    embedded = inputs.embed(targets.conversations)
-    scaling = ColumnScaling.fitted(embedded.response)
-    features, axes = rotated(scaling(embedded.response))
+    for rows in targets.attributes:
+        rows.warn_if_constant(stacklevel=4)
+    embedded, scaling, features = inputs.features(targets.conversations)
+    features, axes = rotated(features)
     points = gaussian_targets(targets)
     l2 = chosen_penalties(inputs, config, points, names, targets.groups, features)
     members = gaussian_heads(inputs, config, features, points, targets.groups, l2)
@@ -190,13 +189,3 @@ def _finish(
         "agreement": agreement,
         "std_means": _STD_MEANS[meaning],
     }
-
-
-def _warn_about_constants(targets: RatingTargets) -> None:
-    for rows in targets.attributes:
-        if float(rows.target.min()) == float(rows.target.max()):
-            warnings.warn(
-                f"every rating of {rows.attribute.name!r} is the same; its heads will predict that constant",
-                ConstantHeadWarning,
-                stacklevel=5,
-            )

@@ -24,7 +24,7 @@ from pluralign.fitting.ensemble.config import GaussianEnsembleConfig
 from pluralign.fitting.ensemble.heads import head_shares
 from pluralign.fitting.ensemble.targets import loss_of, row_shares
 from pluralign.fitting.linear.config import BradleyTerryConfig
-from pluralign.fitting.linear.tuning import pair_stage, unmixed
+from pluralign.fitting.linear.tuning import fit_unmixed, pair_stage
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import training_pairs
 from pluralign.fitting.tables.targets import RatingTargets, rated_table, rating_targets
@@ -49,8 +49,7 @@ def _stages(inputs: Inputs, config: GaussianEnsembleConfig) -> Sequence[Stage]:
 
 
 def _start(inputs: Inputs, config: GaussianEnsembleConfig) -> Fitted:
-    plain = replace(config, gate=False, debias=None, baselines=False)
-    fitted = unmixed(recipe.fit(inputs, plain))
+    fitted = fit_unmixed(recipe.fit, inputs, config)
     head = fitted.head
     equal = {"head_scale": torch.ones(head.num_heads), "head_shift": torch.zeros(head.num_heads)}
     return replace(fitted, head=head.with_parts(**equal))

@@ -18,7 +18,7 @@ from pluralign.fitting.linear.config import BradleyTerryConfig
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.pairs import training_pairs
 from pluralign.fitting.train.search import fold_of, search_penalty
-from pluralign.heads import BradleyTerryHead, ColumnScaling, Reference
+from pluralign.heads import BradleyTerryHead, Reference
 from pluralign.solvers.bradley_terry import fit_bradley_terry
 from pluralign.solvers.pair_design import PairDesign, pair_margins
 
@@ -36,9 +36,7 @@ def fit(inputs: Inputs, config: BradleyTerryConfig) -> Fitted:
 def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHead, float, int]:
     """The head, the penalty that was chosen and the number of pairs."""
     pairs = training_pairs(inputs, config.margin, config.max_pairs_per_group)
-    response = inputs.embed(pairs.conversations).response
-    scaling = ColumnScaling.fitted(response).to(response.device)
-    features = scaling(response)
+    embedded, scaling, features = inputs.features(pairs.conversations)
     sides = pairs.chosen.to(features.device), pairs.rejected.to(features.device)
     weight = pairs.weight.to(features.device)
     l2 = (
@@ -56,7 +54,7 @@ def fit_head(inputs: Inputs, config: BradleyTerryConfig) -> tuple[BradleyTerryHe
             stacklevel=5,
         )
     inputs.report(f"Bradley-Terry: {len(weight):,} weighted pairs, l2 {l2:g}, loss {result.objective:.4f}")
-    head = centered(BradleyTerryHead(scaling, result.coef.float()), response)
+    head = centered(BradleyTerryHead(scaling, result.coef.float()), embedded.response)
     return head, l2, len(weight)
 
 

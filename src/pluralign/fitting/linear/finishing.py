@@ -5,8 +5,8 @@ In: a fitted head, the ratings and their embeddings. Out: a `Fitted`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +30,7 @@ def finished(
     levels: Sequence[float],
     targets: RatingTargets,
     embedded: Embeddings,
+    summary: Mapping[str, Any] | None = None,
 ) -> Fitted:
     """A head with its gate and its unit, and the baselines on the same embeddings.
 
@@ -40,8 +41,10 @@ def finished(
         levels: of the constant model's quantiles.
         targets: of those ratings, dequantised.
         embedded: embeddings of their texts.
+        summary: of the fit so far; what follows is added.
     """
     head, mixing = add_mixing(head, inputs, config, targets.conversations, embedded, seed=config.seed)
+    mixing = dict(summary or {}) | mixing
     if not config.baselines:
         return Fitted(head, {}, mixing)
     quantiles = torch.tensor(levels, dtype=torch.float64)

@@ -21,9 +21,9 @@ from pluralign.fitting.linear.finishing import finished
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import AttributeRows, RatingTargets, rated_table, rating_targets
 from pluralign.fitting.train.search import fold_of, search_penalty
-from pluralign.heads import ColumnScaling, QuantileHead
+from pluralign.heads import QuantileHead
 from pluralign.losses import pinball
-from pluralign.solvers import fit_quantiles
+from pluralign.solvers import QuantileFit, fit_quantiles
 
 __all__ = ["chosen_penalties", "fit", "held_out_loss"]
 
@@ -39,10 +39,7 @@ def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
     targets = rating_targets(ratings, raters=config.raters, dequantise=config.dequantise, seed=config.seed)
     _check_counts(targets, len(config.levels))
     inputs.report(f"{len(targets.conversations):,} distinct texts, {len(targets.attributes)} attributes")
-    embedded = inputs.embed(targets.conversations)
-    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
-    features = scaling(embedded.response)
-
+    embedded, scaling, features = inputs.features(targets.conversations)
     penalties = (
         [config.l1] * len(targets.attributes)
         if config.l1 is not None
@@ -61,9 +58,8 @@ def fit(inputs: Inputs, config: QuantileConfig) -> Fitted:
         )
     inputs.report(f"quantile: {len(config.levels)} levels each, largest certified gap {gap:.1e}")
     chosen = {a.name: l1 for a, l1 in zip(attributes, penalties, strict=True)}
-    found = finished(head, inputs, config, config.levels, targets, embedded)
     summary = {"l1": chosen, "gap": gap, "num_texts": len(targets.conversations)}
-    return replace(found, summary=summary | dict(found.summary))
+    return finished(head, inputs, config, config.levels, targets, embedded, summary)
 
 
 def chosen_penalties(
@@ -104,18 +100,19 @@ def held_out_loss(train: AttributeRows, test: AttributeRows, features: Tensor, l
     """Mean pinball loss on `test` of a fit on `train`; the quantiles are sorted, as in a head."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = fit_quantiles(
-            features[train.item.to(features.device)],
-            train.target.to(features.device),
-            SEARCH_LEVELS,
-            l1=l1,
-            sample_weight=train.weight.to(features.device),
-            tol=SEARCH_TOL,
-        )
+        fit = _fitted(train, features, SEARCH_LEVELS, l1, SEARCH_TOL)
     values = (features[test.item.to(features.device)].double() @ fit.coef.T + fit.intercept).sort(-1).values
     levels = torch.tensor(SEARCH_LEVELS, dtype=torch.float64, device=values.device)
     losses = pinball(values, test.target.to(values), levels).cpu()
     return float(test.weight @ losses) / float(test.weight.sum())
+
+
+def _fitted(
+    rows: AttributeRows, features: Tensor, levels: Sequence[float], l1: float, tol: float
+) -> QuantileFit:
+    device = features.device
+    target, weight = rows.target.to(device), rows.weight.to(device)
+    return fit_quantiles(features[rows.item.to(device)], target, levels, l1=l1, sample_weight=weight, tol=tol)
 
 
 def _check_counts(targets: RatingTargets, num_levels: int) -> None:
@@ -125,12 +122,7 @@ def _check_counts(targets: RatingTargets, num_levels: int) -> None:
                 f"attribute {rows.attribute.name!r} has {len(rows.target)} ratings, fewer than the "
                 f"{num_levels} levels; use fewer levels or provide more ratings"
             )
-        if rows.target.numel() and float(rows.target.min()) == float(rows.target.max()):
-            warnings.warn(
-                f"every rating of {rows.attribute.name!r} is the same; its head will predict that constant",
-                ConstantHeadWarning,
-                stacklevel=3,
-            )
+        rows.warn_if_constant(stacklevel=3)
 
 
 def _fit_all(
@@ -143,14 +135,7 @@ def _fit_all(
     """Weights [A, K, D], intercepts [A, K] and the largest gap."""
     coef, bias, gap = [], [], 0.0
     for rows, l1 in zip(attributes, penalties, strict=True):
-        fitted = fit_quantiles(
-            features[rows.item.to(features.device)],
-            rows.target.to(features.device),
-            levels,
-            l1=l1,
-            sample_weight=rows.weight.to(features.device),
-            tol=tol,
-        )
+        fitted = _fitted(rows, features, levels, l1, tol)
         coef.append(fitted.coef)
         bias.append(fitted.intercept)
         gap = max(gap, float(fitted.gap.max()))

@@ -9,7 +9,6 @@ Paper: Wang et al. 2024 (ArmoRM), arXiv 2406.12845; the Gaussian residual is thi
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pluralign.errors import ConstantHeadWarning, DataError
+from pluralign.errors import DataError
 from pluralign.fitting.linear.config import QRM_LEVELS, RegressionConfig
 from pluralign.fitting.linear.finishing import finished
 from pluralign.fitting.linear.ridge import ridge_path
 from pluralign.fitting.tables.inputs import Fitted, Inputs
 from pluralign.fitting.tables.targets import AttributeRows, rated_table, rating_targets
 from pluralign.fitting.train.search import fold_of, search_penalty
-from pluralign.heads import ColumnScaling, RegressionHead
+from pluralign.heads import RegressionHead
 
 __all__ = ["fit"]
 
@@ -48,9 +47,7 @@ def fit(inputs: Inputs, config: RegressionConfig) -> Fitted:
         inputs.ratings, raters=config.raters, dequantise=config.dequantise, seed=config.seed
     )
     inputs.report(f"{len(plain.conversations):,} distinct texts, {len(plain.attributes)} attributes")
-    embedded = inputs.embed(plain.conversations)
-    scaling = ColumnScaling.fitted(embedded.response).to(embedded.response.device)
-    features = scaling(embedded.response)
+    embedded, scaling, features = inputs.features(plain.conversations)
     fits = [
         _fit_attribute(inputs, config, rows, noisy.target, plain.groups, features)
         for rows, noisy in zip(plain.attributes, spread.attributes, strict=True)
@@ -68,8 +65,7 @@ def fit(inputs: Inputs, config: RegressionConfig) -> Fitted:
         "l2": {a.name: f.l2 for a, f in zip(attributes, fits, strict=True)},
         "num_texts": len(plain.conversations),
     }
-    found = finished(head, inputs, config, QRM_LEVELS, spread, embedded)
-    return replace(found, summary=summary | dict(found.summary))
+    return finished(head, inputs, config, QRM_LEVELS, spread, embedded, summary)
 
 
 def _fit_attribute(
@@ -83,12 +79,7 @@ def _fit_attribute(
     name = rows.attribute.name
     if len(rows.target) < 2:
         raise DataError(f"attribute {name!r} has {len(rows.target)} rating; at least 2 are needed")
-    if float(rows.target.min()) == float(rows.target.max()):
-        warnings.warn(
-            f"every rating of {name!r} is the same; its head will predict that constant",
-            ConstantHeadWarning,
-            stacklevel=4,
-        )
+    rows.warn_if_constant(stacklevel=4)
     l2, error = config.l2, float("nan")
     if l2 is None or (config.residual == "gaussian" and len({groups[i] for i in rows.item.tolist()}) > 1):
         l2, error = _cross_validated(inputs, config, rows, spread, groups, features)

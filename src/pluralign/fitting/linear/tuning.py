@@ -7,7 +7,7 @@ without its penalty: groups that are held out stop the training instead).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,11 +32,12 @@ from pluralign.fitting.tuning.problem import Entries, Problem, Stage, TuningReci
 from pluralign.heads import BradleyTerryHead, Head, QuantileHead, RegressionHead
 from pluralign.heads.base import RAW_UNITS
 
-__all__ = ["BRADLEY_TERRY", "QUANTILE", "REGRESSION", "pair_stage", "rated_entries", "unmixed"]
+__all__ = ["BRADLEY_TERRY", "QUANTILE", "REGRESSION", "fit_unmixed", "pair_stage", "rated_entries"]
 
 
-def unmixed(fitted: Fitted) -> Fitted:
-    """A fit whose head has neither gate nor debiasing nor unit: these come after tuning."""
+def fit_unmixed(fit: Callable[[Inputs, Any], Fitted], inputs: Inputs, config: Any) -> Fitted:
+    """A fit without gate, debiasing, unit and baselines: these come after tuning."""
+    fitted = fit(inputs, replace(config, gate=False, debias=None, baselines=False))
     parts = {name: None for name in ("gate", "debias") if hasattr(fitted.head, name)}
     return replace(fitted, head=fitted.head.with_parts(reference=RAW_UNITS, **parts))
 
@@ -75,17 +76,34 @@ def _weight_and_bias(head: Any) -> Sequence[str]:
     return ("weight", "bias")
 
 
-def _summed(each: Tensor, place: Tensor, rows: Tensor) -> Tensor:
-    """Losses of entries, added up by unit."""
-    return torch.zeros(len(rows), dtype=each.dtype, device=each.device).index_add(0, place, each)
+def _rated_problem(
+    targets: RatingTargets, head: Head, loss: Callable[[Any, Tensor, Tensor], Tensor]
+) -> Problem | None:
+    """The problem of a linear head on ratings; None if they are of none of its attributes.
+
+    Args:
+        targets: of the part of the data.
+        head: whose attributes count.
+        loss: from a head, its values for E ratings and the ratings to the loss of each, [E].
+    """
+    found = rated_entries(targets, head)
+    if found is None:
+        return None
+    entries, units, groups = found
+
+    def of_units(own: Any, vectors: Tensor, rows: Tensor) -> Tensor:
+        place, attribute, target, weight = entries.of(rows)
+        each = weight * loss(own, own.values(vectors[:, 0])[place, attribute], target)
+        return torch.zeros(len(rows), dtype=each.dtype, device=each.device).index_add(0, place, each)
+
+    return Problem(targets.conversations, units, groups, of_units)
 
 
 # -- quantile --------------------------------------------------------------------------------------
 
 
 def _quantile_start(inputs: Inputs, config: QuantileConfig) -> Fitted:
-    plain = replace(config, gate=False, debias=None, baselines=False)
-    return unmixed(quantile.fit(inputs, plain))
+    return fit_unmixed(quantile.fit, inputs, config)
 
 
 def _quantile_targets(inputs: Inputs, config: QuantileConfig) -> RatingTargets:
@@ -96,18 +114,10 @@ def _quantile_targets(inputs: Inputs, config: QuantileConfig) -> RatingTargets:
 def _quantile_problem(
     inputs: Inputs, config: QuantileConfig, head: QuantileHead, tuning: TuningConfig, *, held_out: bool
 ) -> Problem | None:
-    targets = _quantile_targets(inputs, config)
-    found = rated_entries(targets, head)
-    if found is None:
-        return None
-    entries, units, groups = found
+    def loss(own: QuantileHead, values: Tensor, target: Tensor) -> Tensor:
+        return losses.pinball(values, target, own.levels.to(values))
 
-    def of_units(own: QuantileHead, vectors: Tensor, rows: Tensor) -> Tensor:
-        place, attribute, target, weight = entries.of(rows)
-        values = own.values(vectors[:, 0])[place, attribute]
-        return _summed(weight * losses.pinball(values, target, own.levels.to(values)), place, rows)
-
-    return Problem(targets.conversations, units, groups, of_units)
+    return _rated_problem(_quantile_targets(inputs, config), head, loss)
 
 
 def _quantile_finish(
@@ -128,8 +138,7 @@ QUANTILE = TuningRecipe(
 
 
 def _regression_start(inputs: Inputs, config: RegressionConfig) -> Fitted:
-    plain = replace(config, gate=False, debias=None, baselines=False)
-    return unmixed(regression.fit(inputs, plain))
+    return fit_unmixed(regression.fit, inputs, config)
 
 
 def _regression_targets(inputs: Inputs, config: RegressionConfig, *, spread: bool) -> RatingTargets:
@@ -141,18 +150,10 @@ def _regression_targets(inputs: Inputs, config: RegressionConfig, *, spread: boo
 def _regression_problem(
     inputs: Inputs, config: RegressionConfig, head: RegressionHead, tuning: TuningConfig, *, held_out: bool
 ) -> Problem | None:
-    targets = _regression_targets(inputs, config, spread=False)
-    found = rated_entries(targets, head)
-    if found is None:
-        return None
-    entries, units, groups = found
+    def loss(own: RegressionHead, values: Tensor, target: Tensor) -> Tensor:
+        return (values - target).square()
 
-    def of_units(own: RegressionHead, vectors: Tensor, rows: Tensor) -> Tensor:
-        place, attribute, target, weight = entries.of(rows)
-        values = own.values(vectors[:, 0])[place, attribute]
-        return _summed(weight * (values - target).square(), place, rows)
-
-    return Problem(targets.conversations, units, groups, of_units)
+    return _rated_problem(_regression_targets(inputs, config, spread=False), head, loss)
 
 
 def _regression_finish(

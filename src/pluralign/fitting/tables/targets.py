@@ -12,6 +12,7 @@ to integers (Machado and Santos Silva 2005, "Quantiles for Counts").
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from pluralign.data.table_columns import (
     take,
     text_codes,
 )
-from pluralign.errors import DataError
+from pluralign.errors import ConstantHeadWarning, DataError
 from pluralign.families import families_for
 from pluralign.fitting.tables.inputs import Inputs
 from pluralign.heads.base import Attribute
@@ -61,6 +62,15 @@ class AttributeRows:
     def restricted(self, keep: Tensor) -> AttributeRows:
         """Only the rows where the mask [R] is true."""
         return replace(self, item=self.item[keep], target=self.target[keep], weight=self.weight[keep])
+
+    def warn_if_constant(self, stacklevel: int) -> None:
+        """Warns where all ratings are the same; `stacklevel` as in `warnings`."""
+        if self.target.numel() and float(self.target.min()) == float(self.target.max()):
+            warnings.warn(
+                f"every rating of {self.attribute.name!r} is the same; the model will predict that constant",
+                ConstantHeadWarning,
+                stacklevel=stacklevel + 1,
+            )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class TuningConfig:
         targets: Layers with an adapter, all-linear, names separated by commas or a regular expression for
             their paths.
         dropout: Keep the backbone's own dropout, which most encoders have and few decoders. Without it
-            nothing in the model is random, and a few thousand texts are learned by heart sooner.
+            nothing in the model is random, and a few thousand texts are memorised sooner.
         bf16: Compute in bfloat16; trained weights and the head stay in float32.
         gradient_checkpointing: Compute activations a second time instead of keeping them, which needs less
             memory and a third more time.

@@ -6,7 +6,7 @@ In: the backbone's tokenizer. Out: a copy that others call as they are used to,
     tokenizer.apply_chat_template(messages)
 
 and both give the token ids that `pluralign.conversations` reads: no second begin-of-sequence token, nothing
-behind the end of the last turn (most templates write a line break there, and a classifier would score it),
+after the end of the last turn (most templates write a line break there, and a classifier would score it),
 and the end token where a template writes none. A tokenizer without a chat template gets one.
 """
 
@@ -98,7 +98,7 @@ def _candidates(tokenizer: Any) -> Iterator[Any]:
     template = _default(tokenizer.chat_template)
     opens = _adds_first(tokenizer)
     if template is None:
-        # SentencePiece-like tokenizers put a blank before a text, and none behind a first token that is
+        # SentencePiece-like tokenizers put a blank before a text, and none after a first token that is
         # written.
         for start in ("{{ bos_token }}", "{{ bos_token + ' ' }}") if opens else ("",):
             yield _copy(tokenizer, start + _PLAIN, silent=True)
@@ -113,7 +113,7 @@ def _default(template: Any) -> str | None:
 
 
 def _closed(template: str, end: TurnEnd, tokenizer: Any) -> str:
-    """The template, cut behind the end of the last turn and ended where it does not do so itself."""
+    """The template, cut after the end of the last turn and ended where it does not do so itself."""
     closing = "" if end.token_id is None else tokenizer.convert_ids_to_tokens(end.token_id)
     if not end.rest and not closing:
         return template

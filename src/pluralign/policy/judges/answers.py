@@ -64,7 +64,7 @@ def stated_score(text: str, scale: Sequence[float]) -> float | Nothing:
     """The score that an answer states.
 
     Args:
-        text: "Score: 7", "7/10", "[[7]]", or a number alone; reasons may stand before it.
+        text: "Score: 7", "7/10", "[[7]]", or a number alone; reasons may come before it.
         scale: the scores that are allowed.
 
     Returns:

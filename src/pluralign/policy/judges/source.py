@@ -176,13 +176,12 @@ class JudgeSource(BaseScorer):
         self, text: str, values: Mapping[str, str], persona: str | None, draw: int
     ) -> dict[str, Any]:
         messages = question(text, {**values, "scale": ", ".join(map(score_text, self.scale))}, persona)
-        seed = (
-            text_seed(json_digest([self._seed, messages, draw])) % 2**31
-        )  # servers differ in what they take
+        drawn = text_seed(json_digest([self._seed, messages, draw]))
+        seed = drawn % 2**31  # servers differ in what they take
         return {"messages": messages, "seed": seed, "draw": draw, **self._settings}
 
-    def _score_questions(self, talk: Conversation) -> list[dict[str, Any]]:
-        values = {"prompt": readable(talk[:-1]), "response": str(talk[-1]["content"])}
+    def _score_questions(self, one: Conversation) -> list[dict[str, Any]]:
+        values = {"prompt": readable(one[:-1]), "response": str(one[-1]["content"])}
         asked = [
             self._question(self.prompt, values, persona, draw)
             for persona in self.personas.values()
@@ -256,16 +255,16 @@ class JudgeSource(BaseScorer):
         Raises:
             DataError: no answer for a completion has a score.
         """
-        talks = [conversation(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
-        numbers: list[float] = self.score(talks, self.risk).tolist()
+        scored = [conversation(p, c) for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+        numbers: list[float] = self.score(scored, self.risk).tolist()
         return numbers
 
     def _answers(self, conversations: Sequence[Conversation]) -> list[list[Any]]:
         """For each conversation what each of its answers says: a score, probabilities or nothing."""
-        talks = as_conversations(conversations)
-        for place, talk in enumerate(talks):
-            check(talk, place)
-        asked = [self._score_questions(talk) for talk in talks]
+        listed = as_conversations(conversations)
+        for place, one in enumerate(listed):
+            check(one, place)
+        asked = [self._score_questions(one) for one in listed]
         flat = self._judge.ask([one for row in asked for one in row])
         read = [self._read(answer) for answer in flat]
         self._count(read)

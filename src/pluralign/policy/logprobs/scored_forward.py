@@ -121,7 +121,7 @@ def row_tokens(
     """
     config = _inner(model).config
     # Attention in chunks counts from the start of a row, so a row must not be longer than one chunk.
-    # Positions that change beyond some length: a longer sequence must stand alone.
+    # Positions that change beyond some length: a longer sequence must be alone.
     limits = (getattr(config.get_text_config(), "attention_chunk_size", None), switch_length(config))
     limit = min((one for one in limits if one is not None), default=None)
     one_row = sharded or "flash" in (getattr(config, "_attn_implementation", None) or "")

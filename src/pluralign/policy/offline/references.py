@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.backbones.progress import Progress
 from pluralign.digests import json_digest
 from pluralign.errors import ArtifactError, FingerprintError
 from pluralign.files import append_line, write_file
@@ -86,7 +87,7 @@ def compute(
     rank: int = 0,
     world: int = 1,
     gather: Callable[[list[Any]], list[Any]] = lambda found: found,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Progress = lambda done, total: None,
 ) -> Float[Tensor, "N S"]:
     """Scores every row once.
 

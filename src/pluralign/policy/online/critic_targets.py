@@ -3,7 +3,7 @@
 In: rewards per token, value quantiles per token, which tokens count. Out: samples of the target distribution
 of each token, with weights.
 
-    G_i^(n) = r_i + g r_(i+1) + ... + g^(n-1) r_(i+n-1) + g^n Z_(i+n)   over kept tokens; behind them Z = 0
+    G_i^(n) = r_i + g r_(i+1) + ... + g^(n-1) r_(i+n-1) + g^n Z_(i+n)   over kept tokens; after them Z = 0
     weight of n: (1 - l) l^(n-1), the rest on the return to the end
 
 A mixture, not the average: the average of n-step returns has the right mean and far too small a variance.

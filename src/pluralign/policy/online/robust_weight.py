@@ -68,6 +68,6 @@ class RobustWeight:
         return {"reference_variance": self.reference_variance, "risk": str(self._scorer.measure)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from `state`, also from one of before there was any."""
+        """Continues from `state`, also from a checkpoint that has none."""
         self.reference_variance = state.get("reference_variance")
         self._scorer.measure = risk.parse(state.get("risk", self._scorer.measure))

@@ -13,7 +13,6 @@ determine them.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 
 from pluralign.errors import ArtifactError, FingerprintError, RunError
-from pluralign.files import whole_folder
+from pluralign.files import files_into, whole_folder
 from pluralign.policy.training.sharding import put, shard_like, whole
 from pluralign.training.checkpoints import STATE, usable, written_completely
 
@@ -154,15 +153,9 @@ def save_policy(folder: Path, policy: Any, tokenizer: Any, state: Mapping[str, A
     Raises:
         RunError: it cannot be written.
     """
-    partial = folder / ".partial"
-    with written_completely(partial, True, "Free some space and save again"):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        policy.save_pretrained(partial, state_dict=state)
-        tokenizer.save_pretrained(partial)
-        for file in sorted(partial.iterdir()):  # an older file is complete until it is replaced
-            os.replace(file, folder / file.name)
-        partial.rmdir()
+    with written_completely(folder, False, "Free some space and save again"), files_into(folder) as work:
+        policy.save_pretrained(work, state_dict=state)
+        tokenizer.save_pretrained(work)
 
 
 def _trained(module: Any) -> dict[str, Any]:

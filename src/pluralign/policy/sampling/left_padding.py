@@ -24,7 +24,7 @@ __all__ = ["Sharing", "batches", "find_sharing"]
 Sharing = Literal["any", "equal", "none"]
 
 _LENGTHS = (23, 5, 11, 2)  # tokens of the prompts
-_NEW = 3  # tokens generated behind each
+_NEW = 3  # tokens generated after each
 # Of logits, relative to the largest; scans in chunks (Mamba 2) round by 1e-4, and 16 steps of bfloat16.
 _ROUNDING, _HALF_ROUNDING = 1e-3, 0.06
 

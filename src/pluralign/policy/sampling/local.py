@@ -9,11 +9,9 @@ rarely changes a token. The model's own generation defaults (penalties, top_k ..
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -21,14 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pluralign.backbones.config import DTYPES
-from pluralign.backbones.fingerprint import file_sha256, fingerprint
-from pluralign.backbones.locate import find_folder
 from pluralign.backbones.switch_length import switch_length
-from pluralign.checks import check_choice
 from pluralign.conversations import ConversationReader, stop_token_ids
 from pluralign.errors import ArgumentError, ArtifactError, ConfigError
-from pluralign.policy.logprobs.loading import adapter_of, merge_adapter, num_positions
+from pluralign.policy.logprobs.loading import merge_adapter, num_positions
 from pluralign.policy.sampling.left_padding import Sharing, batches, find_sharing
 from pluralign.policy.sampling.settings import (
     Completion,
@@ -37,6 +31,7 @@ from pluralign.policy.sampling.settings import (
     check_lengths,
     completion_seed,
 )
+from pluralign.policy.sampling.stored_policy import find_policy, load_tokenizer, model_without_weights
 from pluralign.precision import wide_dtype, widened
 
 __all__ = ["LocalSampler", "draw_tokens", "load_tokenizer"]
@@ -107,35 +102,42 @@ class LocalSampler:
         """
         from transformers import AutoModelForCausalLM
 
-        check_choice("dtype", dtype, DTYPES)
-        folder, commit = find_folder(name_or_path, revision)
-        tokenizer = load_tokenizer(str(folder))
-        adapter = adapter_of(folder)
-        whole = folder if adapter is None else _base_of(folder)
+        policy = find_policy(name_or_path, revision, dtype)
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                whole, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+                policy.whole, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
-            raise ArtifactError(f"{whole} has no causal language model that can be read: {error}") from error
-        if adapter is not None:
-            model = merge_adapter(model, folder)
+            raise ArtifactError(
+                f"{policy.whole} has no causal language model that can be read: {error}"
+            ) from error
+        if policy.is_adapter:
+            model = merge_adapter(model, policy.folder)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        identity = {
-            "kind": "transformers",
-            "model": name_or_path,
-            "revision": commit,
-            "fingerprint": fingerprint(whole),
-            **({} if adapter is None else {"adapter": file_sha256(adapter)}),
-            "dtype": dtype,
-        }
         return cls(
             model.to(where),
-            tokenizer,
-            identity=identity,
+            policy.tokenizer,
+            identity=policy.identity,
             batch_size=batch_size,
             end_tokens=end_tokens,
         )
+
+    @classmethod
+    def without_weights(
+        cls,
+        name_or_path: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        end_tokens: Sequence[str] | None = None,
+    ) -> Self:
+        """A sampler that can be asked to `describe` itself and to `check` prompts, and cannot sample.
+
+        Arguments and errors as for `from_pretrained`, except that weights are not read.
+        """
+        policy = find_policy(name_or_path, revision, dtype)
+        model = model_without_weights(policy)
+        return cls(model, policy.tokenizer, identity=policy.identity, end_tokens=end_tokens)
 
     def describe(self) -> dict[str, Any]:
         """The model's name, commit and fingerprint, and the tokens that end a response."""
@@ -248,34 +250,6 @@ class _Draws:
         )
         self._step += 1
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens.unsqueeze(1), 0.0)
-
-
-def _base_of(folder: Path) -> Path:
-    """The location of an adapter's base model."""
-    try:
-        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        base = name["base_model_name_or_path"]
-        return find_folder(base)[0]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{folder} has an adapter whose base cannot be found: base_model_name_or_path of its "
-            f"adapter_config.json ({error})"
-        ) from error
-
-
-def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> Any:
-    """The tokenizer of a policy, from a folder or the hub.
-
-    Raises:
-        ArtifactError: there is none.
-    """
-    from transformers import AutoTokenizer
-
-    folder, _ = find_folder(name_or_path, revision)
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise ArtifactError(f"{folder} has no tokenizer that can be read: {error}") from error
 
 
 def draw_tokens(

@@ -42,7 +42,7 @@ class ServerSampler:
         patience: seconds to wait after a first failed attempt; doubled each time.
 
     Raises:
-        ConfigError: the address is not valid, the key is none, or it would be sent unencrypted.
+        ConfigError: the address or the key is not valid, or the key would be sent unencrypted.
         RunError: the server does not answer, redirects, or serves no such model.
     """
 

@@ -1,6 +1,6 @@
 """Requests to a sampling server: JSON out, JSON in; a key goes to that server alone, and into no message.
 
-In: an address, a key, bodies. Out: answers, or an error in which the key does not stand even if the server
+In: an address, a key, bodies. Out: answers, or an error in which the key is hidden even if the server
 sends it back. Redirects are not followed: they would take key and prompts to another place. Only the standard
 library is used.
 """
@@ -82,7 +82,7 @@ class Requests:
         raise self.error(f"{path} did not respond after {_TRIES} attempts: {problem}")
 
     def error(self, problem: str) -> RunError:
-        """An error of this server; whatever it sent stands in it without the key."""
+        """An error of this server; whatever it sent is quoted without the key."""
         text = self._without_key(problem)[:_LONGEST]
         return RunError(f"{self.url}{'' if text.startswith('/') else ' '}{text}")
 
@@ -160,7 +160,7 @@ def _checked_key(key: str | None) -> str | None:
     """The key without blanks around it; None for an empty one.
 
     Raises:
-        ConfigError: it cannot stand in a header. The message does not repeat it.
+        ConfigError: a header cannot hold it. The message does not repeat it.
     """
     key = (key or "").strip()
     odd = sum(not 32 < ord(letter) < 127 for letter in key)
@@ -193,7 +193,7 @@ def _place(location: str | None) -> str:
     try:
         parts = urllib.parse.urlsplit(location or "")
     except ValueError:
-        return "an address that is none"
+        return "something that is not an address"
     if not parts.netloc:
         return "another path of itself"
     return f"{parts.scheme or 'http'}://{parts.netloc.rpartition('@')[2]}"

@@ -82,7 +82,7 @@ class ShardFolder:
 
     def missing(self) -> list[int]:
         """Numbers of the shards that are still to be written; a damaged one is written again."""
-        return [number for number in range(self.num_shards) if not self._is_whole(number)]
+        return [number for number in range(self.num_shards) if not self.is_whole(number)]
 
     def write(self, number: int, columns: Mapping[str, Sequence[Any]]) -> None:
         """Stores one shard, completely or not at all.
@@ -98,7 +98,8 @@ class ShardFolder:
         with whole_file(_shard_file(self.path, number)) as work:
             pq.write_table(table, work, write_page_checksum=True)
 
-    def _is_whole(self, number: int) -> bool:
+    def is_whole(self, number: int) -> bool:
+        """Whether a shard is there, with these columns."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -133,7 +134,7 @@ def finished_shards(path: str | Path) -> list[Path]:
     """The files of a finished folder, in order.
 
     Raises:
-        ArtifactError: it is none, or shards are missing.
+        ArtifactError: it is not a folder of shards, or shards are missing.
     """
     count = read_manifest(path)["shards"]
     files = [_shard_file(Path(path), number) for number in range(count)]
@@ -150,7 +151,7 @@ def read_shards(path: str | Path) -> datasets.Dataset:
     """All rows of a finished folder, in order.
 
     Raises:
-        ArtifactError: it is none, or shards are missing or damaged.
+        ArtifactError: it is not a folder of shards, or shards are missing or damaged.
     """
     import datasets
     import pyarrow as pa

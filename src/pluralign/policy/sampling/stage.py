@@ -19,7 +19,7 @@ Completions of other programs are imported by `imported`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["read_samples", "sample_columns", "sample_references", "sample_schema"]
+__all__ = ["describe_samples", "read_samples", "sample_columns", "sample_references", "sample_schema"]
 
 _NEEDED = ("prompt_id", "prompt", "index", "completion")
 _LATER = ("token_ids", "tokenizer")  # folders of earlier versions lack them
@@ -72,20 +72,9 @@ def sample_references(
         DataError: a prompt is too long for the model.
     """
     settings = settings or SamplingSettings()
-    keys = [prompt_key(prompt) for prompt in prompts]
-    if not keys or len(set(keys)) < len(keys):
-        what = "the same prompt twice" if keys else "no prompts"
-        raise ArgumentError(f"sample_references: received {what}; allowed: distinct prompts (load_prompts)")
-    if prompts_per_shard < 1:
-        raise ArgumentError(f"prompts_per_shard must be at least 1, received {prompts_per_shard}")
-    description = {
-        "stage": "samples",
-        "sampler": sampler.describe(),
-        "settings": asdict(settings),
-        "prompts": {"count": len(keys), "digest": hashlib.sha256("".join(keys).encode()).hexdigest()},
-        "prompts_per_shard": prompts_per_shard,
-    }
-    parts = [range(i, min(i + prompts_per_shard, len(keys))) for i in range(0, len(keys), prompts_per_shard)]
+    description = describe_samples(prompts, sampler.describe(), settings, prompts_per_shard)
+    count = len(prompts)
+    parts = [range(i, min(i + prompts_per_shard, count)) for i in range(0, count, prompts_per_shard)]
     folder = ShardFolder(path, description, len(parts), sample_schema())
     missing = folder.missing()
     if missing:
@@ -93,14 +82,43 @@ def sample_references(
         folder.begin()
     tokenizer = getattr(sampler, "tokenizer", None)
     digest = None if tokenizer is None else tokenizer_digest(tokenizer)
-    done = len(keys) - sum(len(parts[number]) for number in missing)
+    done = count - sum(len(parts[number]) for number in missing)
     for number in missing:
         part = [prompts[row] for row in parts[number]]
         folder.write(number, sample_columns(part, sampler.sample(part, settings), digest))
         done += len(part)
         if progress is not None:
-            progress(done, len(keys))
+            progress(done, count)
     return folder.path
+
+
+def describe_samples(
+    prompts: Sequence[Prompt], sampler: Mapping[str, Any], settings: SamplingSettings, prompts_per_shard: int
+) -> dict[str, Any]:
+    """Everything that determines the shards of `sample_references`; JSON types.
+
+    Args:
+        prompts: as there, like the others.
+        sampler: what `describe` of the sampler says.
+        settings: N, lengths, temperature, seed.
+        prompts_per_shard: prompts of a shard.
+
+    Raises:
+        ArgumentError: as there.
+    """
+    keys = [prompt_key(prompt) for prompt in prompts]
+    if not keys or len(set(keys)) < len(keys):
+        what = "the same prompt twice" if keys else "no prompts"
+        raise ArgumentError(f"sample_references: received {what}; allowed: distinct prompts (load_prompts)")
+    if prompts_per_shard < 1:
+        raise ArgumentError(f"prompts_per_shard must be at least 1, received {prompts_per_shard}")
+    return {
+        "stage": "samples",
+        "sampler": dict(sampler),
+        "settings": asdict(settings),
+        "prompts": {"count": len(keys), "digest": hashlib.sha256("".join(keys).encode()).hexdigest()},
+        "prompts_per_shard": prompts_per_shard,
+    }
 
 
 def read_samples(path: str | Path) -> datasets.Dataset:

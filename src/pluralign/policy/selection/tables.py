@@ -53,8 +53,6 @@ class SelectionCounts:
         rows: written.
         without: prompts without a row.
         left_out: reason -> number of completions, pairs or prompts.
-        mean_utility: of all completions that could be selected; NaN without any.
-        mean_selected: of the selected or chosen ones; NaN without any.
     """
 
     prompts: int = 0
@@ -69,12 +67,12 @@ class SelectionCounts:
 
     @property
     def mean_utility(self) -> float:
-        """See above."""
+        """Mean utility of all completions that could be selected; NaN without any."""
         return self.total / self.candidates if self.candidates else float("nan")
 
     @property
     def mean_selected(self) -> float:
-        """See above."""
+        """Mean utility of the selected or chosen ones; NaN without any."""
         return self.total_selected / self.selected if self.selected else float("nan")
 
 

@@ -3,7 +3,7 @@
     samples/step-000012.jsonl   one object per sample, in the order of the held-out prompts: prompt, response,
                                 tokens, cut_off, reward, gold, log_ratio, kl_k3, profile (`model.profiles`)
 
-In: samples. Out: files, and what stands in them.
+In: samples. Out: files, and their content.
 """
 
 from __future__ import annotations

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import builtins
 import os
-import socket
 import sys
-import types
-from typing import Any
 
 from pluralign.policy.rewards.programs import wire
 
+TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["run_script", "serve"]
+
+_Module = type(sys)
 
 
 class _Callback:
@@ -37,7 +40,7 @@ class _Callback:
 class _Side:
     """This end of the socket, and the objects that stay here."""
 
-    def __init__(self, connection: socket.socket, shared: list[str], names: dict[str, Any]) -> None:
+    def __init__(self, connection: wire.Stream, shared: list[str], names: dict[str, Any]) -> None:
         self.connection = connection
         self.shared = dict.fromkeys(shared, True)
         self.names = names
@@ -72,14 +75,14 @@ def _fill(instance: Any, attributes: dict[str, Any]) -> None:
         setattr(instance, name, value)
 
 
-def serve(connection: socket.socket, job: dict[str, Any]) -> None:
+def serve(connection: wire.Stream, job: dict[str, Any]) -> None:
     """Runs the program as a module, then answers until the socket closes.
 
     Args:
         connection: to the judge.
         job: setup and source (code), shared (class names of the setup).
     """
-    module = types.ModuleType("program")
+    module = _Module("program")
     sys.modules["program"] = module
     side = _Side(connection, job["shared"], module.__dict__)
     try:
@@ -139,7 +142,7 @@ def _do(side: _Side, request: Any) -> Any:
 
 def run_script(job: dict[str, Any]) -> None:
     """Runs the program as a script that reads its input and prints."""
-    module = types.ModuleType("__main__")
+    module = _Module("__main__")
     sys.modules["__main__"] = module
     try:
         for name in ("setup", "source"):

@@ -10,12 +10,13 @@ read-only, and a small /tmp; its child gives up every privilege and returns from
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-import signal
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["adopt_orphans", "confine"]
 
@@ -38,6 +39,7 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE =
 )
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER = 1, 4, 38, 36
 _MNT_DETACH = 2
+_SIGKILL = 9  # `signal` imports `enum`
 
 
 def confine(config: dict[str, Any]) -> None:
@@ -66,7 +68,7 @@ def confine(config: dict[str, Any]) -> None:
         os.setresgid(config["uid"], config["uid"], config["uid"])
         os.setresuid(config["uid"], config["uid"], config["uid"])
     if level not in ("namespaces", "bubblewrap"):
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of uid has cleared any earlier one
+        _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of uid has cleared any earlier one
         _prctl(_PR_SET_DUMPABLE, 0 if config["hidden"] else 1)
     limits = {
         resource.RLIMIT_CORE: 0,
@@ -110,7 +112,7 @@ def _keep_library() -> None:
 def adopt_orphans() -> None:
     """This process becomes the parent of orphans below it, and ends with the thread that started it."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def _exit_like(status: int) -> None:
@@ -131,11 +133,11 @@ def _enter_namespaces(config: dict[str, Any]) -> None:
         ):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     first = os.fork()
     if first:
         _wait_for(first)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     _build_root(libc, config)
     program = os.fork()
     if program:
@@ -151,10 +153,9 @@ def _wait_for(child: int) -> None:
     """Holds nothing, reaps what is orphaned, and ends as the child ends."""
     os.closerange(0, 1024)
     while True:
-        with contextlib.suppress(InterruptedError):
-            pid, status = os.wait()
-            if pid == child:
-                _exit_like(status)
+        pid, status = os.wait()
+        if pid == child:
+            _exit_like(status)
 
 
 def _build_root(libc: Any, config: dict[str, Any]) -> None:

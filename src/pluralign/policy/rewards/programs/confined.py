@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from pluralign.errors import SandboxError
-from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.leftovers import end_all_of, init_of, remove_files
 
-__all__ = ["START_SECONDS", "Confined", "Forked", "Started", "framed", "plain_only", "refuse_others"]
+__all__ = ["START_SECONDS", "Confined", "Forked", "Started"]
 
 START_SECONDS = 30.0
 """How long a process may take to confine itself, or a server to answer."""
@@ -46,7 +46,7 @@ class Confined:
     def hand(self, value: dict[str, Any]) -> None:
         """Sends a plain value; if the process has ended, nothing is sent, and its end is noticed later."""
         with contextlib.suppress(OSError):
-            self.connection.sendall(framed(value))
+            self.connection.sendall(plain.framed(value))
 
     def confirm(self) -> None:
         """Waits until it has confined itself.
@@ -56,7 +56,7 @@ class Confined:
         """
         self.connection.settimeout(START_SECONDS)
         try:
-            answer = wire.decode(wire.receive(self.connection), *plain_only())
+            answer = plain.receive(self.connection)
         except (wire.Closed, wire.Broken, OSError) as error:
             answer = ("refused", f"no answer ({type(error).__name__})")
         if answer[0] != "confined":
@@ -106,7 +106,7 @@ class Started(Confined):
         self._namespace = namespace
 
     def complaint(self) -> str:
-        """As in `Confined`; ends the process, whose output is not needed."""
+        """The last line of its standard error; ends the process, whose output is not needed."""
         if self.popen.stderr is None:
             return ""
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -116,7 +116,7 @@ class Started(Confined):
         return said[-1][:200] if said else ""
 
     def wait(self, seconds: float) -> int | None:
-        """As in `Confined`."""
+        """Its exit code; None if it is still running."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(seconds) if seconds else self.popen.poll()
         return self.popen.returncode
@@ -154,34 +154,10 @@ class Forked(Confined):
         self._code: int | None = None
 
     def wait(self, seconds: float) -> int | None:
-        """As in `Confined`; the server waits."""
+        """Its exit code as in `subprocess`, for which the server waits; None if it is still running."""
         if self._code is None:
             self._code = self._ask("wait", float(seconds), seconds + START_SECONDS)
         return self._code
 
     def _end(self) -> int:
         return int(self._ask("end", self._uid, START_SECONDS))
-
-
-def plain_only() -> tuple[Any, Any, Any]:
-    """Arguments of `wire.decode` where nothing but plain values may come."""
-
-    def refuse(*_: object) -> None:
-        raise wire.Broken("only plain values are expected here")
-
-    return refuse, refuse, refuse
-
-
-def framed(config: dict[str, Any]) -> bytes:
-    """A plain value as bytes, with their number before them."""
-    frame = wire.encode(config, {}, refuse_others)
-    return len(frame).to_bytes(4, "big") + frame
-
-
-def refuse_others(value: object) -> tuple[int, str]:
-    """Argument of `wire.encode` where nothing but plain values may go.
-
-    Raises:
-        TypeError: always; the value is another.
-    """
-    raise TypeError(f"{type(value).__name__} is not plain")

@@ -7,40 +7,42 @@ files that it needs (`python_files`), since a process in the sandbox sees no pac
 from __future__ import annotations
 
 import os
-import socket
 import sys
-from typing import Any
 
-from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confine import confine
+
+TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["main"]
 
 
 def main(descriptor: int) -> None:
     """Reads the configuration and does what this process was started for."""
-    connection = socket.socket(fileno=descriptor)
+    connection = wire.Stream(descriptor)
     config = _read(connection)
     if config["role"] == "forks":
         from pluralign.policy.rewards.programs.forking import serve_forks
 
-        serve_forks(connection, _play)
+        serve_forks(descriptor, _play)
     _play(connection, config)
 
 
-def _play(connection: socket.socket, config: dict[str, Any]) -> None:
+def _play(connection: wire.Stream, config: dict[str, Any]) -> None:
     """Confines this process, says so, and plays its role."""
     try:
         confine(config)
     except OSError as error:
-        wire.send(connection, wire.encode(("refused", str(error)), {}, _nothing))
+        plain.send(connection, ("refused", str(error)))
         os._exit(1)
-    wire.send(connection, wire.encode(("confined", os.getuid()), {}, _nothing))
+    plain.send(connection, ("confined", os.getuid()))
     sys.setrecursionlimit(3_000)
     if config["role"] == "judge":
         from pluralign.policy.rewards.programs.judge import serve_jobs
 
-        serve_jobs(connection)
+        serve_jobs(connection.descriptor)
     elif config["role"] == "script":
         from pluralign.policy.rewards.programs.agent import run_script
 
@@ -53,18 +55,10 @@ def _play(connection: socket.socket, config: dict[str, Any]) -> None:
         serve(connection, _read(connection))
 
 
-def _read(connection: socket.socket) -> dict[str, Any]:
+def _read(connection: wire.Stream) -> dict[str, Any]:
     try:
-        found = wire.decode(wire.receive(connection, 64 << 20), _none, _none, _none)
+        found = plain.receive(connection, 64 << 20)
     except wire.Closed:
         os._exit(0)
     assert isinstance(found, dict)
     return found
-
-
-def _none(*_: object) -> None:
-    raise wire.Broken("only plain values are expected here")
-
-
-def _nothing(value: object) -> tuple[int, str]:
-    raise TypeError(f"{type(value).__name__} is not plain")

@@ -16,24 +16,25 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confine import adopt_orphans
 
 __all__ = ["serve_forks"]
 
 
-def serve_forks(connection: socket.socket, play: Callable[[socket.socket, dict[str, Any]], None]) -> None:
+def serve_forks(descriptor: int, play: Callable[[wire.Stream, dict[str, Any]], None]) -> None:
     """Takes requests until the socket closes.
 
     Args:
-        connection: to who asks.
+        descriptor: of a socket to who asks.
         play: what a forked process does with its socket and its configuration.
     """
     adopt_orphans()
+    connection = socket.socket(fileno=descriptor)
     server = _Server(connection)
     while True:
         try:
-            request = wire.decode(wire.receive(connection), _none, _none, _none)
+            request = plain.receive(connection)
         except wire.Closed:
             server.end(None)
             os._exit(0)
@@ -43,11 +44,7 @@ def serve_forks(connection: socket.socket, play: Callable[[socket.socket, dict[s
             answer: int | None = server.start(argument, descriptors, play)
         else:
             answer = server.wait(argument) if verb == "wait" else server.end(argument)
-        wire.send(connection, wire.encode(answer, {}, _none))
-
-
-def _none(*_: Any) -> Any:
-    raise wire.Broken("only plain values are expected here")
+        plain.send(connection, answer)
 
 
 class _Server:
@@ -70,7 +67,7 @@ class _Server:
                     os.close(descriptor)
                 os.environ.clear()
                 os.environ.update(config["environment"])
-                play(socket.socket(fileno=descriptors[0]), config)
+                play(wire.Stream(descriptors[0]), config)
             finally:
                 os._exit(1)
         for descriptor in descriptors:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.remote import Channel, Gone, Remote, in_place
 
 __all__ = ["serve_jobs"]
@@ -29,14 +29,15 @@ class _TooLate(BaseException):
     """The time of a test is over."""
 
 
-def serve_jobs(connection: socket.socket) -> None:
+def serve_jobs(descriptor: int) -> None:
     """Takes jobs until the socket closes: a byte with the program's socket, then the job."""
+    connection = socket.socket(fileno=descriptor)
     while True:
         message, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
         if not message or not descriptors:
             os._exit(0)
         try:
-            job = wire.decode(wire.receive(connection, 256 << 20), _none, _none, _none)
+            job = plain.receive(connection, 256 << 20)
         except wire.Closed:
             os._exit(0)
         child = os.fork()
@@ -49,15 +50,7 @@ def serve_jobs(connection: socket.socket) -> None:
                 os._exit(code)
         os.close(descriptors[0])
         _, status = os.waitpid(child, 0)
-        _send(connection, ("end", status))
-
-
-def _send(connection: socket.socket, value: Any) -> None:
-    wire.send(connection, wire.encode(value, {}, _none))
-
-
-def _none(*_: Any) -> Any:
-    raise wire.Broken("only plain values are expected here")
+        plain.send(connection, ("end", status))
 
 
 class _Job:
@@ -82,7 +75,7 @@ class _Job:
         try:
             exec(compile(self.job["setup"], "<setup>", "exec", dont_inherit=True), self.base)
         except BaseException as error:
-            _send(self.connection, ("broken", f"{type(error).__name__}: {error}"[:500]))
+            plain.send(self.connection, ("broken", f"{type(error).__name__}: {error}"[:500]))
             return
         for name in self.job["classes"]:
             if isinstance(self.base.get(name), type):
@@ -103,8 +96,8 @@ class _Job:
             else:
                 reason, detail = self.hopeless
             if counts:
-                _send(self.connection, ("test", reason, detail))
-        _send(self.connection, ("done",))
+                plain.send(self.connection, ("test", reason, detail))
+        plain.send(self.connection, ("done",))
 
     def _one(self, source: str, space: dict[str, Any], bound: bool) -> tuple[str, str]:
         code = compile(source, "<test>", "exec", dont_inherit=True)
@@ -145,7 +138,7 @@ class _Job:
         if time.monotonic() > self.deadline:
             self.hopeless = ("timeout", "the time for all tests was used up")
             return
-        _send(self.connection, ("renew",))
+        plain.send(self.connection, ("renew",))
         message, descriptors, _, _ = socket.recv_fds(self.connection, 1, 1)
         if not message or not descriptors:
             os._exit(1)
@@ -180,8 +173,8 @@ class _Job:
             return reason
         if self.channel.nonsense:
             return "error", f"broke the protocol: {self.channel.nonsense}"
-        _send(self.connection, ("ask",))  # it ended; who started it knows how
-        answer = wire.decode(wire.receive(self.connection), _none, _none, _none)
+        plain.send(self.connection, ("ask",))  # it ended; who started it knows how
+        answer = plain.receive(self.connection)
         return str(answer[0]), str(answer[1])
 
 

@@ -15,15 +15,12 @@ import tempfile
 from typing import Any
 
 from pluralign.errors import SandboxError
-from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confined import (
     START_SECONDS,
     Confined,
     Forked,
     Started,
-    framed,
-    plain_only,
-    refuse_others,
 )
 from pluralign.policy.rewards.programs.leftovers import remove_files
 from pluralign.policy.rewards.programs.limits import ProgramLimits
@@ -96,8 +93,8 @@ class Launcher:
         connection = self._server[1]
         try:
             connection.settimeout(seconds)
-            wire.send(connection, wire.encode((verb, argument), {}, refuse_others))
-            return wire.decode(wire.receive(connection), *plain_only())
+            plain.send(connection, (verb, argument))
+            return plain.receive(connection)
         except (wire.Closed, wire.Broken, OSError):
             self._server[0].kill()  # its children end with it
             self.close()
@@ -158,7 +155,7 @@ class Launcher:
         namespace = self._sandbox.level in ("namespaces", "bubblewrap")
         started = Started(popen, ours, streams if piped else (), (folder, uid), uid=uid, namespace=namespace)
         with contextlib.suppress(OSError):  # it has ended already, and `confirm` will see
-            ours.sendall(compiled_files(role) + framed(config))
+            ours.sendall(compiled_files(role) + plain.framed(config))
         return started
 
     def _fork(self, config: dict[str, Any], uid: int | None, folder: str, piped: bool) -> Confined:
@@ -172,7 +169,7 @@ class Launcher:
             inner, outer = [os.open(os.devnull, os.O_RDWR)] * 3, []
         try:
             connection.settimeout(START_SECONDS)
-            wire.send(connection, wire.encode(("start", config), {}, refuse_others))
+            plain.send(connection, ("start", config))
             socket.send_fds(connection, [b"f"], [theirs.fileno(), *inner])
             wire.receive(connection)
         except (wire.Closed, OSError) as error:
@@ -206,6 +203,6 @@ class Launcher:
                 start_new_session=True,
             )
             theirs.close()
-            ours.sendall(compiled_files("forks") + framed({"role": "forks"}))
+            ours.sendall(compiled_files("forks") + plain.framed({"role": "forks"}))
             self._server = popen, ours
         return self._server[1]

@@ -16,13 +16,14 @@ __all__ = ["compiled_files", "python_command", "python_folders"]
 _PACKAGE = "pluralign.policy.rewards.programs"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 _FILES = {
-    "forks": ("wire", "confine", "forking", "agent", "entry"),
-    "judge": ("wire", "confine", "remote", "judge", "entry"),
-    "probe": ("wire", "confine", "entry"),
+    "forks": ("wire", "plain", "confine", "forking", "agent", "entry"),
+    "judge": ("wire", "plain", "confine", "remote", "judge", "entry"),
+    "probe": ("wire", "plain", "confine", "entry"),
 }
 # Reads compiled modules from a socket, and runs the last.
 _BOOTSTRAP = """
-import sys, os, marshal, types
+import sys, os, marshal
+Module = type(sys)
 n = int(sys.argv[1])
 def read(count):
     found = b''
@@ -33,10 +34,10 @@ def read(count):
         found += part
     return found
 for name, code in marshal.loads(read(int.from_bytes(read(8), 'big'))):
-    module = sys.modules[name] = types.ModuleType(name)
+    module = sys.modules[name] = Module(name)
     exec(code, module.__dict__)
     parent, _, last = name.rpartition('.')
-    setattr(sys.modules.setdefault(parent, types.ModuleType(parent)), last, module)
+    setattr(sys.modules.setdefault(parent, Module(parent)), last, module)
 module.main(n)
 """
 
@@ -69,7 +70,7 @@ def python_folders() -> tuple[str, ...]:
 def compiled_files(role: str) -> bytes:
     """The files that a role needs, in the order of their imports, with their length before them."""
     codes = []
-    for name in _FILES.get(role, ("wire", "confine", "agent", "entry")):
+    for name in _FILES.get(role, ("wire", "plain", "confine", "agent", "entry")):
         spec = util.find_spec(f"{_PACKAGE}.{name}")
         assert spec is not None
         assert spec.origin is not None

@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from pluralign.errors import DataError
-from pluralign.policy.rewards.programs import wire
-from pluralign.policy.rewards.programs.confined import Confined, plain_only
+from pluralign.policy.rewards.programs import plain, wire
+from pluralign.policy.rewards.programs.confined import Confined
 from pluralign.policy.rewards.programs.launching import Launcher
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.results import ProgramResult, TestResult, ended
@@ -107,10 +107,10 @@ class _Trial:
                 "test_seconds": float(limits.test_seconds),
                 "total_seconds": float(limits.total_seconds),
             }
-            wire.send(judge, wire.encode(job, {}, _not_plain))
+            plain.send(judge, job)
             while True:
                 judge.settimeout(max(0.01, deadline - time.monotonic()))
-                message = wire.decode(wire.receive(judge), *plain_only())
+                message = plain.receive(judge)
                 if not self._handle(judge, message):
                     break
         finally:
@@ -124,7 +124,7 @@ class _Trial:
         if verb == "test":
             self._found.append(TestResult(*rest))
         elif verb == "ask":
-            wire.send(judge, wire.encode(self._end(wait=1.0), {}, _not_plain))
+            plain.send(judge, self._end(wait=1.0))
         elif verb == "renew":
             self._end()
             self._start(judge)
@@ -146,7 +146,3 @@ class _Trial:
         code = program.wait(wait)
         program.end()
         return ("exited", "it closed its socket") if code is None else ended(code)
-
-
-def _not_plain(value: object) -> tuple[int, str]:
-    raise TypeError(f"{type(value).__name__} is not plain")

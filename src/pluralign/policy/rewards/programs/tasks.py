@@ -176,7 +176,7 @@ def _suite(
     try:
         if cell is None or cell == "":
             there = "" if names["tests"] in row else f"; the columns {sorted(row)} can be mapped to it"
-            raise DataError(f"tests: nothing; allowed: see docs/how-to/programs.md{there}")
+            raise DataError(f"tests: nothing; allowed: the shapes in docs/how-to/programs.md{there}")
         extras = {name: _text(name, row.get(names[name])) for name in _EXTRAS if name in names}
         suite = read_tests(cell, **extras)
         method = "class Solution" in str(row.get(_STARTER) or "")

@@ -2,7 +2,8 @@
 
 In: built-in values. Out: bytes, and the same values made anew on the other side. Nothing that is received is
 ever evaluated, imported by name or unpickled, so whoever sends can lie about values and do nothing else. It
-is also loaded into the sandbox, where there is no package and no site folder: the standard library alone.
+is also loaded into the sandbox, where there is no package and no site folder: the standard library alone, and
+of that only what starts fast (`socket`, `typing` and `enum` would triple the time that a new Python takes).
 
 A value is written for a small stack machine, so that depth costs no recursion. Plain are None, bools,
 numbers, text, bytes, lists, tuples, dicts, sets, frozensets, deques, ranges, and of the standard library
@@ -13,12 +14,23 @@ attributes, also in cycles. Everything else stays where it is, and the other sid
 
 from __future__ import annotations
 
-import socket
+import os
 import struct
-from collections.abc import Callable
-from typing import Any
 
-__all__ = ["Broken", "Closed", "decode", "encode", "receive", "send"]
+TYPE_CHECKING = False  # as in `typing`
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    class Connection(Protocol):
+        """What frames are read from and written to: a socket or a `Stream`."""
+
+        def recv(self, size: int, /) -> bytes: ...
+
+        def sendall(self, data: bytes, /) -> None: ...
+
+
+__all__ = ["Broken", "Closed", "Stream", "decode", "encode", "receive", "send"]
 
 MAX_FRAME = 16 << 20
 MAX_ITEMS = 2_000_000
@@ -45,6 +57,27 @@ class Broken(Exception):
 
 class Closed(Exception):
     """The other side is gone."""
+
+
+class Stream:
+    """A connected socket by its descriptor, without the module `socket`; it blocks."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def recv(self, size: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        return os.read(self.descriptor, size)
+
+    def sendall(self, data: bytes) -> None:
+        """Writes all of it."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self.descriptor, left) :]
+
+    def close(self) -> None:
+        """Closes the descriptor."""
+        os.close(self.descriptor)
 
 
 def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, str]]) -> bytes:
@@ -301,7 +334,7 @@ def _extra(parts: list[Any]) -> Any:
     return getattr(importlib.import_module(module), name)(*arguments)
 
 
-def send(connection: socket.socket, frame: bytes) -> None:
+def send(connection: Connection, frame: bytes) -> None:
     """Writes a frame.
 
     Raises:
@@ -316,7 +349,7 @@ def send(connection: socket.socket, frame: bytes) -> None:
         raise Closed from None
 
 
-def receive(connection: socket.socket, limit: int = MAX_FRAME + (1 << 20)) -> bytes:
+def receive(connection: Connection, limit: int = MAX_FRAME + (1 << 20)) -> bytes:
     """Reads a frame.
 
     Raises:
@@ -330,7 +363,7 @@ def receive(connection: socket.socket, limit: int = MAX_FRAME + (1 << 20)) -> by
     return _exactly(connection, length)
 
 
-def _exactly(connection: socket.socket, length: int) -> bytes:
+def _exactly(connection: Connection, length: int) -> bytes:
     parts = bytearray()
     while len(parts) < length:
         try:

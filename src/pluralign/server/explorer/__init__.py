@@ -1,0 +1,16 @@
+"""The explorer: a page at `/` on which people try the model, before they trust it.
+
+    form ──► Service (limits, batches) ──► Kept, on a shelf ──► Prediction ──► seen ──► charts, words,
+    templates
+                                             ▲                                   │
+    measure, weights ────────────────────────┘                                   └──► exports
+
+`seen` holds all that is computed, as plain numbers, and knows no HTTP; `charts`, `words`, `repeat` and the
+templates turn it into what is shown. Scripts, styles and licences of other projects are in `assets`.
+"""
+
+from __future__ import annotations
+
+from pluralign.server.explorer.routes import explorer_routes
+
+__all__ = ["explorer_routes"]

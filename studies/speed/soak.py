@@ -1,0 +1,195 @@
+"""Claim: a training run that asks `pluralign serve` loses no reward and gets no wrong one, kills included.
+
+100,000 requests of one text each: half by OpenRLHF's own client (`openrlhf/utils/agent.py`, unchanged, at
+`/get_reward`), half by ours (`pluralign.integrations.openrlhf`), 16 at a time of each. The worker is killed
+after a sixth and after a third of them; the memory of the one that follows is read until the end. The model
+is MiniLM's first layer with a head of random weights: how many requests, not how fast, is the question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import itertools
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pluralign.backbones import load
+from pluralign.integrations.openrlhf import Client
+from studies.speed.serving import make_model, served, talk, texts
+
+REQUESTS, AT_A_TIME, TEXTS = 100_000, 16, 2_000
+KILLS = (1 / 6, 1 / 3)  # shares of the requests
+SETTLED = 0.5  # share after which memory should not grow
+PROMPT = "Tell me something."
+TOLERANCE = 1e-5
+MEBIBYTE = 1 << 20
+
+
+def run(seed: int, requests: int = REQUESTS) -> dict[str, Any]:
+    """Both clients at once, with two kills."""
+    agent = openrlhf_agent()
+    with tempfile.TemporaryDirectory() as place:
+        model = make_model(Path(place) / "model", load(_one_layer(Path(place) / "backbone"), device="cpu"))
+        asked = texts(TEXTS, seed)
+        expected = model.score([talk(text) for text in asked]).tolist()
+        with served("ours", Path(place) / "model", "--policy_tokenizer", "none") as (port, parent):
+            watched = _Watched(parent, requests)
+            begun = time.perf_counter()
+            with ThreadPoolExecutor(2) as pool:
+                found = {
+                    name: pool.submit(client, f"http://127.0.0.1:{port}", asked, requests // 2, watched.count)
+                    for name, client in (("openrlhf", _theirs(agent)), ("pluralign", _ours))
+                }
+                rewards = {name: future.result() for name, future in found.items()}
+            seconds = time.perf_counter() - begun
+            watched.close()
+    furthest = {name: _differences(found, expected) for name, found in rewards.items()}
+    return {
+        "requests": sum(map(len, rewards.values())),
+        "lost": {name: sum(one is None for one in found) for name, found in rewards.items()},
+        "wrong": {name: sum(one > TOLERANCE for one in found) for name, found in furthest.items()},
+        "largest_difference": max(max(found, default=0.0) for found in furthest.values()),
+        "kills": watched.kills,
+        "seconds": seconds,
+        "per_second": requests / seconds,
+        "worker_mib": {
+            "half_way": watched.settled / MEBIBYTE,
+            "end": watched.last / MEBIBYTE,
+            "peak": watched.peak / MEBIBYTE,
+        },
+    }
+
+
+def openrlhf_agent() -> ModuleType:
+    """OpenRLHF's file with its client; the package around it imports vLLM, DeepSpeed and Ray.
+
+    Raises:
+        RuntimeError: it is not there.
+    """
+    named = os.environ.get("OPENRLHF_SOURCE")
+    spec = None if named else importlib.util.find_spec("openrlhf")
+    folders = [named] if named else list((spec and spec.submodule_search_locations) or ())
+    if not folders:
+        raise RuntimeError(
+            "openrlhf is not installed (pip install --no-deps openrlhf==0.11.2), and OPENRLHF_SOURCE does "
+            "not name its folder"
+        )
+    loggers = ModuleType("openrlhf.utils.logging_utils")
+    loggers.init_logger = logging.getLogger  # type: ignore[attr-defined]
+    for name in ("openrlhf", "openrlhf.utils"):
+        sys.modules.setdefault(name, ModuleType(name))
+    sys.modules.setdefault(loggers.__name__, loggers)
+    found = importlib.util.spec_from_file_location("openrlhf_agent", Path(folders[0]) / "utils/agent.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _one_layer(folder: Path) -> str:
+    """MiniLM without its other layers."""
+    backbone: Any = load("minilm", device="cpu")
+    backbone.model.encoder.layer = backbone.model.encoder.layer[:1]
+    backbone.model.config.num_hidden_layers = 1
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+Counted = Callable[[], None]
+
+
+def _theirs(agent: ModuleType) -> Callable[[str, list[str], int, Counted], list[float | None]]:
+    def client(url: str, asked: list[str], requests: int, count: Counted) -> list[float | None]:
+        executor = agent.SingleTurnAgentExecutor(f"{url}/get_reward")
+        found: list[float | None] = [None] * requests
+        waiting = iter(range(requests))
+
+        async def one() -> None:
+            for place in waiting:
+                query = f"{PROMPT}{asked[place % len(asked)]}"
+                with contextlib.suppress(RuntimeError):  # it has given up; OpenRLHF goes on without a reward
+                    (answer,) = await executor._fetch_rewards_via_http([query], [PROMPT], [""])
+                    found[place] = answer["rewards"][0]
+                count()
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(one() for _ in range(AT_A_TIME)))
+
+        asyncio.run(all_of_them())
+        return found
+
+    return client
+
+
+def _ours(url: str, asked: list[str], requests: int, count: Counted) -> list[float | None]:
+    client = Client(url)
+
+    def one(place: int) -> float | None:
+        query = f"{PROMPT}{asked[place % len(asked)]}"
+        try:
+            answer = client.post("/get_reward", {"query": [query], "prompts": [PROMPT], "labels": [""]})
+            return float(answer["rewards"][0])
+        except RuntimeError:
+            return None
+        finally:
+            count()
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return list(pool.map(one, range(requests)))
+
+
+def _differences(found: list[float | None], expected: list[float]) -> list[float]:
+    return [abs(one - expected[place % len(expected)]) for place, one in enumerate(found) if one is not None]
+
+
+class _Watched:
+    """Kills the worker when its time has come, and reads the memory of the last one."""
+
+    def __init__(self, parent: int, requests: int) -> None:
+        self._parent = parent
+        self._requests = requests
+        self._answered = itertools.count(1)
+        self._done = 0
+        self._stop = threading.Event()
+        self.kills = self.settled = self.last = self.peak = 0
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def count(self) -> None:
+        """One request more has its answer, or is given up."""
+        self._done = next(self._answered)
+
+    def close(self) -> None:
+        """Ends the watch."""
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.2):
+            workers = Path(f"/proc/{self._parent}/task/{self._parent}/children").read_text().split()
+            if not workers:  # one has been killed, the next has not been started
+                continue
+            done = self._done / self._requests
+            if self.kills < len(KILLS) and done >= KILLS[self.kills]:
+                os.kill(int(workers[0]), signal.SIGKILL)
+                self.kills += 1
+            elif done >= SETTLED:
+                with contextlib.suppress(OSError):
+                    pages = int(Path(f"/proc/{workers[0]}/statm").read_text().split()[1])
+                    self.last = pages * os.sysconf("SC_PAGE_SIZE")
+                    self.settled = self.settled or self.last
+                    self.peak = max(self.peak, self.last)
