@@ -57,7 +57,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 @pytest.fixture(scope="session")
 def made_before() -> dict[tuple[str, ...], Path]:
-    """Current folders after some commands."""
+    """What some commands added to the current folder."""
     return {}
 
 
@@ -72,12 +72,17 @@ def made_once(
     """Runs commands that many tests begin with, in the first of them; the others get copies of the files."""
 
     def run(*lines: str) -> None:
-        if lines not in made_before:
-            for line in lines:
-                status, _, err = command(line)
-                assert status == 0, err
-            made_before[lines] = Path(shutil.copytree(workplace, tmp_path_factory.mktemp("made") / "work"))
-        else:
+        if lines in made_before:
             shutil.copytree(made_before[lines], workplace, dirs_exist_ok=True)
+            return
+        before = {path.name for path in workplace.iterdir()}
+        for line in lines:
+            status, _, err = command(line)
+            assert status == 0, err
+        kept = tmp_path_factory.mktemp("made")
+        for path in workplace.iterdir():
+            if path.name not in before:
+                shutil.copytree(path, kept / path.name)
+        made_before[lines] = kept
 
     return run
