@@ -40,7 +40,7 @@ def run(seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
         make_model(folder)
-        with served("ours", folder) as port, sync_playwright() as playwright:
+        with served("ours", folder) as (port, _), sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
