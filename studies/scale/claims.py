@@ -25,6 +25,17 @@ def all_files_are_equal() -> bool:
     return same and all(one["rows"] == ROWS for one in found)
 
 
+def two_workers_are_faster_than_one_process() -> bool:
+    """By the clock, once all is loaded, on cores that others used too."""
+    return bool(engine(_TWO)["rows_per_second"] > engine("local, one thread")["rows_per_second"])
+
+
+def two_threads_waste_busy_cores() -> bool:
+    """More than twice the processor seconds of one, and no sooner done."""
+    one, two = engine("local, one thread"), engine("local, two threads")
+    return _total("local, two threads") > 2 * _total("local, one thread") and two["seconds"] > one["seconds"]
+
+
 def a_worker_was_killed() -> bool:
     return [engine(case)["killed"] for case in CASES] == [0, 0, 0, 0, 1]
 
@@ -44,17 +55,23 @@ def cost_of_a_kill() -> str:
 def memory_is_flat() -> bool:
     """In shards; the process that asks and the largest worker hold a tenth more at most."""
     return all(
-        _peak(how, SIZES[-1], what) <= 1.1 * _peak(how, SIZES[0], what)
+        _peak(how, costs.largest(how), what) <= 1.1 * _peak(how, SIZES[0], what)
         for how, what in (("local", "peak_mib"), ("Ray", "peak_mib"), ("Ray", "worker_peak_mib"))
     )
 
 
 def whole_table_grows() -> bool:
-    return _peak("whole table", SIZES[1]) > 1.1 * _peak("whole table", SIZES[0])
+    """From ten thousand rows to a hundred thousand, at least four times as much as in shards."""
+    whole, local = (_peak(how, SIZES[1]) - _peak(how, SIZES[0]) for how in ("whole table", "local"))
+    return whole > 4 * local
 
 
 def local_peaks() -> str:
-    return f"{_peak('local', SIZES[0]):,.0f} and {_peak('local', SIZES[-1]):,.0f} MiB"
+    few, many = SIZES[0], costs.largest("local")
+    return (
+        f"{_peak('local', few):,.0f} MiB for {costs.power(few)} rows and {_peak('local', many):,.0f} for "
+        f"{costs.power(many)}"
+    )
 
 
 def whole_table_bytes() -> str:
@@ -92,11 +109,6 @@ def disk_table() -> str:
 def fit_of_a_hundred_thousand() -> str:
     (found,) = results("speed", "tables", stage="fit quantile alone", rows=100_000)
     return f"{found['peak_mib'] / 1024:.1f} GiB"
-
-
-def load_of_a_hundred_thousand() -> str:
-    (found,) = results("speed", "tables", stage="load JSON Lines", rows=100_000)
-    return f"{found['cpu_s']:.2f} s"
 
 
 def long_texts_per_core() -> str:

@@ -34,7 +34,7 @@ def run(how: str, rows: int, seed: int) -> dict[str, Any]:
         seed: 0; the encoder's and the head's.
     """
     model, source = model_on("tiny"), rows_file(rows)
-    out = PLACE / "scores.jsonl"
+    out = PLACE / f"scores-{list(HOW).index(how)}-{rows}.jsonl"
     shutil.rmtree(f"{out}.shards", ignore_errors=True)
     line = ["score", "--model", str(model), "--data", str(source), "--out", str(out), "--device", "cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

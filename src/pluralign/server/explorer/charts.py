@@ -9,6 +9,7 @@ Reference: Vega-Lite 5, https://vega.github.io/vega-lite/docs/
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from pluralign.server.explorer.chart_parts import LABELS, SCHEMA, Chart, Seen, n
 from pluralign.server.explorer.reward_charts import curves_chart, intervals_chart
 from pluralign.server.explorer.seen import MOST_CURVES
 
-__all__ = ["attribute_chart", "charts", "parameter_chart", "spread_chart"]
+__all__ = ["apart", "attribute_chart", "charts", "parameter_chart", "spread_chart"]
 
 _MOST_ATTRIBUTE_BARS = 8
 
@@ -39,6 +40,13 @@ def parameter_chart(found: Mapping[str, Any]) -> Chart:
         {"at": short(x), "utility": short(y), "response": number, "name": f"Response {number}"}
         for number, values in zip(found["numbers"], found["utilities"], strict=True)
         for x, y in zip(found["at"], values, strict=True)
+    ]
+    ends = [values[-1] for values in found["utilities"]]
+    everything = [value for values in found["utilities"] for value in values]
+    gap = 0.07 * (max(everything) - min(everything))
+    labels = [
+        {"at": short(found["at"][-1]), "utility": short(place), "response": number}
+        for number, place in zip(found["numbers"], apart(ends, gap), strict=True)
     ]
     title = f"{found['parameter']} of {found['measure']}"
     return {
@@ -78,7 +86,7 @@ def parameter_chart(found: Mapping[str, Any]) -> Chart:
                 },
             },
             {
-                "data": {"values": [line for line in lines if line["at"] == short(found["at"][-1])]},
+                "data": {"values": labels},
                 "mark": {"type": "text", "align": "left", "dx": 5, "fontWeight": 600},
                 "encoding": {
                     "x": {"field": "at", "type": "quantitative"},
@@ -94,6 +102,19 @@ def parameter_chart(found: Mapping[str, Any]) -> Chart:
             },
         ],
     }
+
+
+def apart(values: Sequence[float], gap: float) -> list[float]:
+    """Places for labels: those of the values, moved up where two would be less than a gap apart.
+
+    >>> apart([1.0, 0.0, 1.0], 0.5)
+    [1.0, 0.0, 1.5]
+    """
+    found = list(values)
+    order = sorted(range(len(found)), key=found.__getitem__)
+    for lower, upper in itertools.pairwise(order):
+        found[upper] = max(found[upper], found[lower] + gap)
+    return found
 
 
 def spread_chart(found: Seen) -> Chart:
