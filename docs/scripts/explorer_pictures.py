@@ -57,6 +57,19 @@ def models(folder: Path) -> dict[str, Path]:
     return places
 
 
+def contested(model: pl.RewardModel) -> list[Any]:
+    """Three responses to one prompt whose order by the mean is most unlike that by the worst quarter."""
+    talks = pl.lab.Crowd().conversations(400)
+    mean, worst = (model.score(talks, risk=measure) for measure in ("mean", "cvar:0.25"))
+    triples = [range(first, first + 3) for first in range(0, len(talks), 4)]
+
+    def change(triple: range) -> float:
+        pairs = [(i, j) for i in triple for j in triple]
+        return max(float(min(mean[i] - mean[j], worst[j] - worst[i])) for i, j in pairs)
+
+    return [talks[place] for place in max(triples, key=change)]
+
+
 def photograph(url: str, talks: list[Any]) -> None:
     """Fills the form as a person would, and takes a picture of what is on the screen."""
     with sync_playwright() as playwright:
@@ -93,8 +106,9 @@ def main(folder: Path) -> None:
     """Fits what is missing, serves it and takes the pictures."""
     places = models(folder)
     people = {name: str(place) for name, place in places.items() if name != "crowd"}
+    model = load_scorer(str(places["crowd"]))
     app = build(
-        lambda: load_scorer(str(places["crowd"])),
+        model,
         ServerConfig(risk="cvar:0.25"),
         personas=lambda scorer: load_personas(people, scorer),
         folder="runs/crowd",
@@ -103,7 +117,7 @@ def main(folder: Path) -> None:
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
     thread.start()
-    photograph(f"http://127.0.0.1:{listening.getsockname()[1]}/", pl.lab.Crowd().conversations(12)[4:7])
+    photograph(f"http://127.0.0.1:{listening.getsockname()[1]}/", contested(model))
     server.should_exit = True
     thread.join(10)
 

@@ -37,11 +37,13 @@ def run(seed: int) -> dict[str, Any]:
     from playwright.sync_api import sync_playwright
 
     found: dict[str, Any] = {"repeats": REPEATS}
-    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
         make_model(folder)
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        with served("ours", folder) as port:
+        with served("ours", folder) as (port, _), sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
             for size in SIZES:
                 page = browser.new_page()
                 page.goto(f"http://127.0.0.1:{port}/")
@@ -71,5 +73,5 @@ def run(seed: int) -> dict[str, Any]:
                 if size == SIZES[0]:
                     found["first_of_all"] = cells["charts"][0]
                 found[f"{size}_responses"] = {name: summary(values) for name, values in cells.items()}
-        browser.close()
+            browser.close()
     return found

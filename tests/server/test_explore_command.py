@@ -91,7 +91,7 @@ def test_a_page_until_ctrl_c(folder):
     [
         (["nowhere"], "nowhere is not a folder"),
         ([".", "--risk", "cvr:0.1"], "did you mean 'cvar'"),
-        ([".", "--port", "70000"], "--port 70000"),
+        ([".", "--port", "70000"], "--port: received 70000"),
         ([".", "--personas.ann", "nowhere"], "--personas.ann nowhere is not a folder"),
         (["."], "it has no config.json"),
         ([".", "--host", "0.0.0.0"], "unknown option --host"),

@@ -23,7 +23,7 @@ from pluralign.server.app import build
 from pluralign.server.batching import Item
 from pluralign.server.config import ServerConfig
 from pluralign.server.explorer import repeat
-from pluralign.server.explorer.charts import charts
+from pluralign.server.explorer.charts import apart, charts, parameter_chart
 from pluralign.server.explorer.choices import CHOICES, choice_of
 from pluralign.server.explorer.facts import Facts, Scale
 from pluralign.server.explorer.form import Settings
@@ -107,6 +107,15 @@ def test_over_the_parameter_utilities_are_the_measures():
         assert values == pytest.approx(expected, abs=1e-6)
     assert along([GAUSSIAN], pl.risk.parse("mean"), [1, 2]) is None
     assert along([GAUSSIAN], pl.risk.parse("worst_case(cvar:0.1)"), [1, 2]) is None
+
+
+def test_labels_stand_apart_in_their_order():
+    assert apart([0.5, 0.0, 0.52, 3.0, 0.54], 0.1) == pytest.approx([0.5, 0.0, 0.6, 3.0, 0.7])
+    assert apart([2.0], 1.0) == [2.0]
+    found = along([GAUSSIAN], pl.risk.parse("cvar:0.5"), [1, 2])
+    found["utilities"][1] = found["utilities"][0]
+    labels = parameter_chart(found)["layer"][-1]["data"]["values"]
+    assert labels[0]["utility"] < labels[1]["utility"]
 
 
 def test_every_measure_is_offered_and_its_slider_stays_where_it_applies():

@@ -195,9 +195,9 @@ def test_one_response_and_a_hundred(server):
     many = post(server, "read", fields([f"{n / 50 - 1} 0.5 r{n}" for n in range(100)]))
     assert many.status == 200
     assert "The first 12 of 100" in said(many)
-    (rewards,) = re.findall(r'id="chart-rewards"[^>]*data-spec="([^"]+)"', many.body.decode())
+    (rewards,) = re.findall(r'data-chart="rewards"[^>]*data-spec="([^"]+)"', many.body.decode())
     spec = json.loads(html.unescape(rewards))
-    assert len(spec["layer"][-1]["data"]["values"]) == 100
+    assert len(spec["encoding"]["y"]["axis"]["values"]) == 100
 
 
 @pytest.mark.filterwarnings("ignore::pluralign.errors.PluralignWarning")
@@ -266,6 +266,34 @@ def test_personas_say_who_objects(model):
         assert means[one["favourites"][0] - 1] == max(means)
     assert "critic would object to response 3" in answer
     assert "They like response 1 best" in answer
+
+
+@pytest.mark.filterwarnings("ignore::pluralign.errors.PluralignWarning")
+def test_a_crowd_of_categories_says_what_objectors_would_call_it():
+    rows = [
+        row | {"attribute": "category", "scale": [0, 5], "ratings": [5 - one for one in row["ratings"]]}
+        for row in ratings_rows()
+    ]
+    crowd = pl.fit(
+        "categorical",
+        ratings=pl.load_ratings(rows),
+        backbone=FakeBackbone(),
+        config={"l2": 0.003, "steps": 20, "baselines": False},
+        **OPTIONS,
+    )
+    held = crowd.head.categories_of("category")
+    with running(create_app(crowd)) as server:
+        found = exported(server, fields())
+        answer = said(post(server, "read", fields()))
+    probs = crowd.attribute_distributions([talk(text) for text in RESPONSES])["category"].point_masses()[1]
+    first = found["order"][0] - 1
+    objecting = [n for n, reward in enumerate(held.rewards) if reward < crowd.head.reference.mean]
+    assert 0 < len(objecting) < len(held.names)
+    below = found["responses"][first]["below_average"]
+    assert below == pytest.approx(float(probs[first, objecting].sum()), abs=1e-5)
+    assert "By category, people who object would call it:" in answer
+    for place in objecting:
+        assert f"{held.names[place]} ({float(probs[first, place]):.0%})" in answer
 
 
 def test_sources_of_a_combination_are_its_personas(model):

@@ -9,20 +9,17 @@ Reference: Vega-Lite 5, https://vega.github.io/vega-lite/docs/
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pluralign.server.explorer.chart_parts import LABELS, SCHEMA, Chart, Seen, name_of, numbers_to, short
+from pluralign.server.explorer.reward_charts import curves_chart, intervals_chart
 from pluralign.server.explorer.seen import MOST_CURVES
 
-__all__ = ["attribute_chart", "charts", "curves_chart", "intervals_chart", "parameter_chart", "spread_chart"]
+__all__ = ["apart", "attribute_chart", "charts", "parameter_chart", "spread_chart"]
 
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-_ROW, _SLIM_ROW = 58, 18  # pixels of a response
-_UNIT = "reward, in reference standard deviations; 0 is an average response"
 _MOST_ATTRIBUTE_BARS = 8
-
-Seen = Mapping[str, Any]
-Chart = dict[str, Any]
 
 
 def charts(found: Seen) -> dict[str, Any]:
@@ -37,76 +34,23 @@ def charts(found: Seen) -> dict[str, Any]:
     return named
 
 
-def curves_chart(found: Seen) -> Chart:
-    """A row per response, in the order of the ranking: curve, middle 90 %, mean and utility."""
-    curves = found["curves"]
-    numbers = [number for number in found["order"] if number in curves["numbers"]]
-    by_number = dict(zip(curves["numbers"], curves["curves"], strict=True))
-    peak = max(max(curve) for curve in curves["curves"]) or 1.0
-    shapes, marks = [], []
-    for row, number in enumerate(numbers):
-        own = max(by_number[number]) or 1.0
-        height = 0.78 * (own / peak) ** 0.5 / own  # so that a sure response does not flatten the others
-        for x, y in zip(curves["x"], by_number[number], strict=True):
-            shapes.append(
-                {"x": _short(x), "base": -row, "top": _short(-row + height * y), "response": number}
-            )
-        response = found["responses"][number - 1]
-        marks.append(_mark(found, response) | {"base": -row, "low": -row - 0.1, "peak": -row + 0.82})
-    return _rewards(
-        found,
-        height=_ROW * len(numbers),
-        numbers=numbers,
-        layers=[
-            {
-                "data": {"values": shapes},
-                "mark": {
-                    "type": "area",
-                    "interpolate": "linear",
-                    "opacity": 0.32,
-                    "line": {"strokeWidth": 1.5},
-                },
-                "encoding": {
-                    "x": {"field": "x", "type": "quantitative"},
-                    "y": {"field": "top", "type": "quantitative"},
-                    "y2": {"field": "base"},
-                    "color": _colour(found),
-                },
-            },
-            *_interval_layers(found, marks, "low"),
-        ],
-        y_range=(-len(numbers) + 0.72, 1.0),
-    )
-
-
-def intervals_chart(found: Seen) -> Chart:
-    """A slim row per response, for many of them and for models that give one number."""
-    marks = []
-    for row, number in enumerate(found["order"]):
-        response = found["responses"][number - 1]
-        marks.append(
-            _mark(found, response) | {"base": -row, "low": -row, "peak": -row + 0.38, "foot": -row - 0.38}
-        )
-    count = len(found["order"])
-    return _rewards(
-        found,
-        height=max(_SLIM_ROW * count, 40) + 10,
-        numbers=found["order"],
-        layers=_interval_layers(found, marks, "low", slim=True),
-        y_range=(-count + 0.3, 0.7),
-    )
-
-
 def parameter_chart(found: Mapping[str, Any]) -> Chart:
     """A line per response: its utility over the range of the parameter; a rule where the parameter is."""
     lines = [
-        {"at": _short(x), "utility": _short(y), "response": number, "name": f"Response {number}"}
+        {"at": short(x), "utility": short(y), "response": number, "name": f"Response {number}"}
         for number, values in zip(found["numbers"], found["utilities"], strict=True)
         for x, y in zip(found["at"], values, strict=True)
     ]
+    ends = [values[-1] for values in found["utilities"]]
+    everything = [value for values in found["utilities"] for value in values]
+    gap = 0.07 * (max(everything) - min(everything))
+    labels = [
+        {"at": short(found["at"][-1]), "utility": short(place), "response": number}
+        for number, place in zip(found["numbers"], apart(ends, gap), strict=True)
+    ]
     title = f"{found['parameter']} of {found['measure']}"
     return {
-        "$schema": _SCHEMA,
+        "$schema": SCHEMA,
         "width": "container",
         "height": 220,
         "layer": [
@@ -136,13 +80,13 @@ def parameter_chart(found: Mapping[str, Any]) -> Chart:
                     "color": {
                         "field": "response",
                         "type": "nominal",
-                        "scale": {"domain": _domain(max(found["numbers"])), "range": "responses"},
+                        "scale": {"domain": numbers_to(max(found["numbers"])), "range": "responses"},
                         "legend": None,
                     },
                 },
             },
             {
-                "data": {"values": [line for line in lines if line["at"] == _short(found["at"][-1])]},
+                "data": {"values": labels},
                 "mark": {"type": "text", "align": "left", "dx": 5, "fontWeight": 600},
                 "encoding": {
                     "x": {"field": "at", "type": "quantitative"},
@@ -151,13 +95,26 @@ def parameter_chart(found: Mapping[str, Any]) -> Chart:
                     "color": {
                         "field": "response",
                         "type": "nominal",
-                        "scale": {"domain": _domain(max(found["numbers"])), "range": "responses"},
+                        "scale": {"domain": numbers_to(max(found["numbers"])), "range": "responses"},
                         "legend": None,
                     },
                 },
             },
         ],
     }
+
+
+def apart(values: Sequence[float], gap: float) -> list[float]:
+    """Places for labels: those of the values, moved up where two would be less than a gap apart.
+
+    >>> apart([1.0, 0.0, 1.0], 0.5)
+    [1.0, 0.0, 1.5]
+    """
+    found = list(values)
+    order = sorted(range(len(found)), key=found.__getitem__)
+    for lower, upper in itertools.pairwise(order):
+        found[upper] = max(found[upper], found[lower] + gap)
+    return found
 
 
 def spread_chart(found: Seen) -> Chart:
@@ -167,16 +124,16 @@ def spread_chart(found: Seen) -> Chart:
         response = found["responses"][number - 1]
         parts = {"people differ": response["within_std"], "the model is unsure": response["between_std"]}
         for place, (part, std) in enumerate(parts.items()):
-            row = {"name": _name(response), "part": part, "place": place}
-            values.append(row | {"variance": _short(std**2)})
+            row = {"name": name_of(response), "part": part, "place": place}
+            values.append(row | {"variance": short(std**2)})
     return {
-        "$schema": _SCHEMA,
+        "$schema": SCHEMA,
         "width": "container",
         "height": {"step": 26},
         "data": {"values": values},
         "mark": {"type": "bar", "height": 13, "cornerRadius": 2},
         "encoding": {
-            "y": {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": _LABELS},
+            "y": {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": LABELS},
             "x": {
                 "field": "variance",
                 "type": "quantitative",
@@ -198,12 +155,12 @@ def spread_chart(found: Seen) -> Chart:
 def attribute_chart(attribute: Mapping[str, Any], order: Sequence[int]) -> Chart:
     """A bar per response: the share of people who give each rating; or an interval on the scale."""
     numbers = list(order[:_MOST_ATTRIBUTE_BARS])
-    spec: Chart = {"$schema": _SCHEMA, "width": "container", "height": {"step": 24}}
+    spec: Chart = {"$schema": SCHEMA, "width": "container", "height": {"step": 24}}
     labels = attribute["labels"]
-    axis = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": _LABELS}
+    axis = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": LABELS}
     if labels is not None:
         values = [
-            {"name": f"Response {n}", "rating": label, "place": place, "share": _short(share)}
+            {"name": f"Response {n}", "rating": label, "place": place, "share": short(share)}
             for n in numbers
             for place, (label, share) in enumerate(
                 zip(labels, attribute["responses"][n - 1]["shares"], strict=True)
@@ -241,9 +198,9 @@ def attribute_chart(attribute: Mapping[str, Any], order: Sequence[int]) -> Chart
         values.append(
             {
                 "name": f"Response {n}",
-                "low": _short(low),
-                "high": _short(high),
-                "mean": _short(response["mean"]),
+                "low": short(low),
+                "high": short(high),
+                "mean": short(response["mean"]),
             }
         )
     x = {"type": "quantitative", "scale": {"domain": [attribute["low"], attribute["high"]], "nice": False}}
@@ -261,128 +218,3 @@ def attribute_chart(attribute: Mapping[str, Any], order: Sequence[int]) -> Chart
             },
         ],
     }
-
-
-_LABELS = {"labelLimit": 130, "ticks": False, "domain": False, "labelPadding": 6}
-
-
-def _rewards(
-    found: Seen, *, height: int, numbers: Sequence[int], layers: list[Chart], y_range: tuple[float, float]
-) -> Chart:
-    """Layers over the axis of rewards, with a rule at the average response."""
-    ends = [end for n in numbers for end in _ends(found, found["responses"][n - 1])] + [0.0]
-    if found["curves"] is not None and len(numbers) <= MOST_CURVES:
-        ends += [found["curves"]["x"][0], found["curves"]["x"][-1]]
-    margin = 0.04 * (max(ends) - min(ends)) or 1.0
-    zero = {
-        "data": {"values": [{"x": 0}]},
-        "mark": {"type": "rule", "strokeDash": [3, 3], "opacity": 0.7},
-        "encoding": {"x": {"field": "x", "type": "quantitative"}},
-    }
-    first = {
-        "title": "reward" if found["is_point"] else _UNIT,
-        "scale": {"domain": [_short(min(ends) - margin), _short(max(ends) + margin)], "nice": False},
-        "axis": {"tickCount": 7, "grid": False},
-    }
-    names = [_name(found["responses"][number - 1]) for number in numbers]
-    return {
-        "$schema": _SCHEMA,
-        "width": "container",
-        "height": height,
-        "encoding": {
-            "x": {"type": "quantitative", **first},
-            "y": {
-                "type": "quantitative",
-                "title": None,
-                "scale": {"domain": list(y_range), "nice": False},
-                "axis": _LABELS
-                | {
-                    "values": [-row for row in range(len(numbers))],
-                    "labelExpr": f"{names!r}[round(-datum.value)]",
-                    "grid": False,
-                    "labelOverlap": False,
-                },
-            },
-        },
-        "layer": [zero, *layers],
-    }
-
-
-def _interval_layers(found: Seen, marks: list[Chart], line: str, *, slim: bool = False) -> list[Chart]:
-    """The middle 90 % and 50 %, the mean, and the utility where it is in units of reward."""
-    y = {"field": line, "type": "quantitative"}
-    data = {"values": marks}
-    layers: list[Chart] = []
-    if not found["is_point"]:
-        for ends, width in ((("q05", "q95"), 1.5), (("q25", "q75"), 4)):
-            layers.append(
-                {
-                    "data": data,
-                    "mark": {"type": "rule", "strokeWidth": width, "opacity": 0.75},
-                    "encoding": {
-                        "x": {"field": ends[0], "type": "quantitative"},
-                        "x2": {"field": ends[1]},
-                        "y": y,
-                        "color": _colour(found),
-                    },
-                }
-            )
-    layers.append(
-        {
-            "data": data,
-            "mark": {"type": "point", "filled": True, "size": 36 if slim else 46, "opacity": 1},
-            "encoding": {"x": {"field": "mean", "type": "quantitative"}, "y": y, "color": _colour(found)},
-        }
-    )
-    if found["in_units_of_reward"]:
-        layers.append(
-            {
-                "data": data,
-                "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
-                "encoding": {
-                    "x": {"field": "utility", "type": "quantitative"},
-                    "y": {"field": "foot" if slim else "low", "type": "quantitative"},
-                    "y2": {"field": "peak"},
-                },
-            }
-        )
-    return layers
-
-
-def _mark(found: Seen, response: Mapping[str, Any]) -> Chart:
-    q05, q25, _, q75, q95 = map(_short, response["quantiles"])
-    return {
-        "response": response["number"],
-        "name": _name(response),
-        "mean": _short(response["mean"]),
-        "utility": _short(response["utility"]),
-        "q05": q05,
-        "q25": q25,
-        "q75": q75,
-        "q95": q95,
-    }
-
-
-def _ends(found: Seen, response: Mapping[str, Any]) -> list[float]:
-    used = [response["mean"], *((response["utility"],) if found["in_units_of_reward"] else ())]
-    return used if found["is_point"] else [*used, response["quantiles"][0], response["quantiles"][-1]]
-
-
-def _name(response: Mapping[str, Any]) -> str:
-    return f"{response['rank']}. Response {response['number']}"
-
-
-def _colour(found: Seen) -> Chart:
-    domain = _domain(len(found["responses"]))
-    scale = {"domain": domain, "range": "responses"}
-    return {"field": "response", "type": "nominal", "scale": scale, "legend": None}
-
-
-def _domain(count: int) -> list[int]:
-    """A response has its colour whatever its rank."""
-    return list(range(1, count + 1))
-
-
-def _short(value: float) -> float:
-    """Five digits, as many as a picture can show."""
-    return float(f"{value:.5g}")

@@ -21,12 +21,14 @@ class Scale:
         low: the lowest rating.
         high: the highest rating.
         categories: names of its categories, in the order of their ratings; empty where it has none.
+        objections: those of them that are worth less than an average response.
     """
 
     name: str
     low: float
     high: float
     categories: tuple[str, ...] = ()
+    objections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def facts_of(predictor: Predictor, folder: str | None) -> Facts:
     scales = []
     for attribute in head.attributes:
         held = head.categories_of(attribute.name)
-        names = tuple(held.names) if held is not None else ()
-        scales.append(Scale(attribute.name, attribute.low, attribute.high, names))
+        worth = dict(zip(held.names, held.rewards, strict=True)) if held is not None else {}
+        bad = tuple(name for name, reward in worth.items() if reward < head.reference.mean)
+        scales.append(Scale(attribute.name, attribute.low, attribute.high, tuple(worth), bad))
     return Facts(
         folder,
         "model",

@@ -126,11 +126,26 @@ def absent_personas(found: Seen, facts: Facts) -> list[str]:
             + (", which comes first," if len(found["responses"]) > 1 else "")
             + " worse than an average one. Who they are, this model cannot say."
         )
+        lines += _objections(found, facts)
     name = facts.name or "MODEL"
     lines.append(
         "It was fitted on all people together. To see personas, fit one model per group of people, and name "
         f"them: pluralign explore {name} --personas.scientist runs/scientist --personas.teacher runs/teacher"
     )
+    return lines
+
+
+def _objections(found: Seen, facts: Facts) -> list[str]:
+    """What those who object would call the response that comes first, where people give categories."""
+    lines = []
+    first = found["order"][0] - 1
+    for scale, attribute in zip(facts.attributes, found["attributes"], strict=True):
+        if not scale.objections or attribute["labels"] != list(scale.categories):
+            continue
+        shares = dict(zip(scale.categories, attribute["responses"][first]["shares"], strict=True))
+        bad = sorted(((shares[name], name) for name in scale.objections), reverse=True)
+        named = "; ".join(f"{name} ({share:.0%})" for share, name in bad[:_MOST_NAMED])
+        lines.append(f"By {scale.name}, people who object would call it: {named}.")
     return lines
 
 

@@ -61,14 +61,15 @@
     return Promise.all([...document.querySelectorAll(".chart")].map(draw));
   }
 
-  // A new ranking has charts of about the same size: the page keeps its height, so nothing jumps.
+  // A new ranking has charts of about the same size: the page keeps its height, so nothing jumps. They have no ids, as
+  // htmx would copy the style of an old element to a new one with its id, which the page's policy forbids.
   let heights = {};
   document.addEventListener("htmx:beforeSwap", () => {
-    for (const place of document.querySelectorAll(".chart")) heights[place.id] = place.offsetHeight;
+    for (const place of document.querySelectorAll(".chart")) heights[place.dataset.chart] = place.offsetHeight;
   });
   document.addEventListener("htmx:afterSwap", () => {
     for (const place of document.querySelectorAll(".chart"))
-      if (heights[place.id]) place.style.minHeight = `${heights[place.id]}px`;
+      if (heights[place.dataset.chart]) place.style.minHeight = `${heights[place.dataset.chart]}px`;
     drawAll();
   });
   dark.addEventListener("change", drawAll);
