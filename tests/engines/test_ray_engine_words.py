@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 
@@ -12,7 +13,7 @@ from lettered_stage import lettered_job
 import pluralign as pl
 from pluralign import errors
 from pluralign.engines import RayEngine
-from pluralign.engines.ray_data import _Actor, _knock, _raise
+from pluralign.engines.ray_data import _Actor, _knock, _raise, _set_variables
 
 
 @pytest.fixture
@@ -54,6 +55,28 @@ def test_an_address_where_nothing_answers_is_found_out_at_once():
         server.listen()
         _knock(f"127.0.0.1:{server.getsockname()[1]}")
     _knock("auto")
+
+
+def test_a_cluster_of_our_own_has_a_token_and_no_outer_address(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    _set_variables(own=False)
+    assert {name for name in os.environ if name.startswith("RAY_")} == {
+        "RAY_USAGE_STATS_ENABLED",
+        "RAY_DATA_LOG_LEVEL",
+    }
+    _set_variables(own=True)
+    token = os.environ["RAY_AUTH_TOKEN"]
+    assert (len(token), os.environ["RAY_AUTH_MODE"]) == (64, "token")
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    _set_variables(own=True)
+    assert os.environ["RAY_AUTH_TOKEN"] == token
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        del os.environ[name]
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # as the user wants it
+    _set_variables(own=True)
+    assert "RAY_AUTH_TOKEN" not in os.environ
 
 
 def test_an_actor_makes_shards_and_reports_what_goes_wrong(tmp_path):

@@ -7,8 +7,8 @@ object store stay small whatever the number of rows, and no text of users passes
 Each worker is an actor of `map_batches` that loads its model once. A worker that dies is started again by Ray
 with the shard that it had in hand. What a worker raises comes back as a result, with the machine's name.
 
-A cluster of our own (no address) is bound to this machine's loopback address, without dashboard or usage
-statistics, and ends with the run.
+A cluster of our own (no address) is bound to this machine's loopback address and asks for a token that is
+made for this process, has no dashboard and no usage statistics, and ends with the run.
 """
 
 from __future__ import annotations
@@ -273,10 +273,7 @@ def _ray(address: str | None) -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    for name, value in _VARIABLES.items():
-        os.environ.setdefault(name, value)
-    if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    _set_variables(own=address is None)
     try:
         import ray
         import ray.data
@@ -286,6 +283,21 @@ def _ray(address: str | None) -> Any:
         ) from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
+
+
+def _set_variables(own: bool) -> None:
+    """Sets what Ray reads from the environment, where nobody has set it.
+
+    Args:
+        own: for a cluster of our own, on the loopback address and with a token that others do not know.
+    """
+    wanted = dict(_VARIABLES)
+    if own:
+        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        if not any(name.startswith("RAY_AUTH_") for name in os.environ):
+            wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager
