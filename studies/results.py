@@ -46,6 +46,7 @@ SECTIONS = (
     "speed.section_serving",
     "speed.section_programs",
     "transport.section",
+    "scale.section",
     "intervals.section",
 )
 

@@ -169,6 +169,17 @@ def test_every_step_explains_why_it_failed(
     assert names(tmp_path) == ["a"]
 
 
+def test_a_file_and_its_name_reach_the_disk_before_it_is_said_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda opened: synced.append(os.readlink(f"/proc/self/fd/{opened}")))
+    write_file(tmp_path / "a", "new")
+    assert [Path(path).parent for path in synced] == [tmp_path, tmp_path.parent]
+    assert Path(synced[0]).name.startswith(".a.")  # under the name that it has while it is written
+    assert synced[1] == str(tmp_path)
+
+
 def test_a_line_that_cannot_be_added_names_its_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     files.append_line(path, '{"step": 1}')

@@ -17,8 +17,8 @@ def _runs(arm: str, **settings: Any) -> BySeed:
     return {r["settings"]["seed"]: r["results"] for r in records.read("programs_lab", arm, **settings)}
 
 
-def _method(name: str) -> BySeed:
-    return _runs("methods", method=name, reward="binary")
+def _method(name: str, reward: str = "binary") -> BySeed:
+    return _runs("methods", method=name, reward=reward)
 
 
 def _ties(partition: str, tied: str) -> BySeed:
@@ -33,21 +33,32 @@ def _above(one: BySeed, other: BySeed, key: str = "right") -> bool:
     return bool(common) and all(one[seed][key] > other[seed][key] for seed in common)
 
 
+def _mean(runs: BySeed, key: str = "right") -> float:
+    return mean(run[key] for run in runs.values())
+
+
 def _percent(runs: BySeed, key: str = "right") -> str:
-    return f"{100 * mean(run[key] for run in runs.values()):.0f}"
+    return f"{100 * _mean(runs, key):.0f}"
 
 
 def _kl(runs: BySeed) -> str:
-    return f"{mean(run['kl'] for run in runs.values()):.1f}"
+    return f"{_mean(runs, 'kl'):.1f}"
 
 
 def before() -> str:
     return _percent(_runs("before"))
 
 
-def all_rise() -> bool:
-    """Right programs of every method, in every seed."""
-    return all(_above(_method(name), _runs("before")) for name in (*_OFFLINE, *_ONLINE))
+def all_but_grpo_rise() -> bool:
+    """Right programs of every other method, in every seed."""
+    others = [name for name in (*_OFFLINE, *_ONLINE) if name != "grpo"]
+    return all(_above(_method(name), _runs("before")) for name in others)
+
+
+def grpo_falls() -> str:
+    """Seeds in which GRPO has fewer right programs than the language model."""
+    found, before = _method("grpo"), _runs("before")
+    return f"{sum(found[seed]['right'] < before[seed]['right'] for seed in found)}"
 
 
 def gae() -> str:
@@ -72,9 +83,9 @@ def qrpo_stays_nearest() -> bool:
 
 
 def pairs_go_farther_for_less() -> bool:
-    """DPO and SimPO: more KL than REBEL and fewer right programs, in every seed."""
+    """DPO and SimPO: more KL than REBEL in every seed, and fewer right programs on average."""
     return all(
-        _above(_method(name), _method("rebel"), "kl") and _above(_method("rebel"), _method(name))
+        _above(_method(name), _method("rebel"), "kl") and _mean(_method("rebel")) > _mean(_method(name))
         for name in ("dpo", "simpo")
     )
 
@@ -92,13 +103,17 @@ def rebel_kl() -> str:
 
 
 def rebel_first_of_offline() -> bool:
-    """Right programs, in every seed."""
-    return all(_above(_method("rebel"), _method(name)) for name in _OFFLINE if name != "rebel")
+    """Right programs, on average."""
+    return all(_mean(_method("rebel")) > _mean(_method(name)) for name in _OFFLINE if name != "rebel")
 
 
-def pairs_solve_fewer() -> bool:
-    """DPO and SimPO: instructions with a right program, fewer than the language model in all seeds."""
-    return all(_above(_runs("before"), _method(name), "solved") for name in ("dpo", "simpo"))
+def graded_gains_nothing() -> bool:
+    """The share of tests instead of all or nothing: less than a point more right programs for any method."""
+    return all(_mean(_method(name, "graded")) < _mean(_method(name)) + 0.01 for name in (*_OFFLINE, *_ONLINE))
+
+
+def gae_graded() -> str:
+    return _percent(_method("gae", "graded"))
 
 
 def left_out() -> str:
@@ -106,17 +121,25 @@ def left_out() -> str:
     return f"{100 * mean(run['left_out'] for run in _method('qrpo').values()) / 2048:.0f}"
 
 
-def finite_stays_nearer() -> bool:
-    """KL, with tied prompts dropped and kept, in every seed."""
-    return all(_above(_ties("exact", tied), _ties("finite", tied), "kl") for tied in ("dropped", "kept"))
+def finite_nearer_on_average() -> bool:
+    """KL, with tied prompts dropped and kept."""
+    return all(
+        _mean(_ties("finite", tied), "kl") < _mean(_ties("exact", tied), "kl") for tied in ("dropped", "kept")
+    )
+
+
+def finite_nearer_in() -> str:
+    """Seeds in which the finite Z stays nearer, where tied prompts are dropped."""
+    exact, finite = _ties("exact", "dropped"), _ties("finite", "dropped")
+    return f"{sum(finite[seed]['kl'] < exact[seed]['kl'] for seed in finite)}"
 
 
 def right_hardly_differs() -> bool:
-    """Whatever Z and ties: right programs differ by less than 2 points in every seed."""
+    """Whatever Z and ties: right programs differ by less than 2.5 points in every seed."""
     runs = [_ties(partition, tied) for partition in ("exact", "finite") for tied in ("dropped", "kept")]
     seeds = set.intersection(*(set(one) for one in runs))
     spreads = [max(one[s]["right"] for one in runs) - min(one[s]["right"] for one in runs) for s in seeds]
-    return bool(spreads) and max(spreads) < 0.02
+    return bool(spreads) and max(spreads) < 0.025
 
 
 def finite_kl() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studies.records import results
+from studies.records import read, results
 from studies.tables import table
 
 ROWS = (10**6, 10**8, 10**9)
@@ -46,6 +46,11 @@ def memory(how: str, rows: int) -> dict[str, Any] | None:
     return dict(found[0]) if found else None
 
 
+def largest(how: str) -> int:
+    """The most rows of the arm `memory` that were scored so."""
+    return max(record["settings"]["rows"] for record in read("scale", "memory", how=how))
+
+
 def bytes_per_text(width: int) -> float:
     """Of the embedding cache."""
     (found,) = results("scale", "cache", width=width)
@@ -66,7 +71,7 @@ def cost_table() -> str:
     for number in ROWS:
         cores, gpus = core_hours(number), gpu_hours(number)
         rows.append(
-            [_power(number), _round(cores), _round(cores * CORE_HOUR), _round(gpus), _round(gpus * GPU_HOUR)]
+            [power(number), _round(cores), _round(cores * CORE_HOUR), _round(gpus), _round(gpus * GPU_HOUR)]
         )
     return table(head, rows)
 
@@ -75,11 +80,12 @@ def disk_table() -> str:
     """What lies on disk."""
     head = ["responses", "scores", "vectors: MiniLM", "width 4,096", "cache: MiniLM", "width 4,096"]
     per_row = (line_bytes(), 4 * 2 * 384, 4 * 2 * 4_096, bytes_per_text(384), bytes_per_text(8_192))
-    rows = [[_power(number), *(_bytes(number * one) for one in per_row)] for number in ROWS]
+    rows = [[power(number), *(_bytes(number * one) for one in per_row)] for number in ROWS]
     return table(head, rows)
 
 
-def _power(number: int) -> str:
+def power(number: int) -> str:
+    """A power of ten in words."""
     return f"10^{len(str(number)) - 1}"
 
 

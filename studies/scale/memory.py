@@ -18,9 +18,9 @@ from studies.scale.world import PLACE, descendants, highest_mib, is_worker, mode
 
 ROWS = (10_000, 100_000, 1_000_000)
 HOW = {
-    "whole table": ["--cache", "none"],
     "local": ["--engine", "local"],
     "Ray": ["--engine", "ray", "--ray_workers", "2"],
+    "whole table": ["--cache", "none"],
 }
 RUNS = [{"how": how, "rows": rows} for rows in ROWS for how in HOW]
 
@@ -34,7 +34,7 @@ def run(how: str, rows: int, seed: int) -> dict[str, Any]:
         seed: 0; the encoder's and the head's.
     """
     model, source = model_on("tiny"), rows_file(rows)
-    out = PLACE / "scores.jsonl"
+    out = PLACE / f"scores-{list(HOW).index(how)}-{rows}.jsonl"
     shutil.rmtree(f"{out}.shards", ignore_errors=True)
     line = ["score", "--model", str(model), "--data", str(source), "--out", str(out), "--device", "cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

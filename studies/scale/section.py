@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from studies import findings
 from studies.records import results
-from studies.scale.costs import engine, memory, per_core
+from studies.scale.costs import engine, largest, memory, per_core, power
 from studies.scale.engines import CASES, ROWS, ROWS_PER_SHARD
 from studies.scale.memory import HOW
 from studies.scale.memory import ROWS as SIZES
@@ -15,7 +15,7 @@ def section() -> str | None:
     """Two tables; None before the study was run."""
     if not results("scale", "engines"):
         return None
-    first = f"## Many rows\n\nThe engines of `pluralign score` on one machine (`python -m studies scale`): {ROWS:,} responses of some fifteen words, scored on MiniLM in shards of {ROWS_PER_SHARD}. Processor seconds count everything, the start of Ray and the loading of models among it; other work shared the two cores, so seconds by the clock say little. The last case kills a worker (SIGKILL) while it is at work.\n\n"
+    first = f"## Many rows\n\nThe engines of `pluralign score` on one machine (`python -m studies scale`): {ROWS:,} responses of some fifteen words, scored on MiniLM in shards of {ROWS_PER_SHARD}. Processor seconds count everything, the start of Ray and the loading of models among it; other work shared the two cores, so seconds by the clock say little of a quiet machine. The last case kills a worker (SIGKILL) while it is at work.\n\n"
     rows: Rows = []
     for case in CASES:
         found = engine(case)
@@ -67,10 +67,16 @@ def headlines() -> list[Headline]:
             len(digests) == 1,
         )
     ]
-    few, many = memory("local", SIZES[0]), memory("local", SIZES[-1])
+    few, size = memory("local", SIZES[0]), largest("local")
+    many = memory("local", size)
     if few and many:
         ratio = many["peak_mib"] / few["peak_mib"]
         lines.append(
-            Headline("memory of 10^6 rows over that of 10^4, in shards", f"{ratio:.2f}", "1.1", ratio <= 1.1)
+            Headline(
+                f"memory of {power(size)} rows over that of {power(SIZES[0])}, in shards",
+                f"{ratio:.2f}",
+                "1.1",
+                ratio <= 1.1,
+            )
         )
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,5 +51,38 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         status = main([*line.split(), *more])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def made_before() -> dict[tuple[str, ...], Path]:
+    """What some commands added to the current folder."""
+    return {}
+
+
+@pytest.fixture
+def made_once(
+    workplace: Path,
+    fake: FakeBackbone,
+    command: Callable[..., tuple[int, str, str]],
+    made_before: dict[tuple[str, ...], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., None]:
+    """Runs commands that many tests begin with, in the first of them; the others get copies of the files."""
+
+    def run(*lines: str) -> None:
+        if lines in made_before:
+            shutil.copytree(made_before[lines], workplace, dirs_exist_ok=True)
+            return
+        before = {path.name for path in workplace.iterdir()}
+        for line in lines:
+            status, _, err = command(line)
+            assert status == 0, err
+        kept = tmp_path_factory.mktemp("made")
+        for path in workplace.iterdir():
+            if path.name not in before:
+                shutil.copytree(path, kept / path.name)
+        made_before[lines] = kept
 
     return run

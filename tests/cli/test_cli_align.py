@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+import remembered_probes
 import tiny_policy
 import tiny_tables
 from pluralign.cli.align_tables import read_table
@@ -24,6 +25,7 @@ SMALL = (
 
 @pytest.fixture
 def policy(workplace):
+    remembered_probes.install()
     tiny_policy.saved(Path("policy"))
     tiny_tables.pairs(12).to_json("train.jsonl")
     tiny_tables.pairs(4, seed=1).to_json("eval.jsonl")

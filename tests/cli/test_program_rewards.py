@@ -75,6 +75,18 @@ def test_completions_are_rewarded_by_tests_of_another_file(command):
     assert command(line, "--all_or_nothing")[0] == 1  # another reward, the same folder
 
 
+@pytest.mark.parametrize("verb", ["sample", "select"])
+def test_completions_without_tests_are_refused_before_a_program_runs(command, verb, monkeypatch):
+    rows = [json.loads(line) for line in Path("said.jsonl").read_text().splitlines()]
+    write("more.jsonl", [*rows, {"prompt": "halve", "completion": "def f(x): return x / 2"}])
+    ran = []
+    monkeypatch.setattr("pluralign.policy.rewards.programs.runner.Runner.run", lambda *_: ran.append(1))
+    line = f"{verb} --shards more.jsonl --programs leetcode.jsonl --prompts_per_shard 1 --out {verb}"
+    status, _, err = command(line)
+    assert (status, ran) == (1, []), err
+    assert "1 of 3 prompts have no tests; the first is 'halve'" in err
+
+
 def test_samples_of_a_policy_and_their_rewards(policy, command):
     line = (
         "sample --model policy --prompts letters.jsonl --programs letters.jsonl --completions 8 "

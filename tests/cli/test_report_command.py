@@ -12,10 +12,12 @@ pytest.importorskip("jinja2")
 
 
 @pytest.fixture
-def judged(workplace, fake, command):
+def judged(made_once):
     """runs/one: a fit; runs/judged: its evaluation."""
-    assert command("fit --ratings ratings.jsonl --l1 0.01 --levels [0.1,0.5,0.9] --out runs/one")[0] == 0
-    assert command("evaluate --model runs/one --ratings ratings.jsonl --out runs/judged")[0] == 0
+    made_once(
+        "fit --ratings ratings.jsonl --l1 0.01 --levels [0.1,0.5,0.9] --out runs/one",
+        "evaluate --model runs/one --ratings ratings.jsonl --out runs/judged",
+    )
 
 
 def test_a_page_from_an_evaluation(judged, command):

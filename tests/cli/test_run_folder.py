@@ -156,6 +156,10 @@ def test_a_finished_run_serves_where_nothing_may_be_written(tmp_path):
             assert folder.result == {"run": str(path), "model": str(path / "model")}
         with pytest.raises(RunError, match="belongs to another run"):
             open_folder(path, inputs={}).__enter__()
+        with pytest.raises(
+            RunError, match=r"run/new cannot be made: Permission denied; choose another --out"
+        ):
+            open_folder(path / "new").__enter__()
     (tmp_path / "run" / "done.json").unlink()
     (tmp_path / "run" / ".lock").unlink()
     with forbidden_to_write(tmp_path / "run") as path, pytest.raises(RunError, match="is read-only"):

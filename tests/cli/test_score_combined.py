@@ -17,10 +17,8 @@ FITS = (
 
 
 @pytest.fixture
-def fitted(workplace, fake, command):
-    for line in FITS:
-        status, _, err = command(line)
-        assert status == 0, err
+def fitted(made_once):
+    made_once(*FITS)
 
 
 def utilities(out: str) -> list[float]:

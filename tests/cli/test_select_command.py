@@ -241,6 +241,12 @@ def test_settings_that_do_not_go_together(place, command, flags, message):
     assert not Path("run").exists()
 
 
+def test_samples_of_our_own_are_named_as_such(place, command):
+    assert command("sample --shards foreign.jsonl --reward_column --out sampled")[0] == 0
+    status, _, err = command("select --shards sampled --reward_column")
+    assert (status, "--shards: sampled contains samples written by pluralign; pass it as" in err) == (2, True)
+
+
 def test_a_reward_that_is_missing_is_named(place, command):
     Path("foreign.jsonl").write_text(json.dumps({"prompt": "p", "completion": "0.5 1 w"}) + "\n")
     status, _, err = command(f"{BY_COLUMN} run")

@@ -17,9 +17,8 @@ def write(name: str, rows) -> str:
 
 
 @pytest.fixture
-def fitted(workplace, fake, command):
-    status, _, err = command("fit --family quantile --ratings ratings.jsonl --out run --l1 0.01 --cache none")
-    assert status == 0, err
+def fitted(made_once):
+    made_once("fit --family quantile --ratings ratings.jsonl --out run --l1 0.01 --cache none")
     return "run"
 
 

@@ -14,6 +14,7 @@ from scipy import optimize, stats
 
 from pluralign.distributions import Categorical, Empirical, GaussianEnsemble, Point, Quantiles
 from pluralign.errors import ArgumentError
+from property_examples import examples
 
 LEVELS = torch.tensor([0.1, 0.3, 0.5, 0.8], dtype=torch.float64)
 
@@ -64,7 +65,7 @@ def test_wasserstein(case, other_case, integral):
 
 
 @given(first=KINDS, second=KINDS, draw=DRAWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_the_two_orders_sum_to_one_and_ties_count_half(first, second, draw):
     one, two = random_distribution(first, draw), random_distribution(second, draw)
     torch.testing.assert_close(
@@ -77,7 +78,7 @@ def test_the_two_orders_sum_to_one_and_ties_count_half(first, second, draw):
 
 
 @given(kinds=st.tuples(KINDS, KINDS, KINDS), draw=DRAWS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_wasserstein_is_a_metric(kinds, draw):
     one, two, three = (random_distribution(kind, draw) for kind in kinds)
     direct = one.wasserstein(two)
@@ -89,7 +90,7 @@ def test_wasserstein_is_a_metric(kinds, draw):
 
 
 @given(first=KINDS, second=KINDS, draw=DRAWS, shift=st.floats(-5, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_common_affine_map_scales_the_distance_and_keeps_the_order(first, second, draw, shift):
     one, two = random_distribution(first, draw), random_distribution(second, draw)
     moved = [distribution.scale_shift(3.0, shift) for distribution in (one, two)]

@@ -13,6 +13,7 @@ from scipy import stats
 
 from pluralign.distributions import Empirical, GaussianEnsemble
 from pluralign.errors import ArgumentError
+from property_examples import examples
 
 
 def test_std_is_within_plus_between():
@@ -29,7 +30,7 @@ def test_entropic_of_a_mixture_by_its_formula():
 
 
 @given(draw=st.integers(0, 2**32 - 1).map(np.random.default_rng), level=st.floats(1e-6, 1 - 1e-6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_quantile_inverts_the_cdf(draw, level):
     distribution = GaussianEnsemble(
         torch.tensor(draw.normal(size=(5, 4)) * 10 ** draw.uniform(-2, 2)),

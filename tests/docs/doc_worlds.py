@@ -70,15 +70,24 @@ def files(attributes: tuple[str, ...] = ("helpfulness",), num_prompts: int = 20)
     return {"pl": pl, "torch": torch, "ratings": table, "train": table, "conversations": conversations}
 
 
+# What worlds contain before the page begins; fits of the page itself search for their penalties.
+QUICK: dict[str, dict[str, Any]] = {
+    "quantile": {"l1": 0.01},
+    "regression": {"l2": 0.1},
+    "categorical": {"l2": 0.01},
+    "gaussian_ensemble": {"l2": 0.1, "std_l2": 1.0, "steps": 100},
+}
+
+
 def fitted(names: Names, family: str = "quantile", **options: Any) -> pl.RewardModel:
-    return pl.fit(family, ratings=names["ratings"], **options)
+    return pl.fit(family, ratings=names["ratings"], config=QUICK[family], **options)
 
 
 def run_of(family: str, folder: str, **options: str) -> None:
     """A run folder, as `pluralign fit` makes it."""
     from pluralign.cli.main import main
 
-    flags = [word for key, value in options.items() for word in (f"--{key}", value)]
+    flags = [word for key, value in (QUICK[family] | options).items() for word in (f"--{key}", f"{value}")]
     assert main(["fit", "--family", family, "--ratings", "ratings.jsonl", "--out", folder, *flags]) == 0
 
 
@@ -280,6 +289,7 @@ WORLDS: dict[str, Callable[[], Names]] = {
     "docs/how-to/conversations.md": conversations,
     "docs/how-to/export.md": exporting,
     "docs/how-to/sampling.md": sampling,
+    "docs/how-to/scale.md": attributes,
     "docs/how-to/select.md": selecting,
     "docs/how-to/suites.md": suites,
     "docs/how-to/updating.md": updating,

@@ -1,7 +1,7 @@
 """A stage without a model, which tests and their workers can import: how long a text is, and who did it.
 
 Files in a folder say what happened: `calls` has a line for every batch, and where `stop-SHARD` lies the
-process that comes to the first row of that shard is killed, once.
+process that comes to the first row of that shard is killed, once; with `deadly-SHARD` always.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Lettered:
             if mark.name == f"stop-{first}":
                 mark.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
+        if (self.folder / f"deadly-{first}").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
         if "refused" in batch["response"]:
             raise ArgumentError("a response that this stage refuses")
         length = np.array([len(text) * self.factor for text in batch["response"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 
 import pytest
@@ -11,7 +12,7 @@ from lettered_stage import lettered_job
 import pluralign as pl
 from pluralign import errors
 from pluralign.engines import RayEngine
-from pluralign.engines.ray_data import _Actor, _raise
+from pluralign.engines.ray_data import _Actor, _knock, _raise
 
 
 @pytest.fixture
@@ -22,12 +23,13 @@ def no_ray(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"workers": 0}, "ray_workers must be at least 1, received 0"),
-        ({"cpus": 0}, "ray_cpus must be at least 1"),
-        ({"gpus": -1}, "ray_gpus must be at least 0"),
-        ({"gpus": float("nan")}, "ray_gpus must be at least 0, received nan"),
+        ({"workers": 0}, "workers must be at least 1, received 0"),
+        ({"cpus": 0}, "cpus must be at least 1"),
+        ({"gpus": -1}, "gpus must be at least 0"),
+        ({"gpus": float("nan")}, "gpus must be at least 0, received nan"),
         ({"gpus": 1.5}, "a whole number, or a fraction below 1"),
-        ({"address": " "}, "ray_address: received an empty text"),
+        ({"address": " "}, "address: received ' '; allowed: host:port, auto"),
+        ({"address": "localhost"}, "address: received 'localhost'; allowed: host:port"),
     ],
 )
 def test_impossible_workers_are_refused(no_ray, arguments, message):
@@ -40,19 +42,46 @@ def test_a_missing_ray_says_what_installs_it(no_ray):
         RayEngine()
 
 
+def test_an_address_where_nothing_answers_is_found_out_at_once():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(OSError, match="refused"):
+            _knock(address)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        _knock(f"127.0.0.1:{server.getsockname()[1]}")
+    _knock("auto")
+
+
 def test_an_actor_makes_shards_and_reports_what_goes_wrong(tmp_path):
     job = lettered_job(tmp_path)
     job.shards().begin()
-    actor = _Actor(job, 1, "0.0.1")
+    actor = _Actor(job, 1, "0.0.1", "run")
     found = actor({"shard": [0]})
     facts = json.loads(found["problem"][0])
     assert facts["kind"] == "RunError"
     assert "install the same on all machines" in facts["message"]
-    actor = _Actor(job, 1, pl.__version__)
+    actor = _Actor(job, 1, pl.__version__, "run")
     found = actor({"shard": [0, 1]})
     assert list(found["shard"]) == [0, 1]
     assert list(found["problem"]) == ["", ""]
     assert len(list(job.out.glob("shard-*"))) == 2
+
+
+def test_a_shard_on_which_workers_died_is_given_up_in_this_run_alone(tmp_path):
+    job = lettered_job(tmp_path)
+    job.shards().begin()
+    (job.rows / ".tries-run-00002").write_bytes(b".....")
+    found = _Actor(job, 1, pl.__version__, "run")({"shard": [2, 3]})["problem"]
+    assert json.loads(found[0])["message"].startswith(
+        "shard 2 was begun 5 times, and its worker died each time"
+    )
+    assert found[1] == ""
+    assert list(_Actor(job, 1, pl.__version__, "another")({"shard": [2]})["problem"]) == [""]
+    assert [file.name for file in job.rows.glob(".tries*")] == [".tries-run-00002"]
 
 
 def test_problems_of_workers_are_raised_as_what_they_were():

@@ -15,6 +15,17 @@ from pluralign.evaluation.multiplicity import holm, letters, shaffer
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_the_closed_test_of_bonferroni(values):
+    """A hypothesis is rejected where Bonferroni rejects every set of hypotheses that has it."""
+    sets = [s for n in range(1, len(values) + 1) for s in itertools.combinations(range(len(values)), n)]
+    adjusted = [
+        max(min(1.0, len(s) * min(values[j] for j in s)) for s in sets if i in s) for i in range(len(values))
+    ]
+    assert holm(values) == pytest.approx(adjusted)
+
+
+@pytest.mark.peer
 @given(p_values)
 def test_holm_is_that_of_statsmodels(values):
     multitest = pytest.importorskip("statsmodels.stats.multitest")

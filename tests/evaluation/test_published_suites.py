@@ -79,7 +79,7 @@ def test_rewardbench_from_rows_gives_the_published_overall():
 def test_prior_sets_enter_where_they_are_and_old_weights_where_they_are_asked_for():
     rows = armorm_rows()
     for subset, share in zip(REWARDBENCH_PRIOR, (0.69735, 0.87783, 0.7467, 0.64989), strict=True):
-        rows += [pair_row(i, float(i < 1000 * share), 0.5, subset=subset) for i in range(1000)]
+        rows += [pair_row(i, float(i < 500 * share), 0.5, subset=subset) for i in range(500)]
     results = evaluate_suite(Spread(), rows, "rewardbench")
     assert 100 * main(results)["sections"]["Prior Sets"] == pytest.approx(74.29, abs=0.1)
     assert 100 * main(results)["overall"] == pytest.approx(88.6, abs=0.1)

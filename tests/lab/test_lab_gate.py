@@ -5,6 +5,8 @@ The backbone here reads the lab's own traits, so that what is tested is the gate
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -17,11 +19,19 @@ from pluralign.lab.personas import VALUED
 KINDS = tuple(world.KINDS)
 
 
+@functools.cache
+def read_once(*turns):
+    """Traits [1, T] and the kind of prompt of one conversation."""
+    traits, (kind,) = parser.read([[{"role": role, "content": content} for role, content in turns]])
+    return traits, kind
+
+
 class TraitBackbone(FakeBackbone):
     """Responses: traits and how far each is saturated. Prompts: which kind, and a little noise by text."""
 
     def embed(self, conversations, *, cache=None, progress=None):
-        traits, kinds = parser.read(conversations)
+        found = [read_once(*[(turn["role"], turn["content"]) for turn in one]) for one in conversations]
+        traits, kinds = torch.cat([one for one, _ in found]), [kind for _, kind in found]
         response = torch.cat([traits, -torch.expm1(-traits)], 1).float()
         prompt = torch.tensor([[float(kind == k) for k in KINDS] for kind in kinds]).reshape(-1, len(KINDS))
         words = torch.tensor([len(c[-1]["content"].split()) for c in conversations], dtype=torch.int64)
@@ -44,12 +54,18 @@ def crowd():
     return pl.lab.Crowd(seed=0)
 
 
-@pytest.mark.parametrize("family", ["quantile", "regression"])
-def test_the_gate_finds_the_crowds_weights_on_prompts_it_has_not_seen(crowd, family):
-    ratings = crowd.ratings(800, 5, VALUED, seed=1)
+@pytest.fixture(scope="module")
+def tables(crowd):
+    """Ratings, pairs for the gate, and pairs on other prompts."""
     _, held_out = pl.split(crowd.pairs(6000, seed=2), test_share=0.25)
     train = pl.split(crowd.pairs(3000, seed=3), test_share=0.25)[0]
     assert not set(train["group"]) & set(held_out["group"])
+    return crowd.ratings(800, 5, VALUED, seed=1), train, held_out
+
+
+@pytest.mark.parametrize("family", ["quantile", "regression"])
+def test_the_gate_finds_the_crowds_weights_on_prompts_it_has_not_seen(crowd, tables, family):
+    ratings, train, held_out = tables
     config = {
         "baselines": False,
         "gate_hidden": 32,

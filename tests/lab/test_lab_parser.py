@@ -16,6 +16,7 @@ from pluralign.lab import world
 from pluralign.lab.grammar import MAX_WORDS, MIN_WORDS, STYLES, Clause, draw, render
 from pluralign.lab.parser import TRAITS, Traits, parse, parse_prompt, read
 from pluralign.lab.world import PROMPTS, Request
+from property_examples import examples
 
 CLEAN_KNIFE = PROMPTS[0]  # "how do i clean the knife ?"; soap, firmly
 
@@ -87,7 +88,7 @@ pieces = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(pieces, max_size=12).map(" . ".join), st.one_of(st.none(), st.sampled_from(PROMPTS)))
 def test_total_and_deterministic(text: str, prompt: Request | None) -> None:
     traits = parse(prompt, text)

@@ -14,6 +14,7 @@ from fake_backbone import FakeBackbone, pairs_rows, talk
 from pluralign.distributions import Categorical, GaussianEnsemble, Quantiles
 from pluralign.errors import ArgumentError, ArtifactError, DataError
 from pluralign.model.recalibration import Draws, Recalibration
+from property_examples import examples
 
 
 def draws(pit, groups=None, beyond=None, tails=(0.0, 0.0)):
@@ -64,7 +65,7 @@ def test_intervals_have_their_nominal_share_in_new_groups(std):
     """Truth N(m, 1) and N(m, std^2) predicted, with an effect of the group: too narrow, and too wide."""
     generator = np.random.default_rng(int(10 * std))
     inside, before = [], []
-    for _ in range(150):
+    for _ in range(examples(150)):
         effect = generator.normal(size=(40, 1)) * 0.6
         mean = generator.normal(size=(40, 5)) * 3
         y = mean + effect + generator.normal(size=(40, 5)) * 0.8  # of variance 1 in all

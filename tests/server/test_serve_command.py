@@ -49,10 +49,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def serving(model: Path, *flags: str, ready: bool = True) -> Iterator[tuple[Server, subprocess.Popen[str]]]:
+def serving(
+    model: Path | str, *flags: str, ready: bool = True
+) -> Iterator[tuple[Server, subprocess.Popen[str]]]:
     """The command in a process group of its own, stopped at the end."""
     parent = subprocess.Popen(
-        [sys.executable, "-m", "pluralign.cli.main", "serve", str(model), "--port", "0", *flags],
+        [sys.executable, "-m", "pluralign.cli.main", "serve", "--port", "0", str(model), *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -157,6 +159,25 @@ def test_it_serves_scores_like_the_model_survives_kills_and_stops(folder):
 
 
 @pytest.mark.slow
+def test_programs_are_served_by_the_tests_of_their_prompts(tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    row = {"prompt": "Square a number.", "tests": ["assert f(2) == 4", "assert f(3) == 9"]}
+    tasks.write_text(json.dumps(row) + "\n")
+    with serving("--programs", str(tasks), "--policy_tokenizer", "none", "--sandbox", "rlimits") as (
+        server,
+        _,
+    ):
+        for code, share in (("def f(x): return x * x", 1.0), ("def f(x): return 4", 0.5)):
+            talk = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": code}]
+            assert server.post("/v1/score", {"conversations": [talk]}).json == {"scores": [share]}
+            body = {"query": [row["prompt"] + code], "prompts": [row["prompt"]], "labels": [""]}
+            assert server.post("/get_reward", body).json["rewards"] == [share]
+        talk[0] = {"role": "user", "content": "Another task."}
+        refused = server.post("/v1/score", {"conversations": [talk]})
+        assert (refused.status, "no tests for the prompt" in refused.body.decode()) == (422, True), refused
+
+
+@pytest.mark.slow
 def test_a_worker_stops_with_its_parent(folder):
     with serving(folder / "model") as (_, parent):
         worker = worker_of(parent)
@@ -215,6 +236,8 @@ def test_what_the_worker_finds_wrong_ends_the_command_with_the_reason(folder, tm
         (["--max_items", "0"], "max_items"),
         (["--prot", "1"], "did you mean --port?"),
         (["--port", "eighty"], "--port: received 'eighty'"),
+        (["--programs", "tasks.jsonl"], "needed: the folder of a model, or --programs TABLE"),
+        (["--all_or_nothing", "true"], "--all_or_nothing belongs to --programs, which is missing"),
         (["--port", "70000"], "--port: received 70000; allowed: 0 to 65535"),
         (["--grace", "-1"], "--grace: received -1; allowed: seconds"),
         (["--host", "no.such.host.invalid", "--token", "t"], "no.such.host.invalid"),
@@ -226,6 +249,12 @@ def test_mistakes_on_the_command_line(folder, command, tmp_path, monkeypatch, fl
     assert status in (1, 2)
     assert message in err, err
     assert "Traceback" not in err
+
+
+def test_neither_a_model_nor_programs(command):
+    assert "needed: the folder of a model, or --programs TABLE" in command("serve")[2]
+    status, _, err = command("serve --programs tasks.jsonl --votes votes.sqlite")
+    assert (status, "--votes belongs to a model" in err) == (2, True), err
 
 
 def test_what_is_no_model_folder(command, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Quantile regression as the textbook linear program, solved by SciPy's HiGHS; and its objective."""
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 
 def optimum(features, targets, level, l1, weight=None, intercept=True):
@@ -19,6 +19,20 @@ def optimum(features, targets, level, l1, weight=None, intercept=True):
     solution = linprog(cost, A_eq=columns, b_eq=y / unit, bounds=(0, None), method="highs")
     assert solution.status == 0, solution.message
     return solution.fun * unit
+
+
+def optimum_of_dual(features, targets, level, l1):
+    """The same by the dual program, with a constraint per column instead of one per row (Koenker 2005, 6.2).
+
+    maximise  y . d  over  (level - 1) / N <= d_i <= level / N,  |X' d| <= l1,  sum d = 0
+    """
+    x, y = np.asarray(features, float), np.asarray(targets, float)
+    rows = np.vstack([x.T, np.ones(len(y))])
+    most = np.append(np.full(x.shape[1], l1), 0.0)
+    box = Bounds(np.full(len(y), level - 1) / len(y), np.full(len(y), level) / len(y))
+    solution = milp(-y, constraints=LinearConstraint(rows, -most, most), bounds=box)
+    assert solution.status == 0, solution.message
+    return -solution.fun
 
 
 def objective(features, targets, level, l1, coef, intercept, weight=None):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pluralign.errors import ConvergenceWarning
 from pluralign.solvers import fit_quantiles
 from pluralign.solvers._design import NULL_SHARE, ROUNDING_SHARE
+from property_examples import examples
 
 LEVELS = [0.2, 0.5]
 
@@ -44,7 +45,7 @@ def assert_certified(fit, x, plain, y, weight=None, intercept=True):
         assert value == pytest.approx(again, rel=1e-6)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     offset=st.sampled_from([1.0, 1e3, 1e5, 1e8]),
@@ -65,7 +66,7 @@ def test_large_offsets_and_tiny_spreads(seed, offset, share, faint, weighted):
         assert float(fit.gap.max()) <= 1e-6  # real enough to fit by
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     share=st.sampled_from([1e-13, 1e-11, 3e-10, 1e-9, 3e-9, 1e-7, 1e-3]),

@@ -46,10 +46,13 @@ def problem(seed, num_rows, num_columns, traits, unit=1.0):
     return x, y * unit, weight
 
 
-def check_optimal(x, y, weight, levels, l1, intercept, fit, tol=1e-6):
+def check_optimal(x, y, weight, levels, l1, intercept, fit, tol=1e-6, oracle=None):
     size = np.nanmean(np.abs(y))
     for k, level in enumerate(levels):
-        best = lp_oracle.optimum(x, y, level, l1, weight, intercept)
+        if oracle is None:
+            best = lp_oracle.optimum(x, y, level, l1, weight, intercept)
+        else:
+            best = oracle(x, y, level, l1)
         value, gap = float(fit.objective[k]), float(fit.gap[k])
         again = lp_oracle.objective(x, y, level, l1, fit.coef[k].numpy(), float(fit.intercept[k]), weight)
         assert value == pytest.approx(again, rel=1e-7, abs=1e-10 * size)
@@ -123,7 +126,14 @@ def test_agrees_with_scikit_learn(traits, l1):
 def test_larger_problems_with_left_out_rows_agree_with_highs(shape, l1):
     x, y, _ = problem(5, *shape, ())
     fit = fit_quantiles(x, y, [0.05, 0.5], l1=l1)
-    check_optimal(x, y, None, [0.05, 0.5], l1, True, fit)
+    check_optimal(x, y, None, [0.05, 0.5], l1, True, fit, oracle=lp_oracle.optimum_of_dual)
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.003])
+def test_both_oracles_agree(l1):
+    x, y, _ = problem(6, 150, 10, ())
+    dual = lp_oracle.optimum_of_dual(x, y, 0.3, l1)
+    assert dual == pytest.approx(lp_oracle.optimum(x, y, 0.3, l1), rel=1e-9)
 
 
 def test_a_large_penalty_leaves_the_quantile_of_the_targets():

@@ -75,9 +75,6 @@ def as_flags(message: str, flags: Collection[str]) -> str:
     for flag in lacking:
         message = re.sub(rf"(?:, or|;)[^,;\n]*?--{flag}\b(?:[^,;.\n]|\.(?=\w))*", "", message)
     named = re.match(r"(\w+)(?:: received| =) ", message)
-    if not named:
-        named = re.match(r"(ray_\w+) must be ", message)
-    message = re.sub(r"(?<![-\w])(ray_(?:workers|cpus|gpus|address))(?= or |[.,])", r"--\1", message)
     return f"--{message}" if named and named.group(1) in flags else message
 
 

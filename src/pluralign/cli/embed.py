@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
             console.say(f"{folder.path} already holds this run; nothing to do")
             result = folder.result
         else:
-            result = _make(flags, backbone, ray, folder, engine, identity, console)
+            result = _make(flags, backbone, ray, folder, engine, inputs["data"], identity, console)
     console.result(result, str(result["embeddings"]))
 
 
@@ -89,13 +89,13 @@ def _make(
     ray: RayFlags,
     folder: RunFolder,
     engine: Any,
+    source: str,
     identity: dict[str, str | None],
     console: Console,
 ) -> dict[str, Any]:
     from pluralign.data import response_columns
     from pluralign.engines import Job, embed_stage, finish
 
-    source = digest(flags.data)
     rows = rows_of(
         flags.data,
         folder.path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from pluralign.cli.console import Console
 from pluralign.cli.engine_flags import RayFlags
 from pluralign.cli.parsing import UsageError
+from pluralign.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from pluralign.engines import Engine, StoredRows
@@ -36,7 +38,7 @@ def engine_from(name: str, flags: RayFlags) -> Engine:
     """The engine of that name.
 
     Raises:
-        ArgumentError: a number is out of range.
+        UsageError: a number is out of range.
         MissingDependencyError: Ray Data is not installed.
     """
     from pluralign.backbones import use_idle_cores
@@ -45,9 +47,12 @@ def engine_from(name: str, flags: RayFlags) -> Engine:
     if name == "local":
         use_idle_cores()
         return LocalEngine()
-    return RayEngine(
-        workers=flags.ray_workers, cpus=flags.ray_cpus, gpus=flags.ray_gpus, address=flags.ray_address
-    )
+    try:
+        return RayEngine(
+            workers=flags.ray_workers, cpus=flags.ray_cpus, gpus=flags.ray_gpus, address=flags.ray_address
+        )
+    except ArgumentError as error:
+        raise UsageError(f"--ray_{error}") from None  # arguments have the names of the flags without it
 
 
 def worker_device(name: str, device: str | None, flags: RayFlags) -> str | None:
@@ -84,7 +89,11 @@ def rows_of(
 
     facts = {"source": digest, "columns": columns, "split": split}
     tables = data.stream_responses(source, columns=columns, split=split)
-    rows = store_rows(tables, folder / ROWS, rows_per_shard, facts)
+    try:
+        rows = store_rows(tables, folder / ROWS, rows_per_shard, facts)
+    except DataError:  # a corrected file is another one, and finds a free name
+        shutil.rmtree(folder / ROWS, ignore_errors=True)
+        raise
     console.say(
         f"{rows.rows:,} rows in {rows.num_shards:,} shards of at most {rows_per_shard:,}, in {folder}"
     )

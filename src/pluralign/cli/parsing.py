@@ -78,6 +78,8 @@ def parse(
         of_kind = [field.name for field in fields(kind)]
         if positional in of_kind:
             many = {"nargs": "+"} if _is_list(kind, positional) else {}
+            if not _is_needed(kind, positional):
+                many = {"nargs": "?"}
             parser.add_argument(positional, type=str, help=_field_help(kind, positional), **many)
             known.append(positional)
         # A field that two dataclasses share, such as `seed`, becomes one flag for both.
@@ -104,11 +106,16 @@ def help_topic(arguments: Sequence[str]) -> str | None:
 def _named(positional: str | None, kinds: Iterable[Any]) -> str:
     """What has to be given, for the usage line: the field without a flag, and flags without a default."""
     words = [] if positional is None else [positional.upper()]
-    needed = [
-        f.name for k in kinds for f in fields(k) if f.default is MISSING and f.default_factory is MISSING
-    ]
+    if positional is not None and not any(_is_needed(kind, positional) for kind in kinds):
+        words = [f"[{positional.upper()}]"]
+    needed = [field.name for kind in kinds for field in fields(kind) if _is_needed(kind, field.name)]
     words += [f"--{name} {name.upper()}" for name in dict.fromkeys(needed) if name != positional]
     return "".join(f"{word} " for word in words)
+
+
+def _is_needed(kind: Any, name: str) -> bool:
+    """Whether the class has that field, without a default."""
+    return any(f.name == name and f.default is MISSING and f.default_factory is MISSING for f in fields(kind))
 
 
 def _check_sizes(arguments: Sequence[str]) -> None:

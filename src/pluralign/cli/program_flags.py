@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pluralign.cli.parsing import UsageError
 from pluralign.errors import ArgumentError, SandboxError
 
-__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_reward"]
+__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_limits", "program_reward"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
         if given:
             raise UsageError(f"--{given[0]} belongs to --programs, which is missing")
         return
-    _limits(flags)
+    program_limits(flags)
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
@@ -91,7 +91,7 @@ def program_reward(
         raise
     try:
         return policy.ProgramReward(
-            _limits(flags),
+            policy.ProgramLimits(**program_limits(flags)),
             minimum=flags.sandbox,
             all_or_nothing=flags.all_or_nothing,
             workers=flags.program_workers,
@@ -101,8 +101,8 @@ def program_reward(
         raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
 
 
-def _limits(flags: ProgramFlags) -> Any:
-    """The limits; whole numbers stay whole.
+def program_limits(flags: ProgramFlags) -> dict[str, Any]:
+    """The limits that are given; whole numbers stay whole.
 
     Raises:
         UsageError: there is no such limit, or it is out of its range.
@@ -116,6 +116,7 @@ def _limits(flags: ProgramFlags) -> Any:
         if name not in known:
             raise UsageError(f"--program_limits.{name}: allowed: {', '.join(known)}")
     try:
-        return ProgramLimits(**given)
+        ProgramLimits(**given)
     except ArgumentError as error:
         raise UsageError(str(error).replace("limits: ", "--program_limits.", 1)) from None
+    return given

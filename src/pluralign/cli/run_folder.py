@@ -37,6 +37,7 @@ __all__ = ["RunFolder", "default_name", "digest", "made_once"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
 _CARD = "README.md"  # people may write into it
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")
 
 
@@ -68,7 +69,12 @@ class RunFolder:
         stored = self.path / _RECORD
         if self.path.is_dir() and not stored.exists() and not self._is_empty():
             raise RunError(f"{self.path} contains other files and is not a run folder; choose another --out")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            raise RunError(f"{self.path} cannot be made: {error.strerror}; choose another --out") from error
         may_write = self._take_lock()
         try:
             if may_write:
@@ -102,7 +108,7 @@ class RunFolder:
         try:
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.errno not in _REFUSED:
                 raise
             return False
         try:

@@ -30,7 +30,7 @@ from pluralign.cli.sample_rewards import (
     reward,
     reward_source,
 )
-from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, samples_folder
+from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, refuse_own_samples, samples_folder
 from pluralign.errors import PluralignError
 from pluralign.run_layout import model_folder
 
@@ -139,10 +139,8 @@ def _check(flags: SampleFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
         raise UsageError(f"--limit must be at least 1, received {flags.limit}")
     if flags.alpaca_eval is not None and not flags.alpaca_eval.strip():
         raise UsageError("--alpaca_eval: received an empty name; AlpacaEval shows the name in its table")
-    if flags.shards is not None and (samples_folder(flags.shards) / "manifest.json").is_file():
-        raise UsageError(
-            f"--shards: {flags.shards} contains samples written by pluralign; pass it as --samples"
-        )
+    if flags.shards is not None:
+        refuse_own_samples(flags.shards)
     if flags.engine == "ray" and (flags.model is None or flags.server is not None):
         raise UsageError(
             "--engine ray samples with the policy of --model on its workers; with --server the server does "

@@ -20,7 +20,7 @@ from pluralign.cli.sample_flags import RewardFlags
 from pluralign.cli.sample_rewards import REWARDS, check_rewards, progress_printer, reward_source
 from pluralign.cli.scorers import conversations_of
 from pluralign.cli.select_flags import SelectFlags
-from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, samples_folder
+from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, refuse_own_samples, samples_folder
 from pluralign.policy.selection.config import SelectionConfig
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def _check(flags: SelectFlags, rewards: RewardFlags, programs: ProgramFlags) -> 
         raise UsageError(f"needed: exactly one of --samples and --shards; received {received}")
     if flags.samples is not None and flags.columns:
         raise UsageError("--columns is for --shards; the columns of --samples have fixed names")
+    if flags.shards is not None:
+        refuse_own_samples(flags.shards)
     if flags.shards is not None and not rewards.sources:
         raise UsageError(f"--shards needs rewards: {_SOURCES}")
     if flags.samples is not None and not rewards.sources and not _own_rewards(flags.samples).is_dir():

@@ -1,4 +1,4 @@
-"""`pluralign serve`: a reward model behind HTTP, until it is stopped."""
+"""`pluralign serve`: a reward model, or the tests of programs, behind HTTP, until it is stopped."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError, parse
+from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_limits
 from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
 
@@ -22,10 +24,13 @@ _DAY = 86_400.0
 @dataclass(frozen=True)
 class ServeFlags:
     """Serve a reward model over HTTP: /v1/score and /v1/distribution, the faces that other software knows,
-    and a page for people at /.
+    and a page for people at /. With --programs and no model the score is the share of tests that a program
+    passes.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
+        programs: Instead of a model: tables with prompts and tests; the score is the share of tests that the
+            program in a response passes.
         host: Address to listen on; one that other machines reach needs a token.
         port: Port to listen on; 0 for any that is free.
         token: What clients have to send as Authorization: Bearer TOKEN, or in the URL,
@@ -47,7 +52,8 @@ class ServeFlags:
         json: Print the address as JSON.
     """
 
-    model: str
+    model: str | None = None
+    programs: tuple[str, ...] | str = ()
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
@@ -66,9 +72,10 @@ class ServeFlags:
 
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments and serves."""
-    flags, config = parse(
-        "serve", ServeFlags.__doc__ or "", arguments, ServeFlags, ServerConfig, positional="model"
-    )
+    kinds = (ServeFlags, ProgramFlags, ServerConfig)
+    flags, programs, config = parse("serve", ServeFlags.__doc__ or "", arguments, *kinds, positional="model")
+    run_programs = _programs(flags, programs)
+    name = flags.model or " ".join(named_tables(flags.programs).values())
     if not 0 < flags.grace < 86_400:
         raise UsageError(
             f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
@@ -77,12 +84,12 @@ def run(arguments: Sequence[str]) -> None:
     console = Console(flags.json)
 
     def listening(url: str) -> None:
-        console.say(f"{flags.model}: loading; {url} accepts connections, {url}/health says when it scores")
+        console.say(f"{name}: loading; {url} accepts connections, {url}/health says when it scores")
 
     def ready(url: str) -> None:
         page = f"; {url}/ is a page to try it on" if config.explorer else ""
         console.say(f"scores with {config.risk}{page}; stop it with Ctrl-C")
-        console.result({"url": url, "model": flags.model, "risk": config.risk}, url)
+        console.result({"url": url, "model": name, "risk": config.risk}, url)
 
     settings = {
         "policy_tokenizer": flags.policy_tokenizer,
@@ -96,8 +103,31 @@ def run(arguments: Sequence[str]) -> None:
         "token": token,
         "grace": flags.grace,
     }
-    place = Place(flags.model, flags.host, flags.port, flags.personas or {}, flags.device, flags.cache)
+    place = Place(
+        flags.model, flags.host, flags.port, flags.personas or {}, flags.device, flags.cache, run_programs
+    )
     serve(place, config, settings, say=console.say, on_listening=listening, on_ready=ready)
+
+
+def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | None:
+    """What a worker needs to run programs; None where a model is served."""
+    check_programs(flags.programs, programs)
+    if bool(flags.model) == bool(flags.programs):
+        received = f"both {flags.model} and --programs" if flags.model else "neither"
+        raise UsageError(f"received {received}; needed: the folder of a model, or --programs TABLE")
+    if not flags.programs:
+        return None
+    for flag in ("votes", "personas"):
+        if getattr(flags, flag) is not None:
+            raise UsageError(f"--{flag} belongs to a model; --programs has tests, and no opinions")
+    return {
+        "tables": list(named_tables(flags.programs).values()),
+        "columns": programs.program_columns or {},
+        "limits": program_limits(programs),
+        "minimum": programs.sandbox,
+        "all_or_nothing": programs.all_or_nothing,
+        "workers": programs.program_workers,
+    }
 
 
 def _token(flags: ServeFlags) -> str | None:

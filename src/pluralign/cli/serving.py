@@ -22,20 +22,22 @@ class Place:
     """What is served where.
 
     Attributes:
-        model: a model folder, the run folder of a fit, or the folder of a combination.
+        model: a model folder, the run folder of a fit, or the folder of a combination; None for programs.
         host: address to listen on.
         port: 0 for any that is free.
         personas: folders of models of groups of people, by name.
         device: cpu, cuda, ...; None for a GPU if there is one.
         cache: a folder for embeddings; None for the default one, `none` for none.
+        programs: what runs programs and their tests (`server.loading.load_programs`), instead of a model.
     """
 
-    model: str
+    model: str | None
     host: str
     port: int
     personas: Mapping[str, str]
     device: str | None
     cache: str | None
+    programs: Mapping[str, Any] | None = None
 
 
 def serve(
@@ -69,10 +71,11 @@ def serve(
     if not 0 <= place.port <= 65_535:
         raise UsageError(f"--port: received {place.port}; allowed: 0 to 65535, where 0 picks a free one")
     require_packages()
-    _check_folder(place.model, place.model)
+    if place.model is not None:
+        _check_folder(place.model, place.model)
+        folder_digest(place.model)
     for name, folder in place.personas.items():
         _check_folder(folder, f"--personas.{name} {folder}")
-    for folder in (place.model, *place.personas.values()):
         folder_digest(folder)
     with listen(place.host, place.port) as listening:
         host, port = listening.getsockname()[:2]
@@ -80,6 +83,7 @@ def serve(
         on_listening(url)
         told = dict(settings) | {
             "model": place.model,
+            "programs": place.programs,
             "personas": dict(place.personas),
             "device": place.device,
             "cache": place.cache,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pluralign.cli.parsing import UsageError
 from pluralign.cli.program_flags import named_tables
 from pluralign.cli.run_folder import digest
 from pluralign.run_layout import model_folder
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pluralign.cli.sample_flags import SampleFlags
     from pluralign.cli.select_flags import SelectFlags
 
-__all__ = ["SAMPLES", "imported", "input_digests", "samples_folder"]
+__all__ = ["SAMPLES", "imported", "input_digests", "refuse_own_samples", "samples_folder"]
 
 SAMPLES = "samples"  # in the run folder
 
@@ -46,6 +47,16 @@ def samples_folder(path: str) -> Path:
     """The samples folder itself, or the one inside a run folder."""
     inner = Path(path) / SAMPLES
     return inner if inner.is_dir() else Path(path)
+
+
+def refuse_own_samples(shards: str) -> None:
+    """Rejects a folder of our own samples as --shards, which are completions of other programs.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if (samples_folder(shards) / "manifest.json").is_file():
+        raise UsageError(f"--shards: {shards} contains samples written by pluralign; pass it as --samples")
 
 
 def imported(flags: SampleFlags | SelectFlags, folder: Path) -> Path:

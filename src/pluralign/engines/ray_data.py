@@ -17,11 +17,13 @@ import json
 import logging
 import os
 import re
+import secrets
 import socket
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,9 @@ __all__ = ["RayEngine"]
 _MOST_BLOCKS = 10_000  # Ray keeps a few kilobytes for each; behind that, a block is several shards
 _STORE_BYTES = 128 * 2**20  # of Ray's object store, which holds numbers of shards only
 _LOOPBACK = "127.0.0.1"
+_TRIES = 5  # of a shard, whose worker died with it in hand
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
+_ADDRESS = re.compile(r"auto|(ray://)?(?P<host>[\w.-]+|\[[\da-f:]+\]):(?P<port>\d{1,5})")
 _NAMED = re.compile(r"(\w+\.)*\w+(Error|Exception): ")
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -72,13 +76,13 @@ class RayEngine:
     def __init__(
         self, *, workers: int | None = None, cpus: int = 1, gpus: float = 0.0, address: str | None = None
     ) -> None:
-        for what, value, least in (("ray_workers", workers, 1), ("ray_cpus", cpus, 1), ("ray_gpus", gpus, 0)):
+        for what, value, least in (("workers", workers, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
             if value is not None and not value >= least:  # NaN is not
                 raise ArgumentError(f"{what} must be at least {least}, received {value}")
         if gpus > 1 and gpus != int(gpus):
-            raise ArgumentError(f"ray_gpus: received {gpus}; allowed: a whole number, or a fraction below 1")
-        if address is not None and not address.strip():
-            raise ArgumentError("ray_address: received an empty text; allowed: host:port, auto")
+            raise ArgumentError(f"gpus: received {gpus}; allowed: a whole number, or a fraction below 1")
+        if address is not None and not _ADDRESS.fullmatch(address):
+            raise ArgumentError(f"address: received {address!r}; allowed: host:port, auto")
         _ray(address)
         self._workers, self._cpus, self._gpus, self._address = workers, cpus, gpus, address
 
@@ -102,13 +106,14 @@ class RayEngine:
     def _drive(
         self, ray: Any, job: Job, shards: Sequence[int], count: int, progress: Progress | None
     ) -> None:
+        run = secrets.token_hex(4)
         with _settings(ray.data.DataContext.get_current()):
             numbers = ray.data.from_items(
                 [{"shard": number} for number in shards], override_num_blocks=min(len(shards), _MOST_BLOCKS)
             )
             made = numbers.map_batches(
                 _Actor,
-                fn_constructor_kwargs={"job": job, "cpus": self._cpus, "version": __version__},
+                fn_constructor_kwargs={"job": job, "cpus": self._cpus, "version": __version__, "run": run},
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
                 num_cpus=self._cpus,
@@ -129,11 +134,11 @@ class RayEngine:
         if self._gpus:
             rooms.append(found.get("GPU", 0.0) // self._gpus)
         room = int(min(rooms))
-        if room < max(1, self._workers or 1) and (self._address is None or self._workers is None):
+        if room < (self._workers or 1):
             raise RunError(
                 f"the cluster has {found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs, room for "
                 f"{room} workers of {self._cpus} CPUs and {self._gpus:g} GPUs; needed: {self._workers or 1}. "
-                "Lower ray_workers, ray_cpus or ray_gpus, or add machines"
+                "Ask for fewer or smaller workers, or add machines"
             )
         return self._workers or room
 
@@ -156,6 +161,7 @@ class RayEngine:
                     **quiet,
                 )
             else:
+                _knock(self._address)
                 ray.init(address=self._address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
             where = "on this machine" if self._address is None else f"at {self._address}"
@@ -170,14 +176,18 @@ class RayEngine:
 
 
 class _Actor:
-    """A worker as Ray Data calls it: numbers of shards in; the same out, with what went wrong."""
+    """A worker as Ray Data calls it: numbers of shards in; the same out, with what went wrong.
 
-    def __init__(self, job: Job, cpus: int, version: str) -> None:
+    Ray starts a dead worker again as often as it dies. A file beside the rows has a byte for each time that a
+    shard was begun in this run, so that a shard on which every worker dies is given up.
+    """
+
+    def __init__(self, job: Job, cpus: int, version: str, run: str) -> None:
         import torch
 
         torch.set_num_threads(cpus)
         self._worker = ShardWorker(job)
-        self._version = version
+        self._version, self._run, self._rows = version, run, job.rows
 
     def __call__(self, batch: Batch) -> Batch:
         problems = [self._make(int(number)) for number in batch["shard"]]
@@ -190,13 +200,43 @@ class _Actor:
                 f"has pluralign {__version__}, the command {self._version}: install the same on all machines"
             )
             return _problem(RunError(problem), "")
+        tries = self._rows / f".tries-{self._run}-{number:05d}"
+        if _one_more(tries) > _TRIES:
+            problem = (
+                f"shard {number} was begun {_TRIES} times, and its worker died each time, perhaps for want "
+                "of memory: have fewer workers on a machine, or smaller shards"
+            )
+            return _problem(RunError(problem), "")
         try:
             self._worker.make(number)
+            tries.unlink(missing_ok=True)
         except PluralignError as error:
             return _problem(error, "")
         except Exception as error:  # a fault of ours, or of a package: with its place
             return _problem(error, traceback.format_exc(limit=-3))
         return ""
+
+
+def _knock(address: str) -> None:
+    """Tries to connect, since Ray takes minutes to give up.
+
+    Raises:
+        OSError: nothing answers.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is not None and found["host"]:
+        with socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=10):
+            pass
+
+
+def _one_more(file: Path) -> int:
+    """Adds a byte to a file; how many it has. 0 where it cannot be written."""
+    try:
+        with file.open("ab") as opened:
+            opened.write(b".")
+            return opened.tell()
+    except OSError:
+        return 0
 
 
 def _problem(error: Exception, trace: str) -> str:

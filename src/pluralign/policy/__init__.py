@@ -27,6 +27,7 @@ _NAMES: dict[str, str] = {
     "PPOTrainer": "online.trainer",
     "ProgramLimits": "rewards.programs.limits",
     "ProgramReward": "rewards.programs.reward",
+    "ProgramScorer": "rewards.programs.scorer",
     "ProgramTasks": "rewards.programs.tasks",
     "References": "rewards.training_tables",
     "SamplingSettings": "sampling.settings",
@@ -88,6 +89,7 @@ __all__ = [
     "PPOTrainer",
     "ProgramLimits",
     "ProgramReward",
+    "ProgramScorer",
     "ProgramTasks",
     "References",
     "SamplingSettings",
@@ -148,6 +150,7 @@ if TYPE_CHECKING:  # what type checkers and the API reference see; tests/test_ty
     from pluralign.policy.rewards.programs.limits import ProgramLimits
     from pluralign.policy.rewards.programs.pass_at_k import pass_at_k
     from pluralign.policy.rewards.programs.reward import ProgramReward
+    from pluralign.policy.rewards.programs.scorer import ProgramScorer
     from pluralign.policy.rewards.programs.tasks import ProgramTasks, load_tasks
     from pluralign.policy.rewards.ranks import (
         clamp_ranks,

@@ -99,7 +99,7 @@ def render_alignment(record: Mapping[str, Any], title: str = "Before and after a
         ArtifactError: the record is damaged, not an alignment record, or has another version.
         MissingDependencyError: jinja2 is not installed.
     """
-    engine = environment()
+    engine = environment("alignment")
     _check(record, "the record")
     known = {name: line for name, line in _LINES.items() if name in record["after"]["measures"]}
     return engine.get_template("alignment.html.jinja").render(

@@ -51,7 +51,7 @@ def render_comparison(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """
     names = [row["name"] for row in comparisons[0]["table"]]
     return (
-        environment()
+        environment("comparison")
         .get_template("comparison.html.jinja")
         .render(
             comparisons=[

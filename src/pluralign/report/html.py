@@ -5,6 +5,7 @@ In: templates of this folder. Out: a Jinja environment.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from pluralign.errors import MissingDependencyError
@@ -16,18 +17,30 @@ if TYPE_CHECKING:
 __all__ = ["environment"]
 
 
-def environment() -> jinja2.Environment:
+def environment(page: str) -> jinja2.Environment:
     """Templates that escape every text and raise for undefined names, with the filters of all pages.
+
+    Each page has one of its own, to which it may add, and whose templates are compiled once.
+
+    Args:
+        page: name of the page.
 
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
     try:
-        import jinja2
+        import jinja2  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             "a report needs jinja2, which is not installed: pip install 'pluralign[report]'"
         ) from error
+    return _made(page)
+
+
+@functools.cache
+def _made(_page: str) -> jinja2.Environment:
+    import jinja2
+
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("pluralign.report"),
         autoescape=True,

@@ -51,7 +51,7 @@ def render_page(content: Mapping[str, Any]) -> str:
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
-    engine = environment()
+    engine = environment("page")
     engine.globals |= {
         "Frame": Frame,
         "ticks": ticks,

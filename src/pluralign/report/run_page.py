@@ -27,7 +27,7 @@ def render_run(content: Mapping[str, Any]) -> str:
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
-    engine = environment()
+    engine = environment("run")
     return engine.get_template("run.html.jinja").render(
         **content,
         title=_title(content["run"]),

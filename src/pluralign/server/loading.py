@@ -1,8 +1,8 @@
-"""From the path of a folder to a scorer, and a digest that says whether the folder is still the same."""
+"""From a folder or tables of tests to a scorer, and a digest that says whether they are still the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,14 @@ from pluralign.digests import file_digest, json_digest
 from pluralign.errors import ArtifactError
 from pluralign.run_layout import model_folder
 
-__all__ = ["folder_digest", "load_personas", "load_policy_tokenizer", "load_scorer"]
+__all__ = [
+    "folder_digest",
+    "load_personas",
+    "load_policy_tokenizer",
+    "load_programs",
+    "load_scorer",
+    "tables_digest",
+]
 
 
 def load_scorer(path: str, *, device: str | None = None, cache: str | None = "none") -> Any:
@@ -36,6 +43,36 @@ def load_scorer(path: str, *, device: str | None = None, cache: str | None = "no
     if is_combination(path):
         return Combination.from_pretrained(path, device=device, cache=store)
     return RewardModel.from_pretrained(model_folder(path), device=device, cache=store)
+
+
+def load_programs(given: Mapping[str, Any]) -> Any:
+    """The scorer that runs programs against the tests of their prompts.
+
+    Args:
+        given: tables (files, folders or hub ids), columns, limits, minimum, all_or_nothing and workers, as in
+            `load_tasks` and `ProgramReward`.
+
+    Raises:
+        PluralignError: a table cannot be read, or this machine offers no protection that is accepted.
+    """
+    from pluralign import policy
+
+    reward = policy.ProgramReward(
+        policy.ProgramLimits(**given["limits"]),
+        minimum=given["minimum"],
+        all_or_nothing=given["all_or_nothing"],
+        workers=given["workers"],
+        tasks=policy.load_tasks(*given["tables"], columns=given["columns"]),
+    )
+    return policy.ProgramScorer(reward)
+
+
+def tables_digest(tables: Sequence[str]) -> str:
+    """What tables of tests hold, as far as they are files here."""
+    files = [
+        file for table in map(Path, tables) for file in ([table] if table.is_file() else table.rglob("*"))
+    ]
+    return json_digest({str(file): file_digest(file) for file in sorted(files) if file.is_file()})
 
 
 def load_personas(

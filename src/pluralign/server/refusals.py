@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from pluralign.errors import ArgumentError, PluralignError
+from pluralign.errors import ArgumentError, DataError, PluralignError
 
 __all__ = ["Refusal", "json_response", "of_exception", "of_validation", "where"]
 
@@ -66,6 +66,8 @@ def of_exception(error: Exception) -> Refusal | None:
         return error
     if isinstance(error, ArgumentError):
         return Refusal(422, str(error), allowed=error.allowed)
+    if isinstance(error, DataError):  # a conversation that the scorer cannot look up
+        return Refusal(422, str(error))
     if isinstance(error, PluralignError):
         return Refusal(500, f"{type(error).__name__}: {error}")
     return None

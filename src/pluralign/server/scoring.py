@@ -20,7 +20,7 @@ import torch
 
 from pluralign import risk
 from pluralign.distributions import RewardDistribution
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, DataError
 from pluralign.heads import Steering
 from pluralign.model.inputs import head_inputs
 from pluralign.model.scorer import utilities
@@ -189,7 +189,7 @@ class Predictor:
             Exception: it cannot be scored. A scorer that looks conversations up may not know this
                 one.
         """
-        with suppress(*(() if self._embeds else (ArgumentError,))):
+        with suppress(*(() if self._embeds else (ArgumentError, DataError))):
             self.answer([Item(0, _WARM_UP, 1, self.question(whole=True))])
 
     def answer(self, items: Sequence[Item]) -> list[Any]:

@@ -24,7 +24,14 @@ from pluralign.errors import ArtifactError, PluralignError
 from pluralign.server.app import build
 from pluralign.server.config import ServerConfig
 from pluralign.server.connections import connection_class, raise_open_files
-from pluralign.server.loading import folder_digest, load_personas, load_policy_tokenizer, load_scorer
+from pluralign.server.loading import (
+    folder_digest,
+    load_personas,
+    load_policy_tokenizer,
+    load_programs,
+    load_scorer,
+    tables_digest,
+)
 from pluralign.server.service import Service
 from pluralign.server.vote_routes import VoteDesk
 from pluralign.server.votes import VoteStore
@@ -70,7 +77,7 @@ def main() -> None:
 
 def _serve(given: Mapping[str, Any]) -> int:
     config = ServerConfig(**given["config"])
-    digest = "+".join(map(folder_digest, (given["model"], *given["personas"].values())))
+    digest = _digest(given)
     named = given["policy_tokenizer"]
     desk = _desk(given)
     app = build(
@@ -129,12 +136,22 @@ def _desk(given: Mapping[str, Any]) -> VoteDesk | None:
     return VoteDesk(store, given["token"], given["voters"])
 
 
+def _digest(given: Mapping[str, Any]) -> str:
+    """Of all folders, or of the tables of tests."""
+    if given["model"] is None:
+        return tables_digest(given["programs"]["tables"])
+    return "+".join(map(folder_digest, (given["model"], *given["personas"].values())))
+
+
 def _loaded(given: Mapping[str, Any], digest: str) -> Any:
     if given["digest"] not in (None, digest):
+        what = given["model"] or " ".join(given["programs"]["tables"])
         raise _OtherFolder(
-            f"{given['model']} changed since this server began to serve it, so its scores would be others; "
-            "start the server again to serve what is there now"
+            f"{what} changed since this server began to serve it, so its scores would be others; start the "
+            "server again to serve what is there now"
         )
+    if given["model"] is None:
+        return load_programs(given["programs"])
     return load_scorer(given["model"], device=given["device"], cache=given["cache"])
 
 

@@ -166,7 +166,9 @@ def test_votes_on_the_six_categories():
 def test_the_grid_of_penalties_reaches_what_rps_needs():
     """A tenth of the scale is used, so the squared loss is small; the grid used to end at 0.0003."""
     ratings = crowd(100, raters=50, scale=[0, 20])
-    model = fit({"loss": "rps", "l2": None, "steps": 60}, ratings=ratings)
+    assert min(CategoricalConfig().l2_grid) <= 1e-5
+    grid = [one for one in CategoricalConfig().l2_grid if one < 1e-3]
+    model = fit({"loss": "rps", "l2": None, "l2_grid": grid, "steps": 40}, ratings=ratings)
     assert 1e-5 < model.fitted["l2"]["a"] < 3e-4
 
 

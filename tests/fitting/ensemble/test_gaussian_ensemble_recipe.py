@@ -19,7 +19,8 @@ from pluralign.fitting.tables.targets import rating_targets
 from pluralign.fitting.train import state as training_state
 from pluralign.heads.agreement import head_agreement
 
-QUICK = {"l2": 0.01, "std_l2": 0.01, "baselines": False}
+SHORT = {"steps": 100, "lr": 0.05}  # as good here as the default, 300 steps at .02
+QUICK = SHORT | {"l2": 0.01, "std_l2": 0.01, "baselines": False}
 
 
 def fit(backbone=None, **options):
@@ -85,6 +86,7 @@ def test_heads_without_bootstrap_and_anchor_are_one_head(gaussian_table):
             if bootstrap or anchor:
                 model = fit(ratings=gaussian_table, config=config)
             else:
+                config |= {"steps": 300, "lr": 0.02}  # until they have become one
                 with pytest.warns(EnsembleWarning, match="the minimum over heads does nothing"):
                     model = fit(ratings=gaussian_table, config=config)
             agreement[bootstrap, anchor] = model.fitted["agreement"]["disagreement"]
@@ -202,7 +204,7 @@ def test_heads_stay_together_where_the_embeddings_say_nothing():
         }
         for i in range(60)
     ]
-    model = fit(NoiseBackbone(), ratings=pl.load_ratings(rows), config={"baselines": False})
+    model = fit(NoiseBackbone(), ratings=pl.load_ratings(rows), config=SHORT | {"baselines": False})
     distribution = model.attribute_distributions([talk(f"0 0 new {i}") for i in range(100)])["a"]
     assert model.fitted["l2"]["a"] > 10
     assert float(distribution.means.var(1).mean()) < 0.1  # of a variance of 1; with l2 = 10 it is about .3
@@ -210,7 +212,8 @@ def test_heads_stay_together_where_the_embeddings_say_nothing():
 
 def test_an_interrupted_fit_continues(tmp_path, monkeypatch):
     ratings, journal = pl.load_ratings(ratings_rows(12)), tmp_path / "j"
-    whole = fit(ratings=ratings, config=QUICK)
+    config = QUICK | {"steps": 150}
+    whole = fit(ratings=ratings, config=config)
     real, looks = training_state.TrainingState.record, []
 
     def fifth_stops(self, step, *args, **options):
@@ -222,8 +225,8 @@ def test_an_interrupted_fit_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(training_state, "REST", 0)
     monkeypatch.setattr(training_state.TrainingState, "record", fifth_stops)
     with pytest.raises(KeyboardInterrupt):
-        fit(ratings=ratings, config=QUICK, journal=journal)
-    again = fit(ratings=ratings, config=QUICK, journal=journal)
+        fit(ratings=ratings, config=config, journal=journal)
+    again = fit(ratings=ratings, config=config, journal=journal)
     assert looks[:6] == [0, 25, 50, 75, 100, 125]
     assert torch.equal(again.head.members.weight, whole.head.members.weight)
 
@@ -243,7 +246,8 @@ def test_a_bradley_terry_head_of_the_ensemble_is_the_exact_one():
     with pytest.warns(EnsembleWarning, match="nearly equal"):
         model = fit(
             pairs=pairs,
-            config={"loss": "bradley_terry", "l2": 0.1, "bootstrap": False, "anchor": False, "heads": 2},
+            config=SHORT
+            | {"loss": "bradley_terry", "l2": 0.1, "bootstrap": False, "anchor": False, "heads": 2},
         )
     exact = model.with_head(model.baselines["bradley_terry"])
     first, second = [talk("0.4 0 x"), talk("1 1 y")], [talk("0.1 0.5 x"), talk("-1 1 y")]
@@ -256,7 +260,7 @@ def test_a_bradley_terry_head_of_the_ensemble_is_the_exact_one():
 
 
 def test_bradley_terry_heads_have_no_std_and_serve_the_measures_that_compare_heads():
-    model = fit(pairs=pl.load_pairs(pairs_rows(100)), config={"loss": "bradley_terry", "l2": 0.1})
+    model = fit(pairs=pl.load_pairs(pairs_rows(100)), config=SHORT | {"loss": "bradley_terry", "l2": 0.1})
     distribution = model.distribution(PROBES)
     assert float(distribution.stds.max()) == 0.0
     assert float(distribution.means.std(1).min()) > 0
@@ -270,8 +274,8 @@ def test_bradley_terry_heads_have_no_std_and_serve_the_measures_that_compare_hea
 def test_pairs_alone_give_heads_that_follow_stage_one_and_say_what_a_std_is():
     """Trap 4: the std is only the distance from stage 1, which linear heads bring to the floor."""
     pairs, lines = pl.load_pairs(pairs_rows(100)), []
-    model = fit(pairs=pairs, config={"l2": 0.1}, report=lines.append)
-    ensemble = fit(pairs=pairs, config={"l2": 0.1, "loss": "bradley_terry"})
+    model = fit(pairs=pairs, config=SHORT | {"l2": 0.1}, report=lines.append)
+    ensemble = fit(pairs=pairs, config=SHORT | {"l2": 0.1, "loss": "bradley_terry"})
     assert model.fitted["target"] == "stage_1"
     assert "pairs cannot tell mean and spread apart" in model.fitted["std_means"]
     assert any("pairs cannot tell" in line for line in lines)
@@ -284,7 +288,7 @@ def test_pairs_alone_give_heads_that_follow_stage_one_and_say_what_a_std_is():
 
 def test_votes_are_pairs_unless_ratings_of_them_are_asked_for():
     votes = pl.load_comparisons(votes_rows())
-    assert fit(votes=votes, config={"l2": 0.1}).fitted["target"] == "stage_1"
+    assert fit(votes=votes, config=SHORT | {"l2": 0.1}).fitted["target"] == "stage_1"
     model = fit(votes=votes, config=QUICK | {"target": "ratings", "l2": 0.3})
     assert model.fitted["target"] == "ratings"
     assert [a.name for a in model.head.attributes] == ["preference"]
@@ -292,7 +296,7 @@ def test_votes_are_pairs_unless_ratings_of_them_are_asked_for():
 
 
 def test_ratings_can_be_turned_into_pairs():
-    model = fit(ratings=pl.load_ratings(ratings_rows(20)), config={"l2": 0.1, "target": "stage_1"})
+    model = fit(ratings=pl.load_ratings(ratings_rows(20)), config=SHORT | {"l2": 0.1, "target": "stage_1"})
     assert (model.fitted["target"], model.head.attributes) == ("stage_1", ())
 
 
@@ -336,7 +340,7 @@ def test_ratings_that_never_vary_and_a_single_group_are_reported():
 
 
 def test_a_point_model_still_refuses_measures_of_heads():
-    model = fit(pairs=pl.load_pairs(pairs_rows(60)), config={"l2": 0.1})
+    model = fit(pairs=pl.load_pairs(pairs_rows(60)), config=SHORT | {"l2": 0.1})
     with pytest.raises(RiskError, match="compares heads, and Point has none"):
         model.with_head(model.baselines["bradley_terry"]).score(PROBES, risk="worst_case")
 

@@ -75,12 +75,22 @@ def scores(model: Any) -> torch.Tensor:
 # -- the start -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def frozen_models() -> dict[str, Any]:
+    """By family; both ways of tuning begin at the same model."""
+    return {}
+
+
 @pytest.mark.parametrize("tune", ["lora", "full"])
 @pytest.mark.parametrize("family", sorted(tiny.FAST))
-def test_step_0_is_the_frozen_model(family: str, tune: str, encoder: str, tmp_path: Path) -> None:
+def test_step_0_is_the_frozen_model(
+    family: str, tune: str, encoder: str, frozen_models: dict[str, Any], tmp_path: Path
+) -> None:
     pairs = family == "bradley_terry"
     data = {"pairs": tiny.pairs(tmp_path)} if pairs else {"ratings": tiny.ratings(tmp_path)}
-    frozen = fit(family, encoder, None, data=data)
+    if family not in frozen_models:
+        frozen_models[family] = fit(family, encoder, None, data=data)
+    frozen = frozen_models[family]
     start = fit(family, encoder, tune, data=data, max_steps=0, held_out=0.0)
     torch.testing.assert_close(scores(start), scores(frozen), rtol=0, atol=1e-5)
     assert start.backbone.fingerprint != frozen.backbone.fingerprint  # another model, with the same numbers

@@ -47,7 +47,7 @@ def recurrent(seed: int):
     return model
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 @pytest.mark.parametrize("half", [None, "weights", "autocast"])
 def test_a_convolution_that_reaches_into_the_next_sequence_is_seen(seed, half):
     model = recurrent(seed)
@@ -90,12 +90,12 @@ def test_leaks_that_the_old_tolerance_let_pass(of_tokens, half, scale):
 
 
 @needs_half_attention
-def test_an_ordinary_model_is_packed_in_half_precision_too():
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_ordinary_model_is_packed_in_half_precision_too(seed):
     for name in ("llama", "gemma2", "mixtral"):
-        for seed in range(2):
-            assert install(tiny_architectures.tiny_model(name, seed=seed).bfloat16())
-            with torch.autocast("cpu", torch.bfloat16):
-                assert install(tiny_architectures.tiny_model(name, seed=seed))
+        assert install(tiny_architectures.tiny_model(name, seed=seed).bfloat16())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert install(tiny_architectures.tiny_model(name, seed=seed))
 
 
 def test_the_probe_leaves_everything_as_it_was():

@@ -52,10 +52,11 @@ def train(folder, kind, length, **options):
     return trainer
 
 
-SLOW_CHAINS = [pytest.param(kind, 2, marks=pytest.mark.slow) for kind in ("rloo", "grpo")]
+# GRPO differs from RLOO in the formula of its advantages, which has a test of its own.
+SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("grpo", 1), ("rloo", 2), ("grpo", 2))]
 
 
-@pytest.mark.parametrize(("kind", "length"), [("gae", 1), ("rloo", 1), ("grpo", 1), ("gae", 2), *SLOW_CHAINS])
+@pytest.mark.parametrize(("kind", "length"), [("gae", 1), ("rloo", 1), ("gae", 2), *SLOW])
 def test_bandit_and_chain_reach_their_optima(tmp_path, kind, length):
     steps = {1: {"steps": 20}, 2: {"steps": 35, "prompts_per_step": 8, "learning_rate": 1e-2}}[length]
     trainer = train(tmp_path, kind, length, **steps)

@@ -88,10 +88,10 @@ def examine(model: Any, wrapped: Any = None, *, without_dropout: bool = False) -
     if wrapped is None and any(p.is_meta or p.numel() == 0 for p in inner.parameters()):
         return False  # already sharded, or in another process
     subject = Subject(model if wrapped is None else wrapped, inner, response_token_log_probs)
-    check_logits(subject)
+    alone = check_logits(subject)
     if without_dropout:
-        check_training_mode(subject)
-    return keeps_apart(subject)
+        check_training_mode(subject, alone)
+    return keeps_apart(subject, alone)
 
 
 def install(model: Any) -> bool:

@@ -271,7 +271,7 @@ def reward_samples(
     Raises:
         ArtifactError: the samples are not finished.
         RunError: the folder was made from other samples or by another source.
-        DataError: a reward is not a finite number.
+        DataError: a reward is not a finite number, or programs have no tests for some of the prompts.
     """
     import pyarrow as pa
 
@@ -280,6 +280,8 @@ def reward_samples(
     columns = pa.schema({"prompt_id": pa.string(), "index": pa.int32(), "reward": pa.float64()})
     folder = ShardFolder(path, description, manifest["shards"], columns)
     missing = folder.missing()
+    if missing and hasattr(source, "check"):  # before the first program is run, not after hours
+        source.check(_distinct_prompts(files), str(samples))
     for done, number in enumerate(missing, start=manifest["shards"] - len(missing) + 1):
         rows = read_shard(files[number]).to_pydict()
         rewards = rewards_of(source, rows, f"{samples}, shard {number}")
@@ -287,6 +289,15 @@ def reward_samples(
         if progress is not None:
             progress(done, manifest["shards"])
     return folder.path
+
+
+def _distinct_prompts(files: Sequence[Path]) -> list[Any]:
+    """The prompts in shards of samples, each once."""
+    found: dict[str, Any] = {}
+    for file in files:
+        rows = read_shard(file, ["prompt_id", "prompt"]).to_pydict()
+        found |= dict(zip(rows["prompt_id"], rows["prompt"], strict=True))
+    return list(found.values())
 
 
 def read_rewards(samples: str | Path, rewards: str | Path) -> datasets.Dataset:

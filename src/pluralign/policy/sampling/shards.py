@@ -159,8 +159,12 @@ def read_shards(path: str | Path) -> datasets.Dataset:
     return datasets.Dataset(pa.concat_tables([read_shard(file) for file in finished_shards(path)]))
 
 
-def read_shard(file: Path) -> pa.Table:
+def read_shard(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of one shard, their checksums verified.
+
+    Args:
+        file: one of `finished_shards`.
+        columns: names; None for all.
 
     Raises:
         ArtifactError: it is damaged.
@@ -169,7 +173,7 @@ def read_shard(file: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(file, page_checksum_verification=True)
+        return pq.read_table(file, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(
             f"{file} is damaged ({error}). Remove it and repeat the command to write it again"
