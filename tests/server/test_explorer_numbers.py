@@ -97,6 +97,15 @@ def test_equal_utilities_share_a_rank():
     assert ranking_words(found).startswith("Ranked by mean: 1. Response 1 (1.00), 1. Response 2")
 
 
+def test_the_first_of_all_are_those_of_rank_one():
+    for values in ([1.0, 1.0 + 1e-9, 0.0], [1e6, 1e6 + 0.1, 5.0], [-3.0], [0.0, -1e-7, -1e-5]):
+        found = seen(of(pl.Point(torch.tensor(values, dtype=torch.float64))), pl.risk.parse("mean"), FACTS)
+        people = {"one": [pl.Point(torch.tensor(values, dtype=torch.float64))]}
+        persona = seen(of(pl.Point(values), personas=people), pl.risk.parse("mean"), FACTS)["personas"][0]
+        first = [row["number"] for row in found["responses"] if row["rank"] == 1]
+        assert persona["favourites"] == first
+
+
 def test_over_the_parameter_utilities_are_the_measures():
     found = along([GAUSSIAN], pl.risk.parse("cvar:0.005"), [1, 2])
     assert found is not None

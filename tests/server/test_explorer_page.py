@@ -195,7 +195,7 @@ def test_one_response_and_a_hundred(server):
     many = post(server, "read", fields([f"{n / 50 - 1} 0.5 r{n}" for n in range(100)]))
     assert many.status == 200
     assert "The first 12 of 100" in said(many)
-    (rewards,) = re.findall(r'data-chart="rewards"[^>]*data-spec="([^"]+)"', many.body.decode())
+    (rewards,) = re.findall(r'data-chart="rewards"[^>]*data-spec=\'([^\']+)\'', many.body.decode())
     spec = json.loads(html.unescape(rewards))
     assert len(spec["encoding"]["y"]["axis"]["values"]) == 100
 

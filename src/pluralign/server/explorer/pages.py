@@ -7,7 +7,6 @@ from this server alone, none stands in the page, and nothing is evaluated (`Cont
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -56,10 +55,10 @@ def _engine() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.globals["version"] = __version__
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     made.filters |= {
         "number": number,
         "percent": lambda value: f"{value:.0%}",
-        "json": lambda value: json.dumps(value, allow_nan=False, separators=(",", ":")),
     }
     return made
 

@@ -110,6 +110,12 @@ def ranks(values: Sequence[float]) -> list[int]:
     ]
 
 
+def _best(values: Sequence[float]) -> list[int]:
+    """The places of rank 1."""
+    top = max(values)
+    return [i for i, one in enumerate(values) if top - one <= _TIE * max(1.0, abs(one), abs(top))]
+
+
 def density(blocks: Blocks) -> dict[str, Any]:
     """The curve of each response: probability per unit of reward, smoothed a little so that atoms show.
 
@@ -172,7 +178,7 @@ def _winners(blocks: Blocks) -> list[dict[str, Any]]:
             values = utilities_of(blocks, risk.parse(name))
         except (RiskError, ArgumentError):
             continue
-        first = [place + 1 for place, rank in enumerate(ranks(values)) if rank == 1]
+        first = [place + 1 for place in _best(values)]
         found.append({"risk": name, "first": first, "utility": max(values)})
     return found
 
@@ -246,7 +252,7 @@ def _personas(found: Mapping[str, Blocks]) -> list[dict[str, Any]]:
         listed.append(
             {
                 "name": name,
-                "favourites": [i + 1 for i, rank in enumerate(ranks(means)) if rank == 1],
+                "favourites": [i + 1 for i in _best(means)],
                 "responses": [
                     {"mean": m, "below_average": b, "objects": m < 0}
                     for m, b in zip(means, below, strict=True)
