@@ -148,3 +148,27 @@ def finite_kl() -> str:
 
 def exact_kl() -> str:
     return f"{mean(run['kl'] for run in _ties('exact', 'dropped').values()):.2f}"
+
+
+def _passed_and_wrong(count: int) -> str:
+    """Programs that pass all tests and are wrong, in per cent, of QRPO and GRPO with the binary reward."""
+    runs = [
+        run
+        for method in ("qrpo", "grpo")
+        for run in _runs("tests", method=method, num_tests=count, reward="binary").values()
+    ]
+    return f"{100 * mean(run['passed'] - run['right'] for run in runs):.1f}"
+
+
+def wrong_with_one_test() -> str:
+    return _passed_and_wrong(1)
+
+
+def wrong_with_sixteen_tests() -> str:
+    return _passed_and_wrong(16)
+
+
+def sandbox_agrees() -> bool:
+    """The sandbox and the interpreter of the lab give every program the same share, in every seed."""
+    runs = _runs("verifier").values()
+    return bool(runs) and all(run["differ"] == 0 for run in runs)

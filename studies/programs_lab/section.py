@@ -42,7 +42,11 @@ def section() -> str | None:
         table(["QRPO: Z, tied prompts, reward", *_HEAD], _ties()),
     ]
     if rows := _tests():
-        parts += ["**The number of tests**", table(["method, tests, reward", *_HEAD], rows)]
+        parts += [
+            "**The number of tests**",
+            findings.section("programs_lab", "Number of tests"),
+            table(["method, tests, reward", *_HEAD], rows),
+        ]
     return "\n\n".join(parts)
 
 
