@@ -73,9 +73,9 @@ def serve(
     require_packages()
     if place.model is not None:
         _check_folder(place.model, place.model)
-        folder_digest(place.model)
     for name, folder in place.personas.items():
         _check_folder(folder, f"--personas.{name} {folder}")
+    for folder in filter(None, (place.model, *place.personas.values())):
         folder_digest(folder)
     with listen(place.host, place.port) as listening:
         host, port = listening.getsockname()[:2]
