@@ -112,15 +112,34 @@ def sandbox_is_faster_than_a_process_per_program() -> bool:
     return all(one["median"] > 1.2 for one in found.values())
 
 
-def bubblewrap_is_the_slowest() -> bool:
-    """Less than half the programs per second of any other level that is confined."""
-    found = {level: one["median"] for level, one in _only("programs")["per_second"].items()}
-    return found["bubblewrap"] < 0.55 * min(
-        found[level] for level in ("namespaces", "separate_user", "rlimits")
-    )
+def bubblewrap_per_second() -> str:
+    return f"{_only('programs')['per_second']['bubblewrap']['median']:.0f}"
+
+
+def rlimits_per_second() -> str:
+    return f"{_only('programs')['per_second']['rlimits']['median']:.0f}"
 
 
 def serving_is_faster_than_a_plain_server() -> bool:
     """Requests per second with 32 clients, beside a plain server in either form."""
     found = _only("serving")
     return all(one["min"] > 4 for one in found["speedup"].values())
+
+
+def no_reward_is_lost_or_wrong() -> bool:
+    """Of 100,000, with the worker killed twice."""
+    found = _only("soak")
+    unharmed = not any((*found["lost"].values(), *found["wrong"].values()))
+    return unharmed and found["requests"] == 100_000 and found["kills"] == 2
+
+
+def worker_grows_by() -> str:
+    """MiB over the second half of the requests."""
+    memory = _only("soak")["worker_mib"]
+    return f"{memory['end'] - memory['half_way']:.0f}"
+
+
+def explorer_answers_within_a_second() -> bool:
+    """Three responses, the very first of all included, and twelve by the median."""
+    found = _only("explorer")
+    return found["first_of_all"] < 1 and found["12_responses"]["charts"]["median"] < 1

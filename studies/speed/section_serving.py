@@ -1,4 +1,4 @@
-"""`pluralign serve` against a plain server."""
+"""`pluralign serve` against a plain server, its soak, and the explorer in a browser."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ def section() -> str:
     record = _record()
     if record is None:
         return text + "\n\nNot run yet."
+    return "\n\n".join(filter(None, (text + _beside(record), _soak(), _explorer())))
+
+
+def _beside(record: Record) -> str:
     found = record["results"]
     rows = [
         [
@@ -63,7 +67,7 @@ def section() -> str:
             ("pluralign serve", "ours"),
         )
     ]
-    text += "\n\n" + table(["", "requests / s", "median", "99th percentile", "their ratio"], rows)
+    text = "\n\n" + table(["", "requests / s", "median", "99th percentile", "their ratio"], rows)
     threads, alone = (
         f"{ratio['median']:,.1f} [{ratio['min']:,.1f}, {ratio['max']:,.1f}]"
         for ratio in (found["speedup"]["threads"], found["speedup"]["async"])
@@ -72,4 +76,36 @@ def section() -> str:
         f"\n\nTimes the requests: {threads} and {alone}. The largest "
         f"difference of a score from the model's own is {found['largest_difference_of_a_score']:.0e}. Load average "
         f"while measuring: {record['hardware']['load_average']:.1f} on {record['hardware']['cpu_count']} cores."
+    )
+
+
+def _soak() -> str:
+    """100,000 rewards with kills; empty where nothing has been run."""
+    record = next(iter(read("speed", "soak")), None)
+    if record is None:
+        return ""
+    found = record["results"]
+    lost, wrong, memory = found["lost"], found["wrong"], found["worker_mib"]
+    return (
+        f"**Soak** (`python -m studies speed --arms soak`): {found['requests']:,} rewards in {found['seconds'] / 60:.1f} minutes, half asked by OpenRLHF's own "
+        f"client, half by ours, 16 at a time of each, on the first layer of MiniLM; the worker was killed {found['kills']} times. Lost: {sum(lost.values())}. "
+        f"Wrong: {sum(wrong.values())} (largest difference {found['largest_difference']:.0e}). Memory of the worker half way {memory['half_way']:.0f} MiB, at the "
+        f"end {memory['end']:.0f}."
+    )
+
+
+def _explorer() -> str:
+    """Seconds until the browser shows an answer; empty where nothing has been run."""
+    record = next(iter(read("speed", "explorer")), None)
+    if record is None:
+        return ""
+    found = record["results"]
+    rows = [
+        [f"{count} responses", *(f"{one[kind]['median']:.2f} s" for kind in ("ranking", "charts", "measure"))]
+        for count, one in ((name.partition("_")[0], found[name]) for name in found if "_responses" in name)
+    ]
+    return (
+        "**The explorer** on MiniLM in headless Chromium (`python -m studies speed --arms explorer`), from the click to the ranking and to "
+        f"the charts, and to the ranking after the slider has moved: medians of {found['repeats']}; the very first answer took {found['first_of_all']:.2f} s (goal: 1).\n\n"
+        + table(["", "ranking", "charts", "slider"], rows)
     )

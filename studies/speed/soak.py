@@ -80,7 +80,7 @@ def openrlhf_agent() -> ModuleType:
     """
     named = os.environ.get("OPENRLHF_SOURCE")
     spec = None if named else importlib.util.find_spec("openrlhf")
-    folders = [named] if named else list((spec and spec.submodule_search_locations) or ())
+    folders = [f"{named}/openrlhf"] if named else list((spec and spec.submodule_search_locations) or ())
     if not folders:
         raise RuntimeError(
             "openrlhf is not installed (pip install --no-deps openrlhf==0.11.2), and OPENRLHF_SOURCE does "
