@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,21 @@ def run_python(block: Block, namespace: dict[str, Any]) -> None:
     exec(compile(padded, str(ROOT / block.page), "exec", dont_inherit=True), namespace)
 
 
-def run_shell(block: Block) -> None:
-    """Runs its `pluralign` commands; what it asks of make or an installer must exist."""
+def run_shell(block: Block, shorter: Mapping[str, str] | None = None) -> None:
+    """Runs its `pluralign` commands; what it asks of make or an installer must exist.
+
+    Args:
+        block: of a shell.
+        shorter: how commands begin -> flags that make them short.
+    """
     from pluralign.cli.main import main
 
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for line in shell_lines(block.code):
         program, *words = shlex.split(line)
         if program == "pluralign":
+            for start, flags in (shorter or {}).items():
+                words += flags.split() if line.startswith(f"pluralign {start}") else []
             assert main(words) == 0, f"{block}: {line}"
         elif program == "make":
             assert set(words) <= targets, f"{block}: the Makefile has no such target: {line}"

@@ -27,6 +27,8 @@ SLOW = {
     "docs/how-to/sampling.md",
     "docs/how-to/updating.md",
 }
+# A hundred steps of PPO would show no more than two.
+SHORTER = {"align --method ppo": "--steps 2 --max_new_tokens 16"}
 # Their console blocks need files: `test_shown_output`.
 CONSOLE = {"docs/how-to/files.md", "docs/how-to/data.md"}
 # In other tests: the one on extending the package, and those below.
@@ -44,7 +46,7 @@ def run_page(page: str, names: dict[str, Any]) -> None:
             case "json":
                 run_json(block)
             case _:
-                run_shell(block)
+                run_shell(block, SHORTER)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ CHEATS = {
     "prints passed": "print('passed'); print('{\"passed\": true}')\ndef f(x):\n    print('passed')\n    return 77",
     "__del__ and atexit": "import atexit, os\nclass D:\n    def __del__(self): os._exit(0)\nd = D()\natexit.register(lambda: os._exit(0))\ndef f(x):\n    global d\n    d = None\n    return 77",
     "a frame that says passed": "import os\nfor n in range(3, 10):\n    try: os.write(n, b'\\0\\0\\0\\x08l\\0\\0\\0\\0NNN')\n    except OSError: pass\ndef f(x): return 77",
-    "answers to all that follow": "import os\ndef f(x):\n    for d in range(3, 64):\n        try: os.write(d, b'\\0\\0\\0\\x06sxxxxx' * 50)\n        except OSError: pass\n    return 77",
+    "answers to all that follow": "import os\ndef f(x):\n    for d in range(3, 1024):\n        try: os.write(d, b'\\0\\0\\0\\x06sxxxxx' * 50)\n        except OSError: pass\n    return 77",
     "looks for the tests in frames": "import sys, gc\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n        for v in list(frame.f_locals.values()) + list(frame.f_globals.values()):\n            if isinstance(v, str) and 'tressa'[::-1] in v: return x * x\n        frame = frame.f_back\n    for o in gc.get_objects():\n        if isinstance(o, (dict, list, tuple)) and 'f tressa'[::-1] in repr(o)[:10000]: return x * x\n    return 77",
     "rewrites the agent": "import sys\nfor name, m in list(sys.modules.items()):\n    if name.endswith('.agent') or name.endswith('.wire'):\n        for k, v in list(vars(m).items()):\n            if callable(v) and not isinstance(v, type) and k != 'serve': setattr(m, k, lambda *a, **kw: (b'', 0))\ndef f(x): return 77",
     "an exception that is an assertion": "def f(x): raise AssertionError('passed')",

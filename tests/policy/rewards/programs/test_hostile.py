@@ -50,9 +50,9 @@ HOSTILE = {
     "too many threads": ("import threading, time\ndef f(x):\n    try:\n        for _ in range(500): threading.Thread(target=time.sleep, args=(1000,)).start()\n    except RuntimeError: return 0\n    return 'harm'", {"wrong answer"}),
     "zombies": ("import os\ndef f(x):\n    for _ in range(3):\n        if os.fork() == 0: os._exit(0)\n    return 0", {"wrong answer", "error"}),
     "daemon": ("import os, time\ndef f(x):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n            os.closerange(0, 100)\n            time.sleep(1000)\n        os._exit(0)\n    return 0", {"wrong answer"}),
-    "half a frame": ("import os, time\ndef f(x):\n    for d in range(3, 64):\n        try: os.write(d, b'\\0\\0\\xff\\xffN')\n        except OSError: pass\n    time.sleep(1000)", {"timeout"}),
-    "drips": ("import os, time\ndef f(x):\n    for d in range(3, 64):\n        try: os.write(d, b'\\0\\0\\xff\\xff')\n        except OSError: continue\n        while True:\n            os.write(d, b'N'); time.sleep(0.1)", {"timeout"}),
-    "a frame of 4 GiB": ("import os, time\ndef f(x):\n    for d in range(3, 64):\n        try: os.write(d, b'\\xff\\xff\\xff\\xffN')\n        except OSError: pass\n    time.sleep(1000)", {"error"}),
+    "half a frame": ("import os, time\ndef f(x):\n    for d in range(3, 1024):\n        try: os.write(d, b'\\0\\0\\xff\\xffN')\n        except OSError: pass\n    time.sleep(1000)", {"timeout"}),
+    "drips": ("import os, time\ndef f(x):\n    for d in range(3, 1024):\n        try: os.write(d, b'\\0\\0\\xff\\xff')\n        except OSError: continue\n        while True:\n            os.write(d, b'N'); time.sleep(0.1)", {"timeout"}),
+    "a frame of 4 GiB": ("import os, time\ndef f(x):\n    for d in range(3, 1024):\n        try: os.write(d, b'\\xff\\xff\\xff\\xffN')\n        except OSError: pass\n    time.sleep(1000)", {"error"}),
 }  # fmt: skip
 # Only where the program has a root of its own and no network.
 ISOLATED = {
