@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lettered_stage import tables
 
-from pluralign.engines import store_rows, stored_rows
+from pluralign.engines import read_stored_rows, store_rows
 from pluralign.engines.stored_rows import _cut
 from pluralign.errors import ArgumentError, ArtifactError, DataError
 
@@ -35,7 +35,7 @@ def test_rows_are_stored_once_and_read_back(tmp_path):
         yield
 
     assert store_rows(never(), tmp_path / "rows", 6, {"file": "a"}) == found
-    assert stored_rows(tmp_path / "rows") == found
+    assert read_stored_rows(tmp_path / "rows") == found
     other = store_rows(tables(7), tmp_path / "rows", 6, {"file": "b"})
     assert (other.rows, other.num_shards) == (7, 2)
 
@@ -48,7 +48,7 @@ def test_what_an_interruption_left_is_written_again(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         store_rows(breaks(), tmp_path / "rows", 6, {})
     with pytest.raises(ArtifactError, match="no finished rows"):
-        stored_rows(tmp_path / "rows")
+        read_stored_rows(tmp_path / "rows")
     assert store_rows(tables(20), tmp_path / "rows", 6, {}).rows == 20
 
 
@@ -63,4 +63,4 @@ def test_what_cannot_be_rows_is_refused(tmp_path):
         found.read(1)
     (tmp_path / "rows" / "rows.json").write_text(json.dumps({"format": 2}))
     with pytest.raises(ArtifactError, match="missing or damaged"):
-        stored_rows(tmp_path / "rows")
+        read_stored_rows(tmp_path / "rows")

@@ -18,7 +18,7 @@ from pluralign.engines.ray_data import RayEngine
 from pluralign.engines.samples import SampleRows, prompt_rows, sample_stage
 from pluralign.engines.scores import ScoreRows, model_identity, score_stage
 from pluralign.engines.stages import Batch, RowFunction, Stage
-from pluralign.engines.stored_rows import StoredRows, store_rows, stored_rows
+from pluralign.engines.stored_rows import StoredRows, read_stored_rows, store_rows
 
 __all__ = [
     "Batch",
@@ -38,8 +38,8 @@ __all__ = [
     "finish",
     "model_identity",
     "prompt_rows",
+    "read_stored_rows",
     "sample_stage",
     "score_stage",
     "store_rows",
-    "stored_rows",
 ]

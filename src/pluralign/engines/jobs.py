@@ -20,7 +20,7 @@ import numpy as np
 
 from pluralign.backbones.progress import Progress
 from pluralign.engines.stages import Batch, RowFunction, Stage, text_column
-from pluralign.engines.stored_rows import StoredRows, stored_rows
+from pluralign.engines.stored_rows import StoredRows, read_stored_rows
 from pluralign.errors import RunError
 from pluralign.policy.sampling.shards import ShardFolder, read_manifest
 
@@ -50,7 +50,7 @@ class Job:
             RunError: it is that of another model, input or other settings.
             ArtifactError: there are no rows.
         """
-        shards = stored_rows(self.rows).num_shards
+        shards = read_stored_rows(self.rows).num_shards
         return ShardFolder(self.out, self.description, shards, self.stage.columns)
 
 
@@ -143,7 +143,7 @@ class ShardWorker:
         if self._folder is None or self._rows is None:
             job = self._job
             try:
-                self._rows = stored_rows(job.rows)
+                self._rows = read_stored_rows(job.rows)
                 read_manifest(job.out)
             except ValueError as error:  # an ArtifactError
                 raise RunError(

@@ -24,7 +24,7 @@ from pluralign.files import whole_file, write_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["StoredRows", "store_rows", "stored_rows"]
+__all__ = ["StoredRows", "read_stored_rows", "store_rows"]
 
 _MANIFEST = "rows.json"
 _FORMAT = 1
@@ -89,7 +89,7 @@ def store_rows(
     wanted = {"source": json.loads(json.dumps(dict(source))), "rows_per_shard": rows_per_shard}
     stored = _manifest(folder)
     if stored is not None and {key: stored[key] for key in wanted} == wanted:
-        return stored_rows(folder)
+        return read_stored_rows(folder)
     rows = shards = 0
     for table in _cut(tables, rows_per_shard):
         with whole_file(_file(folder, shards)) as work:
@@ -99,10 +99,10 @@ def store_rows(
     if not rows:
         raise DataError("the source has no rows; at least one is needed")
     write_json(folder / _MANIFEST, {"format": _FORMAT, "rows": rows, "shards": shards, **wanted})
-    return stored_rows(folder)
+    return read_stored_rows(folder)
 
 
-def stored_rows(path: str | Path) -> StoredRows:
+def read_stored_rows(path: str | Path) -> StoredRows:
     """The rows of a folder that `store_rows` finished.
 
     Raises:
