@@ -33,6 +33,15 @@ def model(workplace, fake, command):
     return workplace
 
 
+@pytest.mark.parametrize("engine", ["", "--engine local"])
+def test_the_texts_are_not_overwritten_by_their_scores(command, workplace, engine):
+    before = Path("ratings.jsonl").read_bytes()
+    status, _, err = command(f"{SCORE} {engine} --out ./ratings.jsonl")
+    assert (status, "--out ./ratings.jsonl is the file of --data" in err) == (2, True), err
+    assert Path("ratings.jsonl").read_bytes() == before
+
+
+
 def test_score_in_shards_is_score(model, command):
     more = "--levels [0.1,0.9] --attributes"
     assert command(f"{SCORE} {more} --out plain.jsonl")[0] == 0

@@ -41,6 +41,8 @@ def run(arguments: Sequence[str]) -> None:
     measure = risk.parse(flags.risk)
     if flags.out is not None and Path(flags.out).is_dir():
         raise UsageError(f"--out {flags.out} is a folder; pass a file")
+    if flags.out is not None and _is_same_file(flags.out, flags.data):
+        raise UsageError(f"--out {flags.out} is the file of --data, whose texts would be lost; pass another")
     if flags.engine is not None:
         score_shards(flags, ray, measure)
         return
@@ -81,6 +83,10 @@ def _scorer(flags: ScoreFlags) -> Any:
         columns=flags.columns,
         split=flags.hub_split,
     )
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
 
 
 def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, overall: UtilitySummary) -> Iterator[str]:

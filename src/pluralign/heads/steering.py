@@ -19,7 +19,7 @@ from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError, did_you_mean
 from pluralign.families import DEFAULT
 
-__all__ = ["Measure", "Steering"]
+__all__ = ["Measure", "Steering", "as_shares"]
 
 Measure = Callable[[RewardDistribution], Tensor]
 
@@ -81,7 +81,16 @@ def _weights(names: Sequence[str], weights: Mapping[str, float] | Sequence[float
         raise ArgumentError(
             f"weights = {vector.tolist()}; allowed: finite numbers of at least 0, one of them above 0"
         )
-    return vector / vector.sum()
+    return as_shares(vector)
+
+
+def as_shares(weights: Tensor) -> Tensor:
+    """Weights of at least 0, one of them above 0, as shares; their sum may be larger than the dtype holds."""
+    total = weights.sum()
+    if not bool(total.isfinite()):
+        weights = weights / weights.max()
+        total = weights.sum()
+    return weights / total
 
 
 def _position(names: Sequence[str], name: str) -> int:

@@ -33,6 +33,7 @@ from pluralign.distributions import (
     vincentize,
 )
 from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.heads.steering import as_shares
 from pluralign.model import combination_folder
 from pluralign.model.inputs import Conversation
 from pluralign.model.quantile_map import LEVELS, QuantileMap
@@ -220,7 +221,7 @@ def _weights(weights: Any, num_sources: int) -> Tensor:
         raise ArgumentError(
             f"weights must be {num_sources} finite numbers of at least 0, not all 0; received {weights!r}"
         )
-    return given / given.sum()
+    return as_shares(given)
 
 
 def _check_how(how: Any) -> How:
