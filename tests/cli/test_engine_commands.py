@@ -41,7 +41,6 @@ def test_the_texts_are_not_overwritten_by_their_scores(command, workplace, engin
     assert Path("ratings.jsonl").read_bytes() == before
 
 
-
 def test_score_in_shards_is_score(model, command):
     more = "--levels [0.1,0.9] --attributes"
     assert command(f"{SCORE} {more} --out plain.jsonl")[0] == 0
