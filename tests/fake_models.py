@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pluralign as pl
@@ -14,6 +15,23 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "quantile": {"l1": 0.003, "levels": [0.05, 0.5, 0.95]},
     "regression": {"l2": 0.1, "residual": "gaussian"},
 }
+
+
+def mixed_model(levels: Sequence[float]) -> pl.RewardModel:
+    """Quantiles of two attributes with a gate between them.
+
+    Args:
+        levels: of the quantiles.
+    """
+    return pl.fit(
+        "quantile",
+        ratings=pl.load_ratings(ratings_rows(attributes=2)),
+        pairs=pl.load_pairs(pairs_rows()),
+        backbone=FakeBackbone(),
+        config={"l1": 0.003, "levels": list(levels), "gate_steps": 20, "baselines": False},
+        cache=None,
+        progress=False,
+    )
 
 
 def fake_model(family: str, **config: Any) -> pl.RewardModel:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pluralign.errors import ArtifactError
 
-__all__ = ["file_digest", "json_digest", "text_seed"]
+__all__ = ["file_digest", "json_digest", "named_files_digest", "text_seed"]
 
 
 def file_digest(path: Path) -> str:
@@ -34,6 +34,18 @@ def file_digest(path: Path) -> str:
 def json_digest(value: Any) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys: 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def named_files_digest(folder: Path, name: str) -> str | None:
+    """Of all files of that name below a folder, where they lie and what they hold; None where there is none.
+
+    Raises:
+        ArtifactError: one cannot be read.
+    """
+    files = sorted(folder.rglob(name)) if folder.is_dir() else []
+    if not files:
+        return None
+    return json_digest({str(file.relative_to(folder)): file_digest(file) for file in files})
 
 
 def text_seed(text: str) -> int:

@@ -27,6 +27,7 @@ from typing import Any
 
 from pluralign.backbones import load
 from pluralign.integrations.openrlhf import Client
+from studies.speed.memory import resident
 from studies.speed.serving import make_model, served, talk, texts
 
 REQUESTS, AT_A_TIME, TEXTS = 100_000, 16, 2_000
@@ -189,7 +190,6 @@ class _Watched:
                 self.kills += 1
             elif done >= SETTLED:
                 with contextlib.suppress(OSError):
-                    pages = int(Path(f"/proc/{workers[0]}/statm").read_text().split()[1])
-                    self.last = pages * os.sysconf("SC_PAGE_SIZE")
+                    self.last = resident(workers[0])
                     self.settled = self.settled or self.last
                     self.peak = max(self.peak, self.last)

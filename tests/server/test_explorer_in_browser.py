@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import pluralign as pl
-from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk
+from fake_backbone import talk
+from fake_models import mixed_model
 from http_server import Server, running
 from pluralign.server import ServerConfig, create_app
 from pluralign.server.app import build
@@ -46,15 +47,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def model() -> pl.RewardModel:
-    return pl.fit(
-        "quantile",
-        ratings=pl.load_ratings(ratings_rows(attributes=2)),
-        pairs=pl.load_pairs(pairs_rows()),
-        backbone=FakeBackbone(),
-        config={"l1": 0.003, "levels": [0.05, 0.3, 0.5, 0.7, 0.95], "gate_steps": 20, "baselines": False},
-        cache=None,
-        progress=False,
-    )
+    return mixed_model([0.05, 0.3, 0.5, 0.7, 0.95])
 
 
 @pytest.fixture(scope="module")

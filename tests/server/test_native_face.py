@@ -15,6 +15,7 @@ import torch
 
 import pluralign as pl
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, talk, votes_rows
+from fake_models import mixed_model
 from http_server import running
 from pluralign.server import ServerConfig, create_app
 from tiny_backbones import tiny_decoder
@@ -24,15 +25,7 @@ TEXTS = [talk(f"{x} {y} words of {x}") for x in (-1.5, 0.0, 0.25, 2.0) for y in 
 
 @pytest.fixture(scope="module")
 def model() -> pl.RewardModel:
-    return pl.fit(
-        "quantile",
-        ratings=pl.load_ratings(ratings_rows(attributes=2)),
-        pairs=pl.load_pairs(pairs_rows()),
-        backbone=FakeBackbone(),
-        config={"l1": 0.003, "levels": [0.1, 0.3, 0.5, 0.7, 0.9], "gate_steps": 20, "baselines": False},
-        cache=None,
-        progress=False,
-    )
+    return mixed_model([0.1, 0.3, 0.5, 0.7, 0.9])
 
 
 @pytest.fixture(scope="module")

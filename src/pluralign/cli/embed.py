@@ -25,7 +25,7 @@ from pluralign.cli.engine_runs import (
 from pluralign.cli.flags import BackboneFlags
 from pluralign.cli.objects import quiet_datasets
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.run_folder import RunFolder, default_name, digest
+from pluralign.cli.run_folder import RunFolder, digest, made_once
 
 __all__ = ["run"]
 
@@ -73,13 +73,11 @@ def run(arguments: Sequence[str]) -> None:
     identity = backbone_identity(backbone.backbone, backbone.revision)
     decisive = {k: v for k, v in (asdict(flags) | asdict(backbone)).items() if k not in _IGNORED}
     inputs = {"data": digest(flags.data), "backbone": str(identity["fingerprint"])}
-    name = default_name(decisive, inputs)
-    with RunFolder(flags.out or f"runs/embed-{name}", "embed", decisive, inputs) as folder:
-        if folder.finished:
-            console.say(f"{folder.path} already holds this run; nothing to do")
-            result = folder.result
-        else:
-            result = _make(flags, backbone, ray, folder, engine, inputs["data"], identity, console)
+
+    def make(folder: RunFolder) -> dict[str, Any]:
+        return _make(flags, backbone, ray, folder, engine, inputs["data"], identity, console)
+
+    result = made_once("embed", flags.out, decisive, inputs, console, make)
     console.result(result, str(result["embeddings"]))
 
 

@@ -15,7 +15,7 @@ import torch
 
 from pluralign import backbones
 from pluralign.data import conversation, response_columns
-from pluralign.digests import file_digest, json_digest
+from pluralign.digests import named_files_digest
 from pluralign.engines.stages import Batch, Stage, text_column
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.model import Combination, RewardModel
@@ -175,13 +175,13 @@ def model_identity(model: str) -> str:
         ArtifactError: there is no such folder.
     """
     folder = model_folder(model)
-    files = sorted(folder.rglob("config.json"))
-    if not (folder / "config.json").is_file():
+    digest = named_files_digest(folder, "config.json")
+    if digest is None or not (folder / "config.json").is_file():
         raise ArtifactError(
             f"{folder} has no config.json, so it is no model folder. Pass one, or the run folder of a "
             "finished fit"
         )
-    return json_digest({str(file.relative_to(folder)): file_digest(file) for file in files})
+    return digest
 
 
 def _named(key: str, side: str) -> str:

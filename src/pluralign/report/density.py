@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pluralign.smoothed_density import smoothed_density
+
 __all__ = ["density"]
 
 _SMOOTHING = 0.025  # standard deviation of the drawing kernel, as a share of the scale
@@ -23,10 +25,6 @@ def density(
     Returns:
         [X] densities.
     """
-    step = x[1] - x[0]
-    width = _SMOOTHING * (x[-1] - x[0])
-    pad = round(4 * width / step)
-    edges = np.linspace(x[0] - (pad + 0.5) * step, x[-1] + (pad + 0.5) * step, len(x) + 2 * pad + 1)
-    mass = np.diff(np.interp(edges, values, levels, left=0.0, right=1.0))
-    kernel = np.exp(-0.5 * np.square(np.arange(-pad, pad + 1) * step / width))
-    return np.asarray(np.convolve(mass, kernel / kernel.sum(), mode="valid") / step)
+    return smoothed_density(
+        lambda edges: np.interp(edges, values, levels, left=0.0, right=1.0), x, _SMOOTHING
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pluralign.digests import file_digest, json_digest
+from pluralign.digests import file_digest, json_digest, named_files_digest
 from pluralign.errors import ArtifactError
 from pluralign.run_layout import model_folder
 
@@ -121,12 +121,12 @@ def folder_digest(path: str) -> str:
         ArtifactError: there is no folder, or none of a model.
     """
     folder = model_folder(path)
-    configs = sorted(folder.rglob("config.json")) if folder.is_dir() else []
-    if not configs:
+    digest = named_files_digest(folder, "config.json")
+    if digest is None:
         raise ArtifactError(
             f"{path} is not a model folder: it has no config.json. Name the folder of a reward model"
         )
-    return json_digest({str(file.relative_to(folder)): file_digest(file) for file in map(Path, configs)})
+    return digest
 
 
 def load_policy_tokenizer(name: str) -> Any:

@@ -27,6 +27,7 @@ class Refusal(Exception):
         allowed: the values that would be valid, where they are few.
         retry_after: seconds after which to try again.
         headers: more headers.
+        limit: the field of `ServerConfig` that the request goes beyond, if it does.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Refusal(Exception):
         allowed: Iterable[str] = (),
         retry_after: int | None = None,
         headers: Mapping[str, str] | None = None,
+        limit: str = "",
     ) -> None:
         super().__init__(message)
+        self.limit = limit
         self.status, self.message, self.allowed = status, message, list(allowed)
         self.headers = dict(headers or {}) | (
             {} if retry_after is None else {"Retry-After": str(retry_after)}

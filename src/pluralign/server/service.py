@@ -210,7 +210,8 @@ class Service:
         """
         if len(conversations) > self.config.max_items:
             received, most = len(conversations), self.config.max_items
-            raise Refusal(422, f"received {received} conversations; allowed: at most {most} a request")
+            message = f"received {received} conversations; allowed: at most {most} a request"
+            raise Refusal(422, message, limit="max_items")
         limit = self.config.max_tokens
         contents = [str(message["content"]) for one in conversations for message in one]
         size = sum(len(content.encode()) for content in contents)
@@ -225,6 +226,7 @@ class Service:
             raise Refusal(
                 422,
                 f"received {count:,} tokens; allowed: at most {limit:,} a request. Send less at once",
+                limit="max_tokens",
             )
 
     def _answer(self, items: Sequence[Item]) -> list[Any]:

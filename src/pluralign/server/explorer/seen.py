@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from pluralign.model.scorer import utilities
 from pluralign.server.explorer.choices import choice_of
 from pluralign.server.explorer.facts import Facts
 from pluralign.server.kept import Prediction
+from pluralign.smoothed_density import smoothed_density
 
 __all__ = ["LEVELS", "MOST_CURVES", "along", "density", "ranks", "seen"]
 
@@ -126,19 +129,16 @@ def density(blocks: Blocks) -> dict[str, Any]:
     ends = torch.cat([d.quantile(torch.tensor([0.005, 0.995], dtype=d.dtype)).double().cpu() for d in blocks])
     low, high = min(0.0, float(ends.min())), max(0.0, float(ends.max()))
     margin = 0.06 * (high - low) or 1.0
-    low, high = low - margin, high + margin
-    step = (high - low) / (_POINTS - 1)
-    width = _SMOOTHING * (high - low)
-    pad = round(4 * width / step)
-    edges = low + step * (torch.arange(_POINTS + 2 * pad + 1, dtype=torch.float64) - pad - 0.5)
-    kernel = torch.exp(-0.5 * (torch.arange(-pad, pad + 1, dtype=torch.float64) * step / width) ** 2)
-    kernel = (kernel / kernel.sum()).reshape(1, 1, -1)
+    x = np.linspace(low - margin, high + margin, _POINTS)
     curves: list[list[float]] = []
     for block in blocks:
-        points = edges.to(block.device, block.dtype).expand(len(block), -1)
-        mass = block.cdf(points).double().cpu().diff(dim=-1)
-        curves += (torch.nn.functional.conv1d(mass.unsqueeze(1), kernel).squeeze(1) / step).tolist()
-    return {"x": [low + step * i for i in range(_POINTS)], "curves": curves}
+
+        def cdf(edges: npt.NDArray[np.float64], block: RewardDistribution = block) -> npt.NDArray[np.float64]:
+            points = torch.from_numpy(edges).to(block.device, block.dtype).expand(len(block), -1)
+            return np.asarray(block.cdf(points).double().cpu().numpy())
+
+        curves += smoothed_density(cdf, x, _SMOOTHING).tolist()
+    return {"x": x.tolist(), "curves": curves}
 
 
 def along(blocks: Blocks, measure: risk.RiskMeasure, numbers: Sequence[int]) -> dict[str, Any] | None:

@@ -167,12 +167,12 @@ def refusal_words(refusal: Refusal, config: ServerConfig) -> str:
         return "The model has too much to do. Try again in a moment."
     if refusal.status == 503:
         return f"{refusal.message[:1].upper()}{refusal.message[1:]}."
-    if "tokens; allowed" in refusal.message:
+    if refusal.limit == "max_tokens":
         return (
             f"The texts are too long: all responses, each with its prompt, may have {config.max_tokens:,} "
             "tokens together. Shorten them, or remove responses."
         )
-    if "conversations; allowed" in refusal.message:
+    if refusal.limit == "max_items":
         return f"This server takes at most {config.max_items} responses at once. Remove some."
     text = refusal.message
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
