@@ -12,7 +12,14 @@ from typing import Any, Literal
 from pluralign.cli.parsing import UsageError
 from pluralign.errors import ArgumentError, SandboxError
 
-__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_limits", "program_reward"]
+__all__ = [
+    "ProgramFlags",
+    "check_programs",
+    "check_sandbox",
+    "named_tables",
+    "program_limits",
+    "program_reward",
+]
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,12 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
         if given:
             raise UsageError(f"--{given[0]} belongs to --programs, which is missing")
         return
+    from pluralign.policy.rewards.programs.tasks import COLUMNS
+
     program_limits(flags)
+    unknown = sorted(set(flags.program_columns or {}) - set(COLUMNS))
+    if unknown:
+        raise UsageError(f"--program_columns.{unknown[0]}: allowed: {', '.join(COLUMNS)}")
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
@@ -83,20 +95,26 @@ def program_reward(
     given: dict[str, str | None] = dict(flags.program_columns or {})
     if columns and "prompt" in columns:
         given.setdefault("prompt", columns["prompt"])
+    check_sandbox(flags)
+    return policy.ProgramReward(
+        policy.ProgramLimits(**program_limits(flags)),
+        minimum=flags.sandbox,
+        all_or_nothing=flags.all_or_nothing,
+        workers=flags.program_workers,
+        tasks=policy.load_tasks(*named_tables(programs).values(), columns=given, split=split),
+    )
+
+
+def check_sandbox(flags: ProgramFlags) -> None:
+    """Whether this machine protects from programs as the flags ask.
+
+    Raises:
+        SandboxError: it does not; the message says what to install.
+    """
+    from pluralign.policy.rewards.programs.probing import find_sandbox
+
     try:
-        tasks = policy.load_tasks(*named_tables(programs).values(), columns=given, split=split)
-    except ArgumentError as error:
-        if str(error).startswith("tasks: "):
-            raise UsageError(str(error).replace("tasks: ", "--program_columns: ", 1)) from None
-        raise
-    try:
-        return policy.ProgramReward(
-            policy.ProgramLimits(**program_limits(flags)),
-            minimum=flags.sandbox,
-            all_or_nothing=flags.all_or_nothing,
-            workers=flags.program_workers,
-            tasks=tasks,
-        )
+        find_sandbox(flags.sandbox)
     except SandboxError as error:
         raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
 

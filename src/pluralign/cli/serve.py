@@ -11,7 +11,13 @@ from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_limits
+from pluralign.cli.program_flags import (
+    ProgramFlags,
+    check_programs,
+    check_sandbox,
+    named_tables,
+    program_limits,
+)
 from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
 
@@ -120,6 +126,7 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
     for flag in ("votes", "personas"):
         if getattr(flags, flag) is not None:
             raise UsageError(f"--{flag} belongs to a model; --programs has tests, and no opinions")
+    check_sandbox(programs)
     return {
         "tables": list(named_tables(flags.programs).values()),
         "columns": programs.program_columns or {},
