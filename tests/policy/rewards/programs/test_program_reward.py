@@ -7,7 +7,7 @@ import time
 
 import datasets
 import pytest
-from program_runs import one, reasons
+from program_runs import at_level, levels, one, reasons
 
 import pluralign as pl
 from pluralign.errors import ArgumentError, DataError
@@ -206,6 +206,38 @@ def test_scripts_read_and_print(reward):
 )  # fmt: skip
 def test_scripts_as_people_write_them(reward, program):
     assert reasons(reward, program, {"inputs": ["1\n"], "outputs": ["2"]}) == ["passed"]
+
+
+@pytest.mark.parametrize("level", levels())
+def test_honest_programs_pass_at_every_level(level, monkeypatch):
+    """Where there is no bubblewrap, processes are forked, and have to end as started ones do."""
+    scripts = [
+        "print(int(input()) + 1)",
+        "print(int(input()) + 1)\nexit()",
+        "import atexit\natexit.register(lambda: print(int(input()) + 1))",
+        "import threading, time\ndef f():\n    time.sleep(0.05)\n    print(int(input()) + 1)\nthreading.Thread(target=f).start()",
+        "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'read n; echo 2'])",
+    ]
+    ends = {
+        "print(2)\n1 / 0": "error",
+        "import sys\nprint(2)\nsys.exit(3)": "exited",
+        "print(3)": "wrong answer",
+    }
+    functions = [
+        SQUARE,
+        "from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n    with ThreadPoolExecutor(2) as pool: return pool.submit(lambda: x * x).result()",
+        "import asyncio\nasync def g(x): return x * x\ndef f(x): return asyncio.run(g(x))",
+        "import tempfile\ndef f(x):\n    with tempfile.TemporaryFile('w+') as file:\n        file.write(str(x * x))\n        file.seek(0)\n        return int(file.read())",
+    ]
+    reward = at_level(monkeypatch, level, workers=1)
+    try:
+        script = {"inputs": ["1\n"], "outputs": ["2"]}
+        found = {program: reasons(reward, program, script) for program in [*scripts, *ends]}
+        assert found == {program: [ends.get(program, "passed")] for program in found}
+        calls = {program: reasons(reward, program, ["assert f(3) == 9"]) for program in functions}
+        assert calls == {program: ["passed"] for program in functions}
+    finally:
+        reward.close()
 
 
 PYTEST = "def helper(x):\n    return x * x\ndef test_two():\n    assert f(2) == helper(2)\ndef test_three():\n    assert f(3) == 8\n"

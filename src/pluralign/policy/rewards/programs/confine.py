@@ -38,6 +38,7 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE =
     1 << 18,
 )
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER = 1, 4, 38, 36
+_PR_SET_SECCOMP = 22
 _MNT_DETACH = 2
 _SIGKILL = 9  # `signal` imports `enum`
 
@@ -49,7 +50,8 @@ def confine(config: dict[str, Any]) -> None:
         config: level, user_namespace, uid (None: stays as it is), binds (folders to see), processes (None:
         not
             limited), cpu_seconds, memory, files, file_bytes, tmp_bytes, folder (where to work), hidden
-            (whether others of the same user may read the memory of the process).
+            (whether others of the same user may read the memory of the process), call_filter (of
+            `system_calls`; empty for none).
 
     Raises:
         OSError: the kernel refuses a step; nothing foreign must run then.
@@ -86,6 +88,19 @@ def confine(config: dict[str, Any]) -> None:
         _, hard = resource.getrlimit(which)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (value, value))
+    if config["call_filter"] and level != "bubblewrap":  # which has set it itself
+        _filter_calls(config["call_filter"])
+
+
+def _filter_calls(code: bytes) -> None:
+    import ctypes
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
+
+    steps = ctypes.create_string_buffer(code, len(code))
+    program = Program(len(code) // 8, ctypes.addressof(steps))
+    _check(_libc().prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0), "seccomp")
 
 
 def _keep_library() -> None:

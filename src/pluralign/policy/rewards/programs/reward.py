@@ -104,7 +104,8 @@ class ProgramReward:
         self._cache_size = cache_size
         self._lock = threading.Lock()
         self._pool: _Pool | None = None
-        if self.sandbox.level in ("rlimits", "separate_user") or not self.sandbox.processes_limited:
+        weak = self.sandbox.level in ("rlimits", "separate_user")
+        if weak or not (self.sandbox.processes_limited and self.sandbox.calls_filtered):
             reasons = "; ".join(f"{level}: {why}" for level, why in self.sandbox.refused)
             warnings.warn(f"programs run at level {self.sandbox} ({reasons})", SandboxWarning, stacklevel=2)
 
