@@ -17,6 +17,7 @@ from pluralign.cli.program_flags import (
     check_sandbox,
     named_tables,
     program_limits,
+    program_packages,
 )
 from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
@@ -134,6 +135,7 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
         "minimum": programs.sandbox,
         "all_or_nothing": programs.all_or_nothing,
         "workers": programs.program_workers,
+        "packages": program_packages(programs),
     }
 
 

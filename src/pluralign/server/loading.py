@@ -49,8 +49,8 @@ def load_programs(given: Mapping[str, Any]) -> Any:
     """The scorer that runs programs against the tests of their prompts.
 
     Args:
-        given: tables (files, folders or hub ids), columns, limits, minimum, all_or_nothing and workers, as in
-            `load_tasks` and `ProgramReward`.
+        given: tables (files, folders or hub ids), columns, limits, minimum, all_or_nothing, workers and
+            packages, as in `load_tasks` and `ProgramReward`.
 
     Raises:
         PluralignError: a table cannot be read, or this machine offers no protection that is accepted.
@@ -62,6 +62,7 @@ def load_programs(given: Mapping[str, Any]) -> Any:
         minimum=given["minimum"],
         all_or_nothing=given["all_or_nothing"],
         workers=given["workers"],
+        packages=given["packages"],
         tasks=policy.load_tasks(*given["tables"], columns=given["columns"]),
     )
     return policy.ProgramScorer(reward)

@@ -240,6 +240,55 @@ def test_honest_programs_pass_at_every_level(level, monkeypatch):
         reward.close()
 
 
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Two of Python alone, and one with a compiled part."""
+    for name, content in {
+        "many_parts/__init__.py": "from .inner.numbers import double\n",
+        "many_parts/inner/__init__.py": "",
+        "many_parts/inner/numbers.py": "from many_parts import inner\ndef double(x): return 2 * x\n",
+        "one_file.py": "HALF = 0.5\n",
+        "compiled/__init__.py": "",
+        "compiled/fast.so": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize("level", levels())
+def test_packages_that_are_given_can_be_imported_and_no_others(level, monkeypatch, packages):
+    reward = at_level(monkeypatch, level, workers=1, packages=["many_parts", "one_file"])
+    program = "import one_file, many_parts.inner.numbers\nfrom many_parts import double\ndef f(x): return double(x) * one_file.HALF"
+    try:
+        assert one(reward, program, ["assert f(3) == 3"]).share == 1.0
+        assert (
+            one(reward, program, ["assert f(3) == half"], setup="from one_file import HALF\nhalf = 3").share
+            == 1.0
+        )
+        assert reasons(reward, "import one_file\nprint(one_file.HALF)", [{"output": "0.5"}]) == ["passed"]
+        assert reasons(reward, "import compiled\ndef f(x): return x", ["assert f(3) == 3"]) == ["error"]
+        assert reward.describe()["packages"] == {"many_parts": "", "one_file": ""}
+    finally:
+        reward.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["compiled"], "compiled has compiled parts"),
+        (["math"], "math has compiled parts|math is not installed"),
+        (["nothing_like_it"], r"nothing_like_it is not installed here \(`pip install nothing_like_it`\)"),
+        ("one_file", "packages is 'one_file'; allowed: a list of names"),
+        (["one-file"], "allowed: a list of names as they are imported"),
+        ([3], "allowed: a list of names"),
+    ],
+)
+def test_packages_that_cannot_be_sent_are_named(packages, names, message):
+    with pytest.raises(ArgumentError, match=message):
+        ProgramReward(packages=names)
+
+
 PYTEST = "def helper(x):\n    return x * x\ndef test_two():\n    assert f(2) == helper(2)\ndef test_three():\n    assert f(3) == 8\n"
 UNITTEST = """
 import unittest

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 from pluralign.errors import SandboxError
@@ -40,10 +41,14 @@ class Launcher:
     Args:
         sandbox: the level.
         slot: of its programs' user ids; no other launcher of this process has it.
+        packages: modules that its processes can import (`packages.modules_of`).
     """
 
-    def __init__(self, sandbox: Sandbox, slot: int) -> None:
+    def __init__(
+        self, sandbox: Sandbox, slot: int, packages: Mapping[str, tuple[bool, bytes]] | None = None
+    ) -> None:
         self._sandbox = sandbox
+        self._packages = dict(packages or {})
         self._slot = slot
         self._server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 
@@ -117,6 +122,7 @@ class Launcher:
             "tmp_bytes": limits.disk_mib << 20,
             "folder": folder,
             "hidden": role == "judge",
+            "packages": self._packages,
             "call_filter": call_filter() if self._sandbox.calls_filtered else b"",
         }
 
