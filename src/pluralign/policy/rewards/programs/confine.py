@@ -48,8 +48,7 @@ def confine(config: dict[str, Any]) -> None:
 
     Args:
         config: level, user_namespace, uid (None: stays as it is), binds (folders to see), processes (None:
-        not
-            limited), cpu_seconds, memory, files, file_bytes, tmp_bytes, folder (where to work), hidden
+            not limited), cpu_seconds, memory, files, file_bytes, tmp_bytes, folder (where to work), hidden
             (whether others of the same user may read the memory of the process), call_filter (of
             `system_calls`; empty for none).
 
@@ -104,7 +103,11 @@ def _filter_calls(code: bytes) -> None:
 
 
 def _keep_library() -> None:
-    """Python's own library stays readable where it lies in a folder that other users may not enter."""
+    """Python's own library stays readable where it lies in a folder that other users may not enter.
+
+    From there the program can go up, as far as folders let anyone in: within a closed home it reaches what lies
+    around Python and is readable for all.
+    """
     held: dict[str, str] = {}
     for place in sys.path:
         path, closed = place, False
