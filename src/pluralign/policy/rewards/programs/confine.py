@@ -105,8 +105,8 @@ def _filter_calls(code: bytes) -> None:
 def _keep_library() -> None:
     """Python's own library stays readable where it lies in a folder that other users may not enter.
 
-    From there the program can go up, as far as folders let anyone in: within a closed home it reaches what lies
-    around Python and is readable for all.
+    From there the program can go up, as far as folders let anyone in: within a closed home it reaches what
+    lies around Python and is readable for all.
     """
     held: dict[str, str] = {}
     for place in sys.path:
