@@ -151,6 +151,12 @@ class Node:
 )  # fmt: skip
 def test_classes_that_both_sides_know_answer_as_the_tests_have_them(reward, program, test):
     assert one(reward, program, [test], setup=METHODS).share == 0.0
+    assert (
+        one(
+            reward, program, ["assert C.R == f(2)"], setup="from enum import Enum\nclass C(Enum):\n    R = 4"
+        ).share
+        == 0.0
+    )
     honest = "class Node(Node): pass\ndef f(x): return Node(4)"
     assert (
         one(reward, honest, ["assert f(2).same(Node(4)) and f(2).kind == 'node'"], setup=METHODS).share == 1.0

@@ -166,6 +166,25 @@ def check(candidate):
     assert reasons(reward, program, tests, **columns) == ["passed", "passed", "wrong answer"]
 
 
+@pytest.mark.parametrize(
+    ("setup", "program", "test"),
+    [
+        ("from typing import NamedTuple\nclass P(NamedTuple):\n    x: int\n    y: int = 2\n    def norm(self): return self.x",
+         "def f(p): return P(p.norm() + p.y)", "assert f(P(1)) == P(3) == (3, 2) and f(P(1)).norm() == 3"),
+        ("from enum import Enum\nclass C(Enum):\n    R = 1\n    G = 'g'", "def f(c): return C.G if c is C.R else C.R", "assert f(C.R) is C.G and [f(C.G)] == [C.R]"),
+        ("from enum import IntEnum\nclass C(IntEnum):\n    R = 1", "def f(c): return {C.R: c}", "assert f(C.R) == {C.R: 1}"),
+        ("class V(list):\n    def total(self): return sum(self)", "def f(v): return V([*v, v.total()])", "assert f(V([1, 2])).total() == 6 and f(V()) == [0]"),
+        ("class D(dict): pass\nclass N(int): pass", "def f(d): return N(d['a'] + 1)", "assert f(D(a=1)) == 2 and type(f(D(a=1))) is N"),
+        ("from dataclasses import dataclass\n@dataclass(frozen=True, slots=True)\nclass P:\n    x: int", "def f(p): return {P(p.x + 1)}", "assert f(P(1)) == {P(2)}"),
+        ("class E(Exception): pass\nclass F(ValueError):\n    def __init__(self, code): super().__init__(code); self.code = code",
+         "def f(x):\n    raise F(x) if x else E('no')",
+         "try:\n    f(0)\n    assert False\nexcept E as e:\n    assert str(e) == 'no'\ntry:\n    f(3)\n    assert False\nexcept F as e:\n    assert e.code == 3"),
+    ],
+)  # fmt: skip
+def test_classes_of_the_setup_go_back_and_forth(reward, setup, program, test):
+    assert [t.reason for t in one(reward, program, [test], setup=setup).tests] == ["passed"]
+
+
 def test_what_a_program_changes_in_instances_of_the_setup_comes_back(reward):
     program = "def f(head):\n    head.next, head.val = None, 7"
     tests = ["head = list_node([1, 2])\nf(head)\nassert head.val == 7 and head.next is None"]

@@ -12,6 +12,7 @@ import os
 import sys
 
 from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs.standard_types import holding
 
 TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ class _Side:
     def foreign(self, ident: int, kind: str) -> Any:
         return self.kept[ident] if kind == "yours" else _Callback(self, ident)
 
-    def instance(self, name: str) -> Any:
+    def instance(self, name: str, *held: Any) -> Any:
         kind = self.names[name]
-        return kind.__new__(kind)
+        return holding(kind, *held) if held else kind.__new__(kind)
 
     def answer(self, value: Any) -> None:
         try:
@@ -72,7 +73,7 @@ class _Side:
 
 def _fill(instance: Any, attributes: dict[str, Any]) -> None:
     for name, value in attributes.items():
-        setattr(instance, name, value)
+        object.__setattr__(instance, name, value)  # of a frozen dataclass too
 
 
 def _module(name: str) -> Any:

@@ -18,7 +18,7 @@ from collections import deque
 from typing import Any, TypeVar
 
 from pluralign.policy.rewards.programs import wire
-from pluralign.policy.rewards.programs.standard_types import METHODS_OF_PLAIN
+from pluralign.policy.rewards.programs.standard_types import METHODS_OF_PLAIN, holding
 
 __all__ = ["Channel", "Gone", "ProgramFailed", "Remote", "in_place"]
 
@@ -174,7 +174,8 @@ class Channel:
     def _failure(self, answer: tuple[Any, ...]) -> BaseException:
         if [type(part) for part in answer] != [str, str, str, str, tuple]:
             raise self.lost("a malformed answer")
-        return failure(*answer[1:])
+        _, name, text, own_name, arguments = answer
+        return failure(name, text, own_name, arguments, self.classes)
 
     def _exchange(self, request: Any) -> tuple[Any, ...]:
         if self.dead:
@@ -231,8 +232,9 @@ class Channel:
             return self.functions[ident]
         return Remote(self, ident, kind)
 
-    def _instance(self, name: str) -> Any:
-        return object.__new__(self.classes[name])
+    def _instance(self, name: str, *held: Any) -> Any:
+        kind = self.classes[name]
+        return holding(kind, *held) if held else object.__new__(kind)
 
 
 def _fill(instance: Any, attributes: dict[str, Any]) -> None:
@@ -244,11 +246,14 @@ def _fill(instance: Any, attributes: dict[str, Any]) -> None:
             object.__setattr__(instance, name, value)
 
 
-def failure(name: str, text: str, own_name: str, arguments: tuple[Any, ...]) -> BaseException:
-    """The exception that a program raised, of its built-in type where that is an Exception."""
-    kind = getattr(builtins, name, None)
+def failure(
+    name: str, text: str, own_name: str, arguments: tuple[Any, ...], classes: dict[str, type]
+) -> BaseException:
+    """The exception that a program raised, of the setup's or its built-in type where that is an Exception."""
     error: BaseException = ProgramFailed(text)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    for kind in (getattr(builtins, name, None), classes.get(own_name)):
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            continue
         for given in (arguments, (text,)):
             try:
                 made = kind(*given)

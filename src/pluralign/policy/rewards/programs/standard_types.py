@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["BASES", "METHODS_OF_PLAIN", "arguments_of", "container_words", "from_arguments", "from_container"]
+__all__ = [
+    "BASES",
+    "METHODS_OF_PLAIN",
+    "arguments_of",
+    "container_words",
+    "from_arguments",
+    "from_container",
+    "held_by",
+    "holding",
+]
 
 BASES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
 METHODS_OF_PLAIN = frozenset(name for kind in BASES for name in dir(kind))
@@ -92,6 +101,43 @@ def from_container(words: tuple[str, ...], value: Any) -> Any:
         lies = any(name in METHODS_OF_PLAIN and callable(held) for name, held in named)
         return value if lies else _named(tuple(about), value)
     raise ValueError("an unknown type")
+
+
+def held_by(value: Any, kind: Any) -> tuple[Any, ...]:
+    """Of an instance of a class of the setup, what it is made from: a member's name, or a plain value.
+
+    Empty for a class that is neither an Enum nor derived from a plain type.
+    """
+    if hasattr(kind, "__members__"):
+        return (value.name,) if type(value.name) is str else ()
+    base: Any = _base_of(kind)
+    if base in (list, tuple, set, frozenset):
+        return (base(base.__iter__(value)),)
+    if base is dict:
+        return (dict(dict.items(value)),)
+    return () if base is None else (base.__new__(base, value),)
+
+
+def holding(kind: Any, value: Any) -> Any:
+    """The instance of `kind` that is made from what `held_by` gave.
+
+    Raises:
+        ValueError: it is no such class, or the value is of another type.
+    """
+    if hasattr(kind, "__members__"):
+        return kind.__members__[value]
+    base: Any = _base_of(kind)
+    if type(value) is not base or (hasattr(kind, "_fields") and len(kind._fields) != len(value)):
+        raise ValueError("a value of another type")
+    if base not in (list, dict, set, bytearray):
+        return base.__new__(kind, value)
+    made = base.__new__(kind)
+    base.__init__(made, value)
+    return made
+
+
+def _base_of(kind: Any) -> Any:
+    return next((one for one in kind.__mro__ if one in BASES), None)
 
 
 def _named(names: tuple[str, ...], value: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ from pluralign.policy.rewards.programs.standard_types import (
     container_words,
     from_arguments,
     from_container,
+    held_by,
 )
 
 TYPE_CHECKING = False  # as in `typing`
@@ -117,6 +118,10 @@ def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, 
         if name in shared and kind.__module__ != "builtins":
             if id(item) in memo:
                 out.append(b"G" + _SIZE.pack(memo[id(item)]))
+                continue
+            held = held_by(item, kind)
+            if held:
+                work += [(1, b"E" + _counted(name)), (0, held[0])]
                 continue
             memo[id(item)] = len(memo)
             alive.append(item)
@@ -232,13 +237,13 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def decode(
-    raw: bytes, instance: Callable[[str], Any], fill: Callable[[Any, dict[str, Any]], None], foreign: Any
+    raw: bytes, instance: Callable[..., Any], fill: Callable[[Any, dict[str, Any]], None], foreign: Any
 ) -> Any:
     """The value in the bytes.
 
     Args:
         raw: what `encode` gave, or anything.
-        instance: makes an empty instance of a shared class.
+        instance: makes an instance of a shared class by its name: an empty one, or of what it holds.
         fill: gives it its attributes.
         foreign: called with number and kind of something that stayed on the other side.
 
@@ -254,7 +259,7 @@ def decode(
 
 
 def _decode(
-    raw: memoryview, instance: Callable[[str], Any], fill: Callable[[Any, dict[str, Any]], None], foreign: Any
+    raw: memoryview, instance: Callable[..., Any], fill: Callable[[Any, dict[str, Any]], None], foreign: Any
 ) -> Any:
     stack: list[Any] = []
     depths: list[int] = []  # of the first entries of the stack; the rest are atoms
@@ -353,6 +358,9 @@ def _decode(
             if not all(type(key) is str and not key.startswith("__") for key in attributes):
                 raise Broken("an attribute has no name")
             fill(stack[-1], attributes)
+        elif tag == b"E":
+            name = take().decode("utf-8")
+            stack.append(instance(name, pop(1)[0]))
         elif tag == b"G":
             stack.append(made[number()])
         else:
