@@ -17,7 +17,7 @@ from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confined import Confined
 from pluralign.policy.rewards.programs.launching import Launcher
 from pluralign.policy.rewards.programs.limits import ProgramLimits
-from pluralign.policy.rewards.programs.results import ProgramResult, TestResult, ended
+from pluralign.policy.rewards.programs.results import ProgramResult, TestResult, ended, same
 from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.scripts import run_scripts
 from pluralign.policy.rewards.programs.shapes import Suite
@@ -72,7 +72,7 @@ class Runner:
             return trial.run()
         except (wire.Broken, wire.Closed):
             self.close()
-            return trial.result("error", _TESTS_ENDED)
+            return same(suite.count, "error", _TESTS_ENDED)
         except TimeoutError:  # in one long step of the interpreter, which no signal interrupts
             self.close()
             return trial.result("timeout", "the time for all tests was used up")
