@@ -390,7 +390,7 @@ def test_every_writer_is_here_and_nothing_else_renames_files() -> None:
         for node in ast.walk(ast.parse(text)):
             if _imports(node) - {"append_line"}:  # for which see test_files
                 writers.add(name)
-            if name != "files":
+            if name not in ("files", "policy.rewards.programs.leftovers"):  # which moves what it removes
                 assert not _renames(node), f"{name}, line {node.lineno}: pluralign.files does that"
     assert writers == set(WRITERS)
 
