@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import itertools
-import logging
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +25,7 @@ from typing import Any
 from pluralign.backbones import load
 from pluralign.integrations.openrlhf import Client
 from studies.speed.memory import resident
+from studies.speed.openrlhf_client import openrlhf_agent
 from studies.speed.serving import make_model, served, talk, texts
 
 REQUESTS, AT_A_TIME, TEXTS = 100_000, 16, 2_000
@@ -71,33 +69,6 @@ def run(seed: int, requests: int = REQUESTS) -> dict[str, Any]:
             "peak": watched.peak / MEBIBYTE,
         },
     }
-
-
-def openrlhf_agent() -> ModuleType:
-    """OpenRLHF's file with its client; the package around it imports vLLM, DeepSpeed and Ray.
-
-    Raises:
-        RuntimeError: it is not there.
-    """
-    named = os.environ.get("OPENRLHF_SOURCE")
-    spec = None if named else importlib.util.find_spec("openrlhf")
-    folders = [f"{named}/openrlhf"] if named else list((spec and spec.submodule_search_locations) or ())
-    if not folders:
-        raise RuntimeError(
-            "openrlhf is not installed (pip install --no-deps openrlhf==0.11.2), and OPENRLHF_SOURCE does "
-            "not name its folder"
-        )
-    loggers = ModuleType("openrlhf.utils.logging_utils")
-    loggers.init_logger = logging.getLogger  # type: ignore[attr-defined]
-    for name in ("openrlhf", "openrlhf.utils"):
-        sys.modules.setdefault(name, ModuleType(name))
-    sys.modules.setdefault(loggers.__name__, loggers)
-    found = importlib.util.spec_from_file_location("openrlhf_agent", Path(folders[0]) / "utils/agent.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def _one_layer(folder: Path) -> str:

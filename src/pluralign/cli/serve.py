@@ -11,7 +11,7 @@ from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_limits
+from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_settings
 from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
 
@@ -23,9 +23,10 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class ServeFlags:
-    """Serve a reward model over HTTP: /v1/score and /v1/distribution, the faces that other software knows,
-    and a page for people at /. With --programs and no model the score is the share of tests that a program
-    passes.
+    """Serve a reward model over HTTP, to trainers and to people.
+
+    It answers /v1/score and /v1/distribution, in the shapes that other software knows, and with a page for
+    people at /. With --programs and no model the score is the share of tests that a program passes.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
@@ -120,19 +121,12 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
     for flag in ("votes", "personas"):
         if getattr(flags, flag) is not None:
             raise UsageError(f"--{flag} belongs to a model; --programs has tests, and no opinions")
-    return {
-        "tables": list(named_tables(flags.programs).values()),
-        "columns": programs.program_columns or {},
-        "limits": program_limits(programs),
-        "minimum": programs.sandbox,
-        "all_or_nothing": programs.all_or_nothing,
-        "workers": programs.program_workers,
-    }
+    return program_settings(flags.programs, programs)
 
 
 def _token(flags: ServeFlags) -> str | None:
     """The token, which is needed where other machines can connect."""
-    from pluralign.server.supervisor import is_loopback
+    from pluralign.server.hosts import is_loopback
 
     token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
     if token is not None and not _is_token(token):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pluralign.checks import check_number, check_plain_types
 from pluralign.errors import ConfigError
+from pluralign.server.hosts import host_of
 
 __all__ = ["ServerConfig"]
 
@@ -26,6 +27,8 @@ class ServerConfig:
         timeout: Seconds after which a request to /v1 is given up.
         hold: Seconds for which the faces of other software hold a request before they answer 503.
         read_timeout: Seconds in which a client has to send a whole request.
+        hosts: Names, without scheme and port, by which browsers and clients may call a server that has no
+            token, besides those of this machine: of a proxy in front of it, e.g. [models.lab]; '*' for any.
         explorer: Whether / is a page on which people try the model.
         kept_mb: Memory for what the explorer keeps of texts that it read, in 2^20 bytes: numbers, no text.
         kept_minutes: Minutes for which it keeps them after they were last asked for.
@@ -41,6 +44,7 @@ class ServerConfig:
     timeout: float = 60.0
     hold: float = 150.0
     read_timeout: float = 20.0
+    hosts: tuple[str, ...] | str = ()
     explorer: bool = True
     kept_mb: float = 64.0
     kept_minutes: float = 30.0
@@ -54,6 +58,16 @@ class ServerConfig:
             check_number(name, getattr(self, name), above=0)
         if not isinstance(self.risk, str):
             raise ConfigError(f"risk = {self.risk!r}; allowed: a measure such as mean or cvar:0.1")
+        for host in self.known_hosts:
+            if not isinstance(host, str) or (host != "*" and host_of(host) != host.lower()):
+                raise ConfigError(
+                    f"hosts = {host!r}; allowed: names and addresses without scheme and port, or '*' for any"
+                )
+
+    @property
+    def known_hosts(self) -> tuple[str, ...]:
+        """`hosts`, of which there may be one."""
+        return (self.hosts,) if isinstance(self.hosts, str) else tuple(self.hosts)
 
     @property
     def max_body(self) -> int:
