@@ -24,7 +24,8 @@ import pluralign as pl
 from fake_backbone import ratings_rows, talk
 from http_server import Server
 from pluralign.cli.main import main
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.server import worker
 from pluralign.server.supervisor import listen
 from tiny_backbones import tiny_decoder
 
@@ -203,6 +204,29 @@ def test_a_folder_that_changed_is_not_served_on_silently(folder, tmp_path):
         assert parent.wait(60) == 1
         assert parent.stderr is not None
         assert "changed since this server began to serve it" in parent.stderr.read()
+
+
+def test_a_folder_that_changes_while_it_is_loaded_is_not_served(tmp_path, monkeypatch):
+    """What was loaded would not be what the digest says."""
+    (tmp_path / "config.json").write_text("{}")
+    given = {"model": str(tmp_path), "personas": {}, "digest": None, "device": None, "cache": None}
+    digest = worker._digest(given)
+    monkeypatch.setattr(worker, "load_scorer", lambda *_, **__: "a model")
+    assert worker._loaded(given, digest) == "a model"
+    changes = lambda *_, **__: (tmp_path / "config.json").write_text('{"added": 1}')  # noqa: E731
+    monkeypatch.setattr(worker, "load_scorer", changes)
+    with pytest.raises(
+        ArtifactError, match="changed while it was loaded; start the server when it is complete"
+    ):
+        worker._loaded(given, digest)
+
+
+def test_a_voter_with_the_servers_token_is_refused(folder, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("people.json").write_text('{"ann": "secret"}')
+    flags = "--votes votes.sqlite --voters people.json --token secret"
+    status, _, err = command(f"serve {folder / 'model'} {flags}")
+    assert (status, "a voter has the server's own token" in err) == (2, True), err
 
 
 @pytest.mark.slow

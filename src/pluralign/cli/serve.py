@@ -81,7 +81,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError(
             f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
         )
-    token, voters = _token(flags), _voters(flags)
+    token = _token(flags)
+    voters = _voters(flags, token)
     console = Console(flags.json)
 
     def listening(url: str) -> None:
@@ -139,8 +140,13 @@ def _token(flags: ServeFlags) -> str | None:
     return token
 
 
-def _voters(flags: ServeFlags) -> dict[str, str] | None:
-    """Tokens of voters, by name."""
+def _voters(flags: ServeFlags, token: str | None) -> dict[str, str] | None:
+    """Tokens of voters, by name.
+
+    Args:
+        flags: of the command.
+        token: the server's.
+    """
     if flags.voters is None:
         return None
     if flags.votes is None:
@@ -160,6 +166,10 @@ def _voters(flags: ServeFlags) -> dict[str, str] | None:
     if len(set(found.values())) < len(found):
         raise UsageError(
             f"--voters {flags.voters}: two people have the same token, so it does not say who votes"
+        )
+    if token in found.values():
+        raise UsageError(
+            f"--voters {flags.voters}: a voter has the server's own token, which may vote for everybody"
         )
     return found
 

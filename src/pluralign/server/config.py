@@ -24,6 +24,8 @@ class ServerConfig:
         max_tokens: Most tokens of one request.
         max_waiting: Conversations that may wait for the model; beyond them /v1 answers 429, and the faces of
             other software hold requests back.
+        max_held: Texts of requests of other software that may be held back or wait; beyond them it is
+            answered 503 at once.
         timeout: Seconds after which a request to /v1 is given up.
         hold: Seconds for which the faces of other software hold a request before they answer 503.
         read_timeout: Seconds in which a client has to send a whole request.
@@ -41,6 +43,7 @@ class ServerConfig:
     max_body_mb: float = 8.0
     max_tokens: int = 262_144
     max_waiting: int = 8192
+    max_held: int = 65_536
     timeout: float = 60.0
     hold: float = 150.0
     read_timeout: float = 20.0
@@ -52,7 +55,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         check_plain_types(self)
         check_number("window_ms", self.window_ms, at_least=0)
-        for name in ("batch_tokens", "max_items", "max_tokens", "max_waiting"):
+        for name in ("batch_tokens", "max_items", "max_tokens", "max_waiting", "max_held"):
             check_number(name, getattr(self, name), at_least=1)
         for name in ("max_body_mb", "timeout", "hold", "read_timeout", "kept_mb", "kept_minutes"):
             check_number(name, getattr(self, name), above=0)
