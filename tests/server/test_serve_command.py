@@ -256,6 +256,8 @@ def test_what_the_worker_finds_wrong_ends_the_command_with_the_reason(folder, tm
         (["--token", ""], "--token: allowed: printable ASCII characters"),
         (["--token", "two words"], "--token: allowed: printable ASCII characters"),
         (["--voters", "people.json"], "--voters says who may vote, so it needs --votes"),
+        (["--vote_half_life", "30"], "--vote_half_life is about votes, so it needs --votes"),
+        (["--fade_prior", "false"], "--fade_prior is about votes, so it needs --votes"),
         (["--votes", "v.sqlite", "--voters", "missing.json"], "--voters missing.json cannot be read"),
         (["--max_items", "0"], "max_items"),
         (["--hosts", "http://models.lab"], "hosts = 'http://models.lab'; allowed: names and addresses"),

@@ -81,6 +81,10 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError(
             f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
         )
+    if flags.votes is None:
+        for flag in ("vote_half_life", "vote_strength", "fade_prior"):
+            if getattr(flags, flag) != getattr(ServeFlags, flag):
+                raise UsageError(f"--{flag} is about votes, so it needs --votes, the file of them")
     token = _token(flags)
     voters = _voters(flags, token)
     console = Console(flags.json)

@@ -62,7 +62,7 @@ class ServerConfig:
         if not isinstance(self.risk, str):
             raise ConfigError(f"risk = {self.risk!r}; allowed: a measure such as mean or cvar:0.1")
         for host in self.known_hosts:
-            if not isinstance(host, str) or (host != "*" and host_of(host) != host.lower()):
+            if not isinstance(host, str) or not host or (host != "*" and host_of(host) != host.lower()):
                 raise ConfigError(
                     f"hosts = {host!r}; allowed: names and addresses without scheme and port, or '*' for any"
                 )
