@@ -30,7 +30,7 @@ def host_of(place: str) -> str:
     >>> host_of("Models.lab:8000"), host_of("http://[::1]:8000"), host_of("::1")
     ('models.lab', '::1', '::1')
     """
-    if place.count(":") > 1 and "[" not in place:
+    if place.count(":") > 1 and not any(mark in place for mark in ("[", "//")):  # of IPv6
         return place.lower()
     try:
         return urlsplit(place if "//" in place else f"//{place}").hostname or ""
