@@ -31,7 +31,7 @@ NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_o
 # What reads other packages: models, tokenizers, tables, trainers.
 READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py tests/cli/test_parsing.py tests/policy \
            tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions \
-           tests/training
+           tests/training tests/engines
 
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
 SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions tests/heads \

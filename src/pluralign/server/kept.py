@@ -1,8 +1,7 @@
 """What the model read of a conversation, kept so that other questions about it need no second reading.
 
-In: the inputs of heads, or the distributions of a scorer without a head, a row each. Out: a `Prediction`
-for any
-question: reward, attributes, gate and personas, with no pass through a backbone. Texts are not kept.
+In: the inputs of heads, or the distributions of a scorer without a head, a row each. Out: a `Prediction` for
+any question: reward, attributes, gate and personas, with no pass through a backbone. Texts are not kept.
 """
 
 from __future__ import annotations
