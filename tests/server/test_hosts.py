@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -130,7 +131,30 @@ def test_which_addresses_only_this_machine_reaches(host, loopback):
 
 def test_every_name_of_a_request_counts():
     good, bad = (b"host", b"localhost"), (b"host", b"evil.example")
-    assert names_known_hosts({"headers": [good, (b"origin", b"http://127.0.0.1:80")]}, ())
-    assert not names_known_hosts({"headers": [good, bad]}, ())
-    assert not names_known_hosts({"headers": [good, (b"origin", b"null")]}, ())
-    assert names_known_hosts({"headers": [good, bad]}, {"evil.example"})
+    here = ("127.0.0.1", 8000)
+    assert names_known_hosts({"server": here, "headers": [good, (b"origin", b"http://127.0.0.1:80")]}, ())
+    assert not names_known_hosts({"server": here, "headers": [good, bad]}, ())
+    assert not names_known_hosts({"server": here, "headers": [good, (b"origin", b"null")]}, ())
+    assert names_known_hosts({"server": here, "headers": [good, bad]}, {"evil.example"})
+
+
+@pytest.mark.parametrize("server", [("10.0.0.7", 80), ("testserver", 80), ("/run/socket", None), None])
+def test_names_count_where_a_browser_can_be_led(server):
+    scope = {"server": server, "headers": [(b"host", b"models.lab")]}
+    assert names_known_hosts(scope, ())
+
+
+def test_within_a_process_any_name_will_do():
+    """As test clients call it, which name a host of their own."""
+    sent = []
+    scope = {"type": "http", "method": "GET", "path": "/openapi.json", "query_string": b"", "root_path": ""}
+    scope |= {"server": ("testserver", 80), "scheme": "http", "headers": [(b"host", b"testserver")]}
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(create_app(Lengths())(scope, receive, send))
+    assert sent[0]["status"] == 200

@@ -1,7 +1,8 @@
 """Names of hosts: which are this machine alone, and which a request names.
 
 Any page can have a browser send requests to this machine, and can have its own name lead here once it is
-open (DNS rebinding), so that it may read the answers. Such requests name the page's host.
+open (DNS rebinding), so that it may read the answers. Such requests name the page's host. They come by the
+machine's own address; whoever serves on another one, or within a process, has named it on purpose.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ def host_of(place: str) -> str:
 def names_known_hosts(scope: Any, known: Collection[str]) -> bool:
     """Whether the hosts that a request names, as its own and as that of the page it comes from, are known.
 
+    All are where it came in by another address than the machine's own.
+
     Args:
         scope: of ASGI.
         known: names besides those of this machine; `*` for any.
     """
-    if "*" in known:
+    address, _ = scope.get("server") or ("", None)
+    if "*" in known or not is_loopback(address):
         return True
     named = [
         host_of(value.decode("latin-1")) for name, value in scope["headers"] if name in (b"host", b"origin")
