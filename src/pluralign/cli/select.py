@@ -125,7 +125,7 @@ def _make(
                 samples,
                 _novelty_source(flags),
                 folder.path / _NOVELTY,
-                progress=progress_printer(console, "shards compared with what the model knows"),
+                progress=progress_printer(console, "shards checked for novelty"),
             )
             made.append(_NOVELTY)
     else:

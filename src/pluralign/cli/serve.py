@@ -119,7 +119,7 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
         return None
     for flag in ("votes", "personas"):
         if getattr(flags, flag) is not None:
-            raise UsageError(f"--{flag} belongs to a model; --programs has tests, and no opinions")
+            raise UsageError(f"--{flag} applies to a reward model; with --programs there is none")
     return {
         "tables": list(named_tables(flags.programs).values()),
         "columns": programs.program_columns or {},

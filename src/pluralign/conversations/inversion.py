@@ -107,7 +107,7 @@ class TemplateInverse:
             place, mark = max((text.rfind(mark), mark) for mark in (marks.opening, marks.ask))
             if place < 0:
                 raise ArgumentError(
-                    "the text has no place where the policy's chat template opens an answer; is "
+                    "nothing in the text marks the start of a response in the policy's chat template; is "
                     "--policy_tokenizer that of the policy?"
                 )
             longer = marks.opening if text.startswith(marks.opening, place) else mark
@@ -118,8 +118,8 @@ class TemplateInverse:
         held = [mark for mark in reserved if mark in response]
         if held:
             raise ArgumentError(
-                f"the response holds {held[0]!r}, a mark of the policy's chat template, so it is not certain "
-                "where it ends"
+                f"the response contains {held[0]!r}, a marker of the policy's chat template, so it is not "
+                "certain where it ends"
             )
         return [*messages, _assistant(response)]
 
@@ -153,7 +153,8 @@ class TemplateInverse:
                     return found
         raise ArgumentError(
             "the prompt is not what the policy's chat template writes for messages of system, user and "
-            "assistant, or a message holds a mark of the template; is --policy_tokenizer that of the policy?"
+            "assistant, or a message contains a marker of the template; is --policy_tokenizer that of the "
+            "policy?"
         )
 
     def _divided(self, prompt: str, marks: _Marks, *, with_system: bool) -> list[Message] | None:
@@ -249,8 +250,8 @@ class TemplateInverse:
             or not asked[1].strip()
         ):
             raise ArgumentError(
-                "the policy's chat template does not show every message of a conversation with marks around "
-                "it, so its texts cannot be read back"
+                "the policy's chat template does not write markers around every message, so its texts cannot "
+                "be split back into messages"
             )
         whole = self._pieces(("system", *turns))
         own = whole is not None and whole[1].strip() != "" and whole[0] != plain[0]

@@ -166,7 +166,7 @@ class RayEngine:
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
             where = "on this machine" if self._address is None else f"at {self._address}"
             raise RunError(
-                f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one, and says its "
+                f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one and prints its "
                 "address; without an address one is started for the run"
             ) from error
         try:
@@ -203,8 +203,8 @@ class _Actor:
         tries = self._rows / f".tries-{self._run}-{number:05d}"
         if _one_more(tries) > _TRIES:
             problem = (
-                f"shard {number} was begun {_TRIES} times, and its worker died each time, perhaps for want "
-                "of memory: have fewer workers on a machine, or smaller shards"
+                f"shard {number} was started {_TRIES} times, and its worker died each time, perhaps because "
+                "memory ran out: use fewer workers per machine, or smaller shards"
             )
             return _problem(RunError(problem), "")
         try:

@@ -80,7 +80,7 @@ class ScoreRows:
         folder = model_folder(model)
         if identity is not None and model_identity(model) != identity:
             raise FingerprintError(
-                f"{folder} is another model here than where the command was given; copy the same model to "
+                f"{folder} is not the model that the command was started with; copy the same model to "
                 "all machines, or put it on storage that they share"
             )
         kind: Any = Combination if is_combination(folder) else RewardModel

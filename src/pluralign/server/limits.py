@@ -141,7 +141,7 @@ async def body(request: Request, config: ServerConfig) -> bytes:
     """
     limit = config.max_body
     too_large = Refusal(
-        413, f"the body is larger than {limit:,} bytes; send fewer conversations a request", headers=_CLOSE
+        413, f"the body is larger than {limit:,} bytes; send fewer conversations per request", headers=_CLOSE
     )
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > limit:
@@ -156,7 +156,7 @@ async def body(request: Request, config: ServerConfig) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise Refusal(
-            408, f"the body did not come within {config.read_timeout:g} seconds", headers=_CLOSE
+            408, f"the body did not arrive within {config.read_timeout:g} seconds", headers=_CLOSE
         ) from None
     except ClientDisconnect:
         raise Refusal(400, "the client went away", headers=_CLOSE) from None

@@ -107,7 +107,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         settings, key = await asyncio.to_thread(form.settings_of, given, predictor.attributes)
         rows = shelf.get(key)
         if rows is None:
-            raise Refusal(410, "What was read is not kept any more. The texts are read again.")
+            raise Refusal(410, "The embeddings of these texts have expired. The texts are sent again.")
         found = await looked_at(rows, settings, predictor, facts)
         return answered(found, settings, facts, key)
 
