@@ -23,15 +23,15 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class ServeFlags:
-    """Serve a reward model over HTTP: /v1/score and /v1/distribution, the faces that other software knows,
-    and a page for people at /. With --programs and no model the score is the share of tests that a program
-    passes.
+    """Serve a reward model over HTTP: /v1/score and /v1/distribution, endpoints for OpenRLHF, clients of vLLM
+    and LLaMA-Factory, and a page for people at /. With --programs and no model the score is the share of
+    tests that a program passes.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
         programs: Instead of a model: tables with prompts and tests; the score is the share of tests that the
             program in a response passes.
-        host: Address to listen on; one that other machines reach needs a token.
+        host: Address to listen on; one that other machines can reach needs a token.
         port: Port to listen on; 0 for any that is free.
         token: What clients have to send as Authorization: Bearer TOKEN, or in the URL,
             http://any:TOKEN@host:port/; null for that of the environment, PLURALIGN_TOKEN, which other users
@@ -39,7 +39,7 @@ class ServeFlags:
         policy_tokenizer: Folder or hub id of the policy's tokenizer, whose chat template wrote the texts that
             OpenRLHF, LLaMA-Factory and clients of vLLM send; none where their prompts are plain text.
         votes: SQLite file of votes for a categorical model's categories, made where it is missing: /v1/votes.
-        personas: Models of groups of people, whose opinions the page at / shows, e.g. --personas.scientist
+        personas: Models of groups of people, whose objections the page at / shows, e.g. --personas.scientist
             runs/scientist.
         voters: JSON file with the name and the token of each person who may vote, {"ann": "token"}; null
             where votes come from a program that sends the server's token and names the voter.
@@ -48,7 +48,7 @@ class ServeFlags:
         fade_prior: Whether the model's prediction is forgotten like the votes.
         device: cpu, cuda, ...; null for a GPU if there is one.
         cache: Embedding cache; none for no cache, null for the default one, or a folder.
-        grace: Seconds in which requests that were accepted are answered after a stop.
+        grace: Seconds after a stop within which accepted requests are still answered.
         json: Print the address as JSON.
     """
 

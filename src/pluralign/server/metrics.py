@@ -51,7 +51,9 @@ class Metrics:
         self.conversations = Counter(
             "pluralign_conversations", "Scored conversations", registry=self.registry
         )
-        self.tokens = Counter("pluralign_tokens", "Tokens of scored conversations, estimated", registry=self.registry)
+        self.tokens = Counter(
+            "pluralign_tokens", "Tokens of scored conversations, estimated", registry=self.registry
+        )
         self.truncated = Counter(
             "pluralign_truncated",
             "Conversations that were truncated",

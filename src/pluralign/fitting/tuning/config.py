@@ -50,7 +50,8 @@ class TuningConfig:
         bf16: Compute in bfloat16; trained weights and the head stay in float32.
         gradient_checkpointing: Compute activations a second time instead of keeping them, which needs less
             memory and a third more time.
-        label_smoothing: Of losses on pairs, the probability that a preference was recorded the wrong way round.
+        label_smoothing: Of losses on pairs, the probability that a preference was recorded the wrong way
+            round.
         centering: Coefficient of the squared sum of the two rewards of a pair, which keeps rewards near 0.
         margin_scale: Margin of a pair that comes from ratings, per unit of difference of its mean ratings.
         logging_steps: Steps between two lines of the log.
