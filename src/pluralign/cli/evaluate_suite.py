@@ -167,19 +167,19 @@ def _evaluate(
 
 def _scope(run: Path, model: Path, same_file: bool, results: dict[str, Any]) -> str:
     """How many rows there were, and whether the model knew them."""
-    from pluralign.cli.held_out import seen_groups
+    from pluralign.cli.held_out import num_fitted_groups
 
     suite = results["suite"]
-    said = f"all {suite['rows']:,} rows of {suite['source']}, in {suite['groups']:,} groups"
+    scope = f"all {suite['rows']:,} rows of {suite['source']}, in {suite['groups']:,} groups"
     if same_file:
-        return f"{said}; WARNING: the model was fitted on this file, so this is not a held-out result"
+        return f"{scope}; WARNING: the model was fitted on this file, so this is not a held-out result"
     import pyarrow.parquet as pq
 
     groups = pq.read_table(run / "scores.parquet", columns=["group"])["group"].unique().to_pylist()
-    shared = seen_groups(model_folder(model).parent, groups)
+    shared = num_fitted_groups(model_folder(model).parent, groups)
     if shared:
-        said += f"; WARNING: {shared:,} of these groups were in the fit, so this is not a held-out result"
-    return said
+        scope += f"; WARNING: {shared:,} of these groups were in the fit, so this is not a held-out result"
+    return scope
 
 
 def _spelled_out(arguments: Sequence[str]) -> list[str]:

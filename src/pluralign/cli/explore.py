@@ -75,7 +75,7 @@ def run(arguments: Sequence[str]) -> None:
         place,
         ServerConfig(risk=flags.risk),
         settings,
-        say=console.say,
+        report=console.say,
         on_listening=listening,
         on_ready=lambda url: console.say("the model scores"),
     )

@@ -133,7 +133,7 @@ def _make(
     selection = policy.Selection(samples, reward, config, novelty)
     target = folder.path / f"selected.{flags.format}"
     counts = policy.write_selection(selection, target)
-    _say(selection, counts, config, console)
+    _print_counts(selection, counts, config, console)
     result = {"run": str(folder.path), "samples": str(samples), "table": str(target), **_result(counts)}
     if selection.threshold is not None:
         result["threshold"] = selection.threshold
@@ -166,7 +166,9 @@ def _result(counts: SelectionCounts) -> dict[str, Any]:
     }
 
 
-def _say(selection: Selection, counts: SelectionCounts, config: SelectionConfig, console: Console) -> None:
+def _print_counts(
+    selection: Selection, counts: SelectionCounts, config: SelectionConfig, console: Console
+) -> None:
     what = "pairs" if config.pairs else "rows"
     console.say(
         f"{counts.rows:,} {what} from {counts.completions:,} completions of {counts.prompts:,} prompts; "

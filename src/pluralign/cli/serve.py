@@ -106,7 +106,7 @@ def run(arguments: Sequence[str]) -> None:
     place = Place(
         flags.model, flags.host, flags.port, flags.personas or {}, flags.device, flags.cache, run_programs
     )
-    serve(place, config, settings, say=console.say, on_listening=listening, on_ready=ready)
+    serve(place, config, settings, report=console.say, on_listening=listening, on_ready=ready)
 
 
 def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | None:

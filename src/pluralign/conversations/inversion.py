@@ -241,13 +241,13 @@ class TemplateInverse:
     def _found(self) -> _Marks:
         turns = ("user", "assistant", "user", "assistant")
         plain = self._pieces(turns)
-        asked = self._pieces(turns[:1], add_generation_prompt=True)
+        opened = self._pieces(turns[:1], add_generation_prompt=True)
         if (
             plain is None
-            or asked is None
+            or opened is None
             or not plain[1].strip()
             or not plain[2].strip()
-            or not asked[1].strip()
+            or not opened[1].strip()
         ):
             raise ArgumentError(
                 "the policy's chat template does not write markers around every message, so its texts cannot "
@@ -256,7 +256,7 @@ class TemplateInverse:
         whole = self._pieces(("system", *turns))
         own = whole is not None and whole[1].strip() != "" and whole[0] != plain[0]
         system = (whole[0], whole[1]) if whole is not None and own else None
-        return _Marks(plain[0], system, plain[1], plain[2], asked[1])
+        return _Marks(plain[0], system, plain[1], plain[2], opened[1])
 
 
 def _assistant(response: str) -> Message:

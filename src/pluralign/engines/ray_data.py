@@ -291,12 +291,12 @@ def _set_variables(own: bool) -> None:
     Args:
         own: for a cluster of our own, on the loopback address and with a token that others do not know.
     """
-    wanted = dict(_VARIABLES)
+    variables = dict(_VARIABLES)
     if own:
-        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         if not any(name.startswith("RAY_AUTH_") for name in os.environ):
-            wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for name, value in wanted.items():
+            variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 

@@ -124,18 +124,18 @@ def score_rows(
         PluralignError: the model refuses the texts or the options.
     """
     options = {k: v for k, v in (("weights", weights), ("steer", steer)) if v is not None}
-    wanted = torch.tensor(levels, dtype=torch.float32) if levels else None
+    level_tensor = torch.tensor(levels, dtype=torch.float32) if levels else None
     answers: dict[str, dict[str, Any]] = {}
     for side in response_columns(rows):
         texts = list(map(conversation, rows["prompt"], rows[side]))
         found: dict[str, Any] = {}
         if attributes:
             distribution, of_attributes = model.distributions(texts, **options, on_grid=True)
-            found["attributes"] = _attributes(of_attributes, wanted)
+            found["attributes"] = _attributes(of_attributes, level_tensor)
         else:
             distribution = model.distribution(texts, **options)
-        if wanted is not None:
-            found["quantiles"] = distribution.quantile(wanted).tolist()
+        if level_tensor is not None:
+            found["quantiles"] = distribution.quantile(level_tensor).tolist()
         found |= _both_spreads(distribution)
         answers[side] = {"utility": utilities(measure, distribution).tolist()} | found
     lines = []

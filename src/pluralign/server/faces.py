@@ -120,8 +120,8 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
         The text is decoded under the policy's chat template; where it is not certain which part of it is the
         response, it is refused. Requests are held, up to 150 s, rather than refused where too much waits.
         """
-        asked = await parsed(request, GetRewardRequest, service.config)
-        found = await score(request, asked.query, asked.prompts)
+        body = await parsed(request, GetRewardRequest, service.config)
+        found = await score(request, body.query, body.prompts)
         utilities = [one.utility for one in found]
         logs = {"reward_mean": [one.mean for one in found], "reward_std": [one.std for one in found]}
         if any(one.truncated is not None for one in found):
@@ -130,8 +130,8 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
 
     async def classify(request: Request) -> Response:
         """Scores in the shape of vLLM's /classify, with one class whose value is the score."""
-        asked = await parsed(request, ClassifyRequest, service.config)
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        body = await parsed(request, ClassifyRequest, service.config)
+        texts = [body.input] if isinstance(body.input, str) else body.input
         found = await score(request, texts, None)
         data = [
             {"index": place, "label": "LABEL_0", "probs": [one.utility], "num_classes": 1}
@@ -142,7 +142,7 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
                 "id": f"classify-{uuid.uuid4().hex}",
                 "object": "list",
                 "created": int(time.time()),
-                "model": asked.model or "pluralign",
+                "model": body.model or "pluralign",
                 "data": data,
                 "usage": {"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0},
             }
@@ -150,8 +150,8 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
 
     async def llama_factory(request: Request) -> Response:
         """Scores for LLaMA-Factory (`reward_model_type: api`, `reward_model: http://host:port/llama_factory`)."""
-        asked = await parsed(request, LlamaFactoryRequest, service.config)
-        found = await score(request, asked.messages, None)
+        body = await parsed(request, LlamaFactoryRequest, service.config)
+        found = await score(request, body.messages, None)
         return json_response({"scores": [one.utility for one in found]})
 
     return [

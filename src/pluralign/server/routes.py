@@ -18,7 +18,7 @@ from pluralign.server.refusals import of_validation
 
 __all__ = ["Route", "parsed"]
 
-Asked = TypeVar("Asked", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class Route(NamedTuple):
@@ -43,7 +43,7 @@ class Route(NamedTuple):
     parameters: tuple[dict[str, Any], ...] = ()
 
 
-async def parsed(request: Request, kind: type[Asked], config: ServerConfig) -> Asked:
+async def parsed(request: Request, kind: type[Body], config: ServerConfig) -> Body:
     """The body as an object.
 
     Raises:

@@ -154,12 +154,12 @@ class Predictor:
         words = json.dumps([measure or self.default_risk, weights, steer, wanted, keeps])
         known = self._known.get(words)
         if known is None:
-            known = self._asked(words, measure, weights, steer, wanted, keeps)
+            known = self._question(words, measure, weights, steer, wanted, keeps)
             if len(self._known) < _KNOWN_QUESTIONS:
                 self._known[words] = known
         return known
 
-    def _asked(
+    def _question(
         self,
         words: str,
         measure: str | None,

@@ -84,7 +84,7 @@ def everything(
     found: Mapping[str, Any],
 ) -> str:
     """All that the page shows, and what it was asked, as JSON."""
-    told = {
+    content = {
         "pluralign": __version__,
         "model": facts.name,
         "risk": found["risk"],
@@ -106,4 +106,4 @@ def everything(
         "command": command(facts, settings),
         "python": python(facts, settings, prompt, responses),
     }
-    return json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
