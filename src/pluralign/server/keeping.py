@@ -1,7 +1,7 @@
-"""What is kept of conversations that were just read: `Kept`s, in the model's thread.
+"""Makes the `Kept`s of conversations that were just scored, in the model's thread.
 
-In: conversations, and what the scorer made of them. Out: a `Kept` for each that is to be kept. The models of
-personas read the same conversations; those on the scorer's own backbone use the embeddings that are there.
+In: conversations, and their embeddings or distributions. Out: a `Kept` for each that is to be kept. The
+models of personas embed the same conversations; those on the scorer's own backbone share its embeddings.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def kept_rows(
     inputs: HeadInputs,
     embedded: Embeddings,
 ) -> list[Kept]:
-    """What to keep of a reward model's reading.
+    """What to keep of conversations that a reward model has embedded.
 
     Args:
         scorer: the reward model.
@@ -67,7 +67,7 @@ def kept_distributions(
     conversations: Conversations,
     places: Sequence[int],
 ) -> list[Kept]:
-    """What to keep of a scorer without a head.
+    """What to keep of conversations scored by a scorer without a head.
 
     Args:
         whole: rewards of N conversations.
@@ -101,7 +101,7 @@ def whole_and_sources(scorer: Any, conversations: Conversations) -> tuple[Reward
 
 
 def _only(model: Any, conversations: Conversations, places: Sequence[int]) -> HeadInputs:
-    """The reading of some conversations by a model with another backbone, in rows as they had been."""
+    """The head inputs of some conversations by a model with another backbone, in their original rows."""
     read: HeadInputs = model.read([conversations[place] for place in places], progress=False)
     row_of = {place: row for row, place in enumerate(places)}
     order = [row_of.get(place, 0) for place in range(len(conversations))]

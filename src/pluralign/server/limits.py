@@ -1,7 +1,6 @@
-"""Before a request is understood: who sends it, how large it is, how long it takes to come; and what is
-counted.
+"""Checks before a request is parsed: its token, its size, the time that it takes to arrive; and the counters.
 
-`Guard` wraps the application. `body` reads a body, which has a size and a time. User text is never logged
+`Guard` wraps the application. `body` reads a body under limits of size and time. User text is never logged
 here.
 """
 

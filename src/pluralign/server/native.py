@@ -1,4 +1,4 @@
-"""Our own face: `/v1/score`, `/v1/distribution`, `/health`, `/metrics`."""
+"""Our own endpoints: `/v1/score`, `/v1/distribution`, `/health`, `/metrics`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The small parent of a server: it holds the listening socket, and starts the worker again where it died.
+"""The small parent process of a server: it holds the listening socket, and restarts the worker if it dies.
 
 While there is no worker, connections wait in the socket's queue instead of failing. The parent imports no
-model. It stops the worker gently when it is told to stop, and a worker whose parent was killed stops by
-itself.
+model. On a signal to stop it ends the worker gracefully, and a worker whose parent was killed ends by itself.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Supervisor:
 
     Args:
         listening: the socket that workers accept connections from.
-        settings: what a worker is told: model, device, cache, token, config, grace ...
+        settings: what is sent to the worker: model, device, cache, token, config, grace ...
         report: called with a line for people.
         on_ready: called once, when the first worker scores.
     """

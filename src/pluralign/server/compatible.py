@@ -1,11 +1,12 @@
-"""The faces that other software knows: OpenRLHF's /get_reward, vLLM's /classify, LLaMA-Factory's body.
+"""Endpoints for other software: OpenRLHF's /get_reward, vLLM's /classify, LLaMA-Factory's /llama_factory.
 
-They send prompt and response as one text, which the policy's chat template wrote. It is read back to messages
-(`conversations.TemplateInverse`), or refused with 422 and the reason: a guess would be a wrong reward.
+Their clients send prompt and response as one text, rendered by the policy's chat template. It is split back
+into messages (`conversations.TemplateInverse`), or refused with 422 and the reason: a guess would be a wrong
+reward.
 
-Their clients give up after a few refusals, or never try again, so they are patient: a request is held while
-the model loads or too much waits, and answered 503 after `hold` seconds at last. A measure other than the
-server's own can be named in the URL, /get_reward?risk=cvar:0.1.
+These clients give up after a few refusals, or never retry. So a request is held while the model loads or the
+queue is full, and answered 503 only after `hold` seconds. A measure other than the server's own can be named
+in the URL, /get_reward?risk=cvar:0.1.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pluralign.server.schemas import (
 from pluralign.server.scoring import Scored
 from pluralign.server.service import Service, busy
 
-__all__ = ["TextReader", "face_routes"]
+__all__ = ["TextReader", "compatible_routes"]
 
 _REFUSALS = (400, 401, 408, 413, 422, 503)
 _RISK = {
@@ -53,7 +54,7 @@ _NO_TOKENIZER = (
 
 
 class TextReader:
-    """Reads the texts of other software back to conversations.
+    """Splits the texts of other software back into conversations.
 
     Args:
         tokenizer: of the policy; None where prompts are plain text.
@@ -79,7 +80,7 @@ class TextReader:
         return conversation(prompt, text.removeprefix(prompt))
 
 
-def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> list[Route]:
+def compatible_routes(service: Service, reader: Callable[[], TextReader | None]) -> list[Route]:
     """The routes over a service.
 
     Args:
@@ -117,8 +118,8 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
     async def get_reward(request: Request) -> Response:
         """Rewards for OpenRLHF (`reward.remote_url`).
 
-        The text is decoded under the policy's chat template; where it is not certain which part of it is the
-        response, it is refused. Requests are held, up to 150 s, rather than refused where too much waits.
+                The text is split by the policy's chat template, and refused if it is not certain which part of it is the
+        response. While the queue is full, requests are held for up to 150 s instead of being refused.
         """
         body = await parsed(request, GetRewardRequest, service.config)
         found = await score(request, body.query, body.prompts)
