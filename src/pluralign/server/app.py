@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pluralign._version import __version__
+from pluralign.server.compatible import TextReader, compatible_routes
 from pluralign.server.config import ServerConfig
 from pluralign.server.explorer import explorer_routes
-from pluralign.server.compatible import TextReader, compatible_routes
 from pluralign.server.limits import Guard
 from pluralign.server.metrics import Metrics
 from pluralign.server.native import native_routes

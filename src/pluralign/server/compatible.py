@@ -118,8 +118,8 @@ def compatible_routes(service: Service, reader: Callable[[], TextReader | None])
     async def get_reward(request: Request) -> Response:
         """Rewards for OpenRLHF (`reward.remote_url`).
 
-                The text is split by the policy's chat template, and refused if it is not certain which part of it is the
-        response. While the queue is full, requests are held for up to 150 s instead of being refused.
+        The text is split by the policy's chat template, and refused if it is not certain which part of it is
+        the response. While the queue is full, requests are held for up to 150 s instead of being refused.
         """
         body = await parsed(request, GetRewardRequest, service.config)
         found = await score(request, body.query, body.prompts)

@@ -1,4 +1,4 @@
-"""Loads a scorer from a folder or from tables of tests, with a digest that shows whether they have changed."""
+"""Loads a scorer from a folder or from tables of tests, with a digest that shows whether they changed."""
 
 from __future__ import annotations
 

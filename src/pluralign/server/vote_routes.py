@@ -90,8 +90,8 @@ def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
     async def votes(request: Request) -> Response:
         """Stores votes for categories, and updates the posterior of their items.
 
-        Either all votes of a request are stored or none; the answer is sent once they are on disk. A vote that
-        is sent again with the same id counts once. Of each person the latest vote on an item counts.
+        Either all votes of a request are stored or none; the answer is sent once they are on disk. A vote
+        that is sent again with the same id counts once. Of each person the latest vote on an item counts.
         """
         at = at_the_desk()
         known = at.voter(request.scope)
