@@ -12,7 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import gc
 import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,3 +68,17 @@ def own_default_cache(
     folder.mkdir()
     monkeypatch.setenv("PLURALIGN_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `pluralign ...` in this process: exit status, stdout, stderr."""
+    from pluralign.cli.main import main
+
+    def run(line: str, *more: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([*line.split(), *more])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

@@ -222,7 +222,7 @@ def test_a_worker_with_another_model_refuses(model, command):
     stage.make(**stage.arguments)
     config = Path("run/model/config.json")
     config.write_text(config.read_text().replace("{", "{ ", 1))
-    with pytest.raises(FingerprintError, match="is another model here than where the command was given"):
+    with pytest.raises(FingerprintError, match="is not the model that the command was started with"):
         stage.make(**stage.arguments)
     assert command("fit --family bradley_terry --pairs pairs.jsonl --l2 0.1 --out flat")[0] == 0
     with pytest.raises(ArgumentError, match="predicts no ratings"):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from pluralign import cli
 from pluralign.cli.declared import declared
 from pluralign.cli.main import VERBS, main
 
@@ -113,6 +117,18 @@ def test_headings_of_help_are_whole(verb, capsys, monkeypatch):
         first = inspect.getdoc(kind).partition("\n\n")[0]
         assert "\n" not in first, f"{kind.__name__}: {first}"
         assert f"\n{first.rstrip('.')}:\n" in out
+
+
+def test_every_flag_has_a_text_of_its_own():
+    """A line `name: ...` for each field, which is the text that `--help` shows of the flag."""
+    wrong = []
+    for path in sorted(Path(cli.__file__).parent.glob("*.py")):
+        classes = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+        for one in (node for node in classes if node.name.endswith("Flags")):
+            described = re.findall(r"^    (\w+): ", ast.get_docstring(one) or "", re.MULTILINE)
+            fields = [node.target.id for node in one.body if isinstance(node, ast.AnnAssign)]
+            wrong += [f"{one.name}.{name}" for name in sorted({*fields} ^ {*described})]
+    assert not wrong
 
 
 def test_help_of_a_class_that_is_not_there():

@@ -110,7 +110,7 @@ def test_a_system_prompt_that_the_template_writes_by_itself_is_no_message():
 @pytest.mark.parametrize(
     ("text", "prompt", "message"),
     [
-        ("hello there", None, "no place where the policy's chat template opens an answer"),
+        ("hello there", None, "nothing in the text marks the start of a response"),
         ("{before}yes", "something else", "does not begin with its prompt"),
         ("junk{before}yes", None, "not what the policy's chat template writes"),
         ("<|im_start|>tool\nx<|im_end|>\n{before}yes", None, "not what the policy's chat template writes"),

@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_costs_its_shard(tmp_path, local, ray_engine):
 
 def test_a_shard_on_which_every_worker_dies_is_given_up(tmp_path, ray_engine):
     (tmp_path / "deadly-18").touch()
-    with pytest.raises(RunError, match="shard 3 was begun 5 times, and its worker died each time"):
+    with pytest.raises(RunError, match="shard 3 was started 5 times, and its worker died each time"):
         finish(lettered_job(tmp_path, 24), ray_engine)
     assert [first for _, first, _ in calls(tmp_path)].count("18") == 5
     assert len(list((tmp_path / "out").glob("shard-*.parquet"))) == 3

@@ -123,7 +123,7 @@ def test_a_shard_on_which_workers_died_is_given_up_in_this_run_alone(tmp_path):
     (job.rows / ".tries-run-00002").write_bytes(b".....")
     found = _Actor(job, 1, pl.__version__, "run")({"shard": [2, 3]})["problem"]
     assert json.loads(found[0])["message"].startswith(
-        "shard 2 was begun 5 times, and its worker died each time"
+        "shard 2 was started 5 times, and its worker died each time"
     )
     assert found[1] == ""
     assert list(_Actor(job, 1, pl.__version__, "another")({"shard": [2]})["problem"]) == [""]

@@ -236,7 +236,7 @@ def test_an_ensemble_tells_people_from_doubt():
     rows = found["responses"]
     assert [row["within_std"] ** 2 for row in rows] == pytest.approx(parts.within.tolist(), rel=1e-4)
     assert [row["between_std"] ** 2 for row in rows] == pytest.approx(parts.between.tolist(), rel=1e-4)
-    assert "what the members of the ensemble disagree about" in answer
+    assert "disagreement between the members of the ensemble" in answer
     assert "needs an ensemble" not in form
 
 

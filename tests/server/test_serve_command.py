@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ import pytest
 import pluralign as pl
 from fake_backbone import ratings_rows, talk
 from http_server import Server
-from pluralign.cli.main import main
 from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.server import worker
 from pluralign.server.supervisor import listen
@@ -74,19 +73,6 @@ def serving(
             parent.wait(60)
         parent.kill()
         parent.communicate()
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `pluralign ...` in this process: exit status, stdout, stderr."""
-
-    def run(line: str, *more: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([*line.split(), *more])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def worker_of(parent: subprocess.Popen[str]) -> int:

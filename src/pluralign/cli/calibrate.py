@@ -50,9 +50,9 @@ class CalibrateFlags:
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, calibrates and writes the model."""
     purpose = (
-        "Correct a model's distributions of ratings, so that its intervals hold their share of the ratings "
-        "of new groups, and by pairs or votes its probabilities of preferences. Scores and risk measures "
-        "stay as they are."
+        "Correct a model's distributions of ratings, so that its intervals contain the stated share of the "
+        "ratings of new groups, and with pairs or votes its preference probabilities. Scores and risk "
+        "measures stay as they are."
     )
     flags, data, place = parse("calibrate", purpose, arguments, CalibrateFlags, DataFlags, PlaceFlags)
     if not data.sources or {"pairs", "votes"} <= set(data.sources):

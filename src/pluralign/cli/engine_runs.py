@@ -104,13 +104,13 @@ def rows_of(
 
 def progress_lines(console: Console, what: str) -> Callable[[int, int], None]:
     """A function that prints how many shards are done: what was there already, and then every few seconds."""
-    said = -_SECONDS
+    last = -_SECONDS
 
     def print_progress(done: int, total: int) -> None:
-        nonlocal said
+        nonlocal last
         now = time.monotonic()
-        if done == total or now - said >= _SECONDS:
-            said = now
+        if done == total or now - last >= _SECONDS:
+            last = now
             console.say(f"  {done:,} of {total:,} {what}")
 
     return print_progress

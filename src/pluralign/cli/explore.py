@@ -24,8 +24,8 @@ _GRACE = 5.0  # seconds for what a person waits for when they stop it
 class ExploreFlags:
     """Try a reward model on a page in the browser.
 
-    Type a prompt and responses, see the distributions, move the risk measure and the weights. The page is on
-    this machine alone; `pluralign serve` has it at / too.
+    Type a prompt and responses, see the distributions, change the risk measure and the weights. Only this
+    machine can open the page; `pluralign serve` has it at / too.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
@@ -33,7 +33,7 @@ class ExploreFlags:
         personas: Models of groups of people, to see which of them object, e.g. --personas.scientist
             runs/scientist.
         port: Port to listen on; 0 for any that is free.
-        no_browser: Print the address alone.
+        no_browser: Only print the address.
         device: cpu, cuda, ...; null for a GPU if there is one.
         cache: Embedding cache; none for no cache, null for the default one, or a folder.
         json: Print the address as JSON.
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> None:
         place,
         ServerConfig(risk=flags.risk),
         settings,
-        say=console.say,
+        report=console.say,
         on_listening=listening,
         on_ready=lambda url: console.say("the model scores"),
     )

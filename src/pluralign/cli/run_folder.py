@@ -60,7 +60,7 @@ class RunFolder:
         self, path: str | Path, verb: str, config: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> None:
         self.path = Path(path)
-        self._wanted = {"verb": verb, "config": json.loads(json.dumps(config)), "inputs": dict(inputs)}
+        self._run = {"verb": verb, "config": json.loads(json.dumps(config)), "inputs": dict(inputs)}
         self._lock: int | None = None
         self._found = False
 
@@ -86,7 +86,7 @@ class RunFolder:
             if not may_write and not self.finished:
                 raise RunError(f"{self.path} is read-only, and its run is not finished; choose another --out")
             if not stored.exists():
-                write_json(stored, self._wanted | {"versions": versions(), "started": _now()})
+                write_json(stored, self._run | {"versions": versions(), "started": _now()})
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -141,17 +141,17 @@ class RunFolder:
             stored["verb"]
         except (ValueError, TypeError, KeyError):
             raise RunError(f"{file} is damaged; choose another --out, or remove the folder") from None
-        for part, wanted in self._wanted.items():
+        for part, ours in self._run.items():
             found = stored.get(part)
-            if found == wanted:
+            if found == ours:
                 continue
-            if isinstance(found, dict) and isinstance(wanted, dict):
-                keys = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
+            if isinstance(found, dict) and isinstance(ours, dict):
+                keys = [k for k in sorted({*found, *ours}) if found.get(k) != ours.get(k)]
                 changes = "; ".join(
-                    f"{k}: {found.get(k)!r} in that run, {wanted.get(k)!r} in this one" for k in keys
+                    f"{k}: {found.get(k)!r} in that run, {ours.get(k)!r} in this one" for k in keys
                 )
             else:
-                changes = f"{found!r} in that run, {wanted!r} in this one"
+                changes = f"{found!r} in that run, {ours!r} in this one"
             raise RunError(
                 f"{self.path} belongs to another run (different {part}: {changes}). "
                 f"Choose another --out, or remove the folder."

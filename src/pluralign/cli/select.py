@@ -126,7 +126,7 @@ def _make(
                 samples,
                 _novelty_source(flags),
                 folder.path / _NOVELTY,
-                progress=progress_printer(console, "shards compared with what the model knows"),
+                progress=progress_printer(console, "shards checked for novelty"),
             )
             made.append(_NOVELTY)
     else:
@@ -134,7 +134,7 @@ def _make(
     selection = policy.Selection(samples, reward, config, novelty)
     target = folder.path / f"selected.{flags.format}"
     counts = policy.write_selection(selection, target)
-    _say(selection, counts, config, console)
+    _print_counts(selection, counts, config, console)
     result = {"run": str(folder.path), "samples": str(samples), "table": str(target), **_result(counts)}
     if selection.threshold is not None:
         result["threshold"] = selection.threshold
@@ -167,7 +167,9 @@ def _result(counts: SelectionCounts) -> dict[str, Any]:
     }
 
 
-def _say(selection: Selection, counts: SelectionCounts, config: SelectionConfig, console: Console) -> None:
+def _print_counts(
+    selection: Selection, counts: SelectionCounts, config: SelectionConfig, console: Console
+) -> None:
     console.say(
         f"{counted(counts.rows, 'pair' if config.pairs else 'row')} from "
         f"{counted(counts.completions, 'completion')} of {counted(counts.prompts, 'prompt')}; "

@@ -25,14 +25,14 @@ _DAY = 86_400.0
 class ServeFlags:
     """Serve a reward model over HTTP, to trainers and to people.
 
-    It answers /v1/score and /v1/distribution, in the shapes that other software knows, and with a page for
-    people at /. With --programs and no model the score is the share of tests that a program passes.
+    It has /v1/score and /v1/distribution, endpoints for OpenRLHF, clients of vLLM and LLaMA-Factory, and a
+    page for people at /. With --programs and no model the score is the share of tests that a program passes.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
         programs: Instead of a model: tables with prompts and tests; the score is the share of tests that the
             program in a response passes.
-        host: Address to listen on; one that other machines reach needs a token.
+        host: Address to listen on; one that other machines can reach needs a token.
         port: Port to listen on; 0 for any that is free.
         token: What clients have to send as Authorization: Bearer TOKEN, or in the URL,
             http://any:TOKEN@host:port/; null for that of the environment, PLURALIGN_TOKEN, which other users
@@ -40,7 +40,7 @@ class ServeFlags:
         policy_tokenizer: Folder or hub id of the policy's tokenizer, whose chat template wrote the texts that
             OpenRLHF, LLaMA-Factory and clients of vLLM send; none where their prompts are plain text.
         votes: SQLite file of votes for a categorical model's categories, made where it is missing: /v1/votes.
-        personas: Models of groups of people, whose opinions the page at / shows, e.g. --personas.scientist
+        personas: Models of groups of people, whose objections the page at / shows, e.g. --personas.scientist
             runs/scientist.
         voters: JSON file with the name and the token of each person who may vote, {"ann": "token"}; null
             where votes come from a program that sends the server's token and names the voter.
@@ -49,7 +49,7 @@ class ServeFlags:
         fade_prior: Whether the model's prediction is forgotten like the votes.
         device: cpu, cuda, ...; null for a GPU if there is one.
         cache: Embedding cache; none for no cache, null for the default one, or a folder.
-        grace: Seconds in which requests that were accepted are answered after a stop.
+        grace: Seconds after a stop within which accepted requests are still answered.
         json: Print the address as JSON.
     """
 
@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> None:
     place = Place(
         flags.model, flags.host, flags.port, flags.personas or {}, flags.device, flags.cache, run_programs
     )
-    serve(place, config, settings, say=console.say, on_listening=listening, on_ready=ready)
+    serve(place, config, settings, report=console.say, on_listening=listening, on_ready=ready)
 
 
 def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | None:
@@ -125,7 +125,7 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
         return None
     for flag in ("votes", "personas"):
         if getattr(flags, flag) is not None:
-            raise UsageError(f"--{flag} belongs to a model; --programs has tests, and no opinions")
+            raise UsageError(f"--{flag} applies to a reward model; with --programs there is none")
     return program_settings(flags.programs, programs)
 
 

@@ -120,7 +120,7 @@ def read_file_rows(table: Table, request: Request, selection: Selection) -> tupl
     Returns:
         What came of it, and the selection with what it saw there.
     """
-    seen = _Seen()
+    seen = _SoFar()
     while True:
         one_pass = _FilePass(table, request, selection.copy(), seen)
         found = one_pass.run()
@@ -129,7 +129,7 @@ def read_file_rows(table: Table, request: Request, selection: Selection) -> tupl
 
 
 @dataclass
-class _Seen:
+class _SoFar:
     """What is known of a file's columns; it grows, so that a file is read again a few times at most."""
 
     given: dict[str, None] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class _Plan(NamedTuple):
 class _FilePass:
     """One pass over a file."""
 
-    def __init__(self, table: Table, request: Request, selection: Selection, seen: _Seen) -> None:
+    def __init__(self, table: Table, request: Request, selection: Selection, seen: _SoFar) -> None:
         self.selection = selection
         self._table = table
         self._request = request

@@ -173,8 +173,8 @@ class RayEngine:
             except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
                 where = "on this machine" if self._address is None else f"at {self._address}"
                 raise RunError(
-                    f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one, and says its "
-                    "address; without an address one is started for the run"
+                    f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one and prints "
+                    "its address; without an address one is started for the run"
                 ) from error
             try:
                 yield
@@ -235,8 +235,8 @@ class _Actor:
         tries = self._rows / f".tries-{self._run}-{number:05d}"
         if _one_more(tries) > _TRIES:
             problem = (
-                f"shard {number} was begun {_TRIES} times, and its worker died each time, perhaps for want "
-                "of memory: have fewer workers on a machine, or smaller shards"
+                f"shard {number} was started {_TRIES} times, and its worker died each time, perhaps because "
+                "memory ran out: use fewer workers per machine, or smaller shards"
             )
             return _problem(RunError(problem), "")
         try:
@@ -323,12 +323,12 @@ def _set_variables(own: bool) -> None:
     Args:
         own: for a cluster of our own, on the loopback address and with a token that others do not know.
     """
-    wanted = dict(_VARIABLES)
+    variables = dict(_VARIABLES)
     if own:
-        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         if not any(name.startswith("RAY_AUTH_") for name in os.environ):
-            wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for name, value in wanted.items():
+            variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 

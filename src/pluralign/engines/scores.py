@@ -77,7 +77,7 @@ class ScoreRows:
         folder = model_folder(model)
         if identity is not None and model_identity(model) != identity:
             raise FingerprintError(
-                f"{folder} is another model here than where the command was given; copy the same model to "
+                f"{folder} is not the model that the command was started with; copy the same model to "
                 "all machines, or put it on storage that they share"
             )
         kind: Any = Combination if is_combination(folder) else RewardModel
@@ -121,18 +121,18 @@ def score_rows(
         PluralignError: the model refuses the texts or the options.
     """
     options = {k: v for k, v in (("weights", weights), ("steer", steer)) if v is not None}
-    wanted = torch.tensor(levels, dtype=torch.float32) if levels else None
+    level_tensor = torch.tensor(levels, dtype=torch.float32) if levels else None
     answers: dict[str, dict[str, Any]] = {}
     for side in response_columns(rows):
         texts = list(map(conversation, rows["prompt"], rows[side]))
         found: dict[str, Any] = {}
         if attributes:
             distribution, of_attributes = model.distributions(texts, **options, on_grid=True)
-            found["attributes"] = _attributes(of_attributes, wanted)
+            found["attributes"] = _attributes(of_attributes, level_tensor)
         else:
             distribution = model.distribution(texts, **options)
-        if wanted is not None:
-            found["quantiles"] = distribution.quantile(wanted).tolist()
+        if level_tensor is not None:
+            found["quantiles"] = distribution.quantile(level_tensor).tolist()
         found |= member_spreads(distribution)
         answers[side] = {"utility": utilities(measure, distribution).tolist()} | found
     lines = []

@@ -234,8 +234,8 @@ def _check_ensemble(family: str, ensemble: Any, tune: str | None) -> None:
     if ensemble > 1 and tune is not None:
         raise ArgumentError(
             "ensemble and tune: received both, and members are heads on one frozen backbone. Tune first, "
-            "then fit the ensemble on the tuned backbone (backbone=model.backbone); it has seen all groups, "
-            "so its members differ by less than what is unknown"
+            "then fit the ensemble on the tuned backbone (backbone=model.backbone). It was tuned on all "
+            "groups, so the differences between the members understate what the model does not know"
         )
 
 

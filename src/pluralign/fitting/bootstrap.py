@@ -145,13 +145,13 @@ def _joined(inputs: Inputs, members: Sequence[Head], whole: Fitted) -> Fitted:
     embedded = texts.everything()
     given = head_inputs(whole.head, texts.conversations, embedded)
     with torch.no_grad():
-        wanted = whole.head.raw(*given).mean().double()
+        expected = whole.head.raw(*given).mean().double()
         means = torch.stack([one.raw(*given).mean().double() for one in members], 1)
     center, spread = means.mean(0), means.std(0, unbiased=False)
     varies = spread > 1e-9 * (1 + center.abs())
-    target = wanted.std(unbiased=False)
+    target = expected.std(unbiased=False)
     scale = torch.where(varies & (target > 0), target / torch.where(varies, spread, 1.0), 1.0)
-    shift = wanted.mean() - center * scale
+    shift = expected.mean() - center * scale
     head = EnsembleHead([one.eval() for one in members], scale.float(), shift.float(), whole.head.reference)
     agreement = head_agreement(means * scale + shift)
     inputs.report(

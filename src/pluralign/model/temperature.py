@@ -85,12 +85,12 @@ class Temperature:
         if bool((logs - logs[:, :1]).abs().max() < 1e-9):
             raise ArgumentError("all outcomes are equally likely for every row: no temperature changes that")
         given = shares.double()
-        said = (given * logs).sum()
+        observed = (given * logs).sum()
 
         def slope(inverse: float) -> float:
             """The derivative of the log loss by 1/T, which rises with 1/T."""
             expected = ((inverse * logs).softmax(1) * logs).sum(1)
-            return float((given.sum(1) * expected).sum() - said)
+            return float((given.sum(1) * expected).sum() - observed)
 
         low, high = math.log(1 / _MOST), math.log(1 / _LEAST)
         for _ in range(60):

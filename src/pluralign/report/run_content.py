@@ -239,12 +239,16 @@ def _examples(run: TrainingRun) -> list[dict[str, Any]]:
     chosen = list(firsts.values())
     count = min(_EXAMPLES, len(chosen))
     return [
-        {"prompt": one["prompt"], "before": _said(one), "after": None if other is None else _said(other)}
+        {
+            "prompt": one["prompt"],
+            "before": _example(one),
+            "after": None if other is None else _example(other),
+        }
         for one, other in (chosen[place * len(chosen) // count] for place in range(count))
     ]
 
 
-def _said(sample: Sample) -> dict[str, Any]:
+def _example(sample: Sample) -> dict[str, Any]:
     profile = sample.get("profile") or {}
     numbers = {key: sample[key] for key in ("reward", "gold", "log_ratio", "tokens")}
     cut = bool(sample.get("cut_off"))

@@ -19,21 +19,21 @@ class ServerConfig:
         risk: Risk measure of requests that name none, e.g. mean, cvar:0.1, entropic:1.
         window_ms: Milliseconds that a request waits for others to share its batch, while the model is idle.
         batch_tokens: Tokens of a batch, estimated from the length of the texts; one text may have more.
-        max_items: Most conversations of one request.
-        max_body_mb: Largest body of a request, in 2^20 bytes.
-        max_tokens: Most tokens of one request.
-        max_waiting: Conversations that may wait for the model; beyond them /v1 answers 429, and the faces of
-            other software hold requests back.
-        max_held: Texts of requests of other software that may be held back or wait; beyond them it is
-            answered 503 at once.
-        timeout: Seconds after which a request to /v1 is given up.
-        hold: Seconds for which the faces of other software hold a request before they answer 503.
-        read_timeout: Seconds in which a client has to send a whole request.
-        hosts: Names, without scheme and port, by which browsers and clients may call a server that has no
-            token, besides those of this machine: of a proxy in front of it, e.g. [models.lab]; '*' for any.
+        max_items: Maximum conversations per request.
+        max_body_mb: Maximum body of a request, in 2^20 bytes.
+        max_tokens: Maximum tokens per request.
+        max_waiting: Conversations that may wait for the model; beyond that /v1 answers 429, and the endpoints
+            for other software hold requests.
+        max_held: Maximum texts of requests to the endpoints for other software that are held or wait for the
+            model; beyond that these answer 503 at once.
+        timeout: Seconds within which a request to /v1 is answered, or else fails.
+        hold: Seconds for which the endpoints for other software hold a request before they answer 503.
+        read_timeout: Seconds within which a client has to send a whole request.
+        hosts: Host names, without scheme and port, that requests to a server without a token may use besides
+            those of this machine, such as the name of a proxy in front of it: [models.lab]; '*' for any.
         explorer: Whether / is a page on which people try the model.
-        kept_mb: Memory for what the explorer keeps of texts that it read, in 2^20 bytes: numbers, no text.
-        kept_minutes: Minutes for which it keeps them after they were last asked for.
+        kept_mb: Memory for the embeddings that the explorer keeps, in 2^20 bytes; texts are not kept.
+        kept_minutes: Minutes for which it keeps them after they were last used.
     """
 
     risk: str = "mean"

@@ -1,7 +1,7 @@
-"""Connections that send the head of a request too slowly are closed; uvicorn itself waits for ever.
+"""Closes connections that send the headers of a request too slowly; uvicorn itself waits for ever.
 
-A clock runs whenever a connection is open and no request is under way or between requests and something of
-the next one has come. Bodies have a clock of their own (`limits.body`), idle connections uvicorn's.
+A timer runs while a new connection has sent no whole request, and from the first byte of each later request
+until its headers are complete. Bodies have a timer of their own (`limits.body`), idle connections uvicorn's.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["connection_class", "raise_open_files"]
 
 
 def connection_class(seconds: float) -> type[asyncio.Protocol]:
-    """The protocol of uvicorn with a time for heads.
+    """uvicorn's protocol class with a timeout for headers.
 
     Args:
-        seconds: in which the head of a request has to come.
+        seconds: within which the headers of a request have to arrive.
     """
 
     class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]

@@ -1,7 +1,6 @@
-"""Before a request is understood: who sends it, how large it is, how long it takes to come; and what is
-counted.
+"""Checks before a request is parsed: its token, its size, the time that it takes to arrive; and the counters.
 
-`Guard` wraps the application. `body` reads a body, which has a size and a time. User text is never logged
+`Guard` wraps the application. `body` reads a body under limits of size and time. User text is never logged
 here.
 """
 
@@ -136,7 +135,7 @@ async def body(request: Request, config: ServerConfig) -> bytes:
     """
     limit = config.max_body
     too_large = Refusal(
-        413, f"the body is larger than {limit:,} bytes; send fewer conversations a request", headers=_CLOSE
+        413, f"the body is larger than {limit:,} bytes; send fewer conversations per request", headers=_CLOSE
     )
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > limit:
@@ -151,7 +150,7 @@ async def body(request: Request, config: ServerConfig) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise Refusal(
-            408, f"the body did not come within {config.read_timeout:g} seconds", headers=_CLOSE
+            408, f"the body did not arrive within {config.read_timeout:g} seconds", headers=_CLOSE
         ) from None
     except ClientDisconnect:
         raise Refusal(400, "the client went away", headers=_CLOSE) from None

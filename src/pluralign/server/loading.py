@@ -1,4 +1,4 @@
-"""From a folder or tables of tests to a scorer, and a digest that says whether they are still the same."""
+"""Loads a scorer from a folder or from tables of tests, with a digest that shows whether they changed."""
 
 from __future__ import annotations
 

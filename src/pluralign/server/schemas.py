@@ -76,7 +76,7 @@ class ScoreRequest(BaseModel):
 
 
 class DistributionRequest(ScoreRequest):
-    """Conversations whose reward distributions are asked for."""
+    """Conversations whose reward distributions are requested."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -96,12 +96,12 @@ class ScoreResponse(BaseModel):
     scores: list[float]
     truncated: list[int] | None = Field(
         None,
-        description="conversations of which the backbone read only the beginning; left out if there are none",
+        description="indices of conversations that were truncated; left out if there are none",
     )
 
 
 class Distribution(BaseModel):
-    """A reward distribution; `getattr(pluralign, kind)(**parameters)` makes it again, a row for a batch."""
+    """A reward distribution; `getattr(pluralign, kind)(**parameters)` rebuilds it as a batch of one row."""
 
     kind: str = Field(description="Quantiles, Categorical, GaussianEnsemble, Point, Empirical, Ensemble ...")
     utility: float
@@ -237,7 +237,7 @@ class VoteRow(BaseModel):
 
 
 class VotesRequest(BaseModel):
-    """Votes, which are all kept or none."""
+    """Votes, of which either all are stored or none."""
 
     model_config = ConfigDict(
         extra="forbid",

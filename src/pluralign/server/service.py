@@ -1,8 +1,8 @@
-"""The scorer behind the faces: loaded in its thread, asked through the batcher, with limits on what may be
-asked.
+"""The scorer behind all routes: loaded in its own thread, called through the batcher, within the limits on
+requests.
 
-In: conversations and a `Question`. Out: `Scored`s, or a `Refusal`. Faces differ in what they read and write
-and in whether they are patient; all of them come through here, so a response has one score.
+In: conversations and a `Question`. Out: `Scored`s, or a `Refusal`. Routes differ in what they read and write
+and in whether they hold requests; all of them come through here, so a response has the same score everywhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PART = 65_536  # characters of a text that are counted at once
 
 
 class Service:
-    """One scorer for all faces.
+    """One scorer for all routes.
 
     Args:
         scorer: it, or a function that loads it.
@@ -157,7 +157,7 @@ class Service:
         Args:
             conversations: B message lists, each ending in the response.
             question: from `Predictor.question`.
-            patient: whether the request is held where too much waits, for as long as the caller does.
+            patient: whether to hold the request while the queue is full, for as long as the caller waits.
 
         Raises:
             Refusal: there is too much of it, too much waits, or it took too long.

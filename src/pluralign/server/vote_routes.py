@@ -1,7 +1,7 @@
-"""`POST /v1/votes` and `GET /v1/posterior`: who may vote, on what, and what came of it.
+"""`POST /v1/votes` and `GET /v1/posterior`: who may vote, on what, and the posterior.
 
-A voter's token says who votes. The server's own token, or none where none is asked for, belongs to a program
-that votes for others, and names them.
+A voter's token identifies the voter. The server's own token, or no token where none is required, belongs to a
+program that votes on behalf of others and names them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class VoteDesk:
 
 
 def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
-    """The routes over a service and a desk; without a desk they say that there is none."""
+    """The routes over a service and a desk; without a desk they answer that votes are not taken."""
 
     def at_the_desk() -> VoteDesk:
         if desk is None:
@@ -89,17 +89,17 @@ def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
         return desk
 
     async def votes(request: Request) -> Response:
-        """Keeps votes for categories, and moves the posterior of what they are about.
+        """Stores votes for categories, and updates the posterior of their items.
 
-        All votes of a request are kept, or none; the answer comes once they are on the disk. A vote that is
-        sent again with the same id counts once. Of each person the latest vote on an item counts.
+        Either all votes of a request are stored or none; the answer is sent once they are on disk. A vote
+        that is sent again with the same id counts once. Of each person the latest vote on an item counts.
         """
         at = at_the_desk()
         known = at.voter(request.scope)
-        asked = await parsed(request, VotesRequest, service.config)
+        body = await parsed(request, VotesRequest, service.config)
         predictor = await service.predictor()
         cast, voted_on = [], {}
-        for place, row in enumerate(asked.votes):
+        for place, row in enumerate(body.votes):
             try:
                 vote, attribute, conversation = _read(row, predictor, known, time.time())
             except ArgumentError as error:

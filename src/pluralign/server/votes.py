@@ -1,15 +1,15 @@
-"""Votes that last: a SQLite file of votes for categories, and the posterior that they move.
+"""Stored votes: a SQLite file of votes for categories, and the posterior that follows from them.
 
 In: votes with an id, an item, a voter, a category and a time. Out: an acknowledgement once they are on the
 disk, and the posterior of an item: `PreferenceUpdater` from the model's prediction, with the latest vote of
 each person.
 
-A vote is kept once, whatever is sent again: its id says which it is. The same id with other contents is
-refused. A person has one vote per item, the latest; all are kept. The texts of items are not stored, only
-their digests and what the model predicted for them when the first vote came.
+A vote is identified by its id and stored once, however often it is sent. The same id with other contents is
+refused. Of a person's votes on an item the latest counts; all are stored. The texts of items are not stored,
+only their digests and what the model predicted for them when the first vote arrived.
 
-One server holds a file: a lock on it refuses a second one, by whatever name. A file that was removed or
-replaced since takes no votes, which would be gone with the process.
+Only one server can use a file: a lock on it refuses a second one, by whatever name. A file that was removed
+or replaced takes no more votes, because they would be lost when the process ends.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def _loaded(given: Mapping[str, Any], digest: str) -> Any:
     what = given["model"] or " ".join(given["programs"]["tables"])
     if given["digest"] not in (None, digest):
         raise _OtherFolder(
-            f"{what} changed since this server began to serve it, so its scores would be others; start the "
-            "server again to serve what is there now"
+            f"{what} changed since this server began to serve it, so its scores would differ; start the "
+            "server again to serve the new one"
         )
     if given["model"] is None:
         scorer = load_programs(given["programs"])

@@ -254,21 +254,21 @@ def _folder(path: Path | None) -> Iterator[Path]:
 
 def _check_same(folder: Path, stage: Stage, given: _Given, sizes: dict[str, int]) -> None:
     """Raises where a folder holds checkpoints of a tuning with other settings; else notes these."""
-    wanted: dict[str, Any] = {"stage": stage.name, "tune": given.tune, "units": sizes} | asdict(given.config)
-    wanted |= {"family": json_digest(json.loads(json.dumps(asdict(given.settings), default=str)))}
-    wanted = json.loads(json.dumps(wanted))
+    ours: dict[str, Any] = {"stage": stage.name, "tune": given.tune, "units": sizes} | asdict(given.config)
+    ours |= {"family": json_digest(json.loads(json.dumps(asdict(given.settings), default=str)))}
+    ours = json.loads(json.dumps(ours))
     file = folder / _SETTINGS
     if last_checkpoint(folder) is not None:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             found = {}
-        differ = [key for key in wanted if found.get(key) != wanted[key]]
+        differ = [key for key in ours if found.get(key) != ours[key]]
         if differ:
-            said = ", ".join(f"{key} {found.get(key)!r} instead of {wanted[key]!r}" for key in differ[:3])
+            changes = ", ".join(f"{key} {found.get(key)!r} instead of {ours[key]!r}" for key in differ[:3])
             raise RunError(
-                f"{folder} holds the checkpoints of another tuning ({said}); continue with its settings, or "
-                "remove the folder to start again"
+                f"{folder} holds the checkpoints of another tuning ({changes}); continue with its settings, "
+                "or remove the folder to start again"
             )
     if int(os.environ.get("RANK", "0")) == 0:
-        write_json(file, wanted)
+        write_json(file, ours)

@@ -45,13 +45,13 @@ def exported_tokenizer(tokenizer: Any, conversations: Sequence[Conversation], ma
         conversations: to try.
         max_length: tokens that the backbone reads.
     """
-    wanted = ConversationReader(tokenizer).read(conversations)
+    expected = ConversationReader(tokenizer).read(conversations)
     best, most = None, -1
     for candidate in _candidates(tokenizer):
         candidate.model_max_length = max_length
         candidate.padding_side = "right"
         candidate.model_input_names = ["input_ids", "attention_mask"]
-        pairs = list(zip(conversations, wanted, strict=True))
+        pairs = list(zip(conversations, expected, strict=True))
         found = sum(
             reads_as(candidate, one, read.ids) + _directly(candidate, one, read.ids) for one, read in pairs
         )

@@ -182,15 +182,15 @@ class JudgeSource(BaseScorer):
 
     def _score_questions(self, one: Conversation) -> list[dict[str, Any]]:
         values = {"prompt": readable(one[:-1]), "response": str(one[-1]["content"])}
-        asked = [
+        questions = [
             self._question(self.prompt, values, persona, draw)
             for persona in self.personas.values()
             for draw in range(self.repeats)
         ]
         if self.kind == "probabilities":
             extra = {"max_tokens": 1, "logprobs": True, "top_logprobs": _MOST_TOP}
-            return [one | extra for one in asked]
-        return asked
+            return [one | extra for one in questions]
+        return questions
 
     # -- what is answered ------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a person filled in: turns, responses, measure, weights. Errors are in the words of the page.
+"""The form that a person filled in: turns, responses, measure, weights. Errors use the words of the page.
 
 In: the body of a form. Out: a `Filled`, or a `Refusal` with status 422 that says which field is wrong.
 """
@@ -45,7 +45,7 @@ class Filled:
         prompt: the turns before the response, those with text.
         responses: at least one.
         settings: as `Settings`.
-        key: of the reading that the page shows; empty for none.
+        key: of the embeddings that the page shows; empty for none.
     """
 
     prompt: list[Message]
@@ -98,7 +98,7 @@ def filled_in(body: bytes, attributes: Sequence[str]) -> Filled:
 
 
 def settings_of(body: bytes, attributes: Sequence[str]) -> tuple[Settings, str]:
-    """The settings alone, and the key of the reading that they are for; arguments and errors as above."""
+    """The settings alone, and the key of the embeddings that they are for; arguments and errors as above."""
     pairs = _pairs(body)
     return _settings(pairs, attributes), next((text for name, text in pairs if name == "key"), "")
 

@@ -1,9 +1,9 @@
-"""The routes of the page: the page itself and its files, the form, a reading, a ranking, exports.
+"""The routes of the page: the page itself and its files, the form, scoring, ranking, exports.
 
-    GET  /                   the page without anything of the model; open, and so are its files
+    GET  /                   the page without anything about the model; needs no token, nor do its files
     GET  /explorer/form      the form of this model, or that it is still loading (202)
-    POST /explorer/read      reads texts, keeps what was read, answers with all sections
-    POST /explorer/rank      other measures or weights for what was read; 410 where it is not kept any more
+    POST /explorer/read      embeds texts, keeps the embeddings, answers with all sections
+    POST /explorer/rank      other measures or weights for kept embeddings; 410 if they have expired
     POST /explorer/export    what is shown, as a file: ?what=everything (JSON), rows or python
 
 In: forms. Out: parts of the page, errors among them, which htmx puts in its place. Everything goes through
@@ -108,7 +108,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         settings, key = await asyncio.to_thread(form.settings_of, given, predictor.attributes)
         rows = shelf.get(key)
         if rows is None:
-            raise Refusal(410, "What was read is not kept any more. The texts are read again.")
+            raise Refusal(410, "The embeddings of these texts have expired. The texts are sent again.")
         found = await looked_at(rows, settings, predictor, facts)
         return answered(found, settings, facts, key)
 

@@ -1,7 +1,7 @@
-"""What the page shows of a prediction, as plain numbers: ranking, curves, variances, attributes, personas.
+"""Everything that the page shows of a prediction, as plain numbers: ranking, curves, variances, attributes,
+personas.
 
-In: a `Prediction` and a risk measure. Out: dictionaries and lists, which templates, charts and exports read
-alike. Nothing here knows HTTP or HTML.
+In: a `Prediction` and a risk measure. Out: dictionaries and lists for templates, charts and exports.
 
 Notation: N responses, numbered from 1; X points of the curves.
 """
@@ -236,10 +236,10 @@ def _gate(weights: Tensor | None, facts: Facts) -> list[dict[str, Any]] | None:
 
 
 def _personas(found: Mapping[str, Blocks]) -> list[dict[str, Any]]:
-    """What each persona makes of the responses, and which they like best.
+    """The rewards that each persona gives the responses, and which it likes best.
 
-    A persona objects where their own mean is below 0, that of the responses which their model was scaled
-    on: to them the response is worse than an ordinary one.
+    A persona objects where its own mean is below 0, the mean of the responses that its model was scaled on:
+    the response is then worse than the average one.
     """
     listed = []
     for name, blocks in found.items():

@@ -1,4 +1,4 @@
-"""The faces that other software knows: the same score as ours, or 422 with the reason; requests are held."""
+"""Endpoints for other software: the same score as ours, or 422 with the reason; requests are held."""
 
 from __future__ import annotations
 
