@@ -1,4 +1,4 @@
-"""What a family gives the loop: texts, units of them with a loss each, and the head that is trained.
+"""What a family passes to the loop: texts, training units with a loss each, and the head that is trained.
 
 A unit is what has a loss of its own: a response with its ratings, or a pair of responses. It knows no family
 and no tables.

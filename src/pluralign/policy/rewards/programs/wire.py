@@ -52,7 +52,7 @@ _BASES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, s
 
 
 class Broken(Exception):
-    """The other side sent what no honest side sends: a malformed, too long or too deep frame."""
+    """The other side sent an invalid frame: malformed, too long or too deep."""
 
 
 class Closed(Exception):
