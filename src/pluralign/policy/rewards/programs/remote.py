@@ -1,7 +1,7 @@
 """The judge's end of the socket to a program, and stand-ins for what stays in the program.
 
-In: requests of tests (a call, an attribute). Out: plain values, rebuilt from what was sent, or a `Remote`, which
-forwards each request to the program. It runs in the judge, with the standard library alone.
+In: requests of tests (a call, an attribute). Out: plain values, rebuilt from what was sent, or a `Remote`,
+which forwards each request to the program. It runs in the judge, with the standard library alone.
 
 A `Remote` answers no comparison: `==` is identity, decided here, whatever `__eq__` the program wrote. Nor
 does it pass on `in`, or a method that built-in types have (`startswith`, `issubset`, ...): a test would hand
