@@ -126,6 +126,11 @@ def serving_is_faster_than_a_plain_server() -> bool:
     return all(one["min"] > 4 for one in found["speedup"].values())
 
 
+def served_per_second() -> str:
+    """Of MiniLM's scores, to 32 clients with one response each."""
+    return f"{_only('serving')['ours']['rate']['median']:.0f}"
+
+
 def no_reward_is_lost_or_wrong() -> bool:
     """Of 100,000, with the worker killed twice."""
     found = _only("soak")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
-import re
+import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from pluralign import cli
 from pluralign.cli.declared import declared
 from pluralign.cli.main import VERBS, main
 
@@ -90,16 +87,32 @@ def test_help_lists_each_flag_once(verb, capsys):
     assert len(set(flags)) == len(flags) > 1
 
 
-def test_every_flag_has_a_text_of_its_own():
-    """A line `name: ...` for each field, which is the text that `--help` shows of the flag."""
-    wrong = []
-    for path in sorted(Path(cli.__file__).parent.glob("*.py")):
-        classes = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
-        for one in (node for node in classes if node.name.endswith("Flags")):
-            described = re.findall(r"^    (\w+): ", ast.get_docstring(one) or "", re.MULTILINE)
-            fields = [node.target.id for node in one.body if isinstance(node, ast.AnnAssign)]
-            wrong += [f"{one.name}.{name}" for name in sorted({*fields} ^ {*described})]
-    assert not wrong
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_says_what_each_flag_is(verb, capsys):
+    """A docstring whose lines were run together loses the flags in their middle."""
+    lines = helped(capsys, verb).splitlines()
+    for place, line in enumerate(lines):
+        if line.startswith("  --") and not line.startswith("  --print_config"):
+            words = " ".join([line, *lines[place + 1 : place + 2]]).split()
+            told = [word for word in words[1:] if not word.isupper() and word[0] not in "[{"]
+            assert told
+            assert told[0] != "(type:", line
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_headings_of_help_are_whole(verb, capsys, monkeypatch):
+    """The heading of a group of flags is the first line of their docstring."""
+    from jsonargparse import ArgumentParser
+
+    kinds, add = [], ArgumentParser.add_class_arguments
+    record = lambda parser, kind, *rest, **named: kinds.append(kind) or add(parser, kind, *rest, **named)  # noqa: E731
+    monkeypatch.setattr(ArgumentParser, "add_class_arguments", record)
+    out = helped(capsys, verb)
+    assert kinds
+    for kind in kinds:
+        first = inspect.getdoc(kind).partition("\n\n")[0]
+        assert "\n" not in first, f"{kind.__name__}: {first}"
+        assert f"\n{first.rstrip('.')}:\n" in out
 
 
 def test_help_of_a_class_that_is_not_there():

@@ -182,7 +182,7 @@ def test_a_missing_sandbox_names_the_flag(command, monkeypatch):
     assert status == 1
     assert "bubblewrap: no bubblewrap here" in err
     assert "apt-get install bubblewrap" in err
-    assert "--sandbox rlimits consents" in err
+    assert "(--sandbox rlimits) consents" in err
 
 
 def test_pass_at_k_of_samples_and_of_completions_from_elsewhere(command):

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from lettered_stage import lettered_job
@@ -13,7 +15,7 @@ from lettered_stage import lettered_job
 import pluralign as pl
 from pluralign import errors
 from pluralign.engines import RayEngine
-from pluralign.engines.ray_data import _Actor, _knock, _raise, _set_variables
+from pluralign.engines.ray_data import _Actor, _knock, _raise, _session_folder, _set_variables
 
 
 @pytest.fixture
@@ -77,6 +79,26 @@ def test_a_cluster_of_our_own_has_a_token_and_no_outer_address(monkeypatch):
     os.environ["RAY_AUTH_MODE"] = "disabled"  # as the user wants it
     _set_variables(own=True)
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def test_the_folder_of_a_cluster_of_our_own_goes_with_it(tmp_path, monkeypatch):
+    """Names of sockets may have 107 bytes, so a long temporary folder is not used."""
+    short = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    try:
+        monkeypatch.setenv("RAY_TMPDIR", str(short))
+        with _session_folder() as folder:
+            assert Path(folder).parent == short
+            assert len(f"{folder}/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store") <= 107
+            (Path(folder) / "session").mkdir()
+            (Path(folder) / "session" / "raylet.log").write_text("a log")
+        assert not list(short.iterdir()) monkeypatch.setenv("RAY_TMPDIR", str(short / "not there")) with
+        pytest.raises(errors.RunError, match="cannot hold a folder for Ray's sockets"), _session_folder():
+        pass
+    finally:
+        short.rmdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 9)))
+    with _session_folder() as folder:
+        assert Path(folder).parent == Path("/tmp")
 
 
 def test_an_actor_makes_shards_and_reports_what_goes_wrong(tmp_path):

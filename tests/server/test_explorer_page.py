@@ -372,6 +372,18 @@ def test_the_token_guards_everything_of_the_model(model):
         assert post(server, "read", fields(), **right).status == 200
 
 
+def test_there_is_no_other_export(server):
+    for what, shown in (("all", "all"), ("", ""), ("x" * 99, "x" * 20)):
+        answer = post(server, f"export?what={what}", fields())
+        assert answer.status == 422
+        assert f"What = '{shown}': there is nothing of this name to export" in said(answer)
+        assert "Allowed: everything , rows , python" in said(answer)
+    assert (
+        post(server, "export", fields()).json["order"]
+        == post(server, "export?what=everything", fields()).json["order"]
+    )
+
+
 def test_pages_of_elsewhere_cannot_ask(server):
     answer = post(server, "read", fields(), Origin="https://elsewhere.example")
     assert answer.status == 403

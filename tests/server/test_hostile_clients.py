@@ -53,7 +53,7 @@ def assert_scored(connection: socket.socket) -> None:
         found += part
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /v1/score HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
 def test_a_head_that_does_not_come_is_cut_off(server, sent):
     with connect(server) as connection:
         connection.sendall(sent)
@@ -77,7 +77,7 @@ def test_a_head_that_comes_a_byte_at_a_time_is_cut_off(server):
 
 def test_a_second_head_on_a_connection_is_cut_off_too(server):
     body = b'{"conversations": [[{"role": "assistant", "content": "abc"}]]}'
-    head = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     with connect(server) as connection:
         connection.sendall(head + body)
         assert_scored(connection)
@@ -92,7 +92,7 @@ def test_a_second_head_on_a_connection_is_cut_off_too(server):
 
 def test_a_body_that_does_not_come_is_408(server):
     with connect(server) as connection:
-        connection.sendall(b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        connection.sendall(b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert rest(connection).startswith(b"HTTP/1.1 408 ")
     assert answered(server)
 
@@ -102,7 +102,7 @@ def test_a_body_that_does_not_come_is_408(server):
 )
 def test_a_body_that_is_too_large_is_413_whether_it_says_so_or_not(server, head):
     with connect(server) as connection:
-        connection.sendall(b"POST /v1/score HTTP/1.1\r\nHost: x\r\n" + head)
+        connection.sendall(b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\n" + head)
         if b"chunked" in head:
             with suppress(OSError):
                 for _ in range(20):
@@ -146,6 +146,6 @@ def test_a_client_that_goes_away_is_no_trouble(server):
     for _ in range(20):
         with connect(server) as connection:
             connection.sendall(
-                b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
             )
     assert answered(server)

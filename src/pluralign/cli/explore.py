@@ -22,8 +22,10 @@ _GRACE = 5.0  # seconds for what a person waits for when they stop it
 
 @dataclass(frozen=True)
 class ExploreFlags:
-    """Try a reward model on a page in the browser: type a prompt and responses, see the distributions, change
-    the risk measure and the weights. Only this machine can open the page; `pluralign serve` has it at / too.
+    """Try a reward model on a page in the browser.
+
+    Type a prompt and responses, see the distributions, change the risk measure and the weights. Only this
+    machine can open the page; `pluralign serve` has it at / too.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import cut
+from pluralign.cli.out_places import out_problem
 from pluralign.cli.yaml_limits import YamlLimitError, check_file, check_value
 from pluralign.errors import PluralignError, did_you_mean, nearest
 
@@ -58,7 +59,8 @@ def parse(
         more: what `--help` ends with.
 
     Raises:
-        UsageError: an unknown key, a value of the wrong type, a config file that cannot be read.
+        UsageError: an unknown key, a value of the wrong type, a config file that cannot be read, or an --out
+            that would replace what is read.
     """
     from jsonargparse import ActionConfigFile, ArgumentParser
 
@@ -92,6 +94,8 @@ def parse(
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
         raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
     values = namespace.as_dict()
+    if problem := out_problem(verb, values):
+        raise UsageError(problem)
     return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pluralign.cli.parsing import UsageError
-from pluralign.errors import ArgumentError, SandboxError
+from pluralign.errors import ArgumentError
 
-__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_limits", "program_reward"]
+__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_reward", "program_settings"]
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
         if given:
             raise UsageError(f"--{given[0]} belongs to --programs, which is missing")
         return
-    program_limits(flags)
+    _limits(flags)
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
 
-def program_reward(
+def program_settings(
     programs: tuple[str, ...] | str,
     flags: ProgramFlags,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
-) -> Any:
-    """The `ProgramReward` that the flags name.
+) -> dict[str, Any]:
+    """What the flags say, as arguments of `ProgramReward.from_tables`; JSON types.
 
     Args:
         programs: tables with prompts and tests.
@@ -75,33 +75,45 @@ def program_reward(
 
     Raises:
         UsageError: settings out of their range.
+    """
+    given: dict[str, str | None] = dict(flags.program_columns or {})
+    if columns and "prompt" in columns:
+        given.setdefault("prompt", columns["prompt"])
+    return {
+        "tables": list(named_tables(programs).values()),
+        "columns": given,
+        "split": split,
+        "limits": _limits(flags),
+        "minimum": flags.sandbox,
+        "all_or_nothing": flags.all_or_nothing,
+        "workers": flags.program_workers,
+    }
+
+
+def program_reward(
+    programs: tuple[str, ...] | str,
+    flags: ProgramFlags,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+) -> Any:
+    """The `ProgramReward` that the flags name; arguments as of `program_settings`.
+
+    Raises:
+        UsageError: settings out of their range.
         DataError: a table cannot be read, or a row has no valid prompt or tests.
         SandboxError: this machine offers no protection that is accepted.
     """
     from pluralign import policy
 
-    given: dict[str, str | None] = dict(flags.program_columns or {})
-    if columns and "prompt" in columns:
-        given.setdefault("prompt", columns["prompt"])
     try:
-        tasks = policy.load_tasks(*named_tables(programs).values(), columns=given, split=split)
+        return policy.ProgramReward.from_tables(**program_settings(programs, flags, columns, split))
     except ArgumentError as error:
         if str(error).startswith("tasks: "):
             raise UsageError(str(error).replace("tasks: ", "--program_columns: ", 1)) from None
         raise
-    try:
-        return policy.ProgramReward(
-            policy.ProgramLimits(**program_limits(flags)),
-            minimum=flags.sandbox,
-            all_or_nothing=flags.all_or_nothing,
-            workers=flags.program_workers,
-            tasks=tasks,
-        )
-    except SandboxError as error:
-        raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
 
 
-def program_limits(flags: ProgramFlags) -> dict[str, Any]:
+def _limits(flags: ProgramFlags) -> dict[str, Any]:
     """The limits that are given; whole numbers stay whole.
 
     Raises:

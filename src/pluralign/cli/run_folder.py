@@ -31,13 +31,14 @@ from pluralign._version import __version__
 from pluralign.cli.console import Console
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import RunError
-from pluralign.files import append_line, is_temporary, sweep, write_file, write_json
+from pluralign.files import append_line, is_temporary, sweep, why_not, write_file, write_json
 
 __all__ = ["RunFolder", "default_name", "digest", "made_once"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
 _CARD = "README.md"  # people may write into it
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")
 
 
@@ -72,9 +73,10 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            if error.errno not in _REFUSED:
+            if error.errno in _FULL:
                 raise
-            raise RunError(f"{self.path} cannot be made: {error.strerror}; choose another --out") from error
+            reason = why_not(self.path.parent, error.errno or errno.EIO)
+            raise RunError(f"{self.path} cannot be made: {reason}; choose another --out") from error
         may_write = self._take_lock()
         try:
             if may_write:

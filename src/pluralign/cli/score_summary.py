@@ -38,7 +38,10 @@ class UtilitySummary:
 
     def words(self, measure: str) -> str:
         """How many, in which unit, and whether they say anything."""
-        words = f"{self.count:,} utilities, {measure} of the reward in {UNIT}"
+        many = "1 utility" if self.count == 1 else f"{self.count:,} utilities"
+        words = f"{many}, {measure} of the reward in {UNIT}"
+        if self.count == 1:
+            return f"{words}: {self.low:.3g}"
         if self.constant:
             return (
                 f"{words}: all {self.low:.3g}\nwarning: every response has the same utility, so these scores "

@@ -22,6 +22,7 @@ from pluralign.cli.scorers import conversations_of
 from pluralign.cli.select_flags import SelectFlags
 from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, refuse_own_samples, samples_folder
 from pluralign.policy.selection.config import SelectionConfig
+from pluralign.report.wording import counted
 
 if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource
@@ -169,10 +170,10 @@ def _result(counts: SelectionCounts) -> dict[str, Any]:
 def _print_counts(
     selection: Selection, counts: SelectionCounts, config: SelectionConfig, console: Console
 ) -> None:
-    what = "pairs" if config.pairs else "rows"
     console.say(
-        f"{counts.rows:,} {what} from {counts.completions:,} completions of {counts.prompts:,} prompts; "
-        f"{counts.without:,} prompts without any"
+        f"{counted(counts.rows, 'pair' if config.pairs else 'row')} from "
+        f"{counted(counts.completions, 'completion')} of {counted(counts.prompts, 'prompt')}; "
+        f"{counted(counts.without, 'prompt')} without any"
     )
     if selection.threshold is not None and config.share is not None:
         console.say(

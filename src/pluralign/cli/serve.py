@@ -11,7 +11,7 @@ from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_limits
+from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_settings
 from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
 
@@ -23,9 +23,10 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class ServeFlags:
-    """Serve a reward model over HTTP: /v1/score and /v1/distribution, endpoints for OpenRLHF, clients of vLLM
-    and LLaMA-Factory, and a page for people at /. With --programs and no model the score is the share of
-    tests that a program passes.
+    """Serve a reward model over HTTP, to trainers and to people.
+
+    It answers /v1/score and /v1/distribution, the endpoints of OpenRLHF, vLLM and LLaMA-Factory, and has a
+    page for people at /. With --programs and no model the score is the share of tests that a program passes.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
@@ -80,7 +81,12 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError(
             f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
         )
-    token, voters = _token(flags), _voters(flags)
+    if flags.votes is None:
+        for flag in ("vote_half_life", "vote_strength", "fade_prior"):
+            if getattr(flags, flag) != getattr(ServeFlags, flag):
+                raise UsageError(f"--{flag} is about votes, so it needs --votes, the file of them")
+    token = _token(flags)
+    voters = _voters(flags, token)
     console = Console(flags.json)
 
     def listening(url: str) -> None:
@@ -120,19 +126,12 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
     for flag in ("votes", "personas"):
         if getattr(flags, flag) is not None:
             raise UsageError(f"--{flag} applies to a reward model; with --programs there is none")
-    return {
-        "tables": list(named_tables(flags.programs).values()),
-        "columns": programs.program_columns or {},
-        "limits": program_limits(programs),
-        "minimum": programs.sandbox,
-        "all_or_nothing": programs.all_or_nothing,
-        "workers": programs.program_workers,
-    }
+    return program_settings(flags.programs, programs)
 
 
 def _token(flags: ServeFlags) -> str | None:
     """The token, which is needed where other machines can connect."""
-    from pluralign.server.supervisor import is_loopback
+    from pluralign.server.hosts import is_loopback
 
     token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
     if token is not None and not _is_token(token):
@@ -145,8 +144,13 @@ def _token(flags: ServeFlags) -> str | None:
     return token
 
 
-def _voters(flags: ServeFlags) -> dict[str, str] | None:
-    """Tokens of voters, by name."""
+def _voters(flags: ServeFlags, token: str | None) -> dict[str, str] | None:
+    """Tokens of voters, by name.
+
+    Args:
+        flags: of the command.
+        token: the server's.
+    """
     if flags.voters is None:
         return None
     if flags.votes is None:
@@ -166,6 +170,10 @@ def _voters(flags: ServeFlags) -> dict[str, str] | None:
     if len(set(found.values())) < len(found):
         raise UsageError(
             f"--voters {flags.voters}: two people have the same token, so it does not say who votes"
+        )
+    if token in found.values():
+        raise UsageError(
+            f"--voters {flags.voters}: a voter has the server's own token, which may vote for everybody"
         )
     return found
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pluralign.distributions.checks import check_shape, require
 from pluralign.distributions.quantiles import Quantiles
-from pluralign.distributions.special import divide
+from pluralign.distributions.special import as_shares, divide
 
 __all__ = ["mixture", "vincentize"]
 
@@ -76,7 +76,7 @@ def mixture(
     """
     distributions, weights = _attributes(values, weights, levels, validate)
     rows, attributes, num_levels = values.shape
-    shares = weights / weights.sum(-1, keepdim=True)
+    shares = as_shares(weights)
     knots = distributions.values.reshape(rows, attributes * num_levels).sort(-1).values
     points = knots.unsqueeze(1).expand(-1, attributes, -1).flatten(0, 1)
 

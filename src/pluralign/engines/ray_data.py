@@ -8,7 +8,7 @@ Each worker is an actor of `map_batches` that loads its model once. If a worker 
 with the same shard. An error in a worker is returned as a result, with the machine's name.
 
 A cluster that is started here (no address) is bound to this machine's loopback address, requires a token that
-is made for this process, has no dashboard and no usage statistics, and ends with the run.
+is made for this process, has no dashboard and no usage statistics, and ends with the run, as does its folder.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import socket
+import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,8 @@ __all__ = ["RayEngine"]
 _MOST_BLOCKS = 10_000  # Ray keeps a few kilobytes for each; behind that, a block is several shards
 _STORE_BYTES = 128 * 2**20  # of Ray's object store, which holds numbers of shards only
 _LOOPBACK = "127.0.0.1"
+_LONGEST_BASE = 28  # of the path of a temporary folder: names of sockets have 107 bytes, and Ray's take 79
+_CLEARING = 5.0  # seconds in which Ray's processes leave their folder
 _TRIES = 5  # of a shard, whose worker died with it in hand
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _ADDRESS = re.compile(r"auto|(ray://)?(?P<host>[\w.-]+|\[[\da-f:]+\]):(?P<port>\d{1,5})")
@@ -149,30 +154,50 @@ class RayEngine:
             yield
             return
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            if self._address is None:
-                cores = os.cpu_count() or 1
-                ray.init(
-                    address="local",
-                    num_cpus=max(cores, (self._workers or 1) * self._cpus),
-                    object_store_memory=_STORE_BYTES,
-                    include_dashboard=False,
-                    _node_ip_address=_LOOPBACK,
-                    **quiet,
-                )
-            else:
-                _knock(self._address)
-                ray.init(address=self._address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-            where = "on this machine" if self._address is None else f"at {self._address}"
-            raise RunError(
-                f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one and prints its "
-                "address; without an address one is started for the run"
-            ) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with _session_folder() if self._address is None else nullcontext() as folder:
+            try:
+                if self._address is None:
+                    cores = os.cpu_count() or 1
+                    ray.init(
+                        address="local",
+                        num_cpus=max(cores, (self._workers or 1) * self._cpus),
+                        object_store_memory=_STORE_BYTES,
+                        include_dashboard=False,
+                        _node_ip_address=_LOOPBACK,
+                        _temp_dir=folder,
+                        **quiet,
+                    )
+                else:
+                    _knock(self._address)
+                    ray.init(address=self._address, **quiet)
+            except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+                where = "on this machine" if self._address is None else f"at {self._address}"
+                raise RunError(
+                    f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one and prints "
+                    "its address; without an address one is started for the run"
+                ) from error
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+@contextmanager
+def _session_folder() -> Iterator[str]:
+    """A folder for the sockets and logs of a cluster that is started here; removed when the block ends.
+
+    Raises:
+        RunError: none can be made.
+    """
+    requested = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    base = requested if len(os.fsencode(requested)) <= _LONGEST_BASE else "/tmp"
+    try:
+        folder = tempfile.mkdtemp(prefix="ray-", dir=base)
+    except OSError as error: raise RunError( f"{base} cannot hold a folder for Ray's sockets
+        ({error.strerror}); name another by RAY_TMPDIR, of " f"at most {_LONGEST_BASE} characters" ) from
+        error try: yield folder finally: end = time.monotonic() + _CLEARING while os.path.exists(folder) and
+        time.monotonic() < end:  # what ends there may still write shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 class _Actor:

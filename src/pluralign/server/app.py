@@ -93,6 +93,7 @@ def build(
     app.add_middleware(
         Guard,
         token=token,
+        hosts=frozenset(host.lower() for host in config.known_hosts),
         metrics=metrics,
         paths=frozenset([route.path for route in routes] + [page.path for page in pages]),
         with_own_tokens=frozenset({"/v1/votes"}),

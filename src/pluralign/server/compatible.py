@@ -26,6 +26,7 @@ from pluralign.errors import ArgumentError
 from pluralign.server.refusals import Refusal, json_response
 from pluralign.server.routes import Route, parsed
 from pluralign.server.schemas import (
+    LONGEST_MEASURE,
     ClassifyRequest,
     ClassifyResponse,
     GetRewardRequest,
@@ -88,16 +89,27 @@ def compatible_routes(service: Service, reader: Callable[[], TextReader | None])
         reader: the reader of texts, which is there once the service is ready; None where none was configured.
     """
 
+    held = 0  # texts of requests that are not answered yet
+
     async def score(request: Request, texts: Sequence[str], prompts: Sequence[str] | None) -> list[Scored]:
+        nonlocal held
+        if held and held + len(texts) > service.config.max_held:
+            raise busy()
+        held += len(texts)
         try:
             async with asyncio.timeout(service.config.hold):
                 return await answered(request, texts, prompts)
         except TimeoutError:
             raise busy() from None
+        finally:
+            held -= len(texts)
 
     async def answered(request: Request, texts: Sequence[str], prompts: Sequence[str] | None) -> list[Scored]:
         predictor = await service.predictor(patient=True)
-        question = predictor.question(request.query_params.get("risk"))
+        measure = request.query_params.get("risk")
+        if measure is not None and len(measure) > LONGEST_MEASURE:
+            raise Refusal(422, f"risk: {len(measure)} characters; allowed: at most {LONGEST_MEASURE}")
+        question = predictor.question(measure)
         reads = reader()
         if reads is None:
             raise Refusal(422, _NO_TOKENIZER)

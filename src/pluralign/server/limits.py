@@ -13,19 +13,24 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 
 from pluralign.server.config import ServerConfig
+from pluralign.server.hosts import names_known_hosts
 from pluralign.server.metrics import Metrics
 from pluralign.server.refusals import Refusal
-from pluralign.server.supervisor import is_loopback
 
 __all__ = ["Guard", "body", "same_token", "token_of", "unauthorized"]
 
 _OPEN = ("/health",)  # what needs no token: load balancers ask it
 _CLOSE = {"Connection": "close"}  # the rest of a body that is not read
+_OTHER_HOST = Refusal(
+    403,
+    "a server without a token answers neither pages of other web sites nor requests to other names than "
+    "localhost or 127.0.0.1; use these, set a token, or name the host with --hosts",
+    headers=_CLOSE,
+)
 
 
 class Guard:
@@ -36,6 +41,7 @@ class Guard:
         token: what a client has to send, as `Authorization: Bearer TOKEN`, or as the password of Basic, which
             clients make of `http://any:TOKEN@host/`; None for nothing.
         metrics: where requests are counted.
+        hosts: names by which clients without a token may call, besides those of this machine.
         paths: those that are counted by their name.
         with_own_tokens: paths that check tokens themselves.
         open_paths: paths that need none, since they say nothing about the model.
@@ -47,6 +53,7 @@ class Guard:
         *,
         token: str | None,
         metrics: Metrics,
+        hosts: frozenset[str],
         paths: frozenset[str],
         with_own_tokens: frozenset[str] = frozenset(),
         open_paths: frozenset[str] = frozenset(),
@@ -54,6 +61,7 @@ class Guard:
         self._app = app
         self._token = token
         self._metrics = metrics
+        self._hosts = hosts
         self._paths = paths
         self._free = {*_OPEN, *with_own_tokens, *open_paths}
 
@@ -84,22 +92,9 @@ class Guard:
     def _refusal(self, scope: Any) -> Refusal | None:
         """The refusal of a request; None where it is to be answered."""
         if self._token is None:
-            if from_this_machine(scope):
-                return None
-            return Refusal(
-                403, "a server without a token does not answer pages of other web sites", headers=_CLOSE
-            )
+            return None if names_known_hosts(scope, self._hosts) else _OTHER_HOST
         free = scope["path"] in self._free or same_token(token_of(scope), self._token)
         return None if free else unauthorized()
-
-
-def from_this_machine(scope: Any) -> bool:
-    """Whether a request comes from no page of another web site; any page can have a browser send one."""
-    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-    try:
-        return all(is_loopback(urlsplit(origin).hostname or "") for origin in origins)
-    except ValueError:
-        return False
 
 
 def unauthorized() -> Refusal:

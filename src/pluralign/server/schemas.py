@@ -10,7 +10,10 @@ from typing import Annotated, Any, NotRequired
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+LONGEST_MEASURE = 200  # characters of a risk measure
+
 __all__ = [
+    "LONGEST_MEASURE",
     "ClassifyRequest",
     "ClassifyResponse",
     "DistributionRequest",
@@ -39,6 +42,7 @@ class Message(TypedDict):
     content: NotRequired[str | None]
 
 
+Measure = Annotated[str, Field(max_length=LONGEST_MEASURE)]
 Conversation = Annotated[list[Message], Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Level = Annotated[float, Field(ge=0, le=1)]
@@ -60,11 +64,13 @@ class ScoreRequest(BaseModel):
     conversations: list[Conversation] = Field(
         min_length=1, description="each ends with the assistant's response"
     )
-    risk: str | None = Field(None, description="mean, cvar:0.1, entropic:1 ...; the server's own if left out")
+    risk: Measure | None = Field(
+        None, description="mean, cvar:0.1, entropic:1 ...; the server's own if left out"
+    )
     weights: dict[str, Finite] | list[Finite] | None = Field(
         None, description="of the attributes, instead of the gate's: by name, or one number each"
     )
-    steer: dict[str, str] | None = Field(
+    steer: dict[str, Measure] | None = Field(
         None, description="attributes that count by a measure of their own, e.g. quantile:0.05"
     )
 

@@ -7,7 +7,6 @@ model. On a signal to stop it ends the worker gracefully, and a worker whose par
 from __future__ import annotations
 
 import errno
-import ipaddress
 import json
 import os
 import signal
@@ -21,22 +20,12 @@ from typing import Any
 
 from pluralign.errors import ArgumentError
 
-__all__ = ["Supervisor", "is_loopback", "listen"]
+__all__ = ["Supervisor", "listen"]
 
 _BACKLOG = 2048
 _POLL_SECONDS = 0.1  # between two checks of the worker
 _LONGEST_PAUSE = 30.0
 _OTHER_FOLDER = 3  # the exit status of a worker that found another model; see `worker`
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -18,18 +18,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pluralign.conversations import check
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.server.limits import same_token, token_of, unauthorized
 from pluralign.server.refusals import Refusal, json_response
 from pluralign.server.routes import Route, parsed
 from pluralign.server.schemas import PosteriorResponse, VoteRow, VotesRequest, VotesResponse
-from pluralign.server.scoring import Predictor
+from pluralign.server.scoring import Predictor, estimated_tokens
 from pluralign.server.service import Service
 from pluralign.server.votes import FullDiskError, Item, Vote, VoteConflictError, VoteStore, item_id
 
 __all__ = ["VoteDesk", "vote_routes"]
 
 _AHEAD = 300.0  # seconds that a voter's clock may be fast
+_AT_ONCE = 32  # conversations that votes are on, and that the model reads at once
 _NO_VOTES = "this server takes no votes; start it with --votes FILE"
 
 
@@ -119,6 +120,8 @@ def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
             raise Refusal(409, str(error)) from None
         except FullDiskError as error:
             raise Refusal(507, str(error), retry_after=60) from None
+        except ArtifactError as error:  # the file is not what it was
+            raise Refusal(503, str(error), retry_after=60) from None
         answer = {"accepted": new, "duplicates": len(cast) - new, "items": [vote.item for vote in cast]}
         return json_response(answer)
 
@@ -198,10 +201,18 @@ async def _predicted(
     """What the model predicts for items that are new."""
     if not items:
         return []
-    conversations = [conversation for _, conversation in items.values()]
-    await service.check_size(conversations)
-    found = await service.batcher.in_thread(lambda: predictor.category_probs(conversations))
-    return [
-        Item(item, attribute, tuple(predictor.categories[attribute]), tuple(found[attribute][place]))
-        for place, (item, (attribute, _)) in enumerate(items.items())
-    ]
+    await service.check_size([conversation for _, conversation in items.values()])
+    found = []
+    waiting = list(items.items())
+    while waiting:  # in turns of some, so that a bulk of votes holds nobody up
+        some, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
+        conversations = [conversation for _, (_, conversation) in some]
+        probs = await service.in_turn(
+            lambda these=conversations: predictor.category_probs(these),  # type: ignore[misc]
+            sum(estimated_tokens(one, service.config.batch_tokens) for one in conversations),
+        )
+        found += [
+            Item(item, attribute, tuple(predictor.categories[attribute]), tuple(probs[attribute][place]))
+            for place, (item, (attribute, _)) in enumerate(some)
+        ]
+    return found

@@ -277,7 +277,9 @@ class JudgeSource(BaseScorer):
         if self.kind == "probabilities":
             return score_probabilities([(token, value) for token, value in answer["top"]], self.scale)
         found = stated_score(answer["text"], self.scale)
-        return Nothing.CUT_OFF if found is Nothing.UNPARSEABLE and answer["cut_off"] else found
+        if answer["cut_off"] and (found is Nothing.UNPARSEABLE or answer["text"][-1:].isdigit()):
+            return Nothing.CUT_OFF  # the 1 at its end may have been going to be a 10
+        return found
 
     def _count(self, answers: Iterable[Any]) -> None:
         for one in answers:

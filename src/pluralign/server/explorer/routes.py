@@ -4,7 +4,7 @@
     GET  /explorer/form      the form of this model, or that it is still loading (202)
     POST /explorer/read      embeds texts, keeps the embeddings, answers with all sections
     POST /explorer/rank      other measures or weights for kept embeddings; 410 if they have expired
-    POST /explorer/export    what is shown, as a file
+    POST /explorer/export    what is shown, as a file: ?what=everything (JSON), rows or python
 
 In: forms. Out: parts of the page, errors among them, which htmx puts in its place. Everything goes through
 the `Service`, with its limits and its batches.
@@ -38,6 +38,7 @@ from pluralign.server.service import Service
 __all__ = ["Page", "explorer_routes"]
 
 _log = logging.getLogger(__name__)
+_EXPORTS = ("everything", "rows", "python")
 
 
 class Page(NamedTuple):
@@ -112,8 +113,12 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         return answered(found, settings, facts, key)
 
     async def export(request: Request) -> Response:
+        what = request.query_params.get("what", "everything")
+        if what not in _EXPORTS:
+            raise Refusal(
+                422, f"what = {what[:20]!r}: there is nothing of this name to export", allowed=_EXPORTS
+            )
         filled, predictor, facts = await asked(request)
-        what = request.query_params.get("what")
         if what == "rows":
             return _file(repeat.rows(filled.prompt, filled.responses), repeat.ROWS, "application/jsonl")
         if what == "python":

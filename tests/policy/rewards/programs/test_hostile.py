@@ -208,7 +208,7 @@ def test_rlimits_alone_need_consent(monkeypatch):
     from pluralign.policy.rewards.programs import probing
 
     monkeypatch.setattr(probing, "_try_level", lambda level, *_: (None, "not here"))
-    with pytest.raises(SandboxError, match="minimum='rlimits' consents"):
+    with pytest.raises(SandboxError, match="minimum='rlimits' .--sandbox rlimits. consents"):
         ProgramReward()
 
 

@@ -38,7 +38,7 @@ def _play(connection: wire.Stream, config: dict[str, Any]) -> None:
         plain.send(connection, ("refused", str(error)))
         os._exit(1)
     plain.send(connection, ("confined", os.getuid()))
-    sys.setrecursionlimit(3_000)
+    sys.setrecursionlimit(5_000)
     if config["role"] == "judge":
         from pluralign.policy.rewards.programs.judge import serve_jobs
 

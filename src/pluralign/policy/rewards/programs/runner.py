@@ -59,11 +59,15 @@ class Runner:
         """
         if suite.scripts:
             return run_scripts(self._launcher, self._limits, source, suite)
+        trial = _Trial(self, source, suite)
         try:
-            return _Trial(self, source, suite).run()
-        except (wire.Broken, wire.Closed, TimeoutError):
-            self.close()  # tests that end or block the judge; earlier results are lost
-            return ProgramResult((TestResult("error", _TESTS_ENDED),) * suite.count)
+            return trial.run()
+        except (wire.Broken, wire.Closed):
+            self.close()
+            return trial.result("error", _TESTS_ENDED)
+        except TimeoutError:  # in one long step of the interpreter, which no signal interrupts
+            self.close()
+            return trial.result("timeout", "the time for all tests was used up")
         except BaseException:
             self.close()
             raise
@@ -115,8 +119,12 @@ class _Trial:
                     break
         finally:
             self._end()
-        lost = suite.count - len(self._found)
-        return ProgramResult((*self._found, *[TestResult("error", _TESTS_ENDED)] * lost))
+        return self.result("error", _TESTS_ENDED)
+
+    def result(self, reason: str, detail: str) -> ProgramResult:
+        """What was found so far; all other tests ended as given."""
+        lost = self._suite.count - len(self._found)
+        return ProgramResult((*self._found, *[TestResult(reason, detail)] * lost))
 
     def _handle(self, judge: socket.socket, message: tuple[Any, ...]) -> bool:
         """Does what the judge asks; false after its last word."""

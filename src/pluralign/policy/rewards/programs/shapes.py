@@ -4,7 +4,8 @@ In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where th
 `Suite`.
 
     ["assert f(1) == 2", ...]               each text is one test, independent of the others (MBPP)
-    "assert f(1) == 2\\nassert ..."          statements in sequence; each that asserts is one test
+    "assert f(1) == 2\\nassert ..."          statements in sequence; each that asserts is one test, as is
+                                            each test of pytest or unittest that the text defines
     "def check(candidate): ..."             HumanEval and LeetCodeDataset: the statements of `check` likewise;
                                             `entry_point` ("f", "Solution().f") is what is checked
     [{"input": "1 2", "output": "3"}, ...]  scripts: what they read, and what they must print
@@ -26,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pluralign.errors import DataError
+from pluralign.policy.rewards.programs.defined_tests import as_script, must_import, must_test, runs_of
 from pluralign.policy.rewards.programs.stored_tests import call_tests, decoded
 
 __all__ = ["Suite", "read_tests"]
@@ -119,9 +121,8 @@ def read_tests(
             if len(cell) == 1 and "def check(" in cell[0]:
                 return _code(cell[0], entry_point, setup, prefix)
             trees = [_parse(test, f"test {number}") for number, test in enumerate(cell)]
-            for number, tree in enumerate(trees):
-                _must_test(tree, f"test {number}")
-            return _suite([(tree.body, True) for tree in trees], [], None, False, setup, prefix)
+            bodies = [(_run(tree, f"test {number}"), True) for number, tree in enumerate(trees)]
+            return _suite(bodies, [], None, False, setup, prefix)
     if isinstance(cell, Sequence | Mapping) and not cell:
         raise DataError("tests: the list is empty, so there is no share to pass; leave the row out")
     raise DataError(f"tests: received {type(cell).__name__}; allowed: {_SHAPES}")
@@ -142,11 +143,12 @@ def _parse(code: str, what: str) -> ast.Module:
         raise DataError(f"tests: {what} is not valid Python ({error}): {code[:80]!r}") from None
 
 
-def _must_test(tree: ast.Module, what: str) -> None:
-    """Rejects code that every program would pass."""
-    tests = (ast.Assert, ast.Raise, ast.Call)
-    if not any(isinstance(node, tests) for node in ast.walk(tree)):
-        raise DataError(f"tests: {what} neither asserts nor calls anything, so every program would pass it")
+def _run(tree: ast.Module, what: str) -> list[ast.stmt]:
+    """The statements of one test, with those that run what it only defines."""
+    body = as_script(tree.body)
+    body += [statement for run, _ in runs_of(body, what) for statement in run]
+    must_test(body, what)
+    return body
 
 
 def _expression(entry_point: Any) -> str:
@@ -163,10 +165,13 @@ def _expression(entry_point: Any) -> str:
 def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:
     """Tests in one text, with or without a check function."""
     tree = _parse(code, "the text")
-    _must_test(tree, "the text")
     checks = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if not checks:
-        return _suite(_counted(tree.body, tree.body), [], None, True, setup, prefix)
+        _run(tree, "the text")
+        statements = as_script(tree.body)
+        counted = _counted(statements, statements, runs_of(statements, "the text"))
+        return _suite(counted, [], None, True, setup, prefix)
+    must_test(checks[-1].body, "check")
     check = checks[-1]
     others: list[ast.stmt] = []
     for node in tree.body:
@@ -194,12 +199,18 @@ def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:
     return _suite(body, others, (parameter, entry_point), True, setup, prefix)
 
 
-def _counted(statements: Sequence[ast.stmt], around: Iterable[ast.stmt]) -> list[tuple[list[ast.stmt], bool]]:
+def _counted(
+    statements: Sequence[ast.stmt],
+    around: Iterable[ast.stmt],
+    runs: Sequence[tuple[list[ast.stmt], bool]] = (),
+) -> list[tuple[list[ast.stmt], bool]]:
     """Each statement, and whether it is a test: it asserts, itself or by a function of the tests."""
     asserting = {
         n.name for n in around if isinstance(n, _FUNCTIONS) and _asserts(n, set()) and n.name != "check"
     }
-    found = [([s], not isinstance(s, _FUNCTIONS) and _asserts(s, asserting)) for s in statements]
+    defines = (*_FUNCTIONS, ast.ClassDef)
+    found = [([s], not isinstance(s, defines) and _asserts(s, asserting)) for s in statements]
+    found += runs
     return found if any(counts for _, counts in found) else [(list(statements), True)]
 
 
@@ -228,6 +239,7 @@ def _suite(
     free = used - bound - set(dir(builtins))
     modules = sorted(free & _MODULES)
     names = free - set(modules)
+    must_import([*nodes, before], names)
     if not names:  # a program that is asked for by the name of a built-in function
         called = [_loaded(body) & set(dir(builtins)) for body, counts in tests if counts]
         names = set.intersection(*called) - bound if called else set()

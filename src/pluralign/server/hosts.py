@@ -1,0 +1,57 @@
+"""Names of hosts: which are this machine alone, and which a request names.
+
+Any page can have a browser send requests to this machine, and can have its own name lead here once it is
+open (DNS rebinding), so that it may read the answers. Such requests name the page's host. They come by the
+machine's own address; whoever serves on another one, or within a process, has named it on purpose.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = ["host_of", "is_loopback", "names_known_hosts"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(place: str) -> str:
+    """The host of `host`, `host:port` or a URL, in lower case; empty where there is none.
+
+    >>> host_of("Models.lab:8000"), host_of("http://[::1]:8000"), host_of("::1")
+    ('models.lab', '::1', '::1')
+    """
+    if place.count(":") > 1 and not any(mark in place for mark in ("[", "//")):  # of IPv6
+        return place.lower()
+    try:
+        return urlsplit(place if "//" in place else f"//{place}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def names_known_hosts(scope: Any, known: Collection[str]) -> bool:
+    """Whether the hosts that a request names, as its own and as that of the page it comes from, are known.
+
+    All are where it came in by another address than the machine's own.
+
+    Args:
+        scope: of ASGI.
+        known: names besides those of this machine; `*` for any.
+    """
+    address, _ = scope.get("server") or ("", None)
+    if "*" in known or not is_loopback(address):
+        return True
+    named = [
+        host_of(value.decode("latin-1")) for name, value in scope["headers"] if name in (b"host", b"origin")
+    ]
+    return all(is_loopback(host) or host in known for host in named)
