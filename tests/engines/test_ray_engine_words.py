@@ -91,9 +91,10 @@ def test_the_folder_of_a_cluster_of_our_own_goes_with_it(tmp_path, monkeypatch):
             assert len(f"{folder}/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store") <= 107
             (Path(folder) / "session").mkdir()
             (Path(folder) / "session" / "raylet.log").write_text("a log")
-        assert not list(short.iterdir()) monkeypatch.setenv("RAY_TMPDIR", str(short / "not there")) with
-        pytest.raises(errors.RunError, match="cannot hold a folder for Ray's sockets"), _session_folder():
-        pass
+        assert not list(short.iterdir())
+        monkeypatch.setenv("RAY_TMPDIR", str(short / "not there"))
+        with pytest.raises(errors.RunError, match="takes no folder for Ray's sockets"), _session_folder():
+            pass
     finally:
         short.rmdir()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 9)))

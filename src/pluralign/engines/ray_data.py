@@ -193,11 +193,18 @@ def _session_folder() -> Iterator[str]:
     base = requested if len(os.fsencode(requested)) <= _LONGEST_BASE else "/tmp"
     try:
         folder = tempfile.mkdtemp(prefix="ray-", dir=base)
-    except OSError as error: raise RunError( f"{base} cannot hold a folder for Ray's sockets
-        ({error.strerror}); name another by RAY_TMPDIR, of " f"at most {_LONGEST_BASE} characters" ) from
-        error try: yield folder finally: end = time.monotonic() + _CLEARING while os.path.exists(folder) and
-        time.monotonic() < end:  # what ends there may still write shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05)
+    except OSError as error:
+        raise RunError(
+            f"{base} takes no folder for Ray's sockets ({error.strerror}); name another by RAY_TMPDIR, of at "
+            f"most {_LONGEST_BASE} characters"
+        ) from error
+    try:
+        yield folder
+    finally:
+        end = time.monotonic() + _CLEARING
+        while os.path.exists(folder) and time.monotonic() < end:  # what ends there may still write
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.05)
 
 
 class _Actor:
