@@ -20,14 +20,14 @@ Rewards come over HTTP from `pluralign serve`, since verl starts eight reward wo
 model. With `model=FOLDER` the model is loaded into this process instead: calls from many threads are scored
 together. Settings are keyword arguments (`reward_kwargs`, also of the manager), or come from the environment:
 
-    url              PLURALIGN_URL              address of the server, http://127.0.0.1:8000 by default token
-    PLURALIGN_TOKEN            its token, if it has one token_over_http  PLURALIGN_TOKEN_OVER_HTTP  1 sends it
-    unencrypted to another machine too risk             PLURALIGN_RISK             risk measure, e.g.
-    cvar:0.1; the server's own, or mean timeout          PLURALIGN_TIMEOUT          seconds allowed for one
-    request, 180 by default patience         PLURALIGN_PATIENCE         seconds of retries while the server is
-    busy or unreachable, 600 model            PLURALIGN_MODEL            model folder to load into this
-    process instead prompt_key       PLURALIGN_PROMPT_KEY       where `compute_score` finds the prompt in
-    extra_info: prompt
+    url              PLURALIGN_URL              address of the server, http://127.0.0.1:8000 by default
+    token            PLURALIGN_TOKEN            its token, if it has one
+    token_over_http  PLURALIGN_TOKEN_OVER_HTTP  1 sends it unencrypted to another machine too
+    risk             PLURALIGN_RISK             risk measure, e.g. cvar:0.1; the server's own, or mean
+    timeout          PLURALIGN_TIMEOUT          seconds allowed for one request, 180 by default
+    patience         PLURALIGN_PATIENCE         seconds of retries while a server is busy or unreachable, 600
+    model            PLURALIGN_MODEL            model folder to load into this process instead
+    prompt_key       PLURALIGN_PROMPT_KEY       where `compute_score` finds the prompt in extra_info: prompt
 
 Contract: verl 0.9.1, `verl/experimental/reward_loop`.
 """
