@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
 import inspect
+<<<<<<< HEAD
 import re
+=======
+>>>>>>> h-words
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from pluralign import cli
 from pluralign.cli.declared import declared
 from pluralign.cli.main import VERBS, main
 
@@ -117,6 +117,7 @@ def test_headings_of_help_are_whole(verb, capsys, monkeypatch):
         first = inspect.getdoc(kind).partition("\n\n")[0]
         assert "\n" not in first, f"{kind.__name__}: {first}"
         assert f"\n{first.rstrip('.')}:\n" in out
+<<<<<<< HEAD
 
 
 def test_every_flag_has_a_text_of_its_own():
@@ -129,6 +130,8 @@ def test_every_flag_has_a_text_of_its_own():
             fields = [node.target.id for node in one.body if isinstance(node, ast.AnnAssign)]
             wrong += [f"{one.name}.{name}" for name in sorted({*fields} ^ {*described})]
     assert not wrong
+=======
+>>>>>>> h-words
 
 
 def test_help_of_a_class_that_is_not_there():

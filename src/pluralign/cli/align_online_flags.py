@@ -1,4 +1,4 @@
-"""Flags of `pluralign align --method ppo`, and what must be right about them before anything is loaded.
+"""Flags of `pluralign align --method ppo`, and the checks on them before anything is loaded.
 
 Nothing heavy is imported here before it is needed, not even for types (see `flags`).
 """

@@ -28,9 +28,8 @@ class Batch:
     # Names of the attributes with a leading batch dimension, and of those shared by all rows.
     _batched: ClassVar[tuple[str, ...]]
     _shared: ClassVar[tuple[str, ...]] = ()
-    _validate: (
-        bool  # if not, no method reads a tensor's values on the host, so none waits for the accelerator
-    )
+    # If False, no method reads a tensor's values on the host, so none waits for the accelerator.
+    _validate: bool
 
     @property
     def batch_shape(self) -> torch.Size:

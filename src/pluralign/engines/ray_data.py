@@ -4,11 +4,11 @@ In: a job and the numbers of its shards. Out: the shards, written by workers int
 numbers of shards travel through Ray: workers read rows and write results themselves, so the driver and Ray's
 object store stay small whatever the number of rows, and no text of users passes through Ray or into its logs.
 
-Each worker is an actor of `map_batches` that loads its model once. A worker that dies is started again by Ray
-with the shard that it had in hand. What a worker raises comes back as a result, with the machine's name.
+Each worker is an actor of `map_batches` that loads its model once. If a worker dies, Ray starts a new one
+with the same shard. An error in a worker is returned as a result, with the machine's name.
 
-A cluster of our own (no address) is bound to this machine's loopback address and asks for a token that is
-made for this process, has no dashboard and no usage statistics, and ends with the run, as does its folder.
+A cluster that is started here (no address) is bound to this machine's loopback address, requires a token that
+is made for this process, has no dashboard and no usage statistics, and ends with the run, as does its folder.
 """
 
 from __future__ import annotations
@@ -184,13 +184,13 @@ class RayEngine:
 
 @contextmanager
 def _session_folder() -> Iterator[str]:
-    """A folder for the sockets and logs of a cluster of our own, which is gone when the block ends.
+    """A folder for the sockets and logs of a cluster that is started here; removed when the block ends.
 
     Raises:
         RunError: none can be made.
     """
-    wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    base = wanted if len(os.fsencode(wanted)) <= _LONGEST_BASE else "/tmp"
+    requested = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    base = requested if len(os.fsencode(requested)) <= _LONGEST_BASE else "/tmp"
     try:
         folder = tempfile.mkdtemp(prefix="ray-", dir=base)
     except OSError as error:
@@ -208,10 +208,10 @@ def _session_folder() -> Iterator[str]:
 
 
 class _Actor:
-    """A worker as Ray Data calls it: numbers of shards in; the same out, with what went wrong.
+    """A worker as Ray Data calls it: shard numbers in; the same numbers out, with their errors.
 
-    Ray starts a dead worker again as often as it dies. A file beside the rows has a byte for each time that a
-    shard was begun in this run, so that a shard on which every worker dies is given up.
+    Ray restarts a dead worker without limit. A file beside the rows grows by one byte each time that a shard
+    is started in this run, so that a shard on which every worker dies is given up.
     """
 
     def __init__(self, job: Job, cpus: int, version: str, run: str) -> None:
@@ -226,7 +226,7 @@ class _Actor:
         return {"shard": np.asarray(batch["shard"]), "problem": text_column(problems)}
 
     def _make(self, number: int) -> str:
-        """Makes a shard; returns an empty text, or what went wrong as JSON."""
+        """Makes a shard; returns an empty text, or the error as JSON."""
         if __version__ != self._version:
             problem = (
                 f"has pluralign {__version__}, the command {self._version}: install the same on all machines"
@@ -282,7 +282,7 @@ def _problem(error: Exception, trace: str) -> str:
 
 
 def _raise(problem: str) -> None:
-    """Raises what a worker has met, if it is anything."""
+    """Raises a worker's error, if there is one."""
     if not problem:
         return
     facts = json.loads(problem)
@@ -346,7 +346,7 @@ def _settings(context: Any) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, out of pages of Ray: the last line that names an error, else the first line."""
+    """The cause of an error in Ray's long message: the last line that names an error, else the first."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
     named = [line for line in lines if _NAMED.match(line)]
     return (named or lines[:1] or [type(error).__name__])[-1]

@@ -1,7 +1,7 @@
 """A reward model in the process of a trainer that scores from many threads, a conversation at a time.
 
 In: a model folder, a risk measure and conversations. Out: utilities. Conversations that wait at the same time
-are scored in one batch. It knows no trainer.
+are scored in one batch.
 """
 
 from __future__ import annotations

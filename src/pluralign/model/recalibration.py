@@ -1,4 +1,4 @@
-"""Predicted distributions of ratings, corrected to keep what they promise on people not seen before.
+"""Predicted distributions of ratings, corrected so that their intervals hold for new groups.
 
 In: an attribute's predicted distributions and the ratings of texts that the model was not fitted on. Out: a
 `Recalibration`, which corrects any other prediction of the attribute.

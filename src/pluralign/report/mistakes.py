@@ -1,4 +1,4 @@
-"""The responses of whose rating a model was most wrongly sure.
+"""The responses on which a model was most confidently wrong.
 
 In: the examples of evaluations, with ratings. Out: those whose mean rating lies farthest from the predicted
 mean, in predicted standard deviations. They are selected by the ratings, so they say nothing of how often a

@@ -1,4 +1,4 @@
-"""One page on a training run: how it went, what it warns of, and what the policy said before and after.
+"""One page on a training run: curves, warning signs, and what the policy wrote before and after.
 
 In: what `run_content` builds. Out: one HTML file that loads nothing and runs nothing, the same bytes for the
 same content.

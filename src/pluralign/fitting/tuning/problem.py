@@ -1,7 +1,6 @@
-"""What a family gives the loop: texts, units of them with a loss each, and the head that is trained.
+"""What a family passes to the loop: texts, training units with a loss each, and the head that is trained.
 
-A unit is what has a loss of its own: a response with its ratings, or a pair of responses. It knows no family
-and no tables.
+A unit is what has a loss of its own: a response with its ratings, or a pair of responses.
 
 Notation: N distinct texts, U units, S texts of each (1 or 2), B units of a batch, D width of a vector.
 """

@@ -1,4 +1,4 @@
-"""Tunes a backbone: splits the groups, fits the start, trains stage by stage, gives back the better state.
+"""Tunes a backbone: splits the groups, fits the start, trains stage by stage, returns the better state.
 
 In: data, an `embed` for any backbone, a family's recipe and the settings. Out: the tuned backbone, the
 family's `Fitted`, and a record. Groups are held out before anything is fitted, so that the loss of the frozen

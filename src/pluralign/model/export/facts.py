@@ -1,4 +1,4 @@
-"""What an export hands to those who write its files, and what they hand back."""
+"""The inputs and the results of the functions that write an export's files."""
 
 from __future__ import annotations
 

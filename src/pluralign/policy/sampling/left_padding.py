@@ -1,4 +1,4 @@
-"""Which prompts may share a batch while a model generates: `find_sharing` tests it, `batches` obeys it.
+"""Which prompts may share a batch while a model generates: `find_sharing` tests it, `batches` applies it.
 
 In: a causal language model in evaluation mode. Out: whether prompts of different lengths, padded on the left,
 get the logits that each gets alone. Recurrent models may read the padding (RecurrentGemma, MiniMax), or mix

@@ -1,4 +1,4 @@
-"""The tests of prompts, read from the tables that people have, and found by the prompt.
+"""The tests of prompts, read from tables in common formats and looked up by the prompt.
 
 In: files with prompts and tests, in the columns `prompt`, `tests`, `entry_point`, `setup` and `prefix`, or as
 HumanEval, LeetCodeDataset, MBPP and APPS name them. Out: `ProgramTasks`. Completions on disk and rollouts
