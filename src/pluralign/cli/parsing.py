@@ -202,7 +202,7 @@ def _explain(
         if bare in elsewhere:
             return f"{unknown_key}: it is valid only with {elsewhere[bare]}"
         close = nearest(bare, [*known, "config"], cutoff=0.5)
-        if close == positional and key.startswith("-"):
+        if close and close == positional and key.startswith("-"):
             return f"{unknown_key}: write {close} without a flag, pluralign {verb} {close.upper()}"
         hint = f"did you mean {'--' if key.startswith('-') else ''}{close}?" if close else ""
         return f"{unknown_key}: {hint or f'pluralign {verb} --help lists all options'}"
