@@ -5,10 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-<<<<<<< HEAD
-import re
-=======
->>>>>>> h-words
 import subprocess
 import sys
 
@@ -117,21 +113,6 @@ def test_headings_of_help_are_whole(verb, capsys, monkeypatch):
         first = inspect.getdoc(kind).partition("\n\n")[0]
         assert "\n" not in first, f"{kind.__name__}: {first}"
         assert f"\n{first.rstrip('.')}:\n" in out
-<<<<<<< HEAD
-
-
-def test_every_flag_has_a_text_of_its_own():
-    """A line `name: ...` for each field, which is the text that `--help` shows of the flag."""
-    wrong = []
-    for path in sorted(Path(cli.__file__).parent.glob("*.py")):
-        classes = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
-        for one in (node for node in classes if node.name.endswith("Flags")):
-            described = re.findall(r"^    (\w+): ", ast.get_docstring(one) or "", re.MULTILINE)
-            fields = [node.target.id for node in one.body if isinstance(node, ast.AnnAssign)]
-            wrong += [f"{one.name}.{name}" for name in sorted({*fields} ^ {*described})]
-    assert not wrong
-=======
->>>>>>> h-words
 
 
 def test_help_of_a_class_that_is_not_there():

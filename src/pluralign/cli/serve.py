@@ -25,11 +25,7 @@ _DAY = 86_400.0
 class ServeFlags:
     """Serve a reward model over HTTP, to trainers and to people.
 
-<<<<<<< HEAD
-    It has /v1/score and /v1/distribution, endpoints for OpenRLHF, clients of vLLM and LLaMA-Factory, and a
-=======
     It answers /v1/score and /v1/distribution, the endpoints of OpenRLHF, vLLM and LLaMA-Factory, and has a
->>>>>>> h-words
     page for people at /. With --programs and no model the score is the share of tests that a program passes.
 
     Attributes:

@@ -24,15 +24,6 @@ class ServerConfig:
         max_tokens: Maximum tokens per request.
         max_waiting: Conversations that may wait for the model; beyond that /v1 answers 429, and the endpoints
             for other software hold requests.
-<<<<<<< HEAD
-        max_held: Maximum texts of requests to the endpoints for other software that are held or wait for the
-            model; beyond that these answer 503 at once.
-        timeout: Seconds within which a request to /v1 is answered, or else fails.
-        hold: Seconds for which the endpoints for other software hold a request before they answer 503.
-        read_timeout: Seconds within which a client has to send a whole request.
-        hosts: Host names, without scheme and port, that requests to a server without a token may use besides
-            those of this machine, such as the name of a proxy in front of it: [models.lab]; '*' for any.
-=======
         max_held: Texts of requests of other software that may be held or wait; beyond that they are answered
             503 at once.
         timeout: Seconds within which a request to /v1 is answered, or else fails.
@@ -41,7 +32,6 @@ class ServerConfig:
         hosts: Names, without scheme and port, under which browsers and clients may reach a server that has no
             token, in addition to this machine's: that of a proxy in front of it, e.g. [models.lab]; '*' for
             any.
->>>>>>> h-words
         explorer: Whether / is a page on which people try the model.
         kept_mb: Memory for the embeddings that the explorer keeps, in 2^20 bytes; texts are not kept.
         kept_minutes: Minutes for which it keeps them after they were last used.

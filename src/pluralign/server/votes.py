@@ -9,11 +9,7 @@ refused. Of a person's votes on an item the latest counts; all are stored. The t
 only their digests and what the model predicted for them when the first vote arrived.
 
 Only one server can use a file: a lock on it refuses a second one, by whatever name. A file that was removed
-<<<<<<< HEAD
-or replaced takes no more votes, because they would be lost when the process ends.
-=======
 or replaced takes no votes, which would be lost with the process.
->>>>>>> h-words
 """
 
 from __future__ import annotations
