@@ -67,7 +67,8 @@ def server():
 
 
 @pytest.mark.parametrize(
-    "name", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8000", "127.9.9.9", "[::1]:80"]
+    "name",
+    ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8000", "127.9.9.9", "[::1]:80", "a.localhost:80"],
 )
 def test_names_of_this_machine(server, name):
     assert server.post("/v1/score", ASKED, Host=name).json == {"scores": [3.0]}
