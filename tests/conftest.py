@@ -20,6 +20,9 @@ from hypothesis import settings
 
 from property_examples import examples
 
+# Tests make few cycles, and searching for them every 700 objects takes a twentieth of the time.
+gc.set_threshold(20_000, 20, 20)
+
 # Whether data outlives a power cut cannot be tested here, and waiting for the disk takes longer than most
 # tests; those of what happens where it fails replace this themselves.
 os.fsync = lambda opened: None

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,29 @@ def parse(
         UsageError: an unknown key, a value of the wrong type, a config file that cannot be read, or an --out
             that would replace what is read.
     """
+    parser, known = _parser(verb, purpose, kinds, positional, tuple(skip), more)
+    _FLAGS[:] = [name for name in known if name != positional]
+    _check_sizes(arguments)
+    try:
+        namespace = parser.parse_args(_with_truth(arguments, kinds))
+    except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
+        raise UsageError(_explain(str(error), known, verb, elsewhere or {}, positional)) from None
+    values = namespace.as_dict()
+    if problem := out_problem(verb, values):
+        raise UsageError(problem)
+    return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
+
+
+@lru_cache(maxsize=64)
+def _parser(
+    verb: str,
+    purpose: str,
+    kinds: tuple[Any, ...],
+    positional: str | None,
+    skip: tuple[str, ...],
+    more: str | None,
+) -> tuple[Any, tuple[str, ...]]:
+    """The parser and the names that it knows; for programs that run several commands it is built once."""
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     parser = ArgumentParser(
@@ -87,16 +111,7 @@ def parse(
         # A field that two dataclasses share, such as `seed`, becomes one flag for both.
         parser.add_class_arguments(kind, skip=set(of_kind) & set(known))
         known += [name for name in of_kind if name not in known]
-    _FLAGS[:] = [name for name in known if name != positional]
-    _check_sizes(arguments)
-    try:
-        namespace = parser.parse_args(_with_truth(arguments, kinds))
-    except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
-        raise UsageError(_explain(str(error), known, verb, elsewhere or {}, positional)) from None
-    values = namespace.as_dict()
-    if problem := out_problem(verb, values):
-        raise UsageError(problem)
-    return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
+    return parser, tuple(known)
 
 
 def help_topic(arguments: Sequence[str]) -> str | None:

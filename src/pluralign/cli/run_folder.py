@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -283,7 +284,8 @@ def _files(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """The versions of Python and the packages that this run uses."""
     found = {"pluralign": __version__, "python": platform.python_version(), "platform": sys.platform}
     for name in _PACKAGES:
