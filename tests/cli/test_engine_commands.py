@@ -169,14 +169,22 @@ def test_the_card_of_a_model_may_change(model, command):
     ("more", "status", "message"),
     [
         ("--engine local", 2, "--engine works in shards beside a file: pass the file with --out"),
-        ("--engine local --out s --rows_per_shard 0", 2, "--rows_per_shard must be at least 1"),
-        ("--engine local --out s --combine [run] --reference ratings.jsonl", 2, "--engine takes one folder"),
-        ("--out s --ray_gpus 1", 2, "--ray_gpus needs --engine ray"),
-        ("--engine spark --out s", 2, "allowed: local, ray"),
-        ("--engine ray --out s --ray_workers 0", 2, "--ray_workers must be at least 1, received 0"),
-        ("--engine ray --out s", 1, "install it with: pip install 'pluralign[ray]'"),
-        ("--engine local --out s --model nowhere", 1, "nowhere has no config.json, so it is no model folder"),
-        ("--engine local --out s --data nowhere.jsonl", 1, "no such file or folder"),
+        ("--engine local --out s.jsonl --rows_per_shard 0", 2, "--rows_per_shard must be at least 1"),
+        (
+            "--engine local --out s.jsonl --combine [run] --reference ratings.jsonl",
+            2,
+            "--engine takes one folder",
+        ),
+        ("--out s.jsonl --ray_gpus 1", 2, "--ray_gpus needs --engine ray"),
+        ("--engine spark --out s.jsonl", 2, "allowed: local, ray"),
+        ("--engine ray --out s.jsonl --ray_workers 0", 2, "--ray_workers must be at least 1, received 0"),
+        ("--engine ray --out s.jsonl", 1, "install it with: pip install 'pluralign[ray]'"),
+        (
+            "--engine local --out s.jsonl --model nowhere",
+            1,
+            "nowhere has no config.json, so it is no model folder",
+        ),
+        ("--engine local --out s.jsonl --data nowhere.jsonl", 1, "no such file or folder"),
     ],
 )
 def test_wrong_flags_are_named(model, command, monkeypatch, more, status, message):

@@ -156,3 +156,9 @@ def test_choice_from_flags_and_files(tmp_path):
     assert choice_from(["--config", str(tmp_path / "c.yaml")], "family", "ab", default="a") == "b"
     with pytest.raises(UsageError, match="did you mean 'quantile'"):
         choice_from(["--family", "quantil"], "family", ["quantile", "bradley_terry"], default="quantile")
+
+
+@pytest.mark.parametrize("flag", ["--file", "--fil", "--file=x"])
+def test_what_has_no_flag_is_not_proposed_as_one(flag):
+    with pytest.raises(UsageError, match="write file without a flag, pluralign look FILE"):
+        parse("look", "Looks.", ["x", flag, "y"], One, positional="file")

@@ -144,7 +144,7 @@ def test_samples_of_offline_training_are_scored_by_tests(policy, command):
         (f"{SHARDS} --program_limits.memory_mib 3", "--program_limits.memory_mib is 3; allowed"),
         (f"{SHARDS} --program_limits.memory_mib much", "--program_limits"),
         (f"{SHARDS} --program_workers 0", "--program_workers must be at least 1"),
-        (f"{SHARDS} --program_columns.test x", "--program_columns: received the key 'test'"),
+        (f"{SHARDS} --program_columns.test x", "--program_columns.test: allowed: prompt, tests"),
         (f"{SHARDS} --sandbox docker", "--sandbox: received 'docker'; allowed: bubblewrap"),
         (
             "sample --shards said.jsonl --programs said.jsonl",
@@ -207,6 +207,18 @@ def test_pass_at_k_of_samples_and_of_completions_from_elsewhere(command):
     status, out, err = command("report run --json")
     assert status == 0, err
     assert [table["title"] for table in json.loads(out)["suites"]] == ["Programs"]
+
+
+def test_programs_that_print_no_valid_unicode_are_evaluated(command):
+    """What a program says reaches a file; half a surrogate pair in it stopped the whole evaluation."""
+    wrong = "```python\nclass Solution:\n    def f(self, x): raise ValueError(chr(0xD800) + chr(0))\n```"
+    write("odd.jsonl", [{"prompt": "square", "completion": wrong}])
+    status, _, err = command(
+        "evaluate --suite programs --shards odd.jsonl --programs leetcode.jsonl --out run"
+    )
+    assert status == 0, err
+    (line,) = Path("run/programs.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["tests"][0]["detail"] == "ValueError: \\ud800\0"
 
 
 @pytest.mark.parametrize(

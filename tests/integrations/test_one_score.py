@@ -1,4 +1,4 @@
-"""One response has one score: in Python, by the command, from every face of the server, by the files for
+"""One response has one score: in Python, by the command, from every endpoint of the server, by the files for
 OpenRLHF, verl and TRL, and from an exported checkpoint.
 """
 

@@ -67,7 +67,8 @@ def server():
 
 
 @pytest.mark.parametrize(
-    "name", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8000", "127.9.9.9", "[::1]:80"]
+    "name",
+    ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8000", "127.9.9.9", "[::1]:80", "a.localhost:80"],
 )
 def test_names_of_this_machine(server, name):
     assert server.post("/v1/score", ASKED, Host=name).json == {"scores": [3.0]}
@@ -140,8 +141,12 @@ def test_every_name_of_a_request_counts():
 
 @pytest.mark.parametrize("server", [("10.0.0.7", 80), ("testserver", 80), ("/run/socket", None), None])
 def test_names_count_where_a_browser_can_be_led(server):
-    scope = {"server": server, "headers": [(b"host", b"models.lab")]}
-    assert names_known_hosts(scope, ())
+    host, origin = (b"host", b"models.lab:80"), (b"origin", b"http://models.lab:80")
+    assert names_known_hosts({"server": server, "headers": [host]}, ())
+    assert names_known_hosts({"server": server, "headers": [host, origin]}, ())
+    elsewhere = {"server": server, "headers": [host, (b"origin", b"https://evil.example")]}
+    assert not names_known_hosts(elsewhere, ())
+    assert names_known_hosts(elsewhere, {"evil.example"})
 
 
 def test_within_a_process_any_name_will_do():

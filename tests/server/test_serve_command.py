@@ -24,6 +24,7 @@ import pluralign as pl
 from fake_backbone import ratings_rows, talk
 from http_server import Server
 from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.policy.rewards.programs import probing
 from pluralign.server import worker
 from pluralign.server.supervisor import listen
 from tiny_backbones import tiny_decoder
@@ -268,6 +269,16 @@ def test_neither_a_model_nor_programs(command):
     assert "needed: the folder of a model, or --programs TABLE" in command("serve")[2]
     status, _, err = command("serve --programs tasks.jsonl --votes votes.sqlite")
     assert (status, "--votes belongs to a model" in err) == (2, True), err
+
+
+def test_programs_are_refused_in_the_words_of_flags_before_a_port_is_taken(command, monkeypatch):
+    status, _, err = command("serve --programs tasks.jsonl --program_columns.test x")
+    assert (status, "--program_columns.test: allowed: prompt, tests, entry_point" in err) == (2, True), err
+    monkeypatch.setattr(probing, "_try_level", lambda level, *_: (None, f"no {level} here"))
+    status, _, err = command("serve --programs tasks.jsonl")
+    assert (status, "accepts connections" in err) == (1, False), err
+    assert "namespaces: no namespaces here" in err
+    assert "--sandbox rlimits consents" in err
 
 
 def test_what_is_no_model_folder(command, tmp_path, monkeypatch):

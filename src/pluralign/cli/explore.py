@@ -33,6 +33,8 @@ class ExploreFlags:
         personas: Models of groups of people, to see which of them object, e.g. --personas.scientist
             runs/scientist.
         port: Port to listen on; 0 for any that is free.
+        hosts: Host names under which browsers may open the page besides those of this machine, such as the
+            name of a proxy, e.g. [models.lab]; '*' for any.
         no_browser: Only print the address.
         device: cpu, cuda, ...; null for a GPU if there is one.
         cache: Embedding cache; none for no cache, null for the default one, or a folder.
@@ -43,6 +45,7 @@ class ExploreFlags:
     risk: str = "mean"
     personas: dict[str, str] | None = None
     port: int = 0
+    hosts: tuple[str, ...] | str = ()
     no_browser: bool = False
     device: str | None = None
     cache: str | None = "none"
@@ -55,6 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     from pluralign import risk
 
     risk.parse(flags.risk)
+    config = ServerConfig(risk=flags.risk, hosts=flags.hosts)
     console = Console(flags.json)
 
     def listening(url: str) -> None:
@@ -75,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
     place = Place(flags.model, _HOST, flags.port, flags.personas or {}, flags.device, flags.cache)
     serve(
         place,
-        ServerConfig(risk=flags.risk),
+        config,
         settings,
         report=console.say,
         on_listening=listening,

@@ -94,12 +94,14 @@ def unseen(folder: Path, tables: Tables) -> dict[str, datasets.Dataset] | None:
     Returns:
         None if the folder has no record.
     """
+    from pluralign.data.table_columns import column_values
+
     if not (folder / _GROUPS).is_file():
         return None
     fitted = set(json.loads((folder / _GROUPS).read_text(encoding="utf-8")))
     found = {}
     for kind, table in tables.items():
-        rows = [i for i, group in enumerate(table["group"]) if group not in fitted]
+        rows = [i for i, group in enumerate(column_values(table, "group")) if group not in fitted]
         if rows:
             found[kind] = table.select(rows)
     return found

@@ -92,7 +92,7 @@ def parse(
     try:
         namespace = parser.parse_args(_with_truth(arguments, kinds))
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
-        raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
+        raise UsageError(_explain(str(error), known, verb, elsewhere or {}, positional)) from None
     values = namespace.as_dict()
     if problem := out_problem(verb, values):
         raise UsageError(problem)
@@ -190,7 +190,9 @@ def _from_file(path: str, name: str, default: str) -> str:
     return str(content.get(name, default)) if isinstance(content, dict) else default
 
 
-def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str]) -> str:
+def _explain(
+    message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str], positional: str | None
+) -> str:
     """The parser's message as one sentence, with the nearest known key if a key is unknown."""
     unknown = re.search(r"unrecognized arguments: (\S+)", message) or re.search(r"[Oo]ption '(\S+)'", message)
     if unknown:
@@ -200,6 +202,8 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
         if bare in elsewhere:
             return f"{unknown_key}: it is valid only with {elsewhere[bare]}"
         close = nearest(bare, [*known, "config"], cutoff=0.5)
+        if close and close == positional and key.startswith("-"):
+            return f"{unknown_key}: write {close} without a flag, pluralign {verb} {close.upper()}"
         hint = f"did you mean {'--' if key.startswith('-') else ''}{close}?" if close else ""
         return f"{unknown_key}: {hint or f'pluralign {verb} --help lists all options'}"
     value = re.search(r'Parser key "(\S+?)":\s*(.*)', message, re.DOTALL)

@@ -10,9 +10,16 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pluralign.cli.parsing import UsageError
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, SandboxError
 
-__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_reward", "program_settings"]
+__all__ = [
+    "ProgramFlags",
+    "check_programs",
+    "check_sandbox",
+    "named_tables",
+    "program_reward",
+    "program_settings",
+]
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,12 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
         if given:
             raise UsageError(f"--{given[0]} belongs to --programs, which is missing")
         return
+    from pluralign.policy.rewards.programs.tasks import COLUMNS
+
     _limits(flags)
+    unknown = sorted(set(flags.program_columns or {}) - set(COLUMNS))
+    if unknown:
+        raise UsageError(f"--program_columns.{unknown[0]}: allowed: {', '.join(COLUMNS)}")
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
@@ -105,12 +117,22 @@ def program_reward(
     """
     from pluralign import policy
 
+    check_sandbox(flags)
+    return policy.ProgramReward.from_tables(**program_settings(programs, flags, columns, split))
+
+
+def check_sandbox(flags: ProgramFlags) -> None:
+    """Whether this machine protects from programs as the flags require.
+
+    Raises:
+        SandboxError: it does not; the message says what to install.
+    """
+    from pluralign.policy.rewards.programs.probing import find_sandbox
+
     try:
-        return policy.ProgramReward.from_tables(**program_settings(programs, flags, columns, split))
-    except ArgumentError as error:
-        if str(error).startswith("tasks: "):
-            raise UsageError(str(error).replace("tasks: ", "--program_columns: ", 1)) from None
-        raise
+        find_sandbox(flags.sandbox)
+    except SandboxError as error:
+        raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
 
 
 def _limits(flags: ProgramFlags) -> dict[str, Any]:

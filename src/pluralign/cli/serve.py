@@ -11,7 +11,13 @@ from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_settings
+from pluralign.cli.program_flags import (
+    ProgramFlags,
+    check_programs,
+    check_sandbox,
+    named_tables,
+    program_settings,
+)
 from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
 
@@ -126,6 +132,7 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
     for flag in ("votes", "personas"):
         if getattr(flags, flag) is not None:
             raise UsageError(f"--{flag} applies to a reward model; with --programs there is none")
+    check_sandbox(programs)
     return program_settings(flags.programs, programs)
 
 

@@ -39,19 +39,26 @@ def host_of(place: str) -> str:
         return ""
 
 
+def _leads_here(host: str) -> bool:
+    """Whether a browser that is given this name asks this machine (RFC 6761, section 6.3)."""
+    return is_loopback(host) or host.endswith(".localhost")
+
+
 def names_known_hosts(scope: Any, known: Collection[str]) -> bool:
     """Whether the hosts that a request names, as its own and as that of the page it comes from, are known.
 
-    All are where it came in by another address than the machine's own.
+    Its own is any where it came in by another address than the machine's own; the page's is then that, too.
 
     Args:
         scope: of ASGI.
         known: names besides those of this machine; `*` for any.
     """
     address, _ = scope.get("server") or ("", None)
-    if "*" in known or not is_loopback(address):
+    if "*" in known:
         return True
-    named = [
-        host_of(value.decode("latin-1")) for name, value in scope["headers"] if name in (b"host", b"origin")
-    ]
-    return all(is_loopback(host) or host in known for host in named)
+    hosts, pages = (
+        [host_of(value.decode("latin-1")) for name, value in scope["headers"] if name == header]
+        for header in (b"host", b"origin")
+    )
+    ours = {host for host in hosts + pages if _leads_here(host) or host in known}
+    return (not is_loopback(address) or ours >= {*hosts}) and {*pages} <= ours | {*hosts}

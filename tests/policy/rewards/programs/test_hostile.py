@@ -13,6 +13,8 @@ from program_runs import SHORT, of_programs, one, reasons
 
 from pluralign.errors import SandboxError, SandboxWarning
 from pluralign.policy.rewards.programs import reward as reward_module
+from pluralign.policy.rewards.programs import surroundings
+from pluralign.policy.rewards.programs.leftovers import remove_files
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.reward import ProgramReward
@@ -37,6 +39,9 @@ HOSTILE = {
     "disk flood": ("def f(x):\n    n = 0\n    try:\n        while n < 200:\n            with open(f'/tmp/flood{n}', 'wb') as g: g.write(b'x' * (1 << 20))\n            n += 1\n    except OSError: return n\n    return 'harm'", {"wrong answer"}),
     "one large file": ("def f(x):\n    try:\n        with open('/tmp/large', 'wb') as g:\n            for _ in range(200): g.write(b'x' * (1 << 20))\n    except OSError: return 0\n    return 'harm'", {"wrong answer"}),
     "many files": ("def f(x):\n    try:\n        held = [open(__file__ if 0 else '/dev/null') for _ in range(1000)]\n    except OSError: return 0\n    return 'harm'", {"wrong answer"}),
+    "deep folders": ("import os\ndef f(x):\n    n = 0\n    try:\n        while n < 1500:\n            os.mkdir('d'); os.chdir('d'); n += 1\n    except OSError: pass\n    return n", {"wrong answer"}),
+    "folders without permissions": ("import os\ndef f(x):\n    os.makedirs(f'a{x}/b'); open(f'a{x}/b/c', 'w').close(); os.chmod(f'a{x}/b', 0); os.chmod(f'a{x}', 0)\n    return 0", {"wrong answer"}),
+    "shared memory": ("import ctypes\ndef f(x):\n    libc = ctypes.CDLL(None)\n    return [libc.shmget(0, 4096, 0o1600), libc.semget(0, 2, 0o1600), libc.msgget(0, 0o1600)]", {"wrong answer"}),
     "kills its parent": ("import os, signal\ndef f(x):\n    os.kill(os.getppid(), signal.SIGKILL)\n    return 0", {"wrong answer", "error", "killed"}),
     "kills everyone": ("import os, signal\ndef f(x):\n    os.kill(-1, signal.SIGKILL)\n    return 0", {"wrong answer", "error", "killed"}),
     "kills its group": ("import os, signal\ndef f(x):\n    os.killpg(0, signal.SIGKILL)\n    return 0", {"killed"}),
@@ -95,6 +100,16 @@ def leftovers():
     }
 
 
+def shared_memory():
+    """Users who have some of System V's, by kind."""
+    found = set()
+    for kind in ("shm", "sem", "msg"):
+        head, *lines = Path(f"/proc/sysvipc/{kind}").read_text("ascii").splitlines()
+        place = head.split().index("uid")
+        found |= {(kind, int(line.split()[place])) for line in lines}
+    return {(kind, uid) for kind, uid in found if uid >= 1_500_000_000}
+
+
 def run_hostile(reward, programs, monkeypatch, tmp_path):
     """All at a time, then what is left of them."""
     import socket
@@ -117,6 +132,7 @@ def run_hostile(reward, programs, monkeypatch, tmp_path):
     assert one(reward, "def f(x): return 'harm'", TESTS).share == 1.0, "the pool is broken"
     reward.close()  # a judge that waits has a folder of its own
     assert leftovers() == before
+    assert shared_memory() == set()
     for _ in range(100):  # the kernel may still be at it
         if not of_programs():
             break
@@ -172,6 +188,61 @@ def test_every_level(level, monkeypatch, tmp_path):
     reward = at_level(monkeypatch, level)
     try:
         run_hostile(reward, programs, monkeypatch, tmp_path)
+    finally:
+        reward.close()
+
+
+def test_a_tree_of_any_depth_is_removed(tmp_path):
+    """Deeper than Python's recursion and than a path may be long, as a program can make it."""
+    place = os.getcwd()
+    made = tmp_path / "made"
+    made.mkdir()
+    os.chdir(made)
+    try:
+        for depth in range(1100):
+            os.mkdir("folder")
+            os.chdir("folder")
+            if depth % 300 == 0:
+                Path("file").write_text("x", "utf-8")
+                os.symlink("/", "link")
+    finally:
+        os.chdir(place)
+    (made / "closed" / "inner").mkdir(parents=True)
+    (made / "closed" / "inner").chmod(0)
+    (made / "closed").chmod(0)
+    (tmp_path / "kept").write_text("x", "utf-8")
+    os.symlink(tmp_path / "kept", made / "out")
+    remove_files(str(made), None)
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs other users")
+def test_shared_memory_of_a_user_is_removed(tmp_path):
+    import ctypes
+
+    uid = surroundings.unused_uid(123)
+    child = os.fork()
+    if child == 0:
+        os.setresuid(uid, uid, uid)
+        libc = ctypes.CDLL(None)
+        made = [libc.shmget(0, 4096, 0o1600), libc.semget(0, 2, 0o1600), libc.msgget(0, 0o1600)]
+        os._exit(int(min(made) < 0))
+    assert os.waitpid(child, 0)[1] == 0
+    of_user = {(kind, uid) for kind in ("shm", "sem", "msg")}
+    assert of_user <= shared_memory()
+    remove_files(str(tmp_path / "none"), uid)
+    assert not of_user & shared_memory()
+
+
+def test_an_answer_that_blocks_the_tests_costs_its_own_test_alone():
+    """In one long step of the interpreter, which no signal interrupts."""
+    limits = ProgramLimits(test_seconds=0.5, total_seconds=1.0)
+    reward = ProgramReward(limits, cache_size=0)
+    program = "def f(x): return range(10**18) if x else 1"
+    try:
+        tests = ["assert f(0) == 1", "assert 4.5 in f(1)", "assert f(0) == 1"]
+        assert reasons(reward, program, tests) == ["passed", "timeout", "timeout"]
+        assert one(reward, program, tests[:1]).share == 1.0
     finally:
         reward.close()
 

@@ -116,7 +116,10 @@ def _raised(error: BaseException) -> Any:
     try:
         text = str(error)
         atoms = (str, bytes, int, float, bool, type(None))
-        given = error.args if all(type(part) in atoms for part in error.args) else ()
+        given = error.args
+        if isinstance(error, OSError) and error.filename is not None:
+            given = (*given[:2], error.filename)
+        given = given if all(type(part) in atoms for part in given) else ()
     except BaseException:
         text, given = "", ()
     known = next((kind for kind in type(error).__mro__ if kind.__module__ == "builtins"), Exception)

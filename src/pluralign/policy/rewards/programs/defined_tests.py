@@ -7,18 +7,15 @@ only defines. What cannot be run here is refused: a test that is never run is on
 from __future__ import annotations
 
 import ast
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pluralign.errors import DataError
+from pluralign.policy.rewards.programs.names import FUNCTIONS
 
-__all__ = ["as_script", "must_import", "must_test", "runs_of"]
+__all__ = ["as_script", "must_test", "runs_of"]
 
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
 _RUNNERS = ("unittest.main", "pytest.main", "TextTestRunner", "TestLoader", "TestSuite", "makeSuite")
-_ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib"}
-_OTHERS = frozenset(("numpy", "pandas", "pytest", "scipy", "torch", "sympy", "sklearn", *_ALIASES))
 
 
 def as_script(body: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -45,15 +42,15 @@ def runs_of(body: Sequence[ast.stmt], what: str) -> list[tuple[list[ast.stmt], b
     loaded = {node.id for node in _executed(body) if isinstance(node, ast.Name)}
     found: list[tuple[list[ast.stmt], bool]] = []
     for node in body:
-        if isinstance(node, _FUNCTIONS) and node.name.startswith("test") and node.name not in loaded:
+        if isinstance(node, FUNCTIONS) and node.name.startswith("test") and node.name not in loaded:
             _must_run(node, len(node.args.args) - len(node.args.defaults), what)
             found.append((ast.parse(f"{node.name}()").body, True))
         elif isinstance(node, ast.ClassDef) and node.name not in loaded:
             of_unittest = any(ast.unparse(base).endswith("TestCase") for base in node.bases)
-            if of_unittest and any(isinstance(m, _FUNCTIONS) and m.name == "setUpClass" for m in node.body):
+            if of_unittest and any(isinstance(m, FUNCTIONS) and m.name == "setUpClass" for m in node.body):
                 found.append((ast.parse(f"{node.name}.setUpClass()").body, False))
             for method in node.body if of_unittest or node.name.startswith("Test") else []:
-                if isinstance(method, _FUNCTIONS) and method.name.startswith("test"):
+                if isinstance(method, FUNCTIONS) and method.name.startswith("test"):
                     _must_run(method, len(method.args.args) - len(method.args.defaults) - 1, what)
                     run = f"('{method.name}').debug()" if of_unittest else f"().{method.name}()"
                     found.append((ast.parse(node.name + run).body, True))
@@ -75,41 +72,16 @@ def must_test(body: Sequence[ast.stmt], what: str) -> None:
         raise DataError(f"tests: {what} neither asserts nor calls anything, so every program would pass it")
 
 
-def must_import(nodes: Iterable[ast.AST], free: Iterable[str]) -> None:
-    """Rejects tests that need more than the standard library: no program could pass them.
-
-    Args:
-        nodes: tests and their setup.
-        free: names that they use and do not bind.
-    """
-    missing = {_ALIASES.get(name, name) for name in free if name in _OTHERS}
-    for top in nodes:
-        tried = {id(n) for node in ast.walk(top) if isinstance(node, ast.Try) for n in ast.walk(node)}
-        for node in ast.walk(top):
-            if id(node) in tried:
-                continue
-            if isinstance(node, ast.Import):
-                missing |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                missing.add((node.module or "").partition(".")[0])
-    missing -= sys.stdlib_module_names
-    if missing:
-        raise DataError(
-            f"tests: they need {', '.join(sorted(missing)) or 'a package around them'}; allowed: the "
-            "standard library. Names that the program defines need no import"
-        )
-
-
 def _executed(body: Sequence[ast.stmt]) -> list[ast.AST]:
     """What runs when the statements do: nothing inside of definitions."""
     found: list[ast.AST] = []
     work: list[ast.AST] = list(body)
     while work:
         node = work.pop()
-        if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+        if isinstance(node, (*FUNCTIONS, ast.Lambda)):
             continue
         if isinstance(node, ast.ClassDef):
-            work += [n for n in node.body if not isinstance(n, _FUNCTIONS)]
+            work += [n for n in node.body if not isinstance(n, FUNCTIONS)]
             continue
         found.append(node)
         work += ast.iter_child_nodes(node)
