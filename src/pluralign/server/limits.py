@@ -11,7 +11,8 @@ import base64
 import binascii
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -24,6 +25,9 @@ from pluralign.server.refusals import Refusal
 __all__ = ["Guard", "body", "same_token", "token_of", "unauthorized"]
 
 _OPEN = ("/health",)  # what needs no token: load balancers ask it
+_UNREAD = (401, 403, 413)  # refused before the body was read to its end
+_MOST_DISCARDED = 2**26  # bytes of a body that is not wanted
+_DISCARDING = 5.0  # seconds for them
 _CLOSE = {"Connection": "close"}  # the rest of a body that is not read
 _OTHER_HOST = Refusal(
     403,
@@ -77,6 +81,10 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif status in _UNREAD and not message.get("more_body", False):
+                await send(message | {"more_body": True})
+                await _discard(receive, scope["headers"])
+                message = {"type": "http.response.body"}
             await send(message)
 
         self._metrics.open.inc()
@@ -125,6 +133,21 @@ def token_of(scope: Any) -> bytes | None:
 def same_token(given: bytes | None, expected: str) -> bool:
     """Whether they are equal, in a time that does not tell how much of it is right."""
     return given is not None and hmac.compare_digest(given, expected.encode())
+
+
+async def _discard(receive: Callable[[], Awaitable[Any]], headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Reads what is left of a body and forgets it, within limits, before the connection is closed: a client
+    that is still sending then sees that it broke, and not the answer."""
+    if any(name == b"expect" for name, _ in headers):
+        return  # it waits before it sends
+    left = _MOST_DISCARDED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARDING):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 async def body(request: Request, config: ServerConfig) -> bytes:
