@@ -143,6 +143,12 @@ def test_samples_of_offline_training_are_scored_by_tests(policy, command):
         (f"{SHARDS} --program_limits.memory 3", "--program_limits.memory: allowed: test_seconds"),
         (f"{SHARDS} --program_limits.memory_mib 3", "--program_limits.memory_mib is 3; allowed"),
         (f"{SHARDS} --program_limits.memory_mib much", "--program_limits"),
+        (
+            f"{SHARDS} --program_packages nothing_like_it",
+            "--program_packages: nothing_like_it is not installed",
+        ),
+        (f"{SHARDS} --program_packages [torch]", "--program_packages: torch has compiled parts"),
+        ("sample --shards said.jsonl --reward_column --program_packages x", "belongs to --programs"),
         (f"{SHARDS} --program_workers 0", "--program_workers must be at least 1"),
         (f"{SHARDS} --program_columns.test x", "--program_columns.test: allowed: prompt, tests"),
         (f"{SHARDS} --sandbox docker", "--sandbox: received 'docker'; allowed: bubblewrap"),

@@ -35,6 +35,8 @@ class ProgramFlags:
         program_limits: Limits of each program, e.g. --program_limits.test_seconds 2; test_seconds,
             total_seconds, cpu_seconds, memory_mib, processes, open_files, disk_mib, output_kib.
         program_workers: Programs at a time; null for the number of processors.
+        program_packages: Installed packages of pure Python that programs may import, e.g. sortedcontainers,
+            which LeetCode has; several as [a,b].
     """
 
     program_columns: dict[str, str] | None = None
@@ -42,6 +44,7 @@ class ProgramFlags:
     sandbox: Literal["bubblewrap", "namespaces", "separate_user", "rlimits"] = "separate_user"
     program_limits: dict[str, float] | None = None
     program_workers: int | None = None
+    program_packages: tuple[str, ...] | str = ()
 
 
 def named_tables(programs: tuple[str, ...] | str) -> dict[str, str]:
@@ -67,6 +70,7 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
     unknown = sorted(set(flags.program_columns or {}) - set(COLUMNS))
     if unknown:
         raise UsageError(f"--program_columns.{unknown[0]}: allowed: {', '.join(COLUMNS)}")
+    _packages(flags)
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
@@ -99,6 +103,7 @@ def program_settings(
         "minimum": flags.sandbox,
         "all_or_nothing": flags.all_or_nothing,
         "workers": flags.program_workers,
+        "packages": _packages(flags),
     }
 
 
@@ -154,3 +159,20 @@ def _limits(flags: ProgramFlags) -> dict[str, Any]:
     except ArgumentError as error:
         raise UsageError(str(error).replace("limits: ", "--program_limits.", 1)) from None
     return given
+
+
+def _packages(flags: ProgramFlags) -> tuple[str, ...]:
+    """The packages that programs may import.
+
+    Raises:
+        UsageError: one is not installed, or is not of Python alone.
+    """
+    from pluralign.policy.rewards.programs.packages import modules_of
+
+    given = flags.program_packages
+    names = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        modules_of(names)
+    except ArgumentError as error:
+        raise UsageError(f"--program_{error}") from None
+    return names

@@ -7,7 +7,7 @@ import time
 
 import datasets
 import pytest
-from program_runs import one, reasons
+from program_runs import at_level, levels, one, reasons
 
 import pluralign as pl
 from pluralign.errors import ArgumentError, DataError
@@ -206,6 +206,87 @@ def test_scripts_read_and_print(reward):
 )  # fmt: skip
 def test_scripts_as_people_write_them(reward, program):
     assert reasons(reward, program, {"inputs": ["1\n"], "outputs": ["2"]}) == ["passed"]
+
+
+@pytest.mark.parametrize("level", levels())
+def test_honest_programs_pass_at_every_level(level, monkeypatch):
+    """Where there is no bubblewrap, processes are forked, and have to end as started ones do."""
+    scripts = [
+        "print(int(input()) + 1)",
+        "print(int(input()) + 1)\nexit()",
+        "import atexit\natexit.register(lambda: print(int(input()) + 1))",
+        "import threading, time\ndef f():\n    time.sleep(0.05)\n    print(int(input()) + 1)\nthreading.Thread(target=f).start()",
+        "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'read n; echo 2'])",
+    ]
+    ends = {
+        "print(2)\n1 / 0": "error",
+        "import sys\nprint(2)\nsys.exit(3)": "exited",
+        "print(3)": "wrong answer",
+    }
+    functions = [
+        SQUARE,
+        "from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n    with ThreadPoolExecutor(2) as pool: return pool.submit(lambda: x * x).result()",
+        "import asyncio\nasync def g(x): return x * x\ndef f(x): return asyncio.run(g(x))",
+        "import tempfile\ndef f(x):\n    with tempfile.TemporaryFile('w+') as file:\n        file.write(str(x * x))\n        file.seek(0)\n        return int(file.read())",
+    ]
+    reward = at_level(monkeypatch, level, workers=1)
+    try:
+        script = {"inputs": ["1\n"], "outputs": ["2"]}
+        found = {program: reasons(reward, program, script) for program in [*scripts, *ends]}
+        assert found == {program: [ends.get(program, "passed")] for program in found}
+        calls = {program: reasons(reward, program, ["assert f(3) == 9"]) for program in functions}
+        assert calls == {program: ["passed"] for program in functions}
+    finally:
+        reward.close()
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Two of Python alone, and one with a compiled part."""
+    for name, content in {
+        "many_parts/__init__.py": "from .inner.numbers import double\n",
+        "many_parts/inner/__init__.py": "",
+        "many_parts/inner/numbers.py": "from many_parts import inner\ndef double(x): return 2 * x\n",
+        "one_file.py": "HALF = 0.5\n",
+        "compiled/__init__.py": "",
+        "compiled/fast.so": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize("level", levels())
+def test_packages_that_are_given_can_be_imported_and_no_others(level, monkeypatch, packages):
+    reward = at_level(monkeypatch, level, workers=1, packages=["many_parts", "one_file"])
+    program = "import one_file, many_parts.inner.numbers\nfrom many_parts import double\ndef f(x): return double(x) * one_file.HALF"
+    try:
+        assert one(reward, program, ["assert f(3) == 3"]).share == 1.0
+        assert (
+            one(reward, program, ["assert f(3) == half"], setup="from one_file import HALF\nhalf = 3").share
+            == 1.0
+        )
+        assert reasons(reward, "import one_file\nprint(one_file.HALF)", [{"output": "0.5"}]) == ["passed"]
+        assert reasons(reward, "import compiled\ndef f(x): return x", ["assert f(3) == 3"]) == ["error"]
+        assert reward.describe()["packages"] == {"many_parts": "", "one_file": ""}
+    finally:
+        reward.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["compiled"], "compiled has compiled parts"),
+        (["math"], "math has compiled parts|math is not installed"),
+        (["nothing_like_it"], r"nothing_like_it is not installed here \(`pip install nothing_like_it`\)"),
+        ("one_file", "packages is 'one_file'; allowed: a list of names"),
+        (["one-file"], "allowed: a list of names as they are imported"),
+        ([3], "allowed: a list of names"),
+    ],
+)
+def test_packages_that_cannot_be_sent_are_named(packages, names, message):
+    with pytest.raises(ArgumentError, match=message):
+        ProgramReward(packages=names)
 
 
 PYTEST = "def helper(x):\n    return x * x\ndef test_two():\n    assert f(2) == helper(2)\ndef test_three():\n    assert f(3) == 8\n"

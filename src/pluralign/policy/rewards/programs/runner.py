@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pluralign.errors import DataError
@@ -35,10 +36,17 @@ class Runner:
         sandbox: the level.
         limits: of each program.
         slot: a number that no other runner of this process has.
+        packages: modules that programs can import (`packages.modules_of`).
     """
 
-    def __init__(self, sandbox: Sandbox, limits: ProgramLimits, slot: int) -> None:
-        self._launcher = Launcher(sandbox, slot)
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        limits: ProgramLimits,
+        slot: int,
+        packages: Mapping[str, tuple[bool, bytes]] | None = None,
+    ) -> None:
+        self._launcher = Launcher(sandbox, slot, packages)
         self._limits = limits
         self.slot = slot
         self._judge: Confined | None = None
