@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import gc
 import itertools
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,10 +42,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::pluralign.errors.PluralignWarning")
 
 
-def pytest_collection_finish() -> None:
-    """What the tests have imported stays; it is not searched for garbage again and again."""
-    gc.collect()
-    gc.freeze()
+_modules_before = 0
+
+
+def pytest_runtest_setup() -> None:
+    """What has been imported stays; it is not searched for garbage again and again."""
+    global _modules_before
+    if len(sys.modules) > _modules_before + 100:
+        gc.collect()
+        gc.freeze()
+        _modules_before = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
