@@ -218,7 +218,7 @@ class _Ranks:
 
 
 def _effective_draws(pit: Floats, group: NDArray[np.int64], sizes: NDArray[np.int64]) -> float:
-    """The number of independent draws whose distribution function would vary as much as that of the groups."""
+    """The number of independent draws whose distribution function would vary as much as the groups' does."""
     count = len(sizes)
     plain = varied = 0.0
     for level in np.quantile(pit, (0.1, 0.3, 0.5, 0.7, 0.9)):
@@ -247,8 +247,8 @@ def _placed(
 ) -> tuple[Floats, Floats]:
     """For each corrected level the predicted level and what is added to its quantile.
 
-    Interpolates in one coordinate for all draws in their order: `beyond` below the ends, then u - t_1 from 0 on,
-    and above the ends the length of the inside plus `beyond`.
+    Interpolates in one coordinate for all draws in their order: `beyond` below the ends, then u - t_1 from 0
+    on, and above the ends the length of the inside plus `beyond`.
     """
     low, high = tails[0], 1 - tails[1]
     inside = max(high - low, 0.0)
