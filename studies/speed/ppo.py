@@ -228,8 +228,8 @@ def _train_ours(shape: Shape, models: dict[str, Any], prompts: list[str], folder
     tokenizer, scorer = _tokenizer(shape), models["reward"]
 
     @torch.no_grad()
-    def reward(talks: list[Any]) -> list[float]:
-        texts = [" ".join(message["content"] for message in talk) for talk in talks]
+    def reward(conversations: list[Any]) -> list[float]:
+        texts = [" ".join(message["content"] for message in conversation) for conversation in conversations]
         batch = tokenizer(texts, return_tensors="pt", padding=True)
         found: list[float] = (
             scorer(**{k: batch[k] for k in ("input_ids", "attention_mask")}).logits[:, 0].tolist()

@@ -42,14 +42,14 @@ def run(seed: int, requests: int = REQUESTS, least: float = SECONDS) -> dict[str
     agent = openrlhf_agent()
     with tempfile.TemporaryDirectory() as place:
         model = make_model(Path(place) / "model", load(_one_layer(Path(place) / "backbone"), device="cpu"))
-        asked = texts(TEXTS, seed)
-        expected = model.score([talk(text) for text in asked]).tolist()
+        responses = texts(TEXTS, seed)
+        expected = model.score([talk(text) for text in responses]).tolist()
         with served("ours", Path(place) / "model", "--policy_tokenizer", "none") as (port, parent):
             watched = _Watched(parent, requests)
             begun = time.perf_counter()
             with ThreadPoolExecutor(2) as pool:
                 found = {
-                    name: pool.submit(client, f"http://127.0.0.1:{port}", asked, places, watched.count)
+                    name: pool.submit(client, f"http://127.0.0.1:{port}", responses, places, watched.count)
                     for name, client, places in (
                         ("openrlhf", _theirs(agent), _Places(requests // 2, least)),
                         ("pluralign", _ours, _Places(requests // 2, least)),
@@ -107,14 +107,14 @@ Rewards = dict[int, float | None]
 
 
 def _theirs(agent: ModuleType) -> Callable[[str, list[str], _Places, Counted], Rewards]:
-    def client(url: str, asked: list[str], places: _Places, count: Counted) -> Rewards:
+    def client(url: str, responses: list[str], places: _Places, count: Counted) -> Rewards:
         executor = agent.SingleTurnAgentExecutor(f"{url}/get_reward")
         found: Rewards = {}
 
         async def one() -> None:
             for place in places:
                 found[place] = None
-                query = f"{PROMPT}{asked[place % len(asked)]}"
+                query = f"{PROMPT}{responses[place % len(responses)]}"
                 with contextlib.suppress(RuntimeError):  # it has given up; OpenRLHF goes on without a reward
                     (answer,) = await executor._fetch_rewards_via_http([query], [PROMPT], [""])
                     found[place] = answer["rewards"][0]
@@ -129,14 +129,14 @@ def _theirs(agent: ModuleType) -> Callable[[str, list[str], _Places, Counted], R
     return client
 
 
-def _ours(url: str, asked: list[str], places: _Places, count: Counted) -> Rewards:
+def _ours(url: str, responses: list[str], places: _Places, count: Counted) -> Rewards:
     client = Client(url)
     found: Rewards = {}
 
     def one() -> None:
         for place in places:
             found[place] = None
-            query = f"{PROMPT}{asked[place % len(asked)]}"
+            query = f"{PROMPT}{responses[place % len(responses)]}"
             with contextlib.suppress(RuntimeError):
                 answer = client.post("/get_reward", {"query": [query], "prompts": [PROMPT], "labels": [""]})
                 found[place] = float(answer["rewards"][0])

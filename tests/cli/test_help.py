@@ -12,6 +12,7 @@ import pytest
 
 from pluralign.cli.declared import declared
 from pluralign.cli.main import VERBS, main
+from pluralign.cli.parsing import _parser
 
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "pandas", "peft")
 CONFIGS = {
@@ -104,6 +105,7 @@ def test_headings_of_help_are_whole(verb, capsys, monkeypatch):
     """The heading of a group of flags is the first line of their docstring."""
     from jsonargparse import ArgumentParser
 
+    _parser.cache_clear()
     kinds, add = [], ArgumentParser.add_class_arguments
     record = lambda parser, kind, *rest, **named: kinds.append(kind) or add(parser, kind, *rest, **named)  # noqa: E731
     monkeypatch.setattr(ArgumentParser, "add_class_arguments", record)

@@ -87,14 +87,14 @@ def test_one_query_a_request_over_many_connections_is_scored_in_batches(model, s
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
-        ("/get_reward", {"query": ["no template at all"]}, "text 0: the text has no place"),
+        ("/get_reward", {"query": ["no template at all"]}, "text 0: nothing in the text marks the start"),
         ("/get_reward", {"query": written()[0][:1], "prompts": ["Hello"]}, "does not begin with its prompt"),
         ("/get_reward", {"query": written()[0], "prompts": ["Hello"]}, "4 texts and 1 prompts"),
         ("/get_reward", {"query": []}, "query"),
         ("/get_reward", {"query": "text"}, "query"),
         ("/classify", {"input": []}, "input"),
         ("/classify", {"input": 3}, "input"),
-        ("/classify", {"input": [written()[0][0], "rest of a text"]}, "text 1: the text has no place"),
+        ("/classify", {"input": [written()[0][0], "rest of a text"]}, "text 1: nothing in the text marks"),
         ("/llama_factory", {"messages": [written()[0][0] + "<|eot_id|>more"]}, "not certain where it ends"),
         ("/get_reward?risk=cvr:0.1", {"query": written()[0]}, "did you mean 'cvar'"),
     ],

@@ -150,7 +150,7 @@ def test_what_is_not_kept_any_more_is_said(model):
         (fields(weigh="on", **{"weight-0": -1, "weight-1": 1}), 422, "The weight of a0 is not a number"),
         (fields(weigh="on", **{"weight-0": "nan"}), 422, "The weight of a0 is not a number"),
         (fields(**{"steer-0": "entropic:1"}), 422, "allowed: mean, median"),
-        (fields(["0 1 " + "long " * 60_000]), 413, "larger than 0.2 MB together"),
+        (fields(["0 1 " + "long " * 60_000]), 413, "larger than 0.2 MB"),
         (b"response=%ff", 400, "not what the page sends"),
         (b"response=0+1&" * 2001, 400, "too many fields"),
         (b"\xff\xfe", 400, "not what the page sends"),

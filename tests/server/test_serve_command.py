@@ -268,7 +268,7 @@ def test_mistakes_on_the_command_line(folder, command, tmp_path, monkeypatch, fl
 def test_neither_a_model_nor_programs(command):
     assert "needed: the folder of a model, or --programs TABLE" in command("serve")[2]
     status, _, err = command("serve --programs tasks.jsonl --votes votes.sqlite")
-    assert (status, "--votes belongs to a model" in err) == (2, True), err
+    assert (status, "--votes applies to a reward model" in err) == (2, True), err
 
 
 def test_programs_are_refused_in_the_words_of_flags_before_a_port_is_taken(command, monkeypatch):

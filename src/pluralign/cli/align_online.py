@@ -229,7 +229,7 @@ def _of_conversations(function: Callable[[list[Any], list[str]], Any]) -> Callab
 
 
 def _train(trainer: PPOTrainer, start: Path | None, config: PPOConfig) -> dict[str, float]:
-    """Trains; what has gone for good is said in words of the command line.
+    """Trains; an error that cannot be retried is reported in terms of the command line.
 
     Raises:
         RunError: the reward cannot be reached any more; the state is saved.

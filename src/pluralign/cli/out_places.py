@@ -1,4 +1,4 @@
-"""Where a command may write: not over what it reads nor among it, and a file by the ending of its format.
+"""Where a command may write: neither over its inputs nor into them, and with the ending of a known format.
 
 In: the values of a command's flags. Out: what is wrong with --out, if anything. The parser asks for every
 command, before any of them works.
@@ -32,7 +32,7 @@ _READ = (
 
 
 def out_problem(verb: str, values: Mapping[str, Any]) -> str | None:
-    """What is wrong with where a command is to write; None for nothing.
+    """What is wrong with --out; None if nothing is.
 
     Args:
         verb: the command.
@@ -76,7 +76,7 @@ def _of_inputs(flag: str, place: Path, values: Mapping[str, Any]) -> str | None:
 
 
 def _inputs(values: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """What flags name and is there, with the flag."""
+    """Existing paths that flags name, with the flag."""
     for name in (*_TABLES, *_READ):
         given = values.get(name)
         for one in given if isinstance(given, (list, tuple)) else [given]:

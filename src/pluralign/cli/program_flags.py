@@ -137,7 +137,9 @@ def check_sandbox(flags: ProgramFlags) -> None:
     try:
         find_sandbox(flags.sandbox)
     except SandboxError as error:
-        raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
+        raise SandboxError(
+            str(error).replace("minimum='rlimits' (--sandbox rlimits)", "--sandbox rlimits")
+        ) from None
 
 
 def _limits(flags: ProgramFlags) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class ServeFlags:
             of this machine cannot read.
         policy_tokenizer: Folder or hub id of the policy's tokenizer, whose chat template wrote the texts that
             OpenRLHF, LLaMA-Factory and clients of vLLM send; none where their prompts are plain text.
-        votes: SQLite file of votes for a categorical model's categories, made where it is missing: /v1/votes.
+        votes: SQLite file of votes for a categorical model's categories, created if missing; adds /v1/votes.
         personas: Models of groups of people, whose objections the page at / shows, e.g. --personas.scientist
             runs/scientist.
         voters: JSON file with the name and the token of each person who may vote, {"ann": "token"}; null

@@ -54,13 +54,13 @@ def serve(
     Args:
         place: what is served where.
         config: limits and the default measure.
-        settings: what else a worker is told: token, votes, grace ...
+        settings: further settings of the worker: token, votes, grace ...
         report: called with a line for people.
         on_listening: called with the address once it accepts connections.
         on_ready: called with the address once the model scores.
 
     Raises:
-        UsageError: a folder or the port is none.
+        UsageError: a folder has no model, or the port is out of range.
         MissingDependencyError: the extra `server` is not installed.
         SystemExit: the model could not be served.
     """

@@ -132,12 +132,12 @@ class ConversationReader:
         """
         count = len(conversations)
         whole = [ended] * count if isinstance(ended, bool) else list(ended)
-        spoken = [
+        sampled = [
             self._body(ids, one, has_end)
             for one, ids, has_end in zip(conversations, token_ids or [None] * count, whole, strict=True)
         ]
         drawn = [generated] * count if isinstance(generated, bool) else list(generated)
-        drawn = [is_drawn or ids is not None for is_drawn, ids in zip(drawn, spoken, strict=True)]
+        drawn = [is_drawn or ids is not None for is_drawn, ids in zip(drawn, sampled, strict=True)]
         rendered = []
         for index, (one, is_drawn, has_end) in enumerate(zip(conversations, drawn, whole, strict=True)):
             messages = check(one, index)
@@ -152,7 +152,7 @@ class ConversationReader:
             self._finish(one, *parts, has_end, ids_of[one.opening] if is_drawn else None)
             if ids is None
             else self._as_sampled(one, ids_of[one.opening], ids, has_end)
-            for one, parts, has_end, is_drawn, ids in zip(rendered, found, whole, drawn, spoken, strict=True)
+            for one, parts, has_end, is_drawn, ids in zip(rendered, found, whole, drawn, sampled, strict=True)
         ]
 
     def prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:

@@ -3,8 +3,8 @@
     "\\n\\nHuman: Why?\\n\\nAssistant: So."        chosen
     "\\n\\nHuman: Why?\\n\\nAssistant: No idea."   rejected
 
-In: the sides of a row, and its prompt where it has one in plain text. Out: the turns that all sides share as
-messages, and what each side says last; nothing where that is not certain. It does not know which columns the
+In: the sides of a row, and its prompt if it has one in plain text. Out: the turns that all sides share, as
+messages, and the last turn of each side; nothing if that is not certain. It does not know which columns the
 sides stand in.
 """
 
@@ -27,9 +27,9 @@ def read_implicit_prompt(
 ) -> tuple[list[Message], dict[str, str]] | None:
     """The prompt that the texts share, and the response of each.
 
-    Certain is: every side begins with a human's turn, turns alternate, none is empty, the last is the
-    assistant's, and all before it is the same on all sides. A prompt apart is such turns too, and ends in the
-    mark of the assistant's; sides that say it again say it once.
+    It is certain if every side begins with a human's turn, turns alternate, none is empty, the last is the
+    assistant's, and all before it is the same on all sides. A separate prompt must consist of such turns too,
+    and end in the assistant's marker; if the sides repeat it, it counts once.
 
     Args:
         sides: column -> text.
@@ -49,7 +49,7 @@ def read_implicit_prompt(
 
 
 def _with_turns_apart(prompt: str, sides: Mapping[str, str]) -> tuple[list[Message], dict[str, str]] | None:
-    """The same where the turns before the response are apart."""
+    """The same if the turns before the response are in a text of their own."""
     prompt_turns = _turns(f"{prompt.rstrip()} -")  # a stand-in for the response
     if prompt_turns is None or prompt_turns.pop() != "-":
         return None

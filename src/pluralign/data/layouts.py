@@ -282,7 +282,7 @@ def rater_column(shape: Shape, layout: Layout, columns: Collection[str]) -> str 
 
 
 def name_one(names: Iterable[Any], judgements: Iterable[Any]) -> bool:
-    """Whether each row holds one judgement, and one name beside it or none."""
+    """Whether each row holds one judgement, with one name or none."""
     return all(
         (not isinstance(given, list) or len(given) == 1) and (name is None or isinstance(name, str | int))
         for name, given in zip(names, judgements, strict=True)

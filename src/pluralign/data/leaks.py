@@ -5,7 +5,7 @@ groups share; and records of texts, for comparison with other tables later. It d
 
 Rules: groups that share a prompt belong together, and so do groups that share prompt and response. There are
 exceptions: a prompt in more than a quarter of all groups is an instruction without its object ("Summarise the
-article."), and a short text ("Sincerely,") says nothing about its source. Those are counted instead. For two
+article."), and a short text ("Sincerely,") does not identify its source. Those are counted instead. For two
 plain texts without a prompt, long common first lines count as the prompt. Texts are compared with
 `same_text.normal_text`.
 """

@@ -1,4 +1,4 @@
-"""Rows to a file whose ending says how: JSON Lines, CSV or Parquet; the file appears when it is complete.
+"""Writes rows to a JSON Lines, CSV or Parquet file, by its ending; the file appears when it is complete.
 
 In: batches of rows, which all have the same keys. Out: the file, which `sources` reads again. A cell of CSV
 holds a list or a dictionary as JSON. One batch is in memory at a time.

@@ -3,8 +3,8 @@
 In: the inputs of a fit, its recipe, and what it found on all groups. Out: an `EnsembleHead` of H heads.
 
 Groups are drawn with replacement. A group that was drawn twice is in the member's tables twice: the second
-copy has a mark before its prompts, so that recipes, which merge equal texts, count it as other texts,
-and the mark is taken off where texts are embedded. So a recipe need not know about this, and every text
+copy has a marker before its prompts, so that recipes, which merge equal texts, count its texts separately,
+and the marker is removed before texts are embedded. So recipes need not handle resampling, and every text
 is embedded once. Penalties are those that the fit on all groups chose, where the recipe asks its journal.
 
 The members' mean rewards are brought to the mean and spread that the fit on all groups has, on all texts of

@@ -1,4 +1,4 @@
-"""Calibrating a reward model: its predictions of ratings that it was not fitted on, and what corrects them.
+"""Calibrating a reward model: corrections, measured on ratings and comparisons that it was not fitted on.
 
 In: a head, ratings and the vectors of their texts. Out: a `Recalibration` for each attribute. Of comparisons,
 in: their predicted distributions. Out: a `Temperature`.
@@ -202,7 +202,7 @@ def _draws(
 
 
 def _beyond(distribution: RewardDistribution, value: Tensor) -> Tensor:
-    """How far values lie outside the range of their distributions; 0 where it has no ends."""
+    """How far values lie outside the range of their distributions; 0 if the range is infinite."""
     low, high = distribution.tail_masses
     found = torch.zeros_like(value)
     if low:

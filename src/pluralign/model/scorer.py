@@ -74,7 +74,7 @@ class BaseScorer(ABC):
         return self.preferred(both[: len(chosen)], both[len(chosen) :])
 
     def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
-        """As `preference_probability`, of reward distributions that are known already."""
+        """`preference_probability` from reward distributions."""
         return chosen.prob_greater(rejected)
 
 

@@ -1,7 +1,7 @@
 """The responses on which a model was most confidently wrong.
 
 In: the examples of evaluations, with ratings. Out: those whose mean rating lies farthest from the predicted
-mean, in predicted standard deviations. They are selected by the ratings, so they say nothing of how often a
+mean, in predicted standard deviations. They are selected by the ratings, so they do not show how often a
 model is wrong; coverage does.
 """
 

@@ -90,7 +90,7 @@ def lowest_coverage(bins: Sequence[Mapping[str, float]]) -> float:
 
 
 def dots(found: Mapping[str, Any]) -> int:
-    """The most dots that a run's curve of reliability has."""
+    """The largest number of dots on a run's reliability curve."""
     return max(len([n for n in pairs["reliability"]["count"] if n > 0]) for pairs in found.values())
 
 

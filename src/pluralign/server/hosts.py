@@ -1,8 +1,8 @@
-"""Names of hosts: which are this machine alone, and which a request names.
+"""Host names: which ones are this machine alone, and which ones a request names.
 
-Any page can have a browser send requests to this machine, and can have its own name lead here once it is
-open (DNS rebinding), so that it may read the answers. Such requests name the page's host. They come by the
-machine's own address; whoever serves on another one, or within a process, has named it on purpose.
+Any web page can make a browser send requests to this machine, and can let its own host name resolve to this
+machine once it is open (DNS rebinding), so that it may read the answers. Such requests name the page's host
+and arrive at the loopback address. Who serves at another address, or within a process, does so on purpose.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ def host_of(place: str) -> str:
 
 
 def _leads_here(host: str) -> bool:
-    """Whether a browser that is given this name asks this machine (RFC 6761, section 6.3)."""
+    """Whether browsers resolve this name to this machine (RFC 6761, section 6.3)."""
     return is_loopback(host) or host.endswith(".localhost")
 
 
 def names_known_hosts(scope: Any, known: Collection[str]) -> bool:
     """Whether the hosts that a request names, as its own and as that of the page it comes from, are known.
 
-    Its own is any where it came in by another address than the machine's own; the page's is then that, too.
+    A request that came in by another address than the loopback one may name any host; so may its page, if
+    it is the same host.
 
     Args:
         scope: of ASGI.

@@ -50,7 +50,7 @@ class Stage:
 
     Attributes:
         name: for reports and files.
-        start: fits a head on the backbone as it is; its mix is left to the end.
+        start: fits a head on the current backbone; its gate and mix are fitted at the end.
         trained: names of the tensors in the head's state dict that are trained.
         problem: the losses of such a head on a part of the data, which is held out if `held_out=True`; None
             where the part has none.

@@ -2,7 +2,7 @@
 
 In: data, an `embed` for any backbone, a family's recipe and the settings. Out: the tuned backbone, the
 family's `Fitted`, and a record. Groups are held out before anything is fitted, so that the loss of the frozen
-start on them is as honest as that of what was trained from it.
+start on them is as unbiased as that of the trained model.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def tune(
         RunError: a loss is not finite, or the checkpoints belong to another tuning.
 
     Warns:
-        TuningWarning: nothing on the held-out groups became better, so that the start is given back.
+        TuningWarning: the held-out loss did not improve, so that the start is returned.
     """
     given = _Given(recipe, settings, kind, config, embedder, progress)
     train, held_out = _divided(inputs, config)

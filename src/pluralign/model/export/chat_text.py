@@ -1,6 +1,6 @@
 """The tokenizer of an exported decoder: its chat template writes exactly the text that the backbone reads.
 
-In: the backbone's tokenizer. Out: a copy that others call as they are used to,
+In: the backbone's tokenizer. Out: a copy for the usual calls of transformers,
 
     tokenizer(tokenizer.apply_chat_template(messages, tokenize=False))
     tokenizer.apply_chat_template(messages)
@@ -80,7 +80,7 @@ def reads_as(tokenizer: Any, conversation: Conversation, ids: Sequence[int]) -> 
 
 
 def _directly(tokenizer: Any, conversation: Conversation, ids: Sequence[int]) -> bool:
-    """Whether it gives the same without the detour over a text, which some do not."""
+    """Whether it gives the same ids without the intermediate text; some tokenizers do not."""
     found = _templated(tokenizer, conversation, tokenize=True, return_dict=False)
     return found is not None and list(found) == list(ids)
 

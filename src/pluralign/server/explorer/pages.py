@@ -64,10 +64,10 @@ def _engine() -> jinja2.Environment:
 
 
 def html(
-    template: str, shown: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+    template: str, context: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A template as a response that is not cached."""
-    text = _engine().get_template(template).render(**shown)
+    text = _engine().get_template(template).render(**context)
     return Response(
         text,
         status,

@@ -85,7 +85,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             return html("loading.html.jinja", {"failed": service.failure is not None}, 202)
         facts = known(await service.predictor())
         chosen, _, parameter = facts.risk.partition(":")
-        shown = {
+        context = {
             "facts": facts,
             "choices": CHOICES,
             "chosen": choice_of(chosen),
@@ -93,10 +93,10 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             "roles": form.ROLES,
             "most": min(form.MOST_RESPONSES, config.max_items),
         }
-        return html("form.html.jinja", shown)
+        return html("form.html.jinja", context)
 
     async def read(request: Request) -> Response:
-        filled, predictor, facts = await asked(request)
+        filled, predictor, facts = await form_of(request)
         rows = await reading(filled, predictor)
         found = await looked_at(rows, filled.settings, predictor, facts)
         return answered(found, filled.settings, facts, shelf.put(rows))
@@ -118,18 +118,18 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             raise Refusal(
                 422, f"what = {what[:20]!r}: there is nothing of this name to export", allowed=_EXPORTS
             )
-        filled, predictor, facts = await asked(request)
+        filled, predictor, facts = await form_of(request)
         if what == "rows":
             return _file(repeat.rows(filled.prompt, filled.responses), repeat.ROWS, "application/jsonl")
         if what == "python":
-            told = repeat.python(facts, filled.settings, filled.prompt, filled.responses)
-            return _file(told, "score_responses.py", "text/x-python")
+            content = repeat.python(facts, filled.settings, filled.prompt, filled.responses)
+            return _file(content, "score_responses.py", "text/x-python")
         rows = await reading(filled, predictor)
         found = await looked_at(rows, filled.settings, predictor, facts)
-        told = repeat.everything(facts, filled.settings, filled.prompt, filled.responses, found)
-        return _file(told, "explorer.json", "application/json")
+        content = repeat.everything(facts, filled.settings, filled.prompt, filled.responses, found)
+        return _file(content, "explorer.json", "application/json")
 
-    async def asked(request: Request) -> tuple[form.Filled, Predictor, Facts]:
+    async def form_of(request: Request) -> tuple[form.Filled, Predictor, Facts]:
         predictor = await service.predictor()
         given = await body(request, config)
         filled = await asyncio.to_thread(form.filled_in, given, predictor.attributes)
@@ -156,7 +156,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         return await service.in_turn(look, len(rows))
 
     def answered(found: dict[str, Any], settings: form.Settings, facts: Facts, key: str) -> Response:
-        shown = {
+        context = {
             "found": found,
             "facts": facts,
             "settings": settings,
@@ -171,7 +171,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             "rows_file": repeat.ROWS,
             "choice": choice_of(found["risk"].partition(":")[0]),
         }
-        return html("seen.html.jinja", shown)
+        return html("seen.html.jinja", context)
 
     def guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -182,9 +182,9 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
                 if refusal is None:
                     _log.error("%s: unexpected %s", request.url.path, where(error))
                     refusal = Refusal(500, f"{type(error).__name__} in the server; its log says where")
-                shown = {"problem": words.refusal_words(refusal, config), "allowed": refusal.allowed}
+                context = {"problem": words.refusal_words(refusal, config), "allowed": refusal.allowed}
                 headers = refusal.headers | {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
-                return html("problem.html.jinja", shown, refusal.status, headers)
+                return html("problem.html.jinja", context, refusal.status, headers)
 
         return endpoint
 

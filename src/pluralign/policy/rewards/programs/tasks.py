@@ -26,7 +26,7 @@ __all__ = ["COLUMNS", "ProgramTasks", "load_tasks"]
 
 _EXTRAS = ("entry_point", "setup", "prefix")
 COLUMNS = ("prompt", "tests", *_EXTRAS)
-"""Our names of what a table of tests has."""
+"""Names of the columns of a table of tests."""
 # Columns by which a data set is known -> our column: its columns, of which the first that is there counts.
 _LAYOUTS: tuple[tuple[frozenset[str], dict[str, tuple[str, ...]]], ...] = (
     (  # LeetCodeDataset
