@@ -150,7 +150,7 @@ def test_what_is_not_kept_any_more_is_said(model):
         (fields(weigh="on", **{"weight-0": -1, "weight-1": 1}), 422, "The weight of a0 is not a number"),
         (fields(weigh="on", **{"weight-0": "nan"}), 422, "The weight of a0 is not a number"),
         (fields(**{"steer-0": "entropic:1"}), 422, "allowed: mean, median"),
-        (fields(["0 1 " + "long " * 60_000]), 413, "larger than 0.2 MB together"),
+        (fields(["0 1 " + "long " * 60_000]), 413, "are larger than 0.2 MB, the most"),
         (b"response=%ff", 400, "not what the page sends"),
         (b"response=0+1&" * 2001, 400, "too many fields"),
         (b"\xff\xfe", 400, "not what the page sends"),
@@ -164,6 +164,14 @@ def test_refusals_are_in_the_words_of_the_page(server, form, status, words):
     assert answer.headers["hx-retarget"] == "#problem"
     assert "conversation" not in said(answer)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_what_is_allowed_is_said_once(server):
+    answer = post(server, "read", fields(risk="nonsense"))
+    assert said(answer).startswith(
+        "Unknown risk measure 'nonsense'. Allowed: mean , median , quantile:<level> ,"
+    )
+    assert said(answer).count("median") == 1
 
 
 def test_too_many_tokens_are_refused_in_its_words(model):
