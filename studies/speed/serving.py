@@ -46,7 +46,10 @@ VOCABULARY = [
     "two", "more", "write", "go", "see", "number", "no", "way", "could",
 ]
 # fmt: on
-HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+HEAD = (
+    b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 
 
 def texts(count: int, seed: int) -> list[str]:
@@ -109,7 +112,7 @@ async def _until_ready(port: int) -> None:
     for _ in range(1200):
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             head = await reader.readline()
             writer.close()
             if b" 200 " in head:

@@ -166,6 +166,14 @@ def test_refusals_are_in_the_words_of_the_page(server, form, status, words):
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+def test_what_is_allowed_is_said_once(server):
+    answer = post(server, "read", fields(risk="nonsense"))
+    assert said(answer).startswith(
+        "Unknown risk measure 'nonsense'. Allowed: mean , median , quantile:<level> ,"
+    )
+    assert said(answer).count("median") == 1
+
+
 def test_too_many_tokens_are_refused_in_its_words(model):
     with running(create_app(model, ServerConfig(max_tokens=50, max_items=3))) as server:
         answer = post(server, "read", fields(["0 1 " + "long " * 200]))

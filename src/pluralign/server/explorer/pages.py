@@ -59,6 +59,7 @@ def _engine() -> jinja2.Environment:
     made.filters |= {
         "number": number,
         "percent": lambda value: f"{value:.0%}",
+        "short": lambda value: f"{value:.4g}".replace("-", "\N{MINUS SIGN}"),
     }
     return made
 

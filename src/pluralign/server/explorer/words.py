@@ -5,6 +5,7 @@ In: what `seen` returns, or a `Refusal`. Out: plain text, which the templates es
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -175,4 +176,6 @@ def refusal_words(refusal: Refusal, config: ServerConfig) -> str:
     if refusal.limit == "max_items":
         return f"This server takes at most {config.max_items} responses at once. Remove some."
     text = refusal.message
+    if refusal.allowed:  # they are listed below it
+        text = re.sub(r"; (known|allowed|this model has):? [^;]*$", "", text)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
