@@ -12,13 +12,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import gc
 import itertools
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from property_examples import examples
+
+# Tests make few cycles, and searching for them every 700 objects takes a twentieth of the time.
+gc.set_threshold(20_000, 20, 20)
 
 # Whether data outlives a power cut cannot be tested here, and waiting for the disk takes longer than most
 # tests; those of what happens where it fails replace this themselves.
@@ -38,10 +42,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::pluralign.errors.PluralignWarning")
 
 
-def pytest_collection_finish() -> None:
-    """What the tests have imported stays; it is not searched for garbage again and again."""
-    gc.collect()
-    gc.freeze()
+_modules_before = 0
+
+
+def pytest_runtest_setup() -> None:
+    """What has been imported stays; it is not searched for garbage again and again."""
+    global _modules_before
+    if len(sys.modules) > _modules_before + 100:
+        gc.collect()
+        gc.freeze()
+        _modules_before = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +78,17 @@ def own_default_cache(
     folder.mkdir()
     monkeypatch.setenv("PLURALIGN_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `pluralign ...` in this process: exit status, stdout, stderr."""
+    from pluralign.cli.main import main
+
+    def run(line: str, *more: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([*line.split(), *more])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

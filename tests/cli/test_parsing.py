@@ -156,3 +156,25 @@ def test_choice_from_flags_and_files(tmp_path):
     assert choice_from(["--config", str(tmp_path / "c.yaml")], "family", "ab", default="a") == "b"
     with pytest.raises(UsageError, match="did you mean 'quantile'"):
         choice_from(["--family", "quantil"], "family", ["quantile", "bradley_terry"], default="quantile")
+
+
+@pytest.mark.parametrize("flag", ["--file", "--fil", "--file=x"])
+def test_what_has_no_flag_is_not_proposed_as_one(flag):
+    with pytest.raises(UsageError, match="write file without a flag, pluralign look FILE"):
+        parse("look", "Looks.", ["x", flag, "y"], One, positional="file")
+
+
+def test_nothing_stays_of_the_command_before(tmp_path):
+    """Parsers are kept: what one call gives or refuses, another in the same process knows nothing of."""
+    file = tmp_path / "c.yaml"
+    file.write_text("levels: [0.2]\ntable: {b: 2}\nsize: 7\n")
+    for _ in range(2):
+        assert parsed("--file", "y") == [One("y"), Two()]
+        one, two = parsed("--file", "x", "--config", str(file), "--table.a", "1", "--loud")
+        assert (one.size, one.loud, two.levels, two.table) == (7.0, True, (0.2,), {"b": 2.0, "a": 1.0})
+        assert two.table is not None
+        two.table["c"] = 3.0
+        with pytest.raises(UsageError, match="--size: received 'much'"):
+            parsed("--file", "x", "--size", "much")
+        with pytest.raises(UsageError, match="file"):
+            parsed("--size", "1")

@@ -166,7 +166,7 @@ def test_samples_of_offline_training_are_scored_by_tests(policy, command):
         (f"{PPO} --programs letters.jsonl --risk cvar:0.1", "--programs gives numbers, not distributions"),
         (
             f"{PPO} --programs letters.jsonl --combine [a]",
-            "--combine belongs to --reward_model; --programs has no use",
+            "--combine applies to --reward_model; --programs does not use it",
         ),
         (f"{PPO} --reward_model m --sandbox rlimits", "--sandbox belongs to --programs, which is missing"),
         (
@@ -188,7 +188,7 @@ def test_a_missing_sandbox_names_the_flag(command, monkeypatch):
     assert status == 1
     assert "bubblewrap: no bubblewrap here" in err
     assert "apt-get install bubblewrap" in err
-    assert "--sandbox rlimits consents" in err
+    assert "; --sandbox rlimits consents" in err
 
 
 def test_pass_at_k_of_samples_and_of_completions_from_elsewhere(command):

@@ -181,6 +181,15 @@ def test_cells_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, name: str,
     assert report.read_as == (() if mark == "," else (f"cells separated by {mark!r}",))
 
 
+@pytest.mark.parametrize(("mark", "other"), [(";", ","), ("\t", ","), ("\t", ";"), (",", ";")])
+def test_names_of_columns_may_hold_another_mark(tmp_path: Path, mark: str, other: str) -> None:
+    path = tmp_path / "r.csv"
+    name = f"clear{other} polite"
+    path.write_text(f"prompt{mark}response{mark}rating{mark}{name}\nq{mark}a{mark}3{mark}4\n")
+    rows, _ = read_table(path, "ratings", scale=(1, 5), attribute="h")
+    assert (rows["ratings"][:], rows[name][:]) == ([[3.0]], [4])
+
+
 @pytest.mark.parametrize("name", ["r.jsonl.gz", "r.csv.gz", "r.json.gz", "r.parquet.gz"])
 @pytest.mark.parametrize("filling", [b"0", b"\n", b'{"a": 1}\n', b" "])
 def test_gzip_that_unpacks_to_more_than_a_table_can_be(

@@ -100,6 +100,23 @@ def test_a_missing_column_may_be_there_under_another_name() -> None:
     assert load_comparisons(rows, columns={"votes": "preference"})["votes"] == [[1], [-1], [0]]
 
 
+def test_one_vote_needs_no_list() -> None:
+    rows = [{"prompt": str(i), "response_a": "a", "response_b": "b", "vote": v} for i, v in enumerate("AB")]
+    assert load_comparisons(rows)["votes"] == [[1], [-1]]
+    rows = [{**row, "votes": [0]} for row in rows]
+    assert load_comparisons(rows)["votes"] == [[0], [0]]  # the column of that name, where there is one
+
+
+def test_a_missing_scale_comes_with_what_the_ratings_say_of_it() -> None:
+    rows = [{"prompt": "p", "response": f"r{i}", "rating": 1 + i % 7} for i in range(20)]
+    with pytest.raises(DataError, match=r"'scale': found only the columns \[.*\], and ratings from 1 to 7;"):
+        load_ratings(rows, attribute="a")
+    for row in rows:
+        row["rating"] = "good"
+    with pytest.raises(DataError, match=r"'scale': found only the columns \[[^]]*\]; allowed"):
+        load_ratings(rows, attribute="a")
+
+
 def test_a_fault_names_the_column_of_the_file() -> None:
     names = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
     rows = [{"prompt": "p", "response": f"r{i}", **dict.fromkeys(names, 1)} for i in range(3)]

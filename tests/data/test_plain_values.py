@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pluralign.data import load_comparisons, load_ratings
+from pluralign.data import load_comparisons, load_ratings, read_table, stream_responses
 from pluralign.data.plain_values import number_in, plain, value_in
 from pluralign.errors import DataError
 
@@ -52,6 +52,33 @@ def test_a_rating_in_another_spelling_is_reported(tmp_path: Path, rating: str) -
     path.write_text(f'prompt,response,rating\nq,a,"{rating}"\n', encoding="utf-8")
     with pytest.raises(DataError, match=f"row 2, column 'ratings': found str '{rating}'"):
         load_ratings(path, scale=(0, 20), attribute="h")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas_where_commas_separate_nothing(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "a.csv"
+    lines = [["prompt", "response", "rating", "tone", "note"], ["7/2?", "3,5", "3,5", "1", "1,5 or 2"]]
+    lines += [["q", "4", "4", "0,125", "x"], ["q", "5", "-2,25", "", "x"]]
+    path.write_text("".join(mark.join(line) + "\n" for line in lines), encoding="utf-8")
+    table, report = read_table(path, "ratings", scale=(-5, 5), attribute="h")
+    assert table["ratings"][:] == [[3.5], [4.0], [-2.25]]
+    assert table["response"][:] == ["3,5", "4", "5"]  # a text stays as it is
+    assert table["tone"][:] == [1.0, 0.125, None]
+    assert table["note"][:] == ["1,5 or 2", "x", "x"]
+    assert report.read_as == (f"cells separated by {mark!r}", "numbers with decimal commas (rating, tone)")
+    assert [row for part in stream_responses(path) for row in part["response"].to_pylist()] == [
+        "3,5",
+        "4",
+        "5",
+    ]
+
+
+@pytest.mark.parametrize("rating", ["1,000", "1,5,5", ",5", "1,"])
+def test_what_may_be_no_decimal_comma_is_reported(tmp_path: Path, rating: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"prompt;response;rating\nq;a;{rating}\nq;b;2,5\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"row 2, column 'ratings': found str '{rating}'"):
+        load_ratings(path, scale=(0, 2000), attribute="h")
 
 
 @pytest.mark.parametrize("kind", ["parquet", "dataset", "rows"])

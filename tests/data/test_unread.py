@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
+import yaml
 
 from pluralign.data import flags_for, load_pairs, load_responses, unread_judgements
 from pluralign.data.unread import UnreadColumn
@@ -61,6 +63,13 @@ def test_flags() -> None:
     assert flags_for(unread(a=[1, 5], b=[0, 4]), "responses").startswith(
         "--attribute_columns '[a,b]' --scale '[0,5]' (if this is the whole scale), or --rater_columns '[a,b]'"
     )
+
+
+def test_flags_quote_what_yaml_or_a_shell_would_take_for_something_else() -> None:
+    names = {"a, b": [1, 5], "1": [2, 3], "on": [1, 2], "Bob's": [1, 2], "tone (1-5)": [1, 2]}
+    flags = shlex.split(flags_for(unread(**names), "responses"))
+    assert yaml.safe_load(flags[1]) == [*names]
+    assert flags_for(unread(**{"my score": [1, 5]}), "responses").startswith("--columns.ratings 'my score' ")
 
 
 def test_beside_pairs_they_are_named_without_flags() -> None:

@@ -12,6 +12,7 @@ from pluralign.data.table_columns import ragged
 from pluralign.evaluation import evaluate
 from pluralign.evaluation.pairwise import rater_pair_rows, summarise_pairwise
 from pluralign.evaluation.texts import Texts
+from pluralign.evaluation.votes import summarise_votes
 from pluralign.heads import BradleyTerryHead, ColumnScaling
 
 
@@ -99,3 +100,17 @@ def test_the_summary_by_hand():
     assert found["of_half"] == pytest.approx((0.5**2 + 0.25**2) / 2)
     assert sum(found["by"]["model"]["curve"]["count"]) == 2
     assert summarise_pairwise({"group": []}) == {}
+
+
+def test_intervals_of_brier_scores_hold_only_scores_that_there_can_be():
+    """One of six groups is far off: a symmetric interval would begin below 0, or end above the most."""
+    share, certain = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0]), np.full(6, 0.99)
+    for observed, given in ((share, certain), (1 - share, certain)):
+        columns = {"group": list("abcdef"), "vote_share": observed, "probability": given}
+        value = summarise_pairwise(columns)["by"]["model"]["brier"]
+        assert 0.0 <= value["low"] < value["estimate"] < value["high"] <= 1.0
+        both = {"observed": np.stack([observed, 0 * given, 1 - observed], 1)}
+        both |= {"model": np.stack([given, 0 * given, 1 - given], 1)}
+        named = {f"{n}_{side}": v[:, i] for n, v in both.items() for i, side in enumerate(("a", "tie", "b"))}
+        value = summarise_votes({"group": list("abcdef"), **named})["brier"]["value"]["model"]
+        assert 0.0 <= value["low"] < value["estimate"] < value["high"] <= 2.0

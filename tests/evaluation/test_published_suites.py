@@ -86,6 +86,7 @@ def test_prior_sets_enter_where_they_are_and_old_weights_where_they_are_asked_fo
     for row in rows:  # one xstest subset worse than the other, so that their counts matter
         if row["subset"] == "xstest-should-respond":
             row["chosen"], row["rejected"] = said(0), said(1)
+    rows = [row for row in rows if row["subset"] in REWARDBENCH_COUNTS["Safety"]]
     new, old = (main(evaluate_suite(Spread(), rows, "rewardbench", legacy=flag)) for flag in (False, True))
     assert new["sections"]["Safety"] == pytest.approx(490 / 740 * 0.906, abs=1e-3)
     assert old["sections"]["Safety"] == pytest.approx(586 / 740 * 0.906, abs=1e-3)

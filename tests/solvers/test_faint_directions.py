@@ -137,6 +137,28 @@ def test_a_spread_of_rounding_is_none():
         assert float(fit.objective[k]) == pytest.approx(lp_oracle.optimum(z[:, :2], y, level, 0.0), rel=1e-6)
 
 
+def test_a_bound_below_zero_is_zero():
+    """Columns differ in their last places by what alone decides: nothing is known of the optimum."""
+    z, _, _ = drawn(1, num_rows=40, num_columns=4)
+    x = z[:, :1] * (1.0 + 3e-14 * np.column_stack([np.zeros(40), z[:, 1:]]))
+    y = z[:, 0] * z[:, 1:].sum(1)
+    with pytest.warns(ConvergenceWarning, match="columns 0, 1, 2, 3 vary so little"):
+        fit = fit_quantiles(x, y, LEVELS, l1=0.0)
+    assert fit.gap.tolist() == [1.0, 1.0]
+    for k, level in enumerate(LEVELS):
+        without = lp_oracle.optimum(z[:, :1], y, level, 0.0)
+        assert float(fit.objective[k]) == pytest.approx(without, rel=1e-6)
+
+
+def test_fewer_rows_than_columns_of_which_most_are_empty():
+    """Rounding of rounding is no direction; a rough fit along one diverges."""
+    g = np.random.default_rng(42)
+    for _ in range(20):
+        x = np.round(g.standard_normal((3, 20)) * 10.0 ** g.integers(-4, 3, 20)).astype(np.float32)
+        fit = fit_quantiles(x, g.standard_normal(3), LEVELS, l1=0.0)  # warnings are errors
+        assert float(fit.gap.max()) <= 1e-6
+
+
 @pytest.mark.parametrize("max_iterations", [0, 2, 5])
 def test_the_certificate_holds_where_the_solver_stopped_early(max_iterations):
     z, y, _ = drawn(4)

@@ -11,10 +11,12 @@ import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import cut
+from pluralign.cli.out_places import out_problem
 from pluralign.cli.yaml_limits import YamlLimitError, check_file, check_value
 from pluralign.errors import PluralignError, did_you_mean, nearest
 
@@ -58,8 +60,32 @@ def parse(
         more: what `--help` ends with.
 
     Raises:
-        UsageError: an unknown key, a value of the wrong type, a config file that cannot be read.
+        UsageError: an unknown key, a value of the wrong type, a config file that cannot be read, or an --out
+            that would replace what is read.
     """
+    parser, known = _parser(verb, purpose, kinds, positional, tuple(skip), more)
+    _FLAGS[:] = [name for name in known if name != positional]
+    _check_sizes(arguments)
+    try:
+        namespace = parser.parse_args(_with_truth(arguments, kinds))
+    except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
+        raise UsageError(_explain(str(error), known, verb, elsewhere or {}, positional)) from None
+    values = namespace.as_dict()
+    if problem := out_problem(verb, values):
+        raise UsageError(problem)
+    return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
+
+
+@lru_cache(maxsize=64)
+def _parser(
+    verb: str,
+    purpose: str,
+    kinds: tuple[Any, ...],
+    positional: str | None,
+    skip: tuple[str, ...],
+    more: str | None,
+) -> tuple[Any, tuple[str, ...]]:
+    """The parser and the names that it knows; for programs that run several commands it is built once."""
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     parser = ArgumentParser(
@@ -85,14 +111,7 @@ def parse(
         # A field that two dataclasses share, such as `seed`, becomes one flag for both.
         parser.add_class_arguments(kind, skip=set(of_kind) & set(known))
         known += [name for name in of_kind if name not in known]
-    _FLAGS[:] = [name for name in known if name != positional]
-    _check_sizes(arguments)
-    try:
-        namespace = parser.parse_args(_with_truth(arguments, kinds))
-    except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
-        raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
-    values = namespace.as_dict()
-    return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
+    return parser, tuple(known)
 
 
 def help_topic(arguments: Sequence[str]) -> str | None:
@@ -186,7 +205,9 @@ def _from_file(path: str, name: str, default: str) -> str:
     return str(content.get(name, default)) if isinstance(content, dict) else default
 
 
-def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str]) -> str:
+def _explain(
+    message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str], positional: str | None
+) -> str:
     """The parser's message as one sentence, with the nearest known key if a key is unknown."""
     unknown = re.search(r"unrecognized arguments: (\S+)", message) or re.search(r"[Oo]ption '(\S+)'", message)
     if unknown:
@@ -196,6 +217,8 @@ def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[s
         if bare in elsewhere:
             return f"{unknown_key}: it is valid only with {elsewhere[bare]}"
         close = nearest(bare, [*known, "config"], cutoff=0.5)
+        if close and close == positional and key.startswith("-"):
+            return f"{unknown_key}: write {close} without a flag, pluralign {verb} {close.upper()}"
         hint = f"did you mean {'--' if key.startswith('-') else ''}{close}?" if close else ""
         return f"{unknown_key}: {hint or f'pluralign {verb} --help lists all options'}"
     value = re.search(r'Parser key "(\S+?)":\s*(.*)', message, re.DOTALL)

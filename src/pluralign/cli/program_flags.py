@@ -17,9 +17,8 @@ __all__ = [
     "check_programs",
     "check_sandbox",
     "named_tables",
-    "program_limits",
-    "program_packages",
     "program_reward",
+    "program_settings",
 ]
 
 
@@ -67,22 +66,22 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
         return
     from pluralign.policy.rewards.programs.tasks import COLUMNS
 
-    program_limits(flags)
+    _limits(flags)
     unknown = sorted(set(flags.program_columns or {}) - set(COLUMNS))
     if unknown:
         raise UsageError(f"--program_columns.{unknown[0]}: allowed: {', '.join(COLUMNS)}")
-    program_packages(flags)
+    _packages(flags)
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
 
-def program_reward(
+def program_settings(
     programs: tuple[str, ...] | str,
     flags: ProgramFlags,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
-) -> Any:
-    """The `ProgramReward` that the flags name.
+) -> dict[str, Any]:
+    """What the flags say, as arguments of `ProgramReward.from_tables`; JSON types.
 
     Args:
         programs: tables with prompts and tests.
@@ -92,44 +91,43 @@ def program_reward(
 
     Raises:
         UsageError: settings out of their range.
+    """
+    given: dict[str, str | None] = dict(flags.program_columns or {})
+    if columns and "prompt" in columns:
+        given.setdefault("prompt", columns["prompt"])
+    return {
+        "tables": list(named_tables(programs).values()),
+        "columns": given,
+        "split": split,
+        "limits": _limits(flags),
+        "minimum": flags.sandbox,
+        "all_or_nothing": flags.all_or_nothing,
+        "workers": flags.program_workers,
+        "packages": _packages(flags),
+    }
+
+
+def program_reward(
+    programs: tuple[str, ...] | str,
+    flags: ProgramFlags,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+) -> Any:
+    """The `ProgramReward` that the flags name; arguments as of `program_settings`.
+
+    Raises:
+        UsageError: settings out of their range.
         DataError: a table cannot be read, or a row has no valid prompt or tests.
         SandboxError: this machine offers no protection that is accepted.
     """
     from pluralign import policy
 
-    given: dict[str, str | None] = dict(flags.program_columns or {})
-    if columns and "prompt" in columns:
-        given.setdefault("prompt", columns["prompt"])
     check_sandbox(flags)
-    return policy.ProgramReward(
-        policy.ProgramLimits(**program_limits(flags)),
-        minimum=flags.sandbox,
-        all_or_nothing=flags.all_or_nothing,
-        workers=flags.program_workers,
-        packages=program_packages(flags),
-        tasks=policy.load_tasks(*named_tables(programs).values(), columns=given, split=split),
-    )
-
-
-def program_packages(flags: ProgramFlags) -> tuple[str, ...]:
-    """The packages that programs may import.
-
-    Raises:
-        UsageError: one is not installed, or is not of Python alone.
-    """
-    from pluralign.policy.rewards.programs.packages import modules_of
-
-    given = flags.program_packages
-    names = (given,) if isinstance(given, str) else tuple(given)
-    try:
-        modules_of(names)
-    except ArgumentError as error:
-        raise UsageError(f"--program_{error}") from None
-    return names
+    return policy.ProgramReward.from_tables(**program_settings(programs, flags, columns, split))
 
 
 def check_sandbox(flags: ProgramFlags) -> None:
-    """Whether this machine protects from programs as the flags ask.
+    """Whether this machine protects from programs as the flags require.
 
     Raises:
         SandboxError: it does not; the message says what to install.
@@ -139,10 +137,12 @@ def check_sandbox(flags: ProgramFlags) -> None:
     try:
         find_sandbox(flags.sandbox)
     except SandboxError as error:
-        raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
+        raise SandboxError(
+            str(error).replace("minimum='rlimits' (--sandbox rlimits)", "--sandbox rlimits")
+        ) from None
 
 
-def program_limits(flags: ProgramFlags) -> dict[str, Any]:
+def _limits(flags: ProgramFlags) -> dict[str, Any]:
     """The limits that are given; whole numbers stay whole.
 
     Raises:
@@ -161,3 +161,20 @@ def program_limits(flags: ProgramFlags) -> dict[str, Any]:
     except ArgumentError as error:
         raise UsageError(str(error).replace("limits: ", "--program_limits.", 1)) from None
     return given
+
+
+def _packages(flags: ProgramFlags) -> tuple[str, ...]:
+    """The packages that programs may import.
+
+    Raises:
+        UsageError: one is not installed, or is not of Python alone.
+    """
+    from pluralign.policy.rewards.programs.packages import modules_of
+
+    given = flags.program_packages
+    names = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        modules_of(names)
+    except ArgumentError as error:
+        raise UsageError(f"--program_{error}") from None
+    return names

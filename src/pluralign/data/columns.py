@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pluralign.data.batches import ArrowBatch, Batch, RowBatch
-from pluralign.data.formats import BadRow, NumberedRow
+from pluralign.data.formats import BadRow, NumberedRow, has_decimal_commas
 from pluralign.data.guesses import meant_by, no_such_column
 from pluralign.data.json_lines import LineBatch
 from pluralign.data.layouts import HELPSTEER
-from pluralign.data.plain_values import value_in
+from pluralign.data.plain_values import number_with_comma, value_in
 from pluralign.data.problems import Problem
 from pluralign.data.records import OPTIONAL, REQUIRED, SIDES, Defaults, Shape
 from pluralign.data.sources import Table
@@ -83,13 +83,16 @@ def canonical_names(
 ) -> tuple[dict[str, str], Defaults]:
     """The renaming (file's name -> canonical name) of one file, and the defaults that TRL's shape implies.
 
-    TRL's `completion` is read as `response`. For ratings, a scalar `rating` is read as `ratings`, and `label`
-    (TRL's unpaired shape) as `ratings` 1 / 0 on the scale [0, 1] of the attribute "label".
+    TRL's `completion` is read as `response`, and `vote` as `votes`. For ratings, a scalar `rating` is read as
+    `ratings`, and `label` (TRL's unpaired shape) as `ratings` 1 / 0 on the scale [0, 1] of the attribute
+    "label".
     """
     names = {of_file: name for name, of_file in mapping.items() if of_file is not None}
     present = (columns - set(names)) | set(names.values())
     if SIDES[shape] == ("response",) and "response" not in present and "completion" in present:
         names["completion"] = "response"
+    if shape == "comparisons" and "votes" not in present and "vote" in present:
+        names["vote"] = "votes"
     if shape != "ratings":
         return names, defaults
     if "ratings" not in present and "rating" in present:
@@ -191,7 +194,12 @@ def unused_mappings(file: str, columns: set[str], mapping: Mapping[str, str | No
     ]
 
 
-def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str], typed: Collection[str] = ()) -> None:
+def read_cells(
+    rows: Sequence[dict[str, Any]],
+    names: Mapping[str, str],
+    typed: Collection[str] = (),
+    decimal_commas: bool = False,
+) -> list[str]:
     """Converts the text cells of a CSV file to their types, in place.
 
     Text columns stay as they are unless they hold a JSON list of messages; typed columns are read as JSON or
@@ -202,7 +210,12 @@ def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str], typed: 
         rows: all rows of the file, every cell a string.
         names: the file's name -> canonical name.
         typed: further columns whose cells are numbers or JSON, by canonical name.
+        decimal_commas: read a column whose cells are all numbers if commas are points as these numbers.
+
+    Returns:
+        The columns that were read with decimal commas.
     """
+    with_commas = []
     for column in rows[0] if rows else ():
         name = names.get(column, column)
         if name in _TEXT_OR_MESSAGES:
@@ -212,10 +225,16 @@ def read_cells(rows: Sequence[dict[str, Any]], names: Mapping[str, str], typed: 
         cells = [row[column] or None for row in rows]
         if name not in _TEXT:
             values = [None if cell is None else value_in(cell) for cell in cells]
+            if decimal_commas and any(isinstance(value, str) for value in values):
+                pointed = [number_with_comma(v) if isinstance(v, str) else v for v in values]
+                if all(isinstance(v, int | float) or c is None for v, c in zip(pointed, cells, strict=True)):
+                    values = pointed
+                    with_commas.append(column)
             if name in _TYPED or name in typed or not any(isinstance(value, str) for value in values):
                 cells = values
         for row, cell in zip(rows, cells, strict=True):
             row[column] = cell
+    return with_commas
 
 
 def typed_rows(table: Table, names: Mapping[str, str] | None = None) -> Iterator[NumberedRow]:
@@ -228,7 +247,8 @@ def typed_rows(table: Table, names: Mapping[str, str] | None = None) -> Iterator
     if not table.cells_are_text:
         return table.rows()
     numbered = list(table.rows())
-    read_cells([row for _, row in numbered if not isinstance(row, BadRow)], names or {})
+    rows = [row for _, row in numbered if not isinstance(row, BadRow)]
+    read_cells(rows, names or {}, decimal_commas=has_decimal_commas(table.read_as))
     return iter(numbered)
 
 

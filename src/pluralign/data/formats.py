@@ -13,7 +13,7 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -29,7 +29,15 @@ from pluralign.data.problems import BadRow, NumberedRow, Problem, not_utf8, prev
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SUFFIXES_TEXT", "BadRow", "NumberedRow", "file_format", "read_batches", "read_file"]
+__all__ = [
+    "SUFFIXES_TEXT",
+    "BadRow",
+    "NumberedRow",
+    "file_format",
+    "has_decimal_commas",
+    "read_batches",
+    "read_file",
+]
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -154,17 +162,26 @@ def _read_csv(stream: IO[bytes], name: str, note: Callable[[str], None]) -> Iter
     try:
         mark = _delimiter(text)
         if mark != ",":
-            note(f"cells separated by {mark!r}")
+            note(_separated_by(mark))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
         yield from _read_csv_records(reader, name)
     finally:
         csv.field_size_limit(limit)
 
 
+def has_decimal_commas(read_as: Sequence[str]) -> bool:
+    """Whether a file was read in ways that leave commas to numbers: 3,5 is one cell."""
+    return bool({*read_as} & {_separated_by(";"), _separated_by("\t")})
+
+
+def _separated_by(mark: str) -> str:
+    return f"cells separated by {mark!r}"
+
+
 def _delimiter(text: str) -> str:
-    """The delimiter: a comma, unless the header has no commas but semicolons or tabs."""
+    """The delimiter: of comma, semicolon and tab the one that is most frequent in the header."""
     header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
-    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
+    return max((",", ";", "\t"), key=header.count)
 
 
 def _read_csv_records(reader: Any, name: str) -> Iterator[NumberedRow]:

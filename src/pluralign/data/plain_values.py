@@ -10,10 +10,12 @@ import json
 import re
 from typing import Any
 
-__all__ = ["number_in", "plain", "value_in"]
+__all__ = ["number_in", "number_with_comma", "plain", "value_in"]
 
 # As in JSON, with a sign, a point at either end, or the words that spreadsheets and Python write.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.I)
+# Not 1,000, which may be a thousand.
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|0,[0-9]+)")
 
 
 def plain(value: Any) -> Any:
@@ -37,6 +39,16 @@ def number_in(text: str) -> float | None:
     """
     text = text.strip()
     return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def number_with_comma(text: str) -> float | None:
+    """The number that a text with a decimal comma denotes, None for any other text.
+
+    >>> number_with_comma("3,5"), number_with_comma("0,125"), number_with_comma("1,000")
+    (3.5, 0.125, None)
+    """
+    text = text.strip()
+    return float(text.replace(",", ".")) if _DECIMAL_COMMA.fullmatch(text) else None
 
 
 def value_in(cell: str) -> Any:

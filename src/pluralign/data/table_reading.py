@@ -3,8 +3,8 @@
 In: a `Table`, and what the caller supplied. Out: a `FileRows`: the rows that were kept, as Arrow arrays,
 those that are refused, and what is wrong with the file as a whole.
 
-What a column means depends on which columns the file has, and a file of JSON lines tells only in its last
-line. So a file is read as its first rows have it, and once more where a later row shows that this was wrong.
+What a column means depends on which columns the file has, and in JSON Lines a new column may appear in the
+last line. So a file is read by the columns of its first rows, and again if a later row has others.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pluralign.data.columns import (
     renamed,
     unused_mappings,
 )
+from pluralign.data.formats import has_decimal_commas
 from pluralign.data.layouts import (
     JUDGEMENTS,
     Layout,
@@ -83,7 +84,7 @@ class Part(NamedTuple):
 
 @dataclass
 class FileRows:
-    """What came of a file.
+    """The rows of a file, and what is wrong with it.
 
     Attributes:
         kept: in the order of the file.
@@ -117,9 +118,9 @@ def read_file_rows(table: Table, request: Request, selection: Selection) -> tupl
         selection: which rows.
 
     Returns:
-        What came of it, and the selection with what it saw there.
+        The rows, and the selection, which has recorded the values in this file.
     """
-    seen = _Seen()
+    seen = _SoFar()
     while True:
         one_pass = _FilePass(table, request, selection.copy(), seen)
         found = one_pass.run()
@@ -128,7 +129,7 @@ def read_file_rows(table: Table, request: Request, selection: Selection) -> tupl
 
 
 @dataclass
-class _Seen:
+class _SoFar:
     """What is known of a file's columns; it grows, so that a file is read again a few times at most."""
 
     given: dict[str, None] = field(default_factory=dict)
@@ -149,7 +150,7 @@ class _Plan(NamedTuple):
 class _FilePass:
     """One pass over a file."""
 
-    def __init__(self, table: Table, request: Request, selection: Selection, seen: _Seen) -> None:
+    def __init__(self, table: Table, request: Request, selection: Selection, seen: _SoFar) -> None:
         self.selection = selection
         self._table = table
         self._request = request
@@ -160,9 +161,10 @@ class _FilePass:
         self._stale = False
         self._all_name_one, self._any_named = True, False
         self._repeated = [number for file, number, _ in request.duplicates if file == table.name]
+        self._range: tuple[float, float] | None = None  # of ratings without a scale
 
     def run(self) -> FileRows | None:
-        """What came of the file; None where columns turned up after rows that they would have changed."""
+        """The rows of the file; None if columns appeared after rows that they would have changed."""
         damage: list[Problem] = []
         batches, known = self._batches(), len(self._seen.given)
         while True:
@@ -223,7 +225,10 @@ class _FilePass:
         if rows:
             request = self._request
             names, _ = canonical_names(set(rows[0]), request.shape, request.mapping, request.defaults)
-            read_cells(rows, names, typed_columns(set(rows[0]), request.layout))
+            commas = has_decimal_commas(self._table.read_as)
+            found = read_cells(rows, names, typed_columns(set(rows[0]), request.layout), commas)
+            if found:
+                self._arranging[f"numbers with decimal commas ({', '.join(found)})"] = None
         for start in range(0, len(whole), BATCH_ROWS):
             part = whole[start : start + BATCH_ROWS]
             yield RowBatch(np.array([number for number, _ in part], np.int64), [row for _, row in part])
@@ -271,7 +276,24 @@ class _FilePass:
     def _problems_of(self, plan: _Plan) -> list[Problem]:
         """What is wrong with the columns of the file."""
         problems = unused_mappings(self._table.name, set(self._seen.given), self._request.mapping)
-        return problems + (self._lacking(plan.names) or self._missing(plan))
+        return problems + (self._lacking(plan.names) or list(map(self._with_range, self._missing(plan))))
+
+    def _with_range(self, problem: Problem) -> Problem:
+        """The problem of a missing scale, with the range of the ratings."""
+        if problem.column != "scale" or self._range is None:
+            return problem
+        low, high = self._range
+        found = f"{problem.found}, and ratings from {low:g} to {high:g}"
+        return Problem(problem.file, problem.row, problem.column, found, problem.allowed)
+
+    def _learn_range(self, ratings: pa.Array) -> None:
+        """The lowest and the highest of lists of ratings, together with those before."""
+        import pyarrow.compute as pc
+
+        ends = pc.min_max(pc.list_flatten(ratings)).as_py()
+        if ends["min"] is not None:
+            low, high = self._range or (ends["min"], ends["max"])
+            self._range = min(low, ends["min"]), max(high, ends["max"])
 
     def _columns(self, names: Mapping[str, str]) -> set[str]:
         """The file's columns under canonical names."""
@@ -348,6 +370,8 @@ class _FilePass:
                 canonical[name] = both.take(pa.array(order))
             kept = np.sort(np.concatenate([kept, places]))
         if len(kept):
+            if self._request.shape == "ratings" and "scale" in plan.absent:
+                self._learn_range(canonical["ratings"])
             batch = batch if len(kept) == len(batch.numbers) else batch.take(kept)
             # Columns that are typed although they may be absent keep their place among the others.
             others = [name for name in batch.columns if name not in canonical or name in OPTIONAL]

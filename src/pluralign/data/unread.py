@@ -6,7 +6,9 @@ These are guesses for a message to the user; nothing is read because of them.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -80,12 +82,23 @@ def flags_for(columns: Sequence[UnreadColumn], shape: Shape) -> str:
     )
     scale = f"--scale '[{low:g},{high:g}]' (if this is the whole scale)"
     if len(numbers) == 1:
-        return f"--columns.ratings {numbers[0].name} --attribute NAME {scale}"
-    names = ",".join(column.name for column in numbers)
+        return f"--columns.ratings {shlex.quote(numbers[0].name)} --attribute NAME {scale}"
+    names = shlex.quote(f"[{','.join(_in_a_list(column.name) for column in numbers)}]")
     return (
-        f"--attribute_columns '[{names}]' {scale}, or --rater_columns '[{names}]' --attribute NAME if "
+        f"--attribute_columns {names} {scale}, or --rater_columns {names} --attribute NAME if "
         "these are raters of one attribute"
     )
+
+
+def _in_a_list(name: str) -> str:
+    """A name as an entry of a list in YAML, quoted where it would be something else."""
+    import yaml
+
+    try:
+        plain = yaml.safe_load(f"[{name}]") == [name]
+    except yaml.YAMLError:
+        plain = False
+    return name if plain else json.dumps(name, ensure_ascii=False)
 
 
 def _judgements(name: str, values: Sequence[Any]) -> UnreadColumn | None:

@@ -166,7 +166,9 @@ def summarise_pairwise(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
         found[name] = {
             "curve": curve,
             "error": probabilities.expected_calibration_error(curve),
-            "brier": mean_interval(probabilities.brier(probability, outcome), groups, seed=seed).to_dict(),
+            "brier": mean_interval(
+                probabilities.brier(probability, outcome), groups, seed=seed, bounds=(0.0, 1.0)
+            ).to_dict(),
         }
     half = float(np.square(np.asarray(share) - 0.5).mean())
     return {"rows": len(share), "groups": len(np.unique(groups)), "of_half": half, "by": found}

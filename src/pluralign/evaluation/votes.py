@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["summarise_votes", "vote_rows"]
 
 _LOSSES = {"log_loss": three_way_log_loss, "brier": three_way_brier}
+_BOUNDS = {"brier": (0.0, 2.0)}
 
 
 @torch.inference_mode()
@@ -73,10 +74,13 @@ def summarise_votes(columns: Columns, *, seed: int = 0) -> dict[str, Any]:
     for measure, loss in _LOSSES.items():
         rows = {name: loss(values, observed) for name, values in probs.items()}
         rows = {name: values for name, values in rows.items() if np.isfinite(values).all()}
+        if bounds := _BOUNDS.get(measure):
+            rows = {name: np.clip(values, *bounds) for name, values in rows.items()}  # but for rounding
         own = rows.get("model")
         summary[measure] = {
             "value": {
-                name: mean_interval(values, groups, seed=seed).to_dict() for name, values in rows.items()
+                name: mean_interval(values, groups, seed=seed, bounds=bounds).to_dict()
+                for name, values in rows.items()
             },
             "difference": {
                 name: difference_interval(own, values, groups, seed=seed).to_dict()

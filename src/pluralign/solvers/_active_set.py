@@ -71,15 +71,15 @@ def choose_sets(
     part = slice(fits.start, fits.stop)
     level, attribute = task.level[part], task.attribute[part]
     coef, intercept = rough.coef[part].double(), rough.intercept[part].double()
-    gradient, near_dual = rough.gradient[part], rough.dual[part]
+    gradient, near_dual = rough.gradient[part], rough.dual[part].nan_to_num(0.0)
     residual, objective = _residuals(task, coef, intercept, attribute, level)
     side = torch.empty_like(residual, dtype=torch.int8)
     sets = []
     for k, m in enumerate(fits):
-        # The fit without features is exact if it is the best.
+        # The fit without features is exact if it is the best, and a start where the rough one diverged.
         plain = task.targets[attribute[k]] - constants[m]
         value = float(task.weigh(check_loss(plain, level[k]), slice(None)).mean())
-        if value <= float(objective[k]):
+        if not float(objective[k]) < value:
             coef[k], intercept[k], objective[k], residual[k] = 0.0, constants[m], value, plain
         columns = _columns(task, coef[k], gradient[k].double())
         free = _near(task, residual[k], near_dual[k], level[k], columns.shape[0])

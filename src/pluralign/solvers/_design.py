@@ -204,11 +204,11 @@ def build_design(features: Float[Tensor, "N D"], centered: bool, whiten: bool) -
     return replace(design, rotation=rotation, held=held)
 
 
-def _gram(design: Design, directions: Float[Tensor, "D P"]) -> Float[Tensor, "P P"]:
-    total = design.center.new_zeros((directions.shape[1], directions.shape[1]))
+def _moments(design: Design, left: Float[Tensor, "D P"], right: Float[Tensor, "D Q"]) -> Float[Tensor, "P Q"]:
+    """Second moments: the mean over the rows of the projections on `left` times those on `right`."""
+    total = design.center.new_zeros((left.shape[1], right.shape[1]))
     for _, block in design.blocks():
-        block = block @ directions
-        total.addmm_(block.T, block)
+        total.addmm_((block @ left).T, block @ right)
     return total / design.num_rows
 
 
@@ -217,27 +217,32 @@ def _whitening(design: Design) -> tuple[Float[Tensor, "D P"], Float[Tensor, "D Q
 
     They are the principal axes of columns that would have unit size if they had not been centred, so that a
     faint direction is separated from all others. Its spread is then the share that remains of the numbers
-    that
-    cancel in it: below `NULL_SHARE` float64 predictions lose more than the direction can add, and below
+    that cancel in it: below `NULL_SHARE` float64 predictions lose more than the direction can add, and below
     `ROUNDING_SHARE` rounding alone could have produced it and there is no direction.
 
     A Gram matrix squares the condition number, so directions below 1e-5 of the largest are noise in it. They
-    are measured again among themselves, from the rows, until none is hidden by another.
+    are measured again among themselves, from the rows, until none is hidden by another. Before that, what
+    they contain of the directions found is taken out: an eigenvector is rounded by a share of the largest
+    moment over that of the other, so that a copy of a column would seem to vary by what it contains of the
+    faintest one.
     """
     axes = torch.diag(1.0 / design.uncentred)
-    found, spreads = [], []
+    found, spreads, rounding = [], [], 0.0
     while axes.shape[1]:
-        moments, mixing = torch.linalg.eigh(_gram(design, axes))
-        axes = axes @ mixing
-        clear = moments > CLEAR * moments.amax()
-        clear[-1] = True
+        moments, mixing = torch.linalg.eigh(_moments(design, axes, axes))
+        axes, spread = axes @ mixing, moments.clamp_min(0.0).sqrt()
+        rounding = rounding or ROUNDING_SHARE * (1.0 + float(spread[-1]))
+        if float(spread[-1]) <= rounding:
+            break  # these and all fainter ones
+        clear = (moments > CLEAR * moments[-1]) & (spread > rounding)
         found.append(axes[:, clear])
-        spreads.append(moments[clear].clamp_min(0.0).sqrt())
+        spreads.append(spread[clear])
         axes = axes[:, ~clear]
+        if axes.shape[1]:
+            known = found[-1] / spreads[-1]
+            axes = axes - known @ _moments(design, known, axes)
     if not found:
-        return axes, axes
+        return axes[:, :0], axes[:, :0]
     axes, spread = torch.cat(found, dim=1), torch.cat(spreads)
     seen = spread > NULL_SHARE
-    # An eigenvector contains the others only by rounding.
-    faint = ~seen & (spread > ROUNDING_SHARE * (1.0 + spread.amax()))
-    return axes[:, seen] / spread[seen], axes[:, faint] / spread[faint]
+    return axes[:, seen] / spread[seen], axes[:, ~seen] / spread[~seen]

@@ -309,7 +309,7 @@ def test_bubblewrap_that_does_not_work_is_reported_and_passed_over(monkeypatch, 
 
 def test_rlimits_alone_need_consent(monkeypatch):
     monkeypatch.setattr(probing, "_try_level", lambda level, *_: (None, "not here"))
-    with pytest.raises(SandboxError, match="minimum='rlimits' consents"):
+    with pytest.raises(SandboxError, match="minimum='rlimits' .--sandbox rlimits. consents"):
         ProgramReward()
 
 

@@ -49,7 +49,8 @@ def find_sandbox(minimum: str = "separate_user", at_most: str = "bubblewrap") ->
     raise SandboxError(
         f"programs need a sandbox of at least {minimum!r}, and this machine offers none ({reasons}). Install "
         "bubblewrap (`apt-get install bubblewrap`), or run where user namespaces are allowed or as root; "
-        "minimum='rlimits' consents to programs that can touch your files, processes and network"
+        "minimum='rlimits' (--sandbox rlimits) consents to programs that can touch your files, processes and "
+        "network"
     )
 
 

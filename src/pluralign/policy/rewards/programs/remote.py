@@ -1,8 +1,7 @@
 """The judge's end of the socket to a program, and stand-ins for what stays in the program.
 
-In: requests of tests (a call, an attribute). Out: plain values, made anew from what was sent, or a `Remote`,
-which asks the program for each thing that it is asked for. It runs in the judge, with the standard library
-alone.
+In: requests of tests (a call, an attribute). Out: plain values, rebuilt from what was sent, or a `Remote`,
+which forwards each request to the program. It runs in the judge, with the standard library alone.
 
 A `Remote` answers no comparison: `==` is identity, decided here, whatever `__eq__` the program wrote. Nor
 does it pass on `in`, or a method that built-in types have (`startswith`, `issubset`, ...): a test would hand
@@ -199,7 +198,7 @@ class Channel:
         return answer
 
     def lost(self, why: str) -> Gone:
-        """Gives the program up, with the reason where it sent what no honest program sends."""
+        """Gives up on the program; with the reason if it sent invalid data."""
         self.dead = True
         self.nonsense = why
         return Gone()

@@ -29,8 +29,7 @@ class TestResult:
 
     Attributes:
         reason: one of `REASONS`.
-        detail: details if there are any: the exception, the signal, the output; valid Unicode, whatever the
-            program said.
+        detail: details if there are any: the exception, the signal, the output; always valid Unicode.
     """
 
     reason: str

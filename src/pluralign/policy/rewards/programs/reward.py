@@ -13,7 +13,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
@@ -36,7 +36,7 @@ from pluralign.policy.rewards.programs.rows import (
 from pluralign.policy.rewards.programs.runner import Runner
 from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.shapes import Suite, read_tests
-from pluralign.policy.rewards.programs.tasks import ProgramTasks
+from pluralign.policy.rewards.programs.tasks import ProgramTasks, load_tasks
 from pluralign.policy.sampling.settings import Prompt
 
 __all__ = ["ProgramReward"]
@@ -114,6 +114,33 @@ class ProgramReward:
         if weak or not (self.sandbox.processes_limited and self.sandbox.calls_filtered):
             reasons = "; ".join(f"{level}: {why}" for level, why in self.sandbox.refused)
             warnings.warn(f"programs run at level {self.sandbox} ({reasons})", SandboxWarning, stacklevel=2)
+
+    @classmethod
+    def from_tables(
+        cls,
+        tables: Sequence[str],
+        *,
+        columns: Mapping[str, str | None] | None = None,
+        split: str | None = None,
+        limits: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> ProgramReward:
+        """A reward with the tests of the prompts in some tables.
+
+        Args:
+            tables: as in `load_tasks`, as are the next two.
+            columns: our column names to the file's.
+            split: of hub data sets.
+            limits: of `ProgramLimits`, by name.
+            options: other arguments of `ProgramReward`.
+
+        Raises:
+            ArgumentError: an argument is invalid.
+            DataError: a table cannot be read, or a row has no valid prompt or tests.
+            SandboxError: no level that is accepted works here.
+        """
+        tasks = load_tasks(*tables, columns=columns, split=split)
+        return cls(ProgramLimits(**dict(limits or {})), tasks=tasks, **options)
 
     def describe(self) -> dict[str, Any]:
         """Limits and counting; not the level of the sandbox, which does not change honest rewards."""

@@ -1,4 +1,4 @@
-"""The shapes in which tests of programs come, made one.
+"""The shapes in which data sets store tests of programs, converted to one.
 
 In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where the row has them. Out: a
 `Suite`.

@@ -1,4 +1,4 @@
-"""The tests of prompts, read from the tables that people have, and found by the prompt.
+"""The tests of prompts, read from tables in common formats and looked up by the prompt.
 
 In: files with prompts and tests, in the columns `prompt`, `tests`, `entry_point`, `setup` and `prefix`, or as
 HumanEval, LeetCodeDataset, MBPP and APPS name them. Out: `ProgramTasks`. Completions on disk and rollouts
@@ -26,7 +26,7 @@ __all__ = ["COLUMNS", "ProgramTasks", "load_tasks"]
 
 _EXTRAS = ("entry_point", "setup", "prefix")
 COLUMNS = ("prompt", "tests", *_EXTRAS)
-"""Our names of what a table of tests has."""
+"""Names of the columns of a table of tests."""
 # Columns by which a data set is known -> our column: its columns, of which the first that is there counts.
 _LAYOUTS: tuple[tuple[frozenset[str], dict[str, tuple[str, ...]]], ...] = (
     (  # LeetCodeDataset

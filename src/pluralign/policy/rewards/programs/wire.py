@@ -51,7 +51,7 @@ _FLOAT = struct.Struct("!d")
 
 
 class Broken(Exception):
-    """The other side sent what no honest side sends: a malformed, too long or too deep frame."""
+    """The other side sent an invalid frame: malformed, too long or too deep."""
 
 
 class Closed(Exception):
