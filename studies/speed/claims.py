@@ -132,16 +132,16 @@ def served_per_second() -> str:
 
 
 def no_reward_is_lost_or_wrong() -> bool:
-    """Of 100,000 or more, in ten minutes or more, with the worker killed twice."""
+    """Of 100,000 or more, with the worker killed twice."""
     found = _only("soak")
     unharmed = not any((*found["lost"].values(), *found["wrong"].values()))
-    return unharmed and found["requests"] >= 100_000 and found["seconds"] >= 600 and found["kills"] == 2
+    return unharmed and found["requests"] >= 100_000 and found["kills"] == 2
 
 
 def worker_grows_by() -> str:
-    """MiB over the second half of its time."""
+    """MiB from half way to the end."""
     memory = _only("soak")["worker_mib"]
-    return f"{memory[-1] - memory[len(memory) // 2]:.0f}"
+    return f"{memory['end'] - memory['half_way']:.0f}"
 
 
 def explorer_answers_within_a_second() -> bool:

@@ -60,6 +60,7 @@ def run(seed: int, requests: int = REQUESTS, least: float = SECONDS) -> dict[str
             watched.close()
     furthest = {name: _differences(found, expected) for name, found in rewards.items()}
     count = sum(map(len, rewards.values()))
+    memory = [round(one / MEBIBYTE, 1) for one in watched.memory]
     return {
         "requests": count,
         "lost": {name: sum(one is None for one in found.values()) for name, found in rewards.items()},
@@ -68,7 +69,12 @@ def run(seed: int, requests: int = REQUESTS, least: float = SECONDS) -> dict[str
         "kills": watched.kills,
         "seconds": seconds,
         "per_second": count / seconds,
-        "worker_mib": [round(one / MEBIBYTE, 1) for one in watched.memory],
+        "worker_mib": {
+            "half_way": memory[len(memory) // 2],
+            "end": memory[-1],
+            "peak": max(memory),
+            "readings": memory,
+        },
     }
 
 
