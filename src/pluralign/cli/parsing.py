@@ -67,7 +67,7 @@ def parse(
     try:
         namespace = parser.parse_args(_with_truth(arguments, kinds))
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
-        raise UsageError(_explain(str(error), known, verb, elsewhere or {})) from None
+        raise UsageError(_explain(str(error), known, verb, elsewhere or {}, positional)) from None
     values = namespace.as_dict()
     return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
 
@@ -201,8 +201,15 @@ def _from_file(path: str, name: str, default: str) -> str:
     return str(content.get(name, default)) if isinstance(content, dict) else default
 
 
-def _explain(message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str]) -> str:
+def _explain(
+    message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str], positional: str | None
+) -> str:
     """The parser's message as one sentence, with the nearest known key if a key is unknown."""
+    needed = re.search(r"the following arguments are required: (.*)", message)
+    if needed:
+        names = [name.lstrip("-") for name in needed.group(1).split(", ")]
+        flags = [name.upper() if name == positional else f"--{name}" for name in names]
+        return f"missing: {', '.join(flags)}; pluralign {verb} --help lists all options"
     unknown = re.search(r"unrecognized arguments: (\S+)", message) or re.search(r"[Oo]ption '(\S+)'", message)
     if unknown:
         key = unknown.group(1)
