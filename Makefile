@@ -21,16 +21,17 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS  ?= auto
 PARALLEL := -n $(WORKERS) --maxprocesses=8 --dist worksteal
 
-# Other kernels of torch, MKL, oneDNN and OpenBLAS than this processor's own, and two threads.
+# Other kernels of torch, MKL, oneDNN and OpenBLAS than this processor's own, and two threads. Idle threads sleep: where
+# something else runs too, threads that spin while they wait for another made these tests fifty times slower.
 OTHER_KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
-                 OPENBLAS_CORETYPE=Nehalem OMP_NUM_THREADS=2
+                 OPENBLAS_CORETYPE=Nehalem OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE
 # Where rounding matters: it is this that another processor does otherwise.
 NUMERIC := tests/policy/offline/test_measurements.py tests/policy/offline/test_offline_trainer.py \
            tests/solvers tests/losses tests/risk tests/heads tests/lab tests/fitting tests/evaluation tests/distributions
 # What reads other packages: models, tokenizers, tables, trainers.
 READERS := tests/test_model.py tests/conversations tests/cli/test_bad_input.py tests/cli/test_parsing.py tests/policy \
            tests/backbones tests/model tests/data tests/heads tests/losses tests/evaluation tests/cli tests/report tests/distributions \
-           tests/training
+           tests/training tests/engines
 
 # Where tensors come in from outside and where formulas stand: what the shapes of annotations are held against.
 SHAPED := tests/test_shape_checks.py tests/solvers tests/losses tests/risk tests/distributions tests/heads \

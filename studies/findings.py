@@ -76,7 +76,7 @@ def _wrong(text: str, page: str, study: str | None, used: set[str]) -> Iterator[
     """Marks of a page that name nothing, or something that does not hold."""
     for match in MARK.finditer(text):
         kind, names = match.groups()
-        before = MARK.sub("", text[: match.start()])
+        before = _one_line(MARK.sub("", text[: match.start()]))
         for name in [] if kind == "unrecorded:" else re.split(r",\s*", names):
             whole = f"{study}.{name}" if study else name
             used.add(whole)
@@ -95,8 +95,14 @@ def _problem(kind: str, name: str, before: str) -> str | None:
         return None if value is True else f"{name} does not hold"
     if not isinstance(value, str):
         return f"{name} is not a number in words"
-    whole_number = not re.search(r"[\d.,]\Z", before.removesuffix(value))
-    return None if before.endswith(value) and whole_number else f"{name} is {value}"
+    expected = _one_line(value)
+    whole_number = not re.search(r"[\d.,]\Z", before.removesuffix(expected))
+    return None if before.endswith(expected) and whole_number else f"{name} is {value}"
+
+
+def _one_line(text: str) -> str:
+    """However its lines are broken."""
+    return re.sub(r"\s+", " ", text)
 
 
 def _parts(text: str) -> list[str]:

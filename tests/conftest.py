@@ -13,7 +13,7 @@ import gc
 import itertools
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,3 +78,17 @@ def own_default_cache(
     folder.mkdir()
     monkeypatch.setenv("PLURALIGN_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `pluralign ...` in this process: exit status, stdout, stderr."""
+    from pluralign.cli.main import main
+
+    def run(line: str, *more: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([*line.split(), *more])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

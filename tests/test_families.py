@@ -264,7 +264,7 @@ def test_it_is_combined_with_another_family(band, tmp_path, how):
     torch.testing.assert_close(again.score(TEXTS, risk="cvar:0.2"), score)
 
 
-def test_every_command_takes_it(band, tmp_path, monkeypatch, capsys):
+def test_every_command_takes_it(band, tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     backbone = FakeBackbone()
     monkeypatch.setattr(backbones, "load", lambda *_args, **_options: backbone)
@@ -272,11 +272,6 @@ def test_every_command_takes_it(band, tmp_path, monkeypatch, capsys):
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shard = [{"prompt": f"p{i}", "completion": f"{i + j}.5 1 w"} for i in range(4) for j in range(3)]
     Path("shard.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shard))
-
-    def command(line: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main(line.split())
-        return status, *capsys.readouterr()
 
     with pytest.raises(SystemExit):
         main(["fit", "--family", "band", "--help"])

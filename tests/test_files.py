@@ -197,10 +197,17 @@ def test_a_line_that_cannot_be_added_names_its_journal(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
     write_file(tmp_path / "a", "old")
-    for path in (tmp_path / "a" / "b", tmp_path / ("x" * 300)):
-        with pytest.raises(ArtifactError, match="cannot be written: writing is refused"):
+    long = tmp_path / ("x" * 300)
+    for path, why in (
+        (tmp_path / "a" / "b", "a is a file; nothing was changed"),
+        (tmp_path / "a" / "b" / "c", "a is a file; nothing was changed"),
+        (long, "writing is refused .File name too long.; nothing was changed"),
+        (long / "b", "writing is refused .File name too long.; nothing was changed"),
+        (Path("/proc/nothing"), "cannot be written: /proc takes no files; nothing was changed"),
+    ):
+        with pytest.raises(ArtifactError, match=why):
             write_file(path, "new")
-        with pytest.raises(ArtifactError, match="cannot be written: writing is refused"), whole_folder(path):
+        with pytest.raises(ArtifactError, match=why), whole_folder(path):
             pass
     with pytest.raises(ArtifactError, match="is a folder; name a file"):
         write_file(tmp_path, "new")

@@ -1,4 +1,4 @@
-"""Checks of single values: numbers, whole numbers, choices. Lies below all parts; imports nothing heavy."""
+"""Checks of single values: numbers, whole numbers, choices. Imports nothing heavy."""
 
 from __future__ import annotations
 

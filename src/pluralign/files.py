@@ -44,6 +44,7 @@ __all__ = [
     "sweep",
     "whole_file",
     "whole_folder",
+    "why_not",
     "write_file",
     "write_json",
 ]
@@ -220,12 +221,28 @@ def _temporary(path: str | os.PathLike[str], target: Path, kind: str = "partial"
         number = _error_of_writing(error, target, work)
         if number is None:
             raise
-        reason = f"{_FULL.get(number, 'writing is refused')} ({os.strerror(number)}); nothing was changed"
         advice = "Free some space" if number in _FULL else "Choose another place"
-        raise ArtifactError(f"{path} cannot be written: {reason}. {advice} and repeat") from error
+        raise ArtifactError(
+            f"{path} cannot be written: {why_not(folder, number)}; nothing was changed. {advice} and repeat"
+        ) from error
     finally:
         _remove(work)
         _in_progress.discard(work.name)
+
+
+def why_not(folder: Path, number: int) -> str:
+    """Why nothing could be made in a folder, in words.
+
+    Args:
+        folder: it, or a part of its path, may not be there.
+        number: of the system's error.
+    """
+    there = next(one for one in (folder, *folder.absolute().parents) if os.path.exists(one))
+    if not there.is_dir():
+        return f"{there} is a file"
+    if number == errno.ENOENT:  # of a folder that is there, such as /proc
+        return f"{there} takes no files"
+    return f"{_FULL.get(number, 'writing is refused')} ({os.strerror(number)})"
 
 
 def _error_of_writing(error: BaseException, target: Path, work: Path) -> int | None:

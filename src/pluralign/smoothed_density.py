@@ -1,4 +1,4 @@
-"""The density of a distribution as a smooth curve, for pictures; it knows distribution functions only."""
+"""The density of a distribution as a smooth curve, for pictures, from its distribution function."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ SIGNS: Mapping[str, Sign] = {
     ),
     "uniform_gate": Sign(
         "uniform gate",
-        "of the largest entropy of the attribute weights",
+        "of the maximum entropy of the attribute weights",
         0.99,
         "every attribute counts the same for every prompt: the gate has learned nothing",
     ),
@@ -81,8 +81,8 @@ SIGNS: Mapping[str, Sign] = {
         "all heads above the reference",
         "of responses lie, for every head, above 95 % of the reference's",
         0.5,
-        "no head objects any more, and what all heads get wrong together their minimum cannot see: look at "
-        "samples, or ask a model that was fitted on other raters",
+        "no head objects any more, and their minimum cannot detect what all heads get wrong together: read "
+        "samples, or compare with a model that was fitted on other raters",
     ),
     "overconfident_categories": Sign(
         "overconfident categories",

@@ -69,7 +69,7 @@ def _recovery(recovery: Records, bounds: Records) -> str | None:
     )
     text += _w1(recovery, 1)
     text += (
-        "\n\nSome families cannot come to 0, however much they see. W1 of the best that each aims at: the true quantiles "
+        "\n\nSome families cannot reach 0 with any amount of data. W1 of the optimum of each: the true quantiles "
         f"at 19 levels with flat tails {least['quantile']['w1']:.3f}; a Gaussian of the true mean and standard deviation "
         f"{least['gaussian_ensemble']['w1']:.3f}, with one standard deviation for all texts {least['gaussian']['w1']:.3f}; "
         "transport follows, at each threshold, the median of what the raters of a response say, which is "

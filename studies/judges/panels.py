@@ -101,7 +101,7 @@ class SimulatedJudge:
 
     def scores(self, conversations: Sequence[Conversation]) -> Tensor:
         """[N], on its own scale."""
-        seen = _seen(conversations)
+        seen = _true_values(conversations)
         errors = torch.tensor([_error(self._name, talk) for talk in conversations], dtype=torch.float64)
         value = seen[0] + self.habit.bias * seen[1] + self.habit.noise * errors
         value = value.exp() if self.habit.curved else value
@@ -113,7 +113,7 @@ class SimulatedJudge:
         return pl.distributions.Point(self.scores(conversations))
 
 
-def _seen(conversations: Sequence[Conversation]) -> tuple[Tensor, Tensor]:
+def _true_values(conversations: Sequence[Conversation]) -> tuple[Tensor, Tensor]:
     """Gold and length, standardised by the references'."""
     means, stds = _scale()
     read = _facts(conversations)
@@ -182,7 +182,7 @@ def run(panel: str, seed: int) -> Results:
     ranked, chosen = averages(judges, texts()), averages(judges, pools())
     alone = {f"judge {n}": (judge.scores(texts()), judge.scores(pools())) for n, judge in enumerate(judges)}
     every = {name: (ranked[name], chosen[name]) for name in METHODS} | alone
-    gold, pool_gold = _seen(texts())[0], _seen(pools())[0].reshape(PROMPTS, POOL)
+    gold, pool_gold = _true_values(texts())[0], _true_values(pools())[0].reshape(PROMPTS, POOL)
     results: Results = {"best possible": float(pool_gold.amax(1).mean())}
     for name, (on_texts, on_pools) in every.items():
         best = on_pools.reshape(PROMPTS, POOL).argmax(1, keepdim=True)

@@ -172,7 +172,7 @@ def training_table(world: World, run: Run) -> Any:
 def _pairs(world: World, run: Run) -> Iterator[dict[str, Any]]:
     responses = getattr(world, run.source)
     rewards, references = world.rewards(run.source, run.reward), world.rewards("pool", run.reward)
-    told = _ranks(rewards) if run.told == "rank" else rewards
+    targets = _ranks(rewards) if run.told == "rank" else rewards
     generator = torch.Generator().manual_seed(run.seed)
     differences = []
     rows = []
@@ -180,7 +180,7 @@ def _pairs(world: World, run: Run) -> Iterator[dict[str, Any]]:
         order = torch.randperm(rewards.shape[1], generator=generator)[: run.responses].tolist()
         for pair in zip(order[::2], order[1::2], strict=True):
             better, worse = sorted(pair, key=lambda j, i=i: float(rewards[i, j]), reverse=True)
-            differences.append(float(told[i, better] - told[i, worse]))
+            differences.append(float(targets[i, better] - targets[i, worse]))
             rows.append(
                 {
                     "prompt": prompt.messages,
@@ -188,8 +188,8 @@ def _pairs(world: World, run: Run) -> Iterator[dict[str, Any]]:
                     "rejected": responses.texts[i][worse],
                     "cut_off_chosen": bool(responses.cut_off[i, better]),
                     "cut_off_rejected": bool(responses.cut_off[i, worse]),
-                    "reward_chosen": float(told[i, better]),
-                    "reward_rejected": float(told[i, worse]),
+                    "reward_chosen": float(targets[i, better]),
+                    "reward_rejected": float(targets[i, worse]),
                     "ref_rewards": references[i].tolist(),
                 }
             )

@@ -98,7 +98,7 @@ _INTRODUCTION = (
     "256 prompts with 4 sampled responses each, one epoch; evaluated on 4 samples to each of 128 other prompts by the crowd's exact reward (`python -m studies lab_policy`). Each method has the best of its grid of beta and "
     "learning rate by gold, on a seed of its own; rewards are in standard deviations over the "
     "model's responses. Numbers are means over seeds with 95 % t intervals. `broken` is the share of responses with "
-    "words outside any clause of the lab's world, which cost everybody's judgement 4 points times their share of the text. What a KL can buy is the mean gold of the language "
+    "words outside any clause of the lab's world, which cost everybody's judgement 4 points times their share of the text. The attainable gold at a KL is the mean gold of the language "
     "model's own 16 responses to each held-out prompt, reweighted by exp(proxy / b) to the same KL, where 16 are enough."
 )
 
@@ -113,7 +113,7 @@ def _methods(labels: dict[str, dict[int, Record]], before: dict[int, Record], pr
         run = next(iter(seeds.values()))["run"]
         settings = f"{run.beta:g}, {run.learning_rate:g}"
         rows.append([_name(name, seeds), settings, *_cells(seeds.values()), _ceiling(seeds, before, proxy)])
-    text = f"### {title}\n\n" + table(["", "beta, rate", *_HEAD, "gold that this KL can buy"], rows)
+    text = f"### {title}\n\n" + table(["", "beta, rate", *_HEAD, "gold attainable at this KL"], rows)
     differences = [
         f"{_NAMES[name]} {difference(labels['qrpo'], seeds)}"
         for name, seeds in labels.items()
@@ -161,7 +161,7 @@ def _betas(arms: Arms, before: dict[int, Record]) -> str:
         rows.append([name, *_cells(seeds.values()), optimum, _ceiling(seeds, before, "mean")])
     return (
         "### Gold at equal distance\n\nOther betas at each method's learning rate. The KL of QRPO's optimum is known beforehand; a policy with a larger KL has learned something else.\n\n"
-        + table(["", *_HEAD, "KL of the optimum", "gold that this KL can buy"], rows)
+        + table(["", *_HEAD, "KL of the optimum", "gold attainable at this KL"], rows)
     )
 
 

@@ -228,9 +228,9 @@ def sample(
     return responses, (whole[:, :longest], full_mask, spoken)
 
 
-def token_log_probs(model: Any, ids: Tensor, mask: Tensor, spoken: Tensor) -> Tensor:
+def token_log_probs(model: Any, ids: Tensor, mask: Tensor, is_response: Tensor) -> Tensor:
     """log pi of each response token, [B, T - 1], 0 elsewhere."""
     positions = (mask.long().cumsum(1) - 1).clamp(min=0)
     logits = model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False).logits
     found = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    return torch.where(spoken[:, 1:], found, 0.0)
+    return torch.where(is_response[:, 1:], found, 0.0)

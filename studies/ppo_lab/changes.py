@@ -41,7 +41,7 @@ def shift(seed: int) -> dict[str, Any]:
     """Policies for the old crowd, for the updated one and for the new one, as the new crowd sees them."""
     own = lab(seed)
     models = [persona_model(own, name) for name in NAMES]
-    updated = heard(models, seed)
+    updated = estimated_shares(models, seed)
     shares = {"old": _shares(OLD), "updated": updated, "new": _shares(NEW)}
     after = _shares(NEW)
     answers = {"before": own.untrained["responses"]}
@@ -73,14 +73,14 @@ def persona_model(own: Lab, name: str) -> pl.RewardModel:
     return pl.RewardModel.from_pretrained(path, cache=None)
 
 
-def heard(models: Sequence[pl.RewardModel], seed: int) -> Tensor:
+def estimated_shares(models: Sequence[pl.RewardModel], seed: int) -> Tensor:
     """The shares of personas after `HEARD` ratings by the new crowd, [6]."""
     crowd = pl.lab.Crowd(population=NEW)
     texts = crowd.conversations(HEARD, seed=500 + seed, responses_per_prompt=1)
-    said = crowd.rating_truth(texts).sample(1, generator=torch.Generator().manual_seed(seed))[:, 0]
+    ratings = crowd.rating_truth(texts).sample(1, generator=torch.Generator().manual_seed(seed))[:, 0]
     found = [model.attribute_distributions(texts, on_grid=True)["overall"] for model in models]
     atoms = found[0].atoms
-    places = (said[:, None].double() - atoms.double()).abs().argmin(1)
+    places = (ratings[:, None].double() - atoms.double()).abs().argmin(1)
     counts = dict(zip(NAMES, (STRENGTH * (0.9 * _shares(OLD) + 0.1 / len(NAMES))).tolist(), strict=True))
     updater = pl.PopulationUpdater(counts, weight="vote")
     updater.update(vote_likelihoods(places, torch.stack([one.probs for one in found], 1)), 0.0)

@@ -47,7 +47,7 @@ def shift() -> str:
     return (
         "### A crowd that changes\n\n"
         + findings.section("ppo_lab", "A crowd that changes")
-        + "\n\nHalf scientists and half teachers become 60 % teenagers and 40 % artists. `PopulationUpdater` hears ratings of other "
+        + "\n\nHalf scientists and half teachers become 60 % teenagers and 40 % artists. `PopulationUpdater` receives ratings of other "
         f"texts by {HEARD} people of the new crowd, whose personas it does not know. `gae`, as at equal samples. "
         f"{_seeds(runs)}.\n\n" + table(head, rows)
     )

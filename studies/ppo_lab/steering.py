@@ -28,7 +28,7 @@ def steering(seed: int) -> dict[str, Any]:
     drawn = own.kept("steering", lambda: sample(base_model(own.base), prompts, ANSWERS, 2000 + own.seed)[0])
     shape = (len(prompts), ANSWERS)
     truth = CROWD.truth(drawn.conversations)
-    seen = {
+    measured = {
         "gold": truth.mean().reshape(shape),
         "worst 5 %": truth.cvar(0.05).reshape(shape),
         "worst 10 %": truth.cvar(0.10).reshape(shape),
@@ -51,7 +51,7 @@ def steering(seed: int) -> dict[str, Any]:
         "measures": {
             risk: {
                 "accuracy": _accuracy(*(model.score(side, risk=risk) for side in sides)),
-                **{name: float(value[rows, best].mean()) for name, value in seen.items()},
+                **{name: float(value[rows, best].mean()) for name, value in measured.items()},
             }
             for risk, best in chosen.items()
         },
@@ -60,7 +60,7 @@ def steering(seed: int) -> dict[str, Any]:
             {
                 "prompt": prompts[row].text,
                 "chosen": {
-                    risk: _case(row, int(chosen[risk][row]), drawn.texts, predicted, seen)
+                    risk: _case(row, int(chosen[risk][row]), drawn.texts, predicted, measured)
                     for risk in ("mean", CAUTIOUS)
                 },
             }
@@ -75,7 +75,7 @@ def _accuracy(chosen: Tensor, rejected: Tensor) -> float:
 
 
 def _case(
-    row: int, place: int, texts: list[list[str]], predicted: Any, seen: dict[str, Tensor]
+    row: int, place: int, texts: list[list[str]], predicted: Any, measured: dict[str, Tensor]
 ) -> dict[str, Any]:
     one = row * ANSWERS + place
     return {
@@ -84,5 +84,5 @@ def _case(
             "mean": float(predicted.mean()[one]),
             "worst 10 %": float(predicted.cvar(0.10)[one]),
         },
-        "people": {name: float(value[row, place]) for name, value in seen.items()},
+        "people": {name: float(value[row, place]) for name, value in measured.items()},
     }

@@ -34,8 +34,8 @@ def section() -> str | None:
         "programs of a behaviour policy that errs (it takes `at most` for `at least` in six of ten cases), learns from tests: "
         f"{TRAINED} instructions, {NUM_TESTS} tests each, 2,048 programs, the language model's own or, online, the policy's; evaluated on {COMPLETIONS} programs for each of "
         f"{HELD_OUT} other instructions (`python -m studies programs_lab`). `binary` rewards a program that passes all tests, `graded` the share. "
-        "A program is right if it does what it shall on 41 inputs. beta and learning rate of each method are the best of a small grid, with the binary reward on a seed of "
-        f"its own. {seeds} {'seed' if seeds == 1 else 'seeds'}; intervals are t intervals over them, and very wide with few.",
+        "A program is right if it does what the instruction says on 41 inputs. beta and learning rate of each method are the best of a small grid, with the binary reward on a seed of "
+        f"its own. {seeds} {'seed' if seeds == 1 else 'seeds'}; intervals are t intervals over seeds.",
         findings.section("programs_lab", "Methods"),
         table(["method, reward", *_HEAD], [["language model", *_cells(before)], *_methods()]),
         "**The partition function and tied prompts**\n\n" + findings.section("programs_lab", "Ties"),

@@ -40,7 +40,7 @@ class World:
         if not self.base.is_dir():
             rng = random.Random(seed)
             learned = draw_instructions(TEXTS, 3 * seed + 2, without=[*self.held_out, *self.trained])
-            talks = [[*one.messages, _said(behaviour(one, rng))] for one in learned]
+            talks = [[*one.messages, _assistant(behaviour(one, rng))] for one in learned]
             config = LanguageModelConfig(seed=seed, epochs=10, width=64, max_length=64, learning_rate=5e-3)
             train_language_model(self.base, config, conversations=talks, words=WORDS, progress=False)
 
@@ -142,5 +142,5 @@ def world(seed: int) -> World:
     return World(seed)
 
 
-def _said(text: str) -> dict[str, str]:
+def _assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}

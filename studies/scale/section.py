@@ -15,7 +15,7 @@ def section() -> str | None:
     """Two tables; None before the study was run."""
     if not results("scale", "engines"):
         return None
-    first = f"## Many rows\n\nThe engines of `pluralign score` on one machine (`python -m studies scale`): {ROWS:,} responses of some fifteen words, scored on MiniLM in shards of {ROWS_PER_SHARD}. Processor seconds count everything, the start of Ray and the loading of models among it; other work shared the two cores, so seconds by the clock say little of a quiet machine. The last case kills a worker (SIGKILL) while it is at work.\n\n"
+    first = f"## Many rows\n\nThe engines of `pluralign score` on one machine (`python -m studies scale`): {ROWS:,} responses of some fifteen words, scored on MiniLM in shards of {ROWS_PER_SHARD}. Processor seconds count everything, including the start of Ray and the loading of models; other work shared the two cores, so wall times would be shorter on an idle machine. The last case kills a worker (SIGKILL) while it is at work.\n\n"
     rows: Rows = []
     for case in CASES:
         found = engine(case)

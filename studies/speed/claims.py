@@ -126,17 +126,22 @@ def serving_is_faster_than_a_plain_server() -> bool:
     return all(one["min"] > 4 for one in found["speedup"].values())
 
 
+def served_per_second() -> str:
+    """Of MiniLM's scores, to 32 clients with one response each."""
+    return f"{_only('serving')['ours']['rate']['median']:.0f}"
+
+
 def no_reward_is_lost_or_wrong() -> bool:
-    """Of 100,000, with the worker killed twice."""
+    """Of 100,000 or more, in ten minutes or more, with the worker killed twice."""
     found = _only("soak")
     unharmed = not any((*found["lost"].values(), *found["wrong"].values()))
-    return unharmed and found["requests"] == 100_000 and found["kills"] == 2
+    return unharmed and found["requests"] >= 100_000 and found["seconds"] >= 600 and found["kills"] == 2
 
 
 def worker_grows_by() -> str:
-    """MiB over the second half of the requests."""
+    """MiB over the second half of its time."""
     memory = _only("soak")["worker_mib"]
-    return f"{memory['end'] - memory['half_way']:.0f}"
+    return f"{memory[-1] - memory[len(memory) // 2]:.0f}"
 
 
 def explorer_answers_within_a_second() -> bool:

@@ -27,11 +27,11 @@ def main() -> None:
     model = RewardModel.from_pretrained(sys.argv[1], cache=None)
     app = FastAPI()
 
-    def score(asked: Asked) -> dict[str, Any]:
-        return {"scores": model.score(asked.conversations).tolist()}
+    def score(request: Asked) -> dict[str, Any]:
+        return {"scores": model.score(request.conversations).tolist()}
 
-    async def score_alone(asked: Asked) -> dict[str, Any]:
-        return score(asked)
+    async def score_alone(request: Asked) -> dict[str, Any]:
+        return score(request)
 
     app.post("/v1/score")(score_alone if sys.argv[3] == "async" else score)
 

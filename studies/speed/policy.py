@@ -11,19 +11,14 @@ Cases: `trl_dpo`, `dpo` (the same pairs), `qrpo` (the same responses, unpaired).
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Any
 
-from studies.records import ROOT
 from studies.speed.memory import watched_memory
+from studies.speed.own_process import print_case, run_case
 
 CASES = ("trl_dpo", "dpo", "qrpo")
 VOCABULARY, LENGTH, PAIRS, STEPS = 32_000, 512, 8, 2
@@ -36,13 +31,7 @@ def grid(seed: int) -> list[dict[str, Any]]:
 
 def run(case: str, seed: int) -> dict[str, Any]:
     """One case in a process of its own."""
-    command = [sys.executable, "-m", "studies.speed.policy", "--case", case, "--seed", str(seed)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    return run_case("studies.speed.policy", {"case": case, "seed": seed})
 
 
 def measure(case: str, seed: int) -> dict[str, Any]:
@@ -177,8 +166,4 @@ def unpaired(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    flags = parser.parse_args()
-    print(json.dumps(measure(flags.case, flags.seed)))
+    print_case(measure, case=CASES)

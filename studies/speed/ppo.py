@@ -19,11 +19,8 @@ TRL 1.12 lives in an environment of its own, whose Python the variable PPO_PEER_
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,8 +29,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from studies.records import ROOT
 from studies.speed.memory import resident
+from studies.speed.own_process import print_case, run_case
 from studies.speed.policy import make_tokenizer
 
 CASES = ("trl", "alike", "ours")
@@ -80,17 +77,8 @@ def run(shape: str, case: str, seed: int) -> dict[str, Any]:
     python = sys.executable if case != "trl" else os.environ.get("PPO_PEER_PYTHON")
     if not python:
         raise SystemExit("PPO_PEER_PYTHON: name the Python of an environment with trl==1.12.* in it")
-    command = [python, "-m", "studies.speed.ppo", "--shape", shape, "--case", case, "--seed", str(seed)]
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRL_EXPERIMENTAL_SILENCE": "1",
-    }
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    flags = {"shape": shape, "case": case, "seed": seed}
+    return run_case("studies.speed.ppo", flags, python, TRL_EXPERIMENTAL_SILENCE="1")
 
 
 class Meter:
@@ -240,8 +228,8 @@ def _train_ours(shape: Shape, models: dict[str, Any], prompts: list[str], folder
     tokenizer, scorer = _tokenizer(shape), models["reward"]
 
     @torch.no_grad()
-    def reward(talks: list[Any]) -> list[float]:
-        texts = [" ".join(message["content"] for message in talk) for talk in talks]
+    def reward(conversations: list[Any]) -> list[float]:
+        texts = [" ".join(message["content"] for message in conversation) for conversation in conversations]
         batch = tokenizer(texts, return_tensors="pt", padding=True)
         found: list[float] = (
             scorer(**{k: batch[k] for k in ("input_ids", "attention_mask")}).logits[:, 0].tolist()
@@ -337,9 +325,4 @@ def _train_peer(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--shape", choices=list(SHAPES), required=True)
-    parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    flags = parser.parse_args()
-    print(json.dumps(measure(flags.shape, flags.case, flags.seed)))
+    print_case(measure, shape=list(SHAPES), case=CASES)

@@ -12,7 +12,7 @@ from studies.tables import Headline, table
 
 _NAMES = {
     "trl": "TRL `PPOTrainer`: a value model and a reference of their own, as always",
-    "alike": "ours with `critic_model` and `ref_model`: like with like",
+    "alike": "ours with `critic_model` and `ref_model`: like for like",
     "ours": "ours as it is: value head on the policy, its first weights as reference",
 }
 _GOAL = 1.5
@@ -21,7 +21,7 @@ Round = dict[str, dict[str, Any]]
 
 
 def headlines() -> list[Headline]:
-    """Speed like with like, against the goal; as it is, beside it."""
+    """Speed like for like, against the goal; as it is, beside it."""
     found = []
     for shape, what in SHAPES.items():
         rounds = _rounds(shape)
@@ -30,7 +30,7 @@ def headlines() -> list[Headline]:
         alike, ours = (_ratios(rounds, case, "samples_per_cpu_second") for case in ("alike", "ours"))
         found.append(
             Headline(
-                f"PPO, answers per second, times TRL 1.12's ({what.name}), like with like",
+                f"PPO, answers per second, times TRL 1.12's ({what.name}), like for like",
                 _spread(alike, 2),
                 f"{_GOAL:g}",
                 statistics.median(alike) >= _GOAL,

@@ -87,10 +87,10 @@ def _soak() -> str:
     found = record["results"]
     lost, wrong, memory = found["lost"], found["wrong"], found["worker_mib"]
     return (
-        f"**Soak** (`python -m studies speed --arms soak`): {found['requests']:,} rewards in {found['seconds'] / 60:.1f} minutes, half asked by OpenRLHF's own "
+        f"**Soak** (`python -m studies speed --arms soak`): {found['requests']:,} rewards in {found['seconds'] / 60:.1f} minutes, half requested by OpenRLHF's own "
         f"client, half by ours, 16 at a time of each, on the first layer of MiniLM; the worker was killed {found['kills']} times. Lost: {sum(lost.values())}. "
-        f"Wrong: {sum(wrong.values())} (largest difference {found['largest_difference']:.0e}). Memory of the worker half way {memory['half_way']:.0f} MiB, at the "
-        f"end {memory['end']:.0f}."
+        f"Wrong: {sum(wrong.values())} (largest difference {found['largest_difference']:.0e}). Memory of the last worker, twice a minute: {memory[0]:.0f} MiB at first, "
+        f"{memory[len(memory) // 2]:.0f} half way, {memory[-1]:.0f} at the end, {max(memory):.0f} at most."
     )
 
 

@@ -33,7 +33,7 @@ def _exponent(cells: list[tuple[int, dict[str, Any]]]) -> str:
 def section() -> str:
     """Loading, checking, splitting, fitting, evaluating and scoring tables."""
     text = (
-        "## Tables\n\nFrom files of made-up ratings, three raters to a row, twenty responses to a prompt, with drawn vectors of "
+        "## Tables\n\nFrom files of synthetic ratings, three raters to a row, twenty responses to a prompt, with random vectors of "
         "width 384 (`python -m studies speed --arms tables`): processor seconds on one thread, and the most memory that the "
         "process held, .3 GiB of which is Python with its packages. `check` and scoring begin with a file; a split, a fit and an evaluation with a loaded table. The exponent p "
         "says that time grows as rows^p between the two largest sizes. Other work shared the cores while this was "

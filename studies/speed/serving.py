@@ -46,7 +46,10 @@ VOCABULARY = [
     "two", "more", "write", "go", "see", "number", "no", "way", "could",
 ]
 # fmt: on
-HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+HEAD = (
+    b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 
 
 def texts(count: int, seed: int) -> list[str]:
@@ -109,7 +112,7 @@ async def _until_ready(port: int) -> None:
     for _ in range(1200):
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             head = await reader.readline()
             writer.close()
             if b" 200 " in head:
@@ -118,19 +121,19 @@ async def _until_ready(port: int) -> None:
     raise RuntimeError("the server did not start")
 
 
-async def load_with(port: int, asked: list[str]) -> tuple[list[float], list[float], float]:
+async def load_with(port: int, responses: list[str]) -> tuple[list[float], list[float], float]:
     """Scores, seconds of each request, and seconds of all."""
-    waiting = iter(range(len(asked)))
-    scores, seconds = [0.0] * len(asked), [0.0] * len(asked)
+    waiting = iter(range(len(responses)))
+    scores, seconds = [0.0] * len(responses), [0.0] * len(responses)
 
     async def client() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for place in waiting:
-            body = json.dumps({"conversations": [talk(asked[place])]}).encode()
+            body = json.dumps({"conversations": [talk(responses[place])]}).encode()
             begun = time.perf_counter()
             writer.write(HEAD % len(body) + body)
-            told = (await reader.readuntil(b"\r\n\r\n")).lower()
-            size = int(told.split(b"content-length:")[1].split(b"\r\n")[0])
+            headers = (await reader.readuntil(b"\r\n\r\n")).lower()
+            size = int(headers.split(b"content-length:")[1].split(b"\r\n")[0])
             answer = json.loads(await reader.readexactly(size))
             seconds[place] = time.perf_counter() - begun
             scores[place] = answer["scores"][0]

@@ -1,21 +1,19 @@
 """Claim: a training run that asks `pluralign serve` loses no reward and gets no wrong one, kills included.
 
-100,000 requests of one text each: half by OpenRLHF's own client (`openrlhf/utils/agent.py`, unchanged, at
-`/get_reward`), half by ours (`pluralign.integrations.openrlhf`), 16 at a time of each. The worker is killed
-after a sixth and after a third of them; the memory of the one that follows is read until the end. The model
-is MiniLM's first layer with a head of random weights: how many requests, not how fast, is the question.
+100,000 requests of one text each, and more until ten minutes are over: half by OpenRLHF's own client
+(`openrlhf/utils/agent.py`, unchanged, at `/get_reward`), half by ours (`pluralign.integrations.openrlhf`),
+16 at a time of each. The worker is killed after a sixth and after a third of the 100,000; the memory of the
+one that follows is read twice a minute until the end. The model is MiniLM's first layer with a head of random
+weights: how many requests, not how fast, is the question.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import itertools
-import logging
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -28,76 +26,70 @@ from typing import Any
 from pluralign.backbones import load
 from pluralign.integrations.openrlhf import Client
 from studies.speed.memory import resident
+from studies.speed.openrlhf_client import openrlhf_agent
 from studies.speed.serving import make_model, served, talk, texts
 
-REQUESTS, AT_A_TIME, TEXTS = 100_000, 16, 2_000
+REQUESTS, SECONDS, AT_A_TIME, TEXTS = 100_000, 600.0, 16, 2_000
 KILLS = (1 / 6, 1 / 3)  # shares of the requests
-SETTLED = 0.5  # share after which memory should not grow
+BETWEEN = 30.0  # seconds between two readings of memory
 PROMPT = "Tell me something."
 TOLERANCE = 1e-5
 MEBIBYTE = 1 << 20
 
 
-def run(seed: int, requests: int = REQUESTS) -> dict[str, Any]:
+def run(seed: int, requests: int = REQUESTS, least: float = SECONDS) -> dict[str, Any]:
     """Both clients at once, with two kills."""
     agent = openrlhf_agent()
     with tempfile.TemporaryDirectory() as place:
         model = make_model(Path(place) / "model", load(_one_layer(Path(place) / "backbone"), device="cpu"))
-        asked = texts(TEXTS, seed)
-        expected = model.score([talk(text) for text in asked]).tolist()
+        responses = texts(TEXTS, seed)
+        expected = model.score([talk(text) for text in responses]).tolist()
         with served("ours", Path(place) / "model", "--policy_tokenizer", "none") as (port, parent):
             watched = _Watched(parent, requests)
             begun = time.perf_counter()
             with ThreadPoolExecutor(2) as pool:
                 found = {
-                    name: pool.submit(client, f"http://127.0.0.1:{port}", asked, requests // 2, watched.count)
-                    for name, client in (("openrlhf", _theirs(agent)), ("pluralign", _ours))
+                    name: pool.submit(client, f"http://127.0.0.1:{port}", responses, places, watched.count)
+                    for name, client, places in (
+                        ("openrlhf", _theirs(agent), _Places(requests // 2, least)),
+                        ("pluralign", _ours, _Places(requests // 2, least)),
+                    )
                 }
                 rewards = {name: future.result() for name, future in found.items()}
             seconds = time.perf_counter() - begun
             watched.close()
     furthest = {name: _differences(found, expected) for name, found in rewards.items()}
+    count = sum(map(len, rewards.values()))
     return {
-        "requests": sum(map(len, rewards.values())),
-        "lost": {name: sum(one is None for one in found) for name, found in rewards.items()},
+        "requests": count,
+        "lost": {name: sum(one is None for one in found.values()) for name, found in rewards.items()},
         "wrong": {name: sum(one > TOLERANCE for one in found) for name, found in furthest.items()},
         "largest_difference": max(max(found, default=0.0) for found in furthest.values()),
         "kills": watched.kills,
         "seconds": seconds,
-        "per_second": requests / seconds,
-        "worker_mib": {
-            "half_way": watched.settled / MEBIBYTE,
-            "end": watched.last / MEBIBYTE,
-            "peak": watched.peak / MEBIBYTE,
-        },
+        "per_second": count / seconds,
+        "worker_mib": [round(one / MEBIBYTE, 1) for one in watched.memory],
     }
 
 
-def openrlhf_agent() -> ModuleType:
-    """OpenRLHF's file with its client; the package around it imports vLLM, DeepSpeed and Ray.
+class _Places:
+    """Numbers of requests: so many, and then until the time is over; for any threads."""
 
-    Raises:
-        RuntimeError: it is not there.
-    """
-    named = os.environ.get("OPENRLHF_SOURCE")
-    spec = None if named else importlib.util.find_spec("openrlhf")
-    folders = [f"{named}/openrlhf"] if named else list((spec and spec.submodule_search_locations) or ())
-    if not folders:
-        raise RuntimeError(
-            "openrlhf is not installed (pip install --no-deps openrlhf==0.11.2), and OPENRLHF_SOURCE does "
-            "not name its folder"
-        )
-    loggers = ModuleType("openrlhf.utils.logging_utils")
-    loggers.init_logger = logging.getLogger  # type: ignore[attr-defined]
-    for name in ("openrlhf", "openrlhf.utils"):
-        sys.modules.setdefault(name, ModuleType(name))
-    sys.modules.setdefault(loggers.__name__, loggers)
-    found = importlib.util.spec_from_file_location("openrlhf_agent", Path(folders[0]) / "utils/agent.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    def __init__(self, requests: int, least: float) -> None:
+        self._requests = requests
+        self._end = time.monotonic() + least
+        self._next = itertools.count()
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> _Places:
+        return self
+
+    def __next__(self) -> int:
+        with self._lock:
+            place = next(self._next)
+        if place >= self._requests and time.monotonic() > self._end:
+            raise StopIteration
+        return place
 
 
 def _one_layer(folder: Path) -> str:
@@ -111,17 +103,18 @@ def _one_layer(folder: Path) -> str:
 
 
 Counted = Callable[[], None]
+Rewards = dict[int, float | None]
 
 
-def _theirs(agent: ModuleType) -> Callable[[str, list[str], int, Counted], list[float | None]]:
-    def client(url: str, asked: list[str], requests: int, count: Counted) -> list[float | None]:
+def _theirs(agent: ModuleType) -> Callable[[str, list[str], _Places, Counted], Rewards]:
+    def client(url: str, responses: list[str], places: _Places, count: Counted) -> Rewards:
         executor = agent.SingleTurnAgentExecutor(f"{url}/get_reward")
-        found: list[float | None] = [None] * requests
-        waiting = iter(range(requests))
+        found: Rewards = {}
 
         async def one() -> None:
-            for place in waiting:
-                query = f"{PROMPT}{asked[place % len(asked)]}"
+            for place in places:
+                found[place] = None
+                query = f"{PROMPT}{responses[place % len(responses)]}"
                 with contextlib.suppress(RuntimeError):  # it has given up; OpenRLHF goes on without a reward
                     (answer,) = await executor._fetch_rewards_via_http([query], [PROMPT], [""])
                     found[place] = answer["rewards"][0]
@@ -136,25 +129,27 @@ def _theirs(agent: ModuleType) -> Callable[[str, list[str], int, Counted], list[
     return client
 
 
-def _ours(url: str, asked: list[str], requests: int, count: Counted) -> list[float | None]:
+def _ours(url: str, responses: list[str], places: _Places, count: Counted) -> Rewards:
     client = Client(url)
+    found: Rewards = {}
 
-    def one(place: int) -> float | None:
-        query = f"{PROMPT}{asked[place % len(asked)]}"
-        try:
-            answer = client.post("/get_reward", {"query": [query], "prompts": [PROMPT], "labels": [""]})
-            return float(answer["rewards"][0])
-        except RuntimeError:
-            return None
-        finally:
+    def one() -> None:
+        for place in places:
+            found[place] = None
+            query = f"{PROMPT}{responses[place % len(responses)]}"
+            with contextlib.suppress(RuntimeError):
+                answer = client.post("/get_reward", {"query": [query], "prompts": [PROMPT], "labels": [""]})
+                found[place] = float(answer["rewards"][0])
             count()
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        return list(pool.map(one, range(requests)))
+        for done in [pool.submit(one) for _ in range(AT_A_TIME)]:
+            done.result()
+    return found
 
 
-def _differences(found: list[float | None], expected: list[float]) -> list[float]:
-    return [abs(one - expected[place % len(expected)]) for place, one in enumerate(found) if one is not None]
+def _differences(found: Rewards, expected: list[float]) -> list[float]:
+    return [abs(one - expected[place % len(expected)]) for place, one in found.items() if one is not None]
 
 
 class _Watched:
@@ -166,7 +161,8 @@ class _Watched:
         self._answered = itertools.count(1)
         self._done = 0
         self._stop = threading.Event()
-        self.kills = self.settled = self.last = self.peak = 0
+        self.kills = 0
+        self.memory: list[int] = []  # bytes, at times that are `BETWEEN` apart, from the last kill on
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
@@ -180,6 +176,7 @@ class _Watched:
         self._thread.join()
 
     def _watch(self) -> None:
+        reads = 0.0
         while not self._stop.wait(0.2):
             workers = Path(f"/proc/{self._parent}/task/{self._parent}/children").read_text().split()
             if not workers:  # one has been killed, the next has not been started
@@ -188,8 +185,8 @@ class _Watched:
             if self.kills < len(KILLS) and done >= KILLS[self.kills]:
                 os.kill(int(workers[0]), signal.SIGKILL)
                 self.kills += 1
-            elif done >= SETTLED:
+                reads = time.monotonic() + BETWEEN
+            elif self.kills == len(KILLS) and time.monotonic() >= reads:
                 with contextlib.suppress(OSError):
-                    self.last = resident(workers[0])
-                    self.settled = self.settled or self.last
-                    self.peak = max(self.peak, self.last)
+                    self.memory.append(resident(workers[0]))
+                    reads += BETWEEN

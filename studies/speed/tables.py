@@ -74,7 +74,7 @@ def records(rows: int) -> Iterator[dict[str, Any]]:
 
 
 def file_of(rows: int, kind: str) -> Path:
-    """The made-up ratings as a file, written when it is first asked for."""
+    """The synthetic ratings as a file, written on first use."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

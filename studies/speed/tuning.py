@@ -12,18 +12,13 @@ levels of 4 attributes, on the same texts as ratings.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Any
 
-from studies.records import ROOT
 from studies.speed.memory import watched_memory
+from studies.speed.own_process import print_case, run_case
 from studies.speed.policy import make_tokenizer
 
 CASES = ("trl", "bradley_terry", "gaussian", "quantile")
@@ -44,23 +39,7 @@ def grid(seed: int) -> list[dict[str, Any]]:
 
 def run(shape: str, case: str, seed: int) -> dict[str, Any]:
     """One case in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "studies.speed.tuning",
-        "--shape",
-        shape,
-        "--case",
-        case,
-        "--seed",
-        str(seed),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{shape}, {case}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    return run_case("studies.speed.tuning", {"shape": shape, "case": case, "seed": seed})
 
 
 def measure(shape: str, case: str, seed: int) -> dict[str, Any]:
@@ -268,9 +247,4 @@ def _Wide(scaling: Any, weight: Any) -> Any:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--shape", choices=list(SHAPES), required=True)
-    parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    flags = parser.parse_args()
-    print(json.dumps(measure(flags.shape, flags.case, flags.seed)))
+    print_case(measure, shape=list(SHAPES), case=CASES)

@@ -1,8 +1,9 @@
 """The lab: how near a tuned model comes to the true distribution of ratings, beside a frozen one.
 
-In: how many ratings, five to a text, and how the backbone is trained. Out: W1 to the exact distribution of a
-rating and the other errors of the recovery study (`studies.qrm_lab.recovery`), on its data, its texts and its
-held-out prompts, so that the numbers stand beside its frozen MiniLM and the crowd's own traits.
+In: how many ratings, five to a text, how the backbone is trained, and for how many passes. Out: W1 to the
+exact distribution of a rating and the other errors of the recovery study (`studies.qrm_lab.recovery`), on its
+data, its texts and its held-out prompts, so that the numbers stand beside its frozen MiniLM and the crowd's
+own traits.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from studies.tuning.real import BACKBONE, TUNING
 
 SIZES = recovery.SIZES
 # A model of sentences has to learn a language of 188 words: more passes than people's ratings need.
-LAB_TUNING = {**TUNING, "epochs": 5.0}
+EPOCHS, MOST_EPOCHS = 5, 15
 
 
 def grid(seed: int) -> list[Settings]:
-    """The runs of a seed."""
-    return [{"ratings": n, "tune": tune, "seed": seed} for n in SIZES for tune in ("lora", "full")]
+    """The runs of a seed, the longest first."""
+    runs = [("full", SIZES[-1], MOST_EPOCHS)]
+    runs += [(tune, ratings, EPOCHS) for ratings in SIZES for tune in ("lora", "full")]
+    return [
+        {"ratings": ratings, "tune": tune, "epochs": epochs, "seed": seed} for tune, ratings, epochs in runs
+    ]
 
 
-def run(ratings: int, tune: str, seed: int) -> dict[str, Any]:
+def run(ratings: int, tune: str, epochs: int, seed: int) -> dict[str, Any]:
     """Fits on so many ratings and compares with the truth."""
     model = pl.fit(
         "quantile",
@@ -34,7 +39,7 @@ def run(ratings: int, tune: str, seed: int) -> dict[str, Any]:
         backbone=pl.backbones.load("minilm", **BACKBONE),
         config={"baselines": False, "seed": seed},
         tune=tune,
-        tuning=LAB_TUNING,
+        tuning={**TUNING, "epochs": float(epochs)},
         progress=False,
     )
     found: dict[str, Any] = {"tuning": model.fitted["tuning"]}

@@ -166,14 +166,10 @@ def mean_of(run: Run, part: str, column: str) -> dict[str, Any]:
 def _lab() -> str | None:
     own = read("tuning", "lab", seed=0)
     rows: Rows = []
-    for count in sorted({run["settings"]["ratings"] for run in own}):
-        cells = [f"{count:,}"]
+    for count, epochs in sorted({(run["settings"]["ratings"], run["settings"]["epochs"]) for run in own}):
+        cells = [f"{count:,}", str(epochs)]
         for tune in TUNES[1:]:
-            found = [
-                run["results"]
-                for run in own
-                if run["settings"]["ratings"] == count and run["settings"]["tune"] == tune
-            ]
+            found = results("tuning", "lab", ratings=count, epochs=epochs, tune=tune, seed=0)
             cells.append(f"{lab_w1(found[0]):.3f}" if found else "")
         for features, who in (("minilm", "model"), ("traits", "model"), ("minilm", "constant")):
             run = results("qrm_lab", "recovery", features=features, ratings=count, seed=0)[0]
@@ -187,6 +183,7 @@ def _lab() -> str | None:
     )
     head = [
         "ratings",
+        "passes",
         *(f"MiniLM, {NAMES[tune]}" for tune in TUNES[1:]),
         "MiniLM, frozen",
         "the crowd's own traits",

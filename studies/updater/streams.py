@@ -137,9 +137,9 @@ def grid(seed: int) -> list[dict[str, Any]]:
 def run(scenario: str, votes: str, seed: int) -> dict[str, Any]:
     """One stream, all methods."""
     world = World(scenario, seed)
-    asked = np.arange(ITEMS).repeat(PANEL)
-    panel = [world.say(asked, np.full(len(asked), p)) for p in range(len(NAMES))]
-    personas = torch.stack([fitted(world, asked, said) for said in panel], 1)  # [N, P, 6]
+    voted_on = np.arange(ITEMS).repeat(PANEL)
+    panel = [world.say(voted_on, np.full(len(voted_on), p)) for p in range(len(NAMES))]
+    personas = torch.stack([fitted(world, voted_on, categories) for categories in panel], 1)  # [N, P, 6]
     prior = torch.einsum("p,npc->nc", torch.tensor(world.start), personas)
     counts = dict(zip(NAMES, POPULATION_STRENGTH * (0.9 * world.start + 0.1 / len(NAMES)), strict=True))
     start = pl.Categorical(prior[:ITEMS], CATEGORY_REWARDS)
@@ -154,8 +154,8 @@ def run(scenario: str, votes: str, seed: int) -> dict[str, Any]:
     kinds = {n: n for n in NAMES}  # every vote is a stranger's, of a kind that is known
     known = {h: pl.PopulationUpdater(counts, h, raters=kinds, weight="vote") for h in HALF_LIVES}
     # A refit may use the panel too: as many of its votes per text as the population had then.
-    people = world.rng.choice(len(NAMES), size=len(asked), p=world.start)
-    history = [(asked, np.stack(panel)[people, np.arange(len(asked))])]
+    people = world.rng.choice(len(NAMES), size=len(voted_on), p=world.start)
+    history = [(voted_on, np.stack(panel)[people, np.arange(len(voted_on))])]
     curves: dict[str, dict[str, list[Any]]] = {}
 
     def note(method: str, when: float, predict: Callable[[], Tensor]) -> None:
@@ -170,17 +170,17 @@ def run(scenario: str, votes: str, seed: int) -> dict[str, Any]:
         return updater.update(*cast, **who).predict(personas, CATEGORY_REWARDS).probs
 
     def step(when: float) -> None:
-        rows, people, said = world.votes(when, VOTES[votes])
-        history.append((rows, said))
+        rows, people, categories = world.votes(when, VOTES[votes])
+        history.append((rows, categories))
         named = [NAMES[p] for p in people]
         note("start", when, lambda: prior)
         for h in HALF_LIVES:
             name = "none" if h is None else f"{h:g}"
             for kind in ("items", "kept"):  # kept: the prior does not fade
-                add = partial(items[kind, h].update, said, when, items=rows)
+                add = partial(items[kind, h].update, categories, when, items=rows)
                 note(f"{kind} {name}", when, lambda add=add: add().posterior().probs)
             note(f"known {name}", when, partial(people_after, known[h], None, when, raters=named))
-            likelihoods = partial(vote_likelihoods, said, personas[rows])
+            likelihoods = partial(vote_likelihoods, categories, personas[rows])
             note(
                 f"unknown {name}",
                 when,

@@ -12,7 +12,6 @@ import pytest
 
 from fake_backbone import FakeBackbone, pairs_rows, ratings_rows, votes_rows
 from pluralign import backbones
-from pluralign.cli.main import main
 
 Rows = list[dict[str, Any]]
 
@@ -40,19 +39,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBackbone:
     backbone = FakeBackbone()
     monkeypatch.setattr(backbones, "load", lambda *_args, **_options: backbone)
     return backbone
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `pluralign ...`: exit status, stdout, stderr."""
-
-    def run(line: str, *more: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([*line.split(), *more])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="session")

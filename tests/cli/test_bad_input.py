@@ -302,7 +302,7 @@ def test_finished_runs_serve_where_nothing_may_be_written(workplace, fake, comma
         status, _, err = command(FIT.replace("--out run", "--out other"))
         assert status == 1
         assert err.count("\n") == 1
-        assert "other cannot be made: Permission denied; choose another --out" in err
+        assert "other cannot be made: writing is refused (Permission denied); choose another --out" in err
 
 
 # -- a full disk -----------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def test_several_models_on_one_scale(fitted, command, monkeypatch):
         ("", "one of --reward_model, --reward_function and --programs is needed; received none"),
         (f"{FUNCTION} --reward_model quantile", "received --reward_model and --reward_function"),
         (f"{FUNCTION} --risk cvar:0.1", "--reward_function gives numbers, not distributions"),
-        (f"{FUNCTION} --combine [a]", "--combine belongs to --reward_model"),
+        (f"{FUNCTION} --combine [a]", "--combine applies to --reward_model"),
         ("--reward_function nowhere.py:f", "--reward_function: received 'nowhere.py:f'"),
         (f"{FUNCTION} --gold_function nowhere.py:f --eval_data held.jsonl", "--gold_function: received"),
         (f"{FUNCTION} --gold_function judge.py:letters", "--eval_data, which is missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 import re
@@ -33,20 +34,12 @@ def model(workplace, fake, command):
     return workplace
 
 
-@pytest.mark.parametrize("engine", ["", "--engine local"])
-def test_the_texts_are_not_overwritten_by_their_scores(command, workplace, engine):
-    before = Path("ratings.jsonl").read_bytes()
-    status, _, err = command(f"{SCORE} {engine} --out ./ratings.jsonl")
-    assert (status, "--out ./ratings.jsonl is the file of --data" in err) == (2, True), err
-    assert Path("ratings.jsonl").read_bytes() == before
-
-
 def test_score_in_shards_is_score(model, command):
     more = "--levels [0.1,0.9] --attributes"
     assert command(f"{SCORE} {more} --out plain.jsonl")[0] == 0
     status, out, err = command(f"{SCORE} {more} --engine local --out one.jsonl")
     assert (status, out) == (0, "one.jsonl\n")
-    assert "80 rows in 1 shards of at most 8,192, in one.jsonl.shards" in err
+    assert "80 rows in 1 shard of at most 8,192, in one.jsonl.shards" in err
     assert "1 of 1 shards" in err
     assert Path("one.jsonl").read_bytes() == Path("plain.jsonl").read_bytes()
     _, out, _ = command(f"{SCORE} {more} --engine local --rows_per_shard 7 --out many.jsonl --json")
@@ -63,13 +56,56 @@ def test_score_in_shards_is_score(model, command):
     assert read_manifest("many.jsonl.shards/scores")["shards"] == 12
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("engine", ["", "--engine local --rows_per_shard 30"])
+def test_scores_have_the_format_of_their_ending(model, command, ending, engine):
+    assert command(f"{SCORE} --levels [0.1,0.9] --attributes {engine} --out s.jsonl")[0] == 0
+    status, out, _ = command(f"{SCORE} --levels [0.1,0.9] --attributes {engine} --out s.{ending}")
+    assert (status, out) == (0, f"s.{ending}\n")
+    expected = lines("s.jsonl")
+    if ending == "parquet":
+        assert pq.read_table("s.parquet").to_pylist() == expected
+        return
+    with Path("s.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [list(row) for row in found] == [list(row) for row in expected]
+    for row, line in zip(found, expected, strict=True):
+        assert (row["id"], float(row["utility"])) == (line["id"], line["utility"])
+        assert json.loads(row["quantiles"]) == line["quantiles"]
+        assert json.loads(row["attributes"]) == line["attributes"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_scores_of_any_format_are_compared(model, command, ending):
+    for name, risk in (("a", "mean"), ("b", "cvar:0.1")):
+        assert command(f"score --model run --data ratings.jsonl --risk {risk} --out {name}.{ending}")[0] == 0
+    status, out, err = command(f"compare a.{ending} b.{ending} --json")
+    assert status == 0, err
+    assert json.loads(out)["comparisons"][0]["groups"] == 80
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--rows_per_shard 9 --out s.jsonl", "--rows_per_shard needs --engine"),
+        ("--how vincentize --out s.jsonl", "--how says how several models are combined; name them with"),
+        ("--out s.txt", "--out: received 's.txt'; allowed: a file that ends in .jsonl, .csv or .parquet"),
+        ("--out s", "--out: received 's'; allowed: a file that ends in .jsonl, .csv or .parquet"),
+        ("--out .", "--out . is a folder; pass a file"),
+    ],
+)
+def test_flags_that_say_nothing_are_refused(workplace, command, flags, message):
+    status, _, err = command(f"{SCORE} {flags}")
+    assert (status, message in err) == (2, True), err
+
+
 def test_two_sides_have_two_utilities(model, command):
     for source in ("pairs.jsonl", "votes.jsonl"):
         line = f"score --model run --data {source} --out"
         assert command(f"{line} plain.jsonl")[0] == 0
-        assert command(f"{line} {source}.out --engine local")[0] == 0
-        assert Path(f"{source}.out").read_bytes() == Path("plain.jsonl").read_bytes()
-    columns = read_shards("votes.jsonl.out.shards/scores").column_names
+        assert command(f"{line} {source}-scores.jsonl --engine local")[0] == 0
+        assert Path(f"{source}-scores.jsonl").read_bytes() == Path("plain.jsonl").read_bytes()
+    columns = read_shards("votes.jsonl-scores.jsonl.shards/scores").column_names
     assert columns == ["id", "utility_a", "utility_b", "line"]
 
 
@@ -133,14 +169,22 @@ def test_the_card_of_a_model_may_change(model, command):
     ("more", "status", "message"),
     [
         ("--engine local", 2, "--engine works in shards beside a file: pass the file with --out"),
-        ("--engine local --out s --rows_per_shard 0", 2, "--rows_per_shard must be at least 1"),
-        ("--engine local --out s --combine [run] --reference ratings.jsonl", 2, "--engine takes one folder"),
-        ("--out s --ray_gpus 1", 2, "--ray_gpus needs --engine ray"),
-        ("--engine spark --out s", 2, "allowed: local, ray"),
-        ("--engine ray --out s --ray_workers 0", 2, "--ray_workers must be at least 1, received 0"),
-        ("--engine ray --out s", 1, "install it with: pip install 'pluralign[ray]'"),
-        ("--engine local --out s --model nowhere", 1, "nowhere has no config.json, so it is no model folder"),
-        ("--engine local --out s --data nowhere.jsonl", 1, "no such file or folder"),
+        ("--engine local --out s.jsonl --rows_per_shard 0", 2, "--rows_per_shard must be at least 1"),
+        (
+            "--engine local --out s.jsonl --combine [run] --reference ratings.jsonl",
+            2,
+            "--engine takes one folder",
+        ),
+        ("--out s.jsonl --ray_gpus 1", 2, "--ray_gpus needs --engine ray"),
+        ("--engine spark --out s.jsonl", 2, "allowed: local, ray"),
+        ("--engine ray --out s.jsonl --ray_workers 0", 2, "--ray_workers must be at least 1, received 0"),
+        ("--engine ray --out s.jsonl", 1, "install it with: pip install 'pluralign[ray]'"),
+        (
+            "--engine local --out s.jsonl --model nowhere",
+            1,
+            "nowhere has no config.json, so it is no model folder",
+        ),
+        ("--engine local --out s.jsonl --data nowhere.jsonl", 1, "no such file or folder"),
     ],
 )
 def test_wrong_flags_are_named(model, command, monkeypatch, more, status, message):
@@ -186,7 +230,7 @@ def test_a_worker_with_another_model_refuses(model, command):
     stage.make(**stage.arguments)
     config = Path("run/model/config.json")
     config.write_text(config.read_text().replace("{", "{ ", 1))
-    with pytest.raises(FingerprintError, match="is another model here than where the command was given"):
+    with pytest.raises(FingerprintError, match="is not the model that the command was started with"):
         stage.make(**stage.arguments)
     assert command("fit --family bradley_terry --pairs pairs.jsonl --l2 0.1 --out flat")[0] == 0
     with pytest.raises(ArgumentError, match="predicts no ratings"):

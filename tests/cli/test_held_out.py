@@ -152,7 +152,10 @@ def test_the_advice_for_few_groups_is_a_command_that_works(workplace, fake, comm
 def test_an_unfinished_fit_is_distinguished_from_other_folders(workplace, fake, command):
     command("fit --ratings ratings.jsonl --levels [0.2,0.5,0.8] --l1 0.1 --out run")
     Path("run/model/config.json").unlink()
-    for line in ("evaluate --model run --ratings ratings.jsonl", "score --model run --data ratings.jsonl"):
-        status, _, err = command(f"{line} --out made")
+    for line in (
+        "evaluate --ratings ratings.jsonl --out made",
+        "score --data ratings.jsonl --out made.jsonl",
+    ):
+        status, _, err = command(f"{line} --model run")
         assert status == 2, err
         assert "run is a run folder without a finished model: run its command again" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 
 from pluralign.cli.declared import declared
 from pluralign.cli.main import VERBS, main
+from pluralign.cli.parsing import _parser
 
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "pandas", "peft")
 CONFIGS = {
@@ -84,6 +86,35 @@ def test_help_lists_each_flag_once(verb, capsys):
     assert out.splitlines()[0].startswith(f"usage: pluralign {verb} [--config FILE.yaml] ")
     flags = [line.split()[0] for line in out.splitlines() if line.startswith("  --")]
     assert len(set(flags)) == len(flags) > 1
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_says_what_each_flag_is(verb, capsys):
+    """A docstring whose lines were run together loses the flags in their middle."""
+    lines = helped(capsys, verb).splitlines()
+    for place, line in enumerate(lines):
+        if line.startswith("  --") and not line.startswith("  --print_config"):
+            words = " ".join([line, *lines[place + 1 : place + 2]]).split()
+            told = [word for word in words[1:] if not word.isupper() and word[0] not in "[{"]
+            assert told
+            assert told[0] != "(type:", line
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_headings_of_help_are_whole(verb, capsys, monkeypatch):
+    """The heading of a group of flags is the first line of their docstring."""
+    from jsonargparse import ArgumentParser
+
+    _parser.cache_clear()
+    kinds, add = [], ArgumentParser.add_class_arguments
+    record = lambda parser, kind, *rest, **named: kinds.append(kind) or add(parser, kind, *rest, **named)  # noqa: E731
+    monkeypatch.setattr(ArgumentParser, "add_class_arguments", record)
+    out = helped(capsys, verb)
+    assert kinds
+    for kind in kinds:
+        first = inspect.getdoc(kind).partition("\n\n")[0]
+        assert "\n" not in first, f"{kind.__name__}: {first}"
+        assert f"\n{first.rstrip('.')}:\n" in out
 
 
 def test_help_of_a_class_that_is_not_there():

@@ -66,7 +66,8 @@ def test_every_message_about_a_hostile_word(workplace, command):
         "score --model @ --data ratings.jsonl": 1,
         "score --model ratings.jsonl --risk @ --data ratings.jsonl": 1,
         "report @": 2,
-        "lab --n 4 --out /dev/null/@": 1,
+        "lab --n 4 --out /dev/null/@": 2,
+        "lab --n 4 --out /dev/null/@.jsonl": 1,
     }.items():
         words = [word.replace("@", HOSTILE.replace("\u2028", "")) for word in line.split()]
         returned, out, err = command("", *words)

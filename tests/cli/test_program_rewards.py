@@ -143,8 +143,14 @@ def test_samples_of_offline_training_are_scored_by_tests(policy, command):
         (f"{SHARDS} --program_limits.memory 3", "--program_limits.memory: allowed: test_seconds"),
         (f"{SHARDS} --program_limits.memory_mib 3", "--program_limits.memory_mib is 3; allowed"),
         (f"{SHARDS} --program_limits.memory_mib much", "--program_limits"),
+        (
+            f"{SHARDS} --program_packages nothing_like_it",
+            "--program_packages: nothing_like_it is not installed",
+        ),
+        (f"{SHARDS} --program_packages [torch]", "--program_packages: torch has compiled parts"),
+        ("sample --shards said.jsonl --reward_column --program_packages x", "belongs to --programs"),
         (f"{SHARDS} --program_workers 0", "--program_workers must be at least 1"),
-        (f"{SHARDS} --program_columns.test x", "--program_columns: received the key 'test'"),
+        (f"{SHARDS} --program_columns.test x", "--program_columns.test: allowed: prompt, tests"),
         (f"{SHARDS} --sandbox docker", "--sandbox: received 'docker'; allowed: bubblewrap"),
         (
             "sample --shards said.jsonl --programs said.jsonl",
@@ -160,7 +166,7 @@ def test_samples_of_offline_training_are_scored_by_tests(policy, command):
         (f"{PPO} --programs letters.jsonl --risk cvar:0.1", "--programs gives numbers, not distributions"),
         (
             f"{PPO} --programs letters.jsonl --combine [a]",
-            "--combine belongs to --reward_model; --programs has no use",
+            "--combine applies to --reward_model; --programs does not use it",
         ),
         (f"{PPO} --reward_model m --sandbox rlimits", "--sandbox belongs to --programs, which is missing"),
         (
@@ -182,7 +188,7 @@ def test_a_missing_sandbox_names_the_flag(command, monkeypatch):
     assert status == 1
     assert "bubblewrap: no bubblewrap here" in err
     assert "apt-get install bubblewrap" in err
-    assert "--sandbox rlimits consents" in err
+    assert "; --sandbox rlimits consents" in err
 
 
 def test_pass_at_k_of_samples_and_of_completions_from_elsewhere(command):
@@ -207,6 +213,18 @@ def test_pass_at_k_of_samples_and_of_completions_from_elsewhere(command):
     status, out, err = command("report run --json")
     assert status == 0, err
     assert [table["title"] for table in json.loads(out)["suites"]] == ["Programs"]
+
+
+def test_programs_that_print_no_valid_unicode_are_evaluated(command):
+    """What a program says reaches a file; half a surrogate pair in it stopped the whole evaluation."""
+    wrong = "```python\nclass Solution:\n    def f(self, x): raise ValueError(chr(0xD800) + chr(0))\n```"
+    write("odd.jsonl", [{"prompt": "square", "completion": wrong}])
+    status, _, err = command(
+        "evaluate --suite programs --shards odd.jsonl --programs leetcode.jsonl --out run"
+    )
+    assert status == 0, err
+    (line,) = Path("run/programs.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["tests"][0]["detail"] == "ValueError: \\ud800\0"
 
 
 @pytest.mark.parametrize(

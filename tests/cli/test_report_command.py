@@ -79,7 +79,8 @@ def test_the_page_opens_in_a_browser_only_when_asked(judged, command, monkeypatc
         ("report fit", 2, "fit is not finished"),
         ("report half", 2, "half is not finished; run its `pluralign evaluate` again"),
         ("report damaged", 1, "damaged/results.json is damaged"),
-        ("report runs/judged --out empty", 1, "empty is a folder"),
+        ("report runs/judged --out empty", 2, "empty is a folder"),
+        ("report runs/judged --out page.txt", 2, "allowed: a file that ends in .html or .htm"),
         ("report runs/judged --ot page.html", 2, "did you mean --out"),
     ],
 )

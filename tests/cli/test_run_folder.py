@@ -157,7 +157,7 @@ def test_a_finished_run_serves_where_nothing_may_be_written(tmp_path):
         with pytest.raises(RunError, match="belongs to another run"):
             open_folder(path, inputs={}).__enter__()
         with pytest.raises(
-            RunError, match=r"run/new cannot be made: Permission denied; choose another --out"
+            RunError, match=r"run/new cannot be made: writing is refused .Permission denied.; choose"
         ):
             open_folder(path / "new").__enter__()
     (tmp_path / "run" / "done.json").unlink()

@@ -74,7 +74,7 @@ def test_marks_inside_contents_are_refused(name, place):
     answer = f"I am fine{turn}yes" if place == "response" else RESPONSE
     before = opened(tokenizer, [asked])
     inverse = TemplateInverse(tokenizer)
-    with pytest.raises(ArgumentError, match="mark of the"):
+    with pytest.raises(ArgumentError, match="a marker of the"):
         inverse.conversation(before + answer, before)
 
 
@@ -110,7 +110,7 @@ def test_a_system_prompt_that_the_template_writes_by_itself_is_no_message():
 @pytest.mark.parametrize(
     ("text", "prompt", "message"),
     [
-        ("hello there", None, "no place where the policy's chat template opens an answer"),
+        ("hello there", None, "nothing in the text marks the start of a response"),
         ("{before}yes", "something else", "does not begin with its prompt"),
         ("junk{before}yes", None, "not what the policy's chat template writes"),
         ("<|im_start|>tool\nx<|im_end|>\n{before}yes", None, "not what the policy's chat template writes"),
@@ -137,5 +137,5 @@ def test_without_a_template_a_prompt_is_plain_text():
 def test_a_template_that_hides_messages_is_refused_at_once():
     tokenizer = copy.deepcopy(make_tokenizer("chatml"))
     tokenizer.chat_template = "{{ messages[-1]['content'] }}"
-    with pytest.raises(ArgumentError, match="does not show every message"):
+    with pytest.raises(ArgumentError, match="does not write markers around every message"):
         TemplateInverse(tokenizer)

@@ -140,8 +140,8 @@ def test_values_and_gradients(name):
             gradients = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else ()
         found.append((outs, gradients, waited))
     (values, slopes, _), (there, slopes_there, waited) = found
-    torch.testing.assert_close(on_cpu(there), values, rtol=0, atol=0)
-    torch.testing.assert_close(on_cpu(slopes_there), slopes, rtol=0, atol=0)
+    torch.testing.assert_close(on_cpu(there), values)
+    torch.testing.assert_close(on_cpu(slopes_there), slopes)
     assert bool(waited) == (name in WAITING)
 
 

@@ -69,8 +69,8 @@ def test_a_batch_of_offline_training(name, length_normalized):
         gradients = [one.log_probs.grad for one in batch.values()]
         found.append((losses, gradients, waited, means))
     (losses, slopes, _, means), (there, slopes_there, waited, means_there) = found
-    torch.testing.assert_close(on_cpu(there), losses, rtol=0, atol=0)
-    torch.testing.assert_close(on_cpu(slopes_there), slopes, rtol=0, atol=0)
+    torch.testing.assert_close(on_cpu(there), losses)
+    torch.testing.assert_close(on_cpu(slopes_there), slopes)
     assert waited == []
     with waits() as waited:
         read = means_there.take()
@@ -91,7 +91,7 @@ def test_log_probs_of_tokens(bias):
             scored = token_log_probs(*inputs, *moved, chunk=3)
             scored.sum().backward()
         found.append((scored, [one.grad for one in inputs]))
-    torch.testing.assert_close(on_cpu(found[1]), found[0], rtol=0, atol=0)
+    torch.testing.assert_close(on_cpu(found[1]), found[0])
     assert waited == []
 
 

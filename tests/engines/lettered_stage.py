@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,7 @@ class Lettered:
 
 def small_files(**arguments: Any) -> Lettered:
     """The stage in a process that may write files of 400 bytes only."""
+    sys.dont_write_bytecode = True  # 400 bytes of it would break the imports of other processes
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     return Lettered(**arguments)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,7 +98,7 @@ def test_a_worker_that_is_killed_costs_its_shard(tmp_path, local, ray_engine):
 
 def test_a_shard_on_which_every_worker_dies_is_given_up(tmp_path, ray_engine):
     (tmp_path / "deadly-18").touch()
-    with pytest.raises(RunError, match="shard 3 was begun 5 times, and its worker died each time"):
+    with pytest.raises(RunError, match="shard 3 was started 5 times, and its worker died each time"):
         finish(lettered_job(tmp_path, 24), ray_engine)
     assert [first for _, first, _ in calls(tmp_path)].count("18") == 5
     assert len(list((tmp_path / "out").glob("shard-*.parquet"))) == 3
@@ -219,8 +221,16 @@ def test_a_full_disk_on_a_worker_names_machine_and_path(tmp_path, ray_engine):
 # -- a driver with a cluster of its own --------------------------------------------------------------
 
 
+@pytest.fixture
+def short_folder():
+    """Names of sockets may not be long."""
+    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_is_stopped_is_continued(tmp_path, local, monkeypatch, how):
+def test_a_driver_that_is_stopped_is_continued(tmp_path, local, short_folder, monkeypatch, how):
     """Its workers end with it, and nobody else can reach its cluster."""
     script = (
         "import pathlib\n"
@@ -230,6 +240,7 @@ def test_a_driver_that_is_stopped_is_continued(tmp_path, local, monkeypatch, how
         "finish(job, RayEngine(workers=2))\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
     # A group of its own: the signal goes to the driver alone, as a scheduler sends it.
     driver = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     waited = time.monotonic()
@@ -240,6 +251,8 @@ def test_a_driver_that_is_stopped_is_continued(tmp_path, local, monkeypatch, how
     listening = {address for pid in family(driver.pid) for address in listened(pid)}
     driver.send_signal(how)
     driver.wait(timeout=60)
+    if how == signal.SIGINT:
+        assert not list(short_folder.iterdir())  # sockets and logs of its cluster
     assert listening
     assert {address for address in listening if not address.startswith(LOOPBACK)} == set()
     workers = {int(pid) for pid, _, _ in calls(tmp_path)}

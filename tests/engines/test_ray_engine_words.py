@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from lettered_stage import lettered_job
@@ -13,7 +15,7 @@ from lettered_stage import lettered_job
 import pluralign as pl
 from pluralign import errors
 from pluralign.engines import RayEngine
-from pluralign.engines.ray_data import _Actor, _knock, _raise, _set_variables
+from pluralign.engines.ray_data import _Actor, _knock, _raise, _session_folder, _set_variables
 
 
 @pytest.fixture
@@ -79,6 +81,27 @@ def test_a_cluster_of_our_own_has_a_token_and_no_outer_address(monkeypatch):
     assert "RAY_AUTH_TOKEN" not in os.environ
 
 
+def test_the_folder_of_a_cluster_of_our_own_goes_with_it(tmp_path, monkeypatch):
+    """Names of sockets may have 107 bytes, so a long temporary folder is not used."""
+    short = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    try:
+        monkeypatch.setenv("RAY_TMPDIR", str(short))
+        with _session_folder() as folder:
+            assert Path(folder).parent == short
+            assert len(f"{folder}/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store") <= 107
+            (Path(folder) / "session").mkdir()
+            (Path(folder) / "session" / "raylet.log").write_text("a log")
+        assert not list(short.iterdir())
+        monkeypatch.setenv("RAY_TMPDIR", str(short / "not there"))
+        with pytest.raises(errors.RunError, match="takes no folder for Ray's sockets"), _session_folder():
+            pass
+    finally:
+        short.rmdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 9)))
+    with _session_folder() as folder:
+        assert Path(folder).parent == Path("/tmp")
+
+
 def test_an_actor_makes_shards_and_reports_what_goes_wrong(tmp_path):
     job = lettered_job(tmp_path)
     job.shards().begin()
@@ -100,7 +123,7 @@ def test_a_shard_on_which_workers_died_is_given_up_in_this_run_alone(tmp_path):
     (job.rows / ".tries-run-00002").write_bytes(b".....")
     found = _Actor(job, 1, pl.__version__, "run")({"shard": [2, 3]})["problem"]
     assert json.loads(found[0])["message"].startswith(
-        "shard 2 was begun 5 times, and its worker died each time"
+        "shard 2 was started 5 times, and its worker died each time"
     )
     assert found[1] == ""
     assert list(_Actor(job, 1, pl.__version__, "another")({"shard": [2]})["problem"]) == [""]

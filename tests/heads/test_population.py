@@ -210,7 +210,7 @@ def test_saved_and_loaded_it_continues_the_same(tmp_path, weight):
     twin = PopulationUpdater.load(tmp_path / "people")
     for both in (updater, twin):
         both.update(likelihoods[:3], 11.0, raters=["r1", "r2", None])
-    assert torch.equal(twin.posterior(), updater.posterior())
+    torch.testing.assert_close(twin.posterior(), updater.posterior())
     assert (twin.personas, twin.weight) == (tuple(PERSONAS), weight)
     updater.merge(twin)
     with pytest.raises(ArtifactError, match="not a preference updater"):

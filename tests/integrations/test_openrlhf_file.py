@@ -1,19 +1,14 @@
 """The file for OpenRLHF: what it sends and returns, and OpenRLHF's own code calling it.
 
-`peer`: `openrlhf/utils/agent.py` as released; its heavy siblings are stubbed. Get it with
-`pip install --no-deps openrlhf==0.11.2`, or unpack the wheel and name the folder in OPENRLHF_SOURCE.
+`peer`: `openrlhf/utils/agent.py` as released, which `studies.speed.openrlhf_client` finds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import logging
-import os
 import re
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +16,7 @@ import torch
 from answering_server import Reply, Request, answering, in_turn
 from doc_blocks import blocks
 from pluralign.integrations import openrlhf
+from studies.speed.openrlhf_client import openrlhf_agent, openrlhf_folder
 
 PROMPT = "<|user|>How?<|assistant|>"
 
@@ -64,30 +60,20 @@ def test_the_reason_of_a_missing_reward_is_on_stderr(monkeypatch, capsys):
     assert "pluralign: no reward:" in capsys.readouterr().err
 
 
-def agent_source() -> Path:
-    named = os.environ.get("OPENRLHF_SOURCE")
-    if named:
-        return Path(named) / "openrlhf/utils/agent.py"
-    spec = importlib.util.find_spec("openrlhf")  # does not import it
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("openrlhf is not installed, and OPENRLHF_SOURCE does not name its folder")
-    return Path(next(iter(spec.submodule_search_locations))) / "utils/agent.py"
+@pytest.fixture
+def folder():
+    """OpenRLHF's package, as files."""
+    try:
+        return openrlhf_folder()
+    except RuntimeError as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture
-def agent(monkeypatch):
-    """OpenRLHF's module; it logs, and its package imports vLLM, DeepSpeed and Ray."""
-    source = agent_source()
+def agent(folder):
+    """OpenRLHF's module."""
     pytest.importorskip("aiohttp")
-    loggers = ModuleType("openrlhf.utils.logging_utils")
-    loggers.init_logger = logging.getLogger
-    monkeypatch.setitem(sys.modules, "openrlhf", ModuleType("openrlhf"))
-    monkeypatch.setitem(sys.modules, "openrlhf.utils", ModuleType("openrlhf.utils"))
-    monkeypatch.setitem(sys.modules, "openrlhf.utils.logging_utils", loggers)
-    spec = importlib.util.spec_from_file_location("openrlhf_agent", source)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return openrlhf_agent()
 
 
 class Engine:
@@ -138,8 +124,8 @@ def test_openrlhf_gets_the_same_from_the_file_and_from_the_url(agent, server, tm
 
 
 @pytest.mark.peer
-def test_openrlhf_has_the_flags_of_the_page():
-    source = agent_source().parents[1] / "cli/train_ppo_ray.py"
+def test_openrlhf_has_the_flags_of_the_page(folder):
+    source = folder / "cli/train_ppo_ray.py"
     known = set(re.findall(r'"--([a-z_.0-9]+)"', source.read_text(encoding="utf-8")))
     commands = [block.code for block in blocks("docs/how-to/openrlhf.md") if "train_ppo_ray" in block.code]
     flags = {flag for code in commands for flag in re.findall(r"--([a-z_0-9]+\.[a-z_.0-9]+)", code)}

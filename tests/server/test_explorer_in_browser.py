@@ -1,5 +1,4 @@
-"""The explorer in Debian's chromium, clicked and typed through: ranking, keyboard, hostile texts, "
-"token, size."""
+"""The explorer in Debian's chromium, clicked and typed: ranking, keyboard, hostile texts, token, size."""
 
 from __future__ import annotations
 

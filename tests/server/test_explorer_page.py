@@ -150,7 +150,7 @@ def test_what_is_not_kept_any_more_is_said(model):
         (fields(weigh="on", **{"weight-0": -1, "weight-1": 1}), 422, "The weight of a0 is not a number"),
         (fields(weigh="on", **{"weight-0": "nan"}), 422, "The weight of a0 is not a number"),
         (fields(**{"steer-0": "entropic:1"}), 422, "allowed: mean, median"),
-        (fields(["0 1 " + "long " * 60_000]), 413, "larger than 0.2 MB together"),
+        (fields(["0 1 " + "long " * 60_000]), 413, "larger than 0.2 MB"),
         (b"response=%ff", 400, "not what the page sends"),
         (b"response=0+1&" * 2001, 400, "too many fields"),
         (b"\xff\xfe", 400, "not what the page sends"),
@@ -164,6 +164,14 @@ def test_refusals_are_in_the_words_of_the_page(server, form, status, words):
     assert answer.headers["hx-retarget"] == "#problem"
     assert "conversation" not in said(answer)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_what_is_allowed_is_said_once(server):
+    answer = post(server, "read", fields(risk="nonsense"))
+    assert said(answer).startswith(
+        "Unknown risk measure 'nonsense'. Allowed: mean , median , quantile:<level> ,"
+    )
+    assert said(answer).count("median") == 1
 
 
 def test_too_many_tokens_are_refused_in_its_words(model):
@@ -236,7 +244,7 @@ def test_an_ensemble_tells_people_from_doubt():
     rows = found["responses"]
     assert [row["within_std"] ** 2 for row in rows] == pytest.approx(parts.within.tolist(), rel=1e-4)
     assert [row["between_std"] ** 2 for row in rows] == pytest.approx(parts.between.tolist(), rel=1e-4)
-    assert "what the members of the ensemble disagree about" in answer
+    assert "disagreement between the members of the ensemble" in answer
     assert "needs an ensemble" not in form
 
 
@@ -370,6 +378,18 @@ def test_the_token_guards_everything_of_the_model(model):
         assert server.get("/explorer/form").status == 401
         assert server.get("/explorer/form", **right).status == 200
         assert post(server, "read", fields(), **right).status == 200
+
+
+def test_there_is_no_other_export(server):
+    for what, shown in (("all", "all"), ("", ""), ("x" * 99, "x" * 20)):
+        answer = post(server, f"export?what={what}", fields())
+        assert answer.status == 422
+        assert f"What = '{shown}': there is nothing of this name to export" in said(answer)
+        assert "Allowed: everything , rows , python" in said(answer)
+    assert (
+        post(server, "export", fields()).json["order"]
+        == post(server, "export?what=everything", fields()).json["order"]
+    )
 
 
 def test_pages_of_elsewhere_cannot_ask(server):

@@ -143,6 +143,14 @@ def test_ensembles_and_combinations_are_served():
     [
         ({"conversations": TEXTS, "risk": "cvr:0.1"}, 422, "did you mean 'cvar'", "cvar:<fraction>"),
         ({"conversations": TEXTS, "risk": "cvar:2"}, 422, "(0, 1]", None),
+        (
+            {"conversations": TEXTS, "risk": "worst_case(" * 3000},
+            422,
+            "risk: String should have at most 200",
+            None,
+        ),
+        ({"conversations": TEXTS, "risk": "x" * 200}, 422, f"measure '{'x' * 80}...'", "mean"),
+        ({"conversations": TEXTS, "steer": {"a0": "m" * 201}}, 422, "steer.a0: String should have", None),
         ({"conversations": TEXTS, "risk": "worst_case"}, 422, "worst_case compares heads", None),
         ({"conversations": TEXTS, "weights": {"a9": 1}}, 422, "a9", "a0"),
         ({"conversations": TEXTS, "weights": {"a0": -1}}, 422, "weight", None),
@@ -379,7 +387,9 @@ def test_texts_that_were_cut_off_are_named():
         assert "pluralign_truncated_total 1.0" in server.get("/metrics").body.decode()
 
 
-def test_more_tokens_than_may_be_are_refused_and_counted_by_the_models_tokenizer(model, tmp_path):
+def test_more_tokens_than_may_be_are_refused_and_counted_by_the_models_tokenizer(
+    model, tmp_path, monkeypatch
+):
     body = {"conversations": [talk("1 1 " + "word " * 200)]}
     with running(create_app(model, ServerConfig(max_tokens=100))) as server:  # no tokenizer: by the length
         answer = server.post("/v1/score", body)
@@ -401,6 +411,17 @@ def test_more_tokens_than_may_be_are_refused_and_counted_by_the_models_tokenizer
         def distribution(self, conversations):
             return pl.Point([1.0] * len(conversations))
 
+    seen = []
+    read = backbone.tokenizer.__class__.__call__
+    monkeypatch.setattr(
+        backbone.tokenizer.__class__,
+        "__call__",
+        lambda self, text, **k: seen.append(len(text)) or read(self, text, **k),
+    )
+    with running(create_app(Reader(), ServerConfig(max_tokens=50, max_body_mb=2))) as server:
+        refused = server.post("/v1/score", {"conversations": [talk("word " * 300_000)]})
+        assert (refused.status, "tokens or more" in refused.json["error"]["message"]) == (422, True)
+        assert sum(seen) <= 65_536 + len("hello")  # not 1.5 million characters, for which others would wait
     for limit, status in ((counted, 200), (counted - 1, 422)):
         with running(create_app(Reader(), ServerConfig(max_tokens=limit))) as server:
             assert server.post("/v1/score", body).status == status

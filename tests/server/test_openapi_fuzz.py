@@ -1,7 +1,8 @@
-"""schemathesis on the OpenAPI description: no 500, no hang, and answers are as described."""
+"""schemathesis on the OpenAPI description: no 500, no hang, nothing that stays; answers are as described."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -50,3 +51,10 @@ def test_no_generated_request_breaks_it(tmp_path):
         asked = {"conversations": [[{"role": "assistant", "content": "abc"}]]}
         answer = server.post("/v1/score", asked, Authorization=f"Bearer {token}")
         assert answer.json == {"scores": [3.0]}
+        service = app.state.service
+        assert (service.batcher.waiting, service.batcher.running) == (0, 0)
+        metrics = server.get("/metrics", Authorization=f"Bearer {token}").body.decode()
+        assert "pluralign_open_requests 1.0" in metrics  # this one
+        paths = set(re.findall(r'pluralign_requests_total\{path="([^"]*)"', metrics))
+        assert paths <= {*app.openapi()["paths"], "/", "/openapi.json", "other"}  # whatever was asked for
+        assert len(service._predictor._known) <= 256

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ import pytest
 import pluralign as pl
 from fake_backbone import ratings_rows, talk
 from http_server import Server
-from pluralign.cli.main import main
-from pluralign.errors import ArgumentError
-from pluralign.server.supervisor import is_loopback, listen
+from pluralign.errors import ArgumentError, ArtifactError
+from pluralign.policy.rewards.programs import probing
+from pluralign.server import worker
+from pluralign.server.supervisor import listen
 from tiny_backbones import tiny_decoder
 
 NUM_REQUESTS = 1500  # while the worker is killed twice
@@ -73,19 +74,6 @@ def serving(
             parent.wait(60)
         parent.kill()
         parent.communicate()
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `pluralign ...` in this process: exit status, stdout, stderr."""
-
-    def run(line: str, *more: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([*line.split(), *more])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def worker_of(parent: subprocess.Popen[str]) -> int:
@@ -205,6 +193,29 @@ def test_a_folder_that_changed_is_not_served_on_silently(folder, tmp_path):
         assert "changed since this server began to serve it" in parent.stderr.read()
 
 
+def test_a_folder_that_changes_while_it_is_loaded_is_not_served(tmp_path, monkeypatch):
+    """What was loaded would not be what the digest says."""
+    (tmp_path / "config.json").write_text("{}")
+    given = {"model": str(tmp_path), "personas": {}, "digest": None, "device": None, "cache": None}
+    digest = worker._digest(given)
+    monkeypatch.setattr(worker, "load_scorer", lambda *_, **__: "a model")
+    assert worker._loaded(given, digest) == "a model"
+    changes = lambda *_, **__: (tmp_path / "config.json").write_text('{"added": 1}')  # noqa: E731
+    monkeypatch.setattr(worker, "load_scorer", changes)
+    with pytest.raises(
+        ArtifactError, match="changed while it was loaded; start the server when it is complete"
+    ):
+        worker._loaded(given, digest)
+
+
+def test_a_voter_with_the_servers_token_is_refused(folder, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("people.json").write_text('{"ann": "secret"}')
+    flags = "--votes votes.sqlite --voters people.json --token secret"
+    status, _, err = command(f"serve {folder / 'model'} {flags}")
+    assert (status, "a voter has the server's own token" in err) == (2, True), err
+
+
 @pytest.mark.slow
 def test_what_the_worker_finds_wrong_ends_the_command_with_the_reason(folder, tmp_path):
     import shutil
@@ -232,8 +243,11 @@ def test_what_the_worker_finds_wrong_ends_the_command_with_the_reason(folder, tm
         (["--token", ""], "--token: allowed: printable ASCII characters"),
         (["--token", "two words"], "--token: allowed: printable ASCII characters"),
         (["--voters", "people.json"], "--voters says who may vote, so it needs --votes"),
+        (["--vote_half_life", "30"], "--vote_half_life is about votes, so it needs --votes"),
+        (["--fade_prior", "false"], "--fade_prior is about votes, so it needs --votes"),
         (["--votes", "v.sqlite", "--voters", "missing.json"], "--voters missing.json cannot be read"),
         (["--max_items", "0"], "max_items"),
+        (["--hosts", "http://models.lab"], "hosts = 'http://models.lab'; allowed: names and addresses"),
         (["--prot", "1"], "did you mean --port?"),
         (["--port", "eighty"], "--port: received 'eighty'"),
         (["--programs", "tasks.jsonl"], "needed: the folder of a model, or --programs TABLE"),
@@ -254,7 +268,17 @@ def test_mistakes_on_the_command_line(folder, command, tmp_path, monkeypatch, fl
 def test_neither_a_model_nor_programs(command):
     assert "needed: the folder of a model, or --programs TABLE" in command("serve")[2]
     status, _, err = command("serve --programs tasks.jsonl --votes votes.sqlite")
-    assert (status, "--votes belongs to a model" in err) == (2, True), err
+    assert (status, "--votes applies to a reward model" in err) == (2, True), err
+
+
+def test_programs_are_refused_in_the_words_of_flags_before_a_port_is_taken(command, monkeypatch):
+    status, _, err = command("serve --programs tasks.jsonl --program_columns.test x")
+    assert (status, "--program_columns.test: allowed: prompt, tests, entry_point" in err) == (2, True), err
+    monkeypatch.setattr(probing, "_try_level", lambda level, *_: (None, f"no {level} here"))
+    status, _, err = command("serve --programs tasks.jsonl")
+    assert (status, "accepts connections" in err) == (1, False), err
+    assert "namespaces: no namespaces here" in err
+    assert "--sandbox rlimits consents" in err
 
 
 def test_what_is_no_model_folder(command, tmp_path, monkeypatch):
@@ -278,15 +302,6 @@ def test_without_its_packages_the_command_says_what_to_install(folder, command, 
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     status, _, err = command(f"serve {folder / 'model'}")
     assert (status, "pip install 'pluralign[server]'" in err) == (1, True), err
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
-    + [("::", False), ("example.com", False), ("10.0.0.1", False)],
-)
-def test_which_addresses_only_this_machine_reaches(host, loopback):
-    assert is_loopback(host) == loopback
 
 
 def test_a_port_that_may_not_be_had():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -81,6 +82,60 @@ def test_a_second_server_on_the_file_is_refused(tmp_path):
         store(tmp_path)
     votes.close()
     store(tmp_path).close()
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_second_server_by_another_name_is_refused_too(tmp_path, link):
+    votes = store(tmp_path)
+    link(tmp_path / "again.sqlite", tmp_path / "votes.sqlite")
+    with pytest.raises(RunError, match="in use by another server"):
+        VoteStore(tmp_path / "again.sqlite")
+    votes.close()
+
+
+def test_by_a_link_the_log_lies_beside_the_file_itself(tmp_path):
+    """Else two names of one file would have two logs."""
+    (tmp_path / "other").mkdir()
+    link = tmp_path / "other" / "link.sqlite"
+    link.symlink_to(tmp_path / "votes.sqlite")
+    votes = VoteStore(link)
+    votes.add([vote("1", "ann", 2)], [ITEM])
+    assert [file.name for file in link.parent.iterdir()] == ["link.sqlite"]
+    assert (tmp_path / "votes.sqlite-wal").exists()
+    votes.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_votes_that_would_be_gone_with_the_process_are_refused(tmp_path, how):
+    """What is written into a file without a name is lost when it is closed."""
+    votes = store(tmp_path)
+    votes.add([vote("1", "ann", 2)], [ITEM])
+    (tmp_path / "votes.sqlite").rename(tmp_path / "moved.sqlite")
+    if how == "replaced":
+        (tmp_path / "votes.sqlite").write_bytes((tmp_path / "moved.sqlite").read_bytes())
+    with pytest.raises(
+        ArtifactError, match="was removed or replaced, so votes would be lost; put the file back"
+    ):
+        votes.add([vote("2", "bob", 2)], [])
+    (tmp_path / "moved.sqlite").rename(tmp_path / "votes.sqlite")
+    assert votes.add([vote("2", "bob", 2)], []) == 1
+
+
+def test_what_cannot_be_read_is_our_error(tmp_path):
+    votes = store(tmp_path)
+    for table in ("votes", "items"):
+        votes._connection.execute(f"DROP TABLE {table}")
+    for ask in (lambda: votes.posterior("i", 0.0), lambda: votes.items(9), lambda: votes.known(["i"])):
+        with pytest.raises(ArtifactError, match="cannot be used as a file of votes: no such table"):
+            ask()
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "votes.sqlite")
+    with pytest.raises(ArtifactError, match="is not a regular file; name another"):
+        store(tmp_path)
+    with pytest.raises(ArtifactError, match="/proc takes no files; name another"):
+        VoteStore("/proc/votes.sqlite")
 
 
 def test_a_full_disk_refuses_votes_and_keeps_those_it_has(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from fake_backbone import FakeBackbone, ratings_rows, talk
 from http_server import running
 from pluralign.server.app import build
 from pluralign.server.config import ServerConfig
+from pluralign.server.scoring import Predictor
 from pluralign.server.vote_routes import VoteDesk
 from pluralign.server.votes import Item, Vote, VoteStore, item_id
 
@@ -145,6 +148,41 @@ def test_a_full_disk_is_507_and_scores_go_on(model, tmp_path):
         assert statuses[-1] == 507
         assert server.post("/v1/score", {"conversations": TALKS}).status == 200
         assert server.get("/v1/posterior").json["items"][0]["votes"] == 10 * statuses.count(200)
+
+
+def test_a_file_that_is_gone_is_503_and_no_vote_is_acknowledged(model, tmp_path):
+    with running(build(model, ServerConfig(), desk=desk(tmp_path))) as server:
+        (tmp_path / "votes.sqlite").unlink()
+        answer = server.post("/v1/votes", {"votes": [ballot("1", voter="ann")]})
+        assert (answer.status, answer.headers["retry-after"]) == (503, "60")
+        assert "was removed or replaced" in answer.json["error"]["message"]
+        assert server.post("/v1/score", {"conversations": TALKS}).status == 200
+
+
+def test_many_votes_are_predicted_in_turns_with_what_others_ask(model, tmp_path, monkeypatch):
+    """At most 32 conversations at once, and scores of others between them."""
+    read, order = Predictor.category_probs, []
+
+    def slow(self, conversations):
+        order.append(len(conversations))
+        time.sleep(0.1)
+        return read(self, conversations)
+
+    monkeypatch.setattr(Predictor, "category_probs", slow)
+    rows = [ballot(str(n), voter="ann") | {"conversation": talk(f"{n / 50} 1 words")} for n in range(100)]
+    with running(build(model, ServerConfig(), desk=desk(tmp_path))) as server, ThreadPoolExecutor(1) as pool:
+        votes = pool.submit(server.post, "/v1/votes", {"votes": rows})
+        while not order:
+            time.sleep(0.001)
+        assert server.post("/v1/score", {"conversations": TALKS}).status == 200
+        assert len(order) < 4
+        assert votes.result().json["accepted"] == 100
+        assert order == [32, 32, 32, 4]
+        item = votes.result().json["items"][77]
+        expected = model.attribute_distributions([rows[77]["conversation"]])["a0"].point_masses()[1][0]
+        assert server.get(f"/v1/posterior?item={item}").json["prior"] == pytest.approx(
+            expected.tolist(), abs=1e-5
+        )
 
 
 def test_web_pages_of_elsewhere_cannot_vote_through_a_browser(model, tmp_path):

@@ -107,7 +107,7 @@ class Backbone:
         self.distributed = distributed
         self.tuning: Tuning | None = None
         self._on_cpu = model.device.type == "cpu"
-        self._threads_asked = num_threads
+        self._num_threads = num_threads
         self._threads = num_threads if isinstance(num_threads, int) else None
         causal = config.context == "conversation"
         takes = inspect.signature(model.forward).parameters
@@ -115,7 +115,7 @@ class Backbone:
         self._reader = Reader(tokenizer, config.max_length, with_types=typed)
         self._vocabulary = Vocabulary(model, tokenizer)
         blocks = has_row_blocks(model.config)  # which start with the text where nothing precedes it
-        asked = RunMode(
+        mode = RunMode(
             "left" if causal and padding_side == "left" and not blocks else "right",
             mask="attention_mask" in takes,
             positions=causal and "position_ids" in takes,
@@ -125,7 +125,7 @@ class Backbone:
             and "past_key_values" in takes
             and not getattr(model, "_is_stateful", False),
         )
-        self._may_share = asked.share_prompts
+        self._may_share = mode.share_prompts
         self._forward = Forward(
             model,
             pooling=config.pooling,
@@ -133,11 +133,11 @@ class Backbone:
             typed=typed,
             pad_id=self._vocabulary.pad_id,
             max_tokens=max_tokens_per_batch or (4096 if self._on_cpu else 32768),
-            mode=asked,
+            mode=mode,
         )
         with torch_threads(self._threads) if self._on_cpu and self._threads else nullcontext():
             found = find_mode(
-                self._forward, asked, self._vocabulary.ordinary_ids(), config.max_length, config.name_or_path
+                self._forward, mode, self._vocabulary.ordinary_ids(), config.max_length, config.name_or_path
             )
         self.prompt_size, self._vocabulary.shortest = found.width, found.shortest
         self._pooled_size = pooled_width(self.prompt_size, config.pooling)
@@ -308,7 +308,7 @@ class Backbone:
     def _use_threads(self, stats: EmbeddingStats) -> AbstractContextManager[None]:
         if not self._on_cpu:
             return nullcontext()
-        if self._threads_asked == "auto" and (self._threads is None or stats.computed >= _MANY):
+        if self._num_threads == "auto" and (self._threads is None or stats.computed >= _MANY):
             self._threads = choose_num_threads()
         stats.num_threads = self._threads or torch.get_num_threads()
         return torch_threads(stats.num_threads)

@@ -1,4 +1,4 @@
-"""Whether an LMDB file has all pages that it uses, found out before one of them is touched.
+"""Whether an LMDB file has all pages that it uses, checked before any of them is read.
 
 In: an open environment. Out: nothing, or a `CutOffError` with the sizes.
 

@@ -1,10 +1,9 @@
 """Several processes that embed together: `accelerate launch` or `torchrun`, one process per GPU.
 
 Each process calls `Backbone.embed` with the same conversations, runs its share of the texts that are in no
-cache,
-and gets every vector. In and out: masks, small objects and tensors, which are exchanged over gloo on the CPU
-in a separate group: vectors are needed on the CPU anyway, and neither the backend chosen for training nor GPU
-memory matters.
+cache, and gets every vector. In and out: masks, small objects and tensors, which are exchanged over gloo on
+the CPU in a separate group: vectors are needed on the CPU anyway, and neither the backend chosen for training
+nor GPU memory matters.
 
 All processes of a machine share one cache, without shards. LMDB allows one writer at a time, but storing a
 batch of 64 vectors takes 2 ms (6 ms for 4,096 numbers each; 9 and 22 ms when four processes do so at once),

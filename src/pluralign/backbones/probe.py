@@ -68,12 +68,14 @@ class Found(NamedTuple):
 
 
 @torch.inference_mode()
-def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_length: int, name: str) -> Found:
-    """Sets `forward.mode` to the mode closest to `asked` that gives each text the vector it has alone.
+def find_mode(
+    forward: Forward, requested: RunMode, ids: NDArray[np.int64], max_length: int, name: str
+) -> Found:
+    """Sets `forward.mode` to the mode closest to `requested` that gives each text the vector it has alone.
 
     Args:
         forward: runs the texts.
-        asked: the requested mode.
+        requested: the requested mode.
         ids: valid token ids for test texts.
         max_length: maximum tokens of a text.
         name: name of the model, for messages.
@@ -88,7 +90,7 @@ def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_leng
     """
     with _own_randomness(forward.model):
         probe = _Probe(forward, ids, max_length, name)
-        for mode in _ladder(asked, forward.takes):
+        for mode in _ladder(requested, forward.takes):
             if probe.fits(mode):
                 break
         else:
@@ -97,7 +99,7 @@ def find_mode(forward: Forward, asked: RunMode, ids: NDArray[np.int64], max_leng
                 "meaningless; choose another model"
             )
         forward.mode = mode
-        probe.log_change(asked, mode)
+        probe.log_change(requested, mode)
         if forward.causal and probe.prompt_knows_response():
             raise ArtifactError(
                 f"{name} looks ahead: the state of a prompt depends on the response after it, so prompt and "
@@ -228,9 +230,9 @@ class _Probe:
             return None
         return "its cache gives different vectors"
 
-    def log_change(self, asked: RunMode, found: RunMode) -> None:
+    def log_change(self, requested: RunMode, found: RunMode) -> None:
         """Logs once if the model is not run in the requested mode."""
-        if found.fill == asked.fill:
+        if found.fill == requested.fill:
             return
         if found.fill == "right":
             _log_once(
@@ -275,31 +277,31 @@ class _Probe:
         ids = ids.astype(np.int64)
         return Tokens(ids, np.zeros_like(ids) if self._forward.typed else None, start, False)
 
-    def _close(self, tolerances: dict[Any, float], found: Tensor, wanted: Tensor, *, worst: bool) -> bool:
-        errors = _errors(found, wanted.to(found.device))
+    def _close(self, tolerances: dict[Any, float], found: Tensor, expected: Tensor, *, worst: bool) -> bool:
+        errors = _errors(found, expected.to(found.device))
         error = errors.max() if worst else errors.median()
         return bool(error <= _tolerance(tolerances, found.dtype))  # NaN is not close
 
 
-def _ladder(asked: RunMode, takes: frozenset[str]) -> Iterator[RunMode]:
+def _ladder(requested: RunMode, takes: frozenset[str]) -> Iterator[RunMode]:
     """Modes from the requested one down to the reference itself."""
-    masked, placed = "attention_mask" in takes, asked.positions and "position_ids" in takes
+    masked, placed = "attention_mask" in takes, requested.positions and "position_ids" in takes
     if masked:
-        for fill in dict.fromkeys((asked.fill, "right")):
+        for fill in dict.fromkeys((requested.fill, "right")):
             for positions in dict.fromkeys((placed, False)):
-                yield replace(asked, fill=fill, mask=True, positions=positions)
-    plain = replace(asked, share_prompts=False)
+                yield replace(requested, fill=fill, mask=True, positions=positions)
+    plain = replace(requested, share_prompts=False)
     for mask in dict.fromkeys((masked, False)):
         yield replace(plain, fill="equal", mask=mask, positions=False)
     for mask in dict.fromkeys((masked, False)):
         yield replace(plain, fill="alone", mask=mask, positions=False)
 
 
-def _errors(found: Tensor, wanted: Tensor) -> Tensor:
+def _errors(found: Tensor, expected: Tensor) -> Tensor:
     """Relative error of each state, [T]."""
-    found, wanted = found.float(), wanted.float()
-    size = wanted.norm(dim=-1)
-    errors: Tensor = (found - wanted).norm(dim=-1) / size.clamp_min(1e-3 * float(size.mean()) + 1e-30)
+    found, expected = found.float(), expected.float()
+    size = expected.norm(dim=-1)
+    errors: Tensor = (found - expected).norm(dim=-1) / size.clamp_min(1e-3 * float(size.mean()) + 1e-30)
     return errors
 
 

@@ -229,7 +229,7 @@ def _of_conversations(function: Callable[[list[Any], list[str]], Any]) -> Callab
 
 
 def _train(trainer: PPOTrainer, start: Path | None, config: PPOConfig) -> dict[str, float]:
-    """Trains; what has gone for good is said in words of the command line.
+    """Trains; an error that cannot be retried is reported in terms of the command line.
 
     Raises:
         RunError: the reward cannot be reached any more; the state is saved.
@@ -262,7 +262,7 @@ def _progress(config: PPOConfig, start: int, console: Console) -> Callable[[int,
     """A logger that says in one line how a step or an evaluation went, and how long the rest will take."""
     begun = time.perf_counter()
 
-    def say(step: int, metrics: Mapping[str, float]) -> None:
+    def print_line(step: int, metrics: Mapping[str, float]) -> None:
         if any(name.startswith("eval/") for name in metrics):
             names = [name for name in ("reward", "gold", "kl_k3", "length") if f"eval/{name}" in metrics]
             values = ", ".join(f"{n.removesuffix('_k3')} {metrics[f'eval/{n}']:.3f}" for n in names)
@@ -276,7 +276,7 @@ def _progress(config: PPOConfig, start: int, console: Console) -> Callable[[int,
             f"{_duration(left)} left"
         )
 
-    return say
+    return print_line
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Flags of `pluralign align --method ppo`, and what must be right about them before anything is loaded.
+"""Flags of `pluralign align --method ppo`, and the checks on them before anything is loaded.
 
 Nothing heavy is imported here before it is needed, not even for types (see `flags`).
 """
@@ -23,7 +23,7 @@ __all__ = ["OnlineFlags", "check_online"]
 
 @dataclass(frozen=True)
 class OnlineFlags:
-    """Train a policy on what it says itself, with rewards that are distributions.
+    """Train a policy online, on its own responses, with distributional rewards.
 
     Attributes:
         prompts: File, folder or hub id with prompts; any table that has them.
@@ -38,8 +38,8 @@ class OnlineFlags:
             instead of a reward model.
         programs: Tables with prompts and tests, instead of a reward model: the reward is the share of tests
             that the program in a response passes. May be the file of --prompts; several as [a.jsonl,b.jsonl].
-        gold_function: FILE.py:NAME of such a function that evaluations ask too, and training never does.
-        ref_model: Folder or hub id of the reference, where it is not the policy as it is given.
+        gold_function: FILE.py:NAME of such a function that evaluations report and training never uses.
+        ref_model: Folder or hub id of the reference, if it is not the initial policy.
         critic_model: Folder or hub id of a model for the critic alone, with the policy's tokenizer; null for
             a value head on the policy's own states.
         columns: Our column names to the file's, e.g. --columns.prompt instruction.
@@ -116,7 +116,7 @@ def check_online(flags: OnlineFlags, programs: ProgramFlags, policy: PolicyFlags
     if flags.reward_model is None:
         for name in ("combine", "reference", "reward_device"):
             if getattr(flags, name):
-                raise UsageError(f"--{name} belongs to --reward_model; --{sources[0]} has no use for it")
+                raise UsageError(f"--{name} applies to --reward_model; --{sources[0]} does not use it")
         if config.risk != "mean":
             raise UsageError(f"--risk {config.risk}: --{sources[0]} gives numbers, not distributions")
     check_combination(flags.combine, flags.reference)

@@ -110,7 +110,7 @@ def adapter(flags: PolicyFlags) -> Any:
 
 @contextmanager
 def settings_named() -> Iterator[None]:
-    """Errors of transformers and peft inside, where a trainer is made, are errors about its settings.
+    """Turns errors of transformers and peft while a trainer is made into errors about its settings.
 
     Raises:
         ConfigError: training with these settings is not possible; it says why.

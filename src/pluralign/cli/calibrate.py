@@ -16,6 +16,7 @@ from pluralign.cli.objects import load_model, load_tables
 from pluralign.cli.parsing import UsageError, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
 from pluralign.fitting.config import saved_settings
+from pluralign.report.wording import counted
 from pluralign.run_layout import model_folder
 
 __all__ = ["run"]
@@ -49,9 +50,9 @@ class CalibrateFlags:
 def run(arguments: Sequence[str]) -> None:
     """Parses the arguments, calibrates and writes the model."""
     purpose = (
-        "Correct a model's distributions of ratings, so that its intervals hold their share of the ratings "
-        "of new groups, and by pairs or votes its probabilities of preferences. Scores and risk measures "
-        "stay as they are."
+        "Correct a model's distributions of ratings, so that its intervals contain the stated share of the "
+        "ratings of new groups, and with pairs or votes its preference probabilities. Scores and risk "
+        "measures stay as they are."
     )
     flags, data, place = parse("calibrate", purpose, arguments, CalibrateFlags, DataFlags, PlaceFlags)
     if not data.sources or {"pairs", "votes"} <= set(data.sources):
@@ -83,9 +84,10 @@ def run(arguments: Sequence[str]) -> None:
             for attribute, part in model.calibration.items()
         }
         for attribute, counts in found.items():
-            console.say(f"{attribute}: {counts['rows']:,} ratings in {counts['groups']:,} groups")
+            words = f"{counted(counts['rows'], 'rating')} in {counted(counts['groups'], 'group')}"
+            console.say(f"{attribute}: {words}")
         if (heat := model.temperature) is not None:
-            fitted_on = f"{heat.rows:,} comparisons in {heat.groups:,} groups"
+            fitted_on = f"{counted(heat.rows, 'comparison')} in {counted(heat.groups, 'group')}"
             console.say(f"{heat.kind}: temperature {heat.value:.3g}, {fitted_on}")
         if flags.share < 1:
             command = ["pluralign", "evaluate", "--model", str(folder.path), *data.arguments]

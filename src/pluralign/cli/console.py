@@ -59,7 +59,7 @@ class Console:
 
 
 def shown(text: str) -> str:
-    """The text with what a terminal would obey written as `\\u001b`, so that names and messages only show.
+    """The text with control characters written as `\\u001b`, so that it cannot control the terminal.
 
     Everything that is printed passes through here. JSON keeps its meaning, since such characters occur there
     only inside strings.

@@ -12,6 +12,7 @@ from pluralign.cli.console import Console
 from pluralign.cli.engine_flags import RayFlags
 from pluralign.cli.parsing import UsageError
 from pluralign.errors import ArgumentError, DataError
+from pluralign.report.wording import counted
 
 if TYPE_CHECKING:
     from pluralign.engines import Engine, StoredRows
@@ -95,20 +96,21 @@ def rows_of(
         shutil.rmtree(folder / ROWS, ignore_errors=True)
         raise
     console.say(
-        f"{rows.rows:,} rows in {rows.num_shards:,} shards of at most {rows_per_shard:,}, in {folder}"
+        f"{counted(rows.rows, 'row')} in {counted(rows.num_shards, 'shard')} of at most {rows_per_shard:,}, "
+        f"in {folder}"
     )
     return rows
 
 
 def progress_lines(console: Console, what: str) -> Callable[[int, int], None]:
     """A function that prints how many shards are done: what was there already, and then every few seconds."""
-    said = -_SECONDS
+    last = -_SECONDS
 
     def print_progress(done: int, total: int) -> None:
-        nonlocal said
+        nonlocal last
         now = time.monotonic()
-        if done == total or now - said >= _SECONDS:
-            said = now
+        if done == total or now - last >= _SECONDS:
+            last = now
             console.say(f"  {done:,} of {total:,} {what}")
 
     return print_progress

@@ -42,11 +42,11 @@ class SuiteFlags:
     Attributes:
         suite: rewardbench, rewardbench2, rm_bench, judgebench, hh, llmbar, pairs or best_of_n; or programs,
             of a policy, with other flags: pluralign evaluate --suite programs --help.
-        model: Model folder, the run folder of a fit, or the folder of a combination; may stand without the
-            flag.
+        model: Model folder, the run folder of a fit, or the folder of a combination; may be given without
+            the flag.
         data: File, folder or hub id with the rows of the suite; null for the hub set of its authors.
-        scores: Instead of data, scores of its rows that are in a file already: a scores.parquet of such a
-            run, or a file of scores of RewardBench's scripts.
+        scores: File of existing scores, instead of data: a scores.parquet of such a run, or a file of scores
+            of RewardBench's scripts.
         risk: Risk measures, each evaluated on its own, e.g. --risk mean,cvar:0.1; the first is the main one.
         legacy: RewardBench with the weights that it had before September 2024, when two counts were swapped.
         where: Only rows with these values, e.g. --where.subset chat.
@@ -167,19 +167,19 @@ def _evaluate(
 
 def _scope(run: Path, model: Path, same_file: bool, results: dict[str, Any]) -> str:
     """How many rows there were, and whether the model knew them."""
-    from pluralign.cli.held_out import seen_groups
+    from pluralign.cli.held_out import num_fitted_groups
 
     suite = results["suite"]
-    said = f"all {suite['rows']:,} rows of {suite['source']}, in {suite['groups']:,} groups"
+    scope = f"all {suite['rows']:,} rows of {suite['source']}, in {suite['groups']:,} groups"
     if same_file:
-        return f"{said}; WARNING: the model was fitted on this file, so this is not a held-out result"
+        return f"{scope}; WARNING: the model was fitted on this file, so this is not a held-out result"
     import pyarrow.parquet as pq
 
     groups = pq.read_table(run / "scores.parquet", columns=["group"])["group"].unique().to_pylist()
-    shared = seen_groups(model_folder(model).parent, groups)
+    shared = num_fitted_groups(model_folder(model).parent, groups)
     if shared:
-        said += f"; WARNING: {shared:,} of these groups were in the fit, so this is not a held-out result"
-    return said
+        scope += f"; WARNING: {shared:,} of these groups were in the fit, so this is not a held-out result"
+    return scope
 
 
 def _spelled_out(arguments: Sequence[str]) -> list[str]:

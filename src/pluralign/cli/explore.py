@@ -22,8 +22,10 @@ _GRACE = 5.0  # seconds for what a person waits for when they stop it
 
 @dataclass(frozen=True)
 class ExploreFlags:
-    """Try a reward model on a page in the browser: type a prompt and responses, see the distributions, move
-    the risk measure and the weights. The page is on this machine alone; `pluralign serve` has it at / too.
+    """Try a reward model on a page in the browser.
+
+    Type a prompt and responses, see the distributions, change the risk measure and the weights. Only this
+    machine can open the page; `pluralign serve` has it at / too.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
@@ -31,7 +33,9 @@ class ExploreFlags:
         personas: Models of groups of people, to see which of them object, e.g. --personas.scientist
             runs/scientist.
         port: Port to listen on; 0 for any that is free.
-        no_browser: Print the address alone.
+        hosts: Host names under which browsers may open the page besides those of this machine, such as the
+            name of a proxy, e.g. [models.lab]; '*' for any.
+        no_browser: Only print the address.
         device: cpu, cuda, ...; null for a GPU if there is one.
         cache: Embedding cache; none for no cache, null for the default one, or a folder.
         json: Print the address as JSON.
@@ -41,6 +45,7 @@ class ExploreFlags:
     risk: str = "mean"
     personas: dict[str, str] | None = None
     port: int = 0
+    hosts: tuple[str, ...] | str = ()
     no_browser: bool = False
     device: str | None = None
     cache: str | None = "none"
@@ -53,6 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     from pluralign import risk
 
     risk.parse(flags.risk)
+    config = ServerConfig(risk=flags.risk, hosts=flags.hosts)
     console = Console(flags.json)
 
     def listening(url: str) -> None:
@@ -73,9 +79,9 @@ def run(arguments: Sequence[str]) -> None:
     place = Place(flags.model, _HOST, flags.port, flags.personas or {}, flags.device, flags.cache)
     serve(
         place,
-        ServerConfig(risk=flags.risk),
+        config,
         settings,
-        say=console.say,
+        report=console.say,
         on_listening=listening,
         on_ready=lambda url: console.say("the model scores"),
     )

@@ -29,7 +29,7 @@ class FitFlags:
 
     Attributes:
         family: One of the families above.
-        ensemble: Number of heads, each on its own resample of the groups; how far they differ is what the
+        ensemble: Number of heads, each on its own resample of the groups; how far they differ shows what the
             model does not know, for measures such as worst_case(cvar:0.1). 1 for one head on all groups.
         test_share: Share of the data that is held out for `evaluate`, by groups; 0 fits on everything.
         split_seed: Seed that selects the held-out groups.

@@ -115,7 +115,7 @@ class BackboneFlags:
 
 @dataclass(frozen=True)
 class PlaceFlags:
-    """Where a saved model, which knows its own backbone, runs.
+    """Where a saved model runs; its backbone is named in its folder.
 
     Attributes:
         device: cpu, cuda, cuda:1, ...; null for a GPU if there is one.

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = [
     "held_out_counts",
     "held_out_words",
+    "num_fitted_groups",
+    "overlap_with_fit",
     "remember",
     "remember_also",
-    "seen_before",
-    "seen_groups",
     "unseen",
 ]
 
@@ -94,18 +94,20 @@ def unseen(folder: Path, tables: Tables) -> dict[str, datasets.Dataset] | None:
     Returns:
         None if the folder has no record.
     """
+    from pluralign.data.table_columns import column_values
+
     if not (folder / _GROUPS).is_file():
         return None
     fitted = set(json.loads((folder / _GROUPS).read_text(encoding="utf-8")))
     found = {}
     for kind, table in tables.items():
-        rows = [i for i, group in enumerate(table["group"]) if group not in fitted]
+        rows = [i for i, group in enumerate(column_values(table, "group")) if group not in fitted]
         if rows:
             found[kind] = table.select(rows)
     return found
 
 
-def seen_before(folder: Path, tables: Tables) -> str | None:
+def overlap_with_fit(folder: Path, tables: Tables) -> str | None:
     """How many of the evaluated groups and texts were in the fit, with a warning if any were.
 
     Args:
@@ -121,22 +123,22 @@ def seen_before(folder: Path, tables: Tables) -> str | None:
         return None
     groups = _groups(tables)
     shared = len(groups & set(json.loads((folder / _GROUPS).read_text(encoding="utf-8"))))
-    said = f"{shared:,} of its {len(groups):,} groups were in the fit"
+    overlap = f"{shared:,} of its {len(groups):,} groups were in the fit"
     if shared:
-        return f"{said}; WARNING: this is not a held-out result"
+        return f"{overlap}; WARNING: this is not a held-out result"
     stored = _stored(folder / _TEXTS)
     if stored is None:  # an earlier version kept no record
-        return said
+        return overlap
     evaluated = text_record(tables)
     prompts, texts = evaluated.shared_with(stored)
     named = [f"{prompts:,} of its {len(evaluated.prompts):,} prompts"] if prompts else []
     named += [f"{texts:,} of its {len(evaluated.texts):,} texts"] if texts else []
     if named:
-        said += f", but {' and '.join(named)} were, in other groups"
-    return said + ("; WARNING: for these it is not a held-out result" if texts else "")
+        overlap += f", but {' and '.join(named)} were, in other groups"
+    return overlap + ("; WARNING: for these it is not a held-out result" if texts else "")
 
 
-def seen_groups(folder: Path, groups: Iterable[str]) -> int:
+def num_fitted_groups(folder: Path, groups: Iterable[str]) -> int:
     """How many of these groups were in the fit; 0 where the run folder has no record.
 
     Args:

@@ -36,7 +36,7 @@ VERBS = {
     "align": "fit a policy to collected rewards or preferences, or to a reward model while it samples",
     "export": "write a model as a checkpoint that other software loads",
     "serve": "serve a model over HTTP, to trainers and to people who vote",
-    "explore": "try a model on a page: type responses, see distributions, move the risk measure",
+    "explore": "try a model on a page: type responses, see distributions, change the risk measure",
     "lab": "sample data from a simulated crowd whose true rewards are known",
 }
 

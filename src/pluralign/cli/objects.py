@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pluralign.cli.console import Console
 from pluralign.cli.flags import BackboneFlags, DataFlags
 from pluralign.cli.parsing import UsageError
+from pluralign.report.wording import counted
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ def load_tables(flags: DataFlags, console: Console, folder: Path) -> dict[str, d
 
 def counts(report: LoadReport) -> str:
     """What loading kept, left out and set aside, in one line."""
-    parts = [f"{report.rows_kept:,} rows"]
+    parts = [counted(report.rows_kept, "row")]
     if report.rows_filtered:
         parts.append(f"{report.rows_filtered:,} left out by where")
     if report.rows_quarantined:
-        parts.append(f"{report.rows_quarantined:,} bad rows set aside in {report.quarantine_path}")
+        parts.append(f"{counted(report.rows_quarantined, 'bad row')} set aside in {report.quarantine_path}")
     parts += [f"read from {'; '.join(report.read_as)}"] if report.read_as else []
     parts += [f"{count:,} x {note} (kept)" for note, count in report.notes.items()]
     return ", ".join(parts)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralign.cli.console import cut
+from pluralign.cli.out_places import out_problem
 from pluralign.cli.yaml_limits import YamlLimitError, check_file, check_value
 from pluralign.errors import PluralignError, did_you_mean, nearest
 
@@ -59,7 +60,8 @@ def parse(
         more: what `--help` ends with.
 
     Raises:
-        UsageError: an unknown key, a value of the wrong type, a config file that cannot be read.
+        UsageError: an unknown key, a value of the wrong type, a config file that cannot be read, or an --out
+            that would replace what is read.
     """
     parser, known = _parser(verb, purpose, kinds, positional, tuple(skip), more)
     _FLAGS[:] = [name for name in known if name != positional]
@@ -69,6 +71,8 @@ def parse(
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
         raise UsageError(_explain(str(error), known, verb, elsewhere or {}, positional)) from None
     values = namespace.as_dict()
+    if problem := out_problem(verb, values):
+        raise UsageError(problem)
     return [kind(**{field.name: values[field.name] for field in fields(kind)}) for kind in kinds]
 
 
@@ -218,6 +222,8 @@ def _explain(
         if bare in elsewhere:
             return f"{unknown_key}: it is valid only with {elsewhere[bare]}"
         close = nearest(bare, [*known, "config"], cutoff=0.5)
+        if close and close == positional and key.startswith("-"):
+            return f"{unknown_key}: write {close} without a flag, pluralign {verb} {close.upper()}"
         hint = f"did you mean {'--' if key.startswith('-') else ''}{close}?" if close else ""
         return f"{unknown_key}: {hint or f'pluralign {verb} --help lists all options'}"
     value = re.search(r'Parser key "(\S+?)":\s*(.*)', message, re.DOTALL)

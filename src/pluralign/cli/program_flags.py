@@ -12,7 +12,14 @@ from typing import Any, Literal
 from pluralign.cli.parsing import UsageError
 from pluralign.errors import ArgumentError, SandboxError
 
-__all__ = ["ProgramFlags", "check_programs", "named_tables", "program_limits", "program_reward"]
+__all__ = [
+    "ProgramFlags",
+    "check_programs",
+    "check_sandbox",
+    "named_tables",
+    "program_reward",
+    "program_settings",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class ProgramFlags:
         program_limits: Limits of each program, e.g. --program_limits.test_seconds 2; test_seconds,
             total_seconds, cpu_seconds, memory_mib, processes, open_files, disk_mib, output_kib.
         program_workers: Programs at a time; null for the number of processors.
+        program_packages: Installed packages of pure Python that programs may import, e.g. sortedcontainers,
+            which LeetCode has; several as [a,b].
     """
 
     program_columns: dict[str, str] | None = None
@@ -35,6 +44,7 @@ class ProgramFlags:
     sandbox: Literal["bubblewrap", "namespaces", "separate_user", "rlimits"] = "separate_user"
     program_limits: dict[str, float] | None = None
     program_workers: int | None = None
+    program_packages: tuple[str, ...] | str = ()
 
 
 def named_tables(programs: tuple[str, ...] | str) -> dict[str, str]:
@@ -54,18 +64,24 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
         if given:
             raise UsageError(f"--{given[0]} belongs to --programs, which is missing")
         return
-    program_limits(flags)
+    from pluralign.policy.rewards.programs.tasks import COLUMNS
+
+    _limits(flags)
+    unknown = sorted(set(flags.program_columns or {}) - set(COLUMNS))
+    if unknown:
+        raise UsageError(f"--program_columns.{unknown[0]}: allowed: {', '.join(COLUMNS)}")
+    _packages(flags)
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
 
-def program_reward(
+def program_settings(
     programs: tuple[str, ...] | str,
     flags: ProgramFlags,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
-) -> Any:
-    """The `ProgramReward` that the flags name.
+) -> dict[str, Any]:
+    """What the flags say, as arguments of `ProgramReward.from_tables`; JSON types.
 
     Args:
         programs: tables with prompts and tests.
@@ -75,33 +91,58 @@ def program_reward(
 
     Raises:
         UsageError: settings out of their range.
+    """
+    given: dict[str, str | None] = dict(flags.program_columns or {})
+    if columns and "prompt" in columns:
+        given.setdefault("prompt", columns["prompt"])
+    return {
+        "tables": list(named_tables(programs).values()),
+        "columns": given,
+        "split": split,
+        "limits": _limits(flags),
+        "minimum": flags.sandbox,
+        "all_or_nothing": flags.all_or_nothing,
+        "workers": flags.program_workers,
+        "packages": _packages(flags),
+    }
+
+
+def program_reward(
+    programs: tuple[str, ...] | str,
+    flags: ProgramFlags,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+) -> Any:
+    """The `ProgramReward` that the flags name; arguments as of `program_settings`.
+
+    Raises:
+        UsageError: settings out of their range.
         DataError: a table cannot be read, or a row has no valid prompt or tests.
         SandboxError: this machine offers no protection that is accepted.
     """
     from pluralign import policy
 
-    given: dict[str, str | None] = dict(flags.program_columns or {})
-    if columns and "prompt" in columns:
-        given.setdefault("prompt", columns["prompt"])
+    check_sandbox(flags)
+    return policy.ProgramReward.from_tables(**program_settings(programs, flags, columns, split))
+
+
+def check_sandbox(flags: ProgramFlags) -> None:
+    """Whether this machine protects from programs as the flags require.
+
+    Raises:
+        SandboxError: it does not; the message says what to install.
+    """
+    from pluralign.policy.rewards.programs.probing import find_sandbox
+
     try:
-        tasks = policy.load_tasks(*named_tables(programs).values(), columns=given, split=split)
-    except ArgumentError as error:
-        if str(error).startswith("tasks: "):
-            raise UsageError(str(error).replace("tasks: ", "--program_columns: ", 1)) from None
-        raise
-    try:
-        return policy.ProgramReward(
-            policy.ProgramLimits(**program_limits(flags)),
-            minimum=flags.sandbox,
-            all_or_nothing=flags.all_or_nothing,
-            workers=flags.program_workers,
-            tasks=tasks,
-        )
+        find_sandbox(flags.sandbox)
     except SandboxError as error:
-        raise SandboxError(str(error).replace("minimum='rlimits'", "--sandbox rlimits")) from None
+        raise SandboxError(
+            str(error).replace("minimum='rlimits' (--sandbox rlimits)", "--sandbox rlimits")
+        ) from None
 
 
-def program_limits(flags: ProgramFlags) -> dict[str, Any]:
+def _limits(flags: ProgramFlags) -> dict[str, Any]:
     """The limits that are given; whole numbers stay whole.
 
     Raises:
@@ -120,3 +161,20 @@ def program_limits(flags: ProgramFlags) -> dict[str, Any]:
     except ArgumentError as error:
         raise UsageError(str(error).replace("limits: ", "--program_limits.", 1)) from None
     return given
+
+
+def _packages(flags: ProgramFlags) -> tuple[str, ...]:
+    """The packages that programs may import.
+
+    Raises:
+        UsageError: one is not installed, or is not of Python alone.
+    """
+    from pluralign.policy.rewards.programs.packages import modules_of
+
+    given = flags.program_packages
+    names = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        modules_of(names)
+    except ArgumentError as error:
+        raise UsageError(f"--program_{error}") from None
+    return names

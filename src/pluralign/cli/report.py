@@ -27,7 +27,7 @@ class ReportFlags:
         runs: Folders of finished evaluations; for the folder of a fit, the evaluations of its model next to
             it. Or one run of align, finished or not: its curves, warning signs and samples.
         out: HTML file to write; null for report.html in the folder, or next to several.
-        card: Also write the results as a model card has them, model-index and tables in Markdown, to this
+        card: Also write the results for a model card, model-index and tables in Markdown, to this
             file.
         open: Open the page in a browser.
         json: Print the page's numbers as JSON.

@@ -14,7 +14,7 @@ _PAIRED = {"reward": "reward", "gold": "gold", "length": "tokens", "cut_off": "c
 
 
 def run_content(folder: Path) -> dict[str, Any]:
-    """What the page says.
+    """The content of the page.
 
     Raises:
         ArtifactError: nothing was measured yet, or a file is damaged.

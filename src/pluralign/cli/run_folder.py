@@ -32,13 +32,14 @@ from pluralign._version import __version__
 from pluralign.cli.console import Console
 from pluralign.digests import file_digest, json_digest
 from pluralign.errors import RunError
-from pluralign.files import append_line, is_temporary, sweep, write_file, write_json
+from pluralign.files import append_line, is_temporary, sweep, why_not, write_file, write_json
 
 __all__ = ["RunFolder", "default_name", "digest", "made_once"]
 
 _LOCK, _RECORD, _LOG, _DONE = ".lock", "run.json", "metrics.jsonl", "done.json"
 _CARD = "README.md"  # people may write into it
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "safetensors")
 
 
@@ -60,7 +61,7 @@ class RunFolder:
         self, path: str | Path, verb: str, config: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> None:
         self.path = Path(path)
-        self._wanted = {"verb": verb, "config": json.loads(json.dumps(config)), "inputs": dict(inputs)}
+        self._run = {"verb": verb, "config": json.loads(json.dumps(config)), "inputs": dict(inputs)}
         self._lock: int | None = None
         self._found = False
 
@@ -73,9 +74,10 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            if error.errno not in _REFUSED:
+            if error.errno in _FULL:
                 raise
-            raise RunError(f"{self.path} cannot be made: {error.strerror}; choose another --out") from error
+            reason = why_not(self.path.parent, error.errno or errno.EIO)
+            raise RunError(f"{self.path} cannot be made: {reason}; choose another --out") from error
         may_write = self._take_lock()
         try:
             if may_write:
@@ -85,7 +87,7 @@ class RunFolder:
             if not may_write and not self.finished:
                 raise RunError(f"{self.path} is read-only, and its run is not finished; choose another --out")
             if not stored.exists():
-                write_json(stored, self._wanted | {"versions": versions(), "started": _now()})
+                write_json(stored, self._run | {"versions": versions(), "started": _now()})
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -140,17 +142,17 @@ class RunFolder:
             stored["verb"]
         except (ValueError, TypeError, KeyError):
             raise RunError(f"{file} is damaged; choose another --out, or remove the folder") from None
-        for part, wanted in self._wanted.items():
+        for part, ours in self._run.items():
             found = stored.get(part)
-            if found == wanted:
+            if found == ours:
                 continue
-            if isinstance(found, dict) and isinstance(wanted, dict):
-                keys = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
+            if isinstance(found, dict) and isinstance(ours, dict):
+                keys = [k for k in sorted({*found, *ours}) if found.get(k) != ours.get(k)]
                 changes = "; ".join(
-                    f"{k}: {found.get(k)!r} in that run, {wanted.get(k)!r} in this one" for k in keys
+                    f"{k}: {found.get(k)!r} in that run, {ours.get(k)!r} in this one" for k in keys
                 )
             else:
-                changes = f"{found!r} in that run, {wanted!r} in this one"
+                changes = f"{found!r} in that run, {ours!r} in this one"
             raise RunError(
                 f"{self.path} belongs to another run (different {part}: {changes}). "
                 f"Choose another --out, or remove the folder."

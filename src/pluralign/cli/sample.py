@@ -32,6 +32,7 @@ from pluralign.cli.sample_rewards import (
 )
 from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, refuse_own_samples, samples_folder
 from pluralign.errors import PluralignError
+from pluralign.report.wording import counted
 from pluralign.run_layout import model_folder
 
 if TYPE_CHECKING:
@@ -183,8 +184,8 @@ def _samples(
         seed=flags.seed,
     )
     console.say(
-        f"{len(found.prompts):,} distinct prompts in {found.rows:,} rows; {flags.completions} completions "
-        f"each from {flags.server or flags.model}, into {target}"
+        f"{counted(len(found.prompts), 'distinct prompt')} in {counted(found.rows, 'row')}; "
+        f"{counted(flags.completions, 'completion')} each from {flags.server or flags.model}, into {target}"
     )
     if flags.engine == "ray":
         return sample_on_ray(flags, ray, found.prompts, settings, folder, target, console)
@@ -241,6 +242,7 @@ def _counts(samples: Path, console: Console) -> dict[str, Any]:
         "empty": empty,
     }
     unknown = sum(flag is None for flag in rows["cut_off"])
-    line = f"{len(rows):,} completions of {counts['prompts']:,} prompts; {cut_off:,} cut off, {empty:,} empty"
+    line = f"{counted(len(rows), 'completion')} of {counted(counts['prompts'], 'prompt')}; "
+    line += f"{cut_off:,} cut off, {empty:,} empty"
     console.say(line + (f"; for {unknown:,} it is unknown whether they were cut off" if unknown else ""))
     return counts

@@ -28,7 +28,7 @@ class SampleFlags:
         seed: Seed of the sampling.
         end_tokens: Tokens that end a completion, e.g. '["<|eot_id|>"]'; empty for the tokenizer's and the
             model's own.
-        limit: Only the first so many distinct prompts.
+        limit: Use only this many distinct prompts, the first ones.
         columns: Mapping from our column names to the file's, e.g. --columns.prompt instruction.
         hub_split: Split of a hub data set.
         revision: Branch, tag or commit of the policy on the hub.
@@ -78,14 +78,14 @@ class RewardFlags:
     Attributes:
         reward_model: Reward model folder, or the run folder of a fit.
         risk: Risk measure that turns its distributions into numbers, e.g. mean, cvar:0.1.
-        smooth: Instead of a risk measure: the probability that a completion beats its siblings, with both
-            rewards random.
+        smooth: Instead of a risk measure, the probability that a completion beats the other completions of
+            its prompt, with both rewards random.
         reward_function: FILE.py:NAME of a function of (prompts, completions) that returns one number each.
         programs: Tables with prompts and tests; the reward is the share of tests that the program in a
             completion passes. May be the file of --prompts; several as [a.jsonl,b.jsonl].
         reward_column: Use the rewards that came with --shards.
         table: unpaired, every completion; or pairs, the best against the worst of each prompt.
-        per_prompt: Train on the first so many completions of a prompt; all stay references.
+        per_prompt: Number of completions of a prompt to train on, the first ones; all stay references.
         leave_out_cut_off: Do not train on completions that hit the token limit.
         length_control: Remove the part of the rewards that follows length.
         beta: Print a diagnosis of QRPO's targets with this beta; null for none.

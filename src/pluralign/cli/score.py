@@ -20,7 +20,6 @@ from pluralign.cli.score_flags import ScoreFlags
 from pluralign.cli.score_shards import score_shards
 from pluralign.cli.score_summary import UtilitySummary
 from pluralign.cli.scorers import check_combination, load_scorer
-from pluralign.files import whole_file
 
 __all__ = ["run"]
 
@@ -31,7 +30,11 @@ def run(arguments: Sequence[str]) -> None:
     check_workers(flags.engine, ray)
     if flags.json and flags.out is None:
         raise UsageError("--json prints a summary, so the scores need a file: pass one with --out")
+    if flags.engine is None and flags.rows_per_shard != ScoreFlags.rows_per_shard:
+        raise UsageError("--rows_per_shard needs --engine; without it the whole table is read at once")
     check_combination(flags.combine, flags.reference)
+    if flags.how != ScoreFlags.how and not flags.combine:
+        raise UsageError("--how says how several models are combined; name them with --combine")
     if flags.combine and (flags.weights or flags.steer):
         raise UsageError("--weights and --steer are for one model; drop them or --combine")
     from pluralign import data, risk
@@ -39,10 +42,6 @@ def run(arguments: Sequence[str]) -> None:
 
     quiet_datasets()
     measure = risk.parse(flags.risk)
-    if flags.out is not None and Path(flags.out).is_dir():
-        raise UsageError(f"--out {flags.out} is a folder; pass a file")
-    if flags.out is not None and _is_same_file(flags.out, flags.data):
-        raise UsageError(f"--out {flags.out} is the file of --data, whose texts would be lost; pass another")
     if flags.engine is not None:
         score_shards(flags, ray, measure)
         return
@@ -54,13 +53,14 @@ def run(arguments: Sequence[str]) -> None:
     lines = _lines(model, table, measure, flags, overall)
     console = Console(flags.json)
     if flags.out is None:
-        for line in lines:
-            sys.stdout.write(shown(line))
+        for batch in lines:
+            sys.stdout.writelines(f"{shown(line)}\n" for line in batch)
         console.say(overall.words(str(measure)))
         return
+    from pluralign.data.row_files import write_lines
+
     target = Path(flags.out)
-    with whole_file(target) as work, work.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
+    write_lines(target, lines)
     console.say(overall.words(str(measure)))
     console.result(overall.result(target, str(measure), len(table)), str(target))
 
@@ -85,12 +85,10 @@ def _scorer(flags: ScoreFlags) -> Any:
     )
 
 
-def _is_same_file(one: str, other: str) -> bool:
-    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
-
-
-def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, overall: UtilitySummary) -> Iterator[str]:
-    """One JSON line per row: id, the utility of each side, and what else was asked for."""
+def _lines(
+    model: Any, table: Any, measure: Any, flags: ScoreFlags, overall: UtilitySummary
+) -> Iterator[list[str]]:
+    """Batches of one JSON line per row: id, the utility of each side, and what else was asked for."""
     from pluralign.engines.scores import BATCH_ROWS, score_rows
 
     options: dict[str, Any] = {"levels": flags.levels, "attributes": flags.attributes}
@@ -99,4 +97,4 @@ def _lines(model: Any, table: Any, measure: Any, flags: ScoreFlags, overall: Uti
         found = score_rows(model, table[start : start + BATCH_ROWS], measure, **options)
         for utilities in found.utilities.values():
             overall.add(utilities)
-        yield from (f"{line}\n" for line in found.lines)
+        yield found.lines

@@ -26,13 +26,15 @@ class ScoreFlags:
         levels: Also write these quantiles of the reward, e.g. --levels [0.05,0.5,0.95].
         attributes: Also write, for each attribute on its rating scale, the predicted mean and std, the share
             of people who give each rating, and the quantiles of --levels.
-        out: JSON Lines file to write, with its folders; null prints the lines. columns: Mapping from our
-        column names to the file's, e.g. --columns.response answer. hub_split: Split of a hub data set.
-        device: cpu, cuda, ...; null for a GPU if there is one. cache: Embedding cache; null for the default
-        one (with --engine for none), none for no cache. engine: Work in shards that can be interrupted and
-        continued, without all rows in memory: local in this
-            process, ray on the workers of a Ray cluster; null reads the whole table.
-        rows_per_shard: Rows per shard; an interruption loses at most one per worker.
+        out: File to write, with its folders: JSON Lines, CSV or Parquet by its ending, .jsonl, .csv or
+            .parquet; null prints JSON Lines.
+        columns: Mapping from our column names to the file's, e.g. --columns.response answer.
+        hub_split: Split of a hub data set.
+        device: cpu, cuda, ...; null for a GPU if there is one.
+        cache: Embedding cache; null for the default one (with --engine for none), none for no cache.
+        engine: Work in shards that can be interrupted and continued, without all rows in memory: local in
+            this process, ray on the workers of a Ray cluster; null reads the whole table.
+        rows_per_shard: Rows per shard of --engine; an interruption loses at most one per worker.
         json: Print a summary as JSON.
     """
 

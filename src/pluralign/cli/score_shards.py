@@ -20,7 +20,6 @@ from pluralign.cli.parsing import UsageError
 from pluralign.cli.run_folder import RunFolder, digest
 from pluralign.cli.score_flags import ScoreFlags
 from pluralign.cli.score_summary import UtilitySummary
-from pluralign.files import whole_file
 
 if TYPE_CHECKING:
     from pluralign.engines import Engine
@@ -46,6 +45,7 @@ def score_shards(flags: ScoreFlags, ray: RayFlags, measure: Any) -> None:
         PluralignError: the input is invalid, a shard cannot be made, or the folder is that of another run.
     """
     _check(flags)
+    from pluralign.data.row_files import write_lines
     from pluralign.engines import model_identity
 
     console = Console(flags.json)
@@ -58,7 +58,7 @@ def score_shards(flags: ScoreFlags, ray: RayFlags, measure: Any) -> None:
             rows = _make(flags, ray, folder, engine, inputs, console)
             folder.finish(SCORES, result={"run": str(folder.path), "rows": rows})
         overall = UtilitySummary()
-        _write(target, _lines(folder.path / SCORES, overall))
+        write_lines(target, _lines(folder.path / SCORES, overall))
         rows = folder.result["rows"]
     console.say(overall.words(str(measure)))
     console.result(overall.result(target, str(measure), rows), str(target))
@@ -131,13 +131,8 @@ def _make(
     return rows.rows
 
 
-def _write(target: Path, lines: Iterator[str]) -> None:
-    with whole_file(target) as work, work.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
-
-
-def _lines(folder: Path, overall: UtilitySummary) -> Iterator[str]:
-    """The lines of all shards, in order; one shard is in memory at a time."""
+def _lines(folder: Path, overall: UtilitySummary) -> Iterator[list[str]]:
+    """The lines of each shard, in order; one shard is in memory at a time."""
     from pluralign.policy.sampling.shards import finished_shards, read_shard
 
     for file in finished_shards(folder):
@@ -145,4 +140,4 @@ def _lines(folder: Path, overall: UtilitySummary) -> Iterator[str]:
         for name in shard.column_names:
             if name.startswith("utility"):
                 overall.add(shard.column(name).to_pylist())
-        yield from (f"{line}\n" for line in shard.column("line").to_pylist())
+        yield shard.column("line").to_pylist()

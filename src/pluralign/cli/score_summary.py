@@ -1,4 +1,4 @@
-"""What `pluralign score` says of the utilities that it wrote: how many, in which unit, do they differ."""
+"""The summary that `pluralign score` prints: how many utilities, in which unit, and whether they differ."""
 
 from __future__ import annotations
 
@@ -37,8 +37,11 @@ class UtilitySummary:
         return found | {"constant": self.constant}
 
     def words(self, measure: str) -> str:
-        """How many, in which unit, and whether they say anything."""
-        words = f"{self.count:,} utilities, {measure} of the reward in {UNIT}"
+        """How many, in which unit, and whether they differ."""
+        many = "1 utility" if self.count == 1 else f"{self.count:,} utilities"
+        words = f"{many}, {measure} of the reward in {UNIT}"
+        if self.count == 1:
+            return f"{words}: {self.low:.3g}"
         if self.constant:
             return (
                 f"{words}: all {self.low:.3g}\nwarning: every response has the same utility, so these scores "

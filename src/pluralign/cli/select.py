@@ -22,6 +22,7 @@ from pluralign.cli.scorers import conversations_of
 from pluralign.cli.select_flags import SelectFlags
 from pluralign.cli.stored_samples import SAMPLES, imported, input_digests, refuse_own_samples, samples_folder
 from pluralign.policy.selection.config import SelectionConfig
+from pluralign.report.wording import counted
 
 if TYPE_CHECKING:
     from pluralign.policy.rewards.sources import RewardSource
@@ -125,7 +126,7 @@ def _make(
                 samples,
                 _novelty_source(flags),
                 folder.path / _NOVELTY,
-                progress=progress_printer(console, "shards compared with what the model knows"),
+                progress=progress_printer(console, "shards checked for novelty"),
             )
             made.append(_NOVELTY)
     else:
@@ -133,7 +134,7 @@ def _make(
     selection = policy.Selection(samples, reward, config, novelty)
     target = folder.path / f"selected.{flags.format}"
     counts = policy.write_selection(selection, target)
-    _say(selection, counts, config, console)
+    _print_counts(selection, counts, config, console)
     result = {"run": str(folder.path), "samples": str(samples), "table": str(target), **_result(counts)}
     if selection.threshold is not None:
         result["threshold"] = selection.threshold
@@ -166,11 +167,13 @@ def _result(counts: SelectionCounts) -> dict[str, Any]:
     }
 
 
-def _say(selection: Selection, counts: SelectionCounts, config: SelectionConfig, console: Console) -> None:
-    what = "pairs" if config.pairs else "rows"
+def _print_counts(
+    selection: Selection, counts: SelectionCounts, config: SelectionConfig, console: Console
+) -> None:
     console.say(
-        f"{counts.rows:,} {what} from {counts.completions:,} completions of {counts.prompts:,} prompts; "
-        f"{counts.without:,} prompts without any"
+        f"{counted(counts.rows, 'pair' if config.pairs else 'row')} from "
+        f"{counted(counts.completions, 'completion')} of {counted(counts.prompts, 'prompt')}; "
+        f"{counted(counts.without, 'prompt')} without any"
     )
     if selection.threshold is not None and config.share is not None:
         console.say(

@@ -11,7 +11,13 @@ from typing import Any
 
 from pluralign.cli.console import Console
 from pluralign.cli.parsing import UsageError, parse
-from pluralign.cli.program_flags import ProgramFlags, check_programs, named_tables, program_limits
+from pluralign.cli.program_flags import (
+    ProgramFlags,
+    check_programs,
+    check_sandbox,
+    named_tables,
+    program_settings,
+)
 from pluralign.cli.serving import Place, serve
 from pluralign.server.config import ServerConfig
 
@@ -23,23 +29,24 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class ServeFlags:
-    """Serve a reward model over HTTP: /v1/score and /v1/distribution, the faces that other software knows,
-    and a page for people at /. With --programs and no model the score is the share of tests that a program
-    passes.
+    """Serve a reward model over HTTP, to trainers and to people.
+
+    It answers /v1/score and /v1/distribution, the endpoints of OpenRLHF, vLLM and LLaMA-Factory, and has a
+    page for people at /. With --programs and no model the score is the share of tests that a program passes.
 
     Attributes:
         model: Model folder, the run folder of a fit, or the folder of a combination.
         programs: Instead of a model: tables with prompts and tests; the score is the share of tests that the
             program in a response passes.
-        host: Address to listen on; one that other machines reach needs a token.
+        host: Address to listen on; one that other machines can reach needs a token.
         port: Port to listen on; 0 for any that is free.
         token: What clients have to send as Authorization: Bearer TOKEN, or in the URL,
             http://any:TOKEN@host:port/; null for that of the environment, PLURALIGN_TOKEN, which other users
             of this machine cannot read.
         policy_tokenizer: Folder or hub id of the policy's tokenizer, whose chat template wrote the texts that
             OpenRLHF, LLaMA-Factory and clients of vLLM send; none where their prompts are plain text.
-        votes: SQLite file of votes for a categorical model's categories, made where it is missing: /v1/votes.
-        personas: Models of groups of people, whose opinions the page at / shows, e.g. --personas.scientist
+        votes: SQLite file of votes for a categorical model's categories, created if missing; adds /v1/votes.
+        personas: Models of groups of people, whose objections the page at / shows, e.g. --personas.scientist
             runs/scientist.
         voters: JSON file with the name and the token of each person who may vote, {"ann": "token"}; null
             where votes come from a program that sends the server's token and names the voter.
@@ -48,7 +55,7 @@ class ServeFlags:
         fade_prior: Whether the model's prediction is forgotten like the votes.
         device: cpu, cuda, ...; null for a GPU if there is one.
         cache: Embedding cache; none for no cache, null for the default one, or a folder.
-        grace: Seconds in which requests that were accepted are answered after a stop.
+        grace: Seconds after a stop within which accepted requests are still answered.
         json: Print the address as JSON.
     """
 
@@ -80,7 +87,12 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError(
             f"--grace: received {flags.grace:g}; allowed: seconds, more than 0 and less than a day"
         )
-    token, voters = _token(flags), _voters(flags)
+    if flags.votes is None:
+        for flag in ("vote_half_life", "vote_strength", "fade_prior"):
+            if getattr(flags, flag) != getattr(ServeFlags, flag):
+                raise UsageError(f"--{flag} is about votes, so it needs --votes, the file of them")
+    token = _token(flags)
+    voters = _voters(flags, token)
     console = Console(flags.json)
 
     def listening(url: str) -> None:
@@ -106,7 +118,7 @@ def run(arguments: Sequence[str]) -> None:
     place = Place(
         flags.model, flags.host, flags.port, flags.personas or {}, flags.device, flags.cache, run_programs
     )
-    serve(place, config, settings, say=console.say, on_listening=listening, on_ready=ready)
+    serve(place, config, settings, report=console.say, on_listening=listening, on_ready=ready)
 
 
 def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | None:
@@ -119,20 +131,14 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
         return None
     for flag in ("votes", "personas"):
         if getattr(flags, flag) is not None:
-            raise UsageError(f"--{flag} belongs to a model; --programs has tests, and no opinions")
-    return {
-        "tables": list(named_tables(flags.programs).values()),
-        "columns": programs.program_columns or {},
-        "limits": program_limits(programs),
-        "minimum": programs.sandbox,
-        "all_or_nothing": programs.all_or_nothing,
-        "workers": programs.program_workers,
-    }
+            raise UsageError(f"--{flag} applies to a reward model; with --programs there is none")
+    check_sandbox(programs)
+    return program_settings(flags.programs, programs)
 
 
 def _token(flags: ServeFlags) -> str | None:
     """The token, which is needed where other machines can connect."""
-    from pluralign.server.supervisor import is_loopback
+    from pluralign.server.hosts import is_loopback
 
     token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
     if token is not None and not _is_token(token):
@@ -145,8 +151,13 @@ def _token(flags: ServeFlags) -> str | None:
     return token
 
 
-def _voters(flags: ServeFlags) -> dict[str, str] | None:
-    """Tokens of voters, by name."""
+def _voters(flags: ServeFlags, token: str | None) -> dict[str, str] | None:
+    """Tokens of voters, by name.
+
+    Args:
+        flags: of the command.
+        token: the server's.
+    """
     if flags.voters is None:
         return None
     if flags.votes is None:
@@ -166,6 +177,10 @@ def _voters(flags: ServeFlags) -> dict[str, str] | None:
     if len(set(found.values())) < len(found):
         raise UsageError(
             f"--voters {flags.voters}: two people have the same token, so it does not say who votes"
+        )
+    if token in found.values():
+        raise UsageError(
+            f"--voters {flags.voters}: a voter has the server's own token, which may vote for everybody"
         )
     return found
 

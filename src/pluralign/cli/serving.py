@@ -45,7 +45,7 @@ def serve(
     config: ServerConfig,
     settings: Mapping[str, Any],
     *,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     on_listening: Callable[[str], None],
     on_ready: Callable[[str], None],
 ) -> None:
@@ -54,13 +54,13 @@ def serve(
     Args:
         place: what is served where.
         config: limits and the default measure.
-        settings: what else a worker is told: token, votes, grace ...
-        say: called with a line for people.
+        settings: further settings of the worker: token, votes, grace ...
+        report: called with a line for people.
         on_listening: called with the address once it accepts connections.
         on_ready: called with the address once the model scores.
 
     Raises:
-        UsageError: a folder or the port is none.
+        UsageError: a folder has no model, or the port is out of range.
         MissingDependencyError: the extra `server` is not installed.
         SystemExit: the model could not be served.
     """
@@ -81,7 +81,7 @@ def serve(
         host, port = listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         on_listening(url)
-        told = dict(settings) | {
+        all_settings = dict(settings) | {
             "model": place.model,
             "programs": place.programs,
             "personas": dict(place.personas),
@@ -89,7 +89,7 @@ def serve(
             "cache": place.cache,
             "config": dataclasses.asdict(config),
         }
-        status = Supervisor(listening, told, say=say, on_ready=lambda: on_ready(url)).run()
+        status = Supervisor(listening, all_settings, report=report, on_ready=lambda: on_ready(url)).run()
     if status:
         raise SystemExit(status)
 

@@ -1,4 +1,4 @@
-"""Where `sample` and `select` find completions, and what of their flags' files determines the result."""
+"""Where `sample` and `select` find completions, and which files named by flags determine the result."""
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ def tuning_from(flags: Any, tune: str | None, ensemble: int) -> TuningConfig | N
 
 
 def training_settings(tune: str | None, ensemble: int, tuning: TuningConfig | None) -> dict[str, Any]:
-    """What of these determines a result.
+    """The settings that determine a result.
 
-    Nothing for what is as if its flag did not exist, so that runs from before these flags are found.
+    Flags that are not used leave no entry, so that the runs of versions without these flags are found.
     """
     found: dict[str, Any] = {} if ensemble == 1 else {"ensemble": ensemble}
     return found if tuning is None else found | {"tune": tune, "tuning": dataclasses.asdict(tuning)}

@@ -1,4 +1,4 @@
-"""What a config file or the value of a flag may be before it is read: not too large, aliases included.
+"""Limits on the size of a config file or a flag's value, aliases expanded; checked before it is parsed.
 
 YAML's aliases can make a few hundred bytes stand for billions of values, which is slow to convert and
 endless to print. Values are counted here as if every alias were written out, in the graph of nodes, where

@@ -107,7 +107,7 @@ class TemplateInverse:
             place, mark = max((text.rfind(mark), mark) for mark in (marks.opening, marks.ask))
             if place < 0:
                 raise ArgumentError(
-                    "the text has no place where the policy's chat template opens an answer; is "
+                    "nothing in the text marks the start of a response in the policy's chat template; is "
                     "--policy_tokenizer that of the policy?"
                 )
             longer = marks.opening if text.startswith(marks.opening, place) else mark
@@ -118,8 +118,8 @@ class TemplateInverse:
         held = [mark for mark in reserved if mark in response]
         if held:
             raise ArgumentError(
-                f"the response holds {held[0]!r}, a mark of the policy's chat template, so it is not certain "
-                "where it ends"
+                f"the response contains {held[0]!r}, a marker of the policy's chat template, so it is not "
+                "certain where it ends"
             )
         return [*messages, _assistant(response)]
 
@@ -153,7 +153,8 @@ class TemplateInverse:
                     return found
         raise ArgumentError(
             "the prompt is not what the policy's chat template writes for messages of system, user and "
-            "assistant, or a message holds a mark of the template; is --policy_tokenizer that of the policy?"
+            "assistant, or a message contains a marker of the template; is --policy_tokenizer that of the "
+            "policy?"
         )
 
     def _divided(self, prompt: str, marks: _Marks, *, with_system: bool) -> list[Message] | None:
@@ -240,22 +241,22 @@ class TemplateInverse:
     def _found(self) -> _Marks:
         turns = ("user", "assistant", "user", "assistant")
         plain = self._pieces(turns)
-        asked = self._pieces(turns[:1], add_generation_prompt=True)
+        opened = self._pieces(turns[:1], add_generation_prompt=True)
         if (
             plain is None
-            or asked is None
+            or opened is None
             or not plain[1].strip()
             or not plain[2].strip()
-            or not asked[1].strip()
+            or not opened[1].strip()
         ):
             raise ArgumentError(
-                "the policy's chat template does not show every message of a conversation with marks around "
-                "it, so its texts cannot be read back"
+                "the policy's chat template does not write markers around every message, so its texts cannot "
+                "be split back into messages"
             )
         whole = self._pieces(("system", *turns))
         own = whole is not None and whole[1].strip() != "" and whole[0] != plain[0]
         system = (whole[0], whole[1]) if whole is not None and own else None
-        return _Marks(plain[0], system, plain[1], plain[2], asked[1])
+        return _Marks(plain[0], system, plain[1], plain[2], opened[1])
 
 
 def _assistant(response: str) -> Message:

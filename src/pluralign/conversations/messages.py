@@ -61,7 +61,7 @@ def check(conversation: Conversation, index: int) -> Conversation:
             )
     if conversation[-1]["role"] != "assistant":
         raise ArgumentError(
-            f"conversation {index} ends with the role {conversation[-1]['role']!r}; "
+            f"conversation {index} ends with the role {conversation[-1]['role']!r:.80}; "
             'the last message must be the response, with the role "assistant"'
         )
     return conversation

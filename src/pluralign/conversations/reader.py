@@ -105,7 +105,7 @@ class ConversationReader:
         self.tokenizer = tokenizer
         self.end = find_turn_end(tokenizer, end_token)
         self._template = Template(tokenizer, self.end)
-        self._asked_end = None if end_token is None else self.end.token_id
+        self._given_end = None if end_token is None else self.end.token_id
         self._added = set(getattr(tokenizer, "added_tokens_decoder", {}))
 
     def read(
@@ -132,12 +132,12 @@ class ConversationReader:
         """
         count = len(conversations)
         whole = [ended] * count if isinstance(ended, bool) else list(ended)
-        said = [
+        sampled = [
             self._body(ids, one, has_end)
             for one, ids, has_end in zip(conversations, token_ids or [None] * count, whole, strict=True)
         ]
         drawn = [generated] * count if isinstance(generated, bool) else list(generated)
-        drawn = [is_drawn or ids is not None for is_drawn, ids in zip(drawn, said, strict=True)]
+        drawn = [is_drawn or ids is not None for is_drawn, ids in zip(drawn, sampled, strict=True)]
         rendered = []
         for index, (one, is_drawn, has_end) in enumerate(zip(conversations, drawn, whole, strict=True)):
             messages = check(one, index)
@@ -152,7 +152,7 @@ class ConversationReader:
             self._finish(one, *parts, has_end, ids_of[one.opening] if is_drawn else None)
             if ids is None
             else self._as_sampled(one, ids_of[one.opening], ids, has_end)
-            for one, parts, has_end, is_drawn, ids in zip(rendered, found, whole, drawn, said, strict=True)
+            for one, parts, has_end, is_drawn, ids in zip(rendered, found, whole, drawn, sampled, strict=True)
         ]
 
     def prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:
@@ -275,7 +275,7 @@ class ConversationReader:
         same = text.strip().rstrip("\ufffd") == str(one[-1]["content"]).strip().rstrip("\ufffd")
         if not same:
             return None
-        return [*body, *([] if not ended else ids[-1:] if self._asked_end is None else [self._asked_end])]
+        return [*body, *([] if not ended else ids[-1:] if self._given_end is None else [self._given_end])]
 
     def _as_sampled(
         self, one: Rendered, opening: list[int], ids: list[int], ended: bool

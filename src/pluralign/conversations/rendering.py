@@ -100,10 +100,10 @@ class Template:
         """
         if not self.templated:
             return self._joined(plain_prompt(prompt), plain_response(prompt, response), ended, ())
-        asked = _with_user(prompt)
-        whole = self._render([*asked, {"role": "assistant", "content": response}])
-        opening = self._render(asked, add_generation_prompt=True)
-        before = opening if whole.startswith(opening) else self._before(asked)
+        with_user = _with_user(prompt)
+        whole = self._render([*with_user, {"role": "assistant", "content": response}])
+        opening = self._render(with_user, add_generation_prompt=True)
+        before = opening if whole.startswith(opening) else self._before(with_user)
         changes = self._prompt_changes(prompt, opening)
         if not (opening.startswith(before) or before.startswith(opening)):
             changes += (_OTHER_PROMPT,)
@@ -120,7 +120,7 @@ class Template:
                 text = whole[:stop] + (self._end.text if ended else "")
                 return Rendered(text, opening, len(before), stop, changes)
         changes += ("it leaves part of the response out of a finished turn, so it is read as generated",)
-        before = self._before(asked)
+        before = self._before(with_user)
         own = opening[len(before) :] if opening.startswith(before) else ""
         if own.strip() and response.lstrip().startswith(own.strip()):
             # The response already contains the opening of the answer.

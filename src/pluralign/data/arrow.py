@@ -43,13 +43,13 @@ def canonical_types() -> dict[str, pa.DataType]:
 
 def canonical_columns(shape: Shape) -> tuple[str, ...]:
     """The canonical columns of a shape, in the order of the data set."""
-    judged = {
+    columns = {
         "ratings": ("attribute", "ratings", "rater_ids", "scale"),
         "pairs": (),
         "comparisons": ("votes", "rater_ids"),
         "responses": (),
     }
-    return ("id", "prompt", *SIDES[shape], *judged[shape], "subset", "group")
+    return ("id", "prompt", *SIDES[shape], *columns[shape], "subset", "group")
 
 
 def to_dataset(

@@ -1,8 +1,8 @@
 """A batch of rows checked a column at a time: only suspicious rows are then checked one by one.
 
 In: the columns of a batch, under canonical names. Out: its canonical columns as Arrow arrays, and the rows
-that need a closer look, whose cells there do not count. What is legal `records` decides, row by row: here a
-row passes only where it would pass there, without a problem and without a note.
+that need a closer look, whose cells there do not count. `records` defines which rows are valid: a row passes
+here only if it would pass there, without a problem and without a note.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def checked_columns(
         column: name -> its values, Arrow or Python; None where there is no such column.
         numbers: of the rows in their file.
         shape: which one.
-        file: what ids that are missing are made of.
+        file: name of the file, from which missing ids are made.
         absent: required columns that the whole file lacks: they are null, which makes no row suspicious.
         defaults: what the caller supplied.
     """
@@ -109,7 +109,7 @@ class _Check:
         return array
 
     def _compare_sides(self, prompt: pa.Array, sides: Sequence[pa.Array]) -> None:
-        """Equal sides, and sides or prompts that may hold a conversation or say the prompt again."""
+        """Marks rows with equal sides, and those whose texts may hold a conversation or repeat the prompt."""
         import pyarrow.compute as pc
 
         if len(sides) == 2:

@@ -1,6 +1,6 @@
 """A data set that grows batch by batch: canonical columns as they come, all others with one type in the end.
 
-In: batches of rows that were accepted. Out: Arrow columns, and of which file and row each row is. Other
+In: batches of rows that were accepted. Out: Arrow columns, and the file and row number of each row. Other
 columns keep their values whatever they are; those that no table takes become text (`spare_columns`).
 """
 
@@ -164,7 +164,7 @@ def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _widest(kind: pa.DataType) -> pa.DataType:
-    """The type that Python values of this one are given."""
+    """The type to which Arrow would convert Python values of this type."""
     import pyarrow as pa
 
     if pa.types.is_integer(kind) and kind != pa.uint64():

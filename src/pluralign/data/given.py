@@ -1,4 +1,4 @@
-"""Checks a table that a user passes instead of a file: does it come from a loader?
+"""Checks that a table which a user passes comes from a loader.
 
 In: anything. Out: nothing, or an error that names the loader. Rows are not read, since loaders check them.
 """

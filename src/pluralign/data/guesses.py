@@ -1,4 +1,4 @@
-"""What the columns of a file that fits no shape may be meant as; for messages, nothing is read because of it.
+"""Guesses what the columns of a file that fits no shape may mean; used in messages only.
 
 In: the columns of a file, and its first row. Out: sentences that say what to do.
 """

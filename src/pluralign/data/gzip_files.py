@@ -1,6 +1,6 @@
 """Gzip files, unpacked while they are read, and only as far as a table of texts can be.
 
-In: a path. Out: a stream of bytes. A megabyte of gzip can stand for a gigabyte of zeros, which would fill
+In: a path. Out: a stream of bytes. A megabyte of gzip can unpack to a gigabyte of zeros, which would fill
 the memory before anything else notices: a file that unpacks to more than `MOST_RATIO` times its size, and to
 more than `ALWAYS_ALLOWED` bytes, is refused. Tables of ratings have ratios of 3 to 50, and one whose rows all
 share a long prompt 150; zeros have 1,000.
@@ -30,7 +30,7 @@ def open_gzip(path: Path, name: str) -> IO[bytes]:
         name: what messages call it.
 
     Raises:
-        DataError: while reading, where too much comes out of it.
+        DataError: while reading, if it unpacks to too much.
     """
     return io.BufferedReader(_Unpacked(path, name), _BUFFER)
 

@@ -174,8 +174,8 @@ def _by_arrow(lines: Sequence[bytes]) -> dict[str, pa.Array] | None:
 def _is_plain(line: bytes) -> bool:
     """Whether a line begins and ends as an object does, without deep nesting.
 
-    Where all lines do, and there are as many rows, each line is one: what ends in a bracket goes on with a
-    comma or another bracket, and a line begins with neither.
+    If all lines do, and there are as many rows as lines, each line is one row: an object that goes on after a
+    bracket does so with a comma or another bracket, and no line begins with either.
     """
     return (
         line[:1] == b"{"
@@ -189,7 +189,7 @@ def _brackets(line: bytes) -> int:
 
 
 def _is_as_written(array: pa.Array) -> bool:
-    """Whether values are those of the file, but that whole numbers among others may be floats."""
+    """Whether values are those of the file, except that whole numbers among others may be floats."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

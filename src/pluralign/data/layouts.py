@@ -250,12 +250,12 @@ def _one_hot(row: Row) -> Row:
 
 def _of_turns(row: Row) -> Row:
     """Conversations from prompt and responses that are JSON lists, one text per turn (Arena on Kaggle)."""
-    asked, *answers = (_texts(row.get(column)) for column in ("prompt", "response_a", "response_b"))
-    if asked is None or any(said is None or len(said) != len(asked) for said in answers):
+    prompts, *answers = (_texts(row.get(column)) for column in ("prompt", "response_a", "response_b"))
+    if prompts is None or any(said is None or len(said) != len(prompts) for said in answers):
         return row
     sides = {}
     for column, said in zip(("response_a", "response_b"), answers, strict=True):
-        turns = [turn for pair in zip(asked, said or (), strict=True) for turn in pair]
+        turns = [turn for pair in zip(prompts, said or (), strict=True) for turn in pair]
         sides[column] = [
             {"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)
         ]
@@ -282,7 +282,7 @@ def rater_column(shape: Shape, layout: Layout, columns: Collection[str]) -> str 
 
 
 def name_one(names: Iterable[Any], judgements: Iterable[Any]) -> bool:
-    """Whether each row holds one judgement, and one name beside it or none."""
+    """Whether each row holds one judgement, with one name or none."""
     return all(
         (not isinstance(given, list) or len(given) == 1) and (name is None or isinstance(name, str | int))
         for name, given in zip(names, judgements, strict=True)

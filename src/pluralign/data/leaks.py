@@ -5,7 +5,7 @@ groups share; and records of texts, for comparison with other tables later. It d
 
 Rules: groups that share a prompt belong together, and so do groups that share prompt and response. There are
 exceptions: a prompt in more than a quarter of all groups is an instruction without its object ("Summarise the
-article."), and a short text ("Sincerely,") says nothing about its source. Those are counted instead. For two
+article."), and a short text ("Sincerely,") does not identify its source. Those are counted instead. For two
 plain texts without a prompt, long common first lines count as the prompt. Texts are compared with
 `same_text.normal_text`.
 """
@@ -254,18 +254,18 @@ def _batches(table: datasets.Dataset) -> Iterator[_Batch]:
     sides = {side: arrow_column(table, side) for side in _SIDES if side in table.column_names}
     prompts = arrow_column(table, "prompt") if "prompt" in table.column_names else None
     for start in range(0, len(table), BATCH_ROWS):
-        said = [column.slice(start, BATCH_ROWS) for column in sides.values()]
+        columns = [column.slice(start, BATCH_ROWS) for column in sides.values()]
         if prompts is None:
             prompt = np.zeros(min(BATCH_ROWS, len(table) - start), np.uint64)
         else:
             prompt = prompt_digests(prompts.slice(start, BATCH_ROWS))
         source = prompt.copy()
-        bare = np.flatnonzero(prompt == 0) if len(said) > 1 else ()
+        bare = np.flatnonzero(prompt == 0) if len(columns) > 1 else ()
         if len(bare):
-            texts = zip(*(column.take(pa.array(bare)).to_pylist() for column in said), strict=True)
+            texts = zip(*(column.take(pa.array(bare)).to_pylist() for column in columns), strict=True)
             starts = [normal_text(shared_start(of_row)) for of_row in texts]
             source[bare] = digests_of([start if is_long(start) else "" for start in starts])
-        yield _Batch(source, [_side(prompt, column) for column in said])
+        yield _Batch(source, [_side(prompt, column) for column in columns])
 
 
 def _side(prompt: Digests, texts: Any) -> _Side:

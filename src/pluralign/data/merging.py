@@ -61,12 +61,12 @@ def merge_raters(table: pa.Table, shape: Shape) -> tuple[pa.Table, list[str]]:
         ),
         strict=True,
     )
-    seen: set[tuple[str, ...]] = set()
+    added: set[tuple[str, ...]] = set()
     again = []
     for key in ids:
-        if key in seen:
+        if key in added:
             again.append(key[0])
-        seen.add(key)
+        added.add(key)
     return pa.table(merged), again
 
 

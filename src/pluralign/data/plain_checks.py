@@ -1,8 +1,8 @@
-"""What can be said of a whole column at once: which cells are texts, messages or numbers as they should be.
+"""Checks of whole columns: which cells are texts, messages or numbers as they should be.
 
 In: an Arrow array, or the Python values of a column. Out: an array of the type that a table has, and which
-rows need a closer look. A row is marked rather too often than too seldom: `records` then looks at it, and
-says what is wrong with it, if anything.
+rows need a closer look. In doubt a row is marked: `records` then checks it and reports
+what is wrong with it, if anything.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def sizes_of(lists: pa.Array) -> NDArray[np.int64]:
 
 
 def of_rows(bad: Mask, sizes: NDArray[np.int64]) -> Mask:
-    """The rows in which a value is bad, where values are one list after the other."""
+    """The rows that hold a bad value; values are concatenated lists."""
     odd = np.zeros(len(sizes), bool)
     odd[np.repeat(np.arange(len(sizes)), sizes)[bad]] = True
     return odd

@@ -1,7 +1,7 @@
 """Which rows of a ratings table make pairs: two responses that were rated differently side by side.
 
-In: canonical ratings. Out: numbers of rows, the better and the worse of each pair, without a text. Which
-pairs come out does not depend on the order of the rows. What becomes of them is the matter of `bridges`.
+In: canonical ratings. Out: the row numbers of the better and the worse response of each pair. Which pairs
+come out does not depend on the order of the rows. `bridges` makes a table of them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def rated_pairs(
     attribute: str | None = None,
     max_pairs_per_group: int | None = 1000,
 ) -> RatedPairs:
-    """The pairs of `bridges.pairs_from_ratings`, which says what they are, as numbers of rows.
+    """The pairs that `bridges.pairs_from_ratings` describes, as row numbers.
 
     Raises:
         ArgumentError: `margin` or `max_pairs_per_group` is out of range, or `attribute` is not in the data.
@@ -87,7 +87,7 @@ def rated_pairs(
 
 
 def _starts(keys: Sequence[Rows]) -> Rows:
-    """For each row where the run of rows with the same keys begins that it is in."""
+    """For each row, the first row of its run of equal keys."""
     count = len(keys[0])
     new = np.zeros(count, bool)
     new[:1] = True

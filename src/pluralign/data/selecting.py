@@ -51,7 +51,7 @@ class Selection:
         )
 
 
-def is_value(cell: Any, wanted: Any) -> bool:
+def is_value(cell: Any, target: Any) -> bool:
     """Whether a cell holds the wanted value.
 
     >>> is_value(1, "1"), is_value(True, "true"), is_value("1", "1"), is_value(None, "null")
@@ -59,9 +59,9 @@ def is_value(cell: Any, wanted: Any) -> bool:
     >>> is_value(True, "1"), is_value("01", 1)
     (False, False)
     """
-    if cell is None or wanted is None or isinstance(cell, str) == isinstance(wanted, str):
-        return bool(cell == wanted) or (cell is None and wanted == "null")
-    text, value = (wanted, cell) if isinstance(wanted, str) else (cell, wanted)
+    if cell is None or target is None or isinstance(cell, str) == isinstance(target, str):
+        return bool(cell == target) or (cell is None and target == "null")
+    text, value = (target, cell) if isinstance(target, str) else (cell, target)
     if isinstance(value, bool):
         return bool(text.strip().lower() == str(value).lower())
     if isinstance(value, int | float):
@@ -69,7 +69,7 @@ def is_value(cell: Any, wanted: Any) -> bool:
     return False
 
 
-def _listed(seen: Counter[str]) -> str:
-    most = [f"{value} ({count:,} rows)" for value, count in seen.most_common(_SHOWN)]
-    more = ", ..." if len(seen) > _SHOWN else ""
+def _listed(counts: Counter[str]) -> str:
+    most = [f"{value} ({count:,} rows)" for value, count in counts.most_common(_SHOWN)]
+    more = ", ..." if len(counts) > _SHOWN else ""
     return ", ".join(most) + more

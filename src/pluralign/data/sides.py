@@ -91,7 +91,7 @@ def read_prompt_and_sides(
 
 
 def _begins_with(side: str, prompt: str) -> bool:
-    """Whether a response says its prompt first; short prompts ("No.") may well be in both."""
+    """Whether a response begins with its prompt; short prompts ("No.") may well be in both."""
     asked = normal_text(prompt)
     return len(asked) >= _LONG and normal_text(side).startswith(asked)
 

@@ -37,13 +37,13 @@ _DEEPEST = 50  # nesting that Python's own parser is trusted with
 def unfold(column: str, value: Any, complain: Complain, note: Note) -> Any:
     """The message list that a cell holds; anything else comes back as it is.
 
-    Text that begins like a list of messages and cannot be read is a problem: no user said that.
+    Text that begins like a list of messages and cannot be read is a problem: no user wrote that.
 
     Args:
         column: its name.
         value: of that column.
         complain: called with (column, found, allowed) for every problem.
-        note: called with every oddity that is read in another way than it is written.
+        note: called for everything that is not read as it is written.
     """
     found = value
     if isinstance(value, str):

@@ -132,7 +132,7 @@ class LengthCue:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summarise` found.
+    """The result of `summarise`.
 
     Attributes:
         shape: "ratings", "pairs", "comparisons" or "responses".
@@ -202,7 +202,7 @@ def _prompt_numbers(prompts: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _counted(names: pa.ChunkedArray) -> dict[str, int]:
-    """How many rows each name has, the most first; of equally many, the first to appear."""
+    """Number of rows per name, largest first; ties in order of appearance."""
     import pyarrow.compute as pc
 
     counts = pc.value_counts(names).to_pylist()

@@ -1,8 +1,8 @@
 """Whole columns of a table, as Arrow arrays or Python lists, and numbers for what is equal in them.
 
-In: a `datasets.Dataset`. Out: its columns in the order of its rows. A row at a time a table costs some
-hundred times as much, and so does a column of chosen rows, which `datasets` gathers one by one.
-Does not know what columns mean.
+In: a `datasets.Dataset`. Out: its columns in the order of its rows. Reading a table row by row costs about a
+hundred times as much, and so does reading a column of selected rows through `datasets`, which gathers them
+one by one. Does not know what columns mean.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def column_values(table: datasets.Dataset, name: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class Ragged:
-    """N lists of numbers, without filling: all of them one after the other, and how many each list has."""
+    """N lists of numbers, without padding: the concatenated numbers and the length of each list."""
 
     values: NDArray[np.float64]
     sizes: Codes

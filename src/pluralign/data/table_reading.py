@@ -3,8 +3,8 @@
 In: a `Table`, and what the caller supplied. Out: a `FileRows`: the rows that were kept, as Arrow arrays,
 those that are refused, and what is wrong with the file as a whole.
 
-What a column means depends on which columns the file has, and a file of JSON lines tells only in its last
-line. So a file is read as its first rows have it, and once more where a later row shows that this was wrong.
+What a column means depends on which columns the file has, and in JSON Lines a new column may appear in the
+last line. So a file is read by the columns of its first rows, and again if a later row has others.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Part(NamedTuple):
 
 @dataclass
 class FileRows:
-    """What came of a file.
+    """The rows of a file, and what is wrong with it.
 
     Attributes:
         kept: in the order of the file.
@@ -118,9 +118,9 @@ def read_file_rows(table: Table, request: Request, selection: Selection) -> tupl
         selection: which rows.
 
     Returns:
-        What came of it, and the selection with what it saw there.
+        The rows, and the selection, which has recorded the values in this file.
     """
-    seen = _Seen()
+    seen = _SoFar()
     while True:
         one_pass = _FilePass(table, request, selection.copy(), seen)
         found = one_pass.run()
@@ -129,7 +129,7 @@ def read_file_rows(table: Table, request: Request, selection: Selection) -> tupl
 
 
 @dataclass
-class _Seen:
+class _SoFar:
     """What is known of a file's columns; it grows, so that a file is read again a few times at most."""
 
     given: dict[str, None] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class _Plan(NamedTuple):
 class _FilePass:
     """One pass over a file."""
 
-    def __init__(self, table: Table, request: Request, selection: Selection, seen: _Seen) -> None:
+    def __init__(self, table: Table, request: Request, selection: Selection, seen: _SoFar) -> None:
         self.selection = selection
         self._table = table
         self._request = request
@@ -164,7 +164,7 @@ class _FilePass:
         self._range: tuple[float, float] | None = None  # of ratings without a scale
 
     def run(self) -> FileRows | None:
-        """What came of the file; None where columns turned up after rows that they would have changed."""
+        """The rows of the file; None if columns appeared after rows that they would have changed."""
         damage: list[Problem] = []
         batches, known = self._batches(), len(self._seen.given)
         while True:
@@ -279,7 +279,7 @@ class _FilePass:
         return problems + (self._lacking(plan.names) or list(map(self._with_range, self._missing(plan))))
 
     def _with_range(self, problem: Problem) -> Problem:
-        """Where the scale is missing, what the ratings say of it."""
+        """The problem of a missing scale, with the range of the ratings."""
         if problem.column != "scale" or self._range is None:
             return problem
         low, high = self._range

@@ -176,7 +176,7 @@ class _Load:
         read_as: how files were read.
         count: rows of the files.
         filtered: rows that were not selected.
-        selection: what it saw.
+        selection: which rows were read, and the values to choose from.
     """
 
     def __init__(self, tables: Sequence[Table], request: Request, selection: Selection) -> None:

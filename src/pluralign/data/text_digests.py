@@ -1,8 +1,8 @@
 """64-bit digests of many texts at once, the same where `same_text.normal_text` is the same.
 
 In: Arrow arrays of texts, or of prompts. Out: BLAKE2b of each, 0 for an empty one. Most texts are their own
-normal form (ASCII without carriage returns or outer white space): these are read from Arrow's bytes, a fourth
-of the time. A prompt of many rows is read once.
+normal form (ASCII without carriage returns or outer white space): hashing these from Arrow's bytes takes a
+quarter of the time. A prompt of many rows is hashed once.
 """
 
 from __future__ import annotations

@@ -15,25 +15,23 @@ Notation: R the reward, F its CDF, Q its quantile function.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pluralign.distributions.batch import Batch
 from pluralign.distributions.checks import (
     TensorLike,
     as_float,
     as_number,
     check_fraction,
     check_shape,
-    place_of,
     require,
 )
-from pluralign.distributions.indexing import rows_of
 from pluralign.distributions.quadrature import cdf_distance
 from pluralign.errors import ArgumentError
 
@@ -61,12 +59,12 @@ class Variances(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """The arguments that make a distribution again.
+    """The arguments that rebuild a distribution.
 
     Attributes:
-        own: with a row for each of the batch.
-        shared: that all rows have in common.
-        members: distributions that it is made of.
+        own: those with one row per distribution of the batch.
+        shared: those that all rows have in common.
+        members: the distributions that it is a mixture of.
     """
 
     own: dict[str, Tensor]
@@ -74,7 +72,7 @@ class Parameters(NamedTuple):
     members: tuple[RewardDistribution, ...] = ()
 
 
-class RewardDistribution(ABC):
+class RewardDistribution(Batch, ABC):
     """A batch of B one-dimensional distributions of reward.
 
     Instances are immutable: methods return new ones. Every result has the dtype and the device of the
@@ -82,11 +80,7 @@ class RewardDistribution(ABC):
     accelerator; invalid values then give meaningless numbers instead of errors.
     """
 
-    # Names of the attributes with a leading batch dimension, and of those shared by all rows.
-    _batched: ClassVar[tuple[str, ...]]
-    _shared: ClassVar[tuple[str, ...]] = ()
-    _derived: ClassVar[tuple[str, ...]] = ()  # of the batched ones, those that are no parameters
-    _validate: bool
+    _derived: ClassVar[tuple[str, ...]] = ()  # batched attributes that are not arguments of the class
 
     is_point: ClassVar[bool] = False
     """Whether every row is a single certain reward, which every risk measure returns unchanged."""
@@ -347,59 +341,12 @@ class RewardDistribution(ABC):
         score = mean - y + 2 * self._integrated_cdf(y) - self._half_gini().unsqueeze(-1)
         return torch.where(present, score, 0.0).sum(-1) / present.sum(-1)
 
-    # --- the batch ------------------------------------------------------------------------------------------
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """`torch.Size([B])`."""
-        return self._first.shape[:1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the parameters and of every result."""
-        return self._first.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the parameters and of every result."""
-        return self._first.device
-
-    def __len__(self) -> int:
-        return self._first.shape[0]
-
-    def __getitem__(self, index: int | slice | Tensor | Sequence[int] | Sequence[bool]) -> Self:
-        """Rows by slice, 1-D indices or mask; an integer gives a batch of one row.
-
-        Raises:
-            RowError: there is no such row.
-            ArgumentError: the index has another type, or a mask does not have the length of the batch.
-        """
-        rows = rows_of(index, len(self), self.device, validate=self._validate)
-        return self._replace(lambda tensor: tensor[rows])
-
-    def to(
-        self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
-    ) -> Self:
-        """The same on another device or in another floating point dtype (float32 or float64)."""
-        place, kind = place_of(device, dtype)
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device=place, dtype=kind if tensor.is_floating_point() else None)
-
-        return self._replace(move, shared=True)
-
     def parameters(self) -> Parameters:
-        """What the class is made of, by the names of its arguments."""
+        """The arguments that rebuild this distribution, by name."""
         own = [name for name in self._batched if name not in self._derived]
         return Parameters(
             {name: getattr(self, name) for name in own}, {name: getattr(self, name) for name in self._shared}
         )
-
-    def __repr__(self) -> str:
-        sizes = ", ".join(
-            f"{name}={list(getattr(self, name).shape)}" for name in self._batched + self._shared
-        )
-        return f"{type(self).__name__}({sizes}, dtype={self.dtype}, device={self.device})"
 
     # --- shared machinery -----------------------------------------------------------------------------------
 
@@ -407,18 +354,6 @@ class RewardDistribution(ABC):
     def _level_dtype(self) -> torch.dtype:
         """The dtype of levels that come as Python numbers."""
         return self.dtype
-
-    @property
-    def _first(self) -> Tensor:
-        tensor: Tensor = getattr(self, self._batched[0])
-        return tensor
-
-    def _replace(self, change: Callable[[Tensor], Tensor], *, shared: bool = False) -> Self:
-        """A copy with `change` applied to every batched tensor and, with `shared`, to the shared ones."""
-        new = copy.copy(self)
-        for name in self._batched + (self._shared if shared else ()):
-            setattr(new, name, change(getattr(self, name)))
-        return new
 
     def _paired(self, other: RewardDistribution) -> tuple[Self, RewardDistribution]:
         """Both distributions in the wider of their dtypes, or an error if they do not match."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pluralign.distributions.checks import check_shape, require
 from pluralign.distributions.quantiles import Quantiles
-from pluralign.distributions.special import divide
+from pluralign.distributions.special import as_shares, divide
 
 __all__ = ["mixture", "vincentize"]
 
@@ -76,7 +76,7 @@ def mixture(
     """
     distributions, weights = _attributes(values, weights, levels, validate)
     rows, attributes, num_levels = values.shape
-    shares = weights / weights.sum(-1, keepdim=True)
+    shares = as_shares(weights)
     knots = distributions.values.reshape(rows, attributes * num_levels).sort(-1).values
     points = knots.unsqueeze(1).expand(-1, attributes, -1).flatten(0, 1)
 
@@ -88,15 +88,15 @@ def mixture(
         )
 
     at, before = mixed_cdf(left=False), mixed_cdf(left=True)
-    wanted = distributions.levels.expand(rows, -1).contiguous()
+    targets = distributions.levels.expand(rows, -1).contiguous()
     # Sums of weights miss a level by rounding; without slack a level on a flat piece would jump across that
     # piece.
     slack = 8 * torch.finfo(values.dtype).eps
-    index = torch.searchsorted(at.detach().cummax(-1).values + slack, wanted).clamp(max=knots.shape[-1] - 1)
+    index = torch.searchsorted(at.detach().cummax(-1).values + slack, targets).clamp(max=knots.shape[-1] - 1)
     previous = (index - 1).clamp(min=0)
     start, end = at.gather(-1, previous), before.gather(-1, index)
-    part = torch.where(index > 0, divide(wanted - start, end - start), 1.0)
-    part = torch.where(wanted >= end - slack, 1.0, part).clamp(0, 1)
+    part = torch.where(index > 0, divide(targets - start, end - start), 1.0)
+    part = torch.where(targets >= end - slack, 1.0, part).clamp(0, 1)
     inverted = torch.lerp(knots.gather(-1, previous), knots.gather(-1, index), part)
     return _with_crossing_rate(Quantiles(inverted, levels, validate=validate), distributions, attributes)
 

@@ -1,4 +1,4 @@
-"""Rows of a batch by index: integers, slices, lists, tensors and masks. Knows sizes, not distributions."""
+"""Rows of a batch by index: integers, slices, lists, tensors and masks."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """`Quantiles`: a distribution given by some of its quantiles; the prediction of quantile regression (QRM).
 
-It means the same everywhere in the package: an atom of mass t_1 at q_1, an atom of mass 1 - t_K at q_K, and
-a quantile function that is linear between the levels. Nothing is extrapolated beyond the outer levels, so
-tails are
-flat: tail measures below t_1 see only q_1, and a warning says so.
+It means the same everywhere in the package: an atom of mass t_1 at q_1, an atom of mass 1 - t_K at q_K, and a
+quantile function that is linear between the levels. Nothing is extrapolated beyond the outer levels, so tails
+are flat: tail measures below t_1 see only q_1, and a warning says so.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "as_shares",
     "bisect",
     "divide",
     "hypot",
@@ -26,6 +27,13 @@ __all__ = [
 
 # Beyond this many standard deviations Phi is 0 or 1 and phi is 0 in float64.
 _FAR = 40.0
+
+
+def as_shares(weights: Tensor) -> Tensor:
+    """Weights of at least 0, one of each last axis above 0, as shares that sum to 1; their own sum may be
+    larger than the dtype holds."""
+    few = torch.where(weights.sum(-1, keepdim=True).isfinite(), weights, weights / weights.shape[-1])
+    return few / few.sum(-1, keepdim=True)
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
     rows/   the input, cut into shards (`stored_rows`)
     shards  the results (`policy.sampling.shards`), one file per file of rows, each complete or absent
 
-A shard is the unit of work and of loss: a worker that dies, a full disk or Ctrl-C loses the shards in hand,
-and the same call makes those that are missing. Which worker makes a shard changes nothing in it, since
-batches are counted from its first row. The manifest of the shards names the model, the input and the
+A shard is the unit of work and of loss: a worker that dies, a full disk or Ctrl-C loses only the shards in
+progress, and the same call makes those that are missing. Which worker makes a shard changes nothing in it,
+since batches are counted from its first row. The manifest of the shards names the model, the input and the
 settings; a folder of others is refused.
 """
 
@@ -55,7 +55,7 @@ class Job:
 
 
 class Engine(Protocol):
-    """Runs the shards of a job; whatever it returns from is finished."""
+    """Runs the shards of a job; when it returns they are finished."""
 
     name: str
 

@@ -4,11 +4,11 @@ In: a job and the numbers of its shards. Out: the shards, written by workers int
 numbers of shards travel through Ray: workers read rows and write results themselves, so the driver and Ray's
 object store stay small whatever the number of rows, and no text of users passes through Ray or into its logs.
 
-Each worker is an actor of `map_batches` that loads its model once. A worker that dies is started again by Ray
-with the shard that it had in hand. What a worker raises comes back as a result, with the machine's name.
+Each worker is an actor of `map_batches` that loads its model once. If a worker dies, Ray starts a new one
+with the same shard. An error in a worker is returned as a result, with the machine's name.
 
-A cluster of our own (no address) is bound to this machine's loopback address and asks for a token that is
-made for this process, has no dashboard and no usage statistics, and ends with the run.
+A cluster that is started here (no address) is bound to this machine's loopback address, requires a token that
+is made for this process, has no dashboard and no usage statistics, and ends with the run, as does its folder.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import socket
+import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,8 @@ __all__ = ["RayEngine"]
 _MOST_BLOCKS = 10_000  # Ray keeps a few kilobytes for each; behind that, a block is several shards
 _STORE_BYTES = 128 * 2**20  # of Ray's object store, which holds numbers of shards only
 _LOOPBACK = "127.0.0.1"
+_LONGEST_BASE = 28  # of the path of a temporary folder: names of sockets have 107 bytes, and Ray's take 79
+_CLEARING = 5.0  # seconds in which Ray's processes leave their folder
 _TRIES = 5  # of a shard, whose worker died with it in hand
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _ADDRESS = re.compile(r"auto|(ray://)?(?P<host>[\w.-]+|\[[\da-f:]+\]):(?P<port>\d{1,5})")
@@ -149,37 +154,64 @@ class RayEngine:
             yield
             return
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            if self._address is None:
-                cores = os.cpu_count() or 1
-                ray.init(
-                    address="local",
-                    num_cpus=max(cores, (self._workers or 1) * self._cpus),
-                    object_store_memory=_STORE_BYTES,
-                    include_dashboard=False,
-                    _node_ip_address=_LOOPBACK,
-                    **quiet,
-                )
-            else:
-                _knock(self._address)
-                ray.init(address=self._address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-            where = "on this machine" if self._address is None else f"at {self._address}"
-            raise RunError(
-                f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one, and says its "
-                "address; without an address one is started for the run"
-            ) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with _session_folder() if self._address is None else nullcontext() as folder:
+            try:
+                if self._address is None:
+                    cores = os.cpu_count() or 1
+                    ray.init(
+                        address="local",
+                        num_cpus=max(cores, (self._workers or 1) * self._cpus),
+                        object_store_memory=_STORE_BYTES,
+                        include_dashboard=False,
+                        _node_ip_address=_LOOPBACK,
+                        _temp_dir=folder,
+                        **quiet,
+                    )
+                else:
+                    _knock(self._address)
+                    ray.init(address=self._address, **quiet)
+            except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+                where = "on this machine" if self._address is None else f"at {self._address}"
+                raise RunError(
+                    f"no Ray cluster {where} ({_reason(error)}). `ray start --head` starts one and prints "
+                    "its address; without an address one is started for the run"
+                ) from error
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+@contextmanager
+def _session_folder() -> Iterator[str]:
+    """A folder for the sockets and logs of a cluster that is started here; removed when the block ends.
+
+    Raises:
+        RunError: none can be made.
+    """
+    requested = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    base = requested if len(os.fsencode(requested)) <= _LONGEST_BASE else "/tmp"
+    try:
+        folder = tempfile.mkdtemp(prefix="ray-", dir=base)
+    except OSError as error:
+        raise RunError(
+            f"{base} takes no folder for Ray's sockets ({error.strerror}); name another by RAY_TMPDIR, of at "
+            f"most {_LONGEST_BASE} characters"
+        ) from error
+    try:
+        yield folder
+    finally:
+        end = time.monotonic() + _CLEARING
+        while os.path.exists(folder) and time.monotonic() < end:  # what ends there may still write
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.05)
 
 
 class _Actor:
-    """A worker as Ray Data calls it: numbers of shards in; the same out, with what went wrong.
+    """A worker as Ray Data calls it: shard numbers in; the same numbers out, with their errors.
 
-    Ray starts a dead worker again as often as it dies. A file beside the rows has a byte for each time that a
-    shard was begun in this run, so that a shard on which every worker dies is given up.
+    Ray restarts a dead worker without limit. A file beside the rows grows by one byte each time that a shard
+    is started in this run, so that a shard on which every worker dies is given up.
     """
 
     def __init__(self, job: Job, cpus: int, version: str, run: str) -> None:
@@ -194,7 +226,7 @@ class _Actor:
         return {"shard": np.asarray(batch["shard"]), "problem": text_column(problems)}
 
     def _make(self, number: int) -> str:
-        """Makes a shard; returns an empty text, or what went wrong as JSON."""
+        """Makes a shard; returns an empty text, or the error as JSON."""
         if __version__ != self._version:
             problem = (
                 f"has pluralign {__version__}, the command {self._version}: install the same on all machines"
@@ -203,8 +235,8 @@ class _Actor:
         tries = self._rows / f".tries-{self._run}-{number:05d}"
         if _one_more(tries) > _TRIES:
             problem = (
-                f"shard {number} was begun {_TRIES} times, and its worker died each time, perhaps for want "
-                "of memory: have fewer workers on a machine, or smaller shards"
+                f"shard {number} was started {_TRIES} times, and its worker died each time, perhaps because "
+                "memory ran out: use fewer workers per machine, or smaller shards"
             )
             return _problem(RunError(problem), "")
         try:
@@ -250,7 +282,7 @@ def _problem(error: Exception, trace: str) -> str:
 
 
 def _raise(problem: str) -> None:
-    """Raises what a worker has met, if it is anything."""
+    """Raises a worker's error, if there is one."""
     if not problem:
         return
     facts = json.loads(problem)
@@ -291,12 +323,12 @@ def _set_variables(own: bool) -> None:
     Args:
         own: for a cluster of our own, on the loopback address and with a token that others do not know.
     """
-    wanted = dict(_VARIABLES)
+    variables = dict(_VARIABLES)
     if own:
-        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         if not any(name.startswith("RAY_AUTH_") for name in os.environ):
-            wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for name, value in wanted.items():
+            variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 
@@ -314,7 +346,7 @@ def _settings(context: Any) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, out of pages of Ray: the last line that names an error, else the first line."""
+    """The cause of an error in Ray's long message: the last line that names an error, else the first."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
     named = [line for line in lines if _NAMED.match(line)]
     return (named or lines[:1] or [type(error).__name__])[-1]

@@ -53,8 +53,8 @@ class SampleRows:
         ]
         if changed:
             raise FingerprintError(
-                f"{policy['name_or_path']} is another policy here than where the command was given "
-                f"(different {', '.join(changed)}); copy the same to all machines, or put it on storage "
+                f"{policy['name_or_path']} is not the policy that the command was started with "
+                f"(different {', '.join(changed)}); copy the same one to all machines, or put it on storage "
                 "that they share"
             )
         self._tokenizer = tokenizer_digest(self._sampler.tokenizer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,9 @@ from pluralign.engines.stages import Batch, Stage, text_column
 from pluralign.errors import ArgumentError, ArtifactError, FingerprintError
 from pluralign.model import Combination, RewardModel
 from pluralign.model.combination_folder import is_combination
-from pluralign.model.scorer import utilities
+from pluralign.model.scorer import member_spreads, utilities
 from pluralign.risk import RiskMeasure, parse
 from pluralign.run_layout import model_folder
-
-if TYPE_CHECKING:
-    from pluralign.distributions import RewardDistribution
 
 __all__ = ["ScoreRows", "Scored", "model_identity", "score_rows", "score_stage"]
 
@@ -80,7 +77,7 @@ class ScoreRows:
         folder = model_folder(model)
         if identity is not None and model_identity(model) != identity:
             raise FingerprintError(
-                f"{folder} is another model here than where the command was given; copy the same model to "
+                f"{folder} is not the model that the command was started with; copy the same model to "
                 "all machines, or put it on storage that they share"
             )
         kind: Any = Combination if is_combination(folder) else RewardModel
@@ -124,19 +121,19 @@ def score_rows(
         PluralignError: the model refuses the texts or the options.
     """
     options = {k: v for k, v in (("weights", weights), ("steer", steer)) if v is not None}
-    wanted = torch.tensor(levels, dtype=torch.float32) if levels else None
+    level_tensor = torch.tensor(levels, dtype=torch.float32) if levels else None
     answers: dict[str, dict[str, Any]] = {}
     for side in response_columns(rows):
         texts = list(map(conversation, rows["prompt"], rows[side]))
         found: dict[str, Any] = {}
         if attributes:
             distribution, of_attributes = model.distributions(texts, **options, on_grid=True)
-            found["attributes"] = _attributes(of_attributes, wanted)
+            found["attributes"] = _attributes(of_attributes, level_tensor)
         else:
             distribution = model.distribution(texts, **options)
-        if wanted is not None:
-            found["quantiles"] = distribution.quantile(wanted).tolist()
-        found |= _both_spreads(distribution)
+        if level_tensor is not None:
+            found["quantiles"] = distribution.quantile(level_tensor).tolist()
+        found |= member_spreads(distribution)
         answers[side] = {"utility": utilities(measure, distribution).tolist()} | found
     lines = []
     for i, identity in enumerate(rows["id"]):
@@ -187,15 +184,6 @@ def model_identity(model: str) -> str:
 def _named(key: str, side: str) -> str:
     """The name of a result of one side."""
     return key if side == "response" else f"{key}_{side.removeprefix('response_')}"
-
-
-def _both_spreads(distribution: RewardDistribution) -> dict[str, list[float]]:
-    """Of an ensemble, the standard deviation within its heads and that between them; else nothing."""
-    members = distribution.members()
-    if members is None or len(members) < 2:
-        return {}
-    parts = distribution.variances()
-    return {f"{name}_std": part.sqrt().tolist() for name, part in parts._asdict().items()}
 
 
 def _attributes(distributions: Mapping[str, Any], levels: Any) -> list[dict[str, Any]]:

@@ -86,9 +86,9 @@ def store_rows(
     import pyarrow.parquet as pq
 
     folder = Path(path)
-    wanted = {"source": json.loads(json.dumps(dict(source))), "rows_per_shard": rows_per_shard}
+    description = {"source": json.loads(json.dumps(dict(source))), "rows_per_shard": rows_per_shard}
     stored = _manifest(folder)
-    if stored is not None and {key: stored[key] for key in wanted} == wanted:
+    if stored is not None and {key: stored[key] for key in description} == description:
         return read_stored_rows(folder)
     rows = shards = 0
     for table in _cut(tables, rows_per_shard):
@@ -98,7 +98,7 @@ def store_rows(
         rows += len(table)
     if not rows:
         raise DataError("the source has no rows; at least one is needed")
-    write_json(folder / _MANIFEST, {"format": _FORMAT, "rows": rows, "shards": shards, **wanted})
+    write_json(folder / _MANIFEST, {"format": _FORMAT, "rows": rows, "shards": shards, **description})
     return read_stored_rows(folder)
 
 

@@ -11,14 +11,14 @@ every level.
 Notation: d(z) = P(B <= z) - P(A <= z), or E (z - B)_+ - E (z - A)_+; A dominates if d(z) >= 0 for all z.
 
 That A dominates is concluded from the largest of the one-sided p-values of "d(z) <= 0" over all z that are
-looked at (an intersection-union test: no correction is needed, and the p-value may be too large, never too
+tested (an intersection-union test: no correction is needed, and the p-value may be too large, never too
 small); of the first order, it also needs the second, which follows from it. That A does not dominate is
 concluded from the smallest of the p-values of "d(z) >= 0", corrected for the number of z by the multiplier
 bootstrap of the largest statistic. A tie, such as two equal means, is neither: then nothing is known.
 
-d(z) goes to 0 at the ends, where no sample can tell anything. So rewards below the 5 % quantile of both
-samples together count as if they were there: the verdicts are about people to whom these are alike. The
-first order leaves out what lies above the 95 % quantile, too.
+d(z) goes to 0 at the ends, where a sample says nothing. So rewards below the 5 % quantile of both samples
+together count as equal to it: the verdicts are about people who do not distinguish them. The first order also
+leaves out what lies above the 95 % quantile.
 
 Papers: Davidson and Duclos, "Testing for restricted stochastic dominance", Econometric Reviews 32 (2013);
 Barrett and Donald, "Consistent tests for stochastic dominance", Econometrica 71 (2003) for the bootstrap.

@@ -65,10 +65,9 @@ def summarise_ensemble(columns: dict[str, Any]) -> dict[str, Any]:
         For ratings by attribute, for pairs at once: `heads`, `correlation` and `disagreement` as
         `head_agreement` returns them, `within_std` and `between_std`, the square roots of the two variances'
         means over the rows, on the scale of the ratings; and Spearman's correlation of each kind of
-        uncertainty with the error: |mean - observed mean|, or 1 if the wrong side of the pair won. Pairs
-        also have `split`, the share on which some head prefers the other side. `intervals` has the defined
-        ones of these numbers with their
-        interval over groups. Empty unless the model is an ensemble.
+        uncertainty with the error: |mean - observed mean|, or 1 if the wrong side of the pair won. Pairs also
+        have `split`, the share on which some head prefers the other side. `intervals` has the defined ones of
+        these numbers with their interval over groups. Empty unless the model is an ensemble.
     """
     margins = _stacked(columns, _MARGIN)
     if margins is not None:

@@ -241,11 +241,11 @@ def coverage_curve(pit: Values | Ragged, levels: Values) -> CoverageCurve:
         ArgumentError: a level is outside [0, 1], or there are no ratings.
     """
     u, weight = _weighted(pit)
-    wanted: list[float] = _tensor(levels).tolist()
+    nominal: list[float] = _tensor(levels).tolist()
     return {
-        "levels": wanted,
-        "below": [float(weight[u <= unit_share(t)].sum()) for t in wanted],
-        "central": [float(weight[np.abs(u - 0.5) <= unit_share(t) / 2].sum()) for t in wanted],
+        "levels": nominal,
+        "below": [float(weight[u <= unit_share(t)].sum()) for t in nominal],
+        "central": [float(weight[np.abs(u - 0.5) <= unit_share(t) / 2].sum()) for t in nominal],
     }
 
 

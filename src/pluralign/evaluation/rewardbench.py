@@ -146,18 +146,18 @@ def rewardbench(
     }
     main = [score for score in sections.values() if score is not None]
     prior_score = None
-    wanted = list(counts)
+    subset_names = list(counts)
     if prior:
         prior_score = _weighted_mean([(accuracy[x], 1) for x in REWARDBENCH_PRIOR if x in accuracy])
         sections["Prior Sets"] = prior_score
-        wanted += REWARDBENCH_PRIOR
+        subset_names += REWARDBENCH_PRIOR
     return {
         "overall": None if None in sections.values() else rewardbench_overall(main, prior_score),
         "sections": sections,
         "subsets": accuracy,
         "rows": dict(Counter(subsets)),
         "equal_scores": count_by(subsets, a == b),
-        "missing": [name for name in wanted if name not in accuracy],
+        "missing": [name for name in subset_names if name not in accuracy],
         "ties": None,
     }
 

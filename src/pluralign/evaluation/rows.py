@@ -64,8 +64,7 @@ def rating_rows(
     Returns:
         Columns of length N: id, subset, group, attribute, utility, low end and span of the scale, observed
         mean, per head (`model`, `constant`, of a calibrated model also `uncalibrated`) what `calibration`
-        measures, and, where the model has a gate,
-        its weight of each attribute as `gate_<attribute>`.
+        measures, and, where the model has a gate, its weight of each attribute as `gate_<attribute>`.
 
     Raises:
         DataError: an attribute that the model was not fitted on, or ratings on another scale.

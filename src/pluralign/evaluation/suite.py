@@ -143,14 +143,14 @@ def cross_fit(
     if not given:
         raise ArgumentError("received no data to cross-fit: pass ratings, pairs or votes")
     loaded = backbones.load(backbone) if isinstance(backbone, str) else backbone
-    say = report or (lambda line: None)
+    print_line = report or (lambda line: None)
     parts: list[dict[str, Columns]] = []
     examples: list[dict[str, Any]] = []
     warned: list[str] = []
     for number, (train, test) in enumerate(folds_of_tables(given, num_folds, seed=seed), 1):
-        say(f"fold {number} of {num_folds}: {_rows(train)} to fit, {_rows(test)} to evaluate")
+        print_line(f"fold {number} of {num_folds}: {_rows(train)} to fit, {_rows(test)} to evaluate")
         fitted_on: dict[str, Any] = train
-        judged: dict[str, Any] = test
+        tables_to_score: dict[str, Any] = test
         model = fit(
             family,
             **fitted_on,
@@ -165,7 +165,7 @@ def cross_fit(
             progress=progress,
         )
         warned += [f"fold {number}: {text}" for text in model.fitted.get("warnings", ())]
-        parts.append(_score(model, **judged, risk=risk, seed=seed, progress=progress))
+        parts.append(_score(model, **tables_to_score, risk=risk, seed=seed, progress=progress))
         if out is not None:
             share = max(1, MAX_EXAMPLES // num_folds)
             examples += example_lines(model, test, parts[-1].get("ratings"), limit=share)

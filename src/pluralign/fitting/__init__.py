@@ -104,8 +104,8 @@ def fit(
             together with the head, from the head's fit on the frozen backbone. The given backbone is not
             changed.
         tuning: settings of that training, or a mapping of them.
-        ensemble: number of heads, each fitted on its own resample of the groups: how far they differ is what
-            the model does not know, for measures such as `worst_case(cvar:0.1)`. 1 for one head on all
+        ensemble: number of heads, each fitted on its own resample of the groups: how far they differ shows
+            what the model does not know, for measures such as `worst_case(cvar:0.1)`. 1 for one head on all
             groups. A family that has several heads by itself takes their number from its config. Not
             together with `tune`.
         cache: an `EmbeddingCache`, None for none, or `default` for the one under `PLURALIGN_CACHE`.
@@ -234,8 +234,8 @@ def _check_ensemble(family: str, ensemble: Any, tune: str | None) -> None:
     if ensemble > 1 and tune is not None:
         raise ArgumentError(
             "ensemble and tune: received both, and members are heads on one frozen backbone. Tune first, "
-            "then fit the ensemble on the tuned backbone (backbone=model.backbone); it has seen all groups, "
-            "so its members differ by less than what is unknown"
+            "then fit the ensemble on the tuned backbone (backbone=model.backbone). It was tuned on all "
+            "groups, so the differences between the members understate what the model does not know"
         )
 
 

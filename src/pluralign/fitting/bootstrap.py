@@ -3,8 +3,8 @@
 In: the inputs of a fit, its recipe, and what it found on all groups. Out: an `EnsembleHead` of H heads.
 
 Groups are drawn with replacement. A group that was drawn twice is in the member's tables twice: the second
-copy has a mark before its prompts, so that recipes, which merge equal texts, count it as other texts,
-and the mark is taken off where texts are embedded. So a recipe need not know about this, and every text
+copy has a marker before its prompts, so that recipes, which merge equal texts, count its texts separately,
+and the marker is removed before texts are embedded. So recipes need not handle resampling, and every text
 is embedded once. Penalties are those that the fit on all groups chose, where the recipe asks its journal.
 
 The members' mean rewards are brought to the mean and spread that the fit on all groups has, on all texts of
@@ -145,13 +145,13 @@ def _joined(inputs: Inputs, members: Sequence[Head], whole: Fitted) -> Fitted:
     embedded = texts.everything()
     given = head_inputs(whole.head, texts.conversations, embedded)
     with torch.no_grad():
-        wanted = whole.head.raw(*given).mean().double()
+        expected = whole.head.raw(*given).mean().double()
         means = torch.stack([one.raw(*given).mean().double() for one in members], 1)
     center, spread = means.mean(0), means.std(0, unbiased=False)
     varies = spread > 1e-9 * (1 + center.abs())
-    target = wanted.std(unbiased=False)
+    target = expected.std(unbiased=False)
     scale = torch.where(varies & (target > 0), target / torch.where(varies, spread, 1.0), 1.0)
-    shift = wanted.mean() - center * scale
+    shift = expected.mean() - center * scale
     head = EnsembleHead([one.eval() for one in members], scale.float(), shift.float(), whole.head.reference)
     agreement = head_agreement(means * scale + shift)
     inputs.report(

@@ -250,7 +250,7 @@ class Head(nn.Module, abc.ABC):
         return self.reference.standardise(self.raw(response, prompt, length, steering=steering))
 
     def linearity(self, steering: Steering | None = None) -> Linearity:
-        """What is known of how utilities depend on the response's vector, for every text.
+        """What is known about how utilities depend on the response's vector, for every text.
 
         Args:
             steering: replaces the gate, as in `distribution`.

@@ -12,9 +12,8 @@ That is Davidson's model of ties, so that two such distributions determine every
 log-odds of winning is s, and P(a), P(tie), P(b) are proportional to exp(d/2), v, exp(-d/2) with d = s_a -
 s_b. Swapping the responses swaps P(a) and P(b) and leaves P(tie) unchanged.
 
-Fitted on the votes that each side received, its categories are the same three, and pairs are predicted by
-the same formula, with s the log-odds of winning and v fitted to the ties of the comparisons. (Two sides are
-not
+Fitted on the votes that each side received, its categories are the same three, and pairs are predicted by the
+same formula, with s the log-odds of winning and v fitted to the ties of the comparisons. (Two sides are not
 independent: that would turn 12 % of ties into 40 %.)
 
 Paper: Li et al. 2024 (DPRM), arXiv 2402.09764; Davidson 1970 (JASA 65). Gate, bins and the comparison with an

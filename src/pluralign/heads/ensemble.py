@@ -119,7 +119,7 @@ class EnsembleHead(Head):
     def vote_probabilities(
         self, first: RewardDistribution, second: RewardDistribution
     ) -> Float[Tensor, "N 3"] | None:
-        """The mean of the members' probabilities; None where they know no ties, as the members' is.
+        """The mean of the members' probabilities; None if they have not seen ties.
 
         Raises:
             ArgumentError: the distributions are not its own.
@@ -254,7 +254,7 @@ class HeadReader:
 
 
 def reader_of(family: str, spec: Any) -> HeadReader:
-    """What reads a stored description of this family.
+    """The class or reader of a stored description of this family.
 
     Args:
         family: its name, which exists.

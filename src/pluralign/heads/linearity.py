@@ -1,7 +1,7 @@
-"""Utilities as linear functions of the response's vector: what is known of a head, and the linear form.
+"""Utilities as linear functions of the response's vector: what is known about a head, and the linear form.
 
-In: a function from vectors to utilities. Out: the one weight per column and the constant that stand for it,
-and how far they miss it on given vectors. This is what a checkpoint with one linear layer can hold.
+In: a function from vectors to utilities. Out: the weight per column and the constant of the linear form, and
+its largest error on given vectors. This is what a checkpoint with one linear layer can hold.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["LinearForm", "Linearity", "linear_form"]
 
 @dataclass(frozen=True)
 class Linearity:
-    """What is known of the utilities of a head, for every text.
+    """What is known about the utilities of a head, for every text.
 
     Attributes:
         mean: whether the mean reward is linear in the response's vector.
-        position_only: whether the text moves the distribution and changes nothing else of it, so that every
-            utility that moves along is linear as well.
+        position_only: whether texts shift the distribution without changing its shape, so that every utility
+            that shifts with it is linear as well.
         obstacle: why no utility is linear, as "its gate ..."; None if some may be.
     """
 
@@ -36,7 +36,7 @@ class Linearity:
 
 
 class LinearForm(NamedTuple):
-    """weight . x + shift in place of a utility of x.
+    """weight . x + shift as an approximation of a utility of x.
 
     Attributes:
         weight: [D], in the widest numbers of the device; of the vector as the backbone gives it, so with the

@@ -2,8 +2,7 @@
 
 In: tensors by their published names, or a file or folder of safetensors. Out: a `RegressionHead` or a
 `QuantileHead` with its gate. No code of the publishers is run. Their backbone is not loaded, and text formats
-are
-not handled: the publishers read the gate's vector at the first token of the last "end of turn, start of
+are not handled: the publishers read the gate's vector at the first token of the last "end of turn, start of
 assistant" sequence, while our backbones read it at the last prompt token.
 
     regression_layer.weight      [A, D] (ArmoRM), or [A K, D] with all levels of an attribute together (QRM)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from pluralign.distributions import RewardDistribution
+from pluralign.distributions.special import as_shares
 from pluralign.errors import ArgumentError, did_you_mean
 from pluralign.families import DEFAULT
 
-__all__ = ["Measure", "Steering", "as_shares"]
+__all__ = ["Measure", "Steering"]
 
 Measure = Callable[[RewardDistribution], Tensor]
 
@@ -82,15 +83,6 @@ def _weights(names: Sequence[str], weights: Mapping[str, float] | Sequence[float
             f"weights = {vector.tolist()}; allowed: finite numbers of at least 0, one of them above 0"
         )
     return as_shares(vector)
-
-
-def as_shares(weights: Tensor) -> Tensor:
-    """Weights of at least 0, one of them above 0, as shares; their sum may be larger than the dtype holds."""
-    total = weights.sum()
-    if not bool(total.isfinite()):
-        weights = weights / weights.max()
-        total = weights.sum()
-    return weights / total
 
 
 def _position(names: Sequence[str], name: str) -> int:

@@ -1,7 +1,7 @@
 """A reward model in the process of a trainer that scores from many threads, a conversation at a time.
 
 In: a model folder, a risk measure and conversations. Out: utilities. Conversations that wait at the same time
-are scored in one batch. It knows no trainer.
+are scored in one batch.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ class LocalModel:
 
     def _work(self) -> None:
         while True:
-            asked = [self._waiting.get()]
-            while len(asked) < _TOGETHER:
+            batch = [self._waiting.get()]
+            while len(batch) < _TOGETHER:
                 try:
-                    asked.append(self._waiting.get_nowait())
+                    batch.append(self._waiting.get_nowait())
                 except queue.Empty:
                     break
             try:
-                scores = self._scores([conversation for conversation, _ in asked])
+                scores = self._scores([conversation for conversation, _ in batch])
             except Exception:
-                self._one_by_one(asked)  # one bad conversation takes no other's reward
+                self._one_by_one(batch)  # one bad conversation takes no other's reward
                 continue
-            for (_, answer), score in zip(asked, scores, strict=True):
+            for (_, answer), score in zip(batch, scores, strict=True):
                 answer.set_result(score)
 
-    def _one_by_one(self, asked: Sequence[tuple[Conversation, Future[float]]]) -> None:
-        for conversation, answer in asked:
+    def _one_by_one(self, batch: Sequence[tuple[Conversation, Future[float]]]) -> None:
+        for conversation, answer in batch:
             try:
                 answer.set_result(self._scores([conversation])[0])
             except Exception as error:

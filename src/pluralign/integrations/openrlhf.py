@@ -12,7 +12,7 @@ In: texts as OpenRLHF decodes them. The server inverts the policy's chat templat
     PLURALIGN_TOKEN_OVER_HTTP  1 sends it unencrypted to another machine too
     PLURALIGN_RISK             risk measure of this run, e.g. cvar:0.1; the server's own by default
     PLURALIGN_TIMEOUT          seconds allowed for one request, 180 by default
-    PLURALIGN_PATIENCE         seconds for which a busy or absent server is asked again, 600 by default
+    PLURALIGN_PATIENCE         seconds of retries while the server is busy or unreachable, 600 by default
 
 Contract: OpenRLHF 0.11.2, `openrlhf/utils/agent.py`.
 """
@@ -47,11 +47,11 @@ _SHOWN = 500  # characters of a refusal
 
 
 class RewardError(RuntimeError):
-    """There is no reward: the message says what was asked, what the server said and what to do."""
+    """There is no reward; the message says what was requested, what the server answered and what to do."""
 
 
 class Client:
-    """Asks a pluralign server; a busy or absent one is asked again.
+    """Sends requests to a pluralign server, and retries while it is busy or unreachable.
 
     Args:
         url: address of the server; None for PLURALIGN_URL, or http://127.0.0.1:8000.
@@ -144,7 +144,7 @@ class Client:
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def _refused(self, path: str, refusal: urllib.error.HTTPError) -> tuple[str, float]:
-        """What a busy server says, and how long it wants to be left alone.
+        """The message of a busy server, and how long to wait before the next attempt.
 
         Raises:
             RewardError: it is not busy, but refuses or redirects.

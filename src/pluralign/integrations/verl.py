@@ -25,7 +25,7 @@ together. Settings are keyword arguments (`reward_kwargs`, also of the manager),
     token_over_http  PLURALIGN_TOKEN_OVER_HTTP  1 sends it unencrypted to another machine too
     risk             PLURALIGN_RISK             risk measure, e.g. cvar:0.1; the server's own, or mean
     timeout          PLURALIGN_TIMEOUT          seconds allowed for one request, 180 by default
-    patience         PLURALIGN_PATIENCE         seconds for which a busy or absent server is asked again, 600
+    patience         PLURALIGN_PATIENCE         seconds of retries while a server is busy or unreachable, 600
     model            PLURALIGN_MODEL            model folder to load into this process instead
     prompt_key       PLURALIGN_PROMPT_KEY       where `compute_score` finds the prompt in extra_info: prompt
 
@@ -63,11 +63,11 @@ _SHOWN = 500  # characters of a refusal
 
 
 class RewardError(RuntimeError):
-    """There is no reward: the message says what was asked, what the server said and what to do."""
+    """There is no reward; the message says what was requested, what the server answered and what to do."""
 
 
 class Client:
-    """Asks a pluralign server; a busy or absent one is asked again.
+    """Sends requests to a pluralign server, and retries while it is busy or unreachable.
 
     Args:
         url: address of the server; None for PLURALIGN_URL, or http://127.0.0.1:8000.
@@ -160,7 +160,7 @@ class Client:
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def _refused(self, path: str, refusal: urllib.error.HTTPError) -> tuple[str, float]:
-        """What a busy server says, and how long it wants to be left alone.
+        """The message of a busy server, and how long to wait before the next attempt.
 
         Raises:
             RewardError: it is not busy, but refuses or redirects.

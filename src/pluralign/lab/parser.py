@@ -104,7 +104,7 @@ def parse(prompt: Request | None, response: str) -> Traits:
     """
     answers: list[float] = []
     counts = dict.fromkeys(("detail", "courtesy", "caution", "risk", "filler"), 0)
-    seen: set[object] = set()
+    found_meanings: set[object] = set()
     num_parsed = num_words = 0
     fitting = prompt.details if prompt else ()
     for piece in _SENTENCE_END.split(response):
@@ -116,13 +116,13 @@ def parse(prompt: Request | None, response: str) -> Traits:
             continue
         num_parsed += len(piece_words)
         meaning = _ANSWERS.get(clause, clause)
-        if meaning in seen or (role == "detail" and clause not in fitting):
+        if meaning in found_meanings or (role == "detail" and clause not in fitting):
             counts["filler"] += 1
         elif role == "answer":
             answers.append(_judge(prompt, _ANSWERS[clause]))
         else:
             counts[role] += 1
-        seen.add(meaning)
+        found_meanings.add(meaning)
     return Traits(
         correctness=sum(answers) / len(answers) if answers else 0.0,
         fluency=num_parsed / num_words if num_words else 0.0,

@@ -1,4 +1,4 @@
-"""A task of the lab whose reward is verified: short instructions, and programs in Python that tests run.
+"""A task of the lab with a verifiable reward: short instructions, and programs in Python that tests run.
 
 In: seeds. Out: prompts such as `plus 3 then at most 4 then flip`, programs of a behaviour policy that errs,
 tests, and the share of tests that a program passes.

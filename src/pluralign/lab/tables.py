@@ -59,9 +59,9 @@ def rating_rows(
 
 def _rating_column(items: Items, judges: Judges, attribute: str, rounded: bool, levels: Tensor) -> list[Row]:
     means = mean_judgements(items.traits, items.kinds, attribute)
-    judged = judges.judge(means, items.traits, attribute)
+    values = judges.judge(means, items.traits, attribute)
     if rounded:
-        judged = np.clip(np.floor(judged + 0.5), 1, truth.NUM_RATINGS)
+        values = np.clip(np.floor(values + 0.5), 1, truth.NUM_RATINGS)
         probs = truth.rating_probs(means, judges.stds, judges.weights)
         true_mean = probs @ truth.RATINGS
         true_quantiles = truth.dequantised_quantile(probs, levels)
@@ -71,7 +71,7 @@ def _rating_column(items: Items, judges: Judges, attribute: str, rounded: bool, 
         )  # texts of equal traits share their quantiles
         distribution = GaussianEnsemble(distinct, judges.stds.expand_as(distinct), judges.weights)
         true_mean, true_quantiles = distribution.mean()[row], distribution.quantile(levels)[row]
-    ratings = judges.record(judged, 2 * ORDINARY - judged, attribute)
+    ratings = judges.record(values, 2 * ORDINARY - values, attribute)
     return [
         {"attribute": attribute, "ratings": given, "true_mean": mean, "true_quantiles": quantiles}
         for given, mean, quantiles in zip(ratings, true_mean.tolist(), true_quantiles.tolist(), strict=True)

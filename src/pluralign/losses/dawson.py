@@ -1,8 +1,8 @@
 """Dawson's function, which torch lacks: D(x) = exp(-x^2) * integral of exp(t^2) over t in (0, x).
 
 In: any real tensor. Out: float64, relative error below 1e-14. It is odd, rises to .541 at x = .924 and falls
-as 1/(2x). `transforms` needs it because
-erfi(x) = 2/sqrt(pi) * exp(x^2) * D(x) overflows from x = 27 on, and D does not.
+as 1/(2x). `transforms` needs it because erfi(x) = 2/sqrt(pi) * exp(x^2) * D(x) overflows from x = 27 on, and
+D does not.
 
 Up to |x| = 7 by exp(-x^2) * sum of x^(2k+1) / (k! (2k+1)), whose terms are all positive, so nothing cancels;
 beyond by the asymptotic series 1/(2x) * sum of (2k-1)!! / (2x^2)^k, whose least term is below 1e-21 there.

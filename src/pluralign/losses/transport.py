@@ -69,9 +69,8 @@ def transport(
 
     Returns:
         [B], not negative, in units of the atoms or the cost; half precision is converted to float32.
-        Gradients
-        are along the simplex: defined up to a constant per row, which any softmax removes. Where W has a
-        kink they are one of its subgradients; that of the closed form is 0 at p = t.
+        Gradients are along the simplex: defined up to a constant per row, which any softmax removes. Where W
+        has a kink they are one of its subgradients; that of the closed form is 0 at p = t.
 
     Raises:
         ArgumentError: neither or both of atoms and cost are given, shapes do not fit, an option is out of

@@ -1,8 +1,8 @@
 """`RewardModel`: text in, reward distributions and utilities out; saving and loading (`folder`).
 
 Several models and judges on one scale: `combine`; scores from other sources: `judge_scores`,
-`judge_probabilities`; plain terms of a utility: `Sum`, `Length`, `Format`; rewards relative to the initial
-policy's: `Contrastive`.
+`judge_probabilities`; deterministic terms of a utility: `Sum`, `Length`, `Format`; rewards relative to the
+initial policy's: `Contrastive`.
 """
 
 from __future__ import annotations

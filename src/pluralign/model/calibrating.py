@@ -1,4 +1,4 @@
-"""Calibrating a reward model: its predictions of ratings that it was not fitted on, and what corrects them.
+"""Calibrating a reward model: corrections, measured on ratings and comparisons that it was not fitted on.
 
 In: a head, ratings and the vectors of their texts. Out: a `Recalibration` for each attribute. Of comparisons,
 in: their predicted distributions. Out: a `Temperature`.
@@ -58,25 +58,25 @@ def recalibrations(
         DataError: an attribute that the model does not have, or ratings on another scale.
     """
     known = {a.name: a for a in head.attributes}
-    wanted = list(known) if attributes is None else list(dict.fromkeys(attributes))
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
+    selected = list(known) if attributes is None else list(dict.fromkeys(attributes))
+    unknown = [name for name in selected if name not in known]
+    if unknown or not selected:
         raise ArgumentError(
             f"attributes: received {', '.join(unknown) or 'none'}; this {head.family} model rates "
             f"{', '.join(known) or 'nothing: it was fitted on preferences, which have no scale to calibrate'}"
         )
     names = np.asarray(column_values(ratings, "attribute"), dtype=object)
     check_rated_attributes(head, ratings)
-    lacking = [name for name in wanted if not (names == name).any()]
+    lacking = [name for name in selected if not (names == name).any()]
     if lacking:
         raise ArgumentError(
             f"there are no ratings of {', '.join(lacking)} to calibrate on; pass ratings of every attribute, "
-            f"or name those to calibrate with attributes={sorted(set(wanted) - set(lacking))!r}"
+            f"or name those to calibrate with attributes={sorted(set(selected) - set(lacking))!r}"
         )
     _, group = np.unique(np.asarray(column_values(ratings, "group"), dtype=object), return_inverse=True)
     given, predicted = ragged(ratings, "ratings"), head.attribute_distributions(response)
     found = {}
-    for name in wanted:
+    for name in selected:
         if predicted[name].is_point:
             raise ArgumentError(
                 f"this {head.family} model predicts one number per text for {name}, which has no spread to "
@@ -202,7 +202,7 @@ def _draws(
 
 
 def _beyond(distribution: RewardDistribution, value: Tensor) -> Tensor:
-    """How far values lie outside the range of their distributions; 0 where it has no ends."""
+    """How far values lie outside the range of their distributions; 0 if the range is infinite."""
     low, high = distribution.tail_masses
     found = torch.zeros_like(value)
     if low:

@@ -32,8 +32,8 @@ from pluralign.distributions import (
     mixture,
     vincentize,
 )
+from pluralign.distributions.special import as_shares
 from pluralign.errors import ArgumentError, ArtifactError
-from pluralign.heads.steering import as_shares
 from pluralign.model import combination_folder
 from pluralign.model.inputs import Conversation
 from pluralign.model.quantile_map import LEVELS, QuantileMap

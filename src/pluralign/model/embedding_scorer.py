@@ -1,8 +1,8 @@
 """What a backbone with a head predicts: from text, or from vectors, to distributions, utilities and votes.
 
 In: conversations, each a list of {role, content} messages that ends in the response to score. Out:
-`RewardDistribution`, or a number through a risk measure; corrected where the model is calibrated. How
-corrections are measured, and how a model is stored, is known to `RewardModel` alone.
+`RewardDistribution`, or a number through a risk measure; corrected where the model is calibrated. Measuring
+corrections and storing models is left to `RewardModel`.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class EmbeddingScorer(BaseScorer):
         return found
 
     def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
-        """As `preference_probability`, of known distributions; corrected where the model is calibrated."""
+        """`preference_probability` from distributions; corrected if the model is calibrated."""
         if self.temperature is not None and self.temperature.kind == "votes":
             votes = self.predicted_votes(chosen, rejected)
             assert votes is not None  # it was calibrated on them

@@ -1,9 +1,9 @@
-"""What predicted distributions look like, response by response, and the warning signs in that.
+"""Properties of predicted distributions, response by response, and the warning signs in them.
 
 In: reward distributions on the reference scale, their utilities, gate weights. Out: columns [B], and the
 measured numbers of `warning_signs` by name.
 
-    utility   what the risk measure gave
+    utility   the value of the risk measure
     std       of the distribution; with `width`, the length of its central 90 % interval, absent for points
     crossing  share of neighbouring quantile levels that were in the wrong order; for quantiles
     top       the largest probability of an atom; for distributions that consist of atoms, such as categories
@@ -103,7 +103,7 @@ def unstable(utilities: Float[Tensor, " B"]) -> float | None:
     """The share of responses that make up the spread of a utility, in (0, 1]; None where there is no spread.
 
     (sum |d|)^2 / (B sum d^2) with d the distance from the mean: 2/pi where utilities are normal, near 4/B
-    where one response stands against all others.
+    where one response differs from all others.
     """
     apart = (utilities.double() - utilities.double().mean()).abs()
     squares = float(apart.square().sum())

@@ -1,4 +1,4 @@
-"""Predicted distributions of ratings, corrected to keep what they promise on people not seen before.
+"""Predicted distributions of ratings, corrected so that their intervals hold for new groups.
 
 In: an attribute's predicted distributions and the ratings of texts that the model was not fitted on. Out: a
 `Recalibration`, which corrects any other prediction of the attribute.
@@ -17,7 +17,7 @@ independent draws: G where the draws of a group are all the same, their number w
 Atoms are not split: where R(F_x) is to be a distribution over them, R is chosen such that the randomised PIT
 of the *corrected* distributions is uniform, by repeating the step on its result.
 
-Quantiles say nothing beyond the outermost levels t_1 and t_K: draws there are ordered by their distance from
+Quantiles are unknown beyond the outermost levels t_1 and t_K: draws there are ordered by their distance from
 q_1(x) or q_K(x) instead, and the corrected quantiles beyond are `q_1(x) - distance` and `q_K(x) + distance`.
 
 Papers: Vovk, Shen, Manokhin and Xie 2019, "Nonparametric predictive distributions based on conformal
@@ -83,7 +83,7 @@ class Recalibration:
     """The correction of one attribute's distributions.
 
     Attributes:
-        groups: number of groups that it was made of.
+        groups: number of groups that it was measured on.
         rows: number of ratings.
         before: knots of R, ascending from 0 to 1; empty for continuous distributions.
         after: R of these.
@@ -218,7 +218,7 @@ class _Ranks:
 
 
 def _effective_draws(pit: Floats, group: NDArray[np.int64], sizes: NDArray[np.int64]) -> float:
-    """How many independent draws would give a distribution function that varies as much as that of groups."""
+    """The number of independent draws whose distribution function would vary as much as the groups' does."""
     count = len(sizes)
     plain = varied = 0.0
     for level in np.quantile(pit, (0.1, 0.3, 0.5, 0.7, 0.9)):
@@ -247,8 +247,8 @@ def _placed(
 ) -> tuple[Floats, Floats]:
     """For each corrected level the predicted level and what is added to its quantile.
 
-    One coordinate for all draws in their order, in which there is interpolated: below the ends `beyond`, then
-    u - t_1 from 0 on, above the ends the length of the inside and `beyond`.
+    Interpolates in one coordinate for all draws in their order: `beyond` below the ends, then u - t_1 from 0
+    on, and above the ends the length of the inside plus `beyond`.
     """
     low, high = tails[0], 1 - tails[1]
     inside = max(high - low, 0.0)

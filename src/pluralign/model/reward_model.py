@@ -1,7 +1,7 @@
 """RewardModel = backbone + head: predicts rewards of text, is calibrated, exported, saved and loaded.
 
-How it predicts is in `embedding_scorer`; here is what is made of a whole model: a calibrated one, a
-checkpoint for other software, a folder.
+Predictions are in `embedding_scorer`; this file has what needs a whole model: calibration, export to other
+software, saving and loading.
 
 A model folder (`folder`) holds heads, and the weights of a backbone that was tuned with them. Any other
 backbone is identified by id, revision and fingerprint and loaded from its own location; weights other than
@@ -85,19 +85,19 @@ class RewardModel(EmbeddingScorer):
         seed: int = 0,
         progress: bool | None = None,
     ) -> RewardModel:
-        """This model with predictions that keep what they promise on people not seen before.
+        """This model with predictions calibrated for people whom it has not seen.
 
         On ratings, each attribute's distribution function F_x is replaced by R(F_x), with one R for all texts
         that is measured on these ratings (conformal, on the randomised PIT; `model.recalibration`). A group
-        counts as one draw, so an interval of the corrected distributions has its nominal share of the ratings
-        of a new group, on average over what could have been drawn here. Texts keep their order and shape.
+        counts as one draw, so an interval of the corrected distributions covers its nominal share of the
+        ratings of a new group, on average over samples of groups. Texts keep their order and shape.
 
         On pairs or votes, probabilities of preferences get a temperature (`model.temperature`); so do those
         of votes with ties, if the model knows ties and votes are given.
 
-        Corrected are `attribute_distributions`, `preference_probability` and `vote_probabilities`, and what
-        evaluation, reports and `score --attributes` make of them. `distribution`, utilities and the gate's
-        mix stay as they were fitted. What was calibrated before, on tables that are not given now, stays.
+        This corrects `attribute_distributions`, `preference_probability` and `vote_probabilities`, and with
+        them evaluation, reports and `score --attributes`. `distribution`, utilities and the gate's mix stay
+        as fitted. Earlier corrections, from kinds of tables that are not given now, are kept.
 
         Args:
             ratings: from `load_ratings`, of groups that the model was not fitted on; evaluate on others.

@@ -19,7 +19,7 @@ from pluralign.errors import ArgumentError
 from pluralign.model.inputs import Conversation
 from pluralign.risk import parse
 
-__all__ = ["BaseScorer", "Scorer", "as_conversations", "distributions_of", "utilities"]
+__all__ = ["BaseScorer", "Scorer", "as_conversations", "distributions_of", "member_spreads", "utilities"]
 
 
 @runtime_checkable
@@ -74,7 +74,7 @@ class BaseScorer(ABC):
         return self.preferred(both[: len(chosen)], both[len(chosen) :])
 
     def preferred(self, chosen: RewardDistribution, rejected: RewardDistribution) -> Float[Tensor, " B"]:
-        """As `preference_probability`, of reward distributions that are known already."""
+        """`preference_probability` from reward distributions."""
         return chosen.prob_greater(rejected)
 
 
@@ -115,6 +115,16 @@ def distributions_of(scorer: Scorer, conversations: Sequence[Conversation], name
             f"{name} returned {len(distribution)} rewards for {len(conversations)} conversations"
         )
     return distribution
+
+
+def member_spreads(distribution: RewardDistribution) -> dict[str, list[float]]:
+    """Of an ensemble, the standard deviation within its members, `within_std`, and that between them,
+    `between_std`, a number per row each; nothing where there are no two members."""
+    members = distribution.members()
+    if members is None or len(members) < 2:
+        return {}
+    parts = distribution.variances()
+    return {f"{name}_std": part.sqrt().tolist() for name, part in parts._asdict().items()}
 
 
 def as_conversations(conversations: Any) -> list[Conversation]:

@@ -80,15 +80,15 @@ def read_tensors(
     try:
         with safe_open(file, framework="pt") as opened:
             found = {name: _stated(opened.get_slice(name)) for name in opened.keys()}  # noqa: SIM118
-            wanted = expected(found) if callable(expected) else expected
-            _check_header(file, found, wanted)
+            shapes = expected(found) if callable(expected) else expected
+            _check_header(file, found, shapes)
             saved = (opened.metadata() or {}).get(CONFIG_DIGEST)
             if saved is not None and saved != json_digest(config):
                 raise ArtifactError(
                     f"{file.parent}: the configuration was changed since the weights were saved (SHA-256 "
                     f"{json_digest(config)[:16]}... instead of {saved[:16]}...); {again}"
                 )
-            return {name: opened.get_tensor(name) for name in wanted}
+            return {name: opened.get_tensor(name) for name in shapes}
     except (OSError, SafetensorError, ValueError) as error:
         if isinstance(error, ArtifactError):
             raise

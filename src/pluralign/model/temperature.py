@@ -3,9 +3,9 @@
 In: predicted probabilities of C = 2 or 3 outcomes and the shares of votes that each got. Out: a
 `Temperature`, which sharpens or flattens any other prediction: `p^(1/T)`, normalised.
 
-A model that takes the rewards of two responses as independent is too unsure of which is preferred, since one
-rater's two rewards go together: T is then below 1. A model that was fitted until it was sure is too sure:
-T is above 1. The order of pairs stays as it is, and a probability of 1/2 stays 1/2.
+A model that takes the rewards of two responses as independent is underconfident about which is preferred,
+since one rater's two rewards are correlated: T is then below 1. An overfitted model is overconfident: T is
+above 1. The order of pairs is unchanged, and a probability of 1/2 stays 1/2.
 
 T minimises the mean log loss, which is convex in 1/T, over the comparisons.
 
@@ -40,7 +40,7 @@ class Temperature:
 
     Attributes:
         kind: "preferences", of which side is preferred, or "votes", of a, tie and b.
-        value: T, from .01 to 100; 1 leaves all as it is.
+        value: T, from .01 to 100; 1 changes nothing.
         groups: number of groups that it was measured on.
         rows: number of comparisons.
     """
@@ -85,12 +85,12 @@ class Temperature:
         if bool((logs - logs[:, :1]).abs().max() < 1e-9):
             raise ArgumentError("all outcomes are equally likely for every row: no temperature changes that")
         given = shares.double()
-        said = (given * logs).sum()
+        observed = (given * logs).sum()
 
         def slope(inverse: float) -> float:
             """The derivative of the log loss by 1/T, which rises with 1/T."""
             expected = ((inverse * logs).softmax(1) * logs).sum(1)
-            return float((given.sum(1) * expected).sum() - said)
+            return float((given.sum(1) * expected).sum() - observed)
 
         low, high = math.log(1 / _MOST), math.log(1 / _LEAST)
         for _ in range(60):

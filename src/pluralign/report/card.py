@@ -1,4 +1,4 @@
-"""Results as a model card has them: the `model-index` block of its metadata, and tables in Markdown.
+"""Results for a model card: the `model-index` block of its metadata, and tables in Markdown.
 
 In: the content of a report. Out: text that goes to the top of a README.md on the hub.
 

@@ -1,4 +1,4 @@
-"""Whether the numbers of several evaluations can be compared: cautions, where they cannot.
+"""Cautions where the numbers of several evaluations cannot be compared.
 
 In: evaluations. Out: sentences. Two evaluations are about the same rows of a table if the digests in their
 results agree. Results of earlier versions have none; of these, files and numbers of rows are compared.

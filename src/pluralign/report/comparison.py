@@ -107,12 +107,12 @@ def _basis(found: Mapping[str, Any]) -> str:
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
     """A sentence per pair: its difference, its verdict, and dominance."""
-    told = []
+    sentences = []
     for pair in found["pairs"]:
         difference = f"difference {number(pair['difference']['estimate'])} {ends_of(pair['difference'])}"
         more = f"; {pair['dominance']['words']}" if "dominance" in pair else ""
-        told.append(f"{pair['verdict']}, {difference.strip()}{more}.")
-    return told
+        sentences.append(f"{pair['verdict']}, {difference.strip()}{more}.")
+    return sentences
 
 
 def _frame(means: Sequence[Mapping[str, Any]]) -> Frame:

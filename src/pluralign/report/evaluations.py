@@ -146,10 +146,10 @@ def _scores(file: Path) -> Scores | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    wanted = ("table", "subset", "attribute", *_SCORE_NUMBERS, *_SCORE_MAYBE)
+    needed = ("table", "subset", "attribute", *_SCORE_NUMBERS, *_SCORE_MAYBE)
     try:
         parquet = pq.ParquetFile(file)
-        table = parquet.read(columns=[n for n in parquet.schema_arrow.names if n in wanted])
+        table = parquet.read(columns=[n for n in parquet.schema_arrow.names if n in needed])
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
     if "table" not in table.column_names:
@@ -158,7 +158,7 @@ def _scores(file: Path) -> Scores | None:
         return None
     rated = np.array(table["table"].to_pylist(), dtype=object) == "ratings"
     columns: Scores = {}
-    for name in wanted[1:]:
+    for name in needed[1:]:
         if name in table.column_names:
             kind = np.float64 if name in (*_SCORE_NUMBERS, *_SCORE_MAYBE) else object
             try:

@@ -20,7 +20,7 @@ __all__ = ["environment"]
 def environment(page: str) -> jinja2.Environment:
     """Templates that escape every text and raise for undefined names, with the filters of all pages.
 
-    Each page has one of its own, to which it may add, and whose templates are compiled once.
+    Each page has an environment of its own, to which it may add filters; its templates are compiled once.
 
     Args:
         page: name of the page.

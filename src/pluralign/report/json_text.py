@@ -1,4 +1,4 @@
-"""JSON as pages can show it: numbers that are numbers, texts without characters that HTML forbids.
+"""JSON that pages can show: finite numbers, and texts without characters that HTML forbids.
 
 In: bytes of a file, or of one of its lines. Out: parsed values.
 """

@@ -1,7 +1,7 @@
-"""The responses of whose rating a model was most wrongly sure.
+"""The responses on which a model was most confidently wrong.
 
 In: the examples of evaluations, with ratings. Out: those whose mean rating lies farthest from the predicted
-mean, in predicted standard deviations. They are selected by the ratings, so they say nothing of how often a
+mean, in predicted standard deviations. They are selected by the ratings, so they do not show how often a
 model is wrong; coverage does.
 """
 
@@ -27,7 +27,7 @@ def overconfident(named: Mapping[str, Evaluation]) -> dict[str, Any]:
         `by` and `entries`, farthest first, each with `prompt`, `response`, `subset`, `attribute`,
         `predicted` (mean), `std`, `observed` (mean rating), `ratings` and `distance` (in stds); or `missing`.
     """
-    seen = False
+    any_ratings = False
     for name, evaluation in named.items():
         entries = []
         for line in evaluation.examples or ():
@@ -35,13 +35,13 @@ def overconfident(named: Mapping[str, Evaluation]) -> dict[str, Any]:
                 quantiles = line["attributes"].get(attribute)
                 if quantiles is None or not ratings or max(quantiles) <= min(quantiles):
                     continue
-                seen = True
+                any_ratings = True
                 entries.append(_entry(line, attribute, np.asarray(quantiles), np.asarray(ratings)))
         entries = [entry for entry in entries if abs(entry["distance"]) >= _LEAST]
         if entries:
             entries.sort(key=lambda entry: -abs(entry["distance"]))
             return {"by": name, "entries": entries[:_SHOWN]}
-    if seen:
+    if any_ratings:
         return {"missing": f"No example's mean rating lies {_LEAST:g} predicted standard deviations off."}
     return {"missing": "There are no examples with ratings and a predicted distribution."}
 

@@ -120,7 +120,7 @@ def _is_searched(responses: Mapping[str, Any]) -> bool:
 
 
 def _digest(script: str) -> str:
-    """What a content security policy calls the script."""
+    """The script's hash as a content security policy writes it."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
@@ -156,7 +156,7 @@ def _hidden(content: Mapping[str, Any]) -> set[str]:
 
 
 def _absent(content: Mapping[str, Any]) -> list[str]:
-    """Why sections are not on the page."""
+    """The reasons why sections are missing."""
     parts = {"accuracy": "pairs", "calibration": "ratings", "truth": "truth", "responses": "responses"}
     found = {dict(_SECTIONS)[section]: content[name] for section, name in parts.items()}
     return [f"{name}: {part['missing']}" for name, part in found.items() if "missing" in part]

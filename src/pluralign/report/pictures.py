@@ -90,7 +90,7 @@ def lowest_coverage(bins: Sequence[Mapping[str, float]]) -> float:
 
 
 def dots(found: Mapping[str, Any]) -> int:
-    """The most dots that a run's curve of reliability has."""
+    """The largest number of dots on a run's reliability curve."""
     return max(len([n for n in pairs["reliability"]["count"] if n > 0]) for pairs in found.values())
 
 
@@ -169,10 +169,10 @@ def _curve(quantiles: list[float], levels: list[float], low: float, high: float)
 
 def _dots(ratings: list[float], low: float, high: float) -> list[tuple[float, int]]:
     """Each rating with the number of equal ones before it, so that dots are stacked."""
-    seen: dict[float, int] = {}
+    counts: dict[float, int] = {}
     places = []
     for rating in sorted(ratings):
         place = min(max(rating, low), high)
-        places.append((place, seen.get(place, 0)))
-        seen[place] = seen.get(place, 0) + 1
+        places.append((place, counts.get(place, 0)))
+        counts[place] = counts.get(place, 0) + 1
     return places

@@ -82,12 +82,12 @@ def _key(line: Mapping[str, Any]) -> str:
 
 
 def _entry(
-    line: Mapping[str, Any], judged: Mapping[str, Any], scales: Mapping[str, tuple[float, float]]
+    line: Mapping[str, Any], evaluated: Mapping[str, Any], scales: Mapping[str, tuple[float, float]]
 ) -> dict[str, Any] | None:
     """One response with the attribute on which it is most contested."""
     widths = {}
     for attribute, quantiles in line["attributes"].items():
-        if (attribute in judged or not judged) and len(quantiles) > 1:
+        if (attribute in evaluated or not evaluated) and len(quantiles) > 1:
             low, high = scales[attribute]
             widths[attribute] = (quantiles[-1] - quantiles[0]) / (high - low)
     rated = [a for a in widths if line.get("ratings", {}).get(a)]

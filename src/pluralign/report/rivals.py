@@ -1,5 +1,5 @@
-"""Responses to the same prompt, side by side: their predicted rewards, what makes them differ, and which
-change places when the user becomes cautious.
+"""Responses to the same prompt, side by side: their predicted rewards, the attributes in which they differ,
+and which change rank under a risk-averse measure.
 
 In: the examples of an evaluation. Out: prompts with their responses in order of the mean. The cautious order
 is by the mean of the worst tenth, taken of the predicted quantiles of the reward.

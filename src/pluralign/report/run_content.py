@@ -1,7 +1,7 @@
-"""What the report of a training run says, as numbers and words: the page shows it, `--json` prints it.
+"""The content of the report of a training run, as numbers and sentences, for the page and for `--json`.
 
-In: a `TrainingRun`, and intervals of what changed. Out: plain dicts and lists, one entry per section of the
-page. Long curves are averaged over neighbouring steps.
+In: a `TrainingRun`, and intervals of the changes of its measurements. Out: plain dicts and lists, one entry
+per section of the page. Long curves are averaged over neighbouring steps.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def build_run_content(
 
 
 def paired_samples(run: TrainingRun) -> list[tuple[Sample, Sample]]:
-    """What the policy said at the first and at the last evaluation, side by side.
+    """What the policy wrote at the first and at the last evaluation, side by side.
 
     Returns:
-        One pair per sample; none where there was one evaluation, or where they asked other prompts.
+        One pair per sample; none if there was one evaluation, or if the two used other prompts.
     """
     if len(run.samples) < 2:
         return []
@@ -132,7 +132,7 @@ def _of_training(run: TrainingRun, key: str, name: str) -> list[dict[str, Any]]:
 
 
 def _signs(run: TrainingRun) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every warning sign that was measured, those that were seen first; and the titles of the others."""
+    """Every warning sign that was measured, those that showed first; and the titles of the others."""
     found, absent = [], []
     for name, sign in SIGNS.items():
         key = f"{_SIGN}{name}"
@@ -215,7 +215,7 @@ def _against_kl(run: TrainingRun) -> list[dict[str, Any]]:
 
 
 def _measures(run: TrainingRun) -> list[dict[str, Any]]:
-    """Every number of the log: at first, at last, lowest and highest."""
+    """Every number of the log: first, last, lowest and highest."""
     found = []
     for place, lines in (("training", run.steps), ("held-out prompts", run.evaluations)):
         names = sorted({name for line in lines for name in line} - {"step", "epoch"})
@@ -229,7 +229,7 @@ def _measures(run: TrainingRun) -> list[dict[str, Any]]:
 
 
 def _examples(run: TrainingRun) -> list[dict[str, Any]]:
-    """Prompts evenly spread over those that were asked, the first response to each."""
+    """Prompts evenly spread over those of the evaluation, with the first response to each."""
     pairs: Sequence[tuple[Sample, Sample | None]] = paired_samples(run)
     if not pairs and run.samples:
         pairs = [(one, None) for one in run.samples[max(run.samples)]]
@@ -239,12 +239,16 @@ def _examples(run: TrainingRun) -> list[dict[str, Any]]:
     chosen = list(firsts.values())
     count = min(_EXAMPLES, len(chosen))
     return [
-        {"prompt": one["prompt"], "before": _said(one), "after": None if other is None else _said(other)}
+        {
+            "prompt": one["prompt"],
+            "before": _example(one),
+            "after": None if other is None else _example(other),
+        }
         for one, other in (chosen[place * len(chosen) // count] for place in range(count))
     ]
 
 
-def _said(sample: Sample) -> dict[str, Any]:
+def _example(sample: Sample) -> dict[str, Any]:
     profile = sample.get("profile") or {}
     numbers = {key: sample[key] for key in ("reward", "gold", "log_ratio", "tokens")}
     cut = bool(sample.get("cut_off"))

@@ -1,4 +1,4 @@
-"""One page on a training run: how it went, what it warns of, and what the policy said before and after.
+"""One page on a training run: curves, warning signs, and what the policy wrote before and after.
 
 In: what `run_content` builds. Out: one HTML file that loads nothing and runs nothing, the same bytes for the
 same content.
@@ -44,7 +44,7 @@ def render_run(content: Mapping[str, Any]) -> str:
 
 
 def write_run(content: Mapping[str, Any], path: str | Path) -> None:
-    """Renders the page and puts it in its place whole.
+    """Renders the page and writes it completely or not at all.
 
     Raises:
         ArtifactError: the path is a folder, or cannot be written.
@@ -67,7 +67,7 @@ def _title(run: Mapping[str, Any]) -> str:
 
 
 def _frame(curve: Mapping[str, Any]) -> Frame:
-    """Room for all that is drawn, bands and levels included."""
+    """A frame around everything that is drawn, bands and levels included."""
     parts = [*curve["lines"], *([curve["dots"]] if curve["dots"] else [])]
     xs = [x for part in parts for x in part["x"]]
     ys = [y for part in parts for y in part["y"]]
@@ -91,7 +91,7 @@ def _square(xs: Iterable[float], ys: Iterable[float]) -> Frame:
 
 
 def _band(line: Mapping[str, Any], frame: Frame) -> str:
-    """The outline of a line's band: forth along the top, back along the bottom."""
+    """The outline of a line's band: along its upper edge and back along its lower one."""
     x, y, spread = line["x"], line["y"], line["spread"]
     top = [value + one for value, one in zip(y, spread, strict=True)]
     bottom = [value - one for value, one in zip(y, spread, strict=True)]

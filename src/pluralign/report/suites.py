@@ -1,4 +1,4 @@
-"""The leaderboard of a report: what models and rules score on each suite.
+"""The leaderboard of a report: the scores of models and rules on each suite.
 
 In: evaluations with `--suite`. Out: one table per suite, best first. Numbers are those of `results.json`.
 """

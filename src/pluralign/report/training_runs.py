@@ -1,11 +1,11 @@
 """Reads what `pluralign align`, or a `PPOTrainer`, left in a folder.
 
 In: a run folder, or the output_dir of a trainer. Out: a `TrainingRun`, checked: what was measured at each
-step, at each evaluation, and what the policy said at the first and the last of these. A run that is still
-under way is read as far as it has come.
+step, at each evaluation, and what the policy wrote at the first and the last of these. A run that has not
+finished is read up to its last complete line.
 
-Steps and evaluations have the trainer's own names, without the prefix that they have in the log of one method
-or another: `eval/reward` of a run online and `eval_samples/reward` of one offline are both `reward`.
+Measurements have the trainer's names without the prefix that they have in its log: `eval/reward` of an online
+run and `eval_samples/reward` of an offline run are both `reward`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TrainingRun:
         best: the best evaluation, step, metric and value; None where there is none or it is not known.
         steps: what was measured in training, by name, with `step`.
         evaluations: what was measured on held-out prompts, by name, with `step`.
-        samples: step to what the policy said, at the first and the last evaluation that kept it.
+        samples: step -> what the policy wrote, at the first and the last evaluation that stored it.
     """
 
     folder: Path
@@ -124,7 +124,7 @@ def _lines(file: Path) -> Iterator[dict[str, float]]:
 
 
 def _parts(content: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Lines, and whether they end."""
+    """The lines, and whether the last one is complete."""
     *whole, rest = content.split(b"\n")
     yield from ((line, True) for line in whole)
     yield rest, False

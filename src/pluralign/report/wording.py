@@ -141,11 +141,11 @@ def counted(count: int, noun: str) -> str:
 
 
 def counted_groups(groups: int, interval: Interval | None) -> str:
-    """A number of groups, and as how many of equal size they vary, where those are clearly fewer.
+    """A number of groups, and their effective number if that is clearly smaller.
 
     Args:
         groups: their number.
-        interval: any interval over them; those of earlier versions do not tell.
+        interval: any interval over them; those of earlier versions lack the effective number.
     """
     effective = (interval or {}).get("effective_groups")
     words = counted(groups, "group")
@@ -226,7 +226,7 @@ def model_verdict(difference: Interval, better: str) -> str:
 
 
 def against(rule: str, pairs: Mapping[str, Any]) -> str:
-    """How a rule of choice does on pairs, and whether the model does better."""
+    """The accuracy of a rule of choice on pairs, and whether the model's is better."""
     name = rule_words(rule)
     if rule in pairs.get("tied_rules", ()):
         ties = percent(pairs["ties"].get(rule, 0) / pairs["rows"], 0)

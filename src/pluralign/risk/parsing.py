@@ -27,6 +27,7 @@ from pluralign.risk.nested import Nested
 
 __all__ = ["MEASURES", "parse"]
 
+_LONGEST = 80  # characters of a measure that a message repeats
 _NESTED = re.compile(r"(?P<outer>[^()]*)\((?P<inner>[^()]*)\)\s*")
 
 MEASURES: dict[str, type[RiskMeasure]] = {
@@ -71,28 +72,32 @@ def parse(measure: str | RiskMeasure) -> RiskMeasure:
         parts = _NESTED.fullmatch(measure)
         if parts is None:
             raise RiskError(
-                f"risk measure {measure!r}: write a nested one as OUTER(INNER), such as "
-                "worst_case(cvar:0.1), with one "
-                "measure inside"
+                f"risk measure {_quoted(measure)}: write a nested one as OUTER(INNER), such as "
+                "worst_case(cvar:0.1), with one measure inside"
             )
         return Nested(parse(parts["outer"]), parse(parts["inner"]))
     name, *given = (part.strip() for part in measure.split(":"))
     if name not in MEASURES:
         known = [_usage(m) for m in MEASURES]
+        hint = did_you_mean(name, MEASURES)
         raise RiskError(
-            f"unknown risk measure {measure!r}{did_you_mean(name, MEASURES)}; known: {', '.join(known)}",
+            f"unknown risk measure {_quoted(measure)}{hint}; known: {', '.join(known)}",
             allowed=known,
         )
     if len(given) != len(dataclasses.fields(MEASURES[name])):
-        raise RiskError(f"risk measure {measure!r}: write it as {_usage(name)}")
+        raise RiskError(f"risk measure {_quoted(measure)}: write it as {_usage(name)}")
     try:
         return MEASURES[name](*map(float, given))
     except ValueError as error:
         if isinstance(error, RiskError):
             raise
         raise RiskError(
-            f"risk measure {measure!r}: the parameter must be a number, as in {_usage(name)}"
+            f"risk measure {_quoted(measure)}: the parameter must be a number, as in {_usage(name)}"
         ) from error
+
+
+def _quoted(measure: str) -> str:
+    return repr(measure if len(measure) <= _LONGEST else f"{measure[:_LONGEST]}...")
 
 
 def _usage(name: str) -> str:

@@ -77,7 +77,7 @@ def robust_weight_from_ratings(distribution: RewardDistribution, ratings: Float[
     squares = float(gain.square().sum())
     if squares <= _ROUNDING * float((worst - worst.mean()).square().sum()):
         raise ArgumentError(
-            "distribution: the surest head's mean is above the smallest by the same amount everywhere, so "
-            "every w chooses alike"
+            "distribution: the mean of the most confident head exceeds the smallest mean by the same amount "
+            "for every response, so the ratings do not determine w"
         )
     return min(max(float((error - error.mean()) @ gain) / squares, 0.0), 1.0)

@@ -1,8 +1,8 @@
-"""A reward model behind HTTP: one process scores for many trainers, over connections and faces alike.
+"""A reward model behind HTTP: one process scores for many trainers.
 
-    connections ──► limits ──► faces ──► batches across connections ──► the model, in a thread of its own
-                                                                              │
-    answers     ◄────────────────────────────────────────────────────────────┘
+    connections ──► limits ──► routes ──► batches across connections ──► the model, in a thread of its own
+                                                                               │
+    answers     ◄─────────────────────────────────────────────────────────────┘
 
 `pluralign serve` runs it under a parent that holds the listening socket; `create_app` is the application
 alone, for a program that has a server of its own. Needs `pip install 'pluralign[server]'`, and imports

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pluralign._version import __version__
+from pluralign.server.compatible import TextReader, compatible_routes
 from pluralign.server.config import ServerConfig
 from pluralign.server.explorer import explorer_routes
-from pluralign.server.faces import TextReader, face_routes
 from pluralign.server.limits import Guard
 from pluralign.server.metrics import Metrics
 from pluralign.server.native import native_routes
@@ -79,7 +79,7 @@ def build(
     app.state.service = service
     routes = [
         *native_routes(service),
-        *face_routes(service, lambda: readers[0] if readers else None),
+        *compatible_routes(service, lambda: readers[0] if readers else None),
         *vote_routes(service, desk),
     ]
     for route in routes:
@@ -93,6 +93,7 @@ def build(
     app.add_middleware(
         Guard,
         token=token,
+        hosts=frozenset(host.lower() for host in config.known_hosts),
         metrics=metrics,
         paths=frozenset([route.path for route in routes] + [page.path for page in pages]),
         with_own_tokens=frozenset({"/v1/votes"}),

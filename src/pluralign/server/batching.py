@@ -1,14 +1,15 @@
-"""Batches across connections: what waits is scored together, in one thread, and nothing waits behind a bulk.
+"""Batches across connections: waiting conversations are scored together, in one thread, and a small request
+does not wait behind a large one.
 
-In: jobs of some conversations each, from any connection. Out: their answers, in order. What a conversation is
-and how it is scored is `work`'s business.
+In: jobs of some conversations each, from any connection. Out: their answers, in order. `work` decides what a
+conversation is and how it is scored.
 
-While the model works, jobs gather. The next batch takes one item of each job in turn until the budget of
-tokens is full, so that a job of one item is in the very next batch even where a job of thousands is under
-way. A job that comes while the model is idle waits a moment for others.
+While the model works, jobs are collected. The next batch takes one item of each job in turn until the budget
+of tokens is full, so that a job of one item is in the very next batch even while a job of thousands is in
+progress. A job that arrives while the model is idle waits a moment for others.
 
-A batch that fails is divided and tried again, until the items that are to blame are alone; a job fails with
-its own item only.
+A batch that fails is split and tried again, until the items that cause the failure are alone; a job fails
+only because of its own items.
 """
 
 from __future__ import annotations

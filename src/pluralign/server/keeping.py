@@ -1,7 +1,7 @@
-"""What is kept of conversations that were just read: `Kept`s, in the model's thread.
+"""Makes the `Kept`s of conversations that were just scored, in the model's thread.
 
-In: conversations, and what the scorer made of them. Out: a `Kept` for each that is to be kept. The models of
-personas read the same conversations; those on the scorer's own backbone use the embeddings that are there.
+In: conversations, and their embeddings or distributions. Out: a `Kept` for each that is to be kept. The
+models of personas embed the same conversations; those on the scorer's own backbone share its embeddings.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 __all__ = ["kept_distributions", "kept_rows", "whole_and_sources"]
 
-Talks = Sequence[Sequence[Mapping[str, Any]]]
+Conversations = Sequence[Sequence[Mapping[str, Any]]]
 Sources = Mapping[str, RewardDistribution]
 
 
 def kept_rows(
     scorer: Any,
     personas: Mapping[str, Any],
-    talks: Talks,
+    conversations: Conversations,
     places: Sequence[int],
     inputs: HeadInputs,
     embedded: Embeddings,
 ) -> list[Kept]:
-    """What to keep of a reward model's reading.
+    """What to keep of conversations that a reward model has embedded.
 
     Args:
         scorer: the reward model.
         personas: other reward models, by name.
-        talks: N conversations.
+        conversations: N conversations.
         places: those of them to keep.
         inputs: of the scorer's head, N rows.
         embedded: N rows.
     """
     crowd = {
-        name: head_inputs(model.head, talks, embedded)
+        name: head_inputs(model.head, conversations, embedded)
         if model.backbone is scorer.backbone
-        else _only(model, talks, places)
+        else _only(model, conversations, places)
         for name, model in personas.items()
     }
     found = []
@@ -64,19 +64,19 @@ def kept_distributions(
     whole: RewardDistribution,
     sources: Sources,
     personas: Mapping[str, Any],
-    talks: Talks,
+    conversations: Conversations,
     places: Sequence[int],
 ) -> list[Kept]:
-    """What to keep of a scorer without a head.
+    """What to keep of conversations scored by a scorer without a head.
 
     Args:
         whole: rewards of N conversations.
         sources: those of its sources, by name; used as personas where there are no others.
         personas: reward models, by name.
-        talks: the conversations.
+        conversations: the conversations.
         places: those of them to keep.
     """
-    crowd = {name: _only(model, talks, places) for name, model in personas.items()}
+    crowd = {name: _only(model, conversations, places) for name, model in personas.items()}
     found = []
     for place in places:
         people: dict[str, HeadInputs | RewardDistribution] = {
@@ -88,23 +88,23 @@ def kept_distributions(
     return found
 
 
-def whole_and_sources(scorer: Any, talks: Talks) -> tuple[RewardDistribution, Sources]:
+def whole_and_sources(scorer: Any, conversations: Conversations) -> tuple[RewardDistribution, Sources]:
     """The rewards of conversations, and by name those of what a combination combines, from one pass.
 
     Raises:
         ArgumentError: a conversation cannot be scored.
     """
     if not isinstance(scorer, Combination):
-        return distributions_of(scorer, talks, "the model"), {}
-    parts = scorer.source_distributions(talks)
+        return distributions_of(scorer, conversations, "the model"), {}
+    parts = scorer.source_distributions(conversations)
     return scorer.combined(parts), {f"source {place + 1}": part for place, part in enumerate(parts)}
 
 
-def _only(model: Any, talks: Talks, places: Sequence[int]) -> HeadInputs:
-    """The reading of some conversations by a model with another backbone, in rows as they had been."""
-    read: HeadInputs = model.read([talks[place] for place in places], progress=False)
+def _only(model: Any, conversations: Conversations, places: Sequence[int]) -> HeadInputs:
+    """The head inputs of some conversations by a model with another backbone, in their original rows."""
+    read: HeadInputs = model.read([conversations[place] for place in places], progress=False)
     row_of = {place: row for row, place in enumerate(places)}
-    order = [row_of.get(place, 0) for place in range(len(talks))]
+    order = [row_of.get(place, 0) for place in range(len(conversations))]
     return HeadInputs(*(None if part is None else part[order] for part in read))  # type: ignore[arg-type]
 
 

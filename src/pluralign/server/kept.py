@@ -1,8 +1,7 @@
-"""What the model read of a conversation, kept so that other questions about it need no second reading.
+"""What is kept of a conversation, so that other questions about it need no second pass of the backbone.
 
-In: the inputs of heads, or the distributions of a scorer without a head, a row each. Out: a `Prediction`
-for any
-question: reward, attributes, gate and personas, with no pass through a backbone. Texts are not kept.
+In: the inputs of heads, or the distributions of a scorer without a head, one row each. Out: a `Prediction`
+for any question: reward, attributes, gate and personas. Texts are not kept.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ class Kept:
     Attributes:
         inputs: of the model's head, one row; None for a scorer without a head.
         reward: of a scorer without a head, one row; None for one with a head.
-        personas: what each persona's model read, or predicts if it has no head; one row each.
-        truncated: whether the backbone read only the beginning; None where the scorer does not say.
+        personas: head inputs of each persona's model, or its prediction if it has no head; one row each.
+        truncated: whether the text was truncated; None where the scorer does not say.
     """
 
     inputs: HeadInputs | None
@@ -67,10 +66,10 @@ class Prediction:
 def predicted(
     scorer: Any, personas: Mapping[str, Any], kept: Sequence[Kept], steering: Steering | None
 ) -> Prediction:
-    """The prediction for conversations that were read before.
+    """The prediction for conversations that were scored before.
 
     Args:
-        scorer: the model that read them.
+        scorer: the model that scored them.
         personas: models of personas, by name; those that are missing kept their distributions.
         kept: at least one.
         steering: of the attributes; None for a scorer without a head.

@@ -1,7 +1,6 @@
-"""Before a request is understood: who sends it, how large it is, how long it takes to come; and what is
-counted.
+"""Checks before a request is parsed: its token, its size, the time that it takes to arrive; and the counters.
 
-`Guard` wraps the application. `body` reads a body, which has a size and a time. User text is never logged
+`Guard` wraps the application. `body` reads a body under limits of size and time. User text is never logged
 here.
 """
 
@@ -12,21 +11,30 @@ import base64
 import binascii
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 
 from pluralign.server.config import ServerConfig
+from pluralign.server.hosts import names_known_hosts
 from pluralign.server.metrics import Metrics
 from pluralign.server.refusals import Refusal
-from pluralign.server.supervisor import is_loopback
 
 __all__ = ["Guard", "body", "same_token", "token_of", "unauthorized"]
 
 _OPEN = ("/health",)  # what needs no token: load balancers ask it
+_UNREAD = (401, 403, 413)  # refused before the body was read to its end
+_MOST_DISCARDED = 2**26  # bytes of a body that is not wanted
+_DISCARDING = 5.0  # seconds for them
 _CLOSE = {"Connection": "close"}  # the rest of a body that is not read
+_OTHER_HOST = Refusal(
+    403,
+    "a server without a token answers neither pages of other web sites nor requests to other names than "
+    "localhost or 127.0.0.1; use these, set a token, or name the host with --hosts",
+    headers=_CLOSE,
+)
 
 
 class Guard:
@@ -37,6 +45,7 @@ class Guard:
         token: what a client has to send, as `Authorization: Bearer TOKEN`, or as the password of Basic, which
             clients make of `http://any:TOKEN@host/`; None for nothing.
         metrics: where requests are counted.
+        hosts: names by which clients without a token may call, besides those of this machine.
         paths: those that are counted by their name.
         with_own_tokens: paths that check tokens themselves.
         open_paths: paths that need none, since they say nothing about the model.
@@ -48,6 +57,7 @@ class Guard:
         *,
         token: str | None,
         metrics: Metrics,
+        hosts: frozenset[str],
         paths: frozenset[str],
         with_own_tokens: frozenset[str] = frozenset(),
         open_paths: frozenset[str] = frozenset(),
@@ -55,6 +65,7 @@ class Guard:
         self._app = app
         self._token = token
         self._metrics = metrics
+        self._hosts = hosts
         self._paths = paths
         self._free = {*_OPEN, *with_own_tokens, *open_paths}
 
@@ -70,6 +81,10 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif status in _UNREAD and not message.get("more_body", False):
+                await send(message | {"more_body": True})
+                await _discard(receive, scope["headers"])
+                message = {"type": "http.response.body"}
             await send(message)
 
         self._metrics.open.inc()
@@ -85,22 +100,9 @@ class Guard:
     def _refusal(self, scope: Any) -> Refusal | None:
         """The refusal of a request; None where it is to be answered."""
         if self._token is None:
-            if from_this_machine(scope):
-                return None
-            return Refusal(
-                403, "a server without a token does not answer pages of other web sites", headers=_CLOSE
-            )
+            return None if names_known_hosts(scope, self._hosts) else _OTHER_HOST
         free = scope["path"] in self._free or same_token(token_of(scope), self._token)
         return None if free else unauthorized()
-
-
-def from_this_machine(scope: Any) -> bool:
-    """Whether a request comes from no page of another web site; any page can have a browser send one."""
-    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-    try:
-        return all(is_loopback(urlsplit(origin).hostname or "") for origin in origins)
-    except ValueError:
-        return False
 
 
 def unauthorized() -> Refusal:
@@ -133,6 +135,21 @@ def same_token(given: bytes | None, expected: str) -> bool:
     return given is not None and hmac.compare_digest(given, expected.encode())
 
 
+async def _discard(receive: Callable[[], Awaitable[Any]], headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Reads what is left of a body and forgets it, within limits, before the connection is closed: a client
+    that is still sending then sees that it broke, and not the answer."""
+    if any(name == b"expect" for name, _ in headers):
+        return  # it waits before it sends
+    left = _MOST_DISCARDED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARDING):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+
+
 async def body(request: Request, config: ServerConfig) -> bytes:
     """The body of a request.
 
@@ -141,7 +158,7 @@ async def body(request: Request, config: ServerConfig) -> bytes:
     """
     limit = config.max_body
     too_large = Refusal(
-        413, f"the body is larger than {limit:,} bytes; send fewer conversations a request", headers=_CLOSE
+        413, f"the body is larger than {limit:,} bytes; send fewer conversations per request", headers=_CLOSE
     )
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > limit:
@@ -156,7 +173,7 @@ async def body(request: Request, config: ServerConfig) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise Refusal(
-            408, f"the body did not come within {config.read_timeout:g} seconds", headers=_CLOSE
+            408, f"the body did not arrive within {config.read_timeout:g} seconds", headers=_CLOSE
         ) from None
     except ClientDisconnect:
         raise Refusal(400, "the client went away", headers=_CLOSE) from None

@@ -1,4 +1,4 @@
-"""From a folder or tables of tests to a scorer, and a digest that says whether they are still the same."""
+"""Loads a scorer from a folder or from tables of tests, with a digest that shows whether they changed."""
 
 from __future__ import annotations
 
@@ -49,22 +49,14 @@ def load_programs(given: Mapping[str, Any]) -> Any:
     """The scorer that runs programs against the tests of their prompts.
 
     Args:
-        given: tables (files, folders or hub ids), columns, limits, minimum, all_or_nothing and workers, as in
-            `load_tasks` and `ProgramReward`.
+        given: arguments of `ProgramReward.from_tables`.
 
     Raises:
         PluralignError: a table cannot be read, or this machine offers no protection that is accepted.
     """
     from pluralign import policy
 
-    reward = policy.ProgramReward(
-        policy.ProgramLimits(**given["limits"]),
-        minimum=given["minimum"],
-        all_or_nothing=given["all_or_nothing"],
-        workers=given["workers"],
-        tasks=policy.load_tasks(*given["tables"], columns=given["columns"]),
-    )
-    return policy.ProgramScorer(reward)
+    return policy.ProgramScorer(policy.ProgramReward.from_tables(**given))
 
 
 def tables_digest(tables: Sequence[str]) -> str:

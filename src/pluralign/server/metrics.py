@@ -38,23 +38,25 @@ class Metrics:
         )
         self.batch_items = Histogram(
             "pluralign_batch_conversations",
-            "Conversations of a batch",
+            "Conversations in a batch",
             buckets=_ITEMS,
             registry=self.registry,
         )
         self.batch_seconds = Histogram(
             "pluralign_batch_seconds",
-            "Time that the model takes for a batch",
+            "Time to score a batch",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.conversations = Counter(
             "pluralign_conversations", "Scored conversations", registry=self.registry
         )
-        self.tokens = Counter("pluralign_tokens", "Tokens of them, estimated", registry=self.registry)
+        self.tokens = Counter(
+            "pluralign_tokens", "Tokens of scored conversations, estimated", registry=self.registry
+        )
         self.truncated = Counter(
             "pluralign_truncated",
-            "Conversations of which only the beginning was read",
+            "Conversations that were truncated",
             registry=self.registry,
         )
         self.ready = Gauge("pluralign_ready", "1 once the model scores", registry=self.registry)

@@ -1,4 +1,4 @@
-"""Our own face: `/v1/score`, `/v1/distribution`, `/health`, `/metrics`."""
+"""Our own endpoints: `/v1/score`, `/v1/distribution`, `/health`, `/metrics`."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def native_routes(service: Service) -> list[Route]:
 
     async def score(request: Request) -> Response:
         """The utility of each response: a risk measure of its reward distribution."""
-        asked = await parsed(request, ScoreRequest, service.config)
+        body = await parsed(request, ScoreRequest, service.config)
         predictor = await service.predictor()
-        question = predictor.question(asked.risk, asked.weights, asked.steer)
-        found = await service.ask(asked.conversations, question)
+        question = predictor.question(body.risk, body.weights, body.steer)
+        found = await service.ask(body.conversations, question)
         return json_response({"scores": [one.utility for one in found]} | truncations(found))
 
     async def distribution(request: Request) -> Response:
         """The reward distribution of each response."""
-        asked = await parsed(request, DistributionRequest, service.config)
+        body = await parsed(request, DistributionRequest, service.config)
         predictor = await service.predictor()
-        question = predictor.question(asked.risk, asked.weights, asked.steer, asked.levels, whole=True)
-        found = await service.ask(asked.conversations, question)
+        question = predictor.question(body.risk, body.weights, body.steer, body.levels, whole=True)
+        found = await service.ask(body.conversations, question)
         written = [{"utility": one.utility} | (one.record or {}) for one in found]
         return json_response({"distributions": written} | truncations(found))
 

@@ -52,18 +52,18 @@ def _operation(route: Route, schemas: dict[str, Any], secured: bool) -> dict[str
     found: dict[str, Any] = {
         "summary": first,
         "operationId": f"{route.method.lower()}{route.path.replace('/', '_')}",
-        "responses": {"200": _answer(HTTPStatus.OK, route.answered, schemas)},
+        "responses": {"200": _answer(HTTPStatus.OK, route.response, schemas)},
     }
     if rest.strip():
         found["description"] = rest.strip()
     if route.parameters:
         found["parameters"] = list(route.parameters)
-    if route.asked is not None:
-        found["requestBody"] = {"required": True, "content": _json(route.asked, schemas)}
+    if route.body is not None:
+        found["requestBody"] = {"required": True, "content": _json(route.body, schemas)}
     for status in route.refusals:
         kind: type[BaseModel] | None = ErrorResponse
         if route.path == "/health":
-            kind = route.answered
+            kind = route.response
         found["responses"][str(status)] = _answer(HTTPStatus(status), kind, schemas)
     if secured and route.path != "/health":
         found["security"] = [{"bearer": []}, {"basic": []}]

@@ -18,7 +18,7 @@ from pluralign.server.refusals import of_validation
 
 __all__ = ["Route", "parsed"]
 
-Asked = TypeVar("Asked", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class Route(NamedTuple):
@@ -27,9 +27,9 @@ class Route(NamedTuple):
     Attributes:
         method: of HTTP.
         path: of the URL.
-        answer: the endpoint; its docstring is what OpenAPI says of it.
-        asked: schema of the body; None for none.
-        answered: schema of the answer; None for text.
+        answer: the endpoint; its docstring is its description in OpenAPI.
+        body: schema of the request's body; None for none.
+        response: schema of the answer; None for text.
         refusals: other statuses that it answers with.
         parameters: of the query, as OpenAPI describes them.
     """
@@ -37,13 +37,13 @@ class Route(NamedTuple):
     method: str
     path: str
     answer: Callable[[Request], Awaitable[Response]]
-    asked: type[BaseModel] | None
-    answered: type[BaseModel] | None
+    body: type[BaseModel] | None
+    response: type[BaseModel] | None
     refusals: tuple[int, ...]
     parameters: tuple[dict[str, Any], ...] = ()
 
 
-async def parsed(request: Request, kind: type[Asked], config: ServerConfig) -> Asked:
+async def parsed(request: Request, kind: type[Body], config: ServerConfig) -> Body:
     """The body as an object.
 
     Raises:

@@ -10,7 +10,10 @@ from typing import Annotated, Any, NotRequired
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+LONGEST_MEASURE = 200  # characters of a risk measure
+
 __all__ = [
+    "LONGEST_MEASURE",
     "ClassifyRequest",
     "ClassifyResponse",
     "DistributionRequest",
@@ -39,6 +42,7 @@ class Message(TypedDict):
     content: NotRequired[str | None]
 
 
+Measure = Annotated[str, Field(max_length=LONGEST_MEASURE)]
 Conversation = Annotated[list[Message], Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Level = Annotated[float, Field(ge=0, le=1)]
@@ -60,17 +64,19 @@ class ScoreRequest(BaseModel):
     conversations: list[Conversation] = Field(
         min_length=1, description="each ends with the assistant's response"
     )
-    risk: str | None = Field(None, description="mean, cvar:0.1, entropic:1 ...; the server's own if left out")
+    risk: Measure | None = Field(
+        None, description="mean, cvar:0.1, entropic:1 ...; the server's own if left out"
+    )
     weights: dict[str, Finite] | list[Finite] | None = Field(
         None, description="of the attributes, instead of the gate's: by name, or one number each"
     )
-    steer: dict[str, str] | None = Field(
+    steer: dict[str, Measure] | None = Field(
         None, description="attributes that count by a measure of their own, e.g. quantile:0.05"
     )
 
 
 class DistributionRequest(ScoreRequest):
-    """Conversations whose reward distributions are asked for."""
+    """Conversations whose reward distributions are requested."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -90,12 +96,12 @@ class ScoreResponse(BaseModel):
     scores: list[float]
     truncated: list[int] | None = Field(
         None,
-        description="conversations of which the backbone read only the beginning; left out if there are none",
+        description="indices of conversations that were truncated; left out if there are none",
     )
 
 
 class Distribution(BaseModel):
-    """A reward distribution; `getattr(pluralign, kind)(**parameters)` makes it again, a row for a batch."""
+    """A reward distribution; `getattr(pluralign, kind)(**parameters)` rebuilds it as a batch of one row."""
 
     kind: str = Field(description="Quantiles, Categorical, GaussianEnsemble, Point, Empirical, Ensemble ...")
     utility: float
@@ -231,7 +237,7 @@ class VoteRow(BaseModel):
 
 
 class VotesRequest(BaseModel):
-    """Votes, which are all kept or none."""
+    """Votes, of which either all are stored or none."""
 
     model_config = ConfigDict(
         extra="forbid",

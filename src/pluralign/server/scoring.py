@@ -1,11 +1,11 @@
 """From conversations of many requests to answers: one pass of the backbone, then the measure of each request.
 
 In: a scorer, and `Item`s whose keys are `Question`s. Out: per item a `Scored`. It runs in the model's thread,
-but for `question`, which reads nothing that the model changes. An item may also be a function, which is
-called in its turn: the explorer's questions about what was read before.
+except for `question`, which reads nothing that the model changes. An item may also be a function, which is
+called in its turn: so are the explorer's questions about conversations that were scored before.
 
-Each distinct text is embedded once per batch, whatever is asked of it. Where questions differ, the head is
-applied to the rows of each.
+Each distinct text is embedded once per batch, however many requests contain it. Where questions differ, the
+head is applied to the rows of each.
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ class Scored(NamedTuple):
         utility: the measure of its reward distribution.
         mean: of the distribution.
         std: of the distribution.
-        truncated: whether the backbone read only the beginning of its text; None where the scorer does not
-            say.
-        record: the distribution as JSON, where it was asked for.
-        kept: what the model read, where it was asked for.
+        truncated: whether its text was truncated; None where the scorer does not say.
+        record: the distribution as JSON, where it was requested.
+        kept: what to keep of it, where that was requested.
     """
 
     utility: float
@@ -69,7 +68,7 @@ class Question:
         measure: the parsed risk measure.
         steering: of the attributes.
         levels: quantiles to return with the distribution; None for the utility alone.
-        keeps: whether to return what the model read, for other questions.
+        keeps: whether to return a `Kept`, for later questions.
     """
 
     words: str
@@ -144,7 +143,7 @@ class Predictor:
             steer: attributes with a measure of their own, as in `RewardModel.score`.
             levels: of the quantiles to return; None for the usual ones.
             whole: whether to return the distribution.
-            keeps: whether to return what the model read.
+            keeps: whether to return a `Kept`, for later questions.
 
         Raises:
             RiskError: a measure does not exist, or does not apply to attributes.
@@ -154,12 +153,12 @@ class Predictor:
         words = json.dumps([measure or self.default_risk, weights, steer, wanted, keeps])
         known = self._known.get(words)
         if known is None:
-            known = self._asked(words, measure, weights, steer, wanted, keeps)
+            known = self._question(words, measure, weights, steer, wanted, keeps)
             if len(self._known) < _KNOWN_QUESTIONS:
                 self._known[words] = known
         return known
 
-    def _asked(
+    def _question(
         self,
         words: str,
         measure: str | None,
@@ -183,7 +182,7 @@ class Predictor:
         return Question(words, risk.parse(measure or self.default_risk), steering, levels, keeps)
 
     def warm_up(self) -> None:
-        """Scores one conversation, so that whatever is wrong is known before anybody asks.
+        """Scores one conversation, so that errors show before the first request.
 
         Raises:
             Exception: it cannot be scored. A scorer that looks conversations up may not know this

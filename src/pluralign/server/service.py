@@ -1,8 +1,8 @@
-"""The scorer behind the faces: loaded in its thread, asked through the batcher, with limits on what may be
-asked.
+"""The scorer behind all routes: loaded in its own thread, called through the batcher, within the limits on
+requests.
 
-In: conversations and a `Question`. Out: `Scored`s, or a `Refusal`. Faces differ in what they read and write
-and in whether they are patient; all of them come through here, so a response has one score.
+In: conversations and a `Question`. Out: `Scored`s, or a `Refusal`. Routes differ in what they read and write
+and in whether they hold requests; all of them come through here, so a response has the same score everywhere.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ __all__ = ["Personas", "Service", "busy"]
 Personas = Callable[[Any], Mapping[str, Any]]  # from the scorer to the models of groups of people
 Answer = TypeVar("Answer")
 
+_PART = 65_536  # characters of a text that are counted at once
+
 
 class Service:
-    """One scorer for all faces.
+    """One scorer for all routes.
 
     Args:
         scorer: it, or a function that loads it.
@@ -155,7 +157,7 @@ class Service:
         Args:
             conversations: B message lists, each ending in the response.
             question: from `Predictor.question`.
-            patient: whether the request is held where too much waits, for as long as the caller does.
+            patient: whether to hold the request while the queue is full, for as long as the caller waits.
 
         Raises:
             Refusal: there is too much of it, too much waits, or it took too long.
@@ -221,11 +223,11 @@ class Service:
         if tokenizer is None:
             count = size // 4
         else:
-            count = await self.batcher.in_thread(lambda: _count(tokenizer, contents))
+            count = await self.batcher.in_thread(lambda: _count(tokenizer, contents, limit))
         if count > limit:
             raise Refusal(
                 422,
-                f"received {count:,} tokens; allowed: at most {limit:,} a request. Send less at once",
+                f"received {count:,} tokens or more; allowed: at most {limit:,} a request. Send less at once",
                 limit="max_tokens",
             )
 
@@ -244,6 +246,14 @@ def _logged(error: BaseException) -> None:
     logging.getLogger(__name__).error("the model cannot be loaded: %s: %s", type(error).__name__, error)
 
 
-def _count(tokenizer: Any, contents: Sequence[str]) -> int:
-    found = tokenizer(list(contents), add_special_tokens=False, return_attention_mask=False, verbose=False)
-    return sum(len(ids) for ids in found["input_ids"])
+def _count(tokenizer: Any, contents: Sequence[str], limit: int) -> int:
+    """Tokens of texts, read in parts and no further than one part beyond a limit: others wait meanwhile."""
+    count = 0
+    for text in contents:
+        for start in range(0, len(text), _PART):
+            part = text[start : start + _PART]
+            found = tokenizer(part, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            count += len(found["input_ids"])
+            if count > limit:
+                return count
+    return count

@@ -1,14 +1,12 @@
-"""The small parent of a server: it holds the listening socket, and starts the worker again where it died.
+"""The small parent process of a server: it holds the listening socket, and restarts the worker if it dies.
 
 While there is no worker, connections wait in the socket's queue instead of failing. The parent imports no
-model. It stops the worker gently when it is told to stop, and a worker whose parent was killed stops by
-itself.
+model. On a signal to stop it ends the worker gracefully, and a worker whose parent was killed ends by itself.
 """
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import json
 import os
 import signal
@@ -22,22 +20,12 @@ from typing import Any
 
 from pluralign.errors import ArgumentError
 
-__all__ = ["Supervisor", "is_loopback", "listen"]
+__all__ = ["Supervisor", "listen"]
 
 _BACKLOG = 2048
 _POLL_SECONDS = 0.1  # between two checks of the worker
 _LONGEST_PAUSE = 30.0
 _OTHER_FOLDER = 3  # the exit status of a worker that found another model; see `worker`
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -66,8 +54,8 @@ class Supervisor:
 
     Args:
         listening: the socket that workers accept connections from.
-        settings: what a worker is told: model, device, cache, token, config, grace ...
-        say: called with a line for people.
+        settings: what is sent to the worker: model, device, cache, token, config, grace ...
+        report: called with a line for people.
         on_ready: called once, when the first worker scores.
     """
 
@@ -76,12 +64,12 @@ class Supervisor:
         listening: socket.socket,
         settings: Mapping[str, Any],
         *,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
         on_ready: Callable[[], None],
     ) -> None:
         self._listening = listening
         self._settings = dict(settings)
-        self._say = say
+        self._report = report
         self._on_ready = on_ready
         self._digest: str | None = None
         self._restarts = 0
@@ -89,7 +77,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Runs until a signal stops it, or no worker can be had; returns the exit status."""
-        before = {one: signal.signal(one, self._asked) for one in (signal.SIGTERM, signal.SIGINT)}
+        before = {one: signal.signal(one, self._on_signal) for one in (signal.SIGTERM, signal.SIGINT)}
         failures = 0
         try:
             while True:
@@ -101,7 +89,7 @@ class Supervisor:
                 failures = 0 if was_ready else failures + 1
                 self._restarts += 1
                 pause = 0.0 if was_ready else min(_LONGEST_PAUSE, 0.5 * 2**failures)
-                self._say(
+                self._report(
                     f"the worker ended ({_ending(status)}); a new one is started"
                     + f" in {pause:g} s" * (pause > 0)
                 )
@@ -113,7 +101,7 @@ class Supervisor:
             for one, handler in before.items():
                 signal.signal(one, handler)
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self._stop = True
 
@@ -127,53 +115,53 @@ class Supervisor:
 
     def _one_worker(self) -> tuple[bool, int]:
         """Whether the worker became ready, and its exit status."""
-        told, tell = os.pipe()
-        os.set_blocking(told, False)
+        receiver, sender = os.pipe()
+        os.set_blocking(receiver, False)
         try:
-            worker = self._started(tell)
+            worker = self._started(sender)
         finally:
-            os.close(tell)
+            os.close(sender)
         ready = False
         try:
             while worker.poll() is None and not self._stopped():
-                ready = ready or self._is_ready(told)
+                ready = ready or self._is_ready(receiver)
                 time.sleep(_POLL_SECONDS)
-            ready = ready or self._is_ready(told)
+            ready = ready or self._is_ready(receiver)
             if worker.poll() is None:
                 self._end(worker)
         finally:
             if worker.poll() is None:
                 worker.kill()
             worker.wait()
-            os.close(told)
+            os.close(receiver)
             if worker.stdin is not None:
                 worker.stdin.close()
         return ready, worker.returncode
 
-    def _started(self, tell: int) -> subprocess.Popen[bytes]:
+    def _started(self, sender: int) -> subprocess.Popen[bytes]:
         worker = subprocess.Popen(
             [sys.executable, "-m", "pluralign.server.worker"],
             stdin=subprocess.PIPE,
-            pass_fds=(self._listening.fileno(), tell),
+            pass_fds=(self._listening.fileno(), sender),
             process_group=0,  # Ctrl-C comes to the parent, which stops the worker gently
         )
-        told = self._settings | {
+        settings = self._settings | {
             "listen": self._listening.fileno(),
-            "ready": tell,
+            "ready": sender,
             "digest": self._digest,
             "restarts": self._restarts,
         }
         assert worker.stdin is not None
         try:
-            worker.stdin.write((json.dumps(told) + "\n").encode())
+            worker.stdin.write((json.dumps(settings) + "\n").encode())
             worker.stdin.flush()
         except BrokenPipeError:  # it died already; its status says so
             pass
         return worker
 
-    def _is_ready(self, told: int) -> bool:
+    def _is_ready(self, receiver: int) -> bool:
         try:
-            line = os.read(told, 65_536)
+            line = os.read(receiver, 65_536)
         except BlockingIOError:
             return False
         if not line:
@@ -183,7 +171,7 @@ class Supervisor:
         if first:
             self._on_ready()
         else:
-            self._say("the new worker scores")
+            self._report("the new worker scores")
         return True
 
     def _end(self, worker: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""`POST /v1/votes` and `GET /v1/posterior`: who may vote, on what, and what came of it.
+"""`POST /v1/votes` and `GET /v1/posterior`: who may vote, on what, and the posterior.
 
-A voter's token says who votes. The server's own token, or none where none is asked for, belongs to a program
-that votes for others, and names them.
+A voter's token identifies the voter. The server's own token, or no token where none is required, belongs to a
+program that votes on behalf of others and names them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pluralign.conversations import check
-from pluralign.errors import ArgumentError
+from pluralign.errors import ArgumentError, ArtifactError
 from pluralign.server.limits import same_token, token_of, unauthorized
 from pluralign.server.refusals import Refusal, json_response
 from pluralign.server.routes import Route, parsed
 from pluralign.server.schemas import PosteriorResponse, VoteRow, VotesRequest, VotesResponse
-from pluralign.server.scoring import Predictor
+from pluralign.server.scoring import Predictor, estimated_tokens
 from pluralign.server.service import Service
 from pluralign.server.votes import FullDiskError, Item, Vote, VoteConflictError, VoteStore, item_id
 
 __all__ = ["VoteDesk", "vote_routes"]
 
 _AHEAD = 300.0  # seconds that a voter's clock may be fast
+_AT_ONCE = 32  # conversations that votes are on, and that the model reads at once
 _NO_VOTES = "this server takes no votes; start it with --votes FILE"
 
 
@@ -80,7 +81,7 @@ class VoteDesk:
 
 
 def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
-    """The routes over a service and a desk; without a desk they say that there is none."""
+    """The routes over a service and a desk; without a desk they answer that votes are not taken."""
 
     def at_the_desk() -> VoteDesk:
         if desk is None:
@@ -88,17 +89,17 @@ def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
         return desk
 
     async def votes(request: Request) -> Response:
-        """Keeps votes for categories, and moves the posterior of what they are about.
+        """Stores votes for categories, and updates the posterior of their items.
 
-        All votes of a request are kept, or none; the answer comes once they are on the disk. A vote that is
-        sent again with the same id counts once. Of each person the latest vote on an item counts.
+        Either all votes of a request are stored or none; the answer is sent once they are on disk. A vote
+        that is sent again with the same id counts once. Of each person the latest vote on an item counts.
         """
         at = at_the_desk()
         known = at.voter(request.scope)
-        asked = await parsed(request, VotesRequest, service.config)
+        body = await parsed(request, VotesRequest, service.config)
         predictor = await service.predictor()
         cast, voted_on = [], {}
-        for place, row in enumerate(asked.votes):
+        for place, row in enumerate(body.votes):
             try:
                 vote, attribute, conversation = _read(row, predictor, known, time.time())
             except ArgumentError as error:
@@ -119,6 +120,8 @@ def vote_routes(service: Service, desk: VoteDesk | None) -> list[Route]:
             raise Refusal(409, str(error)) from None
         except FullDiskError as error:
             raise Refusal(507, str(error), retry_after=60) from None
+        except ArtifactError as error:  # the file is not what it was
+            raise Refusal(503, str(error), retry_after=60) from None
         answer = {"accepted": new, "duplicates": len(cast) - new, "items": [vote.item for vote in cast]}
         return json_response(answer)
 
@@ -198,10 +201,18 @@ async def _predicted(
     """What the model predicts for items that are new."""
     if not items:
         return []
-    conversations = [conversation for _, conversation in items.values()]
-    await service.check_size(conversations)
-    found = await service.batcher.in_thread(lambda: predictor.category_probs(conversations))
-    return [
-        Item(item, attribute, tuple(predictor.categories[attribute]), tuple(found[attribute][place]))
-        for place, (item, (attribute, _)) in enumerate(items.items())
-    ]
+    await service.check_size([conversation for _, conversation in items.values()])
+    found = []
+    waiting = list(items.items())
+    while waiting:  # in turns of some, so that a bulk of votes holds nobody up
+        some, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
+        conversations = [conversation for _, (_, conversation) in some]
+        probs = await service.in_turn(
+            lambda these=conversations: predictor.category_probs(these),  # type: ignore[misc]
+            sum(estimated_tokens(one, service.config.batch_tokens) for one in conversations),
+        )
+        found += [
+            Item(item, attribute, tuple(predictor.categories[attribute]), tuple(probs[attribute][place]))
+            for place, (item, (attribute, _)) in enumerate(some)
+        ]
+    return found

@@ -1,14 +1,15 @@
-"""Votes that last: a SQLite file of votes for categories, and the posterior that they move.
+"""Stored votes: a SQLite file of votes for categories, and the posterior that follows from them.
 
 In: votes with an id, an item, a voter, a category and a time. Out: an acknowledgement once they are on the
 disk, and the posterior of an item: `PreferenceUpdater` from the model's prediction, with the latest vote of
 each person.
 
-A vote is kept once, whatever is sent again: its id says which it is. The same id with other contents is
-refused. A person has one vote per item, the latest; all are kept. The texts of items are not stored, only
-their digests and what the model predicted for them when the first vote came.
+A vote is identified by its id and stored once, however often it is sent. The same id with other contents is
+refused. Of a person's votes on an item the latest counts; all are stored. The texts of items are not stored,
+only their digests and what the model predicted for them when the first vote arrived.
 
-One server holds a file: a lock beside it refuses a second one.
+Only one server can use a file: a lock on it refuses a second one, by whatever name. A file that was removed
+or replaced takes no votes, which would be lost with the process.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from pluralign.errors import ArgumentError, ArtifactError, RunError
+from pluralign.files import why_not
 from pluralign.heads import PreferenceUpdater
 
 __all__ = ["FullDiskError", "Item", "Vote", "VoteConflictError", "VoteStore", "item_id"]
@@ -114,7 +117,7 @@ class VoteStore:
         strength: float = 5.0,
         fade_prior: bool = True,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.realpath(path))  # beside which SQLite writes its log
         self._settings: dict[str, Any] = {
             "half_life": half_life,
             "strength": strength,
@@ -123,26 +126,28 @@ class VoteStore:
         PreferenceUpdater(torch.ones(2), **self._settings)  # checks them
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            # Closed after the connection: closing any descriptor of a file gives up SQLite's own locks on it.
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise ArtifactError(
-                f"{self.path} cannot be opened: {error.strerror}; name another file"
-            ) from error
+            reason = why_not(self.path.parent, error.errno or 0)
+            raise ArtifactError(f"{self.path} cannot be opened: {reason}; name another file") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
+            os.close(self._file)
             raise RunError(
                 f"{self.path} is in use by another server; stop that one, or name another file"
             ) from None
         try:
             self._open()
         except BaseException:
-            os.close(self._lock)
+            os.close(self._file)
             raise
 
     def _open(self) -> None:
-        try:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise ArtifactError(f"{self.path} is not a regular file; name another file")
+        with self._errors():
             # A transaction begins where it is said. FULL: a commit returns once it is on the disk.
             self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -153,21 +158,44 @@ class VoteStore:
                 raise ArtifactError(f"{self.path} is not a file of votes of this version; name another file")
             self._connection.executescript(_TABLES)
             self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of SQLite as ours."""
+        try:
+            yield
         except sqlite3.Error as error:
             raise _artifact_error(error, self.path) from error
+
+    def _check_file(self) -> None:
+        """Checks that what is written can be found again.
+
+        Raises:
+            ArtifactError: the file was removed, or another has its name.
+        """
+        try:
+            there = os.path.samestat(os.stat(self.path), os.fstat(self._file))
+        except OSError:
+            there = False
+        if not there:
+            raise ArtifactError(
+                f"{self.path} was removed or replaced, so votes would be lost; put the file back, or start "
+                "the server again"
+            )
 
     def close(self) -> None:
         """Closes the file and lets others have it."""
         self._connection.close()
-        os.close(self._lock)
+        os.close(self._file)
 
     def known(self, items: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """The categories of those items that have a prediction already."""
         marks = ",".join("?" * len(items))
-        rows = self._connection.execute(
-            f"SELECT item, categories FROM items WHERE item IN ({marks})", list(items)
-        )
-        return {item: tuple(json.loads(categories)) for item, categories in rows}
+        with self._errors():
+            rows = self._connection.execute(
+                f"SELECT item, categories FROM items WHERE item IN ({marks})", list(items)
+            )
+            return {item: tuple(json.loads(categories)) for item, categories in rows}
 
     def add(self, votes: Sequence[Vote], items: Sequence[Item]) -> int:
         """Writes votes, all or none; returns how many are new. They are on the disk when it returns.
@@ -179,11 +207,12 @@ class VoteStore:
         Raises:
             VoteConflictError: an id is that of another vote.
             FullDiskError: the disk is full; nothing was written.
+            ArtifactError: the file cannot be written any more; nothing was.
         """
+        self._check_file()
         run = self._connection.execute
         try:
-            with closing(self._connection.cursor()):
-                run("BEGIN IMMEDIATE")
+            run("BEGIN IMMEDIATE")
             first = min((vote.time for vote in votes), default=0.0)
             for one in items:
                 run(
@@ -210,7 +239,8 @@ class VoteStore:
 
     def _undo(self) -> None:
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # what went wrong first is what counts
+                self._connection.execute("ROLLBACK")
 
     def posterior(self, item: str, at: float) -> dict[str, Any] | None:
         """What people think of an item; None where nobody voted on it.
@@ -219,15 +249,16 @@ class VoteStore:
             item: its id.
             at: Unix seconds.
         """
-        row = self._connection.execute(
-            "SELECT attribute, categories, prior, first FROM items WHERE item = ?", (item,)
-        ).fetchone()
-        if row is None:
-            return None
+        with self._errors():
+            row = self._connection.execute(
+                "SELECT attribute, categories, prior, first FROM items WHERE item = ?", (item,)
+            ).fetchone()
+            if row is None:
+                return None
+            cast = self._connection.execute(
+                "SELECT voter, category, time FROM votes WHERE item = ? ORDER BY time, id", (item,)
+            ).fetchall()
         attribute, names, prior = row[0], json.loads(row[1]), json.loads(row[2])
-        cast = self._connection.execute(
-            "SELECT voter, category, time FROM votes WHERE item = ? ORDER BY time, id", (item,)
-        ).fetchall()
         latest = {voter: (category, time) for voter, category, time in cast}
         times = [time for _, time in latest.values()]
         start = min([row[3], *times])
@@ -255,12 +286,13 @@ class VoteStore:
             limit: how many.
             after: the id after which to begin.
         """
-        rows = self._connection.execute(
-            "SELECT items.item, attribute, count(votes.id) FROM items LEFT JOIN votes USING (item) "
-            "WHERE items.item > ? GROUP BY items.item ORDER BY items.item LIMIT ?",
-            (after, limit),
-        )
-        return [dict(zip(("item", "attribute", "votes"), row, strict=True)) for row in rows]
+        with self._errors():
+            rows = self._connection.execute(
+                "SELECT items.item, attribute, count(votes.id) FROM items LEFT JOIN votes USING (item) "
+                "WHERE items.item > ? GROUP BY items.item ORDER BY items.item LIMIT ?",
+                (after, limit),
+            )
+            return [dict(zip(("item", "attribute", "votes"), row, strict=True)) for row in rows]
 
 
 def _artifact_error(error: sqlite3.Error, path: Path) -> ArtifactError:

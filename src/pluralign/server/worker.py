@@ -144,15 +144,19 @@ def _digest(given: Mapping[str, Any]) -> str:
 
 
 def _loaded(given: Mapping[str, Any], digest: str) -> Any:
+    what = given["model"] or " ".join(given["programs"]["tables"])
     if given["digest"] not in (None, digest):
-        what = given["model"] or " ".join(given["programs"]["tables"])
         raise _OtherFolder(
-            f"{what} changed since this server began to serve it, so its scores would be others; start the "
-            "server again to serve what is there now"
+            f"{what} changed since this server began to serve it, so its scores would differ; start the "
+            "server again to serve the new one"
         )
     if given["model"] is None:
-        return load_programs(given["programs"])
-    return load_scorer(given["model"], device=given["device"], cache=given["cache"])
+        scorer = load_programs(given["programs"])
+    else:
+        scorer = load_scorer(given["model"], device=given["device"], cache=given["cache"])
+    if _digest(given) != digest:
+        raise ArtifactError(f"{what} changed while it was loaded; start the server when it is complete")
+    return scorer
 
 
 def _words(error: BaseException) -> str:

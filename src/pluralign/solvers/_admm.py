@@ -106,16 +106,16 @@ def rough_fit(
                 updated.add_(old, alpha=1.0 - OVER_RELAXATION).add_(inside, alpha=OVER_RELAXATION)
                 inside = torch.clamp(updated, below, above)
             state[:, part] = updated
-            wanted = target.sub_(updated).add_(inside, alpha=2.0)
-            force.addmm_(wanted, rows)
-            level_sum += wanted.sum(1)
+            target_sum = target.sub_(updated).add_(inside, alpha=2.0)
+            force.addmm_(target_sum, rows)
+            level_sum += target_sum.sum(1)
         if threshold is not None and step > 0:
             relaxed = OVER_RELAXATION * coef + (1.0 - OVER_RELAXATION) * split
             shifted = relaxed + split_dual
             split_dual = torch.clamp(shifted, -threshold, threshold)
             split = shifted - split_dual
-        wanted = force / num_rows
-        coef = solve(wanted if threshold is None else wanted + SPLIT * (split - split_dual))
+        target_sum = force / num_rows
+        coef = solve(target_sum if threshold is None else target_sum + SPLIT * (split - split_dual))
         if fit_intercept:
             intercept = level_sum / num_rows
         progress(step + 1)

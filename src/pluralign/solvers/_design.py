@@ -205,7 +205,7 @@ def build_design(features: Float[Tensor, "N D"], centered: bool, whiten: bool) -
 
 
 def _moments(design: Design, left: Float[Tensor, "D P"], right: Float[Tensor, "D Q"]) -> Float[Tensor, "P Q"]:
-    """Mean over the rows of what some directions say times what others say."""
+    """Second moments: the mean over the rows of the projections on `left` times those on `right`."""
     total = design.center.new_zeros((left.shape[1], right.shape[1]))
     for _, block in design.blocks():
         total.addmm_((block @ left).T, block @ right)
@@ -217,8 +217,7 @@ def _whitening(design: Design) -> tuple[Float[Tensor, "D P"], Float[Tensor, "D Q
 
     They are the principal axes of columns that would have unit size if they had not been centred, so that a
     faint direction is separated from all others. Its spread is then the share that remains of the numbers
-    that
-    cancel in it: below `NULL_SHARE` float64 predictions lose more than the direction can add, and below
+    that cancel in it: below `NULL_SHARE` float64 predictions lose more than the direction can add, and below
     `ROUNDING_SHARE` rounding alone could have produced it and there is no direction.
 
     A Gram matrix squares the condition number, so directions below 1e-5 of the largest are noise in it. They

@@ -80,5 +80,5 @@ def _admm(task: Task, constants: Tensor, progress: Callable[[float], None]) -> R
 
 def _iterations(num_rows: int, num_columns: int) -> int:
     least, most = ITERATIONS
-    wanted: float = least * (num_rows / (130.0 * max(1, num_columns))) ** 0.4
-    return min(most, max(least, round(wanted)))
+    scaled: float = least * (num_rows / (130.0 * max(1, num_columns))) ** 0.4
+    return min(most, max(least, round(scaled)))

@@ -96,7 +96,7 @@ def check_levels(levels: Any) -> tuple[float, ...]:
     if not all(min(value, 1.0 - value) >= LEAST_LEVEL * (1.0 - 1e-6) for value in values):
         raise ArgumentError(
             f"levels must be at least {LEAST_LEVEL:g} away from 0 and 1, got {values}; closer to the ends "
-            "float64 cannot distinguish a fit from its optimum, and the largest or smallest rating is as good"
+            "float64 cannot distinguish a fit from its optimum; use the largest or smallest rating there"
         )
     if any(right <= left for left, right in itertools.pairwise(values)):
         raise ArgumentError(f"levels must be sorted and distinct, got {values}")

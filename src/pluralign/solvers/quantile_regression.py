@@ -140,7 +140,7 @@ def fit_quantiles(
         batch = max(1, STATE_ELEMENTS // (design.num_rows * num_levels))
         for start in range(0, len(members), batch):
             part = members[start : start + batch]
-            wanted = ratings[part] if rows is None else ratings[part][:, rows]
+            group_targets = ratings[part] if rows is None else ratings[part][:, rows]
 
             def report(stage: str, count: int, of: int, before: int = done) -> None:
                 if progress is not None and stage == "levels":
@@ -149,7 +149,7 @@ def fit_quantiles(
                     progress(stage, count, of)
 
             solved = _solve(
-                design, wanted, grid, group_weight, l1, fit_intercept, tol, max_iterations, report
+                design, group_targets, grid, group_weight, l1, fit_intercept, tol, max_iterations, report
             )
             for into, values in zip(fit[:4], solved[:4], strict=True):
                 into[part] = values

@@ -1,4 +1,4 @@
-"""What trainers of policies and of backbones share. It knows no data and no loss.
+"""What trainers of policies and of backbones share, independent of data and loss.
 
 Exact resuming, complete checkpoints, rows over several processes, switching dropout off, adapters.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import threading
 
 import pytest
@@ -111,6 +112,22 @@ def test_refusals_and_prose_are_counted_and_never_a_score():
             source(rows)
 
 
+def test_a_number_that_may_have_been_cut_off_is_no_score():
+    """The first digit of 10 is on the scale too."""
+    said = ["Score: 1", "Score: 1\n", "Score: 1."]
+
+    def answer(request: Request):
+        place = request.body["messages"][-1]["content"].rpartition("=> ")[2].count("x") - 1
+        return chat(said[place], finish_reason="length")
+
+    with answering(answer) as server:
+        source = judge(server, model="m", scale=range(1, 11))
+        found = source.scores(TALKS[:3]).flatten().tolist()
+        assert math.isnan(found[0])
+        assert found[1:] == [1.0, 1.0]
+        assert source.counts == {"answers": 3, "cut off": 1}
+
+
 def test_where_some_answers_fail_the_others_count():
     calls, lock = [], threading.Lock()
 
@@ -147,6 +164,16 @@ def test_answers_are_kept_and_an_interrupted_run_goes_on(tmp_path):
         judge(server, cache=file, model="m", prompt=f"{PROMPT}!").scores(TALKS[:1])
         judge(server, cache=file, model="m", repeats=2).scores(TALKS[:1])
         assert len(server.asked) == asked + 3
+
+
+def test_a_damaged_answer_is_an_error_and_no_score(tmp_path):
+    file = tmp_path / "answers.sqlite"
+    with answering(length_judge) as server:
+        judge(server, cache=file, model="m").scores(TALKS[:1])
+        with sqlite3.connect(file) as cache:
+            cache.execute("UPDATE answers SET answer = '{'")
+        with pytest.raises(CacheError, match="cannot be read"):
+            judge(server, cache=file, model="m").scores(TALKS[:1])
 
 
 def test_a_file_that_is_no_cache_is_refused(tmp_path):

@@ -218,7 +218,7 @@ SUITES: dict[str, Suite] = {
         "best of n",
         layouts.best_of_n,
         _best_of_n,
-        "share of the true reward that choosing among n could gain, at the largest n",
+        "share of the gain in true reward that perfect choice among n would give, at the largest n",
     ),
 }
 

@@ -108,7 +108,7 @@ def evaluate_suite(
     results["suite"] |= {"truncated": scorer.truncated, "model": model_digest}
     if scorer.truncated:
         results["suite"]["notes"].append(
-            f"{scorer.truncated:,} texts are longer than the backbone reads; their ends were not seen"
+            f"{scorer.truncated:,} texts are longer than the backbone's maximum and were truncated"
         )
     if refused:
         results["suite"]["notes"].append(
@@ -157,7 +157,7 @@ def rescore_suite(
     if model_digest is not None and stored not in (None, model_digest):
         raise ArgumentError(
             f"{file} has scores of another version of this model ({str(stored)[:12]}..., and the model is "
-            f"{model_digest[:12]}...); evaluate the model anew, or name the file alone"
+            f"{model_digest[:12]}...); evaluate the model again, or pass the scores alone"
         )
     rules = [rule for rule in scores.values if rule != LENGTH][:1]
     rules += [rule for rule in scores.values if rule not in (*rules, LENGTH)]

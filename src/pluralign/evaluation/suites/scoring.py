@@ -1,7 +1,7 @@
 """Rewards of a suite's rows: by each risk measure of a model, by its baselines and by length.
 
 In: a scorer and `Items`. Out: `SuiteScores` of the same rows. The distribution of each distinct text of a
-part is computed once, and every measure is taken of it. Nothing here knows the suites.
+part is computed once, and every measure is taken of it.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def log_tie_of(head: CategoricalHead, comparisons: Comparisons, inputs: Inputs) 
 
     The likelihood of v is greatest where the mean of P(tie) over the comparisons is the share of ties, which
     grows with v. The differences of scores are the head's own: a scale fitted on the same comparisons would
-    make it sure.
+    make it overconfident.
 
     Args:
         head: of one attribute with the categories of `COMPARED`.

@@ -116,7 +116,7 @@ def train(
         losses: list[Tensor] = []
         for step, batch in zip(range(begin, end), batches, strict=True):
             losses.append(_step(module, optimizer, objective, batch, schedule, seed, step, after_step))
-            if _is_seen_to_diverge(losses[-1]):
+            if _diverges_on_host(losses[-1]):
                 break
         loss, diverged = _read(losses, module)
         if evaluate is not None and not diverged:
@@ -163,7 +163,7 @@ def _step(
         group["lr"] = schedule.lr * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     with _seeded(next(module.parameters()).device, seed * 1_000_003 + step):
         value = objective(rows)
-    if not _is_seen_to_diverge(value):
+    if not _diverges_on_host(value):
         optimizer.zero_grad()
         torch.autograd.backward(value)
         optimizer.step()
@@ -173,7 +173,7 @@ def _step(
     return value.detach()
 
 
-def _is_seen_to_diverge(value: Tensor) -> bool:
+def _diverges_on_host(value: Tensor) -> bool:
     """Whether a loss is not finite, where that can be seen without waiting."""
     return value.device.type == "cpu" and not bool(value.isfinite())
 

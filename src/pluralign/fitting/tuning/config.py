@@ -33,14 +33,14 @@ class TuningConfig:
         batch: Responses per batch, or pairs; both sides of a pair are in one batch.
         accumulate: Batches per step; 8 batches of 1 give the step of 1 batch of 8.
         max_tokens: Maximum tokens of what the model runs at once, padding included; null for the backbone's
-            own limit. A batch is run in parts of like length, so that little of it is padding.
+            own limit. A batch is run in parts of similar length, so that little of it is padding.
         warmup: Share of the steps in which the learning rate rises; then it falls on a cosine.
-        weight_decay: Of AdamW, for matrices of the backbone.
+        weight_decay: Weight decay of AdamW, for matrices of the backbone.
         max_grad_norm: Gradients are scaled down to this norm; 0 for no limit.
         held_out: Share of the groups that is held out to stop early; 0 trains on all and stops at the end.
         eval_every: Steps between two evaluations on the held-out groups; null for eight in all.
         patience: Evaluations without a better one after which training stops.
-        rank: Of the adapter (lora).
+        rank: Rank of the adapter (lora).
         alpha: Scale of the adapter: alpha / rank times the product of its matrices is added to a layer.
         lora_dropout: Dropout of the adapter's input.
         targets: Layers with an adapter, all-linear, names separated by commas or a regular expression for
@@ -50,7 +50,8 @@ class TuningConfig:
         bf16: Compute in bfloat16; trained weights and the head stay in float32.
         gradient_checkpointing: Compute activations a second time instead of keeping them, which needs less
             memory and a third more time.
-        label_smoothing: Of losses on pairs, the probability that a preference is noted the wrong way round.
+        label_smoothing: Of losses on pairs, the probability that a preference was recorded the wrong way
+            round.
         centering: Coefficient of the squared sum of the two rewards of a pair, which keeps rewards near 0.
         margin_scale: Margin of a pair that comes from ratings, per unit of difference of its mean ratings.
         logging_steps: Steps between two lines of the log.

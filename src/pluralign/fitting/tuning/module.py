@@ -1,7 +1,7 @@
 """The backbone with a head on it as one module, from the numbers of units to their losses.
 
 In: a backbone whose weights are open, a head, and problems by name. Out: losses. All tensors of the head that
-are trained are parameters here; the others stay what they are.
+are trained are parameters here; the others are constants.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a family gives the loop: texts, units of them with a loss each, and the head that is trained.
+"""What a family passes to the loop: texts, training units with a loss each, and the head that is trained.
 
-A unit is what has a loss of its own: a response with its ratings, or a pair of responses. It knows no family
-and no tables.
+A unit is what has a loss of its own: a response with its ratings, or a pair of responses.
 
 Notation: N distinct texts, U units, S texts of each (1 or 2), B units of a batch, D width of a vector.
 """
@@ -51,7 +50,7 @@ class Stage:
 
     Attributes:
         name: for reports and files.
-        start: fits a head on the backbone as it is; its mix is left to the end.
+        start: fits a head on the current backbone; its gate and mix are fitted at the end.
         trained: names of the tensors in the head's state dict that are trained.
         problem: the losses of such a head on a part of the data, which is held out if `held_out=True`; None
             where the part has none.

@@ -1,8 +1,8 @@
-"""Tunes a backbone: splits the groups, fits the start, trains stage by stage, gives back the better state.
+"""Tunes a backbone: splits the groups, fits the start, trains stage by stage, returns the better state.
 
 In: data, an `embed` for any backbone, a family's recipe and the settings. Out: the tuned backbone, the
 family's `Fitted`, and a record. Groups are held out before anything is fitted, so that the loss of the frozen
-start on them is as honest as that of what was trained from it.
+start on them is as unbiased as that of the trained model.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def tune(
         RunError: a loss is not finite, or the checkpoints belong to another tuning.
 
     Warns:
-        TuningWarning: nothing on the held-out groups became better, so that the start is given back.
+        TuningWarning: the held-out loss did not improve, so that the start is returned.
     """
     given = _Given(recipe, settings, kind, config, embedder, progress)
     train, held_out = _divided(inputs, config)
@@ -254,21 +254,21 @@ def _folder(path: Path | None) -> Iterator[Path]:
 
 def _check_same(folder: Path, stage: Stage, given: _Given, sizes: dict[str, int]) -> None:
     """Raises where a folder holds checkpoints of a tuning with other settings; else notes these."""
-    wanted: dict[str, Any] = {"stage": stage.name, "tune": given.tune, "units": sizes} | asdict(given.config)
-    wanted |= {"family": json_digest(json.loads(json.dumps(asdict(given.settings), default=str)))}
-    wanted = json.loads(json.dumps(wanted))
+    ours: dict[str, Any] = {"stage": stage.name, "tune": given.tune, "units": sizes} | asdict(given.config)
+    ours |= {"family": json_digest(json.loads(json.dumps(asdict(given.settings), default=str)))}
+    ours = json.loads(json.dumps(ours))
     file = folder / _SETTINGS
     if last_checkpoint(folder) is not None:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             found = {}
-        differ = [key for key in wanted if found.get(key) != wanted[key]]
+        differ = [key for key in ours if found.get(key) != ours[key]]
         if differ:
-            said = ", ".join(f"{key} {found.get(key)!r} instead of {wanted[key]!r}" for key in differ[:3])
+            changes = ", ".join(f"{key} {found.get(key)!r} instead of {ours[key]!r}" for key in differ[:3])
             raise RunError(
-                f"{folder} holds the checkpoints of another tuning ({said}); continue with its settings, or "
-                "remove the folder to start again"
+                f"{folder} holds the checkpoints of another tuning ({changes}); continue with its settings, "
+                "or remove the folder to start again"
             )
     if int(os.environ.get("RANK", "0")) == 0:
-        write_json(file, wanted)
+        write_json(file, ours)

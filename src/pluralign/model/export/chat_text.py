@@ -1,6 +1,6 @@
 """The tokenizer of an exported decoder: its chat template writes exactly the text that the backbone reads.
 
-In: the backbone's tokenizer. Out: a copy that others call as they are used to,
+In: the backbone's tokenizer. Out: a copy for the usual calls of transformers,
 
     tokenizer(tokenizer.apply_chat_template(messages, tokenize=False))
     tokenizer.apply_chat_template(messages)
@@ -45,13 +45,13 @@ def exported_tokenizer(tokenizer: Any, conversations: Sequence[Conversation], ma
         conversations: to try.
         max_length: tokens that the backbone reads.
     """
-    wanted = ConversationReader(tokenizer).read(conversations)
+    expected = ConversationReader(tokenizer).read(conversations)
     best, most = None, -1
     for candidate in _candidates(tokenizer):
         candidate.model_max_length = max_length
         candidate.padding_side = "right"
         candidate.model_input_names = ["input_ids", "attention_mask"]
-        pairs = list(zip(conversations, wanted, strict=True))
+        pairs = list(zip(conversations, expected, strict=True))
         found = sum(
             reads_as(candidate, one, read.ids) + _directly(candidate, one, read.ids) for one, read in pairs
         )
@@ -80,7 +80,7 @@ def reads_as(tokenizer: Any, conversation: Conversation, ids: Sequence[int]) -> 
 
 
 def _directly(tokenizer: Any, conversation: Conversation, ids: Sequence[int]) -> bool:
-    """Whether it gives the same without the detour over a text, which some do not."""
+    """Whether it gives the same ids without the intermediate text; some tokenizers do not."""
     found = _templated(tokenizer, conversation, tokenize=True, return_dict=False)
     return found is not None and list(found) == list(ids)
 

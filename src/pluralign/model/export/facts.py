@@ -1,4 +1,4 @@
-"""What an export hands to those who write its files, and what they hand back."""
+"""The inputs and the results of the functions that write an export's files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ExportFacts:
     tolerance: float
 
     def record(self, shift: float) -> dict[str, float | str]:
-        """What `config.json` says of the export, for programs."""
+        """The facts of the export for `config.json`."""
         return {
             "version": __version__,
             "risk": str(self.measure),
@@ -55,7 +55,7 @@ class Written:
         score: its scores of conversations, [B], as its users compute them.
         text: one sentence on the text that its tokenizer takes, for the card.
         usage: lines of code for the card.
-        suspicion: what to look at where the scores are not ours.
+        suspicion: the likely cause if the scores are not ours.
     """
 
     shift: float

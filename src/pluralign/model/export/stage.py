@@ -1,7 +1,7 @@
 """`export`: a reward model and a risk measure in, a checkpoint that other software loads out.
 
     1  refuse what a linear layer cannot hold: a gate, a softmax, columns that are not states of the model
-    2  find the linear form of the utility, and how far it misses on reference conversations
+    2  find the linear form of the utility, and its largest error on reference conversations
     3  write the folder, load it again as others will, and compare its scores
 
 A decoder with `last` pooling becomes a sequence classifier of transformers (`classifier`), whose linear layer
@@ -60,7 +60,7 @@ _PROBES = (
 
 
 class Exportable(Protocol):
-    """What is asked of a `RewardModel`."""
+    """The parts of a `RewardModel` that an export uses."""
 
     head: Head
     backbone: Any
@@ -174,7 +174,7 @@ def _written(write: Callable[[Path, ExportFacts], Written], work: Path, facts: E
 
 
 def _writer(backbone: Any) -> Callable[[Path, ExportFacts], Written]:
-    """What writes the folder of a backbone, which is refused where no stock checkpoint pools as it does."""
+    """The function that writes the folder; raises if no stock checkpoint pools as this backbone does."""
     config = getattr(backbone, "config", None)
     if config is None or not hasattr(backbone, "model"):
         raise ArgumentError(f"a {type(backbone).__name__} has no weights to export; needed: a Backbone")

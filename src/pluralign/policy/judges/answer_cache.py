@@ -56,11 +56,9 @@ class AnswerCache:
                 found = self._file.execute(
                     "SELECT answer FROM answers WHERE key = ?", (json_digest(dict(request)),)
                 ).fetchone()
-        except sqlite3.Error as error:
+            answer: dict[str, Any] | None = None if found is None else json.loads(found[0])
+        except (sqlite3.Error, ValueError, TypeError) as error:
             raise CacheError(f"{self.path} cannot be read ({error}); remove it, or name another") from error
-        if found is None:
-            return None
-        answer: dict[str, Any] = json.loads(found[0])
         return answer
 
     def put(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:

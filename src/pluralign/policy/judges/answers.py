@@ -40,7 +40,7 @@ _SCORE_LINE = re.compile(
     rf"^\W*(?:final )?(?:score|rating|grade)\W*[:=]\W*?({_NUMBER}){_OF}[^\w\n]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_SCORE_SAID = re.compile(
+_SCORE_IN_TEXT = re.compile(
     rf"\b(?:score|rating|grade)\W{{0,4}}(?:is|of|[:=])\W{{0,4}}?({_NUMBER})(?!\.?\d){_OF}{_NO_RANGE}",
     re.IGNORECASE,
 )
@@ -78,7 +78,7 @@ def stated_score(text: str, scale: Sequence[float]) -> float | Nothing:
     """
     alone = _SCORE_ALONE.fullmatch(text)
     found = [alone.groups()] if alone else [one.groups() for one in _SCORE_LINE.finditer(text)]
-    found = found or [one.groups() for one in _SCORE_SAID.finditer(text)]
+    found = found or [one.groups() for one in _SCORE_IN_TEXT.finditer(text)]
     found += [(one[1], None) for one in _SCORE_BOXED.finditer(text)]
     highest = max(scale)
     numbers = {float(number) for number, _ in found}

@@ -182,15 +182,15 @@ class JudgeSource(BaseScorer):
 
     def _score_questions(self, one: Conversation) -> list[dict[str, Any]]:
         values = {"prompt": readable(one[:-1]), "response": str(one[-1]["content"])}
-        asked = [
+        questions = [
             self._question(self.prompt, values, persona, draw)
             for persona in self.personas.values()
             for draw in range(self.repeats)
         ]
         if self.kind == "probabilities":
             extra = {"max_tokens": 1, "logprobs": True, "top_logprobs": _MOST_TOP}
-            return [one | extra for one in asked]
-        return asked
+            return [one | extra for one in questions]
+        return questions
 
     # -- what is answered ------------------------------------------------------------------------
 
@@ -277,7 +277,9 @@ class JudgeSource(BaseScorer):
         if self.kind == "probabilities":
             return score_probabilities([(token, value) for token, value in answer["top"]], self.scale)
         found = stated_score(answer["text"], self.scale)
-        return Nothing.CUT_OFF if found is Nothing.UNPARSEABLE and answer["cut_off"] else found
+        if answer["cut_off"] and (found is Nothing.UNPARSEABLE or answer["text"][-1:].isdigit()):
+            return Nothing.CUT_OFF  # the 1 at its end may have been going to be a 10
+        return found
 
     def _count(self, answers: Iterable[Any]) -> None:
         for one in answers:

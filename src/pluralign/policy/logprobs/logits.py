@@ -119,12 +119,12 @@ def _any_length(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def choose_kernels(
-    asked: str, device: torch.device, vocabulary: int, bias: bool, rule: LogitRule, dtype: torch.dtype
+    requested: str, device: torch.device, vocabulary: int, bias: bool, rule: LogitRule, dtype: torch.dtype
 ) -> Kernels:
     """The kernels for a model's head on a device; compiled ones are tested by comparison with plain ones.
 
     Args:
-        asked: plain, compiled, or auto: compiled on a GPU if that works, otherwise plain.
+        requested: plain, compiled, or auto: compiled on a GPU if that works, otherwise plain.
         device: where the model is.
         vocabulary: V.
         bias: whether its head has a bias.
@@ -134,13 +134,13 @@ def choose_kernels(
     Raises:
         ConfigError: compiled kernels are requested, but do not work here.
     """
-    if asked == "plain" or (asked == "auto" and device.type != "cuda"):
+    if requested == "plain" or (requested == "auto" and device.type != "cuda"):
         return PLAIN
     kernels = _compiled()
     problem = _difference(kernels, device, vocabulary, bias, rule, dtype)
     if problem is None:
         return kernels
-    if asked == "compiled":
+    if requested == "compiled":
         raise ConfigError(
             f"log_prob_kernel: received compiled, which does not work here ({problem}); allowed: auto, plain"
         )

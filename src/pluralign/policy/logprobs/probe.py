@@ -222,12 +222,12 @@ def keeps_apart(subject: Subject, alone: Sequence[Tensor]) -> bool:
 
 
 @torch.no_grad()
-def check_training_mode(subject: Subject, wanted: Sequence[Tensor]) -> None:
+def check_training_mode(subject: Subject, expected: Sequence[Tensor]) -> None:
     """Compares training mode with evaluation mode, for a model that is trained without dropout.
 
     Args:
         subject: the model.
-        wanted: what `check_logits` returned.
+        expected: what `check_logits` returned.
 
     Raises:
         ArgumentError: there is still randomness, or the two modes differ.
@@ -237,10 +237,10 @@ def check_training_mode(subject: Subject, wanted: Sequence[Tensor]) -> None:
         again = subject.alone(sequences)
         subject.inner.train()
         # Dropout of whole layers may drop none the first time.
-        gap = max(_gap(subject.alone(sequences), wanted) for _ in range(3))
-    floor = _SUMS * max(one.abs().max().item() for one in wanted)
+        gap = max(_gap(subject.alone(sequences), expected) for _ in range(3))
+    floor = _SUMS * max(one.abs().max().item() for one in expected)
     # The calls are the same: two in evaluation mode differ only if sums on the device are not deterministic.
-    allowed = max(_TIMES_ROUNDING * _gap(again, wanted), floor)
+    allowed = max(_TIMES_ROUNDING * _gap(again, expected), floor)
     if not gap <= allowed:
         raise ArgumentError(
             f"{subject.name} in training mode differs from evaluation mode by up to {gap:.3g} nats "
@@ -266,8 +266,8 @@ def _sequences(inner: Any, seed: int) -> list[TokenPair]:
     return sequences
 
 
-def _gap(found: Sequence[Tensor], wanted: Sequence[Tensor], places: Sequence[int] | None = None) -> float:
-    return max(_most(found[i] - wanted[i]) for i in (range(len(wanted)) if places is None else places))
+def _gap(found: Sequence[Tensor], expected: Sequence[Tensor], places: Sequence[int] | None = None) -> float:
+    return max(_most(found[i] - expected[i]) for i in (range(len(expected)) if places is None else places))
 
 
 def _most(differences: Tensor) -> float:

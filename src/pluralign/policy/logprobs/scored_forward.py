@@ -108,14 +108,14 @@ def install(model: Any) -> bool:
 
 
 def row_tokens(
-    model: Any, apart: bool, asked: int | None, device: torch.device, sharded: bool = False
+    model: Any, apart: bool, tokens: int | None, device: torch.device, sharded: bool = False
 ) -> int | None:
     """Number of tokens per bin (see `pack`): each sequence alone, a row of some length, or one row of all.
 
     Args:
         model: an installed model, or a peft model around one.
         apart: the result of `examine`.
-        asked: tokens of a row; None for the default of the device.
+        tokens: tokens of a row; None for the default of the device.
         device: device of the model.
         sharded: whether its weights are gathered for each call, so that fewer calls are faster.
     """
@@ -129,16 +129,16 @@ def row_tokens(
         return 1
     if one_row:  # no mask whose cost is quadratic in the length of a row, or calls that cost more
         return None
-    size = asked or _ROW_TOKENS.get(device.type, 2048)
+    size = tokens or _ROW_TOKENS.get(device.type, 2048)
     return size if limit is None else min(size, limit)
 
 
-def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype | None) -> str:
+def use_kernels(model: Any, requested: str, device: torch.device, half: torch.dtype | None) -> str:
     """Chooses the kernels for the logits of an installed model, and returns their name.
 
     Args:
         model: an installed model, or a peft model around one.
-        asked: plain, compiled or auto; see `choose_kernels`.
+        requested: plain, compiled or auto; see `choose_kernels`.
         device: device of the model.
         half: dtype of the products under autocast; None for that of the weights.
 
@@ -151,7 +151,7 @@ def use_kernels(model: Any, asked: str, device: torch.device, half: torch.dtype 
     if device.type != "cuda":  # see `log_probs`: products of half precision are made in float32 there
         dtype = torch.promote_types(dtype, torch.float32)
     inner._kernels = choose_kernels(
-        asked, device, head.out_features, head.bias is not None, inner._logit_rule, dtype
+        requested, device, head.out_features, head.bias is not None, inner._logit_rule, dtype
     )
     name: str = inner._kernels.name
     return name

@@ -66,6 +66,16 @@ class OfflineConfig(TrainingArguments):
         eval_completions: Completions per prompt.
         eval_max_new_tokens: Maximum number of tokens of a sampled completion.
         eval_batch_prompts: Number of completions sampled at a time.
+        learning_rate: Maximum learning rate. The defaults of this and the following differ from those of
+            `TrainingArguments`.
+        num_train_epochs: Number of passes over the data.
+        lr_scheduler_type: Schedule of the learning rate after the warm-up.
+        warmup_steps: Number of warm-up steps; below 1, their share of all steps.
+        logging_steps: Steps between two log lines; below 1, their share of all steps.
+        logging_nan_inf_filter: Leave losses that are not finite out of the log.
+        bf16: Compute in bfloat16; null to do so if the GPU supports it.
+        remove_unused_columns: Must be false; batches need columns that are not inputs of the model.
+        include_num_input_tokens_seen: Which tokens to count: all, non_padding or no.
     """
 
     method: str = "qrpo"

@@ -37,7 +37,7 @@ _WHAT = {
 }
 
 
-def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tensor, "N S"] | None:
+def load(path: Path, expected: Fingerprints, rows: int, sides: int) -> Float[Tensor, "N S"] | None:
     """Stored log-probabilities, or None if there is no file.
 
     Raises:
@@ -54,10 +54,10 @@ def load(path: Path, wanted: Fingerprints, rows: int, sides: int) -> Float[Tenso
     except (SafetensorError, OSError, KeyError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); remove it to compute it again") from None
     for key, what in _WHAT.items():
-        if stored.get(key) != wanted[key]:
+        if stored.get(key) != expected[key]:
             raise FingerprintError(
                 f"{path} has log-probabilities of {what}: its {key} is {stored.get(key, 'unnamed'):.12}, "
-                f"this run's is {wanted[key]:.12}. Remove the file to compute them again, set another one "
+                f"this run's is {expected[key]:.12}. Remove the file to compute them again, set another one "
                 "with reference_path, or use the model, tokenizer and data that it was made from (resume a "
                 "run with the model that it began with)"
             )

@@ -24,7 +24,7 @@ from pluralign.policy.rewards.columns import REFERENCES, REWARDS, among_referenc
 from pluralign.policy.rewards.diagnostics import (
     MANY_MATCHES,
     MANY_TIES,
-    SAY_WHETHER_AMONG,
+    UNKNOWN_AMONG,
     clamp_where_needed,
     tie_probability,
 )
@@ -93,7 +93,7 @@ def row_numbers(
         shares = [matched_share(values, references, keep) for values in rewards.values()]
         matched = sum(shares) / len(shares)
         if matched >= MANY_MATCHES:
-            _log.warning("%s: %.1f %% %s", name, 100 * matched, SAY_WHETHER_AMONG)
+            _log.warning("%s: %.1f %% %s", name, 100 * matched, UNKNOWN_AMONG)
     for side, values in rewards.items():
         ranks = quantile_rewards(values, references, config.estimator, own, keep, generator)
         counts = num_references(values, references, own, keep)

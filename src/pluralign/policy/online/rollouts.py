@@ -95,12 +95,12 @@ def draw_once(
     Raises:
         ArgumentError: the sampler does not return the sampled tokens.
     """
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     rounds: dict[int, list[list[int]]] = {}  # by number of the repetition, the places of each process
     for place, row in enumerate(rows):
         key = prompt_key(row["prompt"])
-        rounds.setdefault(seen[key], [[] for _ in range(world)])[place % world].append(place)
-        seen[key] += 1
+        rounds.setdefault(counts[key], [[] for _ in range(world)])[place % world].append(place)
+        counts[key] += 1
     found: dict[int, list[Rollout]] = {}
     for repeat, by_process in rounds.items():
         places = by_process[rank]

@@ -34,7 +34,7 @@ from pluralign.policy.rewards.tensors import Flags, Mask, ReferenceRewards, Rewa
 __all__ = [
     "MANY_MATCHES",
     "MANY_TIES",
-    "SAY_WHETHER_AMONG",
+    "UNKNOWN_AMONG",
     "Diagnosis",
     "diagnose",
     "diagnose_table",
@@ -45,7 +45,7 @@ MANY_TIES = 0.01  # above this the exact partition function, that of continuous 
 MANY_MATCHES = (
     0.5  # responses with exactly a reference's reward, where nothing says which of them are references
 )
-SAY_WHETHER_AMONG = (
+UNKNOWN_AMONG = (
     "of responses have exactly the reward of one of their references, but it is not known whether they are "
     "references themselves, so none is left out of its own rank: set leave_one_out to true or false, or add "
     "a column among_references to the table"
@@ -94,7 +94,7 @@ class Diagnosis:
         """What to change before training; empty if there is nothing."""
         notes = []
         if self.unsaid_matches >= MANY_MATCHES:
-            notes.append(f"{self.unsaid_matches:.1%} {SAY_WHETHER_AMONG}")
+            notes.append(f"{self.unsaid_matches:.1%} {UNKNOWN_AMONG}")
         if self.tied_prompts > 0:
             notes.append(f"{self.tied_prompts:.1%} of responses have references that all tie; leave them out")
         finite = self.partition == "finite"

@@ -300,13 +300,13 @@ def _own_entries(leave_one_out: Flags | None, equal: Tensor) -> Tensor:
     """The number of own entries of the response in each row: 0 or 1."""
     if leave_one_out is None:
         return torch.zeros_like(equal)
-    said = as_flags("leave_one_out", leave_one_out, equal.device)
-    if said.dtype != torch.bool or said.shape not in ((), equal.shape):
+    flags = as_flags("leave_one_out", leave_one_out, equal.device)
+    if flags.dtype != torch.bool or flags.shape not in ((), equal.shape):
         raise ArgumentError(
             f"leave_one_out must be a bool, None or bool of shape {list(equal.shape)}, "
-            f"received {said.dtype} {list(said.shape)}"
+            f"received {flags.dtype} {list(flags.shape)}"
         )
-    own = said.expand(equal.shape)
+    own = flags.expand(equal.shape)
     if not bool((~own | (equal > 0)).all()):
         row = int((own & (equal == 0)).nonzero()[0])
         raise ArgumentError(

@@ -97,7 +97,7 @@ class SampleEvaluator:
         self._settings = SamplingSettings(args.eval_completions, args.eval_max_new_tokens, seed=args.seed)
         self._batch_size = args.eval_batch_prompts
         self.bin_tokens: int | None = 1
-        self._asked_bin_tokens = args.bin_tokens
+        self._bin_tokens = args.bin_tokens
         self._autocast = autocast
         self._end_token = args.end_token
         self._sharded = sharded
@@ -207,7 +207,7 @@ class SampleEvaluator:
         if self._reference_apart is None:
             self._reference_apart = examine(self._reference)
         device = self._reference.device
-        return row_tokens(self._reference, self._reference_apart, self._asked_bin_tokens, device)
+        return row_tokens(self._reference, self._reference_apart, self._bin_tokens, device)
 
 
 def evaluation_prompts(

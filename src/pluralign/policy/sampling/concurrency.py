@@ -10,22 +10,24 @@ from typing import Any, TypeVar
 
 __all__ = ["concurrently"]
 
-Asked = TypeVar("Asked")
+Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 
-def concurrently(asked: Sequence[Asked], ask: Callable[[Asked], Answer], concurrency: int) -> list[Answer]:
+def concurrently(
+    questions: Sequence[Question], ask: Callable[[Question], Answer], concurrency: int
+) -> list[Answer]:
     """The answer to each, in order.
 
     Args:
-        asked: what to ask.
+        questions: what to ask.
         ask: waits for one answer; called from several threads.
         concurrency: most calls at a time.
 
     Raises:
         Exception: the first that `ask` raises; what is not asked yet then stays unasked.
     """
-    waiting, done = deque(range(len(asked))), SimpleQueue[tuple[int, Any, BaseException | None]]()
+    waiting, done = deque(range(len(questions))), SimpleQueue[tuple[int, Any, BaseException | None]]()
 
     def work() -> None:
         while True:
@@ -34,20 +36,20 @@ def concurrently(asked: Sequence[Asked], ask: Callable[[Asked], Answer], concurr
             except IndexError:
                 return
             try:
-                done.put((place, ask(asked[place]), None))
+                done.put((place, ask(questions[place]), None))
             except BaseException as error:
                 done.put((place, None, error))
 
     # Not a pool: its exit waits for its requests, so Ctrl-C would hang as long as the server does.
-    for _ in range(min(concurrency, len(asked))):
+    for _ in range(min(concurrency, len(questions))):
         Thread(target=work, daemon=True).start()
     found: dict[int, Answer] = {}
     try:
-        while len(found) < len(asked):
+        while len(found) < len(questions):
             place, answer, error = done.get()
             if error is not None:
                 raise error
             found[place] = answer
     finally:
         waiting.clear()
-    return [found[place] for place in range(len(asked))]
+    return [found[place] for place in range(len(questions))]

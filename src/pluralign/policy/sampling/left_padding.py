@@ -1,4 +1,4 @@
-"""Which prompts may share a batch while a model generates: `find_sharing` tests it, `batches` obeys it.
+"""Which prompts may share a batch while a model generates: `find_sharing` tests it, `batches` applies it.
 
 In: a causal language model in evaluation mode. Out: whether prompts of different lengths, padded on the left,
 get the logits that each gets alone. Recurrent models may read the padding (RecurrentGemma, MiniMax), or mix
@@ -112,10 +112,10 @@ def find_sharing(model: Any, pad_id: int, synced: bool = False) -> Sharing:
     return "equal" if _gap(equal, alone[:1], half) <= allowed else "none"
 
 
-def _gap(found: list[Tensor], wanted: list[Tensor], half: bool) -> float:
+def _gap(found: list[Tensor], expected: list[Tensor], half: bool) -> float:
     """Largest difference of logits; in half precision, where a close choice of experts moves single tokens,
     that of a typical token."""
-    gaps = torch.cat([(a - b).abs().amax(-1) for a, b in zip(found, wanted, strict=True)])
+    gaps = torch.cat([(a - b).abs().amax(-1) for a, b in zip(found, expected, strict=True)])
     return float((gaps.median() if half else gaps.max()).nan_to_num(torch.inf))
 
 

@@ -72,15 +72,15 @@ class ServerSampler:
         self.model, self._root = str(card["id"]), str(card.get("root") or card["id"])
         self._limit: int | None = card.get("max_model_len")
 
-    def _find_model(self, wanted: str | None) -> dict[str, Any]:
+    def _find_model(self, requested: str | None) -> dict[str, Any]:
         cards = self._requests.call("/models").get("data")
         if not _are_objects(cards) or not all(isinstance(card.get("id"), str) for card in cards):
             raise self._requests.error("/models lists no models; is this an OpenAI-compatible server?")
         served = {card["id"]: card for card in cards}
-        name = next(iter(served)) if wanted is None and len(served) == 1 else wanted
+        name = next(iter(served)) if requested is None and len(served) == 1 else requested
         if name is None or name not in served:
             raise self._requests.error(
-                f"serves {', '.join(served) or 'nothing'}; received model {wanted!r}: pass "
+                f"serves {', '.join(served) or 'nothing'}; received model {requested!r}: pass "
                 "one that it serves (--served_model)"
             )
         return dict(served[name])

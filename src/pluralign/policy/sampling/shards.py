@@ -67,14 +67,12 @@ class ShardFolder:
         }
         write_json(self.path / _MANIFEST, content)
 
-    def _compare(self, wanted: Mapping[str, Any]) -> None:
+    def _compare(self, ours: Mapping[str, Any]) -> None:
         stored = read_manifest(self.path)
         found = stored["description"]
-        if found == wanted and stored["shards"] == self.num_shards:
+        if found == ours and stored["shards"] == self.num_shards:
             return
-        changes = list(_changes(found, wanted)) or [
-            f"{stored['shards']} shards before, {self.num_shards} now"
-        ]
+        changes = list(_changes(found, ours)) or [f"{stored['shards']} shards before, {self.num_shards} now"]
         raise RunError(
             f"{self.path} has shards made with other settings ({'; '.join(changes)}), which cannot be mixed: "
             "choose another folder, or remove this one"
@@ -184,9 +182,9 @@ def _shard_file(path: Path, number: int) -> Path:
     return path / f"shard-{number:05d}.parquet"
 
 
-def _changes(found: Any, wanted: Any, place: str = "") -> list[str]:
+def _changes(found: Any, ours: Any, place: str = "") -> list[str]:
     """Every leaf that differs, as `settings.seed: 0 before, 1 now`."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = sorted({*found, *wanted})
-        return [c for k in keys for c in _changes(found.get(k), wanted.get(k), f"{place}.{k}".lstrip("."))]
-    return [] if found == wanted else [f"{place}: {found!r} before, {wanted!r} now"]
+    if isinstance(found, dict) and isinstance(ours, dict):
+        keys = sorted({*found, *ours})
+        return [c for k in keys for c in _changes(found.get(k), ours.get(k), f"{place}.{k}".lstrip("."))]
+    return [] if found == ours else [f"{place}: {found!r} before, {ours!r} now"]

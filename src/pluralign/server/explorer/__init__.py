@@ -5,8 +5,8 @@
                                              ▲                                   │
     measure, weights ────────────────────────┘                                   └──► exports
 
-`seen` holds all that is computed, as plain numbers, and knows no HTTP; `charts`, `words`, `repeat` and the
-templates turn it into what is shown. Scripts, styles and licences of other projects are in `assets`.
+`seen` computes everything that the page shows, as plain numbers; `charts`, `words`, `repeat` and the
+templates turn it into the page. Scripts, styles and licences of other projects are in `assets`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the charts have in common: the schema, labels of axes, names and colours of responses, digits.
+"""Shared parts of the charts: the schema, labels of axes, names and colours of responses, digits.
 
 In: rows of what `seen` returns. Out: parts of Vega-Lite specifications.
 """

@@ -1,4 +1,5 @@
-"""What the page says of a model before anybody asks: its attributes, its gate, which measures apply.
+"""Facts about a model that the page shows before any text is scored: its attributes, its gate, which measures
+apply.
 
 In: a `Predictor`. Out: `Facts`.
 """

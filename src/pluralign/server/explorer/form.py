@@ -1,4 +1,4 @@
-"""What a person filled in: turns, responses, measure, weights. Errors are in the words of the page.
+"""The form that a person filled in: turns, responses, measure, weights. Errors use the words of the page.
 
 In: the body of a form. Out: a `Filled`, or a `Refusal` with status 422 that says which field is wrong.
 """
@@ -12,13 +12,13 @@ from urllib.parse import parse_qsl
 
 from pluralign.data.messages import Message, conversation
 from pluralign.server.refusals import Refusal
+from pluralign.server.schemas import LONGEST_MEASURE
 
 __all__ = ["MOST_RESPONSES", "ROLES", "Filled", "Settings", "filled_in", "settings_of"]
 
 MOST_RESPONSES = 100
 _MOST_TURNS = 50
 _MOST_FIELDS = 2_000
-_LONGEST_SETTING = 200  # characters of a measure
 ROLES = ("user", "assistant", "system")
 
 
@@ -45,7 +45,7 @@ class Filled:
         prompt: the turns before the response, those with text.
         responses: at least one.
         settings: as `Settings`.
-        key: of the reading that the page shows; empty for none.
+        key: of the embeddings that the page shows; empty for none.
     """
 
     prompt: list[Message]
@@ -98,7 +98,7 @@ def filled_in(body: bytes, attributes: Sequence[str]) -> Filled:
 
 
 def settings_of(body: bytes, attributes: Sequence[str]) -> tuple[Settings, str]:
-    """The settings alone, and the key of the reading that they are for; arguments and errors as above."""
+    """The settings alone, and the key of the embeddings that they are for; arguments and errors as above."""
     pairs = _pairs(body)
     return _settings(pairs, attributes), next((text for name, text in pairs if name == "key"), "")
 
@@ -122,7 +122,7 @@ def _pairs(body: bytes) -> list[tuple[str, str]]:
 def _settings(pairs: Sequence[tuple[str, str]], attributes: Sequence[str]) -> Settings:
     given: dict[str, str] = dict(pairs)
     risk = given.get("risk", "").strip()
-    if len(risk) > _LONGEST_SETTING:
+    if len(risk) > LONGEST_MEASURE:
         raise Refusal(422, "The risk measure is too long to be one. Write it like cvar:0.1.")
     weights: dict[str, float] | None = None
     if "weigh" in given and attributes:
@@ -134,7 +134,7 @@ def _settings(pairs: Sequence[tuple[str, str]], attributes: Sequence[str]) -> Se
     steer = {
         name: measure
         for place, name in enumerate(attributes)
-        if (measure := given.get(f"steer-{place}", "").strip()[:_LONGEST_SETTING])
+        if (measure := given.get(f"steer-{place}", "").strip()[:LONGEST_MEASURE])
     }
     return Settings(risk or None, weights, steer or None)
 

@@ -1,7 +1,7 @@
-"""From templates to answers: HTML with the headers that keep a page to itself, and the files that it loads.
+"""HTML responses from templates, with the security headers of the page, and the files that it loads.
 
-In: names of templates and what they show. Out: responses. Every text is escaped; scripts and styles come
-from this server alone, none stands in the page, and nothing is evaluated (`Content-Security-Policy`).
+In: names of templates and their values. Out: responses. Every text is escaped; scripts and styles come only
+from this server, none is inline, and nothing is evaluated (`Content-Security-Policy`).
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ def _engine() -> jinja2.Environment:
     made.filters |= {
         "number": number,
         "percent": lambda value: f"{value:.0%}",
+        "short": lambda value: f"{value:.4g}".replace("-", "\N{MINUS SIGN}"),
     }
     return made
 
 
 def html(
-    template: str, shown: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+    template: str, context: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A template as an answer that nobody stores."""
-    text = _engine().get_template(template).render(**shown)
+    """A template as a response that is not cached."""
+    text = _engine().get_template(template).render(**context)
     return Response(
         text,
         status,

@@ -1,4 +1,4 @@
-"""What the page shows as files, and as the command and the lines of Python that repeat it.
+"""Exports of the page: its contents as files, and the command and the lines of Python that reproduce it.
 
 In: the conversation, the settings, and what `seen` returned. Out: texts. `pluralign score` reads the rows and
 gives the same utilities; so do the lines of Python.
@@ -83,8 +83,8 @@ def everything(
     responses: Sequence[str],
     found: Mapping[str, Any],
 ) -> str:
-    """All that the page shows, and what it was asked, as JSON."""
-    told = {
+    """Everything that the page shows, with its inputs, as JSON."""
+    content = {
         "pluralign": __version__,
         "model": facts.name,
         "risk": found["risk"],
@@ -106,4 +106,4 @@ def everything(
         "command": command(facts, settings),
         "python": python(facts, settings, prompt, responses),
     }
-    return json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

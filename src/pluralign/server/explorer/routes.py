@@ -1,10 +1,10 @@
-"""The routes of the page: the page itself and its files, the form, a reading, a ranking, exports.
+"""The routes of the page: the page itself and its files, the form, scoring, ranking, exports.
 
-    GET  /                   the page without anything of the model; open, and so are its files
+    GET  /                   the page without anything about the model; needs no token, nor do its files
     GET  /explorer/form      the form of this model, or that it is still loading (202)
-    POST /explorer/read      reads texts, keeps what was read, answers with all sections
-    POST /explorer/rank      other measures or weights for what was read; 410 where it is not kept any more
-    POST /explorer/export    what is shown, as a file
+    POST /explorer/read      embeds texts, keeps the embeddings, answers with all sections
+    POST /explorer/rank      other measures or weights for kept embeddings; 410 if they have expired
+    POST /explorer/export    what is shown, as a file: ?what=everything (JSON), rows or python
 
 In: forms. Out: parts of the page, errors among them, which htmx puts in its place. Everything goes through
 the `Service`, with its limits and its batches.
@@ -38,6 +38,7 @@ from pluralign.server.service import Service
 __all__ = ["Page", "explorer_routes"]
 
 _log = logging.getLogger(__name__)
+_EXPORTS = ("everything", "rows", "python")
 
 
 class Page(NamedTuple):
@@ -84,7 +85,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             return html("loading.html.jinja", {"failed": service.failure is not None}, 202)
         facts = known(await service.predictor())
         chosen, _, parameter = facts.risk.partition(":")
-        shown = {
+        context = {
             "facts": facts,
             "choices": CHOICES,
             "chosen": choice_of(chosen),
@@ -92,10 +93,10 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             "roles": form.ROLES,
             "most": min(form.MOST_RESPONSES, config.max_items),
         }
-        return html("form.html.jinja", shown)
+        return html("form.html.jinja", context)
 
     async def read(request: Request) -> Response:
-        filled, predictor, facts = await asked(request)
+        filled, predictor, facts = await form_of(request)
         rows = await reading(filled, predictor)
         found = await looked_at(rows, filled.settings, predictor, facts)
         return answered(found, filled.settings, facts, shelf.put(rows))
@@ -107,24 +108,28 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         settings, key = await asyncio.to_thread(form.settings_of, given, predictor.attributes)
         rows = shelf.get(key)
         if rows is None:
-            raise Refusal(410, "What was read is not kept any more. The texts are read again.")
+            raise Refusal(410, "The embeddings of these texts have expired. The texts are sent again.")
         found = await looked_at(rows, settings, predictor, facts)
         return answered(found, settings, facts, key)
 
     async def export(request: Request) -> Response:
-        filled, predictor, facts = await asked(request)
-        what = request.query_params.get("what")
+        what = request.query_params.get("what", "everything")
+        if what not in _EXPORTS:
+            raise Refusal(
+                422, f"what = {what[:20]!r}: there is nothing of this name to export", allowed=_EXPORTS
+            )
+        filled, predictor, facts = await form_of(request)
         if what == "rows":
             return _file(repeat.rows(filled.prompt, filled.responses), repeat.ROWS, "application/jsonl")
         if what == "python":
-            told = repeat.python(facts, filled.settings, filled.prompt, filled.responses)
-            return _file(told, "score_responses.py", "text/x-python")
+            content = repeat.python(facts, filled.settings, filled.prompt, filled.responses)
+            return _file(content, "score_responses.py", "text/x-python")
         rows = await reading(filled, predictor)
         found = await looked_at(rows, filled.settings, predictor, facts)
-        told = repeat.everything(facts, filled.settings, filled.prompt, filled.responses, found)
-        return _file(told, "explorer.json", "application/json")
+        content = repeat.everything(facts, filled.settings, filled.prompt, filled.responses, found)
+        return _file(content, "explorer.json", "application/json")
 
-    async def asked(request: Request) -> tuple[form.Filled, Predictor, Facts]:
+    async def form_of(request: Request) -> tuple[form.Filled, Predictor, Facts]:
         predictor = await service.predictor()
         given = await body(request, config)
         filled = await asyncio.to_thread(form.filled_in, given, predictor.attributes)
@@ -151,7 +156,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
         return await service.in_turn(look, len(rows))
 
     def answered(found: dict[str, Any], settings: form.Settings, facts: Facts, key: str) -> Response:
-        shown = {
+        context = {
             "found": found,
             "facts": facts,
             "settings": settings,
@@ -166,7 +171,7 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
             "rows_file": repeat.ROWS,
             "choice": choice_of(found["risk"].partition(":")[0]),
         }
-        return html("seen.html.jinja", shown)
+        return html("seen.html.jinja", context)
 
     def guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -177,9 +182,9 @@ def explorer_routes(service: Service, folder: str | None, *, needs_token: bool) 
                 if refusal is None:
                     _log.error("%s: unexpected %s", request.url.path, where(error))
                     refusal = Refusal(500, f"{type(error).__name__} in the server; its log says where")
-                shown = {"problem": words.refusal_words(refusal, config), "allowed": refusal.allowed}
+                context = {"problem": words.refusal_words(refusal, config), "allowed": refusal.allowed}
                 headers = refusal.headers | {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
-                return html("problem.html.jinja", shown, refusal.status, headers)
+                return html("problem.html.jinja", context, refusal.status, headers)
 
         return endpoint
 

@@ -1,7 +1,7 @@
-"""What the page shows of a prediction, as plain numbers: ranking, curves, variances, attributes, personas.
+"""Everything that the page shows of a prediction, as plain numbers: ranking, curves, variances, attributes,
+personas.
 
-In: a `Prediction` and a risk measure. Out: dictionaries and lists, which templates, charts and exports read
-alike. Nothing here knows HTTP or HTML.
+In: a `Prediction` and a risk measure. Out: dictionaries and lists for templates, charts and exports.
 
 Notation: N responses, numbered from 1; X points of the curves.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from pluralign import risk
 from pluralign.distributions import RewardDistribution
 from pluralign.errors import ArgumentError, PluralignWarning, RiskError
-from pluralign.model.scorer import utilities
+from pluralign.model.scorer import member_spreads, utilities
 from pluralign.server.explorer.choices import choice_of
 from pluralign.server.explorer.facts import Facts
 from pluralign.server.kept import Prediction
@@ -72,7 +72,7 @@ def _all_of_it(
         "std": _numbers(blocks, lambda d: d.std()),
         "quantiles": _numbers(blocks, lambda d: d.quantile(torch.tensor(LEVELS, dtype=d.dtype))),
         "below_average": _numbers(blocks, lambda d: d.cdf_left(0.0)),
-        **_variances(blocks),
+        **_spreads(blocks),
         "truncated": list(prediction.truncated),
     }
     count = len(found)
@@ -183,16 +183,12 @@ def _winners(blocks: Blocks) -> list[dict[str, Any]]:
     return found
 
 
-def _variances(blocks: Blocks) -> dict[str, list[float]]:
+def _spreads(blocks: Blocks) -> dict[str, list[float]]:
     """Standard deviations within and between members; nothing where there are no two members."""
-    for block in blocks:
-        members = block.members()
-        if members is None or len(members) < 2:
-            return {}
-    return {
-        "within_std": _numbers(blocks, lambda d: d.variances().within.sqrt()),
-        "between_std": _numbers(blocks, lambda d: d.variances().between.sqrt()),
-    }
+    found = [member_spreads(block) for block in blocks]
+    if not all(found):
+        return {}
+    return {name: [value for one in found for value in one[name]] for name in found[0]}
 
 
 def _attributes(found: Mapping[str, RewardDistribution], facts: Facts) -> list[dict[str, Any]]:
@@ -240,10 +236,10 @@ def _gate(weights: Tensor | None, facts: Facts) -> list[dict[str, Any]] | None:
 
 
 def _personas(found: Mapping[str, Blocks]) -> list[dict[str, Any]]:
-    """What each persona makes of the responses, and which they like best.
+    """The rewards that each persona gives the responses, and which it likes best.
 
-    A persona objects where their own mean is below 0, that of the responses which their model was scaled
-    on: to them the response is worse than an ordinary one.
+    A persona objects where its own mean is below 0, the mean of the responses that its model was scaled on:
+    the response is then worse than the average one.
     """
     listed = []
     for name, blocks in found.items():

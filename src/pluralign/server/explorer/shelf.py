@@ -1,8 +1,8 @@
-"""What was read lately, by a key that nobody can guess: a measure moves without the model being run again.
+"""Recent embeddings by a random key, so that a measure can change without the backbone being run again.
 
-The server keeps it, and not the page: what a page sends back would have to be believed, and is some
-kilobytes per response at every move of a slider. What has not been asked for in a while goes, and the
-oldest goes where memory is short; then the page sends its texts again. Texts are not kept.
+The server keeps them, not the page: what a page sends back would have to be trusted, and would be some
+kilobytes per response at every move of a slider. Embeddings that were not used for a while are dropped, and
+the oldest when memory is short; then the page sends its texts again. Texts are not kept.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class _Entry:
 
 
 class Shelf:
-    """Readings under a limit of memory and of time. For one thread.
+    """Kept embeddings within limits of memory and time. For one thread.
 
     Args:
-        limit: bytes of all readings together; one that is larger alone is kept until the next comes.
-        seconds: for which a reading is kept after it was last asked for.
+        limit: bytes of all entries together; a single larger one is kept until the next arrives.
+        seconds: for which an entry is kept after it was last used.
         clock: seconds that only grow.
     """
 
@@ -41,7 +41,7 @@ class Shelf:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the one asked for last is at the end
 
     def put(self, rows: Sequence[Kept]) -> str:
-        """Keeps a reading; returns its key."""
+        """Keeps the rows; returns their key."""
         key = secrets.token_urlsafe(18)
         size = sum(row.num_bytes for row in rows)
         self._entries[key] = _Entry(tuple(rows), size, self._clock())
@@ -49,7 +49,7 @@ class Shelf:
         return key
 
     def get(self, key: str) -> tuple[Kept, ...] | None:
-        """The reading of a key; None where it is not kept any more, or never was."""
+        """The rows of a key; None if they have expired, or never existed."""
         self._sweep()
         entry = self._entries.get(key)
         if entry is None:

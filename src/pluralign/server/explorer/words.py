@@ -5,6 +5,7 @@ In: what `seen` returns, or a `Refusal`. Out: plain text, which the templates es
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,8 +58,8 @@ def spread_words(found: Seen) -> list[str]:
         ]
     if not found["has_members"]:
         return [
-            "This model is a single one. Its spread says how it expects people to differ; how much of "
-            "that it does not know, one model cannot tell. An ensemble can: fit with --ensemble 5."
+            "This is a single model. Its spread shows how it expects people to differ; it cannot show how "
+            "much it does not know. An ensemble can: fit with --ensemble 5."
         ]
     shares = []
     for row in found["responses"]:
@@ -68,8 +69,8 @@ def spread_words(found: Seen) -> list[str]:
     what = f"{most:.0%}" if round(least, 2) == round(most, 2) else f"{least:.0%} to {most:.0%}"
     widest = max(found["responses"], key=lambda row: row["within_std"])
     lines = [
-        f"Of the variance of the reward, {what} is what the members of the ensemble disagree about: what "
-        "the model does not know. The rest is how people differ, as far as every member says."
+        f"Of the variance of the reward, {what} is disagreement between the members of the ensemble: what "
+        "the model does not know. The rest is how the members expect people to differ."
     ]
     if len(shares) > 1:
         doubted = shares.index(most) + 1
@@ -158,13 +159,13 @@ def refusal_words(refusal: Refusal, config: ServerConfig) -> str:
     """
     if refusal.status == 413:
         return (
-            f"The texts are larger than {config.max_body_mb:g} MB together, which is what this server "
-            "reads at once. Shorten them, or remove responses."
+            f"The texts together are larger than {config.max_body_mb:g} MB, the most that this server takes "
+            "at once. Shorten them, or remove responses."
         )
     if refusal.status == 408:
         return f"The texts did not arrive within {config.read_timeout:g} seconds. Try again."
     if refusal.status == 429:
-        return "The model has too much to do. Try again in a moment."
+        return "The server is busy. Try again in a moment."
     if refusal.status == 503:
         return f"{refusal.message[:1].upper()}{refusal.message[1:]}."
     if refusal.limit == "max_tokens":
@@ -175,4 +176,6 @@ def refusal_words(refusal: Refusal, config: ServerConfig) -> str:
     if refusal.limit == "max_items":
         return f"This server takes at most {config.max_items} responses at once. Remove some."
     text = refusal.message
+    if refusal.allowed:  # they are listed below it
+        text = re.sub(r"; (known|allowed|this model has):? [^;]*$", "", text)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

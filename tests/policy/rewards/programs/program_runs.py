@@ -1,12 +1,20 @@
-"""Short limits, one program at a time, and what a run may not leave behind."""
+"""Short limits, one program at a time, every level of protection, and what a run may not leave behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+import pytest
+
+from pluralign.errors import SandboxError, SandboxWarning
+from pluralign.policy.rewards.programs import reward as reward_module
 from pluralign.policy.rewards.programs import surroundings
 from pluralign.policy.rewards.programs.limits import ProgramLimits
+from pluralign.policy.rewards.programs.probing import find_sandbox
+from pluralign.policy.rewards.programs.reward import ProgramReward
+from pluralign.policy.rewards.programs.sandbox import LEVELS
 
 SHORT = ProgramLimits(test_seconds=2.0, total_seconds=8.0, cpu_seconds=4, memory_mib=256, processes=8)
 
@@ -49,3 +57,21 @@ def one(reward, program, tests, **columns):
 
 def reasons(reward, program, tests, **columns):
     return [test.reason for test in one(reward, program, tests, **columns).tests]
+
+
+def levels():
+    found = []
+    for level in LEVELS:
+        try:
+            find_sandbox(level, level)
+        except SandboxError:
+            continue
+        found.append(level)
+    return found
+
+
+def at_level(monkeypatch, level, limits=SHORT, **options):
+    monkeypatch.setattr(reward_module, "find_sandbox", lambda _minimum: find_sandbox(level, level))
+    weak = level in ("rlimits", "separate_user")
+    with pytest.warns(SandboxWarning, match="network open") if weak else contextlib.nullcontext():
+        return ProgramReward(limits, cache_size=0, **options)

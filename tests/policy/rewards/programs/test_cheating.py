@@ -124,6 +124,48 @@ def told(): return b"".join(seen)
     assert one(reward, program, tests).share == 1.0
 
 
+METHODS = """
+class Node:
+    kind = 'node'
+    def __init__(self, value): self.value = value
+    def same(self, other): return type(other) is Node and self.value == other.value
+    @staticmethod
+    def of(value): return value
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "test"),
+    [
+        ("def f(x):\n    n = Node(77)\n    n.same = lambda other: True\n    return n", "assert f(2).same(Node(4))"),
+        ("class Node:\n    def __init__(s, x): s.same = lambda other: True\ndef f(x): return Node(77)", "assert f(2).same(Node(4))"),
+        ("def f(x):\n    n = Node(77)\n    n.of = lambda value: 4\n    return n", "assert f(2).of(f(2).value) == 4"),
+        ("def f(x):\n    n = Node(77)\n    n.startswith = lambda text: True\n    return n", "assert f(2).startswith('4')"),
+        ("from collections import namedtuple\ndef f(x): return namedtuple('T', 'startswith x')(lambda text: True, 1)", "assert f(2).startswith('4')"),
+        ("from collections import namedtuple\nT = namedtuple('T', 'x y')\nT.__eq__ = lambda s, o: True\ndef f(x): return T(1, 2)", "assert f(2) == (4, 4)"),
+        ("import collections\nclass Counter(collections.Counter):\n    __eq__ = lambda s, o: True\nCounter.__module__ = 'collections'\ndef f(x): return Counter('zz')", "assert f(2) == {'a': 1}"),
+        ("from collections import defaultdict\ndef f(x): return defaultdict(lambda: 4)", "assert f(2)[2] == 4"),
+        ("class M(dict): keys = lambda s: 4\ndef f(x): return M()", "assert f(2).keys() == {4}"),
+        ("from datetime import *\nclass datetime(datetime):\n    isoformat = lambda s: '2024-01-01'\n    __eq__ = lambda s, o: True\ndatetime.__module__ = 'datetime'\ndef f(x): return datetime.now()", "from datetime import datetime\nassert f(2) == datetime(2023, 1, 1)"),
+    ],
+)  # fmt: skip
+def test_classes_that_both_sides_know_answer_as_the_tests_have_them(reward, program, test):
+    assert one(reward, program, [test], setup=METHODS).share == 0.0
+    honest = "class Node(Node): pass\ndef f(x): return Node(4)"
+    assert (
+        one(reward, honest, ["assert f(2).same(Node(4)) and f(2).kind == 'node'"], setup=METHODS).share == 1.0
+    )
+
+
+def test_no_function_that_runs_code_is_handed_to_a_program(reward):
+    program = "def f(run): return run('__import__(\"sys\")._getframe(9).f_locals')"
+    for name in ("eval", "exec", "__import__", "getattr", "compile", "open"):
+        ended = one(reward, program, [f"assert f({name})"]).tests[0]
+        assert ended.reason == "error"
+        assert f"a test passes {name} to the program" in ended.detail
+    assert one(reward, "def f(g): return g([3, 1])", ["assert f(sorted) == [1, 3]"]).share == 1.0
+
+
 CALLS = {"fn_name": "f", "inputs": [[2], [3]], "outputs": [[4], [[9, 9]]]}
 SETUP = """
 class Node:

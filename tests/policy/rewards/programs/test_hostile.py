@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
+import platform
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from program_runs import SHORT, of_programs, one, reasons
+from program_runs import SHORT, at_level, levels, of_programs, one, reasons
 
-from pluralign.errors import SandboxError, SandboxWarning
-from pluralign.policy.rewards.programs import reward as reward_module
+from pluralign.errors import SandboxError
+from pluralign.policy.rewards.programs import launching, probing, surroundings
+from pluralign.policy.rewards.programs.leftovers import remove_files
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.reward import ProgramReward
-from pluralign.policy.rewards.programs.sandbox import LEVELS
+from pluralign.policy.rewards.programs.system_calls import call_filter
 
 TESTS = ["assert f(1) == 'harm'", "assert f(2) == 'harm'"]
 
@@ -37,6 +39,10 @@ HOSTILE = {
     "disk flood": ("def f(x):\n    n = 0\n    try:\n        while n < 200:\n            with open(f'/tmp/flood{n}', 'wb') as g: g.write(b'x' * (1 << 20))\n            n += 1\n    except OSError: return n\n    return 'harm'", {"wrong answer"}),
     "one large file": ("def f(x):\n    try:\n        with open('/tmp/large', 'wb') as g:\n            for _ in range(200): g.write(b'x' * (1 << 20))\n    except OSError: return 0\n    return 'harm'", {"wrong answer"}),
     "many files": ("def f(x):\n    try:\n        held = [open(__file__ if 0 else '/dev/null') for _ in range(1000)]\n    except OSError: return 0\n    return 'harm'", {"wrong answer"}),
+    "deep folders": ("import os\ndef f(x):\n    n = 0\n    try:\n        while n < 1500:\n            os.mkdir('d'); os.chdir('d'); n += 1\n    except OSError: pass\n    return n", {"wrong answer"}),
+    "folders without permissions": ("import os\ndef f(x):\n    os.makedirs(f'a{x}/b'); open(f'a{x}/b/c', 'w').close(); os.chmod(f'a{x}/b', 0); os.chmod(f'a{x}', 0)\n    return 0", {"wrong answer"}),
+    "shared memory": ("import ctypes\ndef f(x):\n    libc = ctypes.CDLL(None)\n    return [libc.shmget(0, 4096, 0o1600), libc.semget(0, 2, 0o1600), libc.msgget(0, 0o1600)]", {"wrong answer"}),
+    "files in memory": ("import os\ndef f(x):\n    held = []\n    try:\n        for _ in range(40):\n            held.append(os.memfd_create('x'))\n            os.write(held[-1], bytes(8 << 20))\n    except OSError: return len(held)\n    return 'harm'", {"wrong answer"}),
     "kills its parent": ("import os, signal\ndef f(x):\n    os.kill(os.getppid(), signal.SIGKILL)\n    return 0", {"wrong answer", "error", "killed"}),
     "kills everyone": ("import os, signal\ndef f(x):\n    os.kill(-1, signal.SIGKILL)\n    return 0", {"wrong answer", "error", "killed"}),
     "kills its group": ("import os, signal\ndef f(x):\n    os.killpg(0, signal.SIGKILL)\n    return 0", {"killed"}),
@@ -68,24 +74,6 @@ ISOLATED = {
 }  # fmt: skip
 
 
-def levels():
-    found = []
-    for level in LEVELS:
-        try:
-            find_sandbox(level, level)
-        except SandboxError:
-            continue
-        found.append(level)
-    return found
-
-
-def at_level(monkeypatch, level, limits=SHORT, **options):
-    monkeypatch.setattr(reward_module, "find_sandbox", lambda _minimum: find_sandbox(level, level))
-    weak = level in ("rlimits", "separate_user")
-    with pytest.warns(SandboxWarning, match="network open") if weak else contextlib.nullcontext():
-        return ProgramReward(limits, cache_size=0, **options)
-
-
 def leftovers():
     return {
         entry.path
@@ -93,6 +81,16 @@ def leftovers():
         for entry in os.scandir(folder)
         if entry.name.startswith(("flood", "large", "link", f"pluralign-program-{os.getpid()}-"))
     }
+
+
+def shared_memory():
+    """Users who have some of System V's, by kind."""
+    found = set()
+    for kind in ("shm", "sem", "msg"):
+        head, *lines = Path(f"/proc/sysvipc/{kind}").read_text("ascii").splitlines()
+        place = head.split().index("uid")
+        found |= {(kind, int(line.split()[place])) for line in lines}
+    return {(kind, uid) for kind, uid in found if uid >= 1_500_000_000}
 
 
 def run_hostile(reward, programs, monkeypatch, tmp_path):
@@ -117,6 +115,7 @@ def run_hostile(reward, programs, monkeypatch, tmp_path):
     assert one(reward, "def f(x): return 'harm'", TESTS).share == 1.0, "the pool is broken"
     reward.close()  # a judge that waits has a folder of its own
     assert leftovers() == before
+    assert shared_memory() == set()
     for _ in range(100):  # the kernel may still be at it
         if not of_programs():
             break
@@ -176,6 +175,110 @@ def test_every_level(level, monkeypatch, tmp_path):
         reward.close()
 
 
+def test_a_tree_of_any_depth_is_removed(tmp_path):
+    """Deeper than Python's recursion and than a path may be long, as a program can make it."""
+    place = os.getcwd()
+    made = tmp_path / "made"
+    made.mkdir()
+    os.chdir(made)
+    try:
+        for depth in range(1100):
+            os.mkdir("folder")
+            os.chdir("folder")
+            if depth % 300 == 0:
+                Path("file").write_text("x", "utf-8")
+                os.symlink("/", "link")
+    finally:
+        os.chdir(place)
+    (made / "closed" / "inner").mkdir(parents=True)
+    (made / "closed" / "inner").chmod(0)
+    (made / "closed").chmod(0)
+    (tmp_path / "kept").write_text("x", "utf-8")
+    os.symlink(tmp_path / "kept", made / "out")
+    remove_files(str(made), None)
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs other users")
+def test_shared_memory_of_a_user_is_removed(tmp_path):
+    import ctypes
+
+    uid = surroundings.unused_uid(123)
+    child = os.fork()
+    if child == 0:
+        os.setresuid(uid, uid, uid)
+        libc = ctypes.CDLL(None)
+        made = [libc.shmget(0, 4096, 0o1600), libc.semget(0, 2, 0o1600), libc.msgget(0, 0o1600)]
+        os._exit(int(min(made) < 0))
+    assert os.waitpid(child, 0)[1] == 0
+    of_user = {(kind, uid) for kind in ("shm", "sem", "msg")}
+    assert of_user <= shared_memory()
+    remove_files(str(tmp_path / "none"), uid)
+    assert not of_user & shared_memory()
+
+
+def test_an_answer_that_blocks_the_tests_costs_its_own_test_alone():
+    """In one long step of the interpreter, which no signal interrupts."""
+    limits = ProgramLimits(test_seconds=0.5, total_seconds=1.0)
+    reward = ProgramReward(limits, cache_size=0)
+    program = "def f(x): return range(10**18) if x else 1"
+    try:
+        tests = ["assert f(0) == 1", "assert 4.5 in f(1)", "assert f(0) == 1"]
+        assert reasons(reward, program, tests) == ["passed", "timeout", "timeout"]
+        assert one(reward, program, tests[:1]).share == 1.0
+    finally:
+        reward.close()
+
+
+CALLS = """
+import ctypes, os
+def f(x):
+    libc = ctypes.CDLL(None, use_errno=True)
+    calls = {
+        "shmget": lambda: libc.shmget(0, 4096, 0o1600),
+        "semget": lambda: libc.semget(0, 2, 0o1600),
+        "msgget": lambda: libc.msgget(0, 0o1600),
+        "memfd_create": lambda: libc.memfd_create(b"x", 0),
+        "ptrace": lambda: libc.ptrace(0, 0, 0, 0),
+        "unshare": lambda: libc.unshare(0x10000000),
+        "clone": lambda: libc.syscall(CLONE, 0x10000011, 0, 0, 0, 0),
+        "mount": lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, None),
+    }
+    found = {}
+    for name, call in calls.items():
+        result = call()
+        found[name] = ctypes.get_errno() if result == -1 else "done"
+        if name == "clone" and result == 0:
+            os._exit(0)
+    return found
+"""
+
+
+@pytest.mark.skipif(not call_filter(), reason="the numbers of this machine's system calls are not known")
+@pytest.mark.parametrize("level", levels())
+def test_calls_that_no_program_needs_are_refused_at_every_level(level, monkeypatch):
+    """One that used System V's shared memory, or files in memory, had all of the machine's."""
+    program = CALLS.replace("CLONE", {"x86_64": "56", "aarch64": "220"}[platform.machine()])
+    names = ("shmget", "semget", "msgget", "memfd_create", "ptrace", "unshare", "clone", "mount")
+    reward = at_level(monkeypatch, level, workers=1)
+    try:
+        assert reward.sandbox.calls_filtered
+        found = one(reward, program, [f"assert f(0) == dict.fromkeys({names}, {errno.EPERM}), f(0)"])
+        assert found.share == 1.0, found
+    finally:
+        reward.close()
+
+
+def test_a_kernel_that_takes_no_filter_is_reported_and_done_without(monkeypatch):
+    for module in (launching, probing):
+        monkeypatch.setattr(module, "call_filter", lambda: b"\xff" * 8)
+    found, _ = probing._try_level.__wrapped__("rlimits", os.getuid(), "")
+    assert not found.calls_filtered
+    assert "shared memory unlimited" in str(found)
+    monkeypatch.setattr(probing, "call_filter", lambda: b"")  # another machine
+    assert probing._try_level.__wrapped__("rlimits", os.getuid(), "")[0] == found
+
+
 def test_levels_say_what_they_leave_open(monkeypatch):
     weak = find_sandbox("rlimits", "rlimits")
     assert "your files and processes unprotected" in str(weak)
@@ -205,10 +308,8 @@ def test_bubblewrap_that_does_not_work_is_reported_and_passed_over(monkeypatch, 
 
 
 def test_rlimits_alone_need_consent(monkeypatch):
-    from pluralign.policy.rewards.programs import probing
-
     monkeypatch.setattr(probing, "_try_level", lambda level, *_: (None, "not here"))
-    with pytest.raises(SandboxError, match="minimum='rlimits' consents"):
+    with pytest.raises(SandboxError, match="minimum='rlimits' .--sandbox rlimits. consents"):
         ProgramReward()
 
 

@@ -7,7 +7,7 @@ import time
 
 import datasets
 import pytest
-from program_runs import one, reasons
+from program_runs import at_level, levels, one, reasons
 
 import pluralign as pl
 from pluralign.errors import ArgumentError, DataError
@@ -71,6 +71,24 @@ def test_public_name_is_a_reward_source(reward):
         ("def sum(a, b): return a * b", "assert sum(2, 5) == 10"),  # asked for by the name of a built-in
         ("LIMIT = 7", "assert LIMIT == 7"),
         ("def f(x): return float('nan') if x else float('inf')", "assert math.isnan(f(1)) and f(0) == math.inf"),
+        ("from collections import Counter\ndef f(s): return Counter(s)", "assert f('aab')['z'] == 0 and f('aab').most_common(1) == [('a', 2)] and f('a') + f('b') == {'a': 1, 'b': 1}"),
+        ("from collections import OrderedDict\ndef f(s):\n    d = OrderedDict.fromkeys(s, 1)\n    d.move_to_end(s[0])\n    return d",
+         "from collections import OrderedDict\nassert f('ab') == OrderedDict(b=1, a=1) != OrderedDict(a=1, b=1) and list(f('ab')) == ['b', 'a']"),
+        ("from collections import defaultdict\ndef f(k): return defaultdict(list, {k: [1]})", "assert f('a') == {'a': [1]} and f('a')['b'] == []"),
+        ("from typing import NamedTuple\nclass P(NamedTuple):\n    x: int\n    y: int = 2\ndef f(x): return [P(x)]", "assert f(1)[0].y == 2 and f(1) == [(1, 2)] and isinstance(f(1)[0], tuple)"),
+        ("def f(d): return d.keys(), d.values(), d.items()", "k, v, i = f({'b': 1, 'a': 2})\nassert k == {'a', 'b'} and list(k) == ['b', 'a'] and list(v) == [1, 2] and i == {('a', 2), ('b', 1)}"),
+        ("from datetime import *\ndef f(): return datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=2))), datetime(2024, 1, 1), time(1, 2, 3, 4)",
+         "from datetime import *\naware, naive, t = f()\nassert aware == datetime(2023, 12, 31, 22, tzinfo=timezone.utc) and aware != naive == datetime(2024, 1, 1) and t == time(1, 2, 3, 4)"),
+        ("def f(d): return d['q']", "try:\n    f({})\n    assert False\nexcept KeyError as e:\n    assert e.args == ('q',) and str(e) == \"'q'\""),
+        ("def f(b): return b.decode('ascii')", "try:\n    f(b'\\xff')\n    assert False\nexcept UnicodeDecodeError as e:\n    assert e.start == 0"),
+        ("def f(p): return open(p)", "import errno\ntry:\n    f('/nothing')\n    assert False\nexcept OSError as e:\n    assert e.errno == errno.ENOENT"),
+        ("class E(ValueError):\n    def __init__(self, code): self.code = code\n    def __str__(self): return f'code {self.code}'\ndef f(): raise E(3)", "try:\n    f()\n    assert False\nexcept ValueError as e:\n    assert str(e) == 'code 3'"),
+        ("class D:\n    def __init__(self): self.d = {}\n    def __setitem__(self, k, v): self.d[k] = v\n    def __delitem__(self, k): del self.d[k]\n    def __getitem__(self, k): return self.d[k]",
+         "d = D()\nd['a'] = 1\nd['b'] = 2\ndel d['a']\nassert d['b'] == 2 and d.d == {'b': 2}"),
+        ("def f(q):\n    q.rotate(1)\n    q.append(0)", "from collections import deque\nq = deque([1, 2])\nf(q)\nassert q == deque([2, 1, 0])"),
+        ("def f(n): return 0 if n == 0 else 1 + f(n - 1)", "assert f(3000) == 3000"),
+        ("def f(xs): return [x + 1 for x in xs]", "xs = list(range(-100_000, 100_000))\nassert f(xs) == [x + 1 for x in xs] and f([x / 2 for x in xs[:20]])[0] == -49999.0 and f([2**63 - 1] * 20)[0] == 2**63"),
+        ("def f(x):\n    if x < 0: exit()\n    return x", "assert f(1) == 1"),
         ("import random\nrandom.seed(0)\ndef f(): return {'b', 'a'}, hash('x')", "assert f()[0] == {'a', 'b'} and f() == f()"),
     ],
 )  # fmt: skip
@@ -148,6 +166,12 @@ def check(candidate):
     assert reasons(reward, program, tests, **columns) == ["passed", "passed", "wrong answer"]
 
 
+def test_what_a_program_changes_in_instances_of_the_setup_comes_back(reward):
+    program = "def f(head):\n    head.next, head.val = None, 7"
+    tests = ["head = list_node([1, 2])\nf(head)\nassert head.val == 7 and head.next is None"]
+    assert one(reward, program, tests, setup=LEETCODE_SETUP).share == 1.0
+
+
 def test_scripts_read_and_print(reward):
     tests = [
         {"input": "1 2\n", "output": "3"},
@@ -163,6 +187,149 @@ def test_scripts_read_and_print(reward):
         "syntax error"
     ]
     assert reasons(reward, "import sys\nprint(2)\nsys.exit(3)", both) == ["exited"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "print(int(input()) + 1)\nexit()",
+        "print(int(input()) + 1)\nquit(0)",
+        "import fileinput\nprint(int(next(fileinput.input())) + 1)",
+        "import sys\nprint(int(sys.stdin.readline()) + len(sys.argv))",
+        "print(int(open(0).read()) + 1)",
+        "import atexit\natexit.register(lambda: print(int(input()) + 1))",
+        "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(1 << 26)\ndef f(n): return 1 if n == 0 else f(n - 1)\n"
+        "t = threading.Thread(target=lambda: print(int(input()) + f(20_000)))\nt.start()",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass(order=True)\nclass P:\n    x: int\nprint(max(P(2), P(int(input()))).x)",
+        "import asyncio\nasync def main(): print(int(input()) + 1)\nif __name__ == '__main__':\n    asyncio.run(main())",
+    ],
+)  # fmt: skip
+def test_scripts_as_people_write_them(reward, program):
+    assert reasons(reward, program, {"inputs": ["1\n"], "outputs": ["2"]}) == ["passed"]
+
+
+@pytest.mark.parametrize("level", levels())
+def test_honest_programs_pass_at_every_level(level, monkeypatch):
+    """Where there is no bubblewrap, processes are forked, and have to end as started ones do."""
+    scripts = [
+        "print(int(input()) + 1)",
+        "print(int(input()) + 1)\nexit()",
+        "import atexit\natexit.register(lambda: print(int(input()) + 1))",
+        "import threading, time\ndef f():\n    time.sleep(0.05)\n    print(int(input()) + 1)\nthreading.Thread(target=f).start()",
+        "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'read n; echo 2'])",
+    ]
+    ends = {
+        "print(2)\n1 / 0": "error",
+        "import sys\nprint(2)\nsys.exit(3)": "exited",
+        "print(3)": "wrong answer",
+    }
+    functions = [
+        SQUARE,
+        "from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n    with ThreadPoolExecutor(2) as pool: return pool.submit(lambda: x * x).result()",
+        "import asyncio\nasync def g(x): return x * x\ndef f(x): return asyncio.run(g(x))",
+        "import tempfile\ndef f(x):\n    with tempfile.TemporaryFile('w+') as file:\n        file.write(str(x * x))\n        file.seek(0)\n        return int(file.read())",
+    ]
+    reward = at_level(monkeypatch, level, workers=1)
+    try:
+        script = {"inputs": ["1\n"], "outputs": ["2"]}
+        found = {program: reasons(reward, program, script) for program in [*scripts, *ends]}
+        assert found == {program: [ends.get(program, "passed")] for program in found}
+        calls = {program: reasons(reward, program, ["assert f(3) == 9"]) for program in functions}
+        assert calls == {program: ["passed"] for program in functions}
+    finally:
+        reward.close()
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Two of Python alone, and one with a compiled part."""
+    for name, content in {
+        "many_parts/__init__.py": "from .inner.numbers import double\n",
+        "many_parts/inner/__init__.py": "",
+        "many_parts/inner/numbers.py": "from many_parts import inner\ndef double(x): return 2 * x\n",
+        "one_file.py": "HALF = 0.5\n",
+        "compiled/__init__.py": "",
+        "compiled/fast.so": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize("level", levels())
+def test_packages_that_are_given_can_be_imported_and_no_others(level, monkeypatch, packages):
+    reward = at_level(monkeypatch, level, workers=1, packages=["many_parts", "one_file"])
+    program = "import one_file, many_parts.inner.numbers\nfrom many_parts import double\ndef f(x): return double(x) * one_file.HALF"
+    try:
+        assert one(reward, program, ["assert f(3) == 3"]).share == 1.0
+        assert (
+            one(reward, program, ["assert f(3) == half"], setup="from one_file import HALF\nhalf = 3").share
+            == 1.0
+        )
+        assert reasons(reward, "import one_file\nprint(one_file.HALF)", [{"output": "0.5"}]) == ["passed"]
+        assert reasons(reward, "import compiled\ndef f(x): return x", ["assert f(3) == 3"]) == ["error"]
+        assert reward.describe()["packages"] == {"many_parts": "", "one_file": ""}
+    finally:
+        reward.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["compiled"], "compiled has compiled parts"),
+        (["math"], "math has compiled parts|math is not installed"),
+        (["nothing_like_it"], r"nothing_like_it is not installed here \(`pip install nothing_like_it`\)"),
+        ("one_file", "packages is 'one_file'; allowed: a list of names"),
+        (["one-file"], "allowed: a list of names as they are imported"),
+        ([3], "allowed: a list of names"),
+    ],
+)
+def test_packages_that_cannot_be_sent_are_named(packages, names, message):
+    with pytest.raises(ArgumentError, match=message):
+        ProgramReward(packages=names)
+
+
+PYTEST = "def helper(x):\n    return x * x\ndef test_two():\n    assert f(2) == helper(2)\ndef test_three():\n    assert f(3) == 8\n"
+UNITTEST = """
+import unittest
+class Squares(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): cls.two = 2
+    def setUp(self): self.three = 3
+    def test_two(self): self.assertEqual(f(self.two), 4)
+    def test_three(self):
+        with self.subTest("three"):
+            self.assertEqual(f(self.three), 8)
+    def test_raises(self):
+        with self.assertRaises(TypeError):
+            f("x")
+"""
+
+
+@pytest.mark.parametrize(
+    ("tests", "found"),
+    [
+        (PYTEST, ["passed", "wrong answer"]),
+        (PYTEST + "if __name__ == '__main__':\n    test_three()\n    print('ok')\n", ["wrong answer", "passed"]),
+        ([PYTEST], ["wrong answer"]),
+        ("class TestSquares:\n    def test_two(self): assert f(2) == 4\n    def test_three(self): assert f(3) == 8", ["passed", "wrong answer"]),
+        (UNITTEST, ["passed", "wrong answer", "passed"]),
+        (UNITTEST + "unittest.main()", ["passed", "wrong answer", "passed"]),
+        (UNITTEST + "if __name__ == '__main__':\n    unittest.main(argv=[''], exit=False)", ["passed", "wrong answer", "passed"]),
+        (UNITTEST + "suite = unittest.TestLoader().loadTestsFromTestCase(Squares)\nunittest.TextTestRunner().run(suite)", ["passed", "wrong answer", "passed"]),
+        ("def t():\n    assert f(2) == 5\nif __name__ == '__main__':\n    t()", ["wrong answer"]),
+    ],
+)  # fmt: skip
+def test_tests_that_a_text_only_defines_are_run(reward, tests, found):
+    assert reasons(reward, SQUARE, tests) == found
+
+
+def test_a_setup_may_import_what_is_not_here(reward):
+    """LeetCodeDataset imports sortedcontainers for all programs of a row, and few of them use it."""
+    setup = "from sortedcontainers import SortedList\nimport math"
+    tests = ["assert f(2) == math.isqrt(16)"]
+    assert one(reward, SQUARE, tests, setup=setup).share == 1.0
+    assert reasons(reward, "def f(x): return SortedList([x])", tests, setup=setup) == ["error"]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +418,16 @@ def test_tests_may_print_and_define(reward):
         ({"completion": ["x"], "tests": ["def check(c):\n    assert c(1)"]}, "a column entry_point"),
         ({"completion": ["x"], "tests": [[{"input": "1"}]]}, "must be texts"),
         ({"completion": ["x"], "tests": [{"inputs": ["1"], "outputs": []}]}, "1 inputs and 0 outputs"),
-        ({"completion": ["def f(): pass"], "tests": [["assert f()"]], "setup": ["import nothing_like_it"]}, "row 0: tests: their setup fails: ModuleNotFoundError"),
+        ({"completion": ["def f(): pass"], "tests": [["assert f()"]], "setup": ["x = 1 / 0"]}, "row 0: tests: their setup fails: ZeroDivisionError"),
+        ({"completion": ["x"], "tests": [["assert f(them.x)"]], "setup": ["import nothing_like_it as them"]}, "row 0: tests: they need nothing_like_it; allowed: the standard library"),
+        ({"completion": ["x"], "tests": [["from solution import f\nassert f()"]]}, "they need solution; allowed: the standard library. Names that the program defines need no import"),
+        ({"completion": ["x"], "tests": [["from . import f\nassert f()"]]}, "they need a package around them"),
+        ({"completion": ["x"], "tests": [["assert np.allclose(f(), 1)"]]}, "they need numpy"),
+        ({"completion": ["x"], "tests": [["def one():\n    assert f()"]]}, "test 0 neither asserts nor calls anything"),
+        ({"completion": ["x"], "tests": ["class Helper:\n    def one(self): assert f()"]}, "the text neither asserts nor calls anything"),
+        ({"completion": ["x"], "tests": [["def test_one(tmp_path):\n    assert f()"]]}, "test 0 defines test_one, which takes arguments and is called by nothing"),
+        ({"completion": ["x"], "tests": ["async def test_one():\n    assert f()"]}, "the text defines test_one, which is asynchronous"),
+        ({"completion": ["x"], "tests": ["def check(candidate):\n    pass"], "entry_point": ["f"]}, "check neither asserts nor calls anything"),
         ({"completion": ["x"], "tests": []}, "each needs one"),
         ({"completion": "x", "tests": ["assert f(1)"]}, "column 'completion' is 'x'; allowed: a list"),
         ([{"completion": "x"}], "needs a column 'tests'"),

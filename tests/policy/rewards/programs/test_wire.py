@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import random
 import struct
@@ -50,6 +51,42 @@ def test_plain_values_arrive_as_they_were(value):
     assert same_types(found, value)
 
 
+@given(st.lists(st.integers(-(2**64), 2**64), min_size=16), st.lists(st.floats(allow_nan=False), min_size=16))
+def test_long_lists_of_numbers_arrive_as_they_were(whole, floats):
+    for value in (
+        whole,
+        floats,
+        [whole, floats],
+        tuple(whole),
+        dict(enumerate(floats)),
+        [True] * 16,
+        [*whole, 0.5],
+    ):
+        found = there_and_back(value)
+        assert found == value
+        assert same_types(found, value)
+
+
+def test_containers_of_the_standard_library_arrive_as_they_were():
+    moved = collections.OrderedDict(a=1, b=2)
+    moved.move_to_end("a")
+    point = collections.namedtuple("Point", "x y")
+    values = [
+        collections.Counter("aab"),
+        moved,
+        collections.defaultdict(set, a={1}),
+        point(1, [2]),
+        {"a": 1}.keys(),
+    ]
+    for value, found in zip(values, there_and_back(values), strict=True):
+        assert found == value
+        assert list(found) == list(value)
+    counter, _, default, named, _ = there_and_back(values)
+    assert (counter["z"], default["z"], named.y, type(named).__name__) == (0, set(), [2], "Point")
+    assert there_and_back(point._make([1, 2])) == (1, 2)
+    assert type(there_and_back(collections.defaultdict(lambda: 3))) is dict
+
+
 def test_floats_arrive_bit_by_bit():
     assert math.isnan(there_and_back(math.nan))
     assert math.copysign(1, there_and_back(-0.0)) == -1
@@ -87,6 +124,11 @@ def test_damaged_frames_are_a_value_or_broken(value, rng: random.Random):
         wire.encode(["os", "system", "true"], {}, keep)[:-5] + b"X\0\0\0\3",
         b"q\0\0\0\1",
         b"r\0\0\0\1",
+        b"Pi\xff\xff\xff\xff\0\0\0\0",
+        b"Ps\0\0\0\1N",
+        b"l\0\0\0\0M\0\0\0\6system",
+        b"d\0\0\0\0M\0\0\0\4keys",
+        b"t\0\0\0\0M\0\0\0\x0enamedtuple T x",
         b"l\0\0\0\0S\0\0\0\1",
     ],
 )

@@ -63,7 +63,7 @@ class _Side:
         try:
             frame = wire.encode(value, self.shared, self.keep)
         except ValueError as error:
-            frame = wire.encode(("raised", "OverflowError", str(error)), {}, self.keep)
+            frame = wire.encode(_raised(OverflowError(str(error))), {}, self.keep)
         wire.send(self.connection, frame)
 
     def read(self) -> Any:
@@ -75,6 +75,14 @@ def _fill(instance: Any, attributes: dict[str, Any]) -> None:
         setattr(instance, name, value)
 
 
+def _module(name: str) -> Any:
+    """Where the program runs, with what a started Python has; `site`, which brings `exit`, is not loaded."""
+    builtins.__dict__.update(exit=sys.exit, quit=sys.exit)
+    sys.argv = ["program.py"]
+    module = sys.modules[name] = _Module(name)
+    return module
+
+
 def serve(connection: wire.Stream, job: dict[str, Any]) -> None:
     """Runs the program as a module, then answers until the socket closes.
 
@@ -82,8 +90,7 @@ def serve(connection: wire.Stream, job: dict[str, Any]) -> None:
         connection: to the judge.
         job: setup and source (code), shared (class names of the setup).
     """
-    module = _Module("program")
-    sys.modules["program"] = module
+    module = _module("program")
     side = _Side(connection, job["shared"], module.__dict__)
     try:
         for name in ("setup", "source"):
@@ -105,14 +112,24 @@ def serve(connection: wire.Stream, job: dict[str, Any]) -> None:
 
 
 def _raised(error: BaseException) -> Any:
+    """Text and type of an exception, by the closest type that the judge knows, and its plain arguments."""
     try:
         text = str(error)
+        atoms = (str, bytes, int, float, bool, type(None))
+        given = error.args
+        if isinstance(error, OSError) and error.filename is not None:
+            given = (*given[:2], error.filename)
+        given = given if all(type(part) in atoms for part in given) else ()
     except BaseException:
-        text = ""
-    for kind in type(error).__mro__:  # the closest type that the judge knows
-        if kind.__module__ == "builtins":
-            return "raised", kind.__name__, f"{text}"[:500], type(error).__name__
-    return "raised", "Exception", text[:500], type(error).__name__
+        text, given = "", ()
+    known = next((kind for kind in type(error).__mro__ if kind.__module__ == "builtins"), Exception)
+    return (
+        "raised",
+        known.__name__,
+        f"{text}"[:500],
+        type(error).__name__,
+        tuple(given) if len(text) < 500 else (),
+    )
 
 
 def _do(side: _Side, request: Any) -> Any:
@@ -128,6 +145,12 @@ def _do(side: _Side, request: Any) -> Any:
         return isinstance(arguments[0], target)
     if verb == "setattr":
         return setattr(target, *arguments)
+    if verb == "setitem":
+        target[arguments[0]] = arguments[1]
+        return None
+    if verb == "delitem":
+        del target[arguments[0]]
+        return None
     simple: dict[str, Any] = {
         "getattr": getattr,
         "len": len,
@@ -142,8 +165,7 @@ def _do(side: _Side, request: Any) -> Any:
 
 def run_script(job: dict[str, Any]) -> None:
     """Runs the program as a script that reads its input and prints."""
-    module = _Module("__main__")
-    sys.modules["__main__"] = module
+    module = _module("__main__")
     try:
         for name in ("setup", "source"):
             exec(compile(job[name], f"<{name}>", "exec", dont_inherit=True), module.__dict__)

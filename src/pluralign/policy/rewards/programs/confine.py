@@ -38,6 +38,7 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE =
     1 << 18,
 )
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER = 1, 4, 38, 36
+_PR_SET_SECCOMP = 22
 _MNT_DETACH = 2
 _SIGKILL = 9  # `signal` imports `enum`
 
@@ -47,9 +48,9 @@ def confine(config: dict[str, Any]) -> None:
 
     Args:
         config: level, user_namespace, uid (None: stays as it is), binds (folders to see), processes (None:
-        not
-            limited), cpu_seconds, memory, files, file_bytes, tmp_bytes, folder (where to work), hidden
-            (whether others of the same user may read the memory of the process).
+            not limited), cpu_seconds, memory, files, file_bytes, tmp_bytes, folder (where to work), hidden
+            (whether others of the same user may read the memory of the process), call_filter (of
+            `system_calls`; empty for none).
 
     Raises:
         OSError: the kernel refuses a step; nothing foreign must run then.
@@ -86,10 +87,27 @@ def confine(config: dict[str, Any]) -> None:
         _, hard = resource.getrlimit(which)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (value, value))
+    if config["call_filter"] and level != "bubblewrap":  # which has set it itself
+        _filter_calls(config["call_filter"])
+
+
+def _filter_calls(code: bytes) -> None:
+    import ctypes
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
+
+    steps = ctypes.create_string_buffer(code, len(code))
+    program = Program(len(code) // 8, ctypes.addressof(steps))
+    _check(_libc().prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0), "seccomp")
 
 
 def _keep_library() -> None:
-    """Python's own library stays readable where it lies in a folder that other users may not enter."""
+    """Python's own library stays readable where it lies in a folder that other users may not enter.
+
+    From there the program can go up, as far as folders let anyone in: within a closed home it reaches what
+    lies around Python and is readable for all.
+    """
     held: dict[str, str] = {}
     for place in sys.path:
         path, closed = place, False

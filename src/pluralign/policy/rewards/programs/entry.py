@@ -11,6 +11,7 @@ import sys
 
 from pluralign.policy.rewards.programs import plain, wire
 from pluralign.policy.rewards.programs.confine import confine
+from pluralign.policy.rewards.programs.importing import provide
 
 TYPE_CHECKING = False  # as in `typing`; for what this process imports see `wire`
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def _play(connection: wire.Stream, config: dict[str, Any]) -> None:
         plain.send(connection, ("refused", str(error)))
         os._exit(1)
     plain.send(connection, ("confined", os.getuid()))
-    sys.setrecursionlimit(3_000)
+    sys.setrecursionlimit(5_000)
+    if config["packages"]:
+        provide(config["packages"])
     if config["role"] == "judge":
         from pluralign.policy.rewards.programs.judge import serve_jobs
 

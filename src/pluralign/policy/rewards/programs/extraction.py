@@ -35,8 +35,8 @@ def extract_program(text: str, names: Collection[str] = ()) -> str | None:
     'def f(): return 1\\n'
     """
     _, thought, answer = text.rpartition("</think>")
-    said = answer if thought else text
-    blocks = _blocks(said)
+    source = answer if thought else text
+    blocks = _blocks(source)
     if blocks:
         kept = [code for mark, code in blocks if mark in _PYTHON] or [
             code for mark, code in blocks if not mark
@@ -46,7 +46,7 @@ def extract_program(text: str, names: Collection[str] = ()) -> str | None:
             return None
         defining = [code for code in kept if set(names) & defined_names(code)]
         return (defining or kept)[-1]
-    return said if _reads_as_program(said) else None
+    return source if _reads_as_program(source) else None
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -59,17 +60,15 @@ class _Server:
         self.status = None
         self.pid = os.fork()
         if self.pid == 0:
-            try:
-                os.setsid()
-                self.connection.close()
-                for number, descriptor in enumerate(descriptors[1:]):
-                    os.dup2(descriptor, number)
-                    os.close(descriptor)
-                os.environ.clear()
-                os.environ.update(config["environment"])
-                play(wire.Stream(descriptors[0]), config)
-            finally:
-                os._exit(1)
+            os.setsid()
+            self.connection.close()
+            for number, descriptor in enumerate(descriptors[1:]):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            os.environ.clear()
+            os.environ.update(config["environment"])
+            play(wire.Stream(descriptors[0]), config)
+            sys.exit(0)  # as any Python ends: threads are awaited, output is flushed, errors are printed
         for descriptor in descriptors:
             os.close(descriptor)
         return self.pid

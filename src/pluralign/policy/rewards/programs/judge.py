@@ -5,7 +5,7 @@ pair (reason, detail) per test, "passed" among the reasons. It runs in a sandbox
 come from elsewhere, and forks for each job, so that no job sees another's.
 
 A test is ordinary Python with its own builtins and modules; only the names of the program stand for something
-else (`remote`). A program can thus answer what it likes, but cannot be there when answers are compared.
+else (`remote`). A program can thus return anything, but takes no part in the comparison.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 from pluralign.errors import SandboxError
@@ -27,6 +28,7 @@ from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.python_files import compiled_files, python_command, python_folders
 from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.surroundings import bubblewrap, environment, process_limit, unused_uid
+from pluralign.policy.rewards.programs.system_calls import call_filter
 
 __all__ = ["Launcher"]
 
@@ -39,10 +41,14 @@ class Launcher:
     Args:
         sandbox: the level.
         slot: of its programs' user ids; no other launcher of this process has it.
+        packages: modules that its processes can import (`packages.modules_of`).
     """
 
-    def __init__(self, sandbox: Sandbox, slot: int) -> None:
+    def __init__(
+        self, sandbox: Sandbox, slot: int, packages: Mapping[str, tuple[bool, bytes]] | None = None
+    ) -> None:
         self._sandbox = sandbox
+        self._packages = dict(packages or {})
         self._slot = slot
         self._server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 
@@ -116,6 +122,8 @@ class Launcher:
             "tmp_bytes": limits.disk_mib << 20,
             "folder": folder,
             "hidden": role == "judge",
+            "packages": self._packages,
+            "call_filter": call_filter() if self._sandbox.calls_filtered else b"",
         }
 
     def _start_anew(
@@ -128,11 +136,13 @@ class Launcher:
         piped: bool,
     ) -> Confined:
         ours, theirs = socket.socketpair()
-        before = (
-            bubblewrap(shutil.which("bwrap"), self._sandbox.own_uids, limits)
-            if self._sandbox.level == "bubblewrap"
-            else ()
-        )
+        before: tuple[str, ...] = ()
+        passed = [theirs.fileno()]
+        if self._sandbox.level == "bubblewrap":
+            before = bubblewrap(shutil.which("bwrap"), self._sandbox.own_uids, limits)
+            if config["call_filter"]:
+                passed.append(_readable(config["call_filter"]))
+                before = (before[0], "--seccomp", str(passed[1]), *before[1:])
         quiet = subprocess.PIPE if piped else subprocess.DEVNULL
         try:
             popen = subprocess.Popen(
@@ -140,7 +150,7 @@ class Launcher:
                 stdin=quiet,
                 stdout=quiet,
                 stderr=subprocess.PIPE if role == "probe" else quiet,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=passed,
                 env=config["environment"],
                 cwd="/",
                 start_new_session=True,
@@ -151,6 +161,8 @@ class Launcher:
             raise SandboxError(f"a process could not be started: {error}") from None
         finally:
             theirs.close()
+            for descriptor in passed[1:]:
+                os.close(descriptor)
         streams = tuple(stream for stream in (popen.stdin, popen.stdout, popen.stderr) if stream is not None)
         namespace = self._sandbox.level in ("namespaces", "bubblewrap")
         started = Started(popen, ours, streams if piped else (), (folder, uid), uid=uid, namespace=namespace)
@@ -206,3 +218,11 @@ class Launcher:
             ours.sendall(compiled_files("forks") + plain.framed({"role": "forks"}))
             self._server = popen, ours
         return self._server[1]
+
+
+def _readable(content: bytes) -> int:
+    """A descriptor from which the few bytes can be read."""
+    reading, writing = os.pipe()
+    os.write(writing, content)
+    os.close(writing)
+    return reading

@@ -6,6 +6,7 @@ In: the weakest acceptable level. Out: a `Sandbox`, or an error with the reason 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from pluralign.errors import ArgumentError, SandboxError
 from pluralign.policy.rewards.programs.launching import Launcher
 from pluralign.policy.rewards.programs.limits import ProgramLimits
 from pluralign.policy.rewards.programs.sandbox import LEVELS, Sandbox
+from pluralign.policy.rewards.programs.system_calls import call_filter
 
 __all__ = ["find_sandbox"]
 
@@ -47,7 +49,8 @@ def find_sandbox(minimum: str = "separate_user", at_most: str = "bubblewrap") ->
     raise SandboxError(
         f"programs need a sandbox of at least {minimum!r}, and this machine offers none ({reasons}). Install "
         "bubblewrap (`apt-get install bubblewrap`), or run where user namespaces are allowed or as root; "
-        "minimum='rlimits' consents to programs that can touch your files, processes and network"
+        "minimum='rlimits' (--sandbox rlimits) consents to programs that can touch your files, processes and "
+        "network"
     )
 
 
@@ -66,8 +69,10 @@ def _try_level(level: str, uid: int, path: str) -> tuple[Sandbox | None, str]:
     else:
         tries = [(True, False), (False, True)] if root else [(False, True)]
     why = "only root can change to another user id"
-    for own_uids, user_namespace in tries:  # root in a user namespace stays root, whom no such limit binds
-        found = Sandbox(level, own_uids or not root, own_uids, user_namespace)
+    filters = (True, False) if call_filter() else (False,)
+    # Root in a user namespace stays root, whom no limit on processes binds.
+    for (own_uids, user_namespace), filtered in itertools.product(tries, filters):
+        found = Sandbox(level, own_uids or not root, own_uids, user_namespace, filtered)
         try:
             _probe(found)
         except SandboxError as error:

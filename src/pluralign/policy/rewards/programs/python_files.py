@@ -16,9 +16,9 @@ __all__ = ["compiled_files", "python_command", "python_folders"]
 _PACKAGE = "pluralign.policy.rewards.programs"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 _FILES = {
-    "forks": ("wire", "plain", "confine", "forking", "agent", "entry"),
-    "judge": ("wire", "plain", "confine", "remote", "judge", "entry"),
-    "probe": ("wire", "plain", "confine", "entry"),
+    "forks": ("standard_types", "wire", "plain", "confine", "importing", "forking", "agent", "entry"),
+    "judge": ("standard_types", "wire", "plain", "confine", "importing", "remote", "judge", "entry"),
+    "probe": ("standard_types", "wire", "plain", "confine", "importing", "entry"),
 }
 # Reads compiled modules from a socket, and runs the last.
 _BOOTSTRAP = """
@@ -70,7 +70,9 @@ def python_folders() -> tuple[str, ...]:
 def compiled_files(role: str) -> bytes:
     """The files that a role needs, in the order of their imports, with their length before them."""
     codes = []
-    for name in _FILES.get(role, ("wire", "plain", "confine", "agent", "entry")):
+    for name in _FILES.get(
+        role, ("standard_types", "wire", "plain", "confine", "importing", "agent", "entry")
+    ):
         spec = util.find_spec(f"{_PACKAGE}.{name}")
         assert spec is not None
         assert spec.origin is not None

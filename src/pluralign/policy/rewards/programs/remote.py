@@ -1,8 +1,7 @@
 """The judge's end of the socket to a program, and stand-ins for what stays in the program.
 
-In: requests of tests (a call, an attribute). Out: plain values, made anew from what was sent, or a `Remote`,
-which asks the program for each thing that it is asked for. It runs in the judge, with the standard library
-alone.
+In: requests of tests (a call, an attribute). Out: plain values, rebuilt from what was sent, or a `Remote`,
+which forwards each request to the program. It runs in the judge, with the standard library alone.
 
 A `Remote` answers no comparison: `==` is identity, decided here, whatever `__eq__` the program wrote. Nor
 does it pass on `in`, or a method that built-in types have (`startswith`, `issubset`, ...): a test would hand
@@ -14,17 +13,19 @@ from __future__ import annotations
 
 import builtins
 import socket
+from collections import deque
 from typing import Any, TypeVar
 
 from pluralign.policy.rewards.programs import wire
+from pluralign.policy.rewards.programs.standard_types import METHODS_OF_PLAIN
 
 __all__ = ["Channel", "Gone", "ProgramFailed", "Remote", "in_place"]
 
 _T = TypeVar("_T")
-_OF_BUILTINS = frozenset(
-    name
-    for kind in (str, bytes, list, tuple, dict, set, frozenset, int, float, complex)
-    for name in dir(kind)
+# With these a program could have code run among the tests.
+_NEVER_PASSED = tuple(
+    getattr(builtins, name)
+    for name in ("eval", "exec", "compile", "__import__", "open", "getattr", "setattr", "delattr", "globals")
 )
 
 
@@ -56,7 +57,7 @@ class Remote:
         return result
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or (name in _OF_BUILTINS and not self._made_by_test):
+        if name.startswith("__") or (name in METHODS_OF_PLAIN and not self._made_by_test):
             raise AttributeError(f"a {self._kind} of the program has no {name!r} that a test may use")
         found = self._channel.ask("getattr", self, name)
         if type(found) is Remote:
@@ -71,6 +72,12 @@ class Remote:
 
     def __getitem__(self, key: Any) -> Any:
         return self._channel.ask("getitem", self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._channel.ask("setitem", self, key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._channel.ask("delitem", self, key)
 
     def __iter__(self) -> Any:
         iterator = self._channel.ask("iter", self)
@@ -146,8 +153,8 @@ class Channel:
             answer = self._exchange(self._call_back(*answer[1:]))
         if answer[0] == "value" and len(answer) == 2:
             return answer[1]
-        if answer[0] == "raised" and all(type(part) is str for part in answer):
-            raise failure(*answer[1:])
+        if answer[0] == "raised":
+            raise self._failure(answer)
         raise self.lost("a malformed answer")
 
     def ready(self) -> BaseException | None:
@@ -158,10 +165,15 @@ class Channel:
         """
         answer = self._read()
         if answer[0] == "raised":
-            return failure(*answer[1:])
+            return self._failure(answer)
         if answer[0] != "ready":
             raise self.lost("an answer that nothing asked for")
         return None
+
+    def _failure(self, answer: tuple[Any, ...]) -> BaseException:
+        if [type(part) for part in answer] != [str, str, str, str, tuple]:
+            raise self.lost("a malformed answer")
+        return failure(*answer[1:])
 
     def _exchange(self, request: Any) -> tuple[Any, ...]:
         if self.dead:
@@ -185,7 +197,7 @@ class Channel:
         return answer
 
     def lost(self, why: str) -> Gone:
-        """Gives the program up, with the reason where it sent what no honest program sends."""
+        """Gives up on the program; with the reason if it sent invalid data."""
         self.dead = True
         self.nonsense = why
         return Gone()
@@ -206,6 +218,10 @@ class Channel:
         if not callable(value):
             kind = type(value).__name__
             raise TypeError(f"a test passes a {kind} to the program; allowed: plain values and functions")
+        if any(value is one for one in _NEVER_PASSED):
+            raise TypeError(
+                f"a test passes {value.__name__} to the program, which could run code in the tests"
+            )
         self.functions.append(value)
         return len(self.functions) - 1, "function"
 
@@ -219,18 +235,27 @@ class Channel:
 
 
 def _fill(instance: Any, attributes: dict[str, Any]) -> None:
+    """Gives an instance of the tests' class its attributes, none of which takes the place of a method."""
     for name, value in attributes.items():
-        object.__setattr__(instance, name, value)
+        own = next((vars(base)[name] for base in type(instance).__mro__ if name in vars(base)), None)
+        binds = hasattr(type(own), "__get__") and not hasattr(type(own), "__set__")
+        if not (binds or callable(own) or (name in METHODS_OF_PLAIN and callable(value))):
+            object.__setattr__(instance, name, value)
 
 
-def failure(name: str, text: str, own_name: str) -> BaseException:
+def failure(name: str, text: str, own_name: str, arguments: tuple[Any, ...]) -> BaseException:
     """The exception that a program raised, of its built-in type where that is an Exception."""
     kind = getattr(builtins, name, None)
-    known = isinstance(kind, type) and issubclass(kind, Exception)
-    try:
-        error = kind(text) if known and kind is not None else ProgramFailed(text)
-    except Exception:  # UnicodeDecodeError and its like need more
-        error = ProgramFailed(text)
+    error: BaseException = ProgramFailed(text)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        for given in (arguments, (text,)):
+            try:
+                made = kind(*given)
+                if given is not arguments or str(made)[:500] == text:
+                    error = made
+                    break
+            except Exception:  # UnicodeDecodeError and its like need other arguments than a text
+                continue
     setattr(error, "of_program", (name, own_name))  # noqa: B010
     return error
 
@@ -247,7 +272,7 @@ def in_place(function: Any) -> Any:
         result, after, named = answer
         if type(after) is tuple and type(named) is dict and len(after) == len(args):
             for before, now in [*zip(args, after, strict=True), *((kwargs[k], named.get(k)) for k in kwargs)]:
-                _carry(before, now)
+                _carry(before, now, function._channel.classes)
         if type(result) is Remote and function._kind == "class" and function._name[:1].isupper():
             result._made_by_test = True
         return result
@@ -255,11 +280,17 @@ def in_place(function: Any) -> Any:
     return call
 
 
-def _carry(before: Any, now: Any) -> None:
-    if type(before) is not type(now):
+def _carry(before: Any, now: Any, classes: dict[str, type]) -> None:
+    kind = type(before)
+    if kind is not type(now):
         return
-    if type(before) in (list, bytearray):
+    if isinstance(before, list | bytearray):
         before[:] = now
-    elif type(before) in (dict, set):
+    elif isinstance(before, dict | set):
         before.clear()
         before.update(now)
+    elif isinstance(before, deque):
+        before.clear()
+        before.extend(now)
+    elif classes.get(kind.__name__) is kind and hasattr(before, "__dict__"):  # such as the head of a list
+        before.__dict__.update(now.__dict__)

@@ -29,13 +29,17 @@ class TestResult:
 
     Attributes:
         reason: one of `REASONS`.
-        detail: details if there are any: the exception, the signal, the output.
+        detail: details if there are any: the exception, the signal, the output; always valid Unicode.
     """
 
     reason: str
     detail: str = ""
 
     __test__ = False  # pytest, this is not a class of tests
+
+    def __post_init__(self) -> None:
+        detail = self.detail.encode("utf-8", "backslashreplace").decode("utf-8")
+        object.__setattr__(self, "detail", detail)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import threading
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
 from pluralign.data.problems import preview
 from pluralign.errors import ArgumentError, DataError, SandboxWarning
 from pluralign.policy.rewards.programs.limits import ProgramLimits
+from pluralign.policy.rewards.programs.packages import modules_of, versions_of
 from pluralign.policy.rewards.programs.probing import find_sandbox
 from pluralign.policy.rewards.programs.results import ProgramResult, same
 from pluralign.policy.rewards.programs.rows import (
@@ -35,7 +36,7 @@ from pluralign.policy.rewards.programs.rows import (
 from pluralign.policy.rewards.programs.runner import Runner
 from pluralign.policy.rewards.programs.sandbox import Sandbox
 from pluralign.policy.rewards.programs.shapes import Suite, read_tests
-from pluralign.policy.rewards.programs.tasks import ProgramTasks
+from pluralign.policy.rewards.programs.tasks import ProgramTasks, load_tasks
 from pluralign.policy.sampling.settings import Prompt
 
 __all__ = ["ProgramReward"]
@@ -59,6 +60,8 @@ class ProgramReward:
         workers: programs at a time; None for the number of processors.
         cache_size: number of results to remember; 0 for none.
         tasks: the tests of prompts (`load_tasks`), for rows without a column `tests`.
+        packages: installed packages of pure Python that programs may import beside the standard library, such
+            as sortedcontainers.
 
     Attributes:
         sandbox: the level of protection that was found.
@@ -83,6 +86,7 @@ class ProgramReward:
         workers: int | None = None,
         cache_size: int = 100_000,
         tasks: ProgramTasks | None = None,
+        packages: Sequence[str] = (),
     ) -> None:
         if limits is not None and not isinstance(limits, ProgramLimits):
             raise ArgumentError(f"limits is {preview(limits)}; allowed: a ProgramLimits, or None")
@@ -97,6 +101,8 @@ class ProgramReward:
         self.limits = limits or ProgramLimits()
         self.all_or_nothing = all_or_nothing
         self.tasks = tasks
+        self._modules = modules_of(packages)
+        self.packages = versions_of(packages)
         self.sandbox: Sandbox = find_sandbox(minimum)
         self.workers = min(workers or len(os.sched_getaffinity(0)), _MOST_WORKERS)
         self.ended: Counter[str] = Counter()
@@ -104,15 +110,44 @@ class ProgramReward:
         self._cache_size = cache_size
         self._lock = threading.Lock()
         self._pool: _Pool | None = None
-        if self.sandbox.level in ("rlimits", "separate_user") or not self.sandbox.processes_limited:
+        weak = self.sandbox.level in ("rlimits", "separate_user")
+        if weak or not (self.sandbox.processes_limited and self.sandbox.calls_filtered):
             reasons = "; ".join(f"{level}: {why}" for level, why in self.sandbox.refused)
             warnings.warn(f"programs run at level {self.sandbox} ({reasons})", SandboxWarning, stacklevel=2)
+
+    @classmethod
+    def from_tables(
+        cls,
+        tables: Sequence[str],
+        *,
+        columns: Mapping[str, str | None] | None = None,
+        split: str | None = None,
+        limits: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> ProgramReward:
+        """A reward with the tests of the prompts in some tables.
+
+        Args:
+            tables: as in `load_tasks`, as are the next two.
+            columns: our column names to the file's.
+            split: of hub data sets.
+            limits: of `ProgramLimits`, by name.
+            options: other arguments of `ProgramReward`.
+
+        Raises:
+            ArgumentError: an argument is invalid.
+            DataError: a table cannot be read, or a row has no valid prompt or tests.
+            SandboxError: no level that is accepted works here.
+        """
+        tasks = load_tasks(*tables, columns=columns, split=split)
+        return cls(ProgramLimits(**dict(limits or {})), tasks=tasks, **options)
 
     def describe(self) -> dict[str, Any]:
         """Limits and counting; not the level of the sandbox, which does not change honest rewards."""
         described = {"kind": "programs", "limits": self.limits.describe()}
         of_tasks = {} if self.tasks is None else {"tasks": self.tasks.digest}
-        return described | {"all_or_nothing": self.all_or_nothing} | of_tasks
+        with_packages = {"packages": self.packages} if self.packages else {}
+        return described | {"all_or_nothing": self.all_or_nothing} | of_tasks | with_packages
 
     def check(self, prompts: Sequence[Prompt], name: str = "prompts") -> None:
         """Whether all prompts have tests, where rows will have none; before the first is sampled.
@@ -215,24 +250,24 @@ class ProgramReward:
     def _own_pool(self) -> _Pool:
         with self._lock:
             if self._pool is None or self._pool.process != os.getpid():  # a fork has no threads
-                self._pool = _Pool(self.sandbox, self.limits, self.workers)
+                self._pool = _Pool(self.sandbox, self.limits, self.workers, self._modules)
             return self._pool
 
 
 class _Pool:
     """Threads with a runner each."""
 
-    def __init__(self, sandbox: Sandbox, limits: ProgramLimits, workers: int) -> None:
+    def __init__(self, sandbox: Sandbox, limits: ProgramLimits, workers: int, modules: Any) -> None:
         self.process = os.getpid()
         self._own = threading.local()
         self._runners: list[Runner] = []
         self._free = list(range(workers))
-        self._sandbox, self._limits = sandbox, limits
+        self._sandbox, self._limits, self._modules = sandbox, limits, modules
         self._threads = ThreadPoolExecutor(workers, "programs", self._begin)
         _pools.add(self)
 
     def _begin(self) -> None:
-        runner = Runner(self._sandbox, self._limits, _slots.take())
+        runner = Runner(self._sandbox, self._limits, _slots.take(), self._modules)
         self._runners.append(runner)
         self._own.runner = runner
 

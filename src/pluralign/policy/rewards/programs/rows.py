@@ -39,7 +39,7 @@ def as_columns(rows: Any) -> Columns:
 
 
 def count_rows(rows: Columns, tests: str) -> int:
-    """The number of rows, which have a completion and what their tests are found by."""
+    """The number of rows; each needs a completion and the column by which its tests are found."""
     for name in ("completion", tests):
         if name in rows and (isinstance(rows[name], str) or not hasattr(rows[name], "__len__")):
             raise DataError(
@@ -91,6 +91,6 @@ def program_of(text: str, suite: Suite) -> str | None:
 
 
 def content_key(source: str, suite: Suite) -> str:
-    """What results are remembered by: the program and its tests."""
+    """The cache key of results: the program and its tests."""
     raw = json.dumps([source, suite.describe()], sort_keys=True)
     return hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pluralign.errors import DataError
@@ -35,10 +36,17 @@ class Runner:
         sandbox: the level.
         limits: of each program.
         slot: a number that no other runner of this process has.
+        packages: modules that programs can import (`packages.modules_of`).
     """
 
-    def __init__(self, sandbox: Sandbox, limits: ProgramLimits, slot: int) -> None:
-        self._launcher = Launcher(sandbox, slot)
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        limits: ProgramLimits,
+        slot: int,
+        packages: Mapping[str, tuple[bool, bytes]] | None = None,
+    ) -> None:
+        self._launcher = Launcher(sandbox, slot, packages)
         self._limits = limits
         self.slot = slot
         self._judge: Confined | None = None
@@ -59,11 +67,15 @@ class Runner:
         """
         if suite.scripts:
             return run_scripts(self._launcher, self._limits, source, suite)
+        trial = _Trial(self, source, suite)
         try:
-            return _Trial(self, source, suite).run()
-        except (wire.Broken, wire.Closed, TimeoutError):
-            self.close()  # tests that end or block the judge; earlier results are lost
-            return ProgramResult((TestResult("error", _TESTS_ENDED),) * suite.count)
+            return trial.run()
+        except (wire.Broken, wire.Closed):
+            self.close()
+            return trial.result("error", _TESTS_ENDED)
+        except TimeoutError:  # in one long step of the interpreter, which no signal interrupts
+            self.close()
+            return trial.result("timeout", "the time for all tests was used up")
         except BaseException:
             self.close()
             raise
@@ -115,8 +127,12 @@ class _Trial:
                     break
         finally:
             self._end()
-        lost = suite.count - len(self._found)
-        return ProgramResult((*self._found, *[TestResult("error", _TESTS_ENDED)] * lost))
+        return self.result("error", _TESTS_ENDED)
+
+    def result(self, reason: str, detail: str) -> ProgramResult:
+        """What was found so far; all other tests ended as given."""
+        lost = self._suite.count - len(self._found)
+        return ProgramResult((*self._found, *[TestResult(reason, detail)] * lost))
 
     def _handle(self, judge: socket.socket, message: tuple[Any, ...]) -> bool:
         """Does what the judge asks; false after its last word."""

@@ -27,6 +27,7 @@ class Sandbox:
         processes_limited: whether a program's processes can be limited in number.
         own_uids: whether each program runs under a user id of its own.
         user_namespace: whether the namespaces are those of an ordinary user.
+        calls_filtered: whether system calls that no program needs are refused (`system_calls`).
         refused: stronger levels, and why this machine does not offer them.
     """
 
@@ -34,12 +35,15 @@ class Sandbox:
     processes_limited: bool
     own_uids: bool
     user_namespace: bool
+    calls_filtered: bool = False
     refused: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         parts = [self.level]
         if not self.processes_limited:
             parts.append("processes unlimited")
+        if not self.calls_filtered:
+            parts.append("shared memory unlimited")
         if self.level in ("separate_user", "rlimits"):
             parts.append("network open")
         if self.level == "rlimits":

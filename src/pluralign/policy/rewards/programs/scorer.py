@@ -1,4 +1,4 @@
-"""Programs as a scorer of conversations, for whatever asks a reward model: the server, and suites of pairs.
+"""Programs as a scorer of conversations, for whatever takes a reward model: the server, and suites of pairs.
 
 In: conversations whose last message is the policy's. Out: a `Point` per conversation, the share of the tests
 of its prompt that the program in it passes.

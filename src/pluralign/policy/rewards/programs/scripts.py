@@ -30,7 +30,7 @@ def run_scripts(launcher: Launcher, limits: ProgramLimits, source: str, suite: S
     """
     deadline = time.monotonic() + limits.total_seconds
     found: list[TestResult] = []
-    for given, wanted in suite.scripts:
+    for given, expected in suite.scripts:
         left = min(limits.test_seconds, deadline - time.monotonic())
         if left <= 0:
             found.append(TestResult("timeout", "the time for all tests was used up"))
@@ -39,7 +39,7 @@ def run_scripts(launcher: Launcher, limits: ProgramLimits, source: str, suite: S
         code: int | None = None
         try:
             program.hand({"setup": suite.setup, "source": source})
-            why, printed, said = _converse(
+            why, printed, stderr = _converse(
                 program, given.encode("utf-8", "replace"), left, limits.output_kib << 10
             )
             if why is None:
@@ -48,7 +48,7 @@ def run_scripts(launcher: Launcher, limits: ProgramLimits, source: str, suite: S
             program.end()
         if why is None and code is None:
             why = TestResult("timeout", "it closed its output but did not exit")
-        found.append(why or _verdict(code or 0, printed, said, wanted))
+        found.append(why or _verdict(code or 0, printed, stderr, expected))
     return ProgramResult(tuple(found))
 
 
@@ -106,9 +106,9 @@ def _converse(
     return why, bytes(parts["out"]), bytes(parts["err"])
 
 
-def _verdict(code: int, printed: bytes, said: bytes, wanted: str) -> TestResult:
+def _verdict(code: int, printed: bytes, stderr: bytes, expected: str) -> TestResult:
     if code:
-        last = (said.decode("utf-8", "replace").strip().splitlines() or [""])[-1][:300]
+        last = (stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1][:300]
         kind = last.split(":")[0]
         if kind in ("SyntaxError", "IndentationError", "TabError"):
             return TestResult("syntax error", last)
@@ -119,7 +119,7 @@ def _verdict(code: int, printed: bytes, said: bytes, wanted: str) -> TestResult:
         text = printed.decode("utf-8")
     except UnicodeDecodeError:
         return TestResult("wrong answer", "its output is not UTF-8")
-    if _lines(text) == _lines(wanted):
+    if _lines(text) == _lines(expected):
         return TestResult("passed")
     return TestResult("wrong answer", f"printed {text[:100]!r}")
 

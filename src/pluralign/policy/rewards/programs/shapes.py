@@ -1,10 +1,11 @@
-"""The shapes in which tests of programs come, made one.
+"""The shapes in which data sets store tests of programs, converted to one.
 
 In: the cell `tests` of a row, with `entry_point`, `setup` and `prefix` where the row has them. Out: a
 `Suite`.
 
     ["assert f(1) == 2", ...]               each text is one test, independent of the others (MBPP)
-    "assert f(1) == 2\\nassert ..."          statements in sequence; each that asserts is one test
+    "assert f(1) == 2\\nassert ..."          statements in sequence; each that asserts is one test, as is
+                                            each test of pytest or unittest that the text defines
     "def check(candidate): ..."             HumanEval and LeetCodeDataset: the statements of `check` likewise;
                                             `entry_point` ("f", "Solution().f") is what is checked
     [{"input": "1 2", "output": "3"}, ...]  scripts: what they read, and what they must print
@@ -21,11 +22,15 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pluralign.errors import DataError
+from pluralign.policy.rewards.programs.defined_tests import as_script, must_test, runs_of
+from pluralign.policy.rewards.programs.imports import must_be_importable, without_missing
+from pluralign.policy.rewards.programs.names import FUNCTIONS, bound_and_used, walk
 from pluralign.policy.rewards.programs.stored_tests import call_tests, decoded
 
 __all__ = ["Suite", "read_tests"]
@@ -42,7 +47,6 @@ _MODULES = frozenset(
         *("numbers", "sys"),
     )
 )
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
@@ -114,14 +118,15 @@ def read_tests(
         return _code(cell, entry_point, setup, prefix)
     if isinstance(cell, Sequence) and cell:
         if all(isinstance(test, Mapping) for test in cell):
-            return Suite(setup=setup, prefix=prefix, scripts=tuple(_script(test) for test in cell))
+            return Suite(
+                setup=_prepared(setup)[0], prefix=prefix, scripts=tuple(_script(test) for test in cell)
+            )
         if all(isinstance(test, str) for test in cell):
             if len(cell) == 1 and "def check(" in cell[0]:
                 return _code(cell[0], entry_point, setup, prefix)
             trees = [_parse(test, f"test {number}") for number, test in enumerate(cell)]
-            for number, tree in enumerate(trees):
-                _must_test(tree, f"test {number}")
-            return _suite([(tree.body, True) for tree in trees], [], None, False, setup, prefix)
+            bodies = [(_run(tree, f"test {number}"), True) for number, tree in enumerate(trees)]
+            return _suite(bodies, [], None, False, setup, prefix)
     if isinstance(cell, Sequence | Mapping) and not cell:
         raise DataError("tests: the list is empty, so there is no share to pass; leave the row out")
     raise DataError(f"tests: received {type(cell).__name__}; allowed: {_SHAPES}")
@@ -142,11 +147,12 @@ def _parse(code: str, what: str) -> ast.Module:
         raise DataError(f"tests: {what} is not valid Python ({error}): {code[:80]!r}") from None
 
 
-def _must_test(tree: ast.Module, what: str) -> None:
-    """Rejects code that every program would pass."""
-    tests = (ast.Assert, ast.Raise, ast.Call)
-    if not any(isinstance(node, tests) for node in ast.walk(tree)):
-        raise DataError(f"tests: {what} neither asserts nor calls anything, so every program would pass it")
+def _run(tree: ast.Module, what: str) -> list[ast.stmt]:
+    """The statements of one test, with those that run what it only defines."""
+    body = as_script(tree.body)
+    body += [statement for run, _ in runs_of(body, what) for statement in run]
+    must_test(body, what)
+    return body
 
 
 def _expression(entry_point: Any) -> str:
@@ -163,10 +169,13 @@ def _expression(entry_point: Any) -> str:
 def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:
     """Tests in one text, with or without a check function."""
     tree = _parse(code, "the text")
-    _must_test(tree, "the text")
     checks = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if not checks:
-        return _suite(_counted(tree.body, tree.body), [], None, True, setup, prefix)
+        _run(tree, "the text")
+        statements = as_script(tree.body)
+        counted = _counted(statements, statements, runs_of(statements, "the text"))
+        return _suite(counted, [], None, True, setup, prefix)
+    must_test(checks[-1].body, "check")
     check = checks[-1]
     others: list[ast.stmt] = []
     for node in tree.body:
@@ -194,17 +203,23 @@ def _code(code: str, entry_point: str | None, setup: str, prefix: str) -> Suite:
     return _suite(body, others, (parameter, entry_point), True, setup, prefix)
 
 
-def _counted(statements: Sequence[ast.stmt], around: Iterable[ast.stmt]) -> list[tuple[list[ast.stmt], bool]]:
+def _counted(
+    statements: Sequence[ast.stmt],
+    around: Iterable[ast.stmt],
+    runs: Sequence[tuple[list[ast.stmt], bool]] = (),
+) -> list[tuple[list[ast.stmt], bool]]:
     """Each statement, and whether it is a test: it asserts, itself or by a function of the tests."""
     asserting = {
-        n.name for n in around if isinstance(n, _FUNCTIONS) and _asserts(n, set()) and n.name != "check"
+        n.name for n in around if isinstance(n, FUNCTIONS) and _asserts(n, set()) and n.name != "check"
     }
-    found = [([s], not isinstance(s, _FUNCTIONS) and _asserts(s, asserting)) for s in statements]
+    defines = (*FUNCTIONS, ast.ClassDef)
+    found = [([s], not isinstance(s, defines) and _asserts(s, asserting)) for s in statements]
+    found += runs
     return found if any(counts for _, counts in found) else [(list(statements), True)]
 
 
 def _asserts(node: ast.AST, asserting: set[str]) -> bool:
-    for inner in ast.walk(node):
+    for inner in walk([node]):
         if isinstance(inner, ast.Assert | ast.Raise):
             return True
         if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id in asserting:
@@ -220,38 +235,49 @@ def _suite(
     setup: str,
     prefix: str,
 ) -> Suite:
-    before = _parse(setup, "setup") if setup else ast.Module([], [])
+    begin, of_setup, classes, missing = _prepared(setup)
     entry = [ast.parse(candidate[1], mode="eval").body] if candidate else []
     nodes: list[ast.AST] = [*(s for body, _ in tests for s in body), *others]
-    bound = _bound([*nodes, before]) | ({candidate[0]} if candidate else set())
-    used = _loaded([*nodes, *entry])
+    bound, used = bound_and_used([*nodes, *entry], _MODULES)
+    bound |= of_setup | ({candidate[0]} if candidate else set())
     free = used - bound - set(dir(builtins))
     modules = sorted(free & _MODULES)
     names = free - set(modules)
+    must_be_importable(nodes, used, missing)
     if not names:  # a program that is asked for by the name of a built-in function
-        called = [_loaded(body) & set(dir(builtins)) for body, counts in tests if counts]
+        called = [bound_and_used(body)[1] & set(dir(builtins)) for body, counts in tests if counts]
         names = set.intersection(*called) - bound if called else set()
     imports = "".join(f"import {name}\n" for name in modules)
-    classes = [n.name for n in before.body if isinstance(n, ast.ClassDef)]
     return Suite(
         tests=tuple((_unparse(body), counts) for body, counts in tests),
         names=tuple(sorted(names)),
         candidate=candidate,
         together=together,
-        setup=setup,
+        setup=begin,
         judge_setup=imports + _unparse(others),
-        classes=tuple(classes),
+        classes=classes,
         prefix=prefix,
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _prepared(setup: str) -> tuple[str, frozenset[str], tuple[str, ...], dict[str, str]]:
+    """A setup that runs here, names that it binds, its classes, and names of packages that are not here."""
+    tree = _parse(setup, "setup")
+    classes = tuple(node.name for node in tree.body if isinstance(node, ast.ClassDef))
+    text, missing = without_missing(tree, setup)
+    return text, frozenset(bound_and_used([tree], _MODULES)[0]), classes, missing
+
+
 def _unparse(statements: Sequence[ast.stmt]) -> str:
-    changed = [_InPlace().visit(statement) for statement in statements]
-    return ast.unparse(ast.fix_missing_locations(ast.Module(changed, [])))
+    return ast.unparse(ast.Module([_InPlace().visit(statement) for statement in statements], []))
 
 
 class _InPlace(ast.NodeTransformer):
     """Calls that are statements of their own may be there for what they do to their arguments."""
+
+    def visit(self, node: ast.AST) -> Any:
+        return node if isinstance(node, ast.expr) else super().visit(node)  # no statement is in one
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         return self._call(node)
@@ -264,29 +290,3 @@ class _InPlace(ast.NodeTransformer):
             marked = ast.Call(ast.Name("__in_place__", ast.Load()), [node.value.func], [])
             node.value = ast.Call(marked, node.value.args, node.value.keywords)
         return node  # type: ignore[no-any-return]
-
-
-def _bound(nodes: Iterable[ast.AST]) -> set[str]:
-    found: set[str] = set()
-    for top in nodes:
-        for node in ast.walk(top):
-            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-                found.add(node.id)
-            elif isinstance(node, _FUNCTIONS + (ast.ClassDef,)):
-                found.add(node.name)
-            elif isinstance(node, ast.arg):
-                found.add(node.arg)
-            elif isinstance(node, ast.ExceptHandler) and node.name:
-                found.add(node.name)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                stars = [a for a in node.names if a.name == "*"]
-                module = getattr(node, "module", None)
-                if stars and module in _MODULES:
-                    found |= set(dir(__import__(module, fromlist=["*"])))
-                found |= {(a.asname or a.name).split(".")[0] for a in node.names}
-    return found
-
-
-def _loaded(nodes: Iterable[ast.AST]) -> set[str]:
-    walked = (node for top in nodes for node in ast.walk(top))
-    return {node.id for node in walked if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}

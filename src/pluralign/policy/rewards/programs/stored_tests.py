@@ -47,12 +47,12 @@ def call_tests(arguments: Sequence[Any], results: Sequence[Any]) -> list[str]:
     ['got = candidate(1, 2)\\nassert (list(got) if isinstance(got, tuple) else got) in [3]']
     """
     tests = []
-    for number, (given, wanted) in enumerate(zip(arguments, results, strict=True)):
+    for number, (given, expected) in enumerate(zip(arguments, results, strict=True)):
         if not isinstance(given, Sequence) or isinstance(given, str):
             raise DataError(
                 f"tests: inputs[{number}] is {preview(given)}; allowed with fn_name: a list of arguments"
             )
-        allowed = [wanted, wanted[0]] if isinstance(wanted, list) and wanted else [wanted]
+        allowed = [expected, expected[0]] if isinstance(expected, list) and expected else [expected]
         call = ", ".join(_literal(value, number) for value in given)
         tests.append(
             f"got = candidate({call})\n"

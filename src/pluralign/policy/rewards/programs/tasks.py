@@ -1,4 +1,4 @@
-"""The tests of prompts, read from the tables that people have, and found by the prompt.
+"""The tests of prompts, read from tables in common formats and looked up by the prompt.
 
 In: files with prompts and tests, in the columns `prompt`, `tests`, `entry_point`, `setup` and `prefix`, or as
 HumanEval, LeetCodeDataset, MBPP and APPS name them. Out: `ProgramTasks`. Completions on disk and rollouts
@@ -22,10 +22,11 @@ from pluralign.policy.rewards.programs.shapes import Suite, read_tests
 from pluralign.policy.sampling.prompt_sets import prompt_of_row
 from pluralign.policy.sampling.settings import Prompt, prompt_key
 
-__all__ = ["ProgramTasks", "load_tasks"]
+__all__ = ["COLUMNS", "ProgramTasks", "load_tasks"]
 
 _EXTRAS = ("entry_point", "setup", "prefix")
-_COLUMNS = ("prompt", "tests", *_EXTRAS)
+COLUMNS = ("prompt", "tests", *_EXTRAS)
+"""Names of the columns of a table of tests."""
 # Columns by which a data set is known -> our column: its columns, of which the first that is there counts.
 _LAYOUTS: tuple[tuple[frozenset[str], dict[str, tuple[str, ...]]], ...] = (
     (  # LeetCodeDataset
@@ -122,10 +123,10 @@ def load_tasks(
             are in `.problems`.
     """
     columns = dict(columns or {})
-    unknown = sorted(set(columns) - set(_COLUMNS))
+    unknown = sorted(set(columns) - set(COLUMNS))
     if unknown or not sources:
         received = f"the key {unknown[0]!r}" if unknown else "no table"
-        raise ArgumentError(f"tasks: received {received}; allowed: tables, and columns {list(_COLUMNS)}")
+        raise ArgumentError(f"tasks: received {received}; allowed: tables, and columns {list(COLUMNS)}")
     suites: dict[str, tuple[Suite, str]] = {}
     problems: list[Problem] = []
     for source in sources:
@@ -161,7 +162,7 @@ def _names(have: set[str], columns: Mapping[str, str | None]) -> dict[str, str]:
     """Our columns -> the row's: as given, else as its data set has them, else as we name them."""
     layout = next((names for needed, names in _LAYOUTS if needed <= have), None)
     if layout is None or "tests" in have:
-        layout = {name: (name,) for name in _COLUMNS}
+        layout = {name: (name,) for name in COLUMNS}
     found: dict[str, str | None] = {
         ours: next((n for n in theirs if n in have), theirs[0]) for ours, theirs in layout.items()
     }

@@ -6,16 +6,25 @@ is also loaded into the sandbox, where there is no package and no site folder: t
 of that only what starts fast (`socket`, `typing` and `enum` would triple the time that a new Python takes).
 
 A value is written for a small stack machine, so that depth costs no recursion. Plain are None, bools,
-numbers, text, bytes, lists, tuples, dicts, sets, frozensets, deques, ranges, and of the standard library
-Decimal, Fraction and dates. A subclass of a plain type (Counter, a named tuple, a dict whose `__eq__` lies)
-is written as that type holds it. Instances of classes that both sides know (`shared`) are written by name and
-attributes, also in cycles. Everything else stays where it is, and the other side gets a number for it.
+numbers, text, bytes, lists, tuples, dicts and their views, sets, frozensets, ranges, and of the standard
+library deques, named tuples, Counter, OrderedDict, defaultdict of a built-in type, Decimal, Fraction and
+dates (`standard_types`). Any other subclass of a plain type (a dict whose `__eq__` lies) is written as that
+type holds it. Instances of classes that both sides know (`shared`) are written by name and attributes, also
+in cycles. Everything else stays where it is, and the other side gets a number for it.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+
+from pluralign.policy.rewards.programs.standard_types import (
+    BASES,
+    arguments_of,
+    container_words,
+    from_arguments,
+    from_container,
+)
 
 TYPE_CHECKING = False  # as in `typing`
 if TYPE_CHECKING:
@@ -39,20 +48,9 @@ MAX_DEPTH = 500  # comparing and hashing deeper values ends processes
 _SIZE = struct.Struct("!I")
 _FLOAT = struct.Struct("!d")
 
-# Of the standard library: (module, class) -> what it is made from again.
-_EXTRAS: dict[tuple[str, str], Callable[[Any], tuple[Any, ...]]] = {
-    ("decimal", "Decimal"): lambda v: (str(v),),
-    ("fractions", "Fraction"): lambda v: (int(v.numerator), int(v.denominator)),
-    ("datetime", "date"): lambda v: (v.year, v.month, v.day),
-    ("datetime", "time"): lambda v: (v.hour, v.minute, v.second, v.microsecond),
-    ("datetime", "datetime"): lambda v: (v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond),
-    ("datetime", "timedelta"): lambda v: (v.days, v.seconds, v.microseconds),
-}
-_BASES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
-
 
 class Broken(Exception):
-    """The other side sent what no honest side sends: a malformed, too long or too deep frame."""
+    """The other side sent an invalid frame: malformed, too long or too deep."""
 
 
 class Closed(Exception):
@@ -108,7 +106,7 @@ def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, 
             continue
         count += 1
         if count > MAX_ITEMS or size > MAX_FRAME:
-            raise ValueError(f"a value has more than {MAX_ITEMS} parts or {MAX_FRAME >> 20} MiB")
+            break
         kind = type(item)
         plain = _atom(item, kind)
         if plain is not None:
@@ -122,8 +120,7 @@ def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, 
                 continue
             memo[id(item)] = len(memo)
             alive.append(item)
-            raw = name.encode("utf-8", "surrogatepass")
-            out.append(b"O" + _SIZE.pack(len(raw)) + raw)
+            out.append(b"O" + _counted(name))
             attributes = _attributes(item)
             work.append((1, b"A" + _SIZE.pack(len(attributes))))
             for key, entry in attributes.items():
@@ -142,8 +139,28 @@ def encode(value: Any, shared: dict[str, Any], keep: Callable[[Any], tuple[int, 
         tag, entries = parts
         work.append((2, id(item)))
         work.append((1, tag))
-        work.extend((0, entry) for entry in reversed(entries))
+        packed = _packed(entries)
+        if packed is None:
+            work.extend((0, entry) for entry in reversed(entries))
+        else:
+            work.append((1, packed))
+            count += len(entries)
+    if count > MAX_ITEMS or size > MAX_FRAME:
+        raise ValueError(f"a value has more than {MAX_ITEMS} parts or {MAX_FRAME >> 20} MiB")
     return b"".join(out)
+
+
+def _packed(entries: list[Any]) -> bytes | None:
+    """Many entries that are all whole numbers of 64 bits, or all floats, at once."""
+    kinds = set(map(type, entries)) if len(entries) > 15 else set()
+    if kinds == {float}:
+        code = b"d"
+    elif kinds == {int} and min(entries) >= -(1 << 63) and max(entries) < 1 << 63:
+        code = b"i" if min(entries) >= -(1 << 31) and max(entries) < 1 << 31 else b"q"
+    else:
+        return None
+    count = len(entries)
+    return b"P" + code + _SIZE.pack(count) + struct.pack(f"!{count}{code.decode()}", *entries)
 
 
 def _atom(value: Any, kind: type) -> bytes | None:
@@ -157,8 +174,7 @@ def _atom(value: Any, kind: type) -> bytes | None:
     if kind is float:
         return b"f" + _FLOAT.pack(value)
     if kind is str:
-        raw = value.encode("utf-8", "surrogatepass")
-        return b"s" + _SIZE.pack(len(raw)) + raw
+        return b"s" + _counted(value)
     if kind is bytes:
         return b"b" + _SIZE.pack(len(value)) + bytes(value)
     if kind is bytearray:
@@ -170,28 +186,38 @@ def _atom(value: Any, kind: type) -> bytes | None:
 
 def _parts(value: Any, kind: type) -> tuple[bytes, list[Any]] | None:
     """Tag and entries of a container; None where the value is not plain."""
-    extra = _EXTRAS.get((kind.__module__, kind.__name__))
-    if extra is not None:
-        arguments = list(extra(value))
-        return b"X" + _SIZE.pack(len(arguments) + 2), [kind.__module__, kind.__name__, *arguments]
+    made_from = arguments_of(value, kind)
+    if made_from is not None:
+        return b"X" + _SIZE.pack(len(made_from)), made_from
     if kind is range:
         return b"r" + _SIZE.pack(3), [value.start, value.stop, value.step]
     if kind.__module__ == "collections" and kind.__name__ == "deque":
         entries = list(value)
         return b"q" + _SIZE.pack(len(entries)), entries
+    words = container_words(value, kind)
+    more = b"M" + _counted(" ".join(words)) if words else b""
+    if words and words[0] in ("keys", "values", "items"):
+        entries = list(value)
+        return b"l" + _SIZE.pack(len(entries)) + more, entries
     for base in kind.__mro__:
         if base is list or base is tuple or base is set or base is frozenset:
             entries = list(base.__iter__(value))
             tag = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}[base]
-            return tag + _SIZE.pack(len(entries)), entries
+            return tag + _SIZE.pack(len(entries)) + more, entries
         if base is dict:
-            pairs = list(dict.items(value))
-            return b"d" + _SIZE.pack(len(pairs)), [part for pair in pairs for part in pair]
-        if base in _BASES:  # what a number or a text of a subclass holds
+            ordered = words[:1] == ("OrderedDict",)  # which has an order of its own
+            pairs = list(value.items() if ordered else dict.items(value))
+            return b"d" + _SIZE.pack(len(pairs)) + more, [part for pair in pairs for part in pair]
+        if base in BASES:  # what a number or a text of a subclass holds
             held = {int: int.__int__, float: float.__float__, str: str.__str__, complex: complex.__complex__}
             make = held.get(base, base)
             return b"v" + _SIZE.pack(1), [make(value)]
     return None
+
+
+def _counted(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    return _SIZE.pack(len(raw)) + raw
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -292,6 +318,17 @@ def _decode(
         elif tag == b"c":
             stack.append(complex(*struct.unpack_from("!dd", raw, place)))
             place += 16
+        elif tag == b"P":
+            code, count = raw[place : place + 1].tobytes().decode("ascii"), 0
+            place += 1
+            count = number()
+            if code not in ("i", "q", "d") or count > end - place:
+                raise Broken("a frame is cut off")
+            stack.extend(struct.unpack_from(f"!{count}{code}", raw, place))
+            place += struct.calcsize(f"!{count}{code}")
+        elif tag == b"M":
+            words = tuple(take().decode("utf-8").split(" "))
+            stack.append(from_container(words, pop(1)[0]))
         elif tag == b"v":
             number()
         elif tag == b"q":
@@ -302,7 +339,7 @@ def _decode(
             start, stop, step = pop(3 if number() == 3 else -1)
             stack.append(range(start, stop, step))
         elif tag == b"X":
-            stack.append(_extra(pop(number())))
+            stack.append(from_arguments(pop(number())))
         elif tag == b"R":
             ident = number()
             stack.append(foreign(ident, take().decode("utf-8", "replace")))
@@ -323,15 +360,6 @@ def _decode(
     if len(stack) != 1:
         raise Broken("a frame holds several values")
     return stack[0]
-
-
-def _extra(parts: list[Any]) -> Any:
-    import importlib
-
-    module, name, *arguments = parts
-    if (module, name) not in _EXTRAS or not all(type(a) in (int, str) for a in arguments):
-        raise Broken("an unknown type")
-    return getattr(importlib.import_module(module), name)(*arguments)
 
 
 def send(connection: Connection, frame: bytes) -> None:

@@ -1,11 +1,12 @@
-"""The faces that other software knows: OpenRLHF's /get_reward, vLLM's /classify, LLaMA-Factory's body.
+"""Endpoints for other software: OpenRLHF's /get_reward, vLLM's /classify, LLaMA-Factory's /llama_factory.
 
-They send prompt and response as one text, which the policy's chat template wrote. It is read back to messages
-(`conversations.TemplateInverse`), or refused with 422 and the reason: a guess would be a wrong reward.
+Their clients send prompt and response as one text, rendered by the policy's chat template. It is split back
+into messages (`conversations.TemplateInverse`), or refused with 422 and the reason: a guess would be a wrong
+reward.
 
-Their clients give up after a few refusals, or never try again, so they are patient: a request is held while
-the model loads or too much waits, and answered 503 after `hold` seconds at last. A measure other than the
-server's own can be named in the URL, /get_reward?risk=cvar:0.1.
+These clients give up after a few refusals, or never retry. So a request is held while the model loads or the
+queue is full, and answered 503 only after `hold` seconds. A measure other than the server's own can be named
+in the URL, /get_reward?risk=cvar:0.1.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pluralign.errors import ArgumentError
 from pluralign.server.refusals import Refusal, json_response
 from pluralign.server.routes import Route, parsed
 from pluralign.server.schemas import (
+    LONGEST_MEASURE,
     ClassifyRequest,
     ClassifyResponse,
     GetRewardRequest,
@@ -35,7 +37,7 @@ from pluralign.server.schemas import (
 from pluralign.server.scoring import Scored
 from pluralign.server.service import Service, busy
 
-__all__ = ["TextReader", "face_routes"]
+__all__ = ["TextReader", "compatible_routes"]
 
 _REFUSALS = (400, 401, 408, 413, 422, 503)
 _RISK = {
@@ -53,7 +55,7 @@ _NO_TOKENIZER = (
 
 
 class TextReader:
-    """Reads the texts of other software back to conversations.
+    """Splits the texts of other software back into conversations.
 
     Args:
         tokenizer: of the policy; None where prompts are plain text.
@@ -79,7 +81,7 @@ class TextReader:
         return conversation(prompt, text.removeprefix(prompt))
 
 
-def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> list[Route]:
+def compatible_routes(service: Service, reader: Callable[[], TextReader | None]) -> list[Route]:
     """The routes over a service.
 
     Args:
@@ -87,16 +89,27 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
         reader: the reader of texts, which is there once the service is ready; None where none was configured.
     """
 
+    held = 0  # texts of requests that are not answered yet
+
     async def score(request: Request, texts: Sequence[str], prompts: Sequence[str] | None) -> list[Scored]:
+        nonlocal held
+        if held and held + len(texts) > service.config.max_held:
+            raise busy()
+        held += len(texts)
         try:
             async with asyncio.timeout(service.config.hold):
                 return await answered(request, texts, prompts)
         except TimeoutError:
             raise busy() from None
+        finally:
+            held -= len(texts)
 
     async def answered(request: Request, texts: Sequence[str], prompts: Sequence[str] | None) -> list[Scored]:
         predictor = await service.predictor(patient=True)
-        question = predictor.question(request.query_params.get("risk"))
+        measure = request.query_params.get("risk")
+        if measure is not None and len(measure) > LONGEST_MEASURE:
+            raise Refusal(422, f"risk: {len(measure)} characters; allowed: at most {LONGEST_MEASURE}")
+        question = predictor.question(measure)
         reads = reader()
         if reads is None:
             raise Refusal(422, _NO_TOKENIZER)
@@ -117,11 +130,11 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
     async def get_reward(request: Request) -> Response:
         """Rewards for OpenRLHF (`reward.remote_url`).
 
-        The text is decoded under the policy's chat template; where it is not certain which part of it is the
-        response, it is refused. Requests are held, up to 150 s, rather than refused where too much waits.
+        The text is split by the policy's chat template, and refused if it is not certain which part of it is
+        the response. While the queue is full, requests are held for up to 150 s instead of being refused.
         """
-        asked = await parsed(request, GetRewardRequest, service.config)
-        found = await score(request, asked.query, asked.prompts)
+        body = await parsed(request, GetRewardRequest, service.config)
+        found = await score(request, body.query, body.prompts)
         utilities = [one.utility for one in found]
         logs = {"reward_mean": [one.mean for one in found], "reward_std": [one.std for one in found]}
         if any(one.truncated is not None for one in found):
@@ -130,8 +143,8 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
 
     async def classify(request: Request) -> Response:
         """Scores in the shape of vLLM's /classify, with one class whose value is the score."""
-        asked = await parsed(request, ClassifyRequest, service.config)
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        body = await parsed(request, ClassifyRequest, service.config)
+        texts = [body.input] if isinstance(body.input, str) else body.input
         found = await score(request, texts, None)
         data = [
             {"index": place, "label": "LABEL_0", "probs": [one.utility], "num_classes": 1}
@@ -142,7 +155,7 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
                 "id": f"classify-{uuid.uuid4().hex}",
                 "object": "list",
                 "created": int(time.time()),
-                "model": asked.model or "pluralign",
+                "model": body.model or "pluralign",
                 "data": data,
                 "usage": {"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0},
             }
@@ -150,8 +163,8 @@ def face_routes(service: Service, reader: Callable[[], TextReader | None]) -> li
 
     async def llama_factory(request: Request) -> Response:
         """Scores for LLaMA-Factory (`reward_model_type: api`, `reward_model: http://host:port/llama_factory`)."""
-        asked = await parsed(request, LlamaFactoryRequest, service.config)
-        found = await score(request, asked.messages, None)
+        body = await parsed(request, LlamaFactoryRequest, service.config)
+        found = await score(request, body.messages, None)
         return json_response({"scores": [one.utility for one in found]})
 
     return [

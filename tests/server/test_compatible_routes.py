@@ -1,4 +1,4 @@
-"""The faces that other software knows: the same score as ours, or 422 with the reason; requests are held."""
+"""Endpoints for other software: the same score as ours, or 422 with the reason; requests are held."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def test_one_query_a_request_over_many_connections_is_scored_in_batches(model, s
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
-        ("/get_reward", {"query": ["no template at all"]}, "text 0: the text has no place"),
+        ("/get_reward", {"query": ["no template at all"]}, "text 0: nothing in the text marks the start"),
         ("/get_reward", {"query": written()[0][:1], "prompts": ["Hello"]}, "does not begin with its prompt"),
         ("/get_reward", {"query": written()[0], "prompts": ["Hello"]}, "4 texts and 1 prompts"),
         ("/get_reward", {"query": []}, "query"),
         ("/get_reward", {"query": "text"}, "query"),
         ("/classify", {"input": []}, "input"),
         ("/classify", {"input": 3}, "input"),
-        ("/classify", {"input": [written()[0][0], "rest of a text"]}, "text 1: the text has no place"),
+        ("/classify", {"input": [written()[0][0], "rest of a text"]}, "text 1: nothing in the text marks"),
         ("/llama_factory", {"messages": [written()[0][0] + "<|eot_id|>more"]}, "not certain where it ends"),
         ("/get_reward?risk=cvr:0.1", {"query": written()[0]}, "did you mean 'cvar'"),
     ],
@@ -102,6 +102,14 @@ def test_one_query_a_request_over_many_connections_is_scored_in_batches(model, s
 def test_what_is_not_certain_is_422_with_the_reason(server, path, body, message):
     answer = server.post(path, body)
     assert (answer.status, message in answer.json["error"]["message"]) == (422, True), answer.body
+
+
+def test_a_measure_that_is_no_measure(server):
+    texts, prompts = written()
+    for measure, words in (("cvr:0.1", "did you mean 'cvar'"), ("m" * 9999, "allowed: at most 200")):
+        answer = server.post(f"/get_reward?risk={measure}", {"query": texts, "prompts": prompts})
+        assert (answer.status, words in answer.json["error"]["message"]) == (422, True)
+        assert len(answer.body) < 1000
 
 
 def test_a_server_that_does_not_know_the_policy_refuses_texts(model):
@@ -151,6 +159,34 @@ def test_requests_are_held_while_the_model_loads_and_while_too_much_waits():
         assert not any(one.done() for one in early + late)
         scorer.go.set()
         assert [one.result().json["rewards"] for one in early + late] == [[4.0]] * 12
+
+
+def test_what_is_held_has_a_bound(monkeypatch):
+    """Four texts, while the model loads and after that; a request that is larger alone gets in alone."""
+    scorer, load = Held(), threading.Event()
+
+    def loaded():
+        load.wait(30)
+        return scorer
+
+    body = {"query": ["ab: long"], "prompts": ["ab: "]}
+    large = {"query": ["ab: long"] * 6, "prompts": ["ab: "] * 6}
+    app = create_app(loaded, ServerConfig(max_held=4), policy_tokenizer="none")
+    with running(app, ready=False) as server, ThreadPoolExecutor(5) as pool:
+        held = [pool.submit(server.post, "/get_reward", body) for _ in range(4)]
+        while "pluralign_open_requests 5.0" not in server.get("/metrics").body.decode():
+            time.sleep(0.01)
+        for path, more in (
+            ("/get_reward", body),
+            ("/classify", {"input": "x"}),
+            ("/llama_factory", {"messages": ["x"]}),
+        ):
+            answer = server.post(path, more)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        load.set()
+        scorer.go.set()
+        assert [one.result().json["rewards"] for one in held] == [[4.0]] * 4
+        assert server.post("/get_reward", large).json["rewards"] == [4.0] * 6
 
 
 def test_what_is_held_too_long_is_503_at_last():
