@@ -158,7 +158,12 @@ def test_choice_from_flags_and_files(tmp_path):
         choice_from(["--family", "quantil"], "family", ["quantile", "bradley_terry"], default="quantile")
 
 
-<<<<<<< HEAD
+@pytest.mark.parametrize("flag", ["--file", "--fil", "--file=x"])
+def test_what_has_no_flag_is_not_proposed_as_one(flag):
+    with pytest.raises(UsageError, match="write file without a flag, pluralign look FILE"):
+        parse("look", "Looks.", ["x", flag, "y"], One, positional="file")
+
+
 def test_what_is_missing_is_named_as_it_is_given(command):
     with pytest.raises(UsageError, match="missing: --file; pluralign verb --help lists all options"):
         parsed("--size", "1")
@@ -167,12 +172,6 @@ def test_what_is_missing_is_named_as_it_is_given(command):
     assert "missing: --model, --data; " in command("align")[2]
     status, _, err = command("align --method qrpoo")
     assert (status, "--method: received 'qrpoo'" in err) == (2, True), err
-=======
-@pytest.mark.parametrize("flag", ["--file", "--fil", "--file=x"])
-def test_what_has_no_flag_is_not_proposed_as_one(flag):
-    with pytest.raises(UsageError, match="write file without a flag, pluralign look FILE"):
-        parse("look", "Looks.", ["x", flag, "y"], One, positional="file")
->>>>>>> main
 
 
 def test_nothing_stays_of_the_command_before(tmp_path):
