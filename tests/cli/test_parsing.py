@@ -164,6 +164,16 @@ def test_what_has_no_flag_is_not_proposed_as_one(flag):
         parse("look", "Looks.", ["x", flag, "y"], One, positional="file")
 
 
+def test_what_is_missing_is_named_as_it_is_given(command):
+    with pytest.raises(UsageError, match="missing: --file; pluralign verb --help lists all options"):
+        parsed("--size", "1")
+    with pytest.raises(UsageError, match="missing: FILE; "):
+        parsed("--size", "1", positional="file")
+    assert "missing: --model, --data; " in command("align")[2]
+    status, _, err = command("align --method qrpoo")
+    assert (status, "--method: received 'qrpoo'" in err) == (2, True), err
+
+
 def test_nothing_stays_of_the_command_before(tmp_path):
     """Parsers are kept: what one call gives or refuses, another in the same process knows nothing of."""
     file = tmp_path / "c.yaml"

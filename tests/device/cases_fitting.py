@@ -19,7 +19,7 @@ CONFIGS = {
     "quantile": {"l1": 0.01, "levels": [0.1, 0.5, 0.9], "baselines": False},
     "gaussian_ensemble": {"heads": 2, "l2": 0.1, "std_l2": 1.0, "steps": 5, "baselines": False},
     "categorical": {"l2": 0.1, "steps": 5, "baselines": False},
-    "regression": {"l2": 1.0, "baselines": False},
+    "regression": {"l2": 1.0, "baselines": False, "gate_steps": 10},
     "bradley_terry": {"l2": 1.0},
 }
 

@@ -101,7 +101,7 @@ WAITING = {
     "transport, entropic": (
         LOSSES.transport,
         (probs(), probs()),
-        {"cost": LOSSES.two_axis_cost(ATOMS, ATOMS.flip(0)), "regularization": 0.1},
+        {"cost": LOSSES.two_axis_cost(ATOMS, ATOMS.flip(0)), "regularization": 10.0},
     ),
     "rloo_advantages": (LOSSES.rloo_advantages, (normal(B), GROUP), {}),
     "grpo_advantages": (LOSSES.grpo_advantages, (normal(B), GROUP), {}),

@@ -70,7 +70,8 @@ def test_the_lenient_and_the_strict_half_are_found_on_other_groups():
 
 def test_a_good_model_is_nearer_than_the_constant_one():
     table = pl.load_ratings(ratings_rows(num_prompts=60, raters=6))
-    model = pl.fit("quantile", ratings=table, backbone=FakeBackbone(), cache=None)
+    config = {"l1": 0.01}
+    model = pl.fit("quantile", ratings=table, backbone=FakeBackbone(), cache=None, config=config)
     found = next(iter(evaluate(model, ratings=table)["crowd"].values()))["all"]
     w1, energy = ({who: one["estimate"] for who, one in found[key].items()} for key in ("w1", "energy"))
     assert w1["model"] < 0.6 * w1["constant"]

@@ -148,7 +148,13 @@ def test_calibrations_of_ratings_and_preferences_stand_side_by_side():
 
 
 def test_a_damaged_temperature_is_refused(tmp_path):
-    model = pl.fit("bradley_terry", pairs=pl.load_pairs(pairs_rows()), backbone=FakeBackbone(), cache=None)
+    model = pl.fit(
+        "bradley_terry",
+        pairs=pl.load_pairs(pairs_rows()),
+        backbone=FakeBackbone(),
+        cache=None,
+        config={"l2": 0.1},
+    )
     model.calibrate(pairs=pl.load_pairs(pairs_rows(40, seed=1))).save_pretrained(tmp_path / "model")
     file = tmp_path / "model" / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

@@ -177,7 +177,8 @@ def test_the_card_is_read_by_the_hub_s_own_reader(tmp_path, copy):
 
 def test_reliability_before_and_after_calibration(tmp_path):
     table = pl.load_ratings(ratings_rows(40))
-    fit = pl.fit("quantile", ratings=table, backbone=FakeBackbone(), cache=None)
+    config = {"l1": 0.01, "baselines": False}
+    fit = pl.fit("quantile", ratings=table, backbone=FakeBackbone(), cache=None, config=config)
     model = fit.calibrate(pl.load_ratings(ratings_rows(60, seed=5)))
     results = evaluate(model, ratings=pl.load_ratings(ratings_rows(30, seed=9)), out=tmp_path)
     (part,) = results["ratings"].values()

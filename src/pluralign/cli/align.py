@@ -28,7 +28,7 @@ from pluralign.cli.align_policy import (
 from pluralign.cli.align_tables import check_shape, read_table, table_path
 from pluralign.cli.console import Console
 from pluralign.cli.objects import quiet_datasets
-from pluralign.cli.parsing import UsageError, early_value, help_topic, parse
+from pluralign.cli.parsing import UsageError, choice_from, early_value, help_topic, parse
 from pluralign.cli.program_flags import ProgramFlags, named_tables
 from pluralign.cli.run_folder import RunFolder
 from pluralign.errors import PluralignError
@@ -76,7 +76,9 @@ def run(arguments: Sequence[str]) -> None:
     if early_value(arguments, "output_dir", ""):
         raise UsageError("--output_dir: use --out to name the run folder")
     from pluralign.policy.offline.config import OfflineConfig
+    from pluralign.policy.offline.objectives import OBJECTIVES
 
+    choice_from(arguments, "method", [*OBJECTIVES, "ppo"], default="qrpo")  # before what else is missing
     try:
         kinds = (PolicyFlags, AlignFlags, ProgramFlags, OfflineConfig)
         purpose = AlignFlags.__doc__ or ""

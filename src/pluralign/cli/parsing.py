@@ -209,6 +209,11 @@ def _explain(
     message: str, known: Sequence[str], verb: str, elsewhere: Mapping[str, str], positional: str | None
 ) -> str:
     """The parser's message as one sentence, with the nearest known key if a key is unknown."""
+    needed = re.search(r"the following arguments are required: (.*)", message)
+    if needed:
+        names = [name.lstrip("-") for name in needed.group(1).split(", ")]
+        flags = [name.upper() if name == positional else f"--{name}" for name in names]
+        return f"missing: {', '.join(flags)}; pluralign {verb} --help lists all options"
     unknown = re.search(r"unrecognized arguments: (\S+)", message) or re.search(r"[Oo]ption '(\S+)'", message)
     if unknown:
         key = unknown.group(1)
