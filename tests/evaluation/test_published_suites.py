@@ -393,7 +393,7 @@ def test_texts_beyond_the_backbone_are_counted():
     rows = pairs_rows(5) + [{"prompt": "p", "chosen": "1 0 " + "word " * 20_000, "rejected": "0 0 x"}]
     results = evaluate_suite(model, rows, "pairs")
     assert results["suite"]["truncated"] == 1
-    assert "1 texts are longer than the backbone reads" in results["suite"]["notes"][-1]
+    assert "1 texts are longer than the backbone's maximum" in results["suite"]["notes"][-1]
 
 
 @pytest.mark.parametrize(
