@@ -85,10 +85,41 @@ def summeval_is_better() -> bool:
     return bool(loss["high"] < 0 < order["low"])
 
 
+def _tuned(tune: str, ratings: int, epochs: int) -> float:
+    return lab_w1(results("tuning", "lab", ratings=ratings, epochs=epochs, tune=tune, seed=0)[0])
+
+
+def _frozen(ratings: int) -> float:
+    run = results("qrm_lab", "recovery", features="minilm", ratings=ratings, seed=0)[0]
+    return float(sum(run[part]["model"]["w1"] for part in ("objects", "tasks")) / 2)
+
+
 def lab_tuned() -> str:
-    return f"{lab_w1(results('tuning', 'lab', ratings=3000, epochs=5, tune='full', seed=0)[0]):.3f}"
+    return f"{_tuned('full', 3000, 5):.3f}"
 
 
 def lab_frozen() -> str:
-    run = results("qrm_lab", "recovery", features="minilm", ratings=3000, seed=0)[0]
-    return f"{sum(run[part]['model']['w1'] for part in ('objects', 'tasks')) / 2:.3f}"
+    return f"{_frozen(3000):.3f}"
+
+
+def lab_lora() -> str:
+    return f"{_tuned('lora', 30_000, 5):.2f}"
+
+
+def lab_full() -> str:
+    return f"{_tuned('full', 30_000, 15):.2f}"
+
+
+def lab_frozen_of_most() -> str:
+    return f"{_frozen(30_000):.2f}"
+
+
+def lab_goal_is_missed() -> bool:
+    return min(_tuned("lora", 30_000, 5), _tuned("full", 30_000, 15)) > 0.25
+
+
+def full_stopped_early() -> bool:
+    """Its best weights are not those at the end of its passes."""
+    found = results("tuning", "lab", ratings=30_000, epochs=15, tune="full", seed=0)[0]
+    (stage,) = found["tuning"]["stages"]
+    return bool(stage["best_step"] < stage["steps"])
