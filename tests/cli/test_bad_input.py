@@ -190,7 +190,7 @@ def test_votes_that_are_all_ties(workplace, fake, command):
         ("evaluate --ratings ratings.jsonl --folds 1", "--folds: received 1"),
         ("evaluate --ratings ratings.jsonl --folds few", "--folds: received 'few'"),
         ("evaluate --model m", "no data"),
-        ("check", "file"),
+        ("check", "missing: FILE"),
     ],
 )
 def test_wrong_commands(workplace, command, line, message):

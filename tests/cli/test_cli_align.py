@@ -265,7 +265,7 @@ def test_an_adapter_on_unpaired_rows(policy, command):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--method dppo --model policy --data train.jsonl", "did you mean 'dpo'"),
+        ("--method rebell --model policy --data train.jsonl", "did you mean 'rebel'"),
         ("--method dpo --model policy --data unpaired.parquet", "--table pairs"),
         ("--method dpo --model policy --data absent.jsonl", "no such file"),
         ("--method dpo --model absent --data train.jsonl", "absent"),

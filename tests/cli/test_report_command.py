@@ -72,7 +72,7 @@ def test_the_page_opens_in_a_browser_only_when_asked(judged, command, monkeypatc
 @pytest.mark.parametrize(
     ("line", "status", "message"),
     [
-        ("report", 2, "runs"),
+        ("report", 2, "missing: RUNS"),
         ("report absent", 2, "absent is not a folder"),
         ("report ratings.jsonl", 2, "ratings.jsonl is not a folder"),
         ("report empty", 2, "empty is not an evaluation"),
