@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +115,26 @@ def test_many_coroutines_wait_at_the_same_time(monkeypatch):
     assert [one["score"] for one in found] == [
         value([{"content": "p" * (i + 1)}, {"content": "So."}]) for i in range(100)
     ]
+
+
+def test_a_server_that_is_gone_does_not_keep_the_process(tmp_path):
+    """Threads that wait for it would, for ten minutes."""
+    program = tmp_path / "ends.py"
+    program.write_text(
+        "import asyncio\n"
+        "from pluralign.integrations import verl\n"
+        "async def leaves():\n"
+        "    call = verl.compute_score_async(\n"
+        "        data_source='d', solution_str='So.', ground_truth=None, extra_info={'prompt': 'p'},\n"
+        "        url='http://127.0.0.1:9', patience=600)\n"
+        "    await asyncio.wait_for(call, timeout=1)\n"
+        "try:\n"
+        "    asyncio.run(leaves())\n"
+        "except TimeoutError:\n"
+        "    print('left')\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
 
 
 class Model:

@@ -47,9 +47,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 __all__ = ["Client", "RewardError", "RewardManager", "compute_score", "compute_score_async"]  # noqa: F822
 
@@ -244,6 +244,7 @@ def client(**settings: Any) -> Client:
 
 # --- end of the client -------------------------------------------------------------------------------------
 
+_T = TypeVar("_T")
 _AT_ONCE = 256  # requests of one reward worker that wait for the server
 _OF_CLIENT = ("url", "token", "token_over_http", "timeout", "patience")
 _OWN = ("risk", "model", "prompt_key")
@@ -292,7 +293,7 @@ async def compute_score_async(**arguments: Any) -> dict[str, float]:
     Raises:
         RewardError: as in `compute_score`.
     """
-    return await asyncio.get_running_loop().run_in_executor(_threads(), lambda: compute_score(**arguments))
+    return await _in_thread(lambda: compute_score(**arguments))
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,16 +366,26 @@ def _of_client(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in _OF_CLIENT}
 
 
-_pools: list[ThreadPoolExecutor] = []
-_lock = threading.Lock()
+_slots = threading.BoundedSemaphore(_AT_ONCE)
 
 
-def _threads() -> ThreadPoolExecutor:
-    """Threads that wait for answers; as many as requests, since each only waits."""
-    with _lock:
-        if not _pools:
-            _pools.append(ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pluralign"))
-        return _pools[0]
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """What it returns, waited for by a thread that does not keep the process from ending.
+
+    The threads of an executor do: with a server that is gone, for as long as `patience`.
+    """
+    found: Future[_T] = Future()
+
+    def run() -> None:
+        with _slots:
+            if found.set_running_or_notify_cancel():
+                try:
+                    found.set_result(work())
+                except BaseException as error:
+                    found.set_exception(error)
+
+    threading.Thread(target=run, name="pluralign", daemon=True).start()
+    return await asyncio.wrap_future(found)
 
 
 def _manager_class() -> type:
@@ -425,8 +436,7 @@ def _manager_class() -> type:
             length = int(item.batch["attention_mask"][-ids.shape[-1] :].sum())
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
             conversation = _with_response(item.non_tensor_batch["raw_prompt"], text)
-            loop = asyncio.get_running_loop()
-            score = await loop.run_in_executor(_threads(), lambda: _score(conversation, self.settings))
+            score = await _in_thread(lambda: _score(conversation, self.settings))
             return {"reward_score": score, "reward_extra_info": {"score": score}}
 
     return RewardManager
