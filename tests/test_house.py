@@ -33,6 +33,7 @@ ALLOWED = {
     "checks": {"errors"},
     "digests": {"errors"},
     "precision": set(),
+    "hosts": set(),
     "rank_correlation": {"errors"},
     "warning_signs": set(),
     "smoothed_density": set(),
@@ -50,13 +51,13 @@ ALLOWED = {
     "training": {"errors", "files"},  # of policies and of backbones: how, not what
     "fitting": (_MODELS - {"risk"}) | {"rank_correlation", "families", "losses", "solvers", "training"},
     "evaluation": _ABOVE,
-    "policy": _ABOVE - {"families", "fitting"},
+    "policy": (_ABOVE - {"families", "fitting"}) | {"hosts"},
     "report": {"errors", "files", "families", "smoothed_density"},
     "integrations": {"errors", "distributions", "risk", "data", "model"},
-    "server": _MODELS | {"_version", "run_layout", "policy", "smoothed_density"},
+    "server": _MODELS | {"_version", "hosts", "run_layout", "policy", "smoothed_density"},
     "engines": _ABOVE | {"policy", "run_layout"},
     "lab": _ABOVE | {"policy", "evaluation"},
-    "cli": _ABOVE | {"run_layout", "policy", "evaluation", "report", "lab", "server", "engines"},
+    "cli": _ABOVE | {"hosts", "run_layout", "policy", "evaluation", "report", "lab", "server", "engines"},
 }
 
 

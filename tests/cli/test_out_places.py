@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pluralign.cli import out_places
+from pluralign.data import row_files
+
 LINES = [
     ("score --model m --data in.jsonl --out ./in.jsonl", "--out in.jsonl is the file of --data"),
     (
@@ -94,3 +97,8 @@ def test_a_place_beside_the_data_is_none_of_it(workplace, command):
 def test_places_where_nothing_can_be_made(workplace, command, line, message):
     status, _, err = command(line)
     assert (status, message in err) == (1, True), err
+
+
+def test_scores_have_the_endings_that_rows_are_written_with():
+    """Named twice, since the parser imports nothing that reads tables."""
+    assert out_places._ENDINGS["score", "out"] == row_files.ENDINGS

@@ -11,8 +11,9 @@ import pluralign as pl
 from fake_backbone import talk
 from http_server import running
 from pluralign.errors import ConfigError
+from pluralign.hosts import host_of, is_loopback
 from pluralign.server import ServerConfig, create_app
-from pluralign.server.hosts import host_of, is_loopback, names_known_hosts
+from pluralign.server.hosts import names_known_hosts
 
 
 class Lengths:

@@ -13,7 +13,7 @@ from pluralign.cli.evaluate_suite import run as run_suite
 from pluralign.cli.evaluation_place import beside
 from pluralign.cli.evaluation_tables import print_results
 from pluralign.cli.flags import BackboneFlags, DataFlags, PlaceFlags, flags_of_other_families
-from pluralign.cli.held_out import overlap_with_fit, unseen
+from pluralign.cli.held_out import groups_of, overlap_with_fit, unseen
 from pluralign.cli.objects import cache_from, load_backbone, load_model, load_tables
 from pluralign.cli.parsing import UsageError, choice_from, early_value, parse
 from pluralign.cli.run_folder import RunFolder, default_name, digest
@@ -175,7 +175,7 @@ def _part(tables: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
     count, total = (sum(map(len, of.values())) for of in (tables, whole))
     if count == total:
         return f"all {total:,} rows" if total > 1 else "one row"
-    groups, of = _groups(tables), _groups(whole)
+    groups, of = groups_of(tables), groups_of(whole)
     share = 100 * count / total
     return f"{count:,} of {total:,} rows ({share:.0f} %), in {len(groups):,} of {len(of):,} groups"
 
@@ -189,13 +189,7 @@ def _overlap(
         return overlap
     if flags.part == "all" and set(data.digests().values()) & set(fitted.get("data", {}).values()):
         return "WARNING: the model was fitted on this file, so this is not a held-out result"
-    return f"{len(_groups(tables)):,} groups"
-
-
-def _groups(tables: Mapping[str, Any]) -> set[str]:
-    from pluralign.data.table_columns import column_values
-
-    return {group for table in tables.values() for group in column_values(table, "group")}
+    return f"{len(groups_of(tables)):,} groups"
 
 
 def _cross_fit(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pluralign.data import TextRecord
 
 __all__ = [
+    "groups_of",
     "held_out_counts",
     "held_out_words",
     "num_fitted_groups",
@@ -41,7 +42,7 @@ def remember(folder: Path, tables: Tables) -> None:
     """Records the groups and texts of these tables in the run folder of their fit."""
     from pluralign.data import text_record
 
-    _write(folder, _groups(tables), text_record(tables))
+    _write(folder, groups_of(tables), text_record(tables))
 
 
 def _write(folder: Path, groups: set[Any], record: TextRecord) -> None:
@@ -58,7 +59,7 @@ def remember_also(folder: Path, before: Path, tables: Tables) -> None:
 
     from pluralign.data import TextRecord, text_record
 
-    groups = _groups(tables)
+    groups = groups_of(tables)
     if (before / _GROUPS).is_file():
         groups |= set(json.loads((before / _GROUPS).read_text(encoding="utf-8")))
     record, older = text_record(tables), _stored(before / _TEXTS)
@@ -69,9 +70,9 @@ def remember_also(folder: Path, before: Path, tables: Tables) -> None:
 
 def held_out_counts(train: Tables, test: Tables) -> dict[str, Any]:
     """How much of the data was held out: `groups` of `of` groups, and per table its `rows` and all rows."""
-    held_out = _groups(test)
+    held_out = groups_of(test)
     rows = {kind: [len(test[kind]), len(test[kind]) + len(train[kind])] for kind in train}
-    return {"groups": len(held_out), "of": len(held_out | _groups(train)), "rows": rows}
+    return {"groups": len(held_out), "of": len(held_out | groups_of(train)), "rows": rows}
 
 
 def held_out_words(counts: Mapping[str, Any]) -> str:
@@ -121,7 +122,7 @@ def overlap_with_fit(folder: Path, tables: Tables) -> str | None:
 
     if not (folder / _GROUPS).is_file():
         return None
-    groups = _groups(tables)
+    groups = groups_of(tables)
     shared = len(groups & set(json.loads((folder / _GROUPS).read_text(encoding="utf-8"))))
     overlap = f"{shared:,} of its {len(groups):,} groups were in the fit"
     if shared:
@@ -150,7 +151,8 @@ def num_fitted_groups(folder: Path, groups: Iterable[str]) -> int:
     return len(set(groups) & set(json.loads((folder / _GROUPS).read_text(encoding="utf-8"))))
 
 
-def _groups(tables: Tables) -> set[Any]:
+def groups_of(tables: Tables) -> set[Any]:
+    """The names of the groups of all tables."""
     from pluralign.data.table_columns import column_values
 
     return {group for table in tables.values() for group in column_values(table, "group")}

@@ -64,13 +64,17 @@ def check_programs(programs: tuple[str, ...] | str, flags: ProgramFlags) -> None
         if given:
             raise UsageError(f"--{given[0]} belongs to --programs, which is missing")
         return
+    from pluralign.policy.rewards.programs.packages import modules_of
     from pluralign.policy.rewards.programs.tasks import COLUMNS
 
     _limits(flags)
     unknown = sorted(set(flags.program_columns or {}) - set(COLUMNS))
     if unknown:
         raise UsageError(f"--program_columns.{unknown[0]}: allowed: {', '.join(COLUMNS)}")
-    _packages(flags)
+    try:
+        modules_of(_packages(flags))
+    except ArgumentError as error:
+        raise UsageError(f"--program_{error}") from None
     if flags.program_workers is not None and flags.program_workers < 1:
         raise UsageError(f"--program_workers must be at least 1, received {flags.program_workers}")
 
@@ -163,18 +167,7 @@ def _limits(flags: ProgramFlags) -> dict[str, Any]:
     return given
 
 
-def _packages(flags: ProgramFlags) -> tuple[str, ...]:
-    """The packages that programs may import.
-
-    Raises:
-        UsageError: one is not installed, or is not of Python alone.
-    """
-    from pluralign.policy.rewards.programs.packages import modules_of
-
+def _packages(flags: ProgramFlags) -> list[str]:
+    """The packages that programs may import, of which there may be one."""
     given = flags.program_packages
-    names = (given,) if isinstance(given, str) else tuple(given)
-    try:
-        modules_of(names)
-    except ArgumentError as error:
-        raise UsageError(f"--program_{error}") from None
-    return names
+    return [given] if isinstance(given, str) else list(given)

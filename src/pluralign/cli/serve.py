@@ -138,7 +138,7 @@ def _programs(flags: ServeFlags, programs: ProgramFlags) -> dict[str, Any] | Non
 
 def _token(flags: ServeFlags) -> str | None:
     """The token, which is needed where other machines can connect."""
-    from pluralign.server.hosts import is_loopback
+    from pluralign.hosts import is_loopback
 
     token = flags.token if flags.token is not None else os.environ.get(_TOKEN)
     if token is not None and not _is_token(token):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pluralign.checks import check_number, check_plain_types
 from pluralign.errors import ConfigError
-from pluralign.server.hosts import host_of
+from pluralign.hosts import host_of
 
 __all__ = ["ServerConfig"]
 

@@ -10,15 +10,40 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 __all__ = ["connection_class", "raise_open_files"]
 
-_LEAST_READ = (
-    65_536  # bytes of an answer, in the time of a timer; what the system's buffers hold counts as read
-)
+# Bytes of an answer to be read within a timer's time; what the system's buffers hold counts as read.
+_LEAST_READ = 65_536
+
+
+class _Timer:
+    """Calls a function once some time after the latest start, unless it is stopped before."""
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self._seconds, self._call = seconds, call
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._handle is not None
+
+    def start(self) -> None:
+        self.stop()
+        self._handle = asyncio.get_running_loop().call_later(self._seconds, self._end)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _end(self) -> None:
+        self._handle = None
+        self._call()
 
 
 def connection_class(seconds: float) -> type[asyncio.Protocol]:
@@ -31,71 +56,54 @@ def connection_class(seconds: float) -> type[asyncio.Protocol]:
     class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         """One connection."""
 
-        _clock: asyncio.TimerHandle | None = None
-        _reading: asyncio.TimerHandle | None = None
-        _unread = 0  # bytes of an answer, when its timer was started
-
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self.access_log = False  # paths are of other people's making
+            self._head_timer, self._read_timer = _Timer(seconds, self._late), _Timer(seconds, self._slow)
+            self._unread = 0  # bytes of an answer, when its timer was started
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._start()
+            self._head_timer.start()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if not self._between():
-                self._stop()
-            elif self._clock is None:
-                self._start()
+                self._head_timer.stop()
+            elif not self._head_timer.runs:
+                self._head_timer.start()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop()
-            self._stop_reading()
+            self._head_timer.stop()
+            self._read_timer.stop()
             super().connection_lost(exc)
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._stop_reading()
-            self._start_reading()
+            self._read_on()
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._stop_reading()
+            self._read_timer.stop()
 
         def _between(self) -> bool:
             """Whether no request is under way."""
             cycle = getattr(self, "cycle", None)
             return cycle is None or cycle.response_complete
 
-        def _start(self) -> None:
-            self._clock = asyncio.get_running_loop().call_later(seconds, self._late)
-
-        def _stop(self) -> None:
-            if self._clock is not None:
-                self._clock.cancel()
-                self._clock = None
-
         def _late(self) -> None:
-            self._clock = None
             if self._between():
                 self.transport.abort()
 
-        def _start_reading(self) -> None:
+        def _read_on(self) -> None:
             self._unread = self.transport.get_write_buffer_size()
-            self._reading = asyncio.get_running_loop().call_later(seconds, self._slow)
-
-        def _stop_reading(self) -> None:
-            if self._reading is not None:
-                self._reading.cancel()
-                self._reading = None
+            self._read_timer.start()
 
         def _slow(self) -> None:
             if self._unread - self.transport.get_write_buffer_size() < _LEAST_READ:
                 self.transport.abort()
             else:
-                self._start_reading()
+                self._read_on()
 
     return Connection
 

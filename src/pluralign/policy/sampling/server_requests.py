@@ -8,7 +8,6 @@ library is used.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import time
 import urllib.error
@@ -17,6 +16,7 @@ import urllib.request
 from typing import Any
 
 from pluralign.errors import ConfigError, RunError
+from pluralign.hosts import host_of, leads_here
 
 __all__ = ["Requests", "check_address"]
 
@@ -50,7 +50,7 @@ class Requests:
         self._timeout = timeout
         self._patience = patience
         # A proxy that the environment names has no way to this machine, and would see the key.
-        direct = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
+        direct = [urllib.request.ProxyHandler({})] if leads_here(host_of(url)) else []
         self._opener = urllib.request.build_opener(_NoRedirects, *direct)
 
     def call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def check_address(url: str, *, has_key: bool = False, key_over_http: bool = Fals
         )
     if not host or any(not 32 < ord(letter) < 127 for letter in url):
         raise ConfigError(f"server: received {url!r}; {example}")
-    if has_key and parts.scheme == "http" and not key_over_http and not _is_loopback(url):
+    if has_key and parts.scheme == "http" and not key_over_http and not leads_here(host_of(url)):
         raise ConfigError(
             f"server: {url} is not encrypted, so others on the network could read the key; use https, unset "
             "PLURALIGN_SERVER_KEY, or pass --key_over_http true (key_over_http=True in Python) if the "
@@ -170,14 +170,6 @@ def _checked_key(key: str | None) -> str | None:
             "hold; set PLURALIGN_SERVER_KEY (api_key in Python) to the key alone"
         )
     return key or None
-
-
-def _is_loopback(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _bare(url: str) -> str:
